@@ -1,4 +1,4 @@
-"""`SeenIds`: which documents this run has met, in a temporary file so that memory does not grow with the corpus."""
+"""`SeenIds`: the documents that this run has seen, in a temporary file so that memory does not grow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MENTIONED = bytes(HELD)
 
 
 class Meeting(Enum):
-    """What `SeenIds.claim` found."""
+    """The result of `SeenIds.claim`."""
 
     FIRST = auto()
     SAME = auto()
@@ -51,7 +51,7 @@ class SeenIds:
         self._filter.close()
 
     def claim(self, identifier: str, content_hash: str, point: int | str) -> Meeting:
-        """Take the id for this content, unless a document before has it."""
+        """Claim the id for this content, unless an earlier document has it."""
         key, content = _digest(identifier), bytes.fromhex(content_hash)
         known = self._meet(key)
         if known in (None, MENTIONED):
@@ -60,25 +60,25 @@ class SeenIds:
         return Meeting.SAME if known[1 : 1 + KEY] == content else Meeting.OTHER_CONTENT
 
     def claim_point(self, point: int | str, identifier: str) -> bool:
-        """Take the point for a document; False when another document of this run has it."""
+        """Claim the point for a document; False if another document of this run has it."""
         key, owner = _digest(str(point)), _digest(identifier)
         self._base.execute("INSERT OR IGNORE INTO points VALUES (?, ?)", (key, owner))
         ((known,),) = self._base.execute("SELECT id FROM points WHERE point = ?", (key,))
         return bool(known == owner)
 
     def mention(self, identifier: str) -> None:
-        """Note that the source has this id, though what it has there cannot be indexed."""
+        """Record that the source has this id, though its document cannot be indexed."""
         key = _digest(identifier)
         if self._meet(key) is None:
             self._hold(key, MENTIONED)
 
     def accounts_for(self, identifier: str, point: int | str | None) -> bool:
-        """Whether this run's source has the document, and would put it at this very point; None stands for any."""
+        """Whether this run's source has the document at this very point; None stands for any point."""
         known = self._known(_digest(identifier))
         return known is not None and (point is None or known == MENTIONED or known[1 + KEY :] == _digest(str(point)))
 
     def _meet(self, key: bytes) -> bytes | None:
-        """What is held of an id, which is held from now on."""
+        """The earlier entry of an id, which is stored from now on."""
         return self._known(key) if self._filter.add(key) else None
 
     def _known(self, key: bytes) -> bytes | None:
@@ -100,7 +100,7 @@ class SeenIds:
 
 
 class _Filter:
-    """Tells ids that are certainly new; of a few others too it says that they may have been met.
+    """A Bloom filter: certain that a key is new, or unsure.
 
     Source: B. Bloom, Space/time trade-offs in hash coding with allowable errors (1970), with four bits a key.
     """
@@ -109,7 +109,7 @@ class _Filter:
         self._bits = mmap.mmap(-1, FILTER_BITS // 8)  # pages become memory when they are first written to
 
     def add(self, key: bytes) -> bool:
-        """Put a key in; whether it may have been in before."""
+        """Add a key; returns whether it may have been added before."""
         bits, met, place = self._bits, True, int.from_bytes(key[:8], "little")
         step = int.from_bytes(key[8:], "little") | 1
         for _ in range(4):
@@ -121,7 +121,7 @@ class _Filter:
         return met
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._bits.close()
 
 

@@ -1,4 +1,4 @@
-"""Disk space of an embedded store, looked at before a run begins: the need of the whole run, estimated.
+"""Checks before a run that an embedded store's disk has room for it, by an estimate.
 
 Each write is checked again when its turn comes. A server looks after its own disk.
 """
@@ -35,7 +35,7 @@ _STORED = 1.4  # bytes of a stored payload for each that zlib makes of it: Edge 
 def with_room(
     handle: CollectionHandle, documents: object, expected: int | None, items: Iterable[Item]
 ) -> Iterator[Item]:
-    """The items, once the disk has room for those of them that are new.
+    """The items, after checking that the disk has room for the new ones.
 
     It looks when the first one is wanted, and reads ahead only where a store cannot look after its own disk: a source
     may change the collection while it is read.
@@ -72,14 +72,14 @@ def require_room_to_fill(handle: CollectionHandle, slots: Mapping[str, Slot], la
 
 
 def point_bytes(documents: Sequence[Document], slots: Mapping[str, Slot]) -> float:
-    """About how many bytes a document takes in a collection with these slots."""
+    """Estimate of the bytes of a document in a collection with these slots."""
     payloads = (orjson.dumps([found.text, found.title, found.metadata], default=str) for found in documents)
     stored = sum(_STORED * len(zlib.compress(payload, 1)) for payload in payloads) / max(1, len(documents))
     return stored + sum(vector_bytes(documents, slot) for slot in slots.values())
 
 
 def vector_bytes(documents: Sequence[Document], slot: Slot) -> float:
-    """About how many bytes a slot's vector of a document takes, with its index."""
+    """Estimate of the bytes of a document's vector in a slot, with its index."""
     words = [f"{found.title} {found.text}".split() for found in documents]
     if slot.kind in ("sparse", "text_index"):
         return sum(len(set(some)) for some in words) / max(1, len(words)) * _TERM
@@ -90,7 +90,7 @@ def vector_bytes(documents: Sequence[Document], slot: Slot) -> float:
 
 
 def _count_of(documents: object, first: Sequence[Document]) -> int:
-    """How many documents a file may hold, by its size and the first of them; at least those."""
+    """Estimate of a file's number of documents, from its size and its first documents; at least those."""
     path = getattr(documents, "path", None)
     if not isinstance(path, Path) or not path.is_file() or not first:
         return len(first)

@@ -1,4 +1,4 @@
-"""One slot's stage: a piece of inputs becomes vectors, and the inputs that cannot be encoded are found and named."""
+"""One slot's stage: encodes a piece of inputs, and finds the inputs that cannot be encoded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Outcome = Vector | str  # a vector, or the reason why there is none
 
 
 class Busy:
-    """When an encoder was at work in a run: seconds in all, and the first and the last moment in ns since 1970."""
+    """When an encoder was working in a run: total seconds, and the first and last moment in ns since 1970."""
 
     def __init__(self) -> None:
         self.seconds, self.began, self.ended = 0.0, 0, 0
 
     def note(self, began: int) -> None:
-        """It worked from then until now."""
+        """Record that it worked from then until now."""
         self.began, self.ended = self.began or began, time.time_ns()
         self.seconds += (self.ended - began) / 1e9
 
@@ -87,6 +87,6 @@ class SlotEncoder:
 
 
 def inputs_of(encoder: SlotEncoder, items: Sequence[Item]) -> list[str]:
-    """What the encoder reads of each document."""
+    """The encoder's input for each document."""
     reading = encoder.slot.reading
     return [reading.of(item.document.title, item.document.text) for item in items]

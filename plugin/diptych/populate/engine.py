@@ -1,4 +1,4 @@
-"""`Engine`: who encodes and writes the pieces that populate has found to be new or changed.
+"""`Engine`: encodes and writes the pieces that populate has found to be new or changed.
 
 The usual one is a `Pipeline`: a thread for each slot encodes, one for each later stage delivers, and what is
 on its way is bounded.
@@ -29,7 +29,7 @@ Job = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of pieces that somebody else has written: counts, and documents set aside as id, position, reason."""
+    """The result of pieces written elsewhere: counts, and rejected documents as id, position, reason."""
 
     new: int = 0
     changed: int = 0
@@ -40,7 +40,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A piece that somebody else has encoded: outcomes by vector, and how many came from a cache there."""
+    """A piece encoded elsewhere: outcomes by vector, and the number of cache hits there."""
 
     outcomes: Mapping[str, list[Outcome]]
     hits: Mapping[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One populate, as its engine sees it.
+    """One populate as its engine sees it.
 
     Args:
         handle: the collection, which exists.
@@ -70,10 +70,10 @@ class Work:
 
 
 class Engine(Protocol):
-    """Has every piece encoded for each of the targets, and written."""
+    """Encodes every piece for each of the targets, and writes it."""
 
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
-        """Return when all of them are acknowledged.
+        """Process all pieces; return when all are acknowledged.
 
         Raises:
             DiptychError: store or encoder failed for good.
@@ -82,10 +82,10 @@ class Engine(Protocol):
 
 
 class Threads:
-    """The usual engine: in this process, a thread for each slot and one that writes."""
+    """The default engine: in this process, a thread for each slot and one that writes."""
 
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
-        """Through a `Pipeline`."""
+        """Process all pieces in a `Pipeline`."""
         encoders = lambda: work.targets.encoders  # noqa: E731  # they may change between two pieces
         with Pipeline(encoders, work.deliver, room=work.room, stopped=work.stopped) as pipeline:
             for piece in pieces:

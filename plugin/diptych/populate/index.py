@@ -1,4 +1,4 @@
-"""`Indexer`: of the items, those that are new or changed go through the pipeline into the store."""
+"""`Indexer`: sends new and changed items through the pipeline into the store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, s
 
 
 class _Refusal(NamedTuple):
-    """A document that cannot be written: the reason, and whether it is the document's own, not the store's."""
+    """A document that cannot be written: the reason, and whether the document itself or the store is at fault."""
 
     item: Item
     reason: str
@@ -46,11 +46,11 @@ class _Refusal(NamedTuple):
 
 
 class _Stale(Exception):
-    """A write was refused because other vectors are to be written by now."""
+    """A write was refused because the set of vectors to write has changed."""
 
 
 class Indexer:
-    """Skips unchanged documents and has the others encoded and uploaded; `encoded` counts vectors by slot."""
+    """Skips unchanged documents; encodes and uploads the others. `encoded` counts vectors by slot."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Indexer:
         self.encoded = {name: 0 for name, slot in handle.slots.items() if slot.kind != "text_index"}
 
     def index(self, items: Iterable[Item], *, fresh: bool, stopped: threading.Event) -> None:
-        """Bring `items` into the collection; `fresh` when it holds nothing yet.
+        """Write `items` to the collection; `fresh` if it is still empty.
 
         Raises:
             PopulateError: the store or an encoder failed for good.
@@ -84,7 +84,7 @@ class Indexer:
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
 
     def compare(self, items: Iterable[Item], *, fresh: bool) -> None:
-        """Count what is new, changed and unchanged; nothing is encoded or written."""
+        """Count new, changed and unchanged documents; encodes and writes nothing."""
         for item in items if fresh else self.wanted(batched(items, LOOKUP)):
             if item.new:
                 self._tally.new += 1
@@ -94,7 +94,7 @@ class Indexer:
     def _encode(
         self, targets: Targets, size: int, fresh: bool, stopped: threading.Event, batches: Iterator[list[Item]]
     ) -> None:
-        """Have the engine encode and write what is new or changed, in pieces of `size`."""
+        """Let the engine encode and write new and changed items, in pieces of `size`."""
         wanted = chain.from_iterable(batches) if fresh else self.wanted(batches)
         pieces = batched(wanted, size)
         first = next(pieces, None)
@@ -124,7 +124,7 @@ class Indexer:
         self._progress.advance("index", done.new + done.changed + len(done.refused))
 
     def wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
-        """The items that the collection does not hold as they are, or without a vector; the others are counted."""
+        """The items that are new, changed, or lack a vector; the others are counted."""
         gaps = Gaps(self._handle, self._store)
         for batch in map(self._placed, batches) if points_are_free(self._layout) else batches:
             points = [item.point for item in batch]
@@ -148,12 +148,12 @@ class Indexer:
                     yield replace(item, new=False)
 
     def _placed(self, batch: Sequence[Item]) -> list[Item]:
-        """The items, at the points that have their documents so far where point ids cannot be told from the ids."""
+        """The items, at the points of their stored documents if point ids do not follow from document ids."""
         points = self._store.points_of([item.document.id for item in batch])
         return [replace(item, point=points.get(item.document.id, item.point)) for item in batch]
 
     def deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> None:
-        """Write a piece. A swap that began, was cut over or finished meanwhile wants it written with other vectors."""
+        """Write a piece; if a swap began, cut over or finished meanwhile, with the vectors needed now."""
         self._count(targets, outcomes)
         if time.monotonic() - self._looked > FRESH:
             self._look(targets)
@@ -171,14 +171,14 @@ class Indexer:
             outcomes = self._completed(targets, piece, outcomes)
 
     def _look(self, targets: Targets) -> frozenset[str]:
-        """Which vectors are to be written by now; one thread looks at a time."""
+        """Read which vectors are to be written now; one thread at a time."""
         with self._looking:
             self._store.looked(targets.refresh)
             self._looked = time.monotonic()
             return frozenset(targets.slots)
 
     def _sent(self, targets: Targets, known: frozenset[str], ready: Sequence[Ready]) -> list[_Refusal]:
-        """Write the points; a server takes one request while the next is made.
+        """Write the points; while a server handles one request, the next is prepared.
 
         All requests are over when this ends: one that came later would undo what is written anew.
         """
@@ -190,14 +190,14 @@ class Indexer:
         return [pair for one in sent for pair in one.result()]
 
     def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> Outcomes:
-        """The outcomes of just the vectors that are written now; those that are missing are encoded."""
+        """The outcomes for exactly the vectors to write now; missing ones are encoded."""
         missing = {v: encoder for v, encoder in targets.encoders.items() if v not in outcomes}
         more = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in missing.items()}
         self._count(targets, more)
         return {vector: found for vector, found in {**outcomes, **more}.items() if vector in targets.encoders}
 
     def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
-        """The rows with a vector for every live slot and nothing where a text index keeps its copy; others are refused.
+        """The rows with a vector for every live slot and no conflict with a text index; others are refused.
 
         Intake knows the text indexes that there were in the beginning. Here are those that a swap brought since.
         """
@@ -247,7 +247,7 @@ class Indexer:
         self._progress.advance("index", len(written))
 
     def _written(self, targets: Targets, known: frozenset[str], batch: Sequence[Ready]) -> list[_Refusal]:
-        """Write the points; a request that is refused is halved until the points at fault are alone.
+        """Write the points; a refused request is halved until the faulty points are alone.
 
         Raises:
             _Stale: it named a vector that is to be written no more, so the points are not at fault.
@@ -274,7 +274,7 @@ class Indexer:
 
 
 def _is_mended(own: Mapping[str, Any]) -> bool:
-    """Whether `mend` has marked the point: it is a document's by its id, and its payload no longer says which."""
+    """Whether `mend` has marked the point: its id is a document's, but its payload no longer names the document."""
     return "id" not in own and own.get("hash") == ""
 
 
@@ -286,7 +286,7 @@ def _owner(own: Mapping[str, object]) -> str:
 
 
 class Gaps:
-    """Which points lack a live vector; the collection is asked about each only if any does."""
+    """Finds points without a live vector; asks the collection about single points only if any lack one."""
 
     def __init__(self, handle: CollectionHandle, store: Store) -> None:
         live = handle.metadata.live.slots.values() if handle.metadata else ()
@@ -295,7 +295,7 @@ class Gaps:
         self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
 
     def among(self, points: Sequence[PointId]) -> set[PointId]:
-        """Those of these points that lack one."""
+        """Those of these points that lack a vector."""
         if not self._any:
             return set()
         here = models.HasIdCondition(has_id=list(points))
@@ -304,7 +304,7 @@ class Gaps:
 
 
 def lacking(generation: Generation) -> models.Filter:
-    """Finds the points that do not have the generation's vector, or not that of its first stage."""
+    """A filter for points without the generation's vector, or without that of its first stage."""
     if generation.kind == "text_index":
         return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
     without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]

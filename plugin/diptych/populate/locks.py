@@ -1,4 +1,4 @@
-"""Whose turn it is: populates of one process that would break one another go one after another."""
+"""Serialises conflicting populate runs within one process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE, PAUSE = 30.0, 0.1  # seconds for a collection that somebody else is ma
 
 @contextmanager
 def turn(handle: CollectionHandle) -> Iterator[None]:
-    """Wait for other populates through the same client where two would break something, and hold the others up.
+    """Wait for other populates through the same client that would conflict, and make later ones wait.
 
     While there is no collection yet, both would make it. Local mode takes no two writes at a time at all.
     """
@@ -39,7 +39,7 @@ def turn(handle: CollectionHandle) -> Iterator[None]:
 
 
 def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
-    """Make the collection; False where another process was faster, whose collection is then used."""
+    """Create the collection; False if another process was faster, whose collection is then used."""
     try:
         handle.create(statistics)
     except Exception as error:
@@ -51,7 +51,7 @@ def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> b
 
 
 def _appears(handle: CollectionHandle, patience: float) -> bool:
-    """Whether the collection is there. A server refuses a second maker before it shows what the first one makes."""
+    """Whether the collection exists. A server refuses a second creator before the new collection is visible."""
     due = time.monotonic() + patience
     while not handle.client.collection_exists(handle.name):
         if time.monotonic() >= due:

@@ -1,4 +1,4 @@
-"""Points out of items and their vectors, in the form that the client takes."""
+"""Builds points from items and their vectors, in the form that the client takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 
 
 class PointMaker:
-    """Makes points: whole, with a vector for each slot, and the text that text-index slots index."""
+    """Builds complete points: a vector for each slot, and the text for text-index slots."""
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
         from diptych.stores.server import ServerClient
@@ -34,7 +34,7 @@ class PointMaker:
         self._layout = layout
 
     def ready(self, made: Iterable[tuple[Item, Mapping[str, Vector]]], slots: Mapping[str, Slot]) -> list[Ready]:
-        """The point of each item, with it; vectors and `slots` are by physical vector."""
+        """Each item with its point; vectors and `slots` are by physical vector."""
         copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
         point, ready = models.PointStruct.model_construct, []
         for item, vectors in made:
@@ -46,7 +46,7 @@ class PointMaker:
         return ready
 
     def vectors(self, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> dict[str, Any]:
-        """Vectors by physical name, in the form that the client takes, with those of first stages."""
+        """Vectors by physical name in the client's form, including those of first stages."""
         found = {name: self._form(vector) for name, vector in vectors.items()}
         for name in vectors:
             own = slots[name].generation
@@ -61,7 +61,7 @@ class PointMaker:
 
 
 def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[Ready]]:
-    """The points with their items, in lists that a server takes in one request each, of at most so many points."""
+    """The points with their items, in lists that fit one request, each of at most so many points."""
     batch: list[Ready] = []
     size = 0
     for item, point in points:

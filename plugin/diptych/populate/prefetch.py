@@ -1,4 +1,4 @@
-"""Reads the source: checked, with progress, and ahead of a thread that works on what was read, by a bounded queue."""
+"""`read_ahead`: reads the source here while a thread processes what was read, with a bounded queue between them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class Abandoned(Exception):
-    """Told to the thread that works, when the source broke off or the run was given up."""
+    """Raised in the working thread when the source failed or the run was abandoned."""
 
 
 def read_ahead(
     source: Iterable[T], work: Callable[[Iterator[T]], None], *, room: int, stopped: threading.Event
 ) -> None:
-    """Have `work` go through the source in a thread of its own; returns when it has returned.
+    """Let `work` iterate over the source in a thread of its own; returns when `work` has returned.
 
     The source is read in the caller's thread: a cursor of SQLite, for one, serves no other, and Ctrl-C comes here.
 
@@ -61,7 +61,7 @@ class _Reading(Generic[T]):
         self._thread.start()
 
     def put(self, entry: T) -> bool:
-        """Hand it over, once there is room; whether there is still somebody who wants it."""
+        """Add to the queue as soon as there is room; returns whether the thread still reads it."""
         self._room.acquire()
         if self._ended:
             return False
@@ -69,7 +69,7 @@ class _Reading(Generic[T]):
         return True
 
     def end(self, *, abandoned: bool) -> None:
-        """No more comes; wait for the thread."""
+        """Mark the end, and wait for the thread."""
         self._abandoned = abandoned
         self._read.put(None)
         self._thread.join()

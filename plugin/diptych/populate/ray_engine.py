@@ -53,7 +53,7 @@ class RayEngine:
         self._registry, self._window = registry, window
 
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
-        """All pieces, window after window.
+        """Process all pieces, window after window.
 
         Raises:
             PopulateError: a worker could not make an encoder, encode or write; or Ray gave up.
@@ -64,7 +64,7 @@ class RayEngine:
             read_ahead(windows, lambda found: self._windows(found, job, work), room=1, stopped=work.stopped)
 
     def _job(self, work: Work) -> Job:
-        """What workers must know. They write themselves where they can open the store as this process did."""
+        """The data for workers. They write themselves if they can open the store as this process did."""
         from diptych.stores.server import ServerClient
 
         handle = work.handle
@@ -84,7 +84,7 @@ class RayEngine:
                     return
 
     def _answers(self, window: list[Any], job: Job) -> Iterator[tuple[bytes, bytes]]:
-        """The pieces of a window with what became of them, in order."""
+        """The pieces of a window with their results, in order."""
         import ray.data
 
         workers = ray.data.ActorPoolStrategy(size=self._workers)
@@ -110,7 +110,7 @@ class RayEngine:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """With Ray: a connection that is there stays as it is; else that of RAY_ADDRESS, or a Ray on this machine.
+    """Connect to Ray: an existing connection, the cluster in RAY_ADDRESS, or a new Ray on this machine.
 
     Ray reports no usage to its makers: `diptych.runtime.vendor_telemetry` has set what it reads.
     """
@@ -151,7 +151,7 @@ def _take(piece: Piece, done: Encoded | Written | Failure, work: Work) -> None:
 
 
 def _sent(slot: Slot) -> tuple[str, Any, Any]:
-    """What a worker makes the slot of."""
+    """The data from which a worker makes the slot."""
     if slot.asking is not None and slot.asking.drift:
         raise PopulateError(
             "Ray's workers do not encode through a drift map",

@@ -1,4 +1,4 @@
-"""What runs in Ray's workers: each holds the encoders, made once, and takes piece after piece.
+"""Ray's workers: each creates the encoders once, and processes piece after piece.
 
 Where the store is a server, a worker writes what it has encoded. An embedded store has one owner, the process that
 populates, so there the vectors go back to it. Either way a piece may be done twice without harm: points have fixed ids.
@@ -38,7 +38,7 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker must know. `slots` are set where it only encodes, `config` where it writes, too.
+    """The data for a worker. `slots` are set if it only encodes, `config` if it also writes.
 
     `sample`: documents for encoders that want to see some, the same for all workers.
     """
@@ -53,7 +53,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error on its way back; the objects of an error need not survive the way, its words do."""
+    """An error in a form that can be pickled: its text, since its objects may not survive."""
 
     what: str
     got: str = ""
@@ -63,7 +63,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """The error's words."""
+        """From an error."""
         if isinstance(error, DiptychError):
             return cls(error.what, error.got, error.expected, error.do, error.where)
         return cls("a worker failed", reason_of(error))
@@ -75,10 +75,10 @@ class Failure:
 
 
 class Working(Protocol):
-    """A worker's own part."""
+    """What a worker does with a piece."""
 
     def __call__(self, piece: Piece) -> Encoded | Written:
-        """Do one piece."""
+        """Process one piece."""
         ...
 
 
@@ -90,7 +90,7 @@ class Worker:
         self._working: Working | None = None
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
-        """The pieces of a batch, each with what became of it."""
+        """Process the pieces of a batch; returns each with its result."""
         return {"items": batch["items"], "done": packed(self._done(items) for items in batch["items"])}
 
     def _done(self, items: bytes) -> Encoded | Written | Failure:
@@ -104,7 +104,7 @@ class Worker:
 
 
 class Encoding:
-    """Encodes, and sends the vectors back."""
+    """Encodes, and returns the vectors."""
 
     def __init__(self, job: Job) -> None:
         cache = EmbeddingCache.open(job.cache)
@@ -139,7 +139,7 @@ class Writing:
         self._targets.load()
 
     def __call__(self, piece: Piece) -> Written:
-        """Write a piece; what became of it."""
+        """Write a piece; returns its result."""
         refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
         store = Store.of(self._handle, threading.Event())
         indexer = Indexer(self._handle, store, refused, tally, Unwatched())
@@ -150,13 +150,13 @@ class Writing:
 
 
 class Refusals:
-    """The documents that a piece could not bring in."""
+    """The documents of a piece that could not be written."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, int, str]] = []
 
     def add(self, identifier: str, position: int, reason: str) -> None:
-        """One of them."""
+        """Add a document."""
         self.entries.append((identifier, position, reason))
 
 
@@ -166,7 +166,7 @@ def packed(objects: Iterable[object]) -> Any:
 
 
 def _hits(encoders: Mapping[str, SlotEncoder]) -> dict[str, int]:
-    """How many vectors have come from the cache so far, by vector."""
+    """Number of vectors taken from the cache so far, by vector."""
     spaces = {vector: encoder.slot.namespace for vector, encoder in encoders.items()}
     return {vector: space.hits for vector, space in spaces.items() if space is not None}
 

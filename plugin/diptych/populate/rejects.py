@@ -1,4 +1,4 @@
-"""`Aside`: the documents that cannot be indexed, each with its reason, in a file made when the first one comes.
+"""`Aside`: collects documents that cannot be indexed, each with its reason, in a file created for the first one.
 
 Whether the file can be made is found out before; that of a run before goes when nothing is set aside any more. Where
 nobody named the file, a second run of the process leaves that of the first and writes the next, `NAME-2.jsonl`.
@@ -24,7 +24,7 @@ _LONGEST_NAME = 150  # bytes of UTF-8; file systems take 255, and a number may b
 
 
 def report_file(collection: str) -> Path:
-    """Where a collection's documents are set aside unless a place is given; a long name is cut and told by its hash."""
+    """The default file for a collection's rejected documents; a long name is shortened and gets its hash."""
     name = collection.encode()
     if len(name) > _LONGEST_NAME:
         collection = f"{name[:_LONGEST_NAME].decode(errors='ignore')}-{hashlib.sha256(name).hexdigest()[:8]}"

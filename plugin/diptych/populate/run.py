@@ -108,7 +108,7 @@ def populate(
 
 
 class _Run:
-    """One populate: its parts and what they count."""
+    """One run of populate: its parts and its counts."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class _Run:
         )
 
     def _require_collection(self) -> None:
-        """Raise CollectionNotFound when somebody deleted the collection since it was opened.
+        """Raise CollectionNotFound if the collection was deleted since it was opened.
 
         It is not made anew: its encoders were calibrated on, and its slots numbered for, what is gone.
         """
@@ -206,7 +206,7 @@ class _Run:
             )
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
-        """The items to index, and the measure: complete for a new collection, growing in passing for an old one.
+        """The items to index, and the corpus measure: complete for a new collection, growing on the way for an old one.
 
         A source is read ahead, or spooled, for the statistics of a new collection or the sync of an old one.
         """
@@ -230,7 +230,7 @@ class _Run:
         return intake.items(watched(documents, "read", self._progress)), measure
 
     def _check_sync(self, seen: SeenIds, tally: Tally, aside: Aside) -> None:
-        """Raise SyncRefused before anything is written where a sync would delete too many."""
+        """Raise SyncRefused, before anything is written, if a sync would delete too many."""
         if self._sync is not None and self._handle.exists:
             self._sync.check(seen, tally.read, aside)
 
@@ -254,7 +254,7 @@ class _Run:
         self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
 
     def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, once encoders that want to see texts have seen some of theirs; an empty collection has none."""
+        """The items, after encoders that want texts have seen some of them; for an empty collection."""
         encoders = [slot.encoder for slot in self._handle.slots.values()]
         first, items = first_for(encoders, items)
         self._handle.texts.coming = [item.document for item in first]
@@ -264,7 +264,7 @@ class _Run:
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
-    """The slots whose encoders live on corpus statistics; those of a new collection are made here to be asked."""
+    """The slots whose encoders need corpus statistics; in a new collection their encoders are created here."""
     if not handle.exists:
         return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
     slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
@@ -272,13 +272,13 @@ def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
 
 
 def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) -> None:
-    """Raise TenantError for a tenant that cannot be, and where `sync` would delete what other tenants have."""
+    """Raise TenantError for an invalid tenant, and where `sync` would delete other tenants' documents."""
     tenancy = handle.view.tenancy
     if tenant is not None or (sync and tenancy is not None and tenancy.required):
         scope(tenancy, handle.view.layout, tenant, f"collection {handle.name!r}{', sync' if sync else ''}")
 
 
 def _announced(handle: CollectionHandle, report: PopulateReport) -> PopulateReport:
-    """The report, once plugins have been told; a plugin that fails becomes a warning in it."""
+    """The report, after notifying plugins; a plugin that fails becomes a warning in it."""
     failures = handle.registry.tell("diptych_after_populate", report)
     return replace(report, warnings=(*report.warnings, *failures)) if failures else report

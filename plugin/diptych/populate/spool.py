@@ -1,4 +1,4 @@
-"""`Spool`: checked documents of a source that can be read only once, kept in a temporary file for a second reading."""
+"""`Spool`: a temporary file of checked documents, for a second reading of a source that can be read only once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.types import Document
 
 
 class Spool:
-    """A file of items, deleted when it is left."""
+    """A file of items, deleted on leaving the block."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="diptych-", suffix=".jsonl")  # noqa: SIM115
@@ -27,7 +27,7 @@ class Spool:
         self._file.close()
 
     def fill(self, items: Iterable[Item]) -> int:
-        """Write all items; how many they are."""
+        """Write all items; returns their number."""
         number = 0
         for item in items:
             number += 1
@@ -37,7 +37,7 @@ class Spool:
         return number
 
     def items(self) -> Iterator[Item]:
-        """The items as they were written."""
+        """The written items."""
         self._file.seek(0)
         for line in self._file:
             identifier, text, title, metadata, content_hash, encoded, point, position = json.loads(line)

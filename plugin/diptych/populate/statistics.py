@@ -1,4 +1,4 @@
-"""Corpus statistics: summed for encoders that are calibrated, and compared with those in the collection later."""
+"""Corpus statistics: summed for calibrated encoders, and later compared with those in the collection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Measure:
         self.sums: dict[str, dict[str, float]] = {name: {} for name in slots}
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items, measured in passing."""
+        """The same items, measured as they pass."""
         if not self.slots:
             yield from items
             return

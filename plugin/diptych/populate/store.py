@@ -1,4 +1,4 @@
-"""`Store`: the few calls that populate makes to a collection, each tried again when the store falters."""
+"""`Store`: the calls that populate makes to a collection, retried when the store fails temporarily."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ PointId = int | str
 
 
 class Refused(Exception):
-    """The store works, and refuses what the points of a request hold; the cause says why."""
+    """The store works, but refuses the content of a request's points; the cause says why."""
 
 
 class Store:
-    """One collection of a client, as populate uses it. Its calls raise PopulateError when the store fails for good.
+    """One collection as populate uses it. Its calls raise PopulateError when the store fails for good.
 
     Args:
         client, name: the collection.
@@ -111,7 +111,7 @@ class Store:
 
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
-        """The open collection's."""
+        """The store of the open collection."""
         written = handle.metadata.written() if handle.metadata else {}
         copies = [key for key, (_, generation) in written.items() if generation.kind == "text_index"]
         return cls(
@@ -125,15 +125,15 @@ class Store:
         )
 
     def exists(self) -> bool:
-        """Whether the collection is there."""
+        """Whether the collection exists."""
         return self._again("read from", partial(self.client.collection_exists, self.name))
 
     def looked(self, look: Callable[[], T]) -> T:
-        """What `look` sees of the collection's metadata."""
+        """The result of `look` on the collection's metadata."""
         return self._again("read from", look)
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
-        """What is known of each of `points` that exists: document id, hash and tenant; None for a foreign point.
+        """Document id, hash and tenant of each existing point among `points`; None for a foreign point.
 
         In an adopted collection every point is a document, hashed here, and its payload is given too.
         """
@@ -141,12 +141,12 @@ class Store:
         return {plain_id(record.id): self._own(record) for record in records}
 
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
-        """Those of these points that exist, with all that is the document's of their payload, or `only` some keys."""
+        """The existing ones of these points, with the whole document's payload, or `only` some keys."""
         read = partial(self.client.retrieve, self.name, points, with_payload=self._fields(only), with_vectors=False)
         return self._again("read from", read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
-        """The points that hold documents of these ids, in a collection where point ids are free."""
+        """The points with documents of these ids, if point ids do not follow from them; else nothing."""
         found: dict[str, PointId] = {}
         for record in self.scrolled(named(ids, self.layout), id_fields(self.layout)):
             found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
@@ -166,7 +166,7 @@ class Store:
         self._again("delete from", partial(self.client.delete, self.name, selector, wait=True))
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
-        """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's alone.
+        """Point id, document id and tenant of every point of diptych, page by page; or of one tenant's.
 
         In an adopted collection, of every point that has a text.
         """
@@ -180,7 +180,7 @@ class Store:
                 yield plain_id(record.id), str(own["id"]), own.get("tenant")
 
     def count(self, wanted: models.Filter | None = None) -> int:
-        """How many points there are, or fit a filter."""
+        """Number of points, or of those that match a filter."""
         return self._again("read from", partial(self.client.count, self.name, wanted, exact=True)).count
 
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
@@ -194,7 +194,7 @@ class Store:
         return {**known, "tenant": tenant_of(document.metadata, self.tenancy)}
 
     def scrolled(self, chosen: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
-        """All points that fit `chosen`, page by page, with these keys of their payload; for None all the documents'."""
+        """All points that match `chosen`, page by page, with these payload keys; for None all documents."""
         wanted = self._fields(fields)
         offset: Any = None
         while True:
@@ -204,7 +204,7 @@ class Store:
                 return
 
     def _fields(self, only: list[str] | None) -> Any:
-        """The payload to fetch: these keys, or all that is the documents'."""
+        """The payload to fetch: these keys, or the whole document's."""
         return only or (models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True)
 
     def _page(self, chosen: models.Filter | None, fields: Any, start: Any) -> tuple[list[models.Record], Any]:
@@ -227,7 +227,7 @@ class Store:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the failure may be gone at the next try: not for what the store refuses for good."""
+    """Whether the failure may be temporary; a refusal is not."""
     if isinstance(error, UnexpectedResponse):
         status = error.status_code or 500
         return status >= 500 or status in _WORTH_ANOTHER_TRY
@@ -237,7 +237,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def refuses_content(error: BaseException) -> bool:
-    """Whether the store finds fault with the points themselves, so that without the faulty ones it would go on."""
+    """Whether the store objects to the points themselves, so that it would accept the others."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _CONTENT
     if _grpc_code(error) == "INVALID_ARGUMENT":
@@ -248,7 +248,7 @@ def refuses_content(error: BaseException) -> bool:
 
 
 def _grpc_code(error: BaseException) -> str:
-    """The status of a gRPC failure by name; told by its shape, since grpc has no types."""
+    """The status of a gRPC failure by name; found by its attributes, since grpc has no types."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""
 

@@ -1,4 +1,4 @@
-"""`--sync`: delete from the collection what the source has no more, unless that is too much of it.
+"""`--sync`: deletes documents that the source no longer has, unless they are too many.
 
 A wrong file looks like a source that has lost nearly everything. So the share of documents that would go is looked at
 before anything is written, and again before anything is deleted.
@@ -25,7 +25,7 @@ EXAMPLES = 5  # ids that an error or a report names
 
 
 class Sync:
-    """The deleting of one run: how much it may delete, and what it has deleted, or would delete.
+    """The deletions of one run: the limit, and what was, or would be, deleted.
 
     Args:
         store, tenant: the collection, and whose documents count where one tenant is named.
@@ -47,7 +47,7 @@ class Sync:
             self._held = gone.held
 
     def delete(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
-        """Delete what the source does not have; the warning where nothing may be deleted.
+        """Delete what the source does not have; returns a warning if nothing may be deleted.
 
         Points that diptych did not write stay, and those of other tenants where one is named.
 
@@ -63,7 +63,7 @@ class Sync:
         return []
 
     def compare(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
-        """Count what `delete` would delete; the warning where it would delete nothing."""
+        """Count what `delete` would delete; returns a warning if it would delete nothing."""
         if reason := obstacle(read, aside):
             return [reason]
         with Gone(self._store, seen, self._tenant) as gone:
@@ -73,7 +73,7 @@ class Sync:
 
 
 def obstacle(read: int, aside: Aside) -> str:
-    """Why nothing may be deleted, empty when nothing stands against it: deleting on a misreading is no way back."""
+    """Why nothing may be deleted, "" if deletion is allowed: a deletion after a misreading cannot be undone."""
     if not read:
         return "nothing was deleted: the source is empty. To empty the collection, delete it."
     if aside.unidentified:
@@ -90,7 +90,7 @@ def _unidentified(aside: Aside) -> str:
 
 
 def share_of(max_deleted: float) -> float:
-    """The share of documents that a sync may delete, as the caller says.
+    """The share of documents that a sync may delete: the caller's, else the config's.
 
     Raises:
         PopulateError: it is no share.
@@ -105,7 +105,7 @@ def share_of(max_deleted: float) -> float:
 
 
 def most_deleted(held: int, share: float) -> int:
-    """How many of `held` documents a sync may delete where `share` of them may go.
+    """How many of `held` documents a sync may delete if `share` is the limit.
 
     A single document may always go from a small collection, unless it is the last one or the share is 0.
     """
@@ -116,7 +116,7 @@ def most_deleted(held: int, share: float) -> int:
 
 
 class Gone:
-    """The documents of a collection that a source does not have, or has at another point. A context manager.
+    """The documents of a collection that the source does not have, or has at another point. A context manager.
 
     Points lie in a temporary file, so that memory does not grow with them. Documents are counted by tenant; one whose
     point moved is not gone, though its old point is to be deleted.
@@ -154,7 +154,7 @@ class Gone:
 
     @property
     def documents(self) -> int:
-        """How many documents would be lost."""
+        """Number of documents that would be lost."""
         return self.gone.total()
 
     def refusal(self, share: float, held: Counter[str | None] | None = None) -> SyncRefused | None:
@@ -191,7 +191,7 @@ class Gone:
         return error
 
     def delete(self, store: Store) -> int:
-        """Delete the points; how many there were."""
+        """Delete the points; returns their number."""
         deleted = 0
         self._file.seek(0)
         for batch in batched(map(json.loads, self._file), PAGE):

@@ -1,4 +1,4 @@
-"""The first stage: what the source yields becomes checked, hashed documents without duplicates."""
+"""The first stage: turns the source's entries into checked, hashed documents without duplicates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexe
 
 @dataclass(slots=True)
 class Tally:
-    """What has been counted so far."""
+    """The counts so far."""
 
     read: int = 0
     duplicates: int = 0
@@ -44,7 +44,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A document on its way: content hash, what encoders read of it, point id, place in the source, new or changed.
+    """A document on its way: content hash, encoder input, point id, place in the source, new or changed.
 
     `held` is the payload of the point that it changes, in a collection whose points hold more than diptych's documents.
     """
@@ -65,7 +65,7 @@ def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
 
 
 class Intake:
-    """Checks documents; what cannot be indexed goes aside with the reason, and the rest comes out as items.
+    """Checks documents; rejects those that cannot be indexed with the reason, and yields the others as items.
 
     With a `tenant`, all documents are that one's: those that name none get it, and those of others go aside.
     """
@@ -97,7 +97,7 @@ class Intake:
                 yield item
 
     def _accept(self, raw: object, position: int) -> Item | None:
-        """The item, or None for a repetition of one met before.
+        """The item, or None for a repeated document.
 
         Raises:
             DocumentError: it cannot be indexed.
@@ -135,7 +135,7 @@ class Intake:
         return document
 
     def _comparable(self, raw: object) -> object:
-        """The cells of a CSV file as text where the collection compares texts: its tenant, and indexes of text."""
+        """CSV cells as text where the collection compares text: its tenant, and keyword indexes."""
         if not isinstance(raw, Row) or not raw.written:
             return raw
         texts = {key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}
@@ -174,7 +174,7 @@ def _document(raw: object) -> Document:
 
 
 def _id_of(raw: object) -> str:
-    """The id as far as it can be told."""
+    """The document's id as far as it is known."""
     found: Any = raw.id if isinstance(raw, Document | Rejected) else None
     if isinstance(raw, Mapping):
         found = raw.get("_id", raw.get("id"))
@@ -191,7 +191,7 @@ _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # integers beyond would silently beco
 
 
 def plain_document(document: Document) -> Document:
-    """The document with metadata of JSON values only: dates and UUIDs as text, numpy's and decimal numbers as numbers.
+    """The document with JSON metadata: dates and UUIDs as text, numpy's and decimal numbers as numbers.
 
     Raises:
         DocumentError: metadata that is no JSON or that Qdrant would change, or text that is not valid Unicode.
@@ -205,7 +205,7 @@ def plain_document(document: Document) -> Document:
 
 
 def checked_point_id(chosen: object) -> int | str:
-    """A plugin's point id in the form in which stores give it back.
+    """A plugin's point id in the form in which stores return it.
 
     Raises:
         DocumentError: it is neither an unsigned 64-bit integer nor a UUID.

@@ -1,4 +1,4 @@
-"""`Targets`: what a document must be encoded for, which changes when a swap begins or ends while populate runs."""
+"""`Targets`: the vectors that each document needs, which change when a swap begins or ends during a populate."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Targets:
         self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
 
     def load(self) -> None:
-        """Make the encoders one after another: heavy packages do not like to be imported in several threads at once.
+        """Create the encoders one after another: heavy packages must not be imported in several threads at once.
 
         Raises:
             DiptychError: one of a live slot cannot be made.
@@ -53,7 +53,7 @@ class Targets:
                 self._hits.setdefault(vector, (namespace, namespace.hits))
 
     def refresh(self) -> bool:
-        """Look again; whether other vectors are to be written now than before.
+        """Read the metadata again; returns whether the set of vectors to write has changed.
 
         Raises:
             DiptychError: the encoder of a slot that has become live cannot be made.
@@ -66,11 +66,11 @@ class Targets:
         return self.slots.keys() != before
 
     def busy(self) -> dict[str, Busy]:
-        """When encoders were at work in this process, by slot; those that had nothing to do are left out."""
+        """When the encoders of this process were working, by slot, without idle ones."""
         return {self.name_of(vector): found for vector, found in self._busy.items() if found.began}
 
     def cache_hits(self) -> dict[str, int]:
-        """How many vectors came from the cache in this run, by slot; slots whose vectors are not kept are left out."""
+        """Number of vectors from the cache in this run, by slot, without slots that are not cached."""
         hits: dict[str, int] = {}
         for vector, (namespace, before) in self._hits.items():
             name = self.name_of(vector)
@@ -78,19 +78,19 @@ class Targets:
         return hits
 
     def note_hits(self, hits: Mapping[str, int]) -> None:
-        """Count vectors, by physical name, that came from the cache of another process."""
+        """Count vectors, by physical name, from another process's cache."""
         self._elsewhere.update(hits)
 
     def name_of(self, vector: str) -> str:
-        """What reports call it: the slot's name, or the vector's where it is not the live one."""
+        """The name in reports: the slot's, or the vector's if it is not live."""
         return self._live.get(vector, vector)
 
     def is_live(self, vector: str) -> bool:
-        """Whether queries are answered from it now."""
+        """Whether the vector answers queries now."""
         return vector in self._live
 
     def _wanted(self) -> dict[str, Slot]:
-        """What is to be written as of this moment, without what this run has given up, unless that is live now."""
+        """The vectors to write at this moment, without those this run has dropped, unless they are live now."""
         if not self._handle.exists:
             return {slot.vector: slot for slot in self._handle.slots.values()}
         self._metadata = self._handle.read()

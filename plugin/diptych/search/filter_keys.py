@@ -45,13 +45,13 @@ def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: st
 
 
 def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
-    """The filter's keys of which a warning was logged within the last minute. Asks no store."""
+    """The filter's keys with a warning within the last minute. Makes no call to the store."""
     now, memory = time.monotonic(), _memory(view)
     return [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) < SELDOM]
 
 
 def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
-    """When keys were found to be missing, by tenant and key; under None when somebody looked last."""
+    """When keys were found missing, by tenant and key; under None the time of the last check."""
     found: dict[tuple[str | None, str] | None, float] = view.kept.setdefault("missing keys", {})
     return found
 

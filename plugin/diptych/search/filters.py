@@ -1,4 +1,4 @@
-"""Which documents count: Qdrant's filters as JSON or mappings, and `where`, which names keys and their values."""
+"""Filters: Qdrant's own as JSON or mappings, and `where`, a short form with keys and values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VALUES = 'text, a number, True or False; a list of them; or bounds such as {"gt
 
 
 def combined(filter: FilterLike | None, where: Where | None = None) -> models.Filter | None:
-    """Qdrant's filter for documents that fit `filter` and all of `where`; None when there is neither.
+    """Qdrant's filter for documents that match `filter` and all of `where`; None without either.
 
     Args:
         filter: Qdrant's own, or the mapping that its REST interface takes.
@@ -58,7 +58,7 @@ def combined(filter: FilterLike | None, where: Where | None = None) -> models.Fi
 
 
 def equals(key: str, value: str | int | float | bool) -> list[models.FieldCondition]:
-    """The conditions of which one holds where a payload key has this value.
+    """Conditions of which one holds if a payload key has this value.
 
     Qdrant's matches know text, integers and truth only, and 3 does not match 3.0; a range reads it as a float.
     """
@@ -138,7 +138,7 @@ def _parsed(text: str, name: str) -> Any:
 
 
 def require_usable(filter: object, name: str = "filter") -> None:
-    """Raise SearchError for what no store can compare with: numbers beyond 64 bits, text that is no Unicode."""
+    """Raise SearchError for values that no store can compare: numbers beyond 64 bits, invalid Unicode."""
     fault = first_fault(filter, most=MOST_VALUES, plain=False)
     if fault is not None:
         where = ".".join(map(str, fault.at))

@@ -1,4 +1,4 @@
-"""What each slot's candidates contribute to a fused score, by the formulas themselves.
+"""The contribution of each slot's candidates to a fused score, by the fusion's formula.
 
 `Linear` is computed here, since its constants (lowest, highest, mean, deviation) are known only once the candidates
 are; others where Qdrant would fuse within each shard. For the fusions that Qdrant computes, `explain` uses the same
@@ -37,7 +37,7 @@ def fuse(fusion: Fusion, rankings: Mapping[str, Ranking]) -> list[tuple[PointId,
 
 
 def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, float], float]:
-    """What the slot gives to each of its candidates, and to the other slots' candidates."""
+    """The slot's value for each of its candidates, and for the candidates of other slots."""
     if not ranking:
         return {}, 0.0
     if isinstance(fusion, Rrf):
@@ -53,7 +53,7 @@ def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, 
 
 
 def _deviations(scores: np.ndarray) -> np.ndarray:
-    """Mean - 3 deviations to 0, mean + 3 deviations to 1, as Qdrant does; one half where nothing deviates."""
+    """Scores scaled from mean - 3 deviations = 0 to mean + 3 deviations = 1, as in Qdrant; .5 if all are equal."""
     deviation = scores.std(ddof=1) if len(scores) > 1 else 0.0
     if deviation == 0:
         return np.full(len(scores), 0.5)

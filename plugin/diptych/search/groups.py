@@ -129,7 +129,7 @@ def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) 
 
 
 def _values(asked: Asked, document: Document, path: str) -> list[str | int]:
-    """The values under a dotted path, each once; what is neither text nor integer groups nothing."""
+    """The distinct values under a dotted path; values that are neither text nor integer form no group."""
     found: Any = to_payload(document, "", asked.handle.layout)
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None

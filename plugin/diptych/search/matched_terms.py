@@ -1,4 +1,4 @@
-"""Scores of given points in each slot, and which terms of a sparse slot they come from."""
+"""Scores of given points in each slot, and the terms of sparse slots that they come from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Term:
 
 
 def scores_of(asked: Asked, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
-    """For each slot, the points' scores, higher better; a point that gets none is left out. One call for all."""
+    """For each slot the points' scores, higher is better; points without a score are left out. One call for all."""
     handle = asked.handle
     requests = [_of_points(asked, points, query, handle.slots[name]) for name, query in inputs.items()]
     scores = {}
@@ -47,7 +47,7 @@ def scores_of(asked: Asked, inputs: Inputs, points: Sequence[PointId]) -> dict[s
 def matched_terms(
     asked: Asked, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
 ) -> dict[PointId, tuple[Term, ...]]:
-    """For each point the terms it shares with the query, those that count most first.
+    """For each point the terms it shares with the query, the largest contributions first.
 
     Each term is asked for alone, so that the store itself says what it contributes, IDF included.
     """

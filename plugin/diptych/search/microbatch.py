@@ -1,4 +1,4 @@
-"""`Gathering`: what several callers ask at the same time is done together."""
+"""`Gathering`: joins the requests of concurrent callers into batches."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Gathering(Generic[Ask, Answer]):
         self._running, self._threads = 0, threads
 
     def now(self, ask: Ask) -> Answer:
-        """The answer, whoever else asks. Raises what `work` raises."""
+        """The answer, whoever else is waiting. Raises what `work` raises."""
         if getattr(self._here, "works", False):  # a caller inside of `work`, who would wait for himself
             return self._work([ask])[0]
         turn = object()
@@ -79,7 +79,7 @@ class Gathering(Generic[Ask, Answer]):
         return self.later(ask).result()
 
     def later(self, ask: Ask) -> Future[Answer]:
-        """The answer, when it is there. Who no longer wants it cancels the future."""
+        """A future of the answer. Cancelling one call does not affect the others."""
         future: Future[Answer] = Future()
         turn = object()
         with self._lock:
@@ -91,7 +91,7 @@ class Gathering(Generic[Ask, Answer]):
         return future
 
     def _took(self, turn: object) -> bool:
-        """Take the turn, unless somebody has it who may still be expected to end."""
+        """Take the turn, unless a thread has it that can still be expected to finish."""
         with self._lock:
             if self._turn is not None and time.monotonic() - self._since < self._patience:
                 return False
@@ -108,7 +108,7 @@ class Gathering(Generic[Ask, Answer]):
         self._start(turn)
 
     def _start(self, turn: object) -> None:
-        """Answer what waits in a thread of the pool, or in this one where Python is ending and starts no thread."""
+        """Answer the waiting requests in a thread of the pool, or here if Python is ending and starts no threads."""
         try:
             self._submit(self._drain, turn)
         except Overloaded as error:
@@ -117,7 +117,7 @@ class Gathering(Generic[Ask, Answer]):
             self._drain(turn)
 
     def _submit(self, call: Callable[[Any], None], argument: Any) -> None:
-        """Have a thread of the pool make a call, which never waits for another call of the pool."""
+        """Let a thread of the pool make a call that never waits for another call of the pool."""
         with self._lock:
             if self._running >= self._threads:
                 raise Overloaded(
@@ -142,7 +142,7 @@ class Gathering(Generic[Ask, Answer]):
             raise
 
     def _refuse(self, turn: object, error: Overloaded) -> None:
-        """Give the turn back, and tell all who wait that no thread is free for them."""
+        """Return the turn, and tell all waiting callers that no thread is available."""
         with self._lock:
             waiting = [*self._waiting]
             self._waiting.clear()
@@ -153,7 +153,7 @@ class Gathering(Generic[Ask, Answer]):
                 future.set_exception(error)
 
     def _look_later(self) -> None:
-        """See to it that somebody looks after what waits, should the turn not end in time."""
+        """Make sure that waiting requests are handled even if the turn does not end in time."""
         with self._lock:
             if self._looks:
                 return
@@ -176,14 +176,14 @@ class Gathering(Generic[Ask, Answer]):
             self._look_later()
 
     def _stuck(self) -> list[Batch[Ask, Answer]]:
-        """The batches that have taken too long; nobody looks after them any more."""
+        """The batches that have taken too long and are no longer waited for."""
         with self._lock:
             latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
             keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
             return [self._under_way.pop(key)[1] for key in keys]
 
     def _divide(self, batch: Batch[Ask, Answer]) -> None:
-        """Ask again in pieces for those of a batch who have no answer."""
+        """Repeat a batch in pieces for those of its callers who have no answer."""
         size = -(-len(batch) // PIECES)
         for start in range(0, len(batch), size):
             piece = batch[start : start + size]
@@ -195,7 +195,7 @@ class Gathering(Generic[Ask, Answer]):
                 return
 
     def _drain(self, turn: object) -> None:
-        """Answer what waits, and what comes meanwhile, as long as this thread has the turn."""
+        """Answer waiting and newly arriving requests as long as this thread has the turn."""
         while batch := self._taken(turn):
             self._answer([(ask, future) for ask, future in batch if future.set_running_or_notify_cancel()])
             self._let_ask_again(len(batch))
@@ -237,7 +237,7 @@ class Gathering(Generic[Ask, Answer]):
                 future.set_result(answer)
 
     def _ended(self, key: object) -> bool:
-        """A batch is no longer under way; False where it was given up before."""
+        """Mark a batch as ended; False if it had been abandoned before."""
         with self._lock:
             return self._under_way.pop(key, None) is not None
 
@@ -260,7 +260,7 @@ class Gathering(Generic[Ask, Answer]):
 
 
 def _tell_error(batch: Batch[Ask, Answer], error: BaseException) -> None:
-    """Tell those who have no answer yet."""
+    """Deliver the error to callers without an answer."""
     for _, future in batch:
         with suppress(InvalidStateError):
             future.set_exception(error)

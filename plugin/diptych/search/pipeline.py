@@ -16,7 +16,7 @@ from diptych.slots.slot import Slot
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Retrieve:
-    """The first `candidates` of one slot. `+` retrieves from several, `>>` hands on to a stage.
+    """The first `candidates` of one slot. `+` adds another slot, `>>` a later stage.
 
     Args:
         slot: the slot's name.
@@ -101,7 +101,7 @@ class Pipeline:
 
     @classmethod
     def of_slot(cls, slot: str, config: SearchConfig) -> Pipeline:
-        """One slot alone, without later stages, searched as a config's `search.params` say."""
+        """The pipeline of one slot without later stages, with the config's `search.params`."""
         return cls((Retrieve(slot, params=search_params(config.params)),))
 
     def __add__(self, other: Retrieve | Pipeline) -> Pipeline:
@@ -145,7 +145,7 @@ class Pipeline:
             object.__setattr__(self, name, value)  # as a frozen dataclass sets its own fields
 
     def _place(self, stage: Stage) -> tuple[str, bool]:
-        """The field that takes the stage, and whether that or a later one is taken."""
+        """The field for the stage, and whether it or a later one is already set."""
         fields = (("fuse", Rrf | Dbsf | Linear), ("rescore", Rescore), ("diversify", Diversify))
         for position, (name, kinds) in enumerate(fields):
             if isinstance(stage, kinds):

@@ -11,7 +11,7 @@ from qdrant_edge_client.value_errors import nearest
 
 
 def called(name: str, view: View) -> Pipeline:
-    """The pipeline of this name: a single slot, or one of the `parts` of the view's pipeline.
+    """The pipeline with this name: a single slot, or one of the `parts` of the view's pipeline.
 
     Raises:
         SearchError: there is none.

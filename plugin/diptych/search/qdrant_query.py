@@ -32,7 +32,7 @@ _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A query over the points of what is nested in it; `reads` says how many of them, 0 for all."""
+    """A query over the points of the queries nested in it; `reads` limits how many, 0 for all."""
 
     query: Any
     using: str | None
@@ -72,7 +72,7 @@ def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryR
 def rest_request(
     asked: Asked, inputs: Inputs, points: Sequence[PointId], *, limit: int, offset: int
 ) -> models.QueryRequest | None:
-    """What follows a fusion made by the host: rescoring and diversification of these points, best first."""
+    """The steps after a fusion made by the host: rescoring and diversification of these points, best first."""
     later = _later(asked, inputs)
     if not points or not later:
         return None
@@ -153,14 +153,14 @@ def params_for(asked: Asked, slot: Slot, params: models.SearchParams | None) -> 
 
 
 def _counts(slot: Slot, view: View) -> bool:
-    """Whether the slot's scores depend on how many documents have a term, and the store can say of how many."""
+    """Whether the slot's scores depend on document frequencies, and the store can restrict these to a tenant."""
     if slot.kind == "text_index":
         return not is_local(view.client)
     return slot.kind == "sparse" and slot.vector in _with_idf(view)
 
 
 def _with_idf(view: View) -> frozenset[str]:
-    """The sparse vectors with an IDF modifier; a store refuses to be told whose documents count for any other."""
+    """The sparse vectors with an IDF modifier; for others a store refuses the tenant's IDF statistics."""
     known: frozenset[str] | None = view.kept.get("idf")
     if known is None:
         vectors = ask(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
@@ -218,7 +218,7 @@ def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:
 def _nest(
     nodes: list[models.Prefetch], levels: Sequence[_Level], asked: Asked, limit: int, offset: int
 ) -> models.QueryRequest:
-    """One request: each level over what the one before passes on."""
+    """One request, in which each level reads what the one before passes on."""
     for level, following in pairwise(levels):
         nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
     last = levels[-1]

@@ -95,7 +95,7 @@ def _page(asked: Asked) -> _Page:
 
 
 def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
-    """The points of each request in one call; none where there is no request."""
+    """The points for each request in one call; none for a missing request."""
     given = list(filter(None, requests))
     answers = iter(ask(handle, partial(handle.client.query_batch_points, handle.name, given)) if given else ())
     return [next(answers).points if request else [] for request in requests]
@@ -135,7 +135,7 @@ def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]
 
 
 def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
-    """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
+    """The rankings' documents in one call, without points that were deleted meanwhile."""
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
     client, name, layout, own = asked.handle.client, asked.handle.name, asked.handle.layout, asked.shard_key_selector
     records = ask(asked.handle, lambda: client.retrieve(name, ids, asked.selector, **own)) if ids else []

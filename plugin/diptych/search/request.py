@@ -1,4 +1,4 @@
-"""What is asked of a collection, checked: queries, pipeline, how many hits, and which points and payloads count."""
+"""`Asked`: a checked search request with queries, pipeline, number of hits, filter and payload selection."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Asked:
 
     @classmethod
     def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> Asked:
-        """Checked, with the config's pipeline, limit and threshold where none is given.
+        """A checked request, completed with the config's pipeline, limit and threshold.
 
         Raises:
             SearchError: something that cannot be searched as asked.
@@ -91,18 +91,18 @@ class Asked:
 
     @property
     def end(self) -> int:
-        """How many hits must be found before the offset is cut off."""
+        """Number of hits needed before the offset is cut off."""
         return self.offset + self.limit
 
     @property
     def window(self) -> tuple[int, int]:
-        """Limit and offset of what Qdrant is asked for: the page, or all that the first reranker reads."""
+        """Limit and offset for Qdrant: the page, or all candidates of the first reranker."""
         rerank = self.pipeline.rerank
         return (rerank[0].candidates, 0) if rerank else (self.limit, self.offset)
 
     @property
     def selector(self) -> bool | models.PayloadSelector:
-        """The payload that is fetched: what is wanted, the document's id, and what a reranker reads."""
+        """The payload to fetch: what is wanted, the document's id, and what a reranker reads."""
         if self.with_payload is True:
             copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
             return models.PayloadSelectorExclude(exclude=copies) if copies else True
@@ -113,13 +113,13 @@ class Asked:
 
     @property
     def shard_key_selector(self) -> dict[str, Any]:
-        """`shard_key`, as methods of the client call it."""
+        """`shard_key` in the form of the client's methods."""
         own = self.shard_key
         return {"shard_key_selector": own["shard_key"]} if own else {}
 
     @property
     def wanted(self) -> Sequence[str]:
-        """The payload keys asked for, when not all of them."""
+        """The requested payload keys, if not all."""
         return () if isinstance(self.with_payload, bool) else self.with_payload
 
 
@@ -150,7 +150,7 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
 
 
 def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
-    """The pipeline, or the config's for None, once it is known to fit; the handle keeps the last one that did."""
+    """The pipeline, by default the config's, checked against the slots; the last valid one is remembered."""
     if isinstance(pipeline, str):
         pipeline = called(pipeline, handle)
     wanted = handle.search_config if pipeline is None else pipeline
@@ -168,7 +168,7 @@ def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeli
 
 
 def check_pipeline(pipeline: Pipeline, handle: View) -> None:
-    """Raise SearchError when a stage needs a slot that is not there or that cannot do it."""
+    """Raise SearchError if a stage needs a slot that does not exist or does not support it."""
     if not isinstance(pipeline, Pipeline):
         raise SearchError(
             "this is no pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve"
@@ -192,7 +192,7 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
 
 
 def _require_fusible(pipeline: Pipeline, view: View) -> None:
-    """Raise SearchError where Qdrant would add distances, of which lower is better, to scores."""
+    """Raise SearchError where Qdrant would add distances, for which lower is better, to scores."""
     for branch in pipeline.retrieve if isinstance(pipeline.fuse, Dbsf) else ():
         if direction(view.slots[branch.slot]) < 0:
             raise SearchError(

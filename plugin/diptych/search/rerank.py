@@ -29,7 +29,7 @@ def rerank(
     wants: int,
     unscored: Sequence[dict[str, Rerank]],
 ) -> list[list[Hit]]:
-    """Each query's hits in the order of the last stage; of equal scores the former order stays.
+    """Each query's hits in the order of the last stage; ties stay in their former order.
 
     Args:
         handle, stages, texts, hits: where, by what and for which queries which hits are ranked.
@@ -82,7 +82,7 @@ def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: 
 def _scores(
     handle: View, stage: Rerank, texts: Sequence[str], lists: Sequence[Sequence[Hit]], best: int
 ) -> list[Floats]:
-    """Scores of each query's hits, or of the first of them where the stage may stop early."""
+    """Scores of each query's hits, or of the first of them if the stage may stop early."""
     reranker: Any = stage.adapter
     if isinstance(reranker, str):
         reranker = handle.reranker(reranker, stage.options)
@@ -120,7 +120,7 @@ def score_until_settled(
 
 
 def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
-    """Whether no new score gets among the `best`; of equal ones those that were there before stay."""
+    """Whether no new score is among the `best`; with ties the earlier ones stay."""
     return len(known) >= best and bool(new.max() <= np.partition(known, -best)[-best])
 
 

@@ -1,4 +1,4 @@
-"""What Qdrant finds for queries: encoded and retrieved, together with those of other callers."""
+"""Encodes and retrieves queries, together with those of other callers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diptych.types import Hit, SparseVector
 
 
 class Found(NamedTuple):
-    """What Qdrant found for each query of an `Asked`, best first.
+    """The hits of each query of an `Asked`, best first.
 
     Args:
         hits: of each query.
@@ -34,12 +34,12 @@ class Found(NamedTuple):
     began: float = 0.0
 
     def clock(self) -> Clock:
-        """Notes what later steps take."""
+        """A clock for later steps."""
         return Clock(self.seconds)
 
 
 def found_together(asks: Sequence[Asked]) -> list[Found]:
-    """What is found for each: those of the same slots are encoded together, and all are one request to Qdrant.
+    """The hits of each request: queries are encoded together, and sent to Qdrant in one request.
 
     Args:
         asks: of the same view.
@@ -58,7 +58,7 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
 
 
 def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
-    """For each asked, the inputs of its queries."""
+    """For each request, the encoded queries."""
     if len(asks) == 1:
         (asked,) = asks
         view = asked.handle
@@ -76,7 +76,7 @@ def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
 def encode_inputs(
     slots: Mapping[str, Slot], names: Sequence[str], texts: Sequence[str], remember: int = 0
 ) -> list[Inputs]:
-    """For each text, its query in each slot, without the slots where it says nothing, such as stop words to BM25.
+    """Each text encoded for each slot, without slots in which it has no terms, such as stop words in BM25.
 
     Args:
         slots: of the view; `names` are those that are asked.
@@ -110,14 +110,14 @@ def _sparse(vector: SparseVector) -> models.SparseVector | None:
 
 
 class Clock:
-    """Notes how long each step took."""
+    """Measures how long each step takes."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self._seconds, self.began = seconds, time.perf_counter()
         self._last = self.began
 
     def passed(self, step: str) -> None:
-        """The step ends now."""
+        """Record that the step ends now."""
         now = time.perf_counter()
         self._seconds[step], self._last = now - self._last, now
         LOG.debug("search, %s: %.4f s", step, self._seconds[step])

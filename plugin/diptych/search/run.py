@@ -71,7 +71,7 @@ def _answer(queries: Sequence[str | Query], options: Options, view: View) -> lis
 
 
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
-    """As `search`, of one query. The event loop goes on meanwhile, and no thread waits."""
+    """As `search` for one query, without blocking the event loop or a thread."""
     started = time.time_ns()
     if handle.exists:
         try:
@@ -95,7 +95,7 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
 
 
 def current(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
-    """The answer from the view of now, and again when it failed and the slots are others: its vectors are gone."""
+    """The answer of the current view; repeated if it failed and the slots have changed, since vectors may be gone."""
     while True:
         view = handle.now()
         try:
@@ -107,7 +107,7 @@ def current(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
 
 
 def gathering(asked: Asked) -> Gathering[Asked, Found]:
-    """Where single queries to the same slots of this view meet: an encoder that is stuck holds up nobody else."""
+    """The meeting point of single queries to the same slots of a view, so that a stuck encoder blocks no others."""
     kept, key = asked.handle.kept, " ".join(["gathering", *sorted(asked.pipeline.slots)])
     found: Gathering[Asked, Found] | None = kept.get(key)
     return found or kept.setdefault(key, Gathering(found_together))
@@ -121,7 +121,7 @@ def told(asked: Asked, found: Found) -> list[list[Hit]]:
 
 
 def finished(asked: Asked, found: Found) -> list[list[Hit]]:
-    """What was found, reranked and cut."""
+    """The retrieved hits, reranked and cut."""
     hits = found.hits
     if asked.pipeline.rerank:
         clock, wants = found.clock(), asked.wants or asked.end
@@ -132,7 +132,7 @@ def finished(asked: Asked, found: Found) -> list[list[Hit]]:
 
 
 def tell(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> None:
-    """Tell the plugins what was asked and how long it took; one that fails is a PluginWarning, the hits stand.
+    """Notify plugins of the search; a plugin that fails is a PluginWarning, and the hits stand.
 
     Args:
         began: when the first stage began, by `time.perf_counter`.
@@ -171,7 +171,7 @@ def _report(asked: Asked, seconds: dict[str, float], began: float, hits: int) ->
 
 
 def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
-    """Without hits below the threshold, and without text that only the reranker asked for or that came along."""
+    """The hits without those below the threshold, and without text that was fetched only for the reranker."""
     threshold = asked.score_threshold
     if threshold is not None:
         hits = [hit for hit in hits if hit.score >= threshold]

@@ -1,4 +1,4 @@
-"""The stages of a search after retrieval, as values: they check themselves, compare, and print as they are written."""
+"""The stages after retrieval as values: they validate themselves, compare, and print as they are written."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ Fusion: TypeAlias = Rrf | Dbsf | Linear
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Rescore:
-    """The best `candidates` scored anew by the vectors of another slot, inside Qdrant."""
+    """Rescores the best `candidates` with the vectors of another slot, inside Qdrant."""
 
     slot: str
     candidates: int = 50
@@ -83,7 +83,7 @@ class Rescore:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Diversify:
-    """Maximal marginal relevance over the best `candidates`, inside Qdrant, by the vectors of a dense slot.
+    """Maximal marginal relevance over the best `candidates`, inside Qdrant, with the vectors of a dense slot.
 
     Each choice maximises relevance * sim(query, d) - (1 - relevance) * max sim(d, chosen): `relevance` is the lambda of
     Carbonell and Goldstein, SIGIR 1998. Qdrant's own `diversity` is 1 - relevance. Hits come in the order of choice;
@@ -107,7 +107,7 @@ class Diversify:
 
 @dataclass(frozen=True, slots=True)
 class EarlyExit:
-    """When a reranker stops: once the last `patience` blocks brought nothing into the best that are wanted.
+    """The rule for stopping a reranker: the last `patience` blocks added nothing to the best hits.
 
     Candidates are scored in the order in which they come, `block` at a time. After each block the best `n` so far are
     looked at, n being what is wanted of the stage: offset + limit of the search, or the candidates of the next
@@ -128,7 +128,7 @@ class EarlyExit:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Rerank:
-    """A reranker over the best `candidates`, which it passes on in its own order; several make a cascade.
+    """A reranker over the best `candidates`, which it passes on in its own order; several form a cascade.
 
     Args:
         adapter: a reranker's name, or an object that satisfies `Reranker`.

@@ -1,4 +1,4 @@
-"""What the store answers, and what its failures mean."""
+"""Calls to the store, and the meaning of their failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a clust
 
 
 def ask(handle: View, call: Callable[[], T]) -> T:
-    """What the store answers to `call`, which only reads; a server that falters is asked again until the deadline.
+    """The result of `call`, which only reads; a temporary failure of a server is retried until the deadline.
 
     The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
 
@@ -43,7 +43,7 @@ def ask(handle: View, call: Callable[[], T]) -> T:
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether the store finds fault with what it is asked, so that asking again changes nothing."""
+    """Whether the store refuses the request itself, so that a retry changes nothing."""
     if isinstance(error, UnexpectedResponse):
         return 400 <= (error.status_code or 500) < 500 and error.status_code not in _NOT_THE_REQUEST
     if callable(code := getattr(error, "code", None)):  # gRPC's, told by its shape, since grpc has no types
@@ -52,7 +52,7 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def _failure(handle: View, error: Exception) -> DiptychError:
-    """What the client's error means: no collection, no store, a request it refuses, or a fault of its own."""
+    """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
     where, got = f"collection {handle.name!r}", told(error)
     if gave_no_answer(error):  # then neither would it say whether the collection is there
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")

@@ -1,4 +1,4 @@
-"""`warm`: what the first query would have to wait for, done before it comes; `check`: whether queries work now."""
+"""`warm` prepares everything that the first query would wait for; `check` tests whether queries work now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUERIES = TEXTS[:4]  # of the lengths that queries have
 
 
 def warm(handle: CollectionHandle) -> None:
-    """Load and check encoders and rerankers of the config's pipeline, and search with some texts, alone and together.
+    """Load and check encoders and rerankers of the config's pipeline, and run some searches, alone and together.
 
     Plugins are not told of it, and the texts are not remembered.
 
@@ -32,7 +32,7 @@ def warm(handle: CollectionHandle) -> None:
 
 
 def check(handle: CollectionHandle) -> None:
-    """Search for one hit, without rerankers: cheap enough to be done every few seconds while a service runs.
+    """Search for one hit without rerankers: cheap enough to be run every few seconds while a service runs.
 
     Encoders behind a network cost money and have limits, so a pipeline with one only asks the store.
 

@@ -1,4 +1,4 @@
-"""Markdown as title and text: front matter goes, and what became the title is not said a second time."""
+"""Markdown as title and text: front matter is removed, and so is the heading that became the title."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parse_markdown(text: str) -> tuple[str, str]:
 
 
 def _split(lines: list[str]) -> tuple[list[str], list[str]]:
-    """The lines of the front matter, YAML between two `---`, and the rest; a mere rule `---` begins none."""
+    """The lines of the front matter, YAML between two `---`, and the rest; a lone rule `---` does not start one."""
     if not lines or lines[0].rstrip() != "---":
         return [], lines
     end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() in ("---", "...")), 0)

@@ -32,7 +32,7 @@ Raw: TypeAlias = Mapping[str, Any] | Rejected
 
 
 class Source(Protocol):
-    """Documents that can be read again and again, unless it is an iterator. It has a length when it knows it."""
+    """Documents that can be read repeatedly, unless it is an iterator. It has a length if that is known."""
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A file or folder, opened anew for each reading."""
+    """A file or folder, opened again for each reading."""
 
     path: Path
     read: Callable[[Path], Iterator[Raw]]
@@ -63,7 +63,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class CountedSource(FileSource):
-    """A source that can tell its number of documents far faster than they can be encoded."""
+    """A source that knows its number of documents much faster than they can be encoded."""
 
     count: Callable[[Path], int]
 
@@ -73,7 +73,7 @@ class CountedSource(FileSource):
 
 @dataclass(frozen=True)
 class CsvSource:
-    """A CSV file. The types of its columns are told at the first reading and hold for all others."""
+    """A CSV file. The types of its columns are inferred at the first reading and hold for all others."""
 
     path: Path
     columns: Columns
@@ -90,7 +90,7 @@ class CsvSource:
 
     @cached_property
     def _told(self) -> Mapping[str, str]:
-        """Types that were found; none in what can be read only once, such as a pipe."""
+        """The inferred types; none for a source that can be read only once, such as a pipe."""
         return readers.csv_types(self.path) if self.path.is_file() and cell_types.EVERY not in self.named else {}
 
 
@@ -150,7 +150,7 @@ def open_source(
 
 
 def _require_table(format: str, columns: Columns, types: Mapping[str, str] | None, where: str) -> None:
-    """Raise PopulateError for columns of what has none, and for types of what has its own."""
+    """Raise PopulateError for column options of a source without columns, and for types of one with its own."""
     if format == "files" and columns != Columns():
         raise PopulateError("texts in files have no columns", where=where, do="leave --id-column and the like out")
     if types and format != "csv":

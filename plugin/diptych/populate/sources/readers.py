@@ -1,4 +1,4 @@
-"""Readers of one file format each. What is malformed comes out as `Rejected`, with file and line."""
+"""Readers, one for each file format. Malformed entries come out as `Rejected`, with file and line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the
 
 
 class Row(dict[str, Any]):
-    """An entry that knows its place, such as `corpus.jsonl:17`, and its cells as a CSV file has them."""
+    """An entry with its place, such as `corpus.jsonl:17`, and its cells as in the CSV file."""
 
     __slots__ = ("where", "written")
 
@@ -51,7 +51,7 @@ def read_json_lines(path: Path) -> Iterator[Raw]:
 
 
 def count_lines(path: Path) -> int:
-    """Lines that are not empty, without the header of an exported file."""
+    """Number of non-empty lines, without the header of an exported file."""
     with _opened(path) as file:
         return sum(1 for line in _bounded_lines(file) if line.strip()) - (header_of(path) is not None)
 
@@ -72,7 +72,7 @@ def _is_header(found: object) -> bool:
 
 
 def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long the first `LONGEST_LINE` + 1 bytes, and nothing of the rest."""
+    """The lines of a file; a line that is too long is cut after `LONGEST_LINE` + 1 bytes."""
     while line := file.readline(LONGEST_LINE + 1):
         yield line
         while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
@@ -80,7 +80,7 @@ def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
-    """One object a line; empty lines are nothing."""
+    """One object for each line; empty lines are skipped."""
     first = True
     for number, line in enumerate(_bounded_lines(file), 1):
         if not line.strip():
@@ -108,13 +108,13 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
 
 
 def _opens_array(line: bytes) -> bool:
-    """Whether a first line is the beginning of an array of objects, in one line or over many."""
+    """Whether a first line begins an array of objects, on one line or several."""
     start = line.removeprefix(b"\xef\xbb\xbf").strip()
     return start.startswith(b"[") and start[1:].lstrip()[:1] in (b"", b"{")
 
 
 def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
-    """The keys of the first objects, those of lines that are none left out."""
+    """The keys of the first objects; lines that are no objects are skipped."""
     objects = (row for row in islice(rows, FIRST) if isinstance(row, Row))
     return tuple(dict.fromkeys(key for row in objects for key in row))
 
@@ -186,7 +186,7 @@ def _row(
 
 @contextmanager
 def _csv_lines(path: Path) -> Iterator[Any]:
-    """The lines of a CSV file as lists of cells; the reader of the standard library, which counts lines."""
+    """The lines of a CSV file as lists of cells, by the standard library's reader, which counts lines."""
     csv.field_size_limit(_LONGEST_CELL)
     with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
         yield csv.reader(text, delimiter="\t" if ".tsv" in path.suffixes else ",")
@@ -202,7 +202,7 @@ def parquet_names(path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _intact(path: Path) -> Iterator[None]:
-    """Raise what pyarrow finds wrong within as a PopulateError."""
+    """Within the block, pyarrow's errors become PopulateErrors."""
     import pyarrow
 
     try:
@@ -213,7 +213,7 @@ def _intact(path: Path) -> Iterator[None]:
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
-    """The rows of a Parquet file; nulls are left out, and NaN, which is pandas' null."""
+    """The rows of a Parquet file, without nulls and NaN, which is pandas' null."""
     import pyarrow.parquet
 
     with _intact(path), pyarrow.parquet.ParquetFile(path) as file:
@@ -265,7 +265,7 @@ def _title_and_text(path: Path) -> tuple[str, str]:
 
 
 def count_files(folder: Path) -> int:
-    """How many text and Markdown files there are under a folder."""
+    """Number of text and Markdown files under a folder."""
     return sum(1 for _ in _text_files(folder))
 
 
@@ -275,7 +275,7 @@ def _text_files(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """The files under a folder but for hidden ones and those that others' packages brought."""
+    """The files under a folder, without hidden ones and those of installed packages."""
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != VENDORED]
         yield from (Path(place, name) for name in names if not name.startswith("."))

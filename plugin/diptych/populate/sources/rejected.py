@@ -1,4 +1,4 @@
-"""`Rejected`: what a source yields in place of an entry that cannot even be read as a document."""
+"""`Rejected`: yielded by a source for an entry that cannot be read as a document."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate sets it aside and goes on.
+    """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate rejects it and continues.
 
     `id` is the document's id where that is known all the same, as for a file in a folder; empty where it is not.
     """

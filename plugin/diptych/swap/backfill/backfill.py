@@ -39,7 +39,7 @@ PASSES = 20  # over the points that lack the vector, while others keep writing w
 
 @dataclass(slots=True)
 class Filled:
-    """What a back-fill did: vectors made, points that changed meanwhile, and points left without, with reasons."""
+    """The result of a back-fill: vectors made, points that changed meanwhile, and points left without, with reasons."""
 
     encoded: int = 0
     changed: int = 0
@@ -111,14 +111,14 @@ class Backfill:
         return self.filled
 
     def repair(self) -> Filled:
-        """Fill the points that lack a vector, and those at which an earlier run was broken off."""
+        """Fill the points that lack a vector, and those of an interrupted repair."""
         with self._pace.kept():
             self._finish_broken_off()
             self._repaired()
         return self.filled
 
     def _finish_broken_off(self) -> None:
-        """Write anew the points of a repair that was killed, since their vectors may be of a text that changed."""
+        """Write the points of a killed repair again, since their texts may have changed meanwhile."""
         if points := self._lease.repaired(self._slots):
             self._repair(self._items(self._store.read(points)))
             self._note(())
@@ -128,7 +128,7 @@ class Backfill:
         return found[0] if all(checkpoint == found[0] for checkpoint in found) else Checkpoint()
 
     def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
-        """Encode, write, settle and keep page after page, each step in a thread of its own, so that none waits.
+        """Encode, write, check and record page after page, each step in a thread of its own.
 
         A page carries the offset of what follows it.
         """
@@ -150,7 +150,7 @@ class Backfill:
         self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
 
     def _keep(self, page: Sequence[Item]) -> None:
-        """Move the checkpoint to what is settled by now: one write for all pages that were settled during the last."""
+        """Move the checkpoint to what is settled: one write for all pages settled during the last write."""
         if (settled := self._settled) != self._kept:
             if settled.offset is not None:
                 self._checkpoint(settled)
@@ -166,7 +166,7 @@ class Backfill:
         self._settle(page)
 
     def _put(self, page: Sequence[Item], outcomes: Outcomes) -> None:
-        """Write new vectors, and what text indexes index."""
+        """Write new vectors, and the text for text indexes."""
         good, gone = self._without_failures(page, outcomes), set[int | str]()
         for rows in self._pace.parts(good):
             gone |= self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows])
@@ -176,7 +176,7 @@ class Backfill:
             self.filled.encoded += sum(page[row].point not in gone for row in good)
 
     def _settle(self, page: Sequence[Item]) -> None:
-        """Read written points again, and write anew what changed, until nothing did."""
+        """Read written points again, and rewrite what has changed, until nothing did."""
         while page := self._changed(page):
             self.filled.changed += len(page)
             self._put(page, self._encoded(page))

@@ -1,4 +1,4 @@
-"""`in_background`: work that gives way to whatever else the machine is asked for."""
+"""`in_background`: runs work at a low priority, so that searches of the same process come first."""
 
 from __future__ import annotations
 
