@@ -30,6 +30,7 @@ def turn(handle: CollectionHandle) -> Iterator[None]:
     While there is no collection yet, both would make it. Local mode takes no two writes at a time at all.
     """
     if handle.exists and not is_local(handle.client):
+        # An existing collection needs no turns: ids are fixed, so two runs at worst write the same point twice.
         yield
         return
     with _turns_of(handle.client):

@@ -83,7 +83,7 @@ class _Reading(Generic[T]):
             self.failure = error
         finally:
             self._ended = True
-            self._room.release()
+            self._room.release()  # the reader may be waiting for room that nobody else would free
 
     def _entries(self) -> Iterator[T]:
         while (found := self._read.get()) is not None:

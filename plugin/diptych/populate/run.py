@@ -137,6 +137,7 @@ class _Run:
             self._handle.catch_up()  # to another process's cut-over, which brings other slots
             self._store.looked(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
+        # The first item is pulled before anything is created: an empty source must not leave an empty collection.
         if (first := next(items, None)) is not None:
             self._index(with_room(self._handle, documents, self._expected, chain([first], items)), measure)
         if not self._handle.exists:
@@ -223,6 +224,7 @@ class _Run:
             self._check_sync(self._seen, self._tally, self._aside)
             return spool.items(), measure
         with SeenIds() as seen:
+            # Counters of its own: what this first reading counts and rejects would appear twice in the report.
             tally, aside = Tally(), Aside(None)
             trial = Intake(self._handle, seen, aside, tally, tenant=self._tenant)
             self._expected = sum(1 for _ in measure.watch(trial.items(watched(documents, "measure", self._progress))))

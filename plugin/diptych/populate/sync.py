@@ -57,6 +57,8 @@ class Sync:
         if reason := obstacle(read, aside):
             return [reason]
         with Gone(self._store, seen, self._tenant) as gone:
+            # Checked again, against the size before the run: a source may have changed since its first reading, and new
+            # documents must not make room for more deletions.
             if refusal := gone.refusal(self._share, self._held):
                 raise refusal
             self.deleted, self.examples = gone.delete(self._store), gone.examples

@@ -88,7 +88,7 @@ class Intake:
             self._tally.read += 1
             try:
                 item = self._accept(raw, position)
-            except DocumentError as error:
+            except DocumentError as error:  # one bad document never ends a run; other errors do
                 self._set_aside(raw, position, reason_of(error))
                 continue
             if item is None:

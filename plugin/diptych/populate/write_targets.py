@@ -60,6 +60,7 @@ class Targets:
         """
         before = set(self.slots)
         wanted = self._wanted()
+        # Compared by vector name: a number is never given twice, so equal names are equal generations.
         if wanted.keys() != before:
             self.slots = wanted
             self.load()

@@ -73,6 +73,7 @@ def _answer(queries: Sequence[str | Query], options: Options, view: View) -> lis
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
     """As `search` for one query, without blocking the event loop or a thread."""
     started = time.time_ns()
+    # Only an existing collection is searched here: finding out whether another process has made it blocks.
     if handle.exists:
         try:
             asked = Asked.of(handle.now(), [query], options)
@@ -83,6 +84,7 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
             await asyncio.to_thread(tell_failure, handle.registry, handle.name, "search", error, started)
             raise
         else:
+            # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
             if not asked.pipeline.rerank and not handle.registry.listening("diptych_after_search"):
                 hits = told(asked, found)
             else:
@@ -110,6 +112,7 @@ def gathering(asked: Asked) -> Gathering[Asked, Found]:
     """The meeting point of single queries to the same slots of a view, so that a stuck encoder blocks no others."""
     kept, key = asked.handle.kept, " ".join(["gathering", *sorted(asked.pipeline.slots)])
     found: Gathering[Asked, Found] | None = kept.get(key)
+    # `setdefault` is atomic: of two threads that both found nothing, both get the one that came first.
     return found or kept.setdefault(key, Gathering(found_together))
 
 
