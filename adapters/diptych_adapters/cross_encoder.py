@@ -29,7 +29,7 @@ class CrossEncoderReranker(Pipeline):
     The ranges of int8 are measured on pairs of general texts, so that every process scores alike.
 
     Raises:
-        ModelError: the model cannot be had, or was not trained to give one score per pair.
+        ModelError: the model cannot be found, or was not trained to give one score per pair.
     """
 
     options_model = CrossEncoderOptions

@@ -29,7 +29,7 @@ class LateInteractionEncoder(Pipeline):
     multivector.
 
     Raises:
-        ModelError: the model cannot be had, or would need a projection that nobody trained.
+        ModelError: the model cannot be found, or would need an untrained projection.
     """
 
     options_model = MultiVectorOptions

@@ -25,7 +25,7 @@ class SentenceTransformerEncoder(Pipeline):
     """A dense encoder: one vector per text, float32 `[n, dimension]`.
 
     Raises:
-        ModelError: the model cannot be had, is no dense model, or compares by a measure that Qdrant has not.
+        ModelError: the model cannot be found, is no dense model, or compares by a measure that Qdrant has not.
         MissingExtra: a wheel or a backend is not installed.
     """
 

@@ -31,7 +31,7 @@ class LearnedSparseEncoder(Pipeline):
     """A sparse encoder over the model's vocabulary: SPLADE and its kin, inference-free ones, sparse autoencoders.
 
     Raises:
-        ModelError: the model cannot be had, or is no trained sparse encoder.
+        ModelError: the model cannot be found, or is no trained sparse encoder.
     """
 
     options_model = SparseEncoderOptions
@@ -187,7 +187,7 @@ class SpladeEncoder(LearnedSparseEncoder):
     config.json with a ...ForMaskedLM architecture, model.safetensors and a tokenizer are enough.
 
     Raises:
-        ModelError: the model cannot be had, or has no masked-language-model head.
+        ModelError: the model cannot be found, or has no masked-language-model head.
     """
 
     options_model = SpladeOptions

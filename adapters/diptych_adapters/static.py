@@ -25,7 +25,7 @@ class StaticEncoder:
     sentence-transformers keeps unknown tokens and reads all. A text without a known token gives the zero vector.
 
     Raises:
-        ModelError: the model cannot be had, or is more than a static embedding.
+        ModelError: the model cannot be found, or is more than a static embedding.
     """
 
     similarity: Similarity = "cosine"

@@ -224,7 +224,7 @@ class Encoders:
         """The reranker of this adapter, created once, with the pipeline's options unless others are given.
 
         Raises:
-            RegistryError: it is unknown, is no reranker, or cannot be made.
+            RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
         return self._rerankers.get(name, self._stages.get(name, {}) if options is None else options)
 

@@ -103,7 +103,7 @@ class SwapReport:
             it stopped before it changed settings, `filled` when it stopped before the cut-over, or `cut over`.
         encoded: documents encoded, by new vector; after a resume only those of this run.
         cache_hits: how many of them came from the embedding cache, by new vector.
-        changed: documents that changed while they were encoded, and were encoded anew.
+        changed: documents that changed while they were encoded, and were encoded again.
         missing: number of points that lack the new vector.
         gate: what the gate decided; None where there was nothing to compare.
         seconds: the whole run.
@@ -131,7 +131,7 @@ class FailureReport:
         collection: its name.
         operation: `search`, `populate` or `swap`.
         error: name of the error's class; its text may contain users' words and is left out.
-        started, ended: when it was asked for and failed.
+        started, ended: when it began and failed.
     """
 
     collection: str

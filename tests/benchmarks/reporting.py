@@ -17,7 +17,7 @@ INTRODUCTION = """\
 This page is written by `make bench` from `docs/performance.json`; change neither by hand. To measure your machine:
 
 ```sh
-make bench                        # all; a run that was cut off goes on where it stopped
+make bench                        # all; a run that was cut off continues where it stopped
 make bench ONLY=encode,populate   # some of it, whether measured already or not
 make bench QUICK=1                # a try with few documents, written to build/bench/quick
 make bench MILLION=1              # the growth to 1,000,000 points too

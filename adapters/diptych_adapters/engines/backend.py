@@ -82,7 +82,7 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
         texts: with precision int8, those on which ranges are measured; without them nothing is quantized yet.
 
     Raises:
-        ModelError: the backend that is asked for cannot run the part, or answers otherwise than the library.
+        ModelError: the configured backend cannot run the part, or its answers differ from the library's.
         MissingExtra: it is not installed.
     """
     if _on_cpu(job):

@@ -62,7 +62,7 @@ class DiptychRanker:
         _ = self.reranker
 
     async def warm_up_async(self) -> None:
-        """`warm_up`, in a thread, while the event loop goes on."""
+        """`warm_up` in a thread, without blocking the event loop."""
         await asyncio.to_thread(self.warm_up)
 
     @component.output_types(documents=list[Document])
@@ -84,7 +84,7 @@ class DiptychRanker:
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
-        """`run`, in a thread, while the event loop goes on."""
+        """`run` in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.run, query, documents, top_k)
 
     def to_dict(self) -> dict[str, Any]:

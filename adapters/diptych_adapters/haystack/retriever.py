@@ -67,7 +67,7 @@ class DiptychRetriever:
             self._warm = True
 
     async def warm_up_async(self) -> None:
-        """`warm_up`, in a thread, while the event loop goes on."""
+        """`warm_up` in a thread, without blocking the event loop."""
         await asyncio.to_thread(self.warm_up)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ class DiptychSparseTextEmbedder(Embedding):
 
     @component.output_types(sparse_embedding=SparseEmbedding)
     async def run_async(self, text: str) -> dict[str, Any]:
-        """`run`, in a thread, while the event loop goes on."""
+        """`run` in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.run, text)
 
 
@@ -57,7 +57,7 @@ class DiptychSparseDocumentEmbedder(DocumentEmbedding):
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
-        """`run`, in a thread, while the event loop goes on."""
+        """`run` in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.run, documents)
 
 

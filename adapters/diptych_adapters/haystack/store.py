@@ -23,7 +23,7 @@ class DiptychDocumentStore(CollectionStore):
         tenant: whose documents all of it is about, in a collection with tenants.
 
     The collection is opened when it is first needed. Stores of one process that name the same share it. A coroutine
-    does in a thread what the method without `_async` does, while the event loop goes on.
+    does in a thread what the method without `_async` does, without blocking the event loop.
     """
 
     async def count_documents_async(self) -> int:

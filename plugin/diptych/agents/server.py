@@ -106,7 +106,7 @@ def http_application(
 
     Args:
         server: what `mcp_server` made.
-        keys: who may ask; anybody without.
+        keys: required of callers; without keys the server is open.
         host: the address that is listened on.
         hosts: further names by which it may be called.
         origins: web pages that may ask, beside those of this machine.

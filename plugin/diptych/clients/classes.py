@@ -37,7 +37,7 @@ def infers(client: C) -> C:
 
 
 def infers_later(client: C) -> C:
-    """`infers` for an asyncio client: encoding goes on in a thread, so that the event loop goes on, too."""
+    """`infers` for an asyncio client: encodes in a thread, without blocking the event loop."""
     for name, (side, arguments) in _CALLS.items():
         setattr(client, name, _resolving_later(getattr(client, name), side, arguments))
     return _with_uploads(client)

@@ -110,7 +110,7 @@ class _Resolved(Sequence[Any]):
 
 
 def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
-    """The error about a model that nobody knows."""
+    """The error for an unknown model."""
     try:
         encoders.slot(name)
     except UnknownAdapter as error:

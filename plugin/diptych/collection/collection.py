@@ -208,8 +208,8 @@ class Collection(CollectionPopulate, Searching):
         Args:
             config: what is wanted, or the path of its file.
             options: how it is applied.
-            progress: told how far the filling is.
-            stopped: ends the work at the next chunk when it is set; a later `apply` goes on from there.
+            progress: receives the progress of the back-fill.
+            stopped: ends the work at the next chunk when it is set; a later `apply` continues from there.
 
         Raises:
             GateFailed: the new encoders or settings did not pass; the old ones stay live.
@@ -225,7 +225,7 @@ class Collection(CollectionPopulate, Searching):
         Args:
             why: a word for the history.
             anyway: go back although a populate could not write the earlier vectors of some documents.
-            later: do not wait until the vectors of a swap that is given up can be dropped; see `finish`.
+            later: do not wait until the vectors of an abandoned swap can be dropped; see `finish`.
         """
         from diptych import swap
 

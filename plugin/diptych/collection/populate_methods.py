@@ -52,14 +52,14 @@ class CollectionPopulate:
             sync: also delete the documents that are no longer among them.
             dry_run: count what a run would do and write nothing.
             max_deleted: the largest share of the collection that `sync` may delete; the config's unless given.
-            progress: told how far each stage is.
+            progress: receives the progress of each stage.
             report_path: file for rejected documents, a JSON line each with the reason.
             engine: what encodes and writes; threads of this process unless given.
             tenant: whose documents they all are, in a collection with tenants: those that name another are rejected.
 
         Raises:
             SyncRefused: `sync` would delete a larger share.
-            PopulateError, ContractError, TenantError: see `diptych.populate`; run it again to go on.
+            PopulateError, ContractError, TenantError: see `diptych.populate`; run it again to continue.
         """
         from diptych.populate import populate
 

@@ -157,7 +157,7 @@ class Config(Section):
     swap: SwapConfig = Field(default_factory=SwapConfig, description="How encoders are swapped.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="The embedding cache on this machine.")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Shards and replicas on a server.")
-    tenant: TenantConfig | None = Field(None, description="Whose documents are whose, and who must be named.")
+    tenant: TenantConfig | None = Field(None, description="How documents belong to tenants; whether one is required.")
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -43,10 +43,10 @@ Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="k
 
 
 class Rescore(Section):
-    """The best candidates scored anew by another slot, usually a multi-vector one."""
+    """Rescoring of the best candidates by another slot, usually a multi-vector one."""
 
     slot: str = Field(description="Slot whose vectors give the new scores.")
-    candidates: Positive = Field(50, description="How many are scored anew.")
+    candidates: Positive = Field(50, description="Number of candidates to rescore.")
 
 
 class EarlyExit(Section):
@@ -107,7 +107,7 @@ class SearchConfig(Section):
     limit: Positive = Field(10, description="Hits a query returns.")
     score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
     remember: Annotated[int, Field(ge=0)] = Field(
-        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query anew."
+        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query again."
     )
 
     def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
@@ -154,7 +154,7 @@ def _cascade(search: SearchConfig) -> Iterator[Problem]:
 
 
 def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
-    """More hits than the last stage passes on; a slot alone gives as many as are asked for."""
+    """The problem of a limit above what the last stage passes on; a single slot has no such limit."""
     last = search.rerank[-1] if search.rerank else search.diversify or search.rescore
     retrieved = search.retrieved(slots)
     depth = last.candidates if last else sum(retrieved.values()) if len(retrieved) > 1 else search.limit

@@ -90,7 +90,7 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
 
 
 def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:
-    """What to do when the missing key is there under a name like it."""
+    """What to do if the missing key is there under a similar name."""
     for key in location[:-1]:
         inside = _step(raw, key)
         raw = inside[0] if inside else None
@@ -100,7 +100,7 @@ def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:
 
 
 def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel]) -> Problem:
-    """The problem of a key that nobody reads, with the nearest of those that exist there, or where it belongs."""
+    """The problem of an unknown key, with the nearest known key, or the section that has it."""
     key = str(location[-1])
     elsewhere = [] if nearest(key, known) else places_of(model, key)
     do = f"{key!r} belongs under {' or '.join(elsewhere)}" if elsewhere else nearest(key, known)

@@ -25,11 +25,11 @@ _PARSER_FAULTS = (ValueError, LookupError, ArithmeticError, TypeError, Attribute
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """What a file is to be, for the errors of whoever gave another or none.
+    """The kind of file expected, for error messages.
 
     Args:
         name: such as `config`.
-        start: how somebody comes by one.
+        start: how to create one.
     """
 
     name: str

@@ -53,10 +53,10 @@ class Stored(Section):
 
 
 class FirstStage(Stored):
-    """The beginning of each vector, searched instead of all of it; the whole vectors score the best anew."""
+    """A first stage: searches the first numbers of each vector; the whole vectors rescore the best."""
 
     dimension: Positive = Field(description="How many leading numbers; the encoder must be made for it (Matryoshka).")
-    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates scored anew for each one wanted.")
+    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates to rescore for each hit wanted.")
 
 
 class VectorStorage(Stored):

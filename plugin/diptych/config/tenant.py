@@ -14,7 +14,7 @@ _TAKEN = ("text", "title", "_diptych")
 
 
 class TenantConfig(Section):
-    """Which metadata key says whose a document is, and whether every question must name a tenant."""
+    """Which metadata key names a document's tenant, and whether every query must name a tenant."""
 
     field: str = Field(pattern=r"^[\w-]+$", description="Metadata key whose value, a text, is the document's tenant.")
     required: bool = Field(True, description="Refuse questions without a tenant, and documents that have none.")
@@ -26,14 +26,14 @@ class TenantConfig(Section):
     @field_validator("field")
     @classmethod
     def _is_free(cls, field: str) -> str:
-        """What a document has beside its metadata is no tenant."""
+        """Refuse keys of the document itself: a tenant is named in its metadata."""
         if field in _TAKEN:
             raise ValueError(f"a metadata key, not {', '.join(_TAKEN)}")
         return field
 
 
 def placement(tenant: TenantConfig | None, cluster: ClusterConfig) -> ClusterConfig:
-    """The cluster section, by which tenants' shard keys come from the tenant's field."""
+    """The cluster section, in which shard keys come from the tenant field."""
     if tenant is None or not tenant.shard_keys:
         return cluster
     return cluster.model_copy(update={"shard_by": tenant.field})
@@ -42,7 +42,7 @@ def placement(tenant: TenantConfig | None, cluster: ClusterConfig) -> ClusterCon
 def tenant_problems(
     tenant: TenantConfig | None, cluster: ClusterConfig, store: str, indexes: Mapping[str, str]
 ) -> Iterator[Problem]:
-    """Shard keys that nobody can give, and an index of the field that cannot serve."""
+    """Problems with shard keys that cannot be derived, and with an index of the field that cannot serve."""
     if tenant is None:
         return
     indexed = indexes.get(tenant.field, "keyword")

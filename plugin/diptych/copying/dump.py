@@ -52,7 +52,7 @@ def export_collection(
         vectors: points as they are, with all vectors, the settings and what the collection says of itself, so that
             `import_collection` makes an equal one without encoding; else documents, which populate reads.
         filter, tenant: which documents; all unless given.
-        progress: who is told how far the stage "export" is.
+        progress: receives the progress of stage "export".
 
     Raises:
         CollectionNotFound: nothing was populated yet. TenantError: a tenant where there are none.

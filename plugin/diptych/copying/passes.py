@@ -43,7 +43,7 @@ class Comparing:
     """Compares source and target.
 
     Args:
-        write: whether what differs is brought over; else only counted.
+        write: whether differences are copied; else they are only counted.
         base: remembers what the source was in the last pass.
     """
 

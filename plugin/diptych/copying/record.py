@@ -20,7 +20,7 @@ class CopyRecord(Record):
     Args:
         store, collection: the source.
         stage: "points" while the source is gone through for the first time, "passes" while what changed meanwhile is
-            brought over, "done".
+            copied, "done".
         offset: id of the first point that is not copied yet; None at the beginning.
         copied: how many points are.
         began, finished, by: when and by whom.

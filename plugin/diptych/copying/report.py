@@ -13,7 +13,7 @@ class CopyReport:
         source, target: store and collection, as text without secrets.
         points: how many the source has.
         copied: written in this run's first going through the source.
-        changed, deleted: brought over afterwards because the two sides differed.
+        changed, deleted: points copied or deleted afterwards because the two sides differed.
         passes: comparisons of all points on both sides; the last one found no difference.
         resumed: whether a run before had begun this copy.
         verified: whether all contents were read again on both sides and compared.

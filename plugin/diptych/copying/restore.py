@@ -76,14 +76,14 @@ def import_collection(
 ) -> ImportReport:
     """Restore a collection from a file with vectors, in a store that has no collection of this name.
 
-    After a kill, run it again: it writes everything anew. Until it is done, `Collection.open` refuses the collection.
+    After a kill, run it again: it writes everything again. Until it is done, `Collection.open` refuses the collection.
 
     Args:
         client: the store.
         path: a file of `export_collection(..., vectors=True)`.
         name: of the collection, instead of the one that it had.
         report_path: where points are written that cannot be read; `diptych-set-aside-<name>.jsonl` unless given.
-        progress: who is told how far the stage "import" is.
+        progress: receives the progress of stage "import".
 
     Raises:
         CopyError: the file has no vectors, the collection exists, or the store fails for good.

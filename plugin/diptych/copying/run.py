@@ -49,19 +49,19 @@ def copy_collection(
 ) -> CopyReport:
     """Copy a collection: points with vectors and payloads, settings, payload indexes and metadata.
 
-    Run again after whatever ended it, it goes on and copies at most one batch twice. Run again when it is done, it
-    brings over only what differs. Until it is done `Collection.open` refuses the target.
+    Run it again to continue after any interruption; at most one batch is copied twice. Run again when it is done, it
+    copies only differences. Until it is done `Collection.open` refuses the target.
 
     Args:
         source, name: the collection to copy; it is only read.
         target, target_name: where to; `name` unless given. Both clients may be the same.
         batch: points that are read and written at once; memory holds no more, on each side.
         rate: points a second, at most.
-        verify: read both sides again, compare all contents, and bring over what was written to the source meanwhile.
+        verify: read both sides again, compare all contents, and copy what was written to the source meanwhile.
         overwrite: take the source's points even where the target was changed since it was copied.
         passes: comparisons, at most, before the source counts as never at rest.
         retries: further tries after a failure of a store that may pass.
-        progress: who is told how far the stages are.
+        progress: receives the progress of the stages.
         registry: where adapters come from; asked only for text indexes of a source in local mode.
         places: how records and messages name the two stores; asked from the clients unless given.
         extra: named vectors that the target gets beside the source's, empty; None leaves one out that no point has.
@@ -147,7 +147,7 @@ class _Copy:
             f"the source was written to during each of {self._limit} passes",
             where=self._source,
             got="; ".join(map(str, found.examples)) or "points were added or deleted",
-            do="stop writing to it and run it again: it goes on where it stopped",
+            do="stop writing to it and run it again: it continues where it stopped",
             examples=tuple(found.examples),
         )
 
@@ -160,7 +160,7 @@ class _Copy:
         ours, theirs = self._source.count(), self._target.count()
         if ours != theirs:
             what = "source and target differ in the number of points"
-            do = "run it again with verification, which brings over what differs"
+            do = "run it again with verification, which copies what differs"
             raise CopyError(what, where=self._target, got=theirs, expected=ours, do=do)
         return record.model_copy(update={"digest": None})
 

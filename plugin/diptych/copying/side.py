@@ -122,5 +122,5 @@ class Side:
                 f"cannot {verb} the store",
                 where=self,
                 got=reason_of(error),
-                do="see to the store and run it again: the copy goes on where it stopped",
+                do="see to the store and run it again: the copy continues where it stopped",
             ) from error

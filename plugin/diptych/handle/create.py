@@ -60,7 +60,7 @@ def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
     """Create a collection; on servers that cannot add vectors later, behind an alias that a swap can move.
 
     Raises:
-        Exception: the client's own, also where somebody else has made it.
+        Exception: the client's own, also if another process has created the collection.
     """
     version = server_version(client) if keeps_log(client) else None
     # An unknown version counts as a new one: an alias that nothing needs would surprise every other client.
@@ -95,7 +95,7 @@ def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Param
     """Qdrant's parameters for the slot's vector, after plugins had a chance to change them.
 
     Args:
-        retrieved: slots from which candidates come; a multi-vector slot that is none of them needs no graph.
+        retrieved: slots that provide candidates; other multi-vector slots need no graph.
     """
     indexed = slot.kind != "multivector" or slot.name in retrieved
     params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)

@@ -31,7 +31,7 @@ class Rerankers:
         """The reranker of this adapter with these options.
 
         Raises:
-            RegistryError: it is unknown, is no reranker, or cannot be made.
+            RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
         wanted = dict(options)
         # A list, not a dict: options may hold lists, which have no hash. The lock is held while the model loads, so
@@ -94,7 +94,7 @@ class View:
         """The reranker, created at the first call and kept.
 
         Raises:
-            RegistryError: it is unknown, is no reranker, or cannot be made.
+            RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
         return self.rerankers.get(adapter, options)
 

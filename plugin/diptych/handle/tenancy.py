@@ -28,7 +28,7 @@ def require_same(config: Config | None, metadata: CollectionMetadata) -> None:
     if wanted is None or wanted == have:
         return
     raise CollectionError(
-        "config and collection differ in whose documents are whose",
+        "config and collection define tenants differently",
         where="tenant",
         got=_words(wanted),
         expected=_words(have) if have else "no tenants",

@@ -217,7 +217,7 @@ class Swap(Record):
         building: the generations that are being filled, by slot; populates write them too.
         target: what becomes live at the cut-over, `building` included.
         search: the pipeline that goes with it.
-        config: hash of the config that asked for it.
+        config: hash of the config that requested it.
     """
 
     building: dict[str, Generation]
@@ -235,16 +235,16 @@ class CollectionMetadata(Record):
     Args:
         live: what answers queries.
         swap: what is being built to replace it.
-        previous: what was live before the last cut-over, with its vectors kept up, until `finish`.
+        previous: what was live before the last cut-over; its vectors are still updated, until `finish`.
         previous_search: the pipeline that went with it.
         numbers: the highest generation number that each slot ever had.
         leftover: vectors, and payload keys of text indexes, that diptych made, or is about to make, and that no state
-            needs, with the kind to drop them by. What is neither here nor in a state is somebody else's.
+            needs, with the kind to drop them by. A vector that is neither here nor in a state belongs to others.
         history: what was done, oldest first.
         layout: where documents lie in payloads.
         search: the pipeline, for those who open the collection by name.
         behind: vectors of `previous` that miss documents, since a populate could not write them.
-        tenancy: whose documents are whose; None where nobody asked.
+        tenancy: how documents belong to tenants; None without tenants.
     """
 
     format: int = FORMAT

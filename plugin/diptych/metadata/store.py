@@ -82,7 +82,7 @@ def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
         "the collection is an unfinished copy",
         where=f"collection {name!r}",
         got=f"{copy.get('copied', 0):,} points so far of {copy.get('store')}, collection {copy.get('collection')!r}",
-        do="finish it: run the same diptych copy again, it goes on where it stopped",
+        do="finish it: run the same diptych copy again, it continues where it stopped",
     )
 
 

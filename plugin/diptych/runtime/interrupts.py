@@ -3,7 +3,7 @@
 The first is a KeyboardInterrupt, so that what is open is closed. Not everything can be waited for: an encoder finishes
 its batch in native code, a thread pool joins its threads, a library that is being imported turns the exception into an
 abort. So a thread ends the process after `GRACE` seconds, and while a module is being imported it ends at once. That is
-what a kill does, and populate, apply, copy and train go on after a kill. It leaves without Python's own shutdown, which
+what a kill does, and populate, apply, copy and train survive kills. It leaves without Python's own shutdown, which
 waits for threads and lets native ones abort.
 
 Programs that import diptych keep their own handler: only the command installs this one, when this module is imported,

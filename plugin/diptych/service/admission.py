@@ -20,7 +20,7 @@ class Gate:
 
     Args:
         app: what answers.
-        keys: who may ask; anybody without.
+        keys: required of callers; without keys the server is open.
         concurrent: requests that may be under way at once.
         hosts: names by which it may be called, any for none: against pages that a browser takes for others.
         origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,

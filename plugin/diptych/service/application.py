@@ -62,7 +62,7 @@ def application(
 
     Args:
         served: collections, encoders and rerankers.
-        keys: who may ask; anybody unless given.
+        keys: required of callers; without keys the server is open.
         limits: how much one request may ask.
         origins: web pages that may ask from a browser (CORS); none unless given.
         hosts: names by which it may be called; any unless given.

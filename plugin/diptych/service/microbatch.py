@@ -28,7 +28,7 @@ class Batches:
     """Encodes texts and scores pairs for many clients; see `diptych.search.microbatch` for the rules of waiting.
 
     Args:
-        metrics: told how many of what.
+        metrics: receives the counts.
     """
 
     def __init__(self, metrics: Metrics) -> None:

@@ -47,7 +47,7 @@ class Readiness:
     async def now(self) -> str:
         """The state, after asking the stores; `failing` if one does not answer within `ANSWERS`.
 
-        However many wait for it, the stores are asked once at a time.
+        However many callers wait for it, only one check of the stores runs at a time.
         """
         if self.state != "ready":
             return self.state

@@ -36,7 +36,7 @@ class Served:
     Args:
         collections: open ones; they are closed with this.
         encoders: those of configs that are served without their collections, by name.
-        adapters: further adapters that may be asked for: NAME, with its default options, or NAME:MODEL.
+        adapters: further adapters to serve: NAME, with its default options, or NAME:MODEL.
         registry: where adapters come from; everything installed unless given.
 
     Raises:

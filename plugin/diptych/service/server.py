@@ -28,7 +28,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
     Raises:
-        ConfigError: the address cannot be had.
+        ConfigError: the address is not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
 
     Args:
         config: uvicorn's.
-        ending: told of signals.
+        ending: receives signals.
     """
 
     def __init__(self, config: uvicorn.Config, ending: Ending) -> None:

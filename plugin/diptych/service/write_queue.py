@@ -61,7 +61,7 @@ class Writes:
         """The rows of a running write; once the service ends, PopulateError instead of the next row."""
         for row in rows:
             if self._stopped.is_set():
-                raise PopulateError("the service ends", do="run it again: it goes on from there")
+                raise PopulateError("the service ends", do="run it again: it continues from there")
             yield row
 
     def stop(self) -> None:

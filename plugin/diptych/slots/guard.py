@@ -80,7 +80,7 @@ def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
 def minimum_likeness(now: Fingerprint, generation: Generation) -> float:
     """The lowest likeness that counts as the same space.
 
-    Less is asked where backend or precision are others or lossy, since the ranges of int8 are measured on other texts
+    It is lower where backend or precision differ or are lossy, since the ranges of int8 are measured on other texts
     another time, and of an encoder whose vectors depend on the batch: twice as far from 1 as it was from itself.
     """
     same = now.numerics == generation.numerics and not LOSSY & {*now.numerics.split()}

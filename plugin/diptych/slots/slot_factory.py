@@ -86,7 +86,7 @@ class SlotMaker:
             raise CollectionError(
                 "the drift map that queries go through is gone",
                 where=f"collection {self._name!r}, metadata key {key!r}",
-                do="go on with the swap: diptych apply; or give it up: diptych rollback",
+                do="continue the swap: diptych apply; or abandon it: diptych rollback",
             )
         return load(raw)
 

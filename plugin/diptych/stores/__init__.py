@@ -70,14 +70,14 @@ def open_store(
         timeout: seconds to wait for a server.
         search_timeout: seconds that a search waits for it.
         base: folder that a relative `edge:` path starts from; the working folder unless given.
-        registry: whose plugins are asked.
+        registry: whose plugins may open the URL.
         create: whether an `edge:` folder that is not there is made.
         cluster: how a server spreads the collections that are made, and how it reads and writes.
         classes: of the clients, where they are to be others than diptych's own.
 
     Raises:
         ConfigError: the store is no server and could not honour `cluster`.
-        StoreURLError: nobody answers for such a URL.
+        StoreURLError: no store can be opened for this URL.
         StoreLocked: another process has the embedded store open and does not answer.
         StoreUnavailable: the server does not answer, or refuses the key.
         CollectionNotFound, StoreError: no store is in the `edge:` folder, and `create` is false.

@@ -81,7 +81,7 @@ class Nodes:
     def read(self, call: Callable[[], T]) -> T:
         """The result of a call that only reads; when a node fails, the next one is tried, each once.
 
-        A connection that broke may have been closed while nothing was sent: then a single node is asked again.
+        A connection that broke may have been closed while nothing was sent: then a single node is called again.
         """
         tries = max(2, len(self._all))
         for left in range(tries, 0, -1):

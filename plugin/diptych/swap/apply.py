@@ -55,15 +55,15 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    Killed at any moment, it goes on where it was when it is run again; at most a chunk is encoded twice. What
-    it encodes has low priority, so that queries which this process answers meanwhile come first.
+    After a kill at any moment, run it again to continue; at most a chunk is encoded twice. Encoding has low priority,
+    so that queries which this process answers meanwhile come first.
 
     Args:
         handle: the open collection.
         config: what is wanted.
-        options: see there.
-        progress: is told of stage `fill`.
-        stopped: ends the work at the next chunk, as a kill would, but cleanly.
+        options: gate, pace and others, see `ApplyOptions`.
+        progress: receives the progress of stage `fill`.
+        stopped: ends the work cleanly at the next chunk.
 
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
@@ -73,7 +73,7 @@ def apply(
         StoreUnavailable: the server does not answer.
     """
 
-    @needs_answers("run the same apply again once it does: it goes on where it was")
+    @needs_answers("run the same apply again once it does: it continues where it was")
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
         with Lease(handle.client, handle.name) as lease:
@@ -294,5 +294,5 @@ def _another(name: str, swap: Swap) -> SwapError:
         where=f"collection {name!r}",
         got=f"begun by {swap.by} at {swap.began} to {slots}",
         expected="the config that began it",
-        do="restore that config and run diptych apply, or give the swap up: diptych rollback",
+        do="restore that config and run diptych apply, or abandon the swap: diptych rollback",
     )

@@ -31,7 +31,7 @@ class Change:
 
     Args:
         name: the slot.
-        action: what it takes. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder,
+        action: what applying it does. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder,
             calibrated on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
             `re-prompt`: only queries change. `storage`: Qdrant keeps the same vectors otherwise. `numerics`: options
             that only add noise. `keep`: nothing. `drop`: the config has no such slot.

@@ -101,7 +101,7 @@ class Lease:
     """The lease, held within a `with` block; checkpoints of a dead holder are taken over.
 
     Raises:
-        ApplyRunning: somebody else holds it.
+        ApplyRunning: another process holds it.
     """
 
     def __init__(self, client: QdrantBase, name: str) -> None:
@@ -149,7 +149,7 @@ class Lease:
         """Store the progress of these vectors.
 
         Raises:
-            ApplyRunning: somebody else has taken the lease.
+            ApplyRunning: another process has taken the lease.
         """
         self.require()
         with self._lock:
@@ -160,7 +160,7 @@ class Lease:
         """Store which points are being given these vectors; none when that is done.
 
         Raises:
-            ApplyRunning: somebody else has taken the lease.
+            ApplyRunning: another process has taken the lease.
         """
         self.require()
         with self._lock:
@@ -179,7 +179,7 @@ class Lease:
         """Store which vectors have other storage for a trial, so that a kill does not leave it; none ends the trial.
 
         Raises:
-            ApplyRunning: somebody else has taken the lease.
+            ApplyRunning: another process has taken the lease.
         """
         self.require()
         with self._lock:

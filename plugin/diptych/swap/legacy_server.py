@@ -53,8 +53,8 @@ class Second:
 def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:
     """Move the alias to a copy of its collection that also has the vectors of `extra`, without those that are None.
 
-    Killed at any moment, it goes on when it is called again. What is written to the old collection until the alias
-    moves is brought over; what is written to the new one after that stays.
+    After a kill, call it again to continue. What is written to the old collection until the alias moves is copied;
+    what is written to the new one after that stays.
 
     Raises:
         CannotAddVectors: the name is a collection's own, which an alias cannot take.

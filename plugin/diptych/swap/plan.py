@@ -77,7 +77,7 @@ class Plan:
         steps: one for each slot.
         search: whether the search settings differ, for which nothing is encoded.
         search_why: what differs in them.
-        under_way: whether a swap was begun and waits to be gone on with.
+        under_way: whether a swap has begun and is not finished.
         warnings: what to know before applying.
     """
 

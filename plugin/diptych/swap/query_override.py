@@ -98,7 +98,7 @@ def _told(asking: Asking) -> str:
 def describe(found: JudgedComparison) -> str:
     """The measurement in a line."""
     return (
-        f"over the vectors that are there, {found.metric} is {found.old:.3f} with queries by the old encoder and "
+        f"on the existing vectors, {found.metric} is {found.old:.3f} with queries by the old encoder and "
         f"{found.new:.3f} with queries by the new one (difference {found.difference:+.3f} "
         f"[{found.low:+.3f}, {found.high:+.3f}], {found.queries} queries)"
     )

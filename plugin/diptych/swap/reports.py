@@ -15,19 +15,19 @@ SHOWN = 20  # points without vector that a report names
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How a swap is applied.
+    """Options of an apply.
 
     Args:
-        why: a word for the history.
+        why: the reason, for the history.
         again: slots to re-encode although nothing differs.
         judged: queries and judgements for the gate instead of the config's; without any, it compares neighbours.
         documents: the original documents, for payloads that hold no text.
         switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
             judgements show that this does better.
-        bridge: the old encoder is gone, so until the back-fill ends have queries go through a drift map, fitted on the
-            documents encoded so far, wherever what is measured of it allows that.
+        bridge: for an old encoder that is gone: until the back-fill ends, queries go through a drift map, fitted on
+            the documents encoded so far, in slots where it measures well enough.
         gate: whether the gate decides; False cuts over, or changes settings, whatever it says.
-        cut_over: False stops before it: new vectors are there, and the old ones answer; settings are as they were.
+        cut_over: False stops before it: the new vectors exist, the old ones answer, and settings are unchanged.
         rate, pace, parallel: instead of the config's.
         later: do not wait until vectors that nothing needs any more can be dropped, see `finish`.
     """

@@ -52,13 +52,13 @@ def rollback(
 ) -> StepBack:
     """Abandon the swap under way, or undo the last cut-over, in one update. Nothing is encoded.
 
-    A second rollback goes forward again. Where this handle has loaded encoders it loads those that will answer first,
-    so that one that is gone changes nothing.
+    A second rollback redoes the cut-over. If this handle has loaded encoders, it first loads those that will be live,
+    so that nothing changes if one of them is gone.
 
     Args:
-        why: a word for the history.
-        anyway: go back although a populate could not write the earlier vectors of documents that came since.
-        later, stopped: as of `finish`, for the vectors of a swap that is given up.
+        why: the reason, for the history.
+        anyway: roll back even if a populate could not write the earlier vectors of some documents.
+        later, stopped: as in `finish`, for the vectors of an abandoned swap.
 
     Raises:
         ApplyRunning: a process is applying a swap just now.
@@ -105,7 +105,7 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
                 "there is nothing to finish: the swap under way has not cut over yet",
                 where=f"collection {handle.name!r}",
                 got="no earlier vectors are kept",
-                do="cut over first: diptych apply; or give the swap up: diptych rollback",
+                do="cut over first: diptych apply; or abandon the swap: diptych rollback",
             )
         after = finished(before) if before.previous is not None else before
         needless = orphans(handle.client, handle.name, after)

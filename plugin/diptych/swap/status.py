@@ -20,7 +20,7 @@ class VectorStatus:
     """A physical vector: its slot and role, what made it, and how many points lack it.
 
     `role`: `live` answers queries; `building` will after the cut-over; `kept` did before the last one.
-    `behind`: a populate could not write it, so that a way back to it misses documents.
+    `behind`: a populate could not write it, so that a rollback to it misses documents.
     `asking`: who makes the queries instead, and why; empty where the encoder does it itself.
     """
 

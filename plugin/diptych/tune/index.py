@@ -55,9 +55,9 @@ def tune_index(
         points: measure as in a collection that holds so many; as many as it holds unless given.
         k: of the recall.
         rule: what is chosen.
-        rounds: how often each setup is asked each query.
+        rounds: how often each query runs with each setup.
         seed: of the division into documents and queries.
-        progress: is told of the stages `read`, `build` and `ask`.
+        progress: receives the progress of the stages `read`, `build` and `ask`.
 
     Raises:
         TuneError: the slot is not dense, has too few vectors, or there is none to choose.
@@ -172,7 +172,7 @@ class Rule:
     """Chooses, among rows with enough recall, the one with the least of something; among equals the fastest.
 
     Raises:
-        TuneError: a recall that is none, or something that is not measured.
+        TuneError: an invalid recall, or an unknown quantity.
     """
 
     recall: float = 0.98

@@ -74,7 +74,7 @@ def test_a_failed_copy_goes_on_where_it_was_and_cannot_be_opened_before(
 ) -> None:
     source, target = open_client("edge"), Failing(":memory:")
     fill(source)
-    with pytest.raises(CopyError, match=r"(?s)cannot write to the store.*the disk is full.*goes on where it stopped"):
+    with pytest.raises(CopyError, match=r"(?s)cannot write to the store.*the disk is full.*continues where it stopped"):
         copy_collection(source, "c", target, batch=20)
     assert (record(target)["stage"], record(target)["copied"], target.count("c").count) == ("points", 60, 60)
     for opened in (lambda: Collection.open(target, "c", registry=registry), lambda: fill(target)):

@@ -147,7 +147,7 @@ def test_a_moved_average_is_reported_and_a_small_addition_is_no_drift(
     longer = [{"id": f"long{i}", "text": "many words " * 50} for i in range(40)]
     (warning,) = populate(open_handle(memory), longer).warnings
     assert "slot 'lexical': the average of 'tokens' per document is +" in warning
-    assert warning.endswith("`diptych plan` shows what it costs to calibrate anew, `diptych apply` does it.")
+    assert warning.endswith("`diptych plan` shows what it costs to recalibrate, `diptych apply` does it.")
 
 
 def test_what_a_collection_warns_of_is_in_the_log(

@@ -42,7 +42,7 @@ def drifted(client: QdrantBase, config: Make, opened: Open) -> Collection:
     found = opened(client, config(SLOTS))
     found.populate(corpus(40, words=5))
     report = found.populate(corpus(20, words=9, first=40))
-    assert "`diptych plan` shows what it costs to calibrate anew, `diptych apply` does it" in report.warnings[0]
+    assert "`diptych plan` shows what it costs to recalibrate, `diptych apply` does it" in report.warnings[0]
     return found
 
 

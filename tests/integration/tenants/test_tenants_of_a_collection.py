@@ -123,9 +123,9 @@ def test_a_config_that_asks_for_other_tenants_is_refused(opened: Open, fakes: Re
     collection = opened()
     collection.populate(documents())
     other = Config.model_validate({"collection": collection.name, "slots": SLOTS, "tenant": tenant})
-    with pytest.raises(CollectionError, match=r"(?s)differ in whose documents.*field: customer, required: True"):
+    with pytest.raises(CollectionError, match=r"(?s)define tenants differently.*field: customer, required: True"):
         collection.plan(other)
-    with pytest.raises(CollectionError, match="differ in whose documents"):
+    with pytest.raises(CollectionError, match="define tenants differently"):
         collection.apply(other)
 
 

@@ -128,7 +128,7 @@ def test_a_file_that_is_no_database_is_set_aside_and_begun_anew(
     aside = folder / f"{open_table.FILE}.damaged"
     assert len(warnings) == aside.exists() == bool(damage)
     if damage:
-        assert "was damaged and is begun anew" in warnings[0]
+        assert "was damaged and is replaced" in warnings[0]
         assert aside.read_bytes() == damage
 
 
@@ -137,7 +137,7 @@ def test_damage_anywhere_costs_vectors_and_nothing_else(
     filled: EmbeddingCache, namespace: MakeNamespace, at: int
 ) -> None:
     overwrite(filled.path, at, 3000)
-    for _ in range(3):  # damage that shows while it runs is begun anew by the next run
+    for _ in range(3):  # damage that shows while it runs is replaced by the next run
         with EmbeddingCache(filled.folder, limit=16_000_000) as cache:
             space = namespace(cache)
             found = space.encode(TEXTS, ones)
@@ -182,7 +182,7 @@ def test_no_damage_costs_a_document_or_gives_a_wrong_vector(filled: EmbeddingCac
                 assert all(np.array_equal(np.asarray(vector), np.ones(1000)) for vector in found), number
         kept += space.hits == len(TEXTS)
         shutil.rmtree(folder)
-    assert kept >= 0.95 * DAMAGES, "a damaged file is begun anew, so that it is of use again"
+    assert kept >= 0.95 * DAMAGES, "a damaged file is replaced, so that it is of use again"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_damaged_file_that_somebody_has_open_is_left_until_nobody_has(
         assert "another process has it open" in warning
     with EmbeddingCache(filled.folder, limit=16_000_000) as later:
         namespace(later).encode(TEXTS, ones)
-        assert "was damaged and is begun anew" in later.take_warnings()[0]
+        assert "was damaged and is replaced" in later.take_warnings()[0]
 
 
 def test_a_vector_whose_bytes_went_wrong_is_encoded_and_kept_anew(

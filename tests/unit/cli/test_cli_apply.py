@@ -263,13 +263,11 @@ def test_queries_are_switched_at_once_where_plan_measured_that_to_be_better(
     assert "diptych apply --switch-queries lets the new one encode queries at once" in run("plan").out
     answer = run("apply", "--switch-queries", "--no-cut-over")
     assert answer.code == 0
-    assert "dense: queries by fake-dense: over the vectors that are there, nDCG@1 is 0.000" in answer.out
+    assert "dense: queries by fake-dense: on the existing vectors, nDCG@1 is 0.000" in answer.out
     assert "the old vectors still answer; to cut over: diptych apply" in answer.out
-    assert "dense: queries by fake-dense: over the vectors that are there, nDCG@1 is 0.000" in run("status").out
+    assert "dense: queries by fake-dense: on the existing vectors, nDCG@1 is 0.000" in run("status").out
     assert run("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-    assert (
-        "dense: until the cut-over queries by fake-dense: over the vectors that are there, nDCG@1" in run("apply").out
-    )
+    assert "dense: until the cut-over queries by fake-dense: on the existing vectors, nDCG@1" in run("apply").out
 
 
 SLOW = """
@@ -311,7 +309,7 @@ def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Pat
     assert (process.returncode, out) == (130, "")
     assert error == (
         "nothing is lost and the collection answers as before; to continue: diptych apply; "
-        "to give up: diptych rollback\ninterrupted\n"
+        "to abandon it: diptych rollback\ninterrupted\n"
     )
     assert "no process is applying it; to continue: diptych apply" in run("status").out
     missing = run("status", "--json").json()["vectors"][1]["missing"]

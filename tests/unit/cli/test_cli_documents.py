@@ -72,7 +72,10 @@ def test_documents_are_deleted_by_ids_and_by_filter(filled: Run) -> None:
     [
         ([], "which documents?\n  expected: ids, or --where and --filter"),
         (["cat", "--where", "legs=2"], "ids and a filter do not go together"),
-        (["cat"], "nothing was deleted: there is nobody to ask\n  got: delete 1 of 5 documents of animals: cat"),
+        (
+            ["cat"],
+            "nothing was deleted: there is no terminal to ask at\n  got: delete 1 of 5 documents of animals: cat",
+        ),
         (["--filter", "{}"], "delete 5 of 5 documents of animals: "),
     ],
 )

@@ -176,14 +176,14 @@ def test_under_way_a_populate_by_either_config_writes_both_vectors(
 def test_under_way_plan_says_that_apply_goes_on_and_ci_sees_it_pending(under_way: Run) -> None:
     answer = under_way("plan", "--exit-code")
     assert answer.code == 4
-    assert "to continue: diptych apply; to give up: diptych rollback" in answer.out
+    assert "to continue: diptych apply; to abandon it: diptych rollback" in answer.out
 
 
 def test_under_way_another_config_is_told_to_restore_or_give_up(under_way: Run, config: Path) -> None:
     write(config, OLD)
     answer = under_way("plan")
     assert answer.code == 0
-    assert "with another config; restore that config to continue; to give up: diptych rollback" in answer.out
+    assert "with another config; restore that config to continue; to abandon it: diptych rollback" in answer.out
     refused = under_way("apply")
     assert refused.code == 1
     assert "another swap is under way" in refused.err

@@ -56,7 +56,7 @@ def test_an_interrupted_populate_keeps_what_was_written_and_the_next_one_goes_on
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert error == "what was written stays; run it again to go on\ninterrupted\n"
+    assert error == "what was written stays; run it again to continue\ninterrupted\n"
     (tmp_path / "diptych.yaml").write_text((tmp_path / "diptych.yaml").read_text().replace("0.2", "0.0"))
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     report = json.loads(done.stdout)

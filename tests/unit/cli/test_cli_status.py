@@ -45,7 +45,7 @@ def test_a_swap_under_way_is_shown_with_who_began_it(filled: Run, config: Path) 
     text = filled("status").out
     assert "a swap is under way, started 20" in text
     assert "(smaller)" in text
-    assert "no process is applying it; to continue: diptych apply; to give up: diptych rollback" in text
+    assert "no process is applying it; to continue: diptych apply; to abandon it: diptych rollback" in text
     assert filled("status", "--json").json()["swap"]["running"] is False
 
 

@@ -107,7 +107,7 @@ def test_finish_before_the_first_cut_over_names_the_swap_under_way(edited: Run) 
     answer = edited("finish")
     assert answer.code == 1
     assert "there is nothing to finish: the swap under way has not cut over yet" in answer.err
-    assert "do: cut over first: diptych apply; or give the swap up: diptych rollback" in answer.err
+    assert "do: cut over first: diptych apply; or abandon the swap: diptych rollback" in answer.err
 
 
 def test_ways_back_need_no_config(edited: Run, config: Path) -> None:

@@ -48,5 +48,5 @@ def test_a_warning_says_how_to_calibrate_anew() -> None:
     slot = Slot("words", SlotConfig(adapter="bm25"), generation, registry, verify=False)
     (warning,) = drift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1500.0}}, 100)
     assert "'tokens' per document is +50%" in warning
-    assert warning.endswith("`diptych plan` shows what it costs to calibrate anew, `diptych apply` does it.")
+    assert warning.endswith("`diptych plan` shows what it costs to recalibrate, `diptych apply` does it.")
     assert drift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1050.0}}, 100) == []

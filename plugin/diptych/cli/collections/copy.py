@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diptych.config.cluster import ClusterConfig
     from diptych.copying import CopyReport
 
-RESUME = "what was copied stays; run it again to go on"
+RESUME = "what was copied stays; run it again to continue"
 
 
 def copy(
@@ -132,7 +132,7 @@ class _End:
 
 @contextmanager
 def _opened(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantBase, QdrantBase]]:
-    """Both stores, opened once where they are one: an embedded store lets nobody in twice."""
+    """Both stores, opened once if they are the same: an embedded store cannot be opened twice."""
     with ExitStack() as stack:
         clients: list[QdrantBase] = []
         for end in ends:

@@ -90,5 +90,7 @@ def _ask(collection: Collection, found: list[str], *, yes: bool) -> None:
     examples = ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
     question = printable(f"delete {len(found):,} of {collection.count():,} documents of {collection.name}: {examples}")
     if not sys.stdin.isatty():
-        raise CollectionError("nothing was deleted: there is nobody to ask", got=question, do="run it with --yes")
+        raise CollectionError(
+            "nothing was deleted: there is no terminal to ask at", got=question, do="run it with --yes"
+        )
     typer.confirm(question, abort=True, err=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diptych.populate import Source
     from diptych.reports import PopulateReport
 
-RESUME = "what was written stays; run it again to go on"
+RESUME = "what was written stays; run it again to continue"
 
 
 class Engines(StrEnum):
@@ -185,7 +185,7 @@ def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
 
 
 def counted(sources: Sequence[Source]) -> Sequence[Source]:
-    """The sources, those of JSON lines with their length when somebody watches the progress."""
+    """The sources; JSON lines with their length if a progress bar is shown."""
     return [Lines(source) if _countable(source) else source for source in sources] if sys.stderr.isatty() else sources
 
 
@@ -199,7 +199,7 @@ def together(sources: Sequence[Source]) -> Iterable[Any]:
 
 
 class Together:
-    """Several sources, one after the other, as often as it is asked for."""
+    """Several sources, one after the other, as often as they are iterated."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources

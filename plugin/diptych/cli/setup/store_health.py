@@ -58,7 +58,7 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             yield Check("verify", "fail" if report.faulty else "warn", "; ".join(report.lines()), do)
         else:
             encoded, waiting = mend(collection.handle, report)
-            found = f"{encoded:,} points have new vectors; {waiting:,} documents are to be written anew"
+            found = f"{encoded:,} points have new vectors; {waiting:,} documents must be written again"
             yield Check("verify", "warn", f"{'; '.join(report.lines())}; {found}", POPULATE if waiting else "")
     except Exception as error:  # third-party adapters may raise anything
         yield failed("verify", error)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # points without vector that are named
 RESUME = (
-    "nothing is lost and the collection answers as before; to continue: diptych apply; to give up: diptych rollback"
+    "nothing is lost and the collection answers as before; to continue: diptych apply; to abandon it: diptych rollback"
 )
 CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
 
@@ -188,7 +188,7 @@ def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judg
 
 
 def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:
-    """What is about to be done: the plan, or that a swap is gone on with."""
+    """Print what is about to be done: the plan, or that a swap continues."""
     swap = opened.handle.read().swap
     if swap is None:
         with waiting("comparing with the collection"):
@@ -253,7 +253,7 @@ def _next(report: ApplyReport) -> Iterator[str]:
         yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
     elif report.outcome == "filled":
         who = "vectors" if report.asking else "encoders"
-        yield f"the old {who} still answer; to cut over: diptych apply; to give up: diptych rollback"
+        yield f"the old {who} still answer; to cut over: diptych apply; to abandon it: diptych rollback"
 
 
 def _left(left: Mapping[int | str, str], missing: int) -> None:

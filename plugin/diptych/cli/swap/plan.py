@@ -24,7 +24,7 @@ ACTIONS = {
     "add": "add",
     "drop": "drop",
     "re-encode": "re-encode",
-    "recalibrate": "calibrate anew",
+    "recalibrate": "recalibrate",
     "reuse": "use kept vectors",
     "re-prompt": "queries only",
     "storage": "storage only",
@@ -115,7 +115,7 @@ def _details(found: Plan) -> Iterator[str]:
 
 
 def _to_do(step: Step) -> str:
-    """What follows from the measurement, where the vectors are made anew."""
+    """Advice from the measurement, for slots that are re-encoded."""
     if step.query_side is None or step.action == "numerics":
         return ""
     if step.query_side.low > 0:

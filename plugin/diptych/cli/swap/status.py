@@ -109,7 +109,7 @@ def _swap(swap: SwapStatus) -> Iterator[str]:
     if swap.running:
         yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
     else:
-        yield "no process is applying it; to continue: diptych apply; to give up: diptych rollback"
+        yield "no process is applying it; to continue: diptych apply; to abandon it: diptych rollback"
 
 
 def _history(console: Console, events: tuple[Event, ...]) -> None:

@@ -101,8 +101,8 @@ def under_way(metadata: CollectionMetadata, config: Config) -> str:
         return ""
     begun = f"a swap is under way, started {moment(swap.began)} by {swap.by}"
     if describes(config, swap.target):
-        return f"{begun}; to continue: diptych apply; to give up: diptych rollback"
-    return f"{begun}, with another config; restore that config to continue; to give up: diptych rollback"
+        return f"{begun}; to continue: diptych apply; to abandon it: diptych rollback"
+    return f"{begun}, with another config; restore that config to continue; to abandon it: diptych rollback"
 
 
 def stale_config(session: Session, path: Path, live: State) -> str:

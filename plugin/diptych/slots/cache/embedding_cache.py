@@ -166,7 +166,7 @@ class EmbeddingCache:
         aside = False
         with suppress(CacheError, OSError, sqlite3.Error):
             aside = is_damage(error) and set_aside(self.folder)
-        next_time = "; the next run begins it anew" if aside else ""
+        next_time = "; the next run replaces it" if aside else ""
         known = isinstance(error, CacheError | OSError | sqlite3.Error)
         reason = "; ".join(str(error).split("\n  ")) if known else f"{type(error).__name__}: {error}"
         self._warnings.append(f"the embedding cache was left out{next_time}: {reason} ({self.path})")

@@ -103,13 +103,13 @@ def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> 
             raise CacheError(
                 "the embedding cache is damaged, and another process has it open",
                 where=folder / FILE,
-                do="it is begun anew by the first run that is alone with it",
+                do="the first run that uses it alone replaces it",
             ) from error
     except BaseException:
         users.close()
         raise
     return _open(
-        folder, limit, clock, f"the embedding cache was damaged and is begun anew; the old file: {_aside(folder)}"
+        folder, limit, clock, f"the embedding cache was damaged and is replaced; the old file: {_aside(folder)}"
     )
 
 

@@ -71,7 +71,7 @@ def answers(
     """The hits of each query, best first: `depth` of them, or as many as the pipeline passes on.
 
     Args:
-        view: who is asked; None answers nothing.
+        view: the view to search; None answers nothing.
         pipeline: instead of the view's own. The view's own, given or not, also drops hits below its score threshold.
         texts: whether hits carry their documents' texts and titles.
     """

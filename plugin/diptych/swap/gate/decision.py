@@ -29,8 +29,8 @@ class Decision:
     Args:
         handle, config, options, judged, stopped: as of the apply.
         trial: changes the storage of live vectors for the gate, and back.
-        warn: told of a gate that could not measure and does not decide.
-        told: what a failure carries for display.
+        warn: receives a warning when the gate could not measure and does not decide.
+        told: returns what a failure carries for display.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Decision:
         return in_background(gate, self._stopped)
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
-        give_up = "give up: diptych rollback" if what == ENCODERS else "restore the config"
+        give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"
         return GateFailed(
             f"the new {what} did not pass the gate; the old ones stay live",
             where=f"collection {self._handle.name!r}",

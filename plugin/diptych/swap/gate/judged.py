@@ -72,7 +72,7 @@ class JudgedComparison:
     """Old and new pipeline by one metric over the same judged queries.
 
     Args:
-        metric, margin, confidence: as asked for.
+        metric, margin, confidence: as configured.
         queries: judged queries that have a text and a relevant document.
         old, new: means of the metric.
         difference: new minus old.
@@ -110,7 +110,7 @@ class JudgedComparison:
 def compare_judged(old: View | None, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
     """Compare how both pipelines answer the judged queries, and decide whether the new one is good enough.
 
-    `old` is None where it answers nothing. Both are asked as they would be served: approximate search, quantization,
+    `old` is None where it answers nothing. Both are searched as they would be served: approximate search, quantization,
     rerankers and all. Queries without text or without a relevant document are left out, since they would dilute a loss.
 
     Raises:

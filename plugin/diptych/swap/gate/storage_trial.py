@@ -106,7 +106,7 @@ def _way_back(
 ) -> dict[str, Any]:
     """The update that restores a vector's parameters wherever two storage sections differ.
 
-    A setting that was left out is given its default in words, since Qdrant merges what it is sent into what is there.
+    A missing setting is sent with its default value, since Qdrant merges an update into the existing settings.
     """
     diff = models.VectorParamsDiff()
     if then.get("hnsw") != now.get("hnsw"):
