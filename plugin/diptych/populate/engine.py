@@ -1,7 +1,7 @@
 """`Engine`: encodes and writes the pieces that populate has found to be new or changed.
 
-The usual one is a `Pipeline`: a thread for each slot encodes, one for each later stage delivers, and what is
-on its way is bounded.
+The default is a `Pipeline`: one thread for each slot encodes, one for each later stage delivers, and work in progress
+is bounded.
 """
 
 from __future__ import annotations
@@ -93,17 +93,17 @@ class Threads:
 
 
 class Pipeline:
-    """Takes pieces of items, has every slot encode them, and delivers them in order. Leaving it waits for all.
+    """Takes pieces of items, lets every slot encode them, and delivers them in order. Leaving it waits for all.
 
     Once a run fails or is stopped, no stage begins with another piece. So no stage sees a piece that an earlier stage
     did not finish.
 
     Args:
-        encoders: gives the encoders, by physical vector; they may change between two pieces.
+        encoders: returns the encoders by physical vector; they may change between two pieces.
         deliver: uploads an encoded piece; called in one thread.
-        then: what is done with a delivered piece, one after another; each is called in a thread of its own, in order.
-        room: pieces that may be on their way at once, to the end of the last stage, so what a crash can cost.
-        stopped: set when the run is given up, so that whoever waits in `deliver` stops waiting.
+        then: further stages for a delivered piece; each runs in a thread of its own, in order.
+        room: pieces that may be in progress at once, to the end of the last stage: the most that a crash can cost.
+        stopped: set when the run is abandoned, so that waits in `deliver` end.
         begin: called first in each thread.
     """
 
@@ -143,11 +143,11 @@ class Pipeline:
             threads.shutdown(cancel_futures=error is not None)
         for stage in self._stages:
             stage.join()
-        if error is None or isinstance(error, Exception):
+        if error is None or isinstance(error, Exception):  # Ctrl-C must not be replaced by a stage's failure
             self._raise_failure()
 
     def put(self, piece: Sequence[Item]) -> None:
-        """Send a piece on its way, once there is room.
+        """Send a piece into the pipeline, as soon as there is room.
 
         Raises:
             BaseException: what ended an earlier piece's encoding or upload.
@@ -166,7 +166,7 @@ class Pipeline:
         return self._threads[name]
 
     def _run(self, at: int) -> None:
-        """Do the work of a stage: on each piece as it comes, which is then passed on. The last stage makes room."""
+        """Run a stage: process each piece as it comes, and pass it on. The last stage frees its room."""
         try:
             self._begin()
         except BaseException as error:
@@ -178,7 +178,7 @@ class Pipeline:
             if following is None:
                 self._room.release()
             else:
-                following.put((job[0], {}))
+                following.put((job[0], {}))  # without the futures, whose vectors would stay in memory
         if following is not None:
             following.put(None)
 

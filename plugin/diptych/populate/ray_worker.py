@@ -83,7 +83,7 @@ class Working(Protocol):
 
 
 class Worker:
-    """The class that Ray Data maps over the pieces. A failure is an answer, so that Ray does not try it for ever."""
+    """The class that Ray Data maps over the pieces. A failure is returned, since Ray would retry an exception."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

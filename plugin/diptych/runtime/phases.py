@@ -59,25 +59,25 @@ def _tell() -> None:
 
 
 class Progress(Protocol):
-    """Told how far each stage is: "measure" (when an encoder needs corpus statistics), "read", then "index".
+    """Receives the progress of the stages: "measure" (for encoders with corpus statistics), "read", then "index".
 
-    "index" ends below its total when documents turn out to be repeated or bad. Calls come from more than one thread.
+    "index" ends below its total when documents are repeated or rejected. Calls come from more than one thread.
     """
 
     def begin(self, stage: str, total: int | None) -> None:
-        """A stage starts; `total` documents are expected, None when that is not known."""
+        """A stage starts; `total` documents are expected, None if unknown."""
         ...
 
     def advance(self, stage: str, n: int) -> None:
-        """`n` more documents are through the stage."""
+        """`n` more documents have passed the stage."""
         ...
 
 
 class Unwatched:
-    """The progress nobody looks at."""
+    """A progress that is ignored."""
 
     def begin(self, stage: str, total: int | None) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def advance(self, stage: str, n: int) -> None:
-        """Nothing."""
+        """Does nothing."""

@@ -1,7 +1,7 @@
 """Search: runs queries through a pipeline, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`.
 
-Begin with `pipeline` and `stages` (what a pipeline is), then `run`. `encode_queries` encodes, `qdrant_query` builds
-one request for Qdrant, `retrieve` sends it, `rerank` runs the rerankers. `microbatch` joins queries that arrive
+Begin with `pipeline` and `stages` (what a pipeline is), then `run`. `retrieve` encodes the queries and sends one
+request to Qdrant, which `qdrant_query` builds; `rerank` runs the rerankers. `microbatch` joins queries that arrive
 together.
 """
 
