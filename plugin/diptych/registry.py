@@ -164,11 +164,11 @@ def _require_marks(source: str, plugin: object) -> None:
 
 def _installed() -> list[tuple[str, object]]:
     """The installed plugins by distribution name, sorted so that the order does not depend on the disk."""
-    found = []
+    plugins = []
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
         source = f"{entry.dist.name}:{entry.name}" if entry.dist else entry.name
         try:
-            found.append((source, entry.load()))
+            plugins.append((source, entry.load()))
         except Exception as error:
             raise HookError(
                 "an installed plugin cannot be imported",
@@ -176,15 +176,15 @@ def _installed() -> list[tuple[str, object]]:
                 got=f"{type(error).__name__}: {error}",
                 do="mend it or uninstall its package",
             ) from error
-    return found
+    return plugins
 
 
 def _named(plugins: Iterable[object]) -> list[tuple[str, object]]:
     """Plugins by name, sorted. Plugins with the same name are numbered."""
-    found: dict[str, object] = {}
+    by_name: dict[str, object] = {}
     for name, plugin in sorted(((_describe(p), p) for p in plugins), key=lambda pair: pair[0]):
-        found[f"{name} ({len(found) + 1})" if name in found else name] = plugin
-    return list(found.items())
+        by_name[f"{name} ({len(by_name) + 1})" if name in by_name else name] = plugin
+    return list(by_name.items())
 
 
 def _describe(plugin: object) -> str:

@@ -179,7 +179,7 @@ class CollectionHandle:
         """A view of the collection with `state` live, whether it was, is or will be. Loaded encoders are used again."""
         metadata = metadata or self.view.metadata
         assert metadata is not None, "a state belongs to a collection that exists"
-        slots = {name: self._slot(name, own, state.asking.get(name)) for name, own in state.slots.items()}
+        slots = {name: self._slot(name, generation, state.asking.get(name)) for name, generation in state.slots.items()}
         reading = next(iter(state.slots.values())).reading if state.slots else metadata.reading
         pipeline = search or open_handle.stored_search(metadata)
         parts = (metadata, slots, pipeline, reading, self._rerankers, metadata.tenancy)
@@ -260,8 +260,8 @@ class CollectionHandle:
             error.add_note(f"collection {self.name!r}")
             raise
         reading = metadata.reading if metadata else open_handle.reading_of(self.populate_config)
-        own = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
-        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers, own)
+        tenants = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
+        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers, tenants)
 
     def _look(self) -> None:
         """Follow a cut-over; after a failure the view stays as it is, and the next look tries again."""

@@ -56,7 +56,7 @@ def first_metadata(
     )
 
 
-def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
+def create_collection(client: QdrantBase, name: str, **settings: Any) -> None:
     """Create a collection; on servers that cannot add vectors later, behind an alias that a swap can move.
 
     Raises:
@@ -65,11 +65,11 @@ def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
     version = server_version(client) if keeps_log(client) else None
     # An unknown version counts as a new one: an alias that nothing needs would surprise every other client.
     if version is None or version >= ADDS_VECTORS:
-        client.create_collection(name, **given)
+        client.create_collection(name, **settings)
         return
     behind = f"{name}.1"
     try:
-        client.create_collection(behind, **given)
+        client.create_collection(behind, **settings)
     except Exception:
         if _is_begun(client, behind):  # a kill, or another process, is between the two calls
             _serve(client, behind, name)
@@ -87,8 +87,8 @@ def _is_begun(client: QdrantBase, name: str) -> bool:
 
 
 def _serve(client: QdrantBase, collection: str, alias: str) -> None:
-    made = models.CreateAlias(collection_name=collection, alias_name=alias)
-    client.update_collection_aliases([models.CreateAliasOperation(create_alias=made)])
+    creation = models.CreateAlias(collection_name=collection, alias_name=alias)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=creation)])
 
 
 def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Params:

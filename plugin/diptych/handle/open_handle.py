@@ -60,7 +60,9 @@ def opened_slots(
     require_same(config, metadata)
     # During a swap to this config the file is ahead of the collection: it opens with what is live, not with the file.
     if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
-        stored = {name: maker.stored(name, own, live.asking.get(name)) for name, own in live.slots.items()}
+        stored = {
+            name: maker.stored(name, generation, live.asking.get(name)) for name, generation in live.slots.items()
+        }
         return stored, stored_search(metadata)
     _require_same_slots(config.slots, live)
     slots = {

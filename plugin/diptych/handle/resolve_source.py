@@ -37,10 +37,10 @@ def config_at(source: object, registry: Registry) -> Config:
     Raises:
         ConfigError, CollectionError: it cannot be used, or is none.
     """
-    found = config_of(source, registry)
-    if found is None:
+    config = config_of(source, registry)
+    if config is None:
         raise CollectionError("this is no config", got=brief(source), expected="a config file, a mapping or a Config")
-    return found
+    return config
 
 
 def config_of(source: object, registry: Registry) -> Config | None:

@@ -79,8 +79,8 @@ def whole(view: View) -> View:
 
 def tenant_of(metadata: Mapping[str, Any], tenancy: Tenancy | None) -> str | None:
     """The tenant that a document's metadata names, None without one."""
-    found = metadata.get(tenancy.field) if tenancy else None
-    return found if isinstance(found, str) and found else None
+    tenant = metadata.get(tenancy.field) if tenancy else None
+    return tenant if isinstance(tenant, str) and tenant else None
 
 
 def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> Document:
@@ -91,16 +91,16 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
     """
     if tenancy is None:
         return document
-    field, found = tenancy.field, document.metadata.get(tenancy.field)
-    if found is None and tenant is not None:
+    field, named = tenancy.field, document.metadata.get(tenancy.field)
+    if named is None and tenant is not None:
         return replace(document, metadata={**document.metadata, field: tenant})
-    if found is None and tenancy.required:
+    if named is None and tenancy.required:
         ways = "it there, or for all documents: populate(..., tenant=...), --tenant, collection.for_tenant(...)"
         raise DocumentError(f"the document names no tenant in its metadata {field!r}", expected=ways)
-    if found is not None and (not isinstance(found, str) or not found):
-        raise DocumentError(f"the tenant in {field!r} is no text", got=brief(found), expected="one text, not empty")
-    if tenant is not None and found != tenant:
-        raise DocumentError(f"the document belongs to another tenant than {tenant!r}", got=brief(found))
+    if named is not None and (not isinstance(named, str) or not named):
+        raise DocumentError(f"the tenant in {field!r} is no text", got=brief(named), expected="one text, not empty")
+    if tenant is not None and named != tenant:
+        raise DocumentError(f"the document belongs to another tenant than {tenant!r}", got=brief(named))
     return document
 
 

@@ -29,10 +29,10 @@ def vector_params(
         return _sparse(encoder, storage)
     # Behind a first stage the whole vectors only rescore candidates: a graph over them would cost memory for nothing.
     indexed = indexed and storage.first_stage is None
-    found = _dense(encoder.dimension, _DISTANCE[encoder.similarity], storage, indexed, "storage")
+    params = _dense(encoder.dimension, _DISTANCE[encoder.similarity], storage, indexed, "storage")
     if kind == "multivector":
-        found.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-    return found
+        params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    return params
 
 
 def first_stage_params(whole: models.VectorParams, first: FirstStage) -> models.VectorParams:
@@ -91,19 +91,19 @@ def _hnsw(hnsw: Hnsw | None, indexed: bool) -> models.HnswConfigDiff | None:
     return None if indexed else models.HnswConfigDiff(m=0)  # m=0 is Qdrant's way to build no graph
 
 
-def _quantization(asked: Quantization | None) -> Any:
+def _quantization(config: Quantization | None) -> Any:
     """The quantization config; options of other kinds than the chosen one are left out."""
-    if asked is None:
+    if config is None:
         return None
-    ram = asked.always_ram
-    if asked.kind == "scalar":
-        scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=asked.quantile, always_ram=ram)
+    ram = config.always_ram
+    if config.kind == "scalar":
+        scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=config.quantile, always_ram=ram)
         return models.ScalarQuantization(scalar=scalar)
-    if asked.kind == "binary":
-        encoding = models.BinaryQuantizationEncoding(asked.encoding) if asked.encoding else None
+    if config.kind == "binary":
+        encoding = models.BinaryQuantizationEncoding(config.encoding) if config.encoding else None
         return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=ram, encoding=encoding))
-    if asked.kind == "product":
-        ratio = models.CompressionRatio(asked.compression)
+    if config.kind == "product":
+        ratio = models.CompressionRatio(config.compression)
         return models.ProductQuantization(product=models.ProductQuantizationConfig(compression=ratio, always_ram=ram))
-    bits = models.TurboQuantBitSize(asked.bits) if asked.bits else None
+    bits = models.TurboQuantBitSize(config.bits) if config.bits else None
     return models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(always_ram=ram, bits=bits))

@@ -77,8 +77,8 @@ class Catalogue(Generic[Spec]):
         """What one plugin registers, checked to be a collection of specs."""
         hook, source = f"diptych_register_{self._word}s", implementation.plugin_name
         try:
-            found: Iterable[object] = implementation.function()
-            specs = list(found)
+            returned: Iterable[object] = implementation.function()
+            specs = list(returned)
         except Exception as error:
             raise HookError(f"{hook} failed", where=source, got=f"{type(error).__name__}: {error}") from error
         for spec in specs:

@@ -29,10 +29,10 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
     """
     check_requirements(spec, options, where=where)
     factory = _factory(spec, where)
-    given = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
+    checked = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     try:
         with contained(AdapterFactoryError, f"the factory of adapter {spec.name!r} crashed", where=where):
-            adapter = factory(**given)
+            adapter = factory(**checked)
     except DiptychError:
         raise
     except Exception as error:
@@ -182,22 +182,22 @@ def check_contract(spec: AdapterSpec, adapter: object, *, where: str = "") -> No
         _check_fact(spec, fact, declared, getattr(adapter, fact, None), where)
 
 
-def _unusable(spec: AdapterSpec, fact: str, found: object, expected: str, where: str) -> AdapterFactoryError:
+def _unusable(spec: AdapterSpec, fact: str, actual: object, expected: str, where: str) -> AdapterFactoryError:
     what = f"adapter {spec.name!r} has no usable {fact}"
-    return AdapterFactoryError(what, where=where, got=repr(found), expected=expected)
+    return AdapterFactoryError(what, where=where, got=repr(actual), expected=expected)
 
 
-def _check_fact(spec: AdapterSpec, fact: str, declared: object, found: object, where: str) -> None:
-    if found != declared:
+def _check_fact(spec: AdapterSpec, fact: str, declared: object, actual: object, where: str) -> None:
+    if actual != declared:
         raise AdapterFactoryError(
             f"adapter {spec.name!r} is not what its spec declares",
             where=f"{where}, fact {fact!r}",
-            got=repr(found),
+            got=repr(actual),
             expected=repr(declared),
         )
 
 
 def _members(contract: type[Any]) -> list[str]:
     """The protocol's members, sorted; Python 3.11 has no public name for them."""
-    own = {*inspect.get_annotations(contract), *vars(contract)}
-    return sorted(name for name in own if not name.startswith("_"))
+    names = {*inspect.get_annotations(contract), *vars(contract)}
+    return sorted(name for name in names if not name.startswith("_"))

@@ -59,8 +59,8 @@ class Beginning:
                 handle.keep(change.slot)
         # Note the names, create the vectors, announce the swap: after a kill between any two of these steps the next
         # apply knows which vectors are leftovers, and no populate writes a vector that does not exist.
-        made = {vector: own.kind for own in building.values() for vector in own.vectors}
-        metadata = intended(metadata, {**left, **made})
+        new_vectors = {vector: generation.kind for generation in building.values() for vector in generation.vectors}
+        metadata = intended(metadata, {**left, **new_vectors})
         write(handle.client, handle.name, metadata)
         metadata = self._create(metadata)
         swap = Swap(
@@ -72,7 +72,7 @@ class Beginning:
             by=who(),
             why=self.why,
         )
-        numbers = {name: max(metadata.numbers.get(name, 0), own.number) for name, own in target.items()}
+        numbers = {name: max(metadata.numbers.get(name, 0), generation.number) for name, generation in target.items()}
         announced = begun(metadata, swap, numbers)
         write(handle.client, handle.name, announced)
         return announced
@@ -98,7 +98,7 @@ class Beginning:
             made = [named_params(slot, handle.registry, retrieved) for slot in new]
         needless = dict.fromkeys(orphans(handle.client, handle.name, metadata))
         empty(handle.client, handle.name, needless)
-        extra = {vector: params for found in made for vector, params in found.items()}
+        extra = {vector: params for named in made for vector, params in named.items()}
         done = provide(
             handle.client, handle.name, {**needless, **extra}, rate=self.config.swap.rate, progress=self.progress
         )
@@ -119,7 +119,7 @@ class Beginning:
         name, client = vector_name(slot.name, slot.kind, number), self.handle.client
         first = Prefix.of(name, storage_of(slot.config))
         names = [name, first.vector] if first else [name]
-        return any(own not in reusable and taken(client, self.handle.name, own, slot.kind) for own in names)
+        return any(vector not in reusable and taken(client, self.handle.name, vector, slot.kind) for vector in names)
 
     def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot will have after the cut-over."""
@@ -154,8 +154,8 @@ class Beginning:
         reading, sums, offset = reading_of(self.config.populate), dict[str, float](), None
         while True:
             records, offset = self.points.page(offset, PAGE)
-            found = (document_of(record, self.handle.view.layout, self.documents) for record in records)
-            sums = summed(sums, slot, [text for d in found if d and (text := reading.of(d.title, d.text))])
+            documents = (document_of(record, self.handle.view.layout, self.documents) for record in records)
+            sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
             if offset is None:
                 return _require_documents(sums, slot, self.handle.name)
 

@@ -71,13 +71,13 @@ def changes(
         RegistryError: an encoder cannot be made.
     """
     live, reading = metadata.live.slots, reading_of(config.populate)
-    found = []
+    slot_changes = []
     for name, wanted in config.slots.items():
         slot = Slot(name, wanted, None, registry, texts=texts)
         change = _change(slot, live.get(name), metadata, reading, name in again)
-        found.append(change if corpus is None else _recalibrated(change, corpus))
+        slot_changes.append(change if corpus is None else _recalibrated(change, corpus))
     dropped = [name for name in live if name not in config.slots]
-    return found + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
+    return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 
 
 def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, reading: Reading, again: bool) -> Change:

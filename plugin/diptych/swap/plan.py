@@ -119,14 +119,14 @@ def plan(
     count = handle.client.count(handle.name, exact=True).count
     texts = _sample(handle, metadata, config, sample)
     corpus = CorpusSample(handle, metadata.layout)
-    found = changes(config, metadata, handle.registry, again=again, texts=handle.texts, corpus=corpus)
-    steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in found)
-    steps, doubts = _with_query_side(handle, metadata, config, found, steps)
+    slot_changes = changes(config, metadata, handle.registry, again=again, texts=handle.texts, corpus=corpus)
+    steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in slot_changes)
+    steps, doubts = _with_query_side(handle, metadata, config, slot_changes, steps)
     search = config.search.model_dump(mode="json")
     search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
     silent = bool(sample and count and not texts)
     params = handle.client.get_collection(handle.name).config.params
-    lacks = version_warnings(handle.client, [change.slot.kind for change in found if change.slot])
+    lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
     warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks)
     begun = metadata.swap is not None
     return Plan(handle.name, count, steps, metadata.search != search, search_why, begun, warnings)
@@ -134,20 +134,22 @@ def plan(
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:
     """How many of the `count` points a change affects, and how many of them it encodes."""
-    own = change.kept or change.live
-    if change.action in ENCODES or own is None:
+    generation = change.kept or change.live
+    if change.action in ENCODES or generation is None:
         return count, count
-    lack = coverage(handle.client, handle.name, own).missing
+    lack = coverage(handle.client, handle.name, generation).missing
     if change.action == "drop":
         return count - lack, 0
-    fill = _fillable(handle, metadata, own, lack) if lack else 0
+    fill = _fillable(handle, metadata, generation, lack) if lack else 0
     return (fill if change.action in SAME else count - lack + fill), fill
 
 
-def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, own: Generation, lack: int) -> int:
+def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, generation: Generation, lack: int) -> int:
     """How many of the points that lack a vector have a text; for many points, extrapolated from the first ones."""
-    records, _ = handle.client.scroll(handle.name, lacking(own), limit=READ, with_payload=True, with_vectors=False)
-    texts = _texts(records, metadata.layout, own.reading)
+    records, _ = handle.client.scroll(
+        handle.name, lacking(generation), limit=READ, with_payload=True, with_vectors=False
+    )
+    texts = _texts(records, metadata.layout, generation.reading)
     return math.ceil(lack * len(texts) / len(records)) if records else 0
 
 
@@ -166,12 +168,12 @@ def _with_query_side(
     handle: CollectionHandle,
     metadata: CollectionMetadata,
     config: Config,
-    found: Sequence[Change],
+    slot_changes: Sequence[Change],
     steps: Sequence[Step],
 ) -> tuple[tuple[Step, ...], list[str]]:
     """The steps with the measured effect of the new encoders' queries on the old vectors, or why it is unknown."""
     judged, measured, doubts = Judged.of(config.evaluate), [], []
-    for change, step in zip(found, steps, strict=True):
+    for change, step in zip(slot_changes, steps, strict=True):
         try:
             measured.append(_query_side(handle, metadata, config, change, step, judged))
         except (RegistryError, FingerprintMismatch) as error:
@@ -264,8 +266,8 @@ def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Conf
 
 def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -> list[str]:
     """An encoder's inputs for these points, without empty ones."""
-    found = (from_payload(record.id, record.payload, layout) for record in records)
-    return texts_of(found, reading)
+    documents = (from_payload(record.id, record.payload, layout) for record in records)
+    return texts_of(documents, reading)
 
 
 def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:

@@ -44,25 +44,25 @@ def query_side(
     # The slot alone: fused with other slots or reranked, a difference between its query encoders would be diluted.
     alone = SearchConfig(retrieve={slot: CANDIDATES})
     old = State(slots=metadata.live.slots)
-    asked = State(slots=metadata.live.slots, asking={slot: Asking(generation=new)})
-    return compare_judged(handle.at(old, metadata, alone), handle.at(asked, metadata, alone), judged, config)
+    switched = State(slots=metadata.live.slots, asking={slot: Asking(generation=new)})
+    return compare_judged(handle.at(old, metadata, alone), handle.at(switched, metadata, alone), judged, config)
 
 
-def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedComparison) -> CollectionMetadata:
+def switch(handle: CollectionHandle, slot: str, new: Generation, comparison: JudgedComparison) -> CollectionMetadata:
     """Encode queries with the new encoder from now on, on the old vectors.
 
     Raises:
         SwapError: it was not shown to do better.
     """
-    if found.low <= 0:
+    if comparison.low <= 0:
         raise SwapError(
             "queries stay with the old encoder: the new one's were not shown to do better on the old vectors",
             where=f"slot {slot!r}",
-            got=describe(found),
+            got=describe(comparison),
             expected="an interval of the difference above 0",
         )
     metadata = handle.read()  # anew: the comparison took a while, and others may have written meanwhile
-    after = switched_queries(metadata, slot, Asking(generation=new, why=describe(found)))
+    after = switched_queries(metadata, slot, Asking(generation=new, why=describe(comparison)))
     write(handle.client, handle.name, after)
     handle.install(after)
     return after
@@ -89,16 +89,16 @@ def told(live: State) -> dict[str, str]:
 
 
 def _told(asking: Asking) -> str:
-    own = asking.generation
+    generation = asking.generation
     through = " through a drift map" if asking.drift else ""
-    encoder = f"{own.adapter} {own.options.get('model', '')}".strip()
+    encoder = f"{generation.adapter} {generation.options.get('model', '')}".strip()
     return f"queries by {encoder}{through}: {asking.why}"
 
 
-def describe(found: JudgedComparison) -> str:
+def describe(comparison: JudgedComparison) -> str:
     """The measurement in a line."""
     return (
-        f"on the existing vectors, {found.metric} is {found.old:.3f} with queries by the old encoder and "
-        f"{found.new:.3f} with queries by the new one (difference {found.difference:+.3f} "
-        f"[{found.low:+.3f}, {found.high:+.3f}], {found.queries} queries)"
+        f"on the existing vectors, {comparison.metric} is {comparison.old:.3f} with queries by the old encoder and "
+        f"{comparison.new:.3f} with queries by the new one (difference {comparison.difference:+.3f} "
+        f"[{comparison.low:+.3f}, {comparison.high:+.3f}], {comparison.queries} queries)"
     )

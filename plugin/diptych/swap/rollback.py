@@ -144,7 +144,10 @@ def _cleared(
 
 
 def _encoders(metadata: CollectionMetadata) -> dict[str, str]:
-    return {name: f"{own.adapter}, generation {own.number}" for name, own in metadata.live.slots.items()}
+    return {
+        name: f"{generation.adapter}, generation {generation.number}"
+        for name, generation in metadata.live.slots.items()
+    }
 
 
 def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
@@ -173,16 +176,16 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
 
 def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata) -> Iterator[str]:
     """A sentence for each vector that is live again and missing in some points."""
-    for name, own in after.live.slots.items():
-        if own.vector in before.live.vectors():
+    for name, generation in after.live.slots.items():
+        if generation.vector in before.live.vectors():
             continue
         try:
-            found = coverage(handle.client, handle.name, own)
+            counted = coverage(handle.client, handle.name, generation)
         except Exception as error:
-            yield f"slot {name!r}: how many points lack {own.vector!r} could not be counted: {reason_of(error)}"
+            yield f"slot {name!r}: how many points lack {generation.vector!r} could not be counted: {reason_of(error)}"
             continue
-        if found.missing:
+        if counted.missing:
             yield (
-                f"slot {name!r} does not find {found.missing:,} of {found.points:,} points, which have no "
-                f"{own.vector!r}; to fill them, put the live encoders into the config and run diptych apply"
+                f"slot {name!r} does not find {counted.missing:,} of {counted.points:,} points, which have no "
+                f"{generation.vector!r}; to fill them, put the live encoders into the config and run diptych apply"
             )

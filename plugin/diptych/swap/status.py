@@ -89,30 +89,30 @@ def status(handle: CollectionHandle) -> Status:
 
 def _roles(metadata: CollectionMetadata) -> list[tuple[str, Generation, Role]]:
     """Every generation once, with its most important role."""
-    found: dict[str, tuple[str, Generation, Role]] = {}
+    roles: dict[str, tuple[str, Generation, Role]] = {}
     building = metadata.swap.building if metadata.swap else {}
     kept = metadata.previous.slots if metadata.previous else {}
     for role, slots in (("live", metadata.live.slots), ("building", building), ("kept", kept)):
-        for name, own in slots.items():  # `setdefault`: a vector that is live and kept is shown as live
-            found.setdefault(own.vector, (name, own, role))  # type: ignore[arg-type]
-    return list(found.values())
+        for name, generation in slots.items():  # `setdefault`: a vector that is live and kept is shown as live
+            roles.setdefault(generation.vector, (name, generation, role))  # type: ignore[arg-type]
+    return list(roles.values())
 
 
 def _vector(
-    handle: CollectionHandle, metadata: CollectionMetadata, name: str, own: Generation, role: Role
+    handle: CollectionHandle, metadata: CollectionMetadata, name: str, generation: Generation, role: Role
 ) -> VectorStatus:
-    counted = coverage(handle.client, handle.name, own)
+    counted = coverage(handle.client, handle.name, generation)
     return VectorStatus(
         slot=name,
-        vector=own.vector,
+        vector=generation.vector,
         role=role,
-        number=own.number,
-        adapter=own.adapter,
-        model=str(own.options.get("model", "")),
-        fingerprint=str(own.fingerprint),
+        number=generation.number,
+        adapter=generation.adapter,
+        model=str(generation.options.get("model", "")),
+        fingerprint=str(generation.fingerprint),
         points=counted.points,
         missing=counted.missing,
-        behind=own.vector in metadata.behind,
+        behind=generation.vector in metadata.behind,
         asking=told(metadata.live).get(name, "") if role == "live" else "",
     )
 

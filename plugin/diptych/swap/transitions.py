@@ -50,7 +50,7 @@ def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) ->
 
 def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> CollectionMetadata:
     """The metadata with a slot's own encoder for its queries again."""
-    asking = {name: own for name, own in metadata.live.asking.items() if name != slot}
+    asking = {name: override for name, override in metadata.live.asking.items() if name != slot}
     live = metadata.live.model_copy(update={"asking": asking})
     return _with(metadata, _event("switched queries", live, why), live=live)
 
@@ -146,7 +146,7 @@ def _swap(metadata: CollectionMetadata) -> Swap:
 
 
 def _event(what: What, state: State, why: str = "", config: str = "", gate: str = "") -> Event:
-    slots = {name: f"{own.adapter}, generation {own.number}" for name, own in state.slots.items()}
+    slots = {name: f"{generation.adapter}, generation {generation.number}" for name, generation in state.slots.items()}
     return Event(what=what, when=now(), by=who(), why=why, config=config, slots=slots, gate=gate)
 
 

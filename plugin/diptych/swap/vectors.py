@@ -104,10 +104,10 @@ def _difference(wanted: Stored, then: Mapping[str, Any], defaults: models.HnswCo
     diff = changeable(wanted).model_copy(update={"on_disk": _on_disk(wanted, then)})
     if wanted.quantization is None and then.get("quantization"):
         diff.quantization_config = models.Disabled.DISABLED
-    given = diff.hnsw_config.model_dump(exclude_none=True) if diff.hnsw_config else {}
-    unset = {key: getattr(defaults, key, None) for key in then.get("hnsw") or {} if key not in given}
+    changed = diff.hnsw_config.model_dump(exclude_none=True) if diff.hnsw_config else {}
+    unset = {key: getattr(defaults, key, None) for key in then.get("hnsw") or {} if key not in changed}
     if unset:  # Qdrant cannot unset one of them, so it gets the collection's value
-        diff.hnsw_config = models.HnswConfigDiff(**{**unset, **given})
+        diff.hnsw_config = models.HnswConfigDiff(**{**unset, **changed})
     return diff
 
 
@@ -126,10 +126,10 @@ def configure_dense(client: QdrantBase, name: str, vector: str, diff: models.Vec
 
 def restore_shared(handle: CollectionHandle, before: State, after: State) -> None:
     """Change vectors that both states use from the storage of `before` to that of `after`."""
-    for name, own in after.slots.items():
+    for name, generation in after.slots.items():
         then = before.slots.get(name)
-        if then is not None and then.vector == own.vector and then.storage != own.storage:
-            restore(handle.client, handle.name, slot_config(own).storage, then)
+        if then is not None and then.vector == generation.vector and then.storage != generation.storage:
+            restore(handle.client, handle.name, slot_config(generation).storage, then)
 
 
 def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:

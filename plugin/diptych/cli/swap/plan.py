@@ -72,36 +72,36 @@ def plan(
         raise typer.Exit(PENDING)
 
 
-def document(found: Plan) -> dict[str, object]:
+def document(planned: Plan) -> dict[str, object]:
     """The plan as JSON values."""
-    return {**dataclasses.asdict(found), "pending": found.pending, "seconds": found.seconds}
+    return {**dataclasses.asdict(planned), "pending": planned.pending, "seconds": planned.seconds}
 
 
-def show(found: Plan, begun: str = "", *, advice: bool = False) -> None:
+def show(planned: Plan, begun: str = "", *, advice: bool = False) -> None:
     """The plan as a table, what differs in each slot, warnings, and with `advice` what to do next.
 
     Args:
         begun: what became of a swap that was begun.
     """
     console = stdout()
-    say(console, f"{found.collection}: {found.documents:,} documents", "bold")
-    console.print(_table(found))
-    for line in _details(found):
+    say(console, f"{planned.collection}: {planned.documents:,} documents", "bold")
+    console.print(_table(planned))
+    for line in _details(planned):
         say(console, line)
-    for warning in found.warnings:
+    for warning in planned.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
     if begun:
         say(console, begun)
     elif advice:
-        say(console, _advice(found))
+        say(console, _advice(planned))
 
 
-def _details(found: Plan) -> Iterator[str]:
+def _details(planned: Plan) -> Iterator[str]:
     """What differs, and what was measured of the new encoders' queries."""
     from diptych.swap.changes import ENCODES
     from diptych.swap.query_override import describe
 
-    for step in found.steps:
+    for step in planned.steps:
         if step.encode and step.action not in ENCODES:
             yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
         if step.why and step.action != "keep":
@@ -110,8 +110,8 @@ def _details(found: Plan) -> Iterator[str]:
             yield f"{step.slot}: test texts encode as before, lowest cosine {step.likeness:.5f}"
         if step.query_side is not None:
             yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
-    if found.search:
-        yield found.search_why or "search: settings that the collection was filled without"
+    if planned.search:
+        yield planned.search_why or "search: settings that the collection was filled without"
 
 
 def _to_do(step: Step) -> str:
@@ -123,13 +123,13 @@ def _to_do(step: Step) -> str:
     return "; the old one encodes queries until the new vectors are ready, by which the gate measures the new one"
 
 
-def _table(found: Plan) -> Table:
-    estimated = any(step.rate for step in found.steps)
+def _table(planned: Plan) -> Table:
+    estimated = any(step.rate for step in planned.steps)
     names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[: 7 if estimated else 4]
     shown = table(*names)
     for column in shown.columns[2:]:
         column.justify = "right"
-    for step in found.steps:
+    for step in planned.steps:
         shown.add_row(*_row(step)[: len(names)])
     return shown
 
@@ -144,9 +144,9 @@ def _row(step: Step) -> tuple[str, ...]:
     return step.slot, change, documents, encode, *costs
 
 
-def _advice(found: Plan) -> str:
-    if not found.pending:
+def _advice(planned: Plan) -> str:
+    if not planned.pending:
         return "nothing to do: the collection matches the config"
-    rates = [step.rate for step in found.steps if step.rate]
+    rates = [step.rate for step in planned.steps if step.rate]
     timed = " (times are estimated from a sample on this machine)" if rates else ""
     return f"to apply: diptych apply{timed}"

@@ -32,18 +32,18 @@ def show_gate(console: Console, report: GateReport) -> None:
         say(console, f"  {remark}", "dim")
 
 
-def _judged(found: JudgedComparison | None) -> Iterator[str]:
-    if found is None:
+def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
+    if comparison is None:
         return
-    if not found.queries or found.verdict in ("too few", "nothing found"):
-        yield found.sentence
+    if not comparison.queries or comparison.verdict in ("too few", "nothing found"):
+        yield comparison.sentence
         return
-    yield f"{found.metric}  {found.old:.4f} -> {found.new:.4f} on {found.queries:,} queries"
+    yield f"{comparison.metric}  {comparison.old:.4f} -> {comparison.new:.4f} on {comparison.queries:,} queries"
     yield (
-        f"difference {found.difference:+.4f}, {found.confidence:.4g} interval [{found.low:+.4f}, {found.high:+.4f}], "
-        f"margin {found.margin:g}"
+        f"difference {comparison.difference:+.4f}, {comparison.confidence:.4g} interval "
+        f"[{comparison.low:+.4f}, {comparison.high:+.4f}], margin {comparison.margin:g}"
     )
-    yield f"queries better {found.wins:,}, equal {found.ties:,}, worse {found.losses:,}"
+    yield f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
 
 
 def _unjudged(report: GateReport) -> Iterator[str]:
@@ -57,12 +57,12 @@ def _unjudged(report: GateReport) -> Iterator[str]:
         yield f"neighbours in common: {shares}"
 
 
-def _worst(console: Console, found: JudgedComparison) -> None:
-    if not found.worst:
+def _worst(console: Console, comparison: JudgedComparison) -> None:
+    if not comparison.worst:
         return
     lost = table("queries that lost most", "old", "new")
     lost.columns[0].no_wrap = True
-    for query in found.worst:
+    for query in comparison.worst:
         lost.add_row(printable(query.text, limit=SNIPPET), f"{query.old:.3f}", f"{query.new:.3f}")
     console.print(lost)
 

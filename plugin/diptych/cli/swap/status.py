@@ -54,52 +54,52 @@ def status(
     return None
 
 
-def _document(found: Status, options: Options, *, history: bool) -> dict[str, object]:
+def _document(state: Status, options: Options, *, history: bool) -> dict[str, object]:
     """The status as JSON values; the history only when asked for."""
-    vectors = [{**dataclasses.asdict(own), "options": options.get(own.vector, {})} for own in found.vectors]
-    swap = dataclasses.asdict(found.swap) if found.swap else None
-    shown: dict[str, object] = {"collection": found.collection, "documents": found.documents, "vectors": vectors}
-    shown |= {"swap": swap, "orphans": list(found.orphans)}
+    vectors = [{**dataclasses.asdict(vector), "options": options.get(vector.vector, {})} for vector in state.vectors]
+    swap = dataclasses.asdict(state.swap) if state.swap else None
+    shown: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
+    shown |= {"swap": swap, "orphans": list(state.orphans)}
     if history:
-        shown["history"] = [event.model_dump(mode="json") for event in found.history]
+        shown["history"] = [event.model_dump(mode="json") for event in state.history]
     return shown
 
 
-def _show(console: Console, found: Status, options: Options) -> None:
-    say(console, f"{found.collection}: {found.documents:,} documents", "bold")
+def _show(console: Console, state: Status, options: Options) -> None:
+    say(console, f"{state.collection}: {state.documents:,} documents", "bold")
     listing = table("slot", "vector", "is", "lack it", "made by")
     listing.columns[3].justify = "right"
-    for own in found.vectors:
-        made_by = encoder_text(own.adapter, options.get(own.vector, {}))
-        listing.add_row(own.slot, own.vector or "(unnamed)", _state(own), f"{own.missing:,}", made_by)
+    for vector in state.vectors:
+        made_by = encoder_text(vector.adapter, options.get(vector.vector, {}))
+        listing.add_row(vector.slot, vector.vector or "(unnamed)", _state(vector), f"{vector.missing:,}", made_by)
     console.print(listing)
-    for own in found.vectors:
-        if own.asking:
-            say(console, f"{own.slot}: {own.asking}")
-    for line in _what_next(found):
+    for vector in state.vectors:
+        if vector.asking:
+            say(console, f"{vector.slot}: {vector.asking}")
+    for line in _what_next(state):
         say(console, line)
-    if found.orphans:
+    if state.orphans:
         say(
             stderr(),
-            f"warning: no generation uses {', '.join(found.orphans)}; the next finish, apply or populate drops them",
+            f"warning: no generation uses {', '.join(state.orphans)}; the next finish, apply or populate drops them",
             "yellow",
         )
 
 
-def _state(own: VectorStatus) -> str:
-    return f"{own.role}, behind" if own.behind else own.role
+def _state(vector: VectorStatus) -> str:
+    return f"{vector.role}, behind" if vector.behind else vector.role
 
 
-def _what_next(found: Status) -> Iterator[str]:
-    kept = [own for own in found.vectors if own.role == "kept"]
-    behind = ", ".join(own.vector for own in kept if own.behind)
-    if found.swap:
-        yield from _swap(found.swap)
+def _what_next(state: Status) -> Iterator[str]:
+    kept = [vector for vector in state.vectors if vector.role == "kept"]
+    behind = ", ".join(vector.vector for vector in kept if vector.behind)
+    if state.swap:
+        yield from _swap(state.swap)
     elif behind:
         missed = f"{behind} lacks documents that a populate could not write"
         yield f"{missed}; to go back anyway: diptych rollback --anyway; to drop it: diptych finish"
     elif kept:
-        names = ", ".join(own.vector for own in kept)
+        names = ", ".join(vector.vector for vector in kept)
         yield f"{names} is kept for a rollback; to go back: diptych rollback; to drop it: diptych finish"
 
 
@@ -118,8 +118,8 @@ def _history(console: Console, events: tuple[Event, ...]) -> None:
         console.print()
         say(console, f"{moment(event.when)}  {event.what}", "bold")
         say(console, f"  by {event.by}{config}")
-        for slot, made in event.slots.items():
-            say(console, f"  {slot}: {made}")
+        for slot, encoder in event.slots.items():
+            say(console, f"  {slot}: {encoder}")
         for label, text in (("gate", event.gate), ("why", event.why)):
             if text:
                 say(console, f"  {label}: {text}")
