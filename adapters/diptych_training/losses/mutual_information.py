@@ -13,7 +13,7 @@ from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.models.information import Decoder, words_of
-from diptych_training.models.saving import last_of
+from diptych_training.models.trained_module import last_of
 
 
 class CMIMLoss(torch.nn.Module):

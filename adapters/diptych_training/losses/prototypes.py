@@ -11,7 +11,7 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features
 from diptych_training.models.prototypes import Prototypes
-from diptych_training.models.saving import last_of
+from diptych_training.models.trained_module import last_of
 
 
 class PrototypeLoss(torch.nn.Module):

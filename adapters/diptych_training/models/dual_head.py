@@ -19,7 +19,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Router
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych_training.models.saving import TrainedModule, assembled, last_of, parts_of, saved
+from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 Sides: TypeAlias = Literal["both", "query"]
 HEADS = ("head_a", "head_b")

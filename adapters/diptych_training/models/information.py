@@ -17,7 +17,7 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych_training.models.saving import TrainedModule, assembled, last_of, parts_of
+from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of
 
 
 class Decoder(TrainedModule):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ContractError
 from diptych_training.models.layers import final_norm, layers_of, states_of, truncated
-from diptych_training.models.saving import TrainedModule, assembled, last_of, parts_of, saved
+from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 Heads: TypeAlias = Literal["separate", "shared", "none"]
 EMBEDDINGS = "exit_embeddings"

@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych_training.models.saving import TrainedModule, assembled, last_of, parts_of, saved
+from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 UNKNOWN = "[no such class]"  # its row is zero
 

@@ -12,7 +12,7 @@ from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.mutual_information import CMIMLoss
 from diptych_training.models.information import encoder_of, with_decoder
-from diptych_training.models.saving import saved
+from diptych_training.models.trained_module import saved
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of

@@ -49,7 +49,7 @@ def _row(session: Session, spec: RecipeSpec) -> dict[str, Any]:
 
 
 def _show_one(session: Session, spec: RecipeSpec, as_json: bool) -> None:
-    from diptych.training.loading import options_model
+    from diptych.training.recipe_file import options_model
 
     schema = options_model(spec).model_json_schema()
     if as_json:
