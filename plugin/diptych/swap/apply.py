@@ -30,13 +30,13 @@ from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans
-from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.run import Filling
 from diptych.swap.begin import Beginning
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.gate.decision import Decision
-from diptych.swap.gate.gate import GateReport, Judged
+from diptych.swap.gate.gate import GateReport
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
@@ -77,7 +77,7 @@ def apply(
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
         with Lease(handle.client, handle.name) as lease:
-            report = _Apply(handle, config, given, lease, progress or Unwatched(), event).run()
+            report = _Apply(ApplyContext(handle, config, given, lease, progress or Unwatched(), event)).run()
         return _cleared(handle, report, given, event)
 
     started, registry = time.time_ns(), handle.registry
@@ -102,46 +102,12 @@ def _cleared(
 class _Apply:
     """One run of apply: its parts and its counts."""
 
-    def __init__(
-        self,
-        handle: CollectionHandle,
-        config: Config,
-        options: ApplyOptions,
-        lease: Lease,
-        progress: Progress,
-        stopped: threading.Event,
-    ) -> None:
-        self._handle, self._config, self._options, self._lease = handle, config, options, lease
-        self._progress, self._stopped = progress, stopped
-        self._started, self._warnings = time.perf_counter(), list[str]()
-        self._left = Dropped()
-        retries = handle.populate_config.retries
-        self._points = LivePoints(
-            handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
-        )
-        self._judged = options.judged or Judged.of(config.evaluate)
-        self._filling = Filling(
-            handle,
-            config,
-            options,
-            lease,
-            points=self._points,
-            judged=self._judged,
-            progress=progress,
-            stopped=stopped,
-            warn=self._warnings.append,
-        )
-        self._trial = StorageTrial(handle, lease, stopped)
-        self._decision = Decision(
-            handle,
-            config,
-            options,
-            judged=self._judged,
-            trial=self._trial,
-            stopped=stopped,
-            warn=self._warnings.append,
-            told=self._told,
-        )
+    def __init__(self, context: ApplyContext) -> None:
+        self._context, self._handle, self._options = context, context.handle, context.options
+        self._started, self._left = time.perf_counter(), Dropped()
+        self._filling = Filling(context)
+        self._trial = StorageTrial(context.handle, context.lease, context.stopped)
+        self._decision = Decision(context, self._trial, self._told)
 
     def run(self) -> ApplyReport:
         """Go from the present state of the collection to the cut-over."""
@@ -149,27 +115,18 @@ class _Apply:
         self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
             found = changes(
-                self._config,
+                self._context.config,
                 metadata,
                 self._handle.registry,
                 again=self._options.again,
                 texts=self._handle.texts,
                 corpus=CorpusSample(self._handle, metadata.layout),
             )
-            beginning = Beginning(
-                self._handle,
-                self._config,
-                found,
-                self._points,
-                self._options.why,
-                documents=self._options.documents,
-                progress=self._progress,
-                warn=self._warnings.append,
-            )
+            beginning = Beginning(self._context, found)
             if not any(change.action in SWAPS for change in found):
                 return self._settings(beginning, metadata, found)
             metadata = beginning.announce(metadata)
-        elif not describes(self._config, metadata.swap.target):
+        elif not describes(self._context.config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
         if self._options.switch_queries and not metadata.live.asking:
             metadata = self._switch_queries(metadata)
@@ -178,22 +135,22 @@ class _Apply:
     def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
         """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
         self._filling.repair(metadata, metadata.live)
-        self._lease.clear()  # of checkpoints that a kill after a cut-over left
+        self._context.lease.clear()  # of checkpoints that a kill after a cut-over left
         self._clear()
-        search = self._config.search.model_dump(mode="json")
+        search = self._context.config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
         if not changed and search == metadata.search:
             return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
         target = beginning.settings(metadata.live)
         with phase("gate: compare the new settings with the old ones"):
-            gate = self._decision.on_settings(metadata, target, self._config.search)
-        if self._stopped.is_set() or not self._options.cut_over:
+            gate = self._decision.on_settings(metadata, target, self._context.config.search)
+        if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("measured", gate)
         restore_shared(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
         sentence = gate.sentence if gate else ""
-        after = changed_settings(metadata, target, search, self._options.why, self._config.digest(), sentence)
-        self._lease.require()
-        keys = {**caught_up(metadata, after), **self._lease.forget()}
+        after = changed_settings(metadata, target, search, self._options.why, self._context.config.digest(), sentence)
+        self._context.lease.require()
+        keys = {**caught_up(metadata, after), **self._context.lease.forget()}
         write(self._handle.client, self._handle.name, after, keys)
         self._optimize()
         self._handle.install(after)
@@ -207,17 +164,17 @@ class _Apply:
             for group in self._filling.groups(slots):
                 self._filling.fill(group)
             self._filling.repair(metadata, swap.target, slots)  # vectors that are used again may have gaps
-        if self._stopped.is_set():
+        if self._context.stopped.is_set():
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve
         with phase("gate: compare the new pipeline with the old one"):
             gate = self._decision.on_encoders(self._handle.read(), swap)
-        if self._stopped.is_set() or not self._options.cut_over:
+        if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         return self._cut_over(gate)
 
     def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        judged = self._judged
+        judged = self._context.judged
         if judged is None:
             raise SwapError(
                 "queries are switched only where judgements show that it helps, and there are none",
@@ -228,24 +185,24 @@ class _Apply:
             old = metadata.live.slots.get(name)
             if old is None or not comparable(old, new):
                 continue
-            found = query_side(self._handle, metadata, name, new, judged, self._config.swap.gate)
+            found = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)
             if found.low > 0:
                 metadata = switch(self._handle, name, new, found)
             else:
-                self._warnings.append(
+                self._context.warnings.append(
                     f"slot {name!r}: the old encoder encodes queries until the cut-over: {describe(found)}"
                 )
         return metadata
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
-        self._lease.require()  # a process that slept through its lease must not cut over another one's swap
+        self._context.lease.require()  # a process that slept through its lease must not cut over another one's swap
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
         # Storage first: a kill after the write would leave vectors stored otherwise than the metadata says.
         restore_shared(self._handle, before.live, after.live)
         write(client, name, after, caught_up(before, after))
-        self._lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
+        self._context.lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
         self._handle.install(after)
         self._filling.repair(after, after.live)  # of populates that looked just before
         self._clear()
@@ -264,7 +221,7 @@ class _Apply:
         with phase("optimise the store"):
             warning = optimized(self._handle.client, self._handle.name)
         if warning:
-            self._warnings.append(warning)
+            self._context.warnings.append(warning)
 
     def _report(self, outcome: str, gate: GateReport | None = None) -> ApplyReport:
         left = self._filling.filled.left
@@ -281,7 +238,7 @@ class _Apply:
             dropped=generation_names(self._left.dropped),
             retired=generation_names(self._left.waiting),
             seconds=time.perf_counter() - self._started,
-            warnings=(*self._warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),
+            warnings=(*self._context.warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),
         )
 
 

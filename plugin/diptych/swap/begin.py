@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from diptych.config.models import Config
 from diptych.errors import SwapError
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.create import named_params, now, who
 from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, State, Swap, vector_name
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
-from diptych.runtime.phases import Progress, Unwatched
 from diptych.slots.slot import Slot
 from diptych.stores.vector_names import drop_orphans, orphans
-from diptych.swap.backfill.documents import SourceDocuments, document_of
-from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.apply_context import ApplyContext
+from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.legacy_server import CannotAddVectors, provide
 from diptych.swap.transitions import begun, intended, write
@@ -31,14 +27,8 @@ PAGE = 256  # documents read at once to measure the corpus
 class Beginning:
     """What a swap starts from: the changes, the live state, and the wanted config."""
 
-    handle: CollectionHandle
-    config: Config
+    context: ApplyContext
     changes: Sequence[Change]
-    points: LivePoints
-    why: str = ""
-    documents: SourceDocuments | None = None
-    progress: Progress = field(default_factory=Unwatched)
-    warn: Callable[[str], None] = field(default=warnings.warn)
 
     def announce(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """Create the vectors, then record in the metadata that a swap is under way.
@@ -46,7 +36,7 @@ class Beginning:
         A kill in between leaves vectors that no state knows. Their names are noted before, so that they, and no
         others, are dropped here the next time.
         """
-        handle, config = self.handle, self.config
+        handle, config = self.context.handle, self.context.config
         reusable = drop_orphans(handle.client, handle.name, metadata).kept  # an old server cannot drop them
         left = orphans(handle.client, handle.name, metadata)  # those, and what must not be dropped yet
         target = {
@@ -70,7 +60,7 @@ class Beginning:
             config=config.digest(),
             began=now(),
             by=who(),
-            why=self.why,
+            why=self.context.options.why,
         )
         numbers = {name: max(metadata.numbers.get(name, 0), generation.number) for name, generation in target.items()}
         announced = begun(metadata, swap, numbers)
@@ -83,12 +73,12 @@ class Beginning:
         for change in self.changes:
             if change.slot is not None and slots[change.name] != change.live:
                 change.slot.generation = slots[change.name]
-                self.handle.keep(change.slot)  # it has loaded the encoder
+                self.context.handle.keep(change.slot)  # it has loaded the encoder
         return State(slots=slots, asking=live.asking)
 
     def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """Create the vectors, on a server too old for that in a second collection; returns the new metadata."""
-        handle, retrieved = self.handle, self.config.search.retrieved(self.config.slots)
+        handle, retrieved = self.context.handle, self.context.config.search.retrieved(self.context.config.slots)
         new = [c.slot for c in self.changes if c.slot and c.action in ENCODES]
         try:
             for slot in new:
@@ -100,9 +90,13 @@ class Beginning:
         empty(handle.client, handle.name, needless)
         extra = {vector: params for named in made for vector, params in named.items()}
         done = provide(
-            handle.client, handle.name, {**needless, **extra}, rate=self.config.swap.rate, progress=self.progress
+            handle.client,
+            handle.name,
+            {**needless, **extra},
+            rate=self.context.config.swap.rate,
+            progress=self.context.progress,
         )
-        self.warn(str(done))
+        self.context.warnings.append(str(done))
         for slot in new:
             create(handle.client, handle.name, slot, handle.registry, retrieved)
         return handle.read()
@@ -116,16 +110,17 @@ class Beginning:
         return number
 
     def _taken(self, slot: Slot, number: int, reusable: Collection[str]) -> bool:
-        name, client = vector_name(slot.name, slot.kind, number), self.handle.client
+        name, client = vector_name(slot.name, slot.kind, number), self.context.handle.client
         first = Prefix.of(name, storage_of(slot.config))
         names = [name, first.vector] if first else [name]
-        return any(vector not in reusable and taken(client, self.handle.name, vector, slot.kind) for vector in names)
+        collection = self.context.handle.name
+        return any(vector not in reusable and taken(client, collection, vector, slot.kind) for vector in names)
 
     def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot will have after the cut-over."""
         slot, live = change.slot, change.live
         assert slot is not None, "a slot that is dropped has no target"
-        reading = reading_of(self.config.populate)
+        reading = reading_of(self.context.config.populate)
         if change.action in ENCODES:
             vector, statistics = vector_name(change.name, slot.kind, number), self._measured(slot)
             return slot.describe(number=number, vector=vector, reading=reading, statistics=statistics)
@@ -151,13 +146,14 @@ class Beginning:
         """The statistics of the whole corpus, for an encoder that needs them."""
         if not isinstance(slot.encoder, Calibrated):
             return None
-        reading, sums, offset = reading_of(self.config.populate), dict[str, float](), None
+        reading, sums, offset = reading_of(self.context.config.populate), dict[str, float](), None
         while True:
-            records, offset = self.points.page(offset, PAGE)
-            documents = (document_of(record, self.handle.view.layout, self.documents) for record in records)
+            records, offset = self.context.points.page(offset, PAGE)
+            layout, given = self.context.handle.view.layout, self.context.options.documents
+            documents = (document_of(record, layout, given) for record in records)
             sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
             if offset is None:
-                return _require_documents(sums, slot, self.handle.name)
+                return _require_documents(sums, slot, self.context.handle.name)
 
 
 def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:

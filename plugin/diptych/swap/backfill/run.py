@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from diptych.config.models import Config
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.populate.disk_space import require_room_to_fill
-from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
+from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled
 from diptych.swap.backfill.drift_fallback import Bridge, bridges
-from diptych.swap.backfill.live_points import LivePoints
-from diptych.swap.gate.gate import Judged, coverage
-from diptych.swap.lease import Lease
+from diptych.swap.gate.gate import coverage
 from diptych.swap.pace import Pace, pace_of
 from diptych.swap.query_override import told
-from diptych.swap.reports import ApplyOptions
 
 
 class Filling:
@@ -27,28 +21,11 @@ class Filling:
     `asking` says by slot who makes the queries meanwhile, where that is another encoder than the live one.
 
     Args:
-        handle, config, options, lease, progress, stopped: as of the apply.
-        points: counts them.
-        judged: what shows the worth of a drift map.
-        warn: is told what to look at.
+        context: of the apply.
     """
 
-    def __init__(
-        self,
-        handle: CollectionHandle,
-        config: Config,
-        options: ApplyOptions,
-        lease: Lease,
-        *,
-        points: LivePoints,
-        judged: Judged | None,
-        progress: Progress,
-        stopped: threading.Event,
-        warn: Callable[[str], None],
-    ) -> None:
-        self._handle, self._config, self._options, self._lease = handle, config, options, lease
-        self._points, self._judged, self._progress = points, judged, progress
-        self._stopped, self._warn = stopped, warn
+    def __init__(self, context: ApplyContext) -> None:
+        self._context, self._handle = context, context.handle
         self.encoded: dict[str, int] = {}
         self.cache_hits: dict[str, int] = {}
         self.filled = Filled()
@@ -56,8 +33,8 @@ class Filling:
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
         """The slots that are filled side by side: all of them if asked, else one at a time."""
-        asked = self._options.parallel
-        together = self._config.swap.parallel if asked is None else asked
+        asked = self._context.options.parallel
+        together = self._context.config.swap.parallel if asked is None else asked
         return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
 
     def fill(self, slots: Mapping[str, Slot]) -> None:
@@ -77,7 +54,7 @@ class Filling:
         """
         view = self._handle.at(state, metadata)
         for name, own in state.slots.items():
-            if own.vector not in leave and (self._lease.repaired([own.vector]) or self._lacks(own)):
+            if own.vector not in leave and (self._context.lease.repaired([own.vector]) or self._lacks(own)):
                 self._count({own.vector: view.slots[name]}, Backfill.repair)
 
     def _lacks(self, own: Generation) -> bool:
@@ -98,14 +75,20 @@ class Filling:
 
     def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
         """Drift maps for the slots being filled whose old encoder is gone, if asked for."""
-        if not self._options.bridge:
+        if not self._context.options.bridge:
             return []
         new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
-        return bridges(self._handle, self._points, new, judged=self._judged, warn=self._warn)
+        return bridges(
+            self._handle, self._context.points, new, judged=self._context.judged, warn=self._context.warnings.append
+        )
 
     def _pace(self) -> Pace:
-        wanted, client, name = self._options.pace or self._config.swap.pace, self._handle.client, self._handle.name
-        return pace_of(wanted, client, name, self._handle.read().live, self._stopped)
+        wanted, client, name = (
+            self._context.options.pace or self._context.config.swap.pace,
+            self._handle.client,
+            self._handle.name,
+        )
+        return pace_of(wanted, client, name, self._handle.read().live, self._context.stopped)
 
     def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
         def reached(done: int) -> None:
@@ -115,12 +98,12 @@ class Filling:
         return Backfill(
             self._handle,
             slots,
-            self._lease,
-            rate=self._options.rate or self._config.swap.rate,
+            self._context.lease,
+            rate=self._context.options.rate or self._context.config.swap.rate,
             pace=self._pace(),
-            progress=self._progress,
-            stopped=self._stopped,
-            documents=self._options.documents,
+            progress=self._context.progress,
+            stopped=self._context.stopped,
+            documents=self._context.options.documents,
             reached=reached,
         )
 

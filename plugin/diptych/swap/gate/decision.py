@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from diptych.config.models import Config, SearchConfig
+from diptych.config.models import SearchConfig
 from diptych.errors import DiptychError, GateFailed
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, State, Swap
+from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.background import in_background
 from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
 from diptych.swap.gate.coverage import Coverage
-from diptych.swap.gate.gate import GateReport, Judged, coverage, run_gate
+from diptych.swap.gate.gate import GateReport, coverage, run_gate
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
-from diptych.swap.reports import ApplyOptions
 
 ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 
@@ -27,26 +25,13 @@ class Decision:
     """Runs the gate on what an apply is about to make live.
 
     Args:
-        handle, config, options, judged, stopped: as of the apply.
+        context: of the apply; it is warned of a gate that could not measure and does not decide.
         trial: changes the storage of live vectors for the gate, and back.
-        warn: receives a warning when the gate could not measure and does not decide.
         told: returns what a failure carries for display.
     """
 
-    def __init__(
-        self,
-        handle: CollectionHandle,
-        config: Config,
-        options: ApplyOptions,
-        *,
-        judged: Judged | None,
-        trial: StorageTrial,
-        stopped: threading.Event,
-        warn: Callable[[str], None],
-        told: Callable[[], Mapping[str, object]],
-    ) -> None:
-        self._handle, self._config, self._options, self._judged = handle, config, options, judged
-        self._trial, self._stopped, self._warn, self._told = trial, stopped, warn, told
+    def __init__(self, context: ApplyContext, trial: StorageTrial, told: Callable[[], Mapping[str, object]]) -> None:
+        self._context, self._handle, self._trial, self._told = context, context.handle, trial, told
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """Run the gate on a swap; None if it could not measure and does not decide.
@@ -105,9 +90,9 @@ class Decision:
         neighbour that is missing is its fault.
         """
         states = _state_of(between), _state_of(new)
-        if self._stopped.is_set() or not changed_storage(*states):
+        if self._context.stopped.is_set() or not changed_storage(*states):
             return report
-        baseline = between if self._judged is None else old
+        baseline = between if self._context.judged is None else old
         self._measured(baseline, new, covered)  # it remembers its answers, which cannot be had afterwards
         self._trial.begin(*states)
         try:
@@ -115,9 +100,9 @@ class Decision:
         except BaseException:
             self._trial.put_back()
             raise
-        if self._stopped.is_set() or not self._options.cut_over:
+        if self._context.stopped.is_set() or not self._context.options.cut_over:
             self._trial.put_back()
-        if report is None or found is None or self._judged is not None:
+        if report is None or found is None or self._context.judged is not None:
             return found
         return replace(report, remarks=(*report.remarks, f"with the new storage {found.sentence}"))
 
@@ -127,19 +112,21 @@ class Decision:
         try:
             report = self._measured(old, new, covered)
         except DiptychError as error:
-            if self._options.gate:  # a gate that decides and cannot measure must not let anything pass
+            if self._context.options.gate:  # a gate that decides and cannot measure must not let anything pass
                 raise
-            self._warn(f"the gate does not decide, and could not measure: {error.what}")
+            self._context.warnings.append(f"the gate does not decide, and could not measure: {error.what}")
             return None
-        if not report.passed and self._options.gate:
+        if not report.passed and self._context.options.gate:
             raise self._failed(what, report)
         return report
 
     def _measured(self, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport:
         for view in (old, new):
             warm_up(view)
-        gate = partial(run_gate, old, new, config=self._config.swap.gate, judged=self._judged, coverage=covered)
-        return in_background(gate, self._stopped)
+        gate = partial(
+            run_gate, old, new, config=self._context.config.swap.gate, judged=self._context.judged, coverage=covered
+        )
+        return in_background(gate, self._context.stopped)
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
         give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"
