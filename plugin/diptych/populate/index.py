@@ -12,12 +12,9 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
-from qdrant_client import models
-
 from diptych.errors import DocumentError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
-from diptych.metadata.models import Generation
 from diptych.metadata.payloads import points_are_free
 from diptych.populate.encode import inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
@@ -25,7 +22,7 @@ from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.prefetch import read_ahead
 from diptych.populate.rejects import SetsAside, reason_of
 from diptych.populate.statistics import batched
-from diptych.populate.store import PointId, Refused, Store, plain_id
+from diptych.populate.store import Gaps, Refused, Store
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
@@ -125,7 +122,7 @@ class Indexer:
 
     def wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
         """The items that are new, changed, or lack a vector; the others are counted."""
-        gaps = Gaps(self._handle, self._store)
+        gaps = Gaps(self._store, self._handle.metadata)
         for batch in map(self._placed, batches) if points_are_free(self._layout) else batches:
             points = [item.point for item in batch]
             held, incomplete = self._store.owned(points), gaps.among(points)
@@ -280,32 +277,3 @@ def _is_mended(own: Mapping[str, Any]) -> bool:
 
 def _owner(own: Mapping[str, object]) -> str:
     return f"document {own['id']!r}" if "id" in own else "a point that diptych did not write"
-
-
-# `Gaps`: points whose payload is as the source has it, and that lack a live vector all the same.
-
-
-class Gaps:
-    """Finds points without a live vector; asks the collection about single points only if any lack one."""
-
-    def __init__(self, handle: CollectionHandle, store: Store) -> None:
-        live = handle.metadata.live.slots.values() if handle.metadata else ()
-        self._store = store
-        self._filters: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
-        self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
-
-    def among(self, points: Sequence[PointId]) -> set[PointId]:
-        """Those of these points that lack a vector."""
-        if not self._any:
-            return set()
-        here = models.HasIdCondition(has_id=list(points))
-        found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
-        return {plain_id(record.id) for record in found}
-
-
-def lacking(generation: Generation) -> models.Filter:
-    """A filter for points without the generation's vector, or without that of its first stage."""
-    if generation.kind == "text_index":
-        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
-    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
-    return without[0] if len(without) == 1 else models.Filter(should=without)

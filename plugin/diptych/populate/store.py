@@ -27,7 +27,7 @@ from diptych.errors import (
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
-from diptych.metadata.models import Layout, Tenancy
+from diptych.metadata.models import CollectionMetadata, Generation, Layout, Tenancy
 from diptych.metadata.payloads import (
     NATIVE,
     OWN,
@@ -224,6 +224,35 @@ class Store:
                 got=reason_of(error),
                 do="see to the store and run again: what it acknowledged is kept and not encoded again",
             ) from error
+
+
+# `Gaps`: points whose payload is as the source has it, and that lack a live vector all the same.
+
+
+class Gaps:
+    """Finds points without a live vector; asks the collection about single points only if any lack one."""
+
+    def __init__(self, store: Store, metadata: CollectionMetadata | None) -> None:
+        live = metadata.live.slots.values() if metadata else ()
+        self._store = store
+        self._filters: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
+        self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
+
+    def among(self, points: Sequence[PointId]) -> set[PointId]:
+        """Those of these points that lack a vector."""
+        if not self._any:
+            return set()
+        here = models.HasIdCondition(has_id=list(points))
+        found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
+        return {plain_id(record.id) for record in found}
+
+
+def lacking(generation: Generation) -> models.Filter:
+    """A filter for points without the generation's vector, or without that of its first stage."""
+    if generation.kind == "text_index":
+        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
+    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
+    return without[0] if len(without) == 1 else models.Filter(should=without)
 
 
 def may_pass(error: BaseException) -> bool:

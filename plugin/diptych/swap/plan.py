@@ -16,7 +16,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import reading_of, stored_search
 from diptych.metadata.models import CollectionMetadata, Generation, Layout, Reading, vector_name
 from diptych.metadata.payloads import from_payload
-from diptych.populate.index import lacking
+from diptych.populate.store import lacking
 from diptych.protocols import Calibrated, Kind
 from diptych.slots.calibration_texts import SAMPLE, texts_of
 from diptych.slots.encode import Vector, encode

@@ -20,9 +20,8 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Outcomes, Pipeline
-from diptych.populate.index import lacking
 from diptych.populate.points import PointMaker
-from diptych.populate.store import plain_id
+from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diptych.metadata.models import Generation
-from diptych.populate.index import lacking
+from diptych.populate.store import lacking
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
