@@ -27,11 +27,10 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import tell_failure
 from diptych.handle.tenancy import scope
 from diptych.populate.dedup import SeenIds
-from diptych.populate.disk_space import with_room
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
-from diptych.populate.locks import created, turn
 from diptych.populate.prefetch import length_of, require_documents, watched
+from diptych.populate.prerequisites import created, turn, with_room
 from diptych.populate.rejects import Aside, reason_of, report_file
 from diptych.populate.sources.rejected import Rejected
 from diptych.populate.spool import Spool

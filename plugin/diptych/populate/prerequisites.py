@@ -1,26 +1,36 @@
-"""Checks before a run that an embedded store's disk has room for it, by an estimate.
+"""Checks before a run writes: no other run conflicts with it, the collection exists, and the disk has room.
 
-Each write is checked again when its turn comes. A server looks after its own disk.
+An embedded store's disk space is checked for the whole run, whose need is estimated, and again at each write. A server
+looks after its own disk.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import orjson
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import from_payload
 from diptych.slots.slot import Slot
+from diptych.stores.answers import is_conflict
+from diptych.stores.local import is_local
 from diptych.stores.upkeep import looks_at_disk, require_room
 from diptych.types import Document
 
 if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
     from diptych.populate.validate import Item
+    from diptych.protocols import Statistics
 
 SAMPLE = 64  # documents by whose size the others are estimated
 SLACK = 1.25  # of what is estimated, for the log and partly filled blocks
@@ -30,6 +40,52 @@ _LONGEST = 512  # tokens
 _TERM = 16  # bytes of a term of a sparse vector, in the vector and in the index
 _PACKED = 3  # characters for each byte of a compressed file
 _STORED = 1.4  # bytes of a stored payload for each that zlib makes of it: Edge compresses payloads faster, but less
+_TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
+_MAKING = threading.Lock()
+PATIENCE, PAUSE = 30.0, 0.1  # seconds for a collection that somebody else is making, and between two looks
+
+
+@contextmanager
+def turn(handle: CollectionHandle) -> Iterator[None]:
+    """Wait for other populates through the same client that would conflict, and make later ones wait.
+
+    While there is no collection yet, both would make it. Local mode takes no two writes at a time at all.
+    """
+    if handle.exists and not is_local(handle.client):
+        # An existing collection needs no turns: ids are fixed, so two runs at worst write the same point twice.
+        yield
+        return
+    with _turns_of(handle.client):
+        if not handle.exists and handle.client.collection_exists(handle.name):
+            handle.require()  # who came first has made it
+        yield
+
+
+def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
+    """Create the collection; False if another process was faster, whose collection is then used."""
+    try:
+        handle.create(statistics)
+    except Exception as error:
+        if not _appears(handle, PATIENCE if is_conflict(error) else 0.0):
+            raise
+        handle.require()
+        return False
+    return True
+
+
+def _appears(handle: CollectionHandle, patience: float) -> bool:
+    """Whether the collection exists. A server refuses a second creator before the new collection is visible."""
+    due = time.monotonic() + patience
+    while not handle.client.collection_exists(handle.name):
+        if time.monotonic() >= due:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+def _turns_of(client: QdrantBase) -> threading.RLock:
+    with _MAKING:
+        return _TURNS.setdefault(client, threading.RLock())
 
 
 def with_room(
