@@ -188,6 +188,8 @@ class Indexer:
 
     def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> Outcomes:
         """The outcomes for exactly the vectors to write now; missing ones are encoded."""
+        if outcomes.keys() == targets.encoders.keys():
+            return outcomes
         missing = {v: encoder for v, encoder in targets.encoders.items() if v not in outcomes}
         more = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in missing.items()}
         self._count(targets, more)

@@ -120,7 +120,7 @@ class Intake:
         return Item(document, content_hash, read_by_encoders, point, position)
 
     def _checked(self, raw: object) -> Document:
-        document = plain_document(_document(self._comparable(raw)))
+        document = plain_document(_document(self._comparable(raw) if isinstance(raw, Row) else raw))
         if self._tenancy is not None:
             document = settled(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
@@ -134,9 +134,9 @@ class Intake:
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
         return document
 
-    def _comparable(self, raw: object) -> object:
+    def _comparable(self, raw: Row) -> Mapping[str, Any]:
         """CSV cells as text where the collection compares text: its tenant, and keyword indexes."""
-        if not isinstance(raw, Row) or not raw.written:
+        if not raw.written:
             return raw
         texts = {key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}
         return {**raw, **texts} if texts else raw
