@@ -160,7 +160,7 @@ def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) ->
         path = snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"model {repository!r} is neither a folder, nor in an installed wheel, nor to be had from the hub",
+            f"model {repository!r} is neither a folder, nor in an installed wheel, nor available from the hub",
             got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
             do=f"give a local folder, check the name and the network{_or_wheel(repository)}",
         ) from error

@@ -137,7 +137,7 @@ def check_dense(folder: ModelFolder) -> None:
         saved = "CrossEncoder"
     if saved in adapters:
         raise ModelError(
-            f"model {folder.name!r} is no dense encoder",
+            f"model {folder.name!r} is not a dense encoder",
             where=folder.path,
             got=saved,
             expected="SentenceTransformer",

@@ -31,7 +31,7 @@ class LearnedSparseEncoder(Pipeline):
     """A sparse encoder over the model's vocabulary: SPLADE and its kin, inference-free ones, sparse autoencoders.
 
     Raises:
-        ModelError: the model cannot be found, or is no trained sparse encoder.
+        ModelError: the model cannot be found, or is not a trained sparse encoder.
     """
 
     options_model = SparseEncoderOptions

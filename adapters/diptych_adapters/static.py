@@ -99,7 +99,7 @@ def _foreign_steps(folder: ModelFolder) -> list[str] | None:
     steps = [str(module["type"]).rpartition(".")[2] for module in fingerprints.read_json_list(listing)]
     if steps[:1] != ["StaticEmbedding"] or set(steps) - {"StaticEmbedding", "Normalize"}:
         raise ModelError(
-            f"model {folder.name!r} is no static embedding",
+            f"model {folder.name!r} is not a static embedding",
             where=folder.path,
             got=" + ".join(steps) or "no modules.json",
             expected="a model2vec folder, or StaticEmbedding with or without Normalize",

@@ -145,7 +145,7 @@ class NegativesOptions(Section):
         """What the data step is asked for.
 
         Raises:
-            ConfigError: ranks that are no window, or no negatives at all.
+            ConfigError: ranks that are not a window, or no negatives at all.
         """
         ranks = (self.first_rank, self.last_rank)
         return MiningOptions(

@@ -86,7 +86,7 @@ class Candidates:
         """For `rows` queries with `columns` documents each.
 
         Raises:
-            ContractError: labels that are no ids of these rows.
+            ContractError: labels that are not ids of these rows.
         """
         device = relevance.keys.device
         queries, documents = _ids(rows, columns, labels, device)
@@ -171,7 +171,7 @@ def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -
         found = labels.to(device=device, dtype=torch.int64)
     else:
         raise ContractError(
-            "labels are no ids of the rows",
+            "labels are not ids of the rows",
             where="the label column",
             got=list(labels.shape),
             expected=f"integers {list(unknown.shape)}: query, positive and each negative",

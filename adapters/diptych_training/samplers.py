@@ -132,7 +132,7 @@ class NoDuplicates:
         ids = np.asarray(labels, np.int64)
         if ids.ndim != 2 or ids.shape[1] < 2:
             expected = "[rows, 2 + H]: query, positive and each negative"
-            raise ContractError("labels are no ids of rows", where="NoDuplicates", got=[*ids.shape], expected=expected)
+            raise ContractError("labels are not ids of rows", where="NoDuplicates", got=[*ids.shape], expected=expected)
         self.documents = [frozenset(row[row >= 0].tolist()) for row in ids[:, 1:]]
         wanted: dict[int, set[int]] = {query: set(own) for query, own in (relevant or {}).items()}
         for query, positive in ids[:, :2].tolist():

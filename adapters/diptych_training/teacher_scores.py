@@ -96,7 +96,7 @@ def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str
     if labels is None or not fits:
         got = "no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}"
         raise ContractError(
-            "labels are no scores of a teacher",
+            "labels are not a teacher's scores",
             where=where,
             got=got,
             expected=f"float [{rows}, {columns}]: of the positive and each negative",

@@ -57,7 +57,7 @@ def documents(
         metadata: columns of the metadata; all others unless given.
 
     Raises:
-        PopulateError: no frame, no such column, a column twice, or one whose name is no text.
+        PopulateError: no frame, no such column, a column twice, or one whose name is not text.
     """
     names = _names(frame)
     key = _column(id, _IDS, names, "id")
@@ -156,10 +156,10 @@ def _names(frame: Any) -> list[str]:
     if not names:
         do = "collect it first: frame.collect()" if hasattr(frame, "collect") else ""
         expected = "a table of pandas, polars, pyarrow or narwhals, or a mapping of columns"
-        raise PopulateError("this is no data frame with columns", got=type(frame).__name__, expected=expected, do=do)
+        raise PopulateError("not a data frame with columns", got=type(frame).__name__, expected=expected, do=do)
     for name in names:
         if not isinstance(name, str) or names.count(name) > 1:
-            what = "a column's name is no text" if not isinstance(name, str) else "two columns have the same name"
+            what = "a column's name is not text" if not isinstance(name, str) else "two columns have the same name"
             raise PopulateError(what, where="data frame", got=repr(name), do="rename it")
     return names
 

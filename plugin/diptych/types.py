@@ -92,7 +92,7 @@ class Document:
 
 
 def _id_text(identifier: object) -> str:
-    """The id as text: integers are taken as their digits; None, booleans and floats are no ids."""
+    """The id as text: integers are taken as their digits; None, booleans and floats are not ids."""
     if isinstance(identifier, str):
         return identifier
     if isinstance(identifier, int) and not isinstance(identifier, bool) and identifier.bit_length() <= LONGEST_ID:

@@ -143,11 +143,11 @@ CASES: list[Case] = [
     ("empty", lambda w: Document("x", " ").checked(), E.DocumentError, "empty document"),
     ("no such source", lambda w: open_source(w.folder / "none.jsonl"), E.DiptychError, r"none\.jsonl"),
     # search
-    ("query is no text", lambda w: w.search(7), E.SearchError, "7|int"),
+    ("query is not text", lambda w: w.search(7), E.SearchError, "7|int"),
     ("empty query", lambda w: w.search(" "), E.SearchError, "empty"),
     ("negative offset", lambda w: w.search(offset=-1), E.SearchError, "offset"),
     ("limit below one", lambda w: w.search(limit=0), E.SearchError, "limit"),
-    ("filter is no filter", lambda w: w.search(filter={"must": 1}), E.SearchError, "filter is no Qdrant filter"),
+    ("filter is no filter", lambda w: w.search(filter={"must": 1}), E.SearchError, "filter is not a Qdrant filter"),
     ("slot that is not there", lambda w: w.search(pipeline=exact("late")), E.DiptychError, r"(?s)late.*dense"),
     (
         "weight of no slot",

@@ -86,7 +86,7 @@ def test_a_column_of_a_data_frame_becomes_columns_of_one(encoders: Encoders) -> 
     columns = ColumnTransformer([("vectors", step, "text")], remainder="passthrough").set_output(transform="pandas")
     found = columns.fit_transform(frame)
     assert list(found.columns[[0, 63, 64]]) == ["vectors__dense_0", "vectors__dense_63", "remainder__year"]
-    with pytest.raises(DocumentError, match=r"(?s)no list of texts.*got: DataFrame\[6, 1\].*'text'"):
+    with pytest.raises(DocumentError, match=r"(?s)not a list of texts.*got: DataFrame\[6, 1\].*'text'"):
         step.fit(frame[["text"]])
 
 
@@ -109,7 +109,7 @@ def test_another_process_loads_the_encoder_again() -> None:
 
 
 def test_what_does_not_fit_is_told(encoders: Encoders) -> None:
-    with pytest.raises(DocumentError, match=r"(?s)no list of texts.*got: str"):
+    with pytest.raises(DocumentError, match=r"(?s)not a list of texts.*got: str"):
         EncoderVectorizer("dense", encoders=encoders).fit("one text")
     with pytest.raises(DocumentError, match=r"(?s)not a text.*row 1.*got: float"):
         EncoderVectorizer("dense", encoders=encoders).fit(["one", float("nan")])  # type: ignore[list-item]

@@ -96,7 +96,7 @@ class CollectionStore:
                 nothing if there is any.
 
         Raises:
-            UnusableDocument: one is no document, or something of it would be lost; then none is written, or with
+            UnusableDocument: one is not a document, or something of it would be lost; then none is written, or with
                 metadata that cannot be stored, the others are.
             DuplicateDocument: with FAIL, an id is taken.
             PopulateError, ContractError: see diptych.errors.

@@ -52,11 +52,13 @@ def checked(documents: object) -> list[Document]:
         UnusableDocument: they are not.
     """
     if not isinstance(documents, list):
-        raise UnusableDocument("this is no list of documents", got=type(documents).__name__, expected="list[Document]")
+        raise UnusableDocument(
+            "this is not a list of documents", got=type(documents).__name__, expected="list[Document]"
+        )
     for position, document in enumerate(documents):
         if not isinstance(document, Document):
             raise UnusableDocument(
-                "this is no document",
+                "this is not a document",
                 where=f"documents[{position}]",
                 got=type(document).__name__,
                 expected="haystack.Document",

@@ -17,7 +17,7 @@ class DiptychTextEmbedder(Embedding):
     """Encodes a query with any dense slot or adapter: text in, `embedding` out.
 
     Raises when it runs:
-        TypeError: the query is no text.
+        TypeError: the query is not text.
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
@@ -40,7 +40,7 @@ class DiptychDocumentEmbedder(DocumentEmbedding):
     """Adds vectors of any dense slot or adapter to documents; the input documents are not changed.
 
     Raises when it runs:
-        UnusableDocument: one is no document, or has no text.
+        UnusableDocument: one is not a document, or has no text.
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 

@@ -70,7 +70,7 @@ class DiptychRanker:
         """The documents, each once, with the reranker's `score`, best first.
 
         Raises:
-            UnusableDocument: one is no document, or has no text.
+            UnusableDocument: one is not a document, or has no text.
             ContractError, RegistryError: see diptych.errors.
         """
         limit = self.top_k if top_k is None else require_top_k(top_k)
@@ -117,5 +117,7 @@ def require_top_k(top_k: int | None) -> int | None:
         SearchError: it is none.
     """
     if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
-        raise SearchError("top_k is no number of documents", got=repr(top_k), expected="an integer, 1 or more, or None")
+        raise SearchError(
+            "top_k is not a number of documents", got=repr(top_k), expected="an integer, 1 or more, or None"
+        )
     return top_k

@@ -18,7 +18,7 @@ class DiptychSparseTextEmbedder(Embedding):
     """A query's term weights, of any sparse slot or adapter: the text goes in, `sparse_embedding` comes out.
 
     Raises when it runs:
-        TypeError: the query is no text.
+        TypeError: the query is not text.
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
@@ -41,7 +41,7 @@ class DiptychSparseDocumentEmbedder(DocumentEmbedding):
     """Documents with their term weights, of any sparse slot or adapter; those that come in are left as they are.
 
     Raises when it runs:
-        UnusableDocument: one is no document, or has no text.
+        UnusableDocument: one is not a document, or has no text.
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors; one that needs statistics of the corpus,
             as `bm25`, has none here: give it options such as `{"average_length": 40}`.
     """

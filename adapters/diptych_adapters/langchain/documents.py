@@ -22,7 +22,7 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     if isinstance(title, str):
         metadata.pop("title", None)
     else:
-        title = ""  # what is no text stays where it is, and populate says why it cannot
+        title = ""  # what is not text stays where it is, and populate says why it cannot
     made = Document("", text.page_content, title, metadata)
     return Document(identifier or str(uuid.UUID(made.content_hash())), made.text, made.title, metadata)
 

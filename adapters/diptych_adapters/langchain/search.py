@@ -45,14 +45,14 @@ class Searches(VectorStore):
         slot: its dense slot; the first unless given.
 
     Raises:
-        CollectionError: this is no collection.
+        CollectionError: not a collection.
         SearchError: `slot` is no dense slot of the collection.
     """
 
     def __init__(self, collection: Opened, slot: str | None) -> None:
         if not isinstance(collection, Opened):
             do = 'open one: Collection.open("diptych.yaml")'
-            raise CollectionError("this is no collection", got=repr(collection)[:80], expected="a Collection", do=do)
+            raise CollectionError("not a collection", got=repr(collection)[:80], expected="a Collection", do=do)
         self.collection, self._wanted = collection, slot
         if slot is not None:
             self._slot()

@@ -111,7 +111,7 @@ def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, .
         return
     kind = saved or ("SentenceTransformer" if has_modules else "a bare transformer")
     raise ModelError(
-        f"model {folder.name!r} is no trained {model_type}",
+        f"model {folder.name!r} is not a trained {model_type}",
         where=folder.path,
         got=f"{kind}, architectures {', '.join(found) or 'unknown'}",
         expected=f"a saved {model_type}, or an architecture ending in {' or '.join(architectures)}",

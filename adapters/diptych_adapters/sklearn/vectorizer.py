@@ -151,7 +151,7 @@ def _csr(vectors: Sequence[SparseVector], terms: Any) -> Any:
 def _texts(given: Any) -> list[str]:
     if isinstance(given, str) or getattr(given, "ndim", 1) != 1 or not isinstance(given, Iterable):
         raise DocumentError(
-            "this is no list of texts",
+            "not a list of texts",
             where="EncoderVectorizer",
             got=f"{type(given).__name__}{list(getattr(given, 'shape', ())) or ''}",
             expected="a list, an array or a column of texts, one for each row",

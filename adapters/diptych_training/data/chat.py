@@ -127,7 +127,7 @@ class Chat:
         number = float(found.group()) if found else -1.0
         if not 0 <= number <= 100:
             raise self.endpoint.error(
-                "a judgement is no number", PATH, got=answer[:80], expected="0 to 100", do="try another model"
+                "a judgement is not a number", PATH, got=answer[:80], expected="0 to 100", do="try another model"
             )
         return number / 100
 

@@ -38,7 +38,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The rows; none where there is no file. Half a line at the end, which a kill leaves behind, is no row.
 
     Raises:
-        DocumentError: a line that is no JSON object.
+        DocumentError: a line that is not a JSON object.
     """
     if not path.exists():
         return
@@ -54,7 +54,7 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise DocumentError("a line is no JSON object", where=where, got=repr(line[:80]), do="delete the file")
+        raise DocumentError("a line is not a JSON object", where=where, got=repr(line[:80]), do="delete the file")
     return found
 
 

@@ -105,7 +105,7 @@ def split_labels(
     shape = (rows, 2 * columns + 1)
     if labels is None or tuple(labels.shape) != shape:
         raise ContractError(
-            "labels are no ids and scores",
+            "labels are not ids and scores",
             where=where,
             got="no labels" if labels is None else list(labels.shape),
             expected=f"float {list(shape)}: ids of the row, then the teacher's scores",

@@ -70,7 +70,7 @@ class PSLLoss(RetrievalLoss):
         """The loss from embeddings of queries `[B, D]`, of the pool `[M, D]`, and the classifier's of queries `[B, C]`.
 
         Raises:
-            ContractError: the labels are no ids of a pool, or of documents that the table has not.
+            ContractError: the labels are not ids of a pool, or of documents that the table has not.
         """
         *columns, asked = [self._dropped(one.float()) for one in embeddings]
         known = self.candidates(columns, labels)

@@ -153,7 +153,7 @@ def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     if unknown:
         got = ", ".join(unknown[:3])
         raise ContractError(
-            "names that are no classes", where="class_numbers", got=got, expected=f"{len(classes)} names"
+            "names that are not classes", where="class_numbers", got=got, expected=f"{len(classes)} names"
         )
     return [numbers[name] for name in names]
 

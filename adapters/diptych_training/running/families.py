@@ -139,11 +139,11 @@ class _Checkpoints:
         """As the trainer's own.
 
         Raises:
-            ConfigError: the loss is no finite number.
+            ConfigError: the loss is not a finite number.
         """
         loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
         if not torch.isfinite(loss):
-            raise _diverged("the loss is no finite number", self.state.global_step + 1, float(loss))
+            raise _diverged("the loss is not a finite number", self.state.global_step + 1, float(loss))
         return loss
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:

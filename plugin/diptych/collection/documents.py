@@ -22,7 +22,7 @@ def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = No
     """The documents with these ids, in their order; missing ones, and those of other tenants, are left out.
 
     Raises:
-        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+        CollectionError: ids that are not texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
     found: dict[str, Document] = {}
@@ -36,7 +36,7 @@ def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
     """Delete the documents with these ids; returns how many existed. With a tenant, only its own.
 
     Raises:
-        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+        CollectionError: ids that are not texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
     deleted = 0
@@ -115,7 +115,7 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
     """Qdrant's filter for the documents with these ids; without ids it matches nothing.
 
     Raises:
-        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+        CollectionError: ids that are not texts; TenantError: no tenant where one is required.
     """
     wanted, own = _checked(ids), _scope(handle, tenant)
     found = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, wanted, tenant))])
@@ -160,7 +160,7 @@ def _checked(ids: Sequence[str]) -> list[str]:
     """The ids, each once."""
     texts = isinstance(ids, Iterable) and not isinstance(ids, str)
     if not texts or not all(isinstance(identifier, str) and is_unicode(identifier) for identifier in ids):
-        raise CollectionError("ids are no list of texts", got=brief(ids), expected='["id", ...]')
+        raise CollectionError("ids are not a list of texts", got=brief(ids), expected='["id", ...]')
     return list(dict.fromkeys(ids))
 
 

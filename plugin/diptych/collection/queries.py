@@ -181,7 +181,7 @@ class Searching:
             tenant: as in `search`.
 
         Raises:
-            CollectionError: ids that are no texts.
+            CollectionError: ids that are not texts.
             PopulateError: the store does not answer.
         """
         from diptych.collection import documents

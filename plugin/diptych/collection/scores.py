@@ -38,7 +38,7 @@ def scores(
 
     Raises:
         SearchError: not one list for each query, or something that cannot be searched.
-        CollectionError: ids that are no texts; CollectionNotFound: nothing has been populated yet.
+        CollectionError: ids that are not texts; CollectionNotFound: nothing has been populated yet.
     """
     if len(ids) != len(queries):
         got = f"{len(queries)} queries, {len(ids)} lists of ids"

@@ -87,7 +87,7 @@ def _found(source: Side, target: Side, info: models.CollectionInfo, extra: layou
     record = record_of(theirs.config.metadata or {}, str(target))
     if record is None:
         raise CopyError(
-            "the target exists and is no copy",
+            "the target exists and is not a copy",
             where=target,
             got=_described(target, theirs),
             do="copy under another name: --as NAME; or delete that collection with the Qdrant client",

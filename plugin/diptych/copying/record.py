@@ -51,7 +51,7 @@ class CopyRecord(Record):
 
 
 def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
-    """The record in a collection's metadata, None when it is no copy.
+    """The record in a collection's metadata, None when it is not a copy.
 
     Raises:
         CopyError: it is damaged, or of a newer release.

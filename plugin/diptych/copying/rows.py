@@ -107,7 +107,7 @@ class Shapes:
             raise DocumentError("not a point", expected='an object with "point", "payload" and "vectors"')
         payload, vectors = ({} if (part := row.get(key)) is None else part for key in ("payload", "vectors"))
         if not isinstance(payload, Mapping) or not isinstance(vectors, Mapping):
-            raise DocumentError("payload or vectors are no objects")
+            raise DocumentError("payload or vectors are not objects")
         found = {name: self._vector(name, vector) for name, vector in vectors.items()}
         vector: Any = found[""] if set(found) == {""} else found
         return models.PointStruct.model_construct(id=_point_id(row["point"]), payload=dict(payload), vector=vector)
@@ -122,7 +122,7 @@ class Shapes:
         if params.multivector_config is None:
             return _numbers(name, vector, params.size)
         if not isinstance(vector, list) or not vector:
-            raise DocumentError(f"vector {name!r} is no list of vectors")
+            raise DocumentError(f"vector {name!r} is not a list of vectors")
         return [_numbers(name, token, params.size) for token in vector]
 
 
@@ -133,7 +133,7 @@ def _point_id(found: Any) -> int | str:
         return str(uuid.UUID(found))
     except (ValueError, TypeError, AttributeError):
         expected = "an unsigned integer or a UUID"
-        raise DocumentError("this is no point id", got=repr(found)[:80], expected=expected) from None
+        raise DocumentError("not a point id", got=repr(found)[:80], expected=expected) from None
 
 
 def _numbers(name: str, vector: Any, size: int) -> list[float]:
@@ -141,7 +141,7 @@ def _numbers(name: str, vector: Any, size: int) -> list[float]:
         got = f"{len(vector)} numbers" if isinstance(vector, list) else type(vector).__name__
         raise DocumentError(f"vector {name!r} does not fit", got=got, expected=f"{size} numbers")
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in vector):
-        raise DocumentError(f"vector {name!r} holds what is no finite number")
+        raise DocumentError(f"vector {name!r} holds a value that is not a finite number")
     return vector
 
 

@@ -69,7 +69,7 @@ def copy_collection(
         base: remembers what the source was in the last pass; see `late`.
 
     Raises:
-        CopyError: a target that is no copy of this source, a swap under way, a store that fails for good, contents
+        CopyError: a target that is not a copy of this source, a swap under way, a store that fails for good, contents
             that differ after all.
         CollectionNotFound: there is no source.
     """

@@ -178,4 +178,4 @@ def _check_options(method: str, samples: int, confidence: float) -> None:
     if samples < 100:
         raise EvaluationError("too few samples for a test", got=samples, expected="at least 100, better 10000")
     if not 0 < confidence < 1:
-        raise EvaluationError("the confidence is no share", got=confidence, expected="between 0 and 1, such as 0.95")
+        raise EvaluationError("the confidence is not a share", got=confidence, expected="between 0 and 1, such as 0.95")

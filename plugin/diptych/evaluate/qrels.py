@@ -95,7 +95,7 @@ def _fields(line: str, width: int) -> list[str]:
 def _judgement(fields: list[str], width: int, where: str) -> tuple[str, str, int]:
     if width not in (3, 4) or len(fields) != width or not all(fields):
         raise EvaluationError(
-            "a line is no judgement",
+            "a line is not a judgement",
             where=where,
             got=f"{len([field for field in fields if field])} columns",
             expected=f"{width} columns, as the first line has" if width in (3, 4) else "3 (BEIR) or 4 (TREC) columns",
@@ -105,7 +105,7 @@ def _judgement(fields: list[str], width: int, where: str) -> tuple[str, str, int
         grade = int(text)
     except ValueError as error:
         got = repr(text)[:80]
-        raise EvaluationError("a grade is no integer", where=where, got=got, expected="0, 1, 2, ...") from error
+        raise EvaluationError("a grade is not an integer", where=where, got=got, expected="0, 1, 2, ...") from error
     if abs(grade) > _HIGHEST:
         raise EvaluationError("a grade is too high", where=where, got=text[:80], expected=f"at most {_HIGHEST:,}")
     return query, document, grade

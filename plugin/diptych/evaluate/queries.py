@@ -56,13 +56,15 @@ def _query(line: str, where: str) -> Query:
     try:
         raw = json.loads(line)
     except (ValueError, RecursionError) as error:  # besides bad JSON, numbers of thousands of digits and deep nesting
-        raise EvaluationError("a line is no JSON", where=where, got=str(error), expected="one object a line") from error
+        raise EvaluationError(
+            "a line is not JSON", where=where, got=str(error), expected="one object a line"
+        ) from error
     identifier, text = _member(raw, "_id", "id"), _member(raw, "text")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
     if not isinstance(identifier, str) or not identifier or not isinstance(text, str) or not text.strip():
         raise EvaluationError(
-            "a line is no query", where=where, got=line[:80], expected='{"_id": "q1", "text": "some words"}'
+            "a line is not a query", where=where, got=line[:80], expected='{"_id": "q1", "text": "some words"}'
         )
     if not is_unicode(identifier) or not is_unicode(text):
         do = "mend its escapes between \\ud800 and \\udfff"

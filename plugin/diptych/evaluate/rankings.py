@@ -41,5 +41,5 @@ def _check(ranking: Ranking, where: str) -> None:
                 do="rank each document once; with several chunks a document, keep its best one",
             )
         if math.isnan(score):
-            raise EvaluationError(f"the score of document {document!r} is no number", where=f"{where}, rank {rank}")
+            raise EvaluationError(f"the score of document {document!r} is not a number", where=f"{where}, rank {rank}")
         seen.add(document)

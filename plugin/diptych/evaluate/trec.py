@@ -88,7 +88,7 @@ def _row(line: str, where: str) -> tuple[str, str, float, str]:
     fields = line.split()
     if len(fields) != 6:
         raise EvaluationError(
-            "a line is no ranked document",
+            "a line is not a ranked document",
             where=where,
             got=f"{len(fields)} columns",
             expected="6: query Q0 doc rank score tag",
@@ -97,7 +97,7 @@ def _row(line: str, where: str) -> tuple[str, str, float, str]:
     try:
         value = float(score)
     except ValueError as error:
-        raise EvaluationError("a score is no number", where=where, got=repr(score)[:80]) from error
+        raise EvaluationError("a score is not a number", where=where, got=repr(score)[:80]) from error
     if not math.isfinite(value):
         raise EvaluationError("a score is not finite", where=where, got=score[:80])
     return query, document, value, tag

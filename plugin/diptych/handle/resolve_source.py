@@ -20,7 +20,7 @@ def name_of(name: str | None, config: Config | None) -> str:
     """The collection's name: the given one, else the config's.
 
     Raises:
-        CollectionError: neither names one, or what is named is no text.
+        CollectionError: neither names one, or what is named is not text.
     """
     wanted = name or (config.collection if config else None)
     if wanted is None:
@@ -39,7 +39,7 @@ def config_at(source: object, registry: Registry) -> Config:
     """
     config = config_of(source, registry)
     if config is None:
-        raise CollectionError("this is no config", got=brief(source), expected="a config file, a mapping or a Config")
+        raise CollectionError("not a config", got=brief(source), expected="a config file, a mapping or a Config")
     return config
 
 

@@ -51,14 +51,14 @@ def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: st
         if not tenancy.required:
             return None
         raise TenantError(
-            "whose documents?",
+            "a tenant is required",
             where=f"{where}, whose documents belong to tenants by {tenancy.field!r}",
             got="no tenant",
             expected="a tenant with every question",
             do='name it, tenant="..." or --tenant; or ask collection.for_tenant("...")',
         )
     if not isinstance(tenant, str) or not tenant or not is_unicode(tenant):
-        raise TenantError("this is no tenant", where=where, got=brief(tenant), expected="a text that is not empty")
+        raise TenantError("not a valid tenant", where=where, got=brief(tenant), expected="a text that is not empty")
     condition = models.FieldCondition(key=field_of(layout, tenancy.field), match=models.MatchValue(value=tenant))
     return models.Filter(must=[condition])
 
@@ -87,7 +87,7 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
     """The document with its tenant filled in: its own, or `tenant` if it names none.
 
     Raises:
-        DocumentError: it has none and needs one, has one that is no text, or another than `tenant`.
+        DocumentError: it has none and needs one, has one that is not text, or another than `tenant`.
     """
     if tenancy is None:
         return document
@@ -98,7 +98,7 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
         ways = "it there, or for all documents: populate(..., tenant=...), --tenant, collection.for_tenant(...)"
         raise DocumentError(f"the document names no tenant in its metadata {field!r}", expected=ways)
     if named is not None and (not isinstance(named, str) or not named):
-        raise DocumentError(f"the tenant in {field!r} is no text", got=brief(named), expected="one text, not empty")
+        raise DocumentError(f"the tenant in {field!r} is not text", got=brief(named), expected="one text, not empty")
     if tenant is not None and named != tenant:
         raise DocumentError(f"the document belongs to another tenant than {tenant!r}", got=brief(named))
     return document

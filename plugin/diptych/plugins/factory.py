@@ -51,7 +51,7 @@ def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
         return spec.options
     model = load_object(spec.options, f"options of adapter {spec.name!r}")
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise AdapterFactoryError(f"the options of adapter {spec.name!r} are no pydantic model", where=spec.options)
+        raise AdapterFactoryError(f"the options of adapter {spec.name!r} are not a pydantic model", where=spec.options)
     return model
 
 

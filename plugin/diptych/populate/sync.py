@@ -95,11 +95,11 @@ def share_of(max_deleted: float) -> float:
     """The share of documents that a sync may delete: the caller's, else the config's.
 
     Raises:
-        PopulateError: it is no share.
+        PopulateError: it is not a share.
     """
     if not isinstance(max_deleted, int | float) or isinstance(max_deleted, bool) or not 0 <= max_deleted <= 1:
         raise PopulateError(
-            "max_deleted is no share",
+            "max_deleted is not a share",
             got=brief(max_deleted),
             expected="a number from 0 to 1, such as 0.2; 1 allows all",
         )

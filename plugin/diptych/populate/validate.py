@@ -194,7 +194,7 @@ def plain_document(document: Document) -> Document:
     """The document with JSON metadata: dates and UUIDs as text, numpy's and decimal numbers as numbers.
 
     Raises:
-        DocumentError: metadata that is no JSON or that Qdrant would change, or text that is not valid Unicode.
+        DocumentError: metadata that is not JSON or that Qdrant would change, or text that is not valid Unicode.
     """
     if not isinstance(document.metadata, dict | Mapping):
         raise DocumentError("metadata is not a mapping", got=type(document.metadata).__name__)

@@ -75,5 +75,5 @@ def _fault(at: Place, value: object, plain: bool) -> Fault | None:
     if isinstance(value, float) and not math.isfinite(value):
         return Fault(at, "a number that is not finite", str(value), "a finite number")
     if not isinstance(value, _PLAIN):
-        return Fault(at, "a value that is no text and no number", type(value).__name__, "text; put it in quotes")
+        return Fault(at, "a value that is neither text nor a number", type(value).__name__, "text; put it in quotes")
     return None

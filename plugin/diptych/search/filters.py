@@ -121,7 +121,7 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> mod
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SearchError(
-            f"{name} is no Qdrant filter",
+            f"{name} is not a Qdrant filter",
             where=place(first),
             got=found(first),
             expected=expectation(first, mapping="an object"),
@@ -134,7 +134,7 @@ def _parsed(text: str, name: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         got = shown(text)
-        raise SearchError(f"{name} is no Qdrant filter", got=got, expected=f"JSON: {error}", do=_HINT) from error
+        raise SearchError(f"{name} is not a Qdrant filter", got=got, expected=f"JSON: {error}", do=_HINT) from error
 
 
 def require_usable(filter: object, name: str = "filter") -> None:
@@ -191,7 +191,7 @@ def _require_fitting(values: list[Any], name: str, where: str) -> None:
     key = where.rpartition(".")[2]
     if len(kinds) > 1 or not kinds <= ({int, str} if key in SCALARS else {dict} if key in OBJECTS else set()):
         raise SearchError(
-            f"{name} is no Qdrant filter",
+            f"{name} is not a Qdrant filter",
             where=where,
             got=f"a list of {len(values):,}: {', '.join(sorted(kind.__name__ for kind in kinds))}",
             expected="a list of texts or of whole numbers" if key in SCALARS else "no such list",
@@ -204,7 +204,7 @@ def _require_conditions(value: Mapping[str, Any], name: str, where: str) -> None
         for number, own in enumerate(value[key]) if isinstance(value[key], list) else ():
             if not isinstance(own, Mapping):
                 raise SearchError(
-                    f"{name} is no Qdrant filter",
+                    f"{name} is not a Qdrant filter",
                     where=_below(where, f"{key}.{number}"),
                     got=shown(own),
                     expected="an object",

@@ -62,7 +62,7 @@ def search_groups(
     """
     require_count("group_size", group_size, "search_groups")
     if not isinstance(group_by, str) or not group_by:
-        raise SearchError("group_by is no payload key", got=brief(group_by), expected="such as 'section'")
+        raise SearchError("group_by is not a payload key", got=brief(group_by), expected="such as 'section'")
 
     def once(view: View) -> list[list[HitGroup]]:
         return _groups(Asked.of(view, queries, Options(**options, offset=0)), group_by, group_size)

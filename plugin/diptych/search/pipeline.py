@@ -150,7 +150,7 @@ class Pipeline:
         for position, (name, kinds) in enumerate(fields):
             if isinstance(stage, kinds):
                 return name, bool(self.rerank) or any(getattr(self, other) for other, _ in fields[position:])
-        raise SearchError("this is no stage", got=brief(stage), expected="such as Rrf(), Rescore(...) or Rerank(...)")
+        raise SearchError("not a stage", got=brief(stage), expected="such as Rrf(), Rescore(...) or Rerank(...)")
 
 
 def _fusion(config: SearchConfig) -> Fusion:

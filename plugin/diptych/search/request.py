@@ -130,7 +130,7 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
         SearchError: no queries, or one that is not text or empty.
     """
     if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
-        raise SearchError("queries are no list", got=type(queries).__name__, expected="a sequence of str or Query")
+        raise SearchError("queries are not a list", got=type(queries).__name__, expected="a sequence of str or Query")
     if not queries:
         raise SearchError("there is no query", got="an empty list", expected="one or more queries")
     texts = [query.text if isinstance(query, Query) else query for query in queries]
@@ -170,9 +170,7 @@ def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeli
 def check_pipeline(pipeline: Pipeline, handle: View) -> None:
     """Raise SearchError if a stage needs a slot that does not exist or does not support it."""
     if not isinstance(pipeline, Pipeline):
-        raise SearchError(
-            "this is no pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve"
-        )
+        raise SearchError("not a pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve")
     for name in pipeline.slots:
         if name not in handle.slots:
             raise SearchError(
@@ -236,7 +234,7 @@ def _check_types(params: object, threshold: object, with_payload: object) -> Non
         got, expected = type(params).__name__, "qdrant_client.models.SearchParams"
         raise SearchError("unknown type of params", got=got, expected=expected)
     if threshold is not None and not _is_finite(threshold):
-        raise SearchError("score_threshold is no finite number", got=type(threshold).__name__, expected="a number")
+        raise SearchError("score_threshold is not a finite number", got=type(threshold).__name__, expected="a number")
     if isinstance(with_payload, bool):
         return
     keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)

@@ -59,11 +59,11 @@ def score(reranker: Reranker, query: str, documents: Sequence[str]) -> Floats:
     """Scores of one query's documents, float32 `[n]` in their order: the single-query form of `predict`.
 
     Raises:
-        ContractError: this is no reranker, or it returns the wrong number of scores, NaN or infinity.
+        ContractError: not a reranker, or it returns the wrong number of scores, NaN or infinity.
     """
     if not isinstance(reranker, Reranker):
         do = "give an adapter's name, or an object with max_length, independent and predict"
-        raise ContractError("this is no reranker", got=type(reranker).__name__, expected="diptych.Reranker", do=do)
+        raise ContractError("not a reranker", got=type(reranker).__name__, expected="diptych.Reranker", do=do)
     (scores,) = score_pairs(reranker, [[(query, document) for document in documents]], where=type(reranker).__name__)
     return scores
 

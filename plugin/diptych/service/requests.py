@@ -236,7 +236,7 @@ def _too_many(count: int, limits: Limits, param: str) -> Refused:
 async def _body(request: Request, most: int) -> bytes:
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) <= MOST_DIGITS):
-        raise Refused(400, "Content-Length is no number of bytes", code="invalid_value")
+        raise Refused(400, "Content-Length is not a number of bytes", code="invalid_value")
     if int(length) > most:
         raise _too_large(most)
     body = bytearray()

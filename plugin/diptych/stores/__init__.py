@@ -109,7 +109,7 @@ def _require_possible(url: str) -> None:
     try:
         possible = is_unicode(url) and url.isprintable() and len(url) <= _LONGEST_URL
         possible = possible and (urlsplit(url).port or 1) > 0
-    except ValueError:  # a port that is no number, or half an IPv6 address
+    except ValueError:  # a port that is not a number, or half an IPv6 address
         possible = False
     if not possible:
         raise _no_store(f"{url.partition(':')[0][:40]}: and what cannot be an address or a path")

@@ -45,7 +45,7 @@ class _Point(metaclass=_Fixed):
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict):
-            raise pickle.UnpicklingError("a model's state is no dictionary")
+            raise pickle.UnpicklingError("a model's state is not a dictionary")
 
 
 class _Sparse(_Point):

@@ -193,7 +193,7 @@ def _operation(found: EdgeCollection, asked: Any) -> Any:
         body = getattr(asked, attribute, None)
         if body is not None:
             return convert(found, body)
-    raise CollectionError("this is no update operation", got=type(asked).__name__, expected=", ".join(_OPERATIONS))
+    raise CollectionError("not an update operation", got=type(asked).__name__, expected=", ".join(_OPERATIONS))
 
 
 def _upsert_body(found: EdgeCollection, body: Any) -> Any:

@@ -43,9 +43,7 @@ class Examples:
             _sound(found, flaw_of_sparse(found.indices, found.values))
             return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
         refuse_inference(found)
-        raise SearchError(
-            "this is no query", got=type(found).__name__, expected="a vector, a point id or a query model"
-        )
+        raise SearchError("not a query", got=type(found).__name__, expected="a vector, a point id or a query model")
 
     def average(self, positive: list[Any], negative: list[Any]) -> Any:
         """The target of `average_vector`: the mean of the positives plus its difference to that of the negatives."""

@@ -36,12 +36,12 @@ def edge_condition(condition: Condition) -> Any:
     """Edge's form of one condition.
 
     Raises:
-        SearchError: it is no condition of qdrant-client.
+        SearchError: it is not a condition of qdrant-client.
     """
     convert = _CONDITIONS.get(type(condition))
     if convert is None:
         raise SearchError(
-            "a filter holds something that is no condition",
+            "a filter holds something that is not a condition",
             got=type(condition).__name__,
             expected="a condition of qdrant_client.models, such as FieldCondition",
         )

@@ -145,7 +145,7 @@ def _shape(found: Any) -> str:
 
 
 def _bad_id(identifier: object) -> CollectionError:
-    return CollectionError("this is no point id", got=repr(identifier), expected="an integer from 0, or a UUID")
+    return CollectionError("not a point id", got=repr(identifier), expected="an integer from 0, or a UUID")
 
 
 def misfit(name: str, where: object, got: str, expected: str) -> CollectionError:

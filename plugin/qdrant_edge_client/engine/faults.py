@@ -77,7 +77,7 @@ def _no_point(found: re.Match[str], where: str, reading: bool) -> DiptychError:
 
 def _bad_id(found: re.Match[str], where: str, reading: bool) -> DiptychError:
     return _kind(reading)(
-        "this is no point id", where=where, got=found[1] or "another type", expected="an integer from 0, or a UUID"
+        "not a point id", where=where, got=found[1] or "another type", expected="an integer from 0, or a UUID"
     )
 
 

@@ -178,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(411, "a body needs a content-length")
             return None
         if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
-            self._refuse(400, "the content-length is no number of bytes")
+            self._refuse(400, "the content-length is not a number of bytes")
             return None
         length = int(text)
         if length > MOST:

@@ -137,13 +137,13 @@ def _without(request: Request, kind: Any, field: str) -> Any:
 
 def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
-        raise ValueError("the body is no JSON object")
+        raise ValueError("the body is not a JSON object")
     return body
 
 
 def _list(found: Any) -> list[Any]:
     if not isinstance(found, list):
-        raise ValueError("`points` is no list")
+        raise ValueError("`points` is not a list")
     return found
 
 

@@ -39,7 +39,7 @@ def body(content: dict[str, Any]) -> Json:
     """The body of a write.
 
     Raises:
-        CollectionError: a vector or payload that the engine would refuse, or that is no JSON.
+        CollectionError: a vector or payload that the engine would refuse, or that is not JSON.
     """
     names = {"shard_key_selector": "shard_key"}
     given = {names.get(name, name): value for name, value in content.items() if value is not None}
@@ -48,7 +48,7 @@ def body(content: dict[str, Any]) -> Json:
     check([given["batch"]] if "batch" in given else ())
     try:
         return Json(orjson.dumps(given, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
-    except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is no JSON at all
+    except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is not JSON at all
         return Json(_slowly(given))
 
 
@@ -120,4 +120,4 @@ def _plain(value: Any) -> Any:
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, tuple | set):
         return list(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")

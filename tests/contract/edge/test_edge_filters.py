@@ -119,5 +119,5 @@ def random_filter(world: Any, depth: int = 2) -> m.Filter:
 def test_what_is_no_condition_is_refused(pair: Any) -> None:
     condition: Any = "kind = a"
     odd = m.Filter.model_construct(must=[condition], should=None, must_not=None, min_should=None)
-    with pytest.raises(Exception, match="something that is no condition"):
+    with pytest.raises(Exception, match="something that is not a condition"):
         pair.edge.count(pair.name, odd)

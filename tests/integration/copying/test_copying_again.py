@@ -168,7 +168,7 @@ def test_a_target_that_is_no_copy_of_this_source_is_refused_and_left(
     target.create_collection("c", vectors_config=size, metadata=metadata)
     numbered(target, range(7))
     message = (
-        "is no copy\n" if metadata is None else r"(?s)copy of another collection.*got: edge:/other, collection 'c'"
+        "is not a copy\n" if metadata is None else r"(?s)copy of another collection.*got: edge:/other, collection 'c'"
     )
     for overwrite in (False, True):
         with pytest.raises(CopyError, match=message):

@@ -140,12 +140,12 @@ def test_lines_that_are_no_points_are_set_aside_with_the_reason(
     assert target.count("c").count == 3
     reasons = [json.loads(line) for line in Path(report.report_file).read_text().splitlines()]
     assert [entry["id"] for entry in reasons] == [f"c.jsonl:{n}" for n in (2, 3, 5, 6, 7, 8, 9, 10, 11)]
-    words = ("not JSON", "not a JSON object", "this is no point id", "there is no vector 'other'", "does not fit")
+    words = ("not JSON", "not a JSON object", "not a point id", "there is no vector 'other'", "does not fit")
     assert all(word in entry["reason"] for word, entry in zip(words, reasons, strict=False))
     assert [entry["reason"].split(" (")[0] for entry in reasons[5:]] == [
-        "vector 'dense.1' holds what is no finite number",
+        "vector 'dense.1' holds a value that is not a finite number",
         "vector 'lexical.1' names an index twice",
-        "payload or vectors are no objects",
+        "payload or vectors are not objects",
         "another line has the same point",
     ]
     assert report.warnings == (

@@ -110,7 +110,7 @@ def test_wrong_kinds_names_and_inputs_are_told(encoders: Encoders) -> None:
         DiptychTextEmbedder(encoders["fake-dense"]).run(DOCUMENTS)  # type: ignore[arg-type]
     with pytest.raises(DocumentError, match="has no text"):
         DiptychDocumentEmbedder(encoders["fake-dense"]).run([Document(id="x")])
-    with pytest.raises(ValueError, match=r"(?s)no list of documents.*got: str"):
+    with pytest.raises(ValueError, match=r"(?s)not a list of documents.*got: str"):
         DiptychDocumentEmbedder(encoders["fake-dense"]).run("x")  # type: ignore[arg-type]
 
 
@@ -201,7 +201,7 @@ def test_an_explanation_goes_into_meta_when_it_is_asked_for(store: DiptychDocume
 def test_a_retriever_wants_a_collection_and_a_number(store: DiptychDocumentStore) -> None:
     with pytest.raises(SearchError, match=r"(?s)got: QdrantDocumentStore.*a DiptychTextEmbedder"):
         DiptychRetriever(QdrantDocumentStore(":memory:"))  # type: ignore[arg-type]
-    with pytest.raises(SearchError, match=r"(?s)top_k is no number.*got: 0"):
+    with pytest.raises(SearchError, match=r"(?s)top_k is not a number.*got: 0"):
         DiptychRetriever(store, top_k=0)
 
 

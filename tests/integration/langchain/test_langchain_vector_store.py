@@ -172,5 +172,5 @@ def test_langchains_own_indexing_keeps_it_in_step(store: DiptychVectorStore) -> 
 
 
 def test_a_store_over_something_else_says_how_to_open_a_collection() -> None:
-    with pytest.raises(CollectionError, match=r"(?s)no collection.*'diptych.yaml'.*Collection.open"):
+    with pytest.raises(CollectionError, match=r"(?s)not a collection.*'diptych.yaml'.*Collection.open"):
         DiptychVectorStore("diptych.yaml")  # type: ignore[arg-type]

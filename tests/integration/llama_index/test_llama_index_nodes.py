@@ -46,7 +46,7 @@ NODES: list[BaseNode] = [
     TextNode(
         id_="with a title last", metadata={"a": 1, "title": "T"}, excluded_embed_metadata_keys=["a"], text="words"
     ),
-    TextNode(id_="with a title that is no text", text="words", metadata={"title": 3}),
+    TextNode(id_="with a title that is not text", text="words", metadata={"title": 3}),
     TextNode(id_="with keys of diptych", text="words", metadata={"_diptych": 1, "_node": {"a": [1]}, "z": None}),
     TextNode(
         id_="templates",

@@ -178,7 +178,7 @@ def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path
     [
         ("search", {"query": "a", "collection": "plants"}, "expected: animals"),
         ("search", {"query": "a", "slot": "dens"}, "did you mean 'dense'?"),
-        ("search", {"query": "a", "filter": {"mus": []}}, "filter is no Qdrant filter"),
+        ("search", {"query": "a", "filter": {"mus": []}}, "filter is not a Qdrant filter"),
         ("search", {"query": ""}, "at least 1 character"),
         ("search", {"query": "a", "limit": 101}, "less than or equal to 100"),
         ("explain", {"query": "a", "ids": ["nobody"]}, "there is no such document"),
@@ -204,7 +204,7 @@ def test_a_collection_with_tenants_is_asked_about_one(fakes: Registry, tmp_path:
     slots = {"dense": {"adapter": "fake-dense"}}
     with animals(tmp_path, fakes, slots=slots, search={}, tenant={"field": "letter"}) as opened:
         own = Served([opened], registry=fakes)
-        assert "whose documents?" in refused(own, "search", query="the")
+        assert "a tenant is required" in refused(own, "search", query="the")
         assert [hit["id"] for hit in called(own, "search", query="the", tenant="c")["hits"]] == ["cat"]
         explained = called(own, "explain", query="the", tenant="d")["explanations"]
         assert [item["id"] for item in explained] == ["dog"]
@@ -234,7 +234,7 @@ def test_an_agent_of_one_tenant_neither_sees_nor_changes_what_another_has(fakes:
         found = [called(own, "search", query="1", tenant=name)["hits"] for name in tenants]
         assert [{hit["text"] for hit in hits} for hits in found] == [{"changed", "2 acme"}, {"1 globex", "2 globex"}]
         assert "there is no such document" in refused(own, "explain", query="1", ids=["cat"], tenant="globex")
-        assert "whose documents?" in refused(own, "explain", query="1")
+        assert "a tenant is required" in refused(own, "explain", query="1")
 
 
 def test_a_server_of_one_tenant_serves_no_other_and_says_whose_documents_are(fakes: Registry, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_before_the_first_populate_there_is_nothing(url: str) -> None:
 
 
 def test_one_text_is_no_list_of_ids(url: str) -> None:
-    with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)ids are no list.*'abc'"):
+    with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)ids are not a list.*'abc'"):
         things.get("abc")
 
 
@@ -111,7 +111,7 @@ def test_documents_are_counted_whole_or_by_a_filter(url: str) -> None:
         assert (things.count(), things.count(sound)) == (3, 1)
         assert things.count(sound.model_dump(exclude_none=True)) == things.count(where={"section": "sound"}) == 1
         assert [one.metadata["section"] for one in things.documents(where={"section": ["sound"]})] == ["sound"]
-        with pytest.raises(SearchError, match=r"(?s)filter is no Qdrant filter.*where=\{"):
+        with pytest.raises(SearchError, match=r"(?s)filter is not a Qdrant filter.*where=\{"):
             things.count({"section": "sound"})
 
 

@@ -52,7 +52,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "metadata is a list": ({"id": "a", "text": "x", "metadata": ["y"]}, "a", r"metadata is not a mapping \(got list\)"),
     "reserved key": ({"id": "a", "text": "x", "_diptych": {}}, "a", "reserved key '_diptych'"),
     "reserved key inside": ({"id": "a", "text": "x", "metadata": {"title": "y"}}, "a", "reserved key 'title'"),
-    "key that is no text": (
+    "key that is not text": (
         {"id": "a", "text": "x", "metadata": {1: 2}},
         "a",
         r"key of the metadata is not text \(got 1",

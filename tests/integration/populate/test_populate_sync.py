@@ -190,7 +190,7 @@ def test_the_config_says_how_many_may_go(memory: QdrantBase, open_handle: OpenHa
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, 20, float("nan"), True])
 def test_a_share_that_is_none_is_refused(memory: QdrantBase, open_handle: OpenHandle, share: Any) -> None:
-    with pytest.raises(PopulateError, match="max_deleted is no share"):
+    with pytest.raises(PopulateError, match="max_deleted is not a share"):
         populate(open_handle(memory, SLOTS), corpus(1), sync=True, max_deleted=share)
 
 

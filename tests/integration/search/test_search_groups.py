@@ -83,7 +83,7 @@ def test_documents_without_the_key_are_in_no_group(filled: Collection, queries: 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"group_by": ""}, "group_by is no payload key"),
+        ({"group_by": ""}, "group_by is not a payload key"),
         ({"group_by": "parity", "group_size": 0}, "group_size is not a positive integer"),
         ({"group_by": "parity", "limit": 0}, "limit is not a positive integer"),
     ],

@@ -223,7 +223,7 @@ def test_an_unknown_reranker_is_named(filled: Collection) -> None:
     ("queries", "options", "text"),
     [
         ([], {}, "there is no query"),
-        ("word1", {}, "queries are no list\n.*str"),
+        ("word1", {}, "queries are not a list\n.*str"),
         (["word1", " \n"], {}, "a query is empty\n.*query 1"),
         (["word1", 3], {}, "a query is not text\n.*query 1\n.*int"),
         ([None], {}, "a query is not text"),
@@ -249,7 +249,7 @@ def test_an_unknown_reranker_is_named(filled: Collection) -> None:
         (
             ["word1"],
             {"filter": {"parity": "odd"}},
-            'filter is no Qdrant filter\n.*parity(.|\n)*where={"section": "mail"}',
+            'filter is not a Qdrant filter\n.*parity(.|\n)*where={"section": "mail"}',
         ),
         (["word1"], {"where": "parity=odd"}, "unknown type of where\n.*str"),
         (["word1"], {"where": {"": 1}}, "a key of where is not usable"),
@@ -259,8 +259,8 @@ def test_an_unknown_reranker_is_named(filled: Collection) -> None:
         (["word1"], {"where": {"n": {"gt": 3, "lt": "4"}}}, "a value of where(.|\n)*numbers, or times as text"),
         (["word1"], {"where": {"n": {"gt": "soon"}}}, "a value of where(.|\n)*times such as 2026-11-27"),
         (["word1"], {"params": {"exact": True}}, "unknown type of params"),
-        (["word1"], {"score_threshold": float("nan")}, "score_threshold is no finite number"),
-        (["word1"], {"score_threshold": "high"}, "score_threshold is no finite number"),
+        (["word1"], {"score_threshold": float("nan")}, "score_threshold is not a finite number"),
+        (["word1"], {"score_threshold": "high"}, "score_threshold is not a finite number"),
         (["word1"], {"with_payload": "text"}, "with_payload is not usable"),
         (["word1"], {"with_payload": [3]}, "with_payload is not usable"),
         (["word1"], {"with_payload": None}, "with_payload is not usable\n.*None\n.*True, False or some keys"),
@@ -269,7 +269,7 @@ def test_an_unknown_reranker_is_named(filled: Collection) -> None:
             {"pipeline": "denze"},
             "there is no pipeline 'denze'(.|\n)*'dense', 'lexical', 'late'(.|\n)*did you mean 'dense'",
         ),
-        (["word1"], {"pipeline": 7}, "this is no pipeline\n.*int"),
+        (["word1"], {"pipeline": 7}, "not a pipeline\n.*int"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -112,7 +112,11 @@ def test_explanations_are_those_of_the_hits_and_add_up(client: httpx.Client) -> 
         ({"query": "a", "queries": ["b"]}, 400, "either `query` or `queries`"),
         ({"query": "a", "filters": {}}, 400, "no such key"),
         ({"query": "a", "limit": "3"}, 400, "a whole number"),
-        ({"query": "a", "filter": {"must": [{"key": "x", "match": {"valu": 1}}]}}, 400, "filter is no Qdrant filter"),
+        (
+            {"query": "a", "filter": {"must": [{"key": "x", "match": {"valu": 1}}]}},
+            400,
+            "filter is not a Qdrant filter",
+        ),
         ({"query": "a", "slot": "dens"}, 400, "did you mean 'dense'?"),
         ({"query": "a", "slot": "dens", "explain": True}, 400, "did you mean 'dense'?"),
         ({"query": "a", "collection": "plants"}, 404, "expected: animals"),

@@ -172,7 +172,7 @@ def test_a_collection_that_requires_tenants_refuses_a_door_without_one(
         lambda: door.delete(IDS),
     ]
     for ask in questions:
-        with pytest.raises(TenantError, match=r"(?s)whose documents\?.*'customer'.*for_tenant"):
+        with pytest.raises(TenantError, match=r"(?s)a tenant is required.*'customer'.*for_tenant"):
             ask()
     assert notes.count() == 6
 

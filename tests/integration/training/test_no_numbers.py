@@ -1,4 +1,4 @@
-"""What is no finite number ends a training with an error; it is never logged as 0 or saved as a model."""
+"""What is not a finite number ends a training with an error; it is never logged as 0 or saved as a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("rate", "what"), [(1e30, "the loss is no finite number"), (1e39, "weights are no finite numbers")]
+    ("rate", "what"), [(1e30, "the loss is not a finite number"), (1e39, "weights are no finite numbers")]
 )
 def test_a_training_that_diverges_is_an_error_and_its_checkpoints_are_whole(
     rate: float, what: str, world: Path, tmp_path: Path
@@ -48,7 +48,7 @@ def test_a_loss_is_logged_as_it_is(world: Path, tmp_path: Path) -> None:
 def test_a_stored_score_that_is_no_number_is_named_with_its_line(score: Any, world: Path, tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     lines(path, [{"query": "q0", "scores": {"d0": 1.0}}, {"query": "q1", "scores": {"d0": 1, "d1": score}}])
-    with pytest.raises(ConfigError, match=r"a score is no finite number(?s:.*)scores.jsonl:2(?s:.*)of document d1"):
+    with pytest.raises(ConfigError, match=r"a score is not a finite number(?s:.*)scores.jsonl:2(?s:.*)of document d1"):
         prepared(world, tmp_path / "run", path)
 
 

@@ -76,7 +76,7 @@ def test_a_check_that_fails_is_told_with_what_was_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["new", "My Encoder"], "this is no name for an adapter\n  got: My Encoder"),
+        (["new", "My Encoder"], "not a valid name for an adapter\n  got: My Encoder"),
         (["new", "x", "--kind", "text_index"], "there is no template of this kind"),
         (["new", "x", "--folder", "."], "the folder exists"),
         (["check", "nope"], "no adapter is called 'nope'"),

@@ -119,5 +119,5 @@ def test_a_point_that_cannot_be_read_is_set_aside_and_told(filled: Run, tmp_path
     answer = filled("import", "all.jsonl", "--collection", "again", "--report", "bad.jsonl")
     assert answer.code == 3
     assert "1 rejected, with reasons in bad.jsonl" in answer.err
-    assert "all.jsonl:7: this is no point id" in answer.err
+    assert "all.jsonl:7: not a point id" in answer.err
     assert "warning: the file has 6 points and says that they are 5" in answer.err

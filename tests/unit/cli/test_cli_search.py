@@ -86,8 +86,12 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["night", "--filter", "{"], 1, "--filter is no Qdrant filter\n  got: '{'\n  expected: JSON: unexpected end"),
-        (["night", "--filter", "[]"], 1, "--filter is no Qdrant filter\n  got: []\n  expected: an object"),
+        (
+            ["night", "--filter", "{"],
+            1,
+            "--filter is not a Qdrant filter\n  got: '{'\n  expected: JSON: unexpected end",
+        ),
+        (["night", "--filter", "[]"], 1, "--filter is not a Qdrant filter\n  got: []\n  expected: an object"),
         (["night", "--filter", '{"musst": []}'], 1, "  where: musst\n  got: []\n  expected: no such key"),
         (["night", "--filter", '{"must": 5}'], 1, "  where: must\n  got: 5\n  expected: a list"),
         (["night", "--where", "kind"], 1, "--where is not KEY=VALUE"),
@@ -263,7 +267,7 @@ def test_a_tenant_is_named_or_nobody_is_answered(with_tenants: Run, command: str
     assert (answer.code, "owl" in answer.out, "cat" in answer.out) == (0, True, False)
     refused = with_tenants(command, "mice")
     assert (refused.code, refused.out) == (1, "")
-    assert "whose documents?" in refused.err
+    assert "a tenant is required" in refused.err
     assert "--tenant" in refused.err
 
 

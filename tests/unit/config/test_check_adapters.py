@@ -79,7 +79,7 @@ MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an encoder as a reranker": (
         {"d": DENSE},
         {"rerank": [DENSE]},
-        r"'toy-dense' is no reranker.*search.rerank\[0\].adapter.*got: kind dense.*search.rescore",
+        r"'toy-dense' is not a reranker.*search.rerank\[0\].adapter.*got: kind dense.*search.rescore",
     ),
     "an unknown option": (
         {"d": {**DENSE, "batchsize": 3}},

@@ -136,8 +136,8 @@ def test_rows_that_cannot_be_indexed_are_set_aside_with_the_reason(things: Any) 
         ({"id": [1], "text": ["x"]}, {"metadata": ["more"]}, "no column 'more'"),
         ({"text": ["x"]}, {}, r"(?s)no id column.*id or _id.*reset_index"),
         ({"id": [1, 2], "text": ["x"]}, {}, r"(?s)differ in length.*'id': 2, 'text': 1"),
-        ({"id": [1], "text": ["x"], 5: [1]}, {}, r"(?s)name is no text.*got: 5"),
-        ([], {}, r"(?s)no data frame.*got: list"),
+        ({"id": [1], "text": ["x"], 5: [1]}, {}, r"(?s)name is not text.*got: 5"),
+        ([], {}, r"(?s)not a data frame.*got: list"),
     ],
 )
 def test_a_frame_that_does_not_fit_is_told(frame: Any, options: Any, said: str) -> None:

@@ -136,7 +136,7 @@ def with_row(value: float) -> Any:
     ("new", "old", "text"),
     [
         (good()[:49], good()[:49], "too few pairs for a drift map\n  got: 49\n  expected: at least 50\n  do: back"),
-        (good(), good()[:59], "no pairs\n  got: 60 new, 59 old"),
+        (good(), good()[:59], "not pairs\n  got: 60 new, 59 old"),
         (with_row(0), good(), "some new vectors are zero\n  got: 1 of 60, first row 7"),
         (good(), with_row(0), "some old vectors are zero"),
         (with_row(np.nan), good(), "the new vectors hold numbers that are not finite\n  got: 1 rows, first row 7"),

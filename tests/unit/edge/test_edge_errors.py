@@ -73,16 +73,16 @@ WRITES: dict[str, tuple[Call, str]] = {
         lambda c: c.update_vectors("docs", [m.PointVectors(id=1, vector={"dense": [np.inf] * 4})]), "(?s)point 1.*inf"
     ),
     "words for numbers": (upsert({"dense": ["a", "b", "c", "d"]}), r"a vector or payload that Qdrant cannot keep"),
-    "bad id": (upsert({"dense": V}, "not-a-uuid"), r"(?s)no point id.*not-a-uuid.*integer from 0, or a UUID"),
-    "negative id": (upsert({"dense": V}, -1), r"(?s)no point id.*-1.*integer from 0, or a UUID"),
+    "bad id": (upsert({"dense": V}, "not-a-uuid"), r"(?s)not a point id.*not-a-uuid.*integer from 0, or a UUID"),
+    "negative id": (upsert({"dense": V}, -1), r"(?s)not a point id.*-1.*integer from 0, or a UUID"),
     "payload of no JSON": (
         lambda c: c.upsert("docs", [m.PointStruct(id=9, vector={}, payload={"a": object()})]),
         r"(?s)payload that Qdrant cannot keep.*point 9",
     ),
     "a filter of bad ids": (
-        lambda c: c.delete("docs", m.Filter(must=[m.HasIdCondition(has_id=["zz"])])), r"(?s)no point id.*zz"
+        lambda c: c.delete("docs", m.Filter(must=[m.HasIdCondition(has_id=["zz"])])), r"(?s)not a point id.*zz"
     ),
-    "deleting a bad id": (lambda c: c.delete("docs", ["zz"]), r"(?s)no point id.*zz"),
+    "deleting a bad id": (lambda c: c.delete("docs", ["zz"]), r"(?s)not a point id.*zz"),
     "nothing to write": (lambda c: c.upsert("docs", []), "no points to write"),
     "ragged batch": (
         lambda c: c.upsert("docs", m.Batch(ids=[1, 2], vectors={"dense": [V]}, payloads=None)),
@@ -139,8 +139,8 @@ SEARCHES: dict[str, tuple[Call, str]] = {
     "dense for sparse": (query(V, using="words"), "a sparse vector where another kind is expected"),
     "a missing point": (query(99, using="dense"), "there is no point 99"),
     "a point without it": (query(1, using="tokens"), "point 1 has no vector 'tokens'"),
-    "an id that is none": (query("abc", using="dense"), r"(?s)no point id.*abc"),
-    "what is no query": (query({"a": 1}, using="dense"), "(?s)this is no query.*dict.*a vector, a point id"),
+    "an id that is none": (query("abc", using="dense"), r"(?s)not a point id.*abc"),
+    "what is not a query": (query({"a": 1}, using="dense"), "(?s)not a query.*dict.*a vector, a point id"),
     "limit": (query(V, using="dense", limit=0), "(?s)limit is too small.*0"),
     "offset": (query(V, using="dense", offset=-1), "offset is negative"),
     "prefetch limit": (
@@ -162,7 +162,7 @@ SEARCHES: dict[str, tuple[Call, str]] = {
     ),
     "facet without an index": (lambda c: c.facet("docs", "k"), "(?s)payload index is missing.*create_payload_index"),
     "counting a bad id": (
-        lambda c: c.count("docs", m.Filter(must=[m.HasIdCondition(has_id=["zz"])])), r"(?s)no point id.*zz"
+        lambda c: c.count("docs", m.Filter(must=[m.HasIdCondition(has_id=["zz"])])), r"(?s)not a point id.*zz"
     ),
     "scroll limit": (lambda c: c.scroll("docs", limit=0), "limit is too small"),
     "an unknown vector to return": (lambda c: c.retrieve("docs", [1], with_vectors=["x"]), "no vector 'x'"),

@@ -101,7 +101,7 @@ def test_queries_in_another_order_are_paired_by_id() -> None:
     [
         ({"method": "t-test"}, r"unknown test\n  got: 't-test'\n  expected: randomization \| bootstrap"),
         ({"samples": 10}, r"too few samples for a test\n  got: 10"),
-        ({"confidence": 95}, r"the confidence is no share\n  got: 95"),
+        ({"confidence": 95}, r"the confidence is not a share\n  got: 95"),
         ({"baseline": "none"}, r"there is no evaluation 'none'\n  expected: base, better, same"),
         ({"metric": "MAP"}, r"'better' has no values of 'MAP'\n  got: nDCG@10"),
     ],

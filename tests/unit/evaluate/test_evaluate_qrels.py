@@ -58,13 +58,13 @@ def test_repeated_equal_judgements_count_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", r"a line is no judgement\n.*line 3\n.*2 columns"),
-        ("query-id\tcorpus-id\tscore\nq1\td1\t0.5\n", r"a grade is no integer\n.*line 2\n  got: '0.5'"),
-        ("query-id\tcorpus-id\tscore\n\td1\t1\n", r"a line is no judgement\n.*line 2"),
-        ("qid\tdocid\trelevance\nq1\td1\t1\n", r"a grade is no integer\n.*line 1\n  got: 'relevance'"),
-        ("q1 0 d1 1\nq1 0 d2 yes\n", r"a grade is no integer\n.*line 2\n  got: 'yes'"),
-        ("q1 0 d1 1\nq1 d2 1\n", r"a line is no judgement\n.*line 2\n.*3 columns\n  expected: 4 columns"),
-        ("q1,d1,1\n", r"a line is no judgement\n.*line 1\n.*\n  expected: 3 \(BEIR\) or 4 \(TREC\)"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", r"a line is not a judgement\n.*line 3\n.*2 columns"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t0.5\n", r"a grade is not an integer\n.*line 2\n  got: '0.5'"),
+        ("query-id\tcorpus-id\tscore\n\td1\t1\n", r"a line is not a judgement\n.*line 2"),
+        ("qid\tdocid\trelevance\nq1\td1\t1\n", r"a grade is not an integer\n.*line 1\n  got: 'relevance'"),
+        ("q1 0 d1 1\nq1 0 d2 yes\n", r"a grade is not an integer\n.*line 2\n  got: 'yes'"),
+        ("q1 0 d1 1\nq1 d2 1\n", r"a line is not a judgement\n.*line 2\n.*3 columns\n  expected: 4 columns"),
+        ("q1,d1,1\n", r"a line is not a judgement\n.*line 1\n.*\n  expected: 3 \(BEIR\) or 4 \(TREC\)"),
         ("q1 0 d1 1\nq2 0 d1 1\nq1 0 d1 0\n", r"'q1' judges document 'd1' twice, differently\n.*line 3\n.*0 after 1"),
         ("query-id\tcorpus-id\tscore\n", r"there are no judgements"),
         ("", r"there are no judgements"),
@@ -108,7 +108,7 @@ def test_judgements_can_be_restricted_to_some_queries() -> None:
 def test_a_grade_that_no_measure_can_use_is_told(tmp_path: Path, grade: str) -> None:
     path = tmp_path / "qrels.tsv"
     path.write_text(f"q1\td1\t1\nq1\td2\t{grade}\n", encoding="utf-8")
-    with pytest.raises(EvaluationError, match=r"a grade is (no integer|too high)(.|\n)*line 2") as caught:
+    with pytest.raises(EvaluationError, match=r"a grade is (not an integer|too high)(.|\n)*line 2") as caught:
         Qrels.read(path)
     assert len(str(caught.value)) < 1000
 

@@ -167,7 +167,7 @@ def test_a_document_twice_in_a_ranking_is_an_error() -> None:
 
 
 def test_a_score_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(EvaluationError, match=r"score of document 'b' is no number\n.*rank 2"):
+    with pytest.raises(EvaluationError, match=r"score of document 'b' is not a number\n.*rank 2"):
         evaluate(run(q1=[("a", 3.0), ("b", math.nan)]), QRELS)
 
 

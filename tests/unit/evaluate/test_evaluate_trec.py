@@ -76,8 +76,8 @@ def test_a_name_of_several_words_becomes_one_tag(tmp_path: Path, name: str, tag:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q1 Q0 a 1 0.5\n", r"a line is no ranked document\n.*line 1\n  got: 5 columns"),
-        ("q1 Q0 a 1 0.5 t\nq1 Q0 b 2 high t\n", r"a score is no number\n.*line 2\n  got: 'high'"),
+        ("q1 Q0 a 1 0.5\n", r"a line is not a ranked document\n.*line 1\n  got: 5 columns"),
+        ("q1 Q0 a 1 0.5 t\nq1 Q0 b 2 high t\n", r"a score is not a number\n.*line 2\n  got: 'high'"),
         ("q1 Q0 a 1 0.5 t\nq1 Q0 a 2 0.4 t\n", r"document 'a' comes twice for query 'q1'\n.*line 2"),
         ("", r"there is no ranked document"),
     ],

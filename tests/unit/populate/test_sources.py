@@ -191,9 +191,9 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
         ("corpus.xml", None, r"does not tell its format(.|\n)*expected: .jsonl, (.|\n)*name the format"),
         ("corpus.gz", None, "does not tell its format"),
         ("corpus.jsonl", "xml", r"unknown format of a source(.|\n)*got: 'xml'(.|\n)*jsonl, csv, parquet, beir, files"),
-        ("folder", "beir", r"this is no BEIR folder(.|\n)*corpus.jsonl.gz or corpus.jsonl"),
+        ("folder", "beir", r"not a BEIR folder(.|\n)*corpus.jsonl.gz or corpus.jsonl"),
         ("folder", "jsonl", r"a folder is no jsonl file(.|\n)*beir or files"),
-        ("corpus.jsonl", "beir", "this is no BEIR folder"),
+        ("corpus.jsonl", "beir", "not a BEIR folder"),
     ],
 )
 def test_a_source_that_cannot_be_opened_says_why(tmp_path: Path, name: str, format: str | None, message: str) -> None:

@@ -210,7 +210,7 @@ def test_an_unusable_value_says_what_was_expected() -> None:
 
 def test_options_that_are_no_pydantic_model_are_named() -> None:
     with pytest.raises(
-        AdapterFactoryError, match=r"options of adapter 'toy' are no pydantic model\n  where: diptych.testing"
+        AdapterFactoryError, match=r"options of adapter 'toy' are not a pydantic model\n  where: diptych.testing"
     ):
         registry(options="diptych.testing:FakeDenseEncoder").create("toy", {"a": 1})
 

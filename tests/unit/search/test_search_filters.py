@@ -29,7 +29,7 @@ def test_text_and_what_was_read_from_it_are_the_same_filter() -> None:
     "wrong", [{"mus": []}, {"must": [{"key": "a"}, {"key": "b", "match": {"valu": 1}}]}, "{", "[]"]
 )
 def test_what_is_no_filter_says_what_one_looks_like(wrong: object) -> None:
-    with pytest.raises(SearchError, match=r'(?s)it is no Qdrant filter.*do: write JSON such as \{"must"'):
+    with pytest.raises(SearchError, match=r'(?s)it is not a Qdrant filter.*do: write JSON such as \{"must"'):
         read_filter(wrong, name="it")  # type: ignore[arg-type]
 
 
@@ -53,7 +53,7 @@ def nested(depth: int) -> dict[str, Any]:
         ("[" * 100_000, "JSON"),
         ({"must": ["x"] * 15_000}, "where: must.0"),
         ({"must": [{"key": "a", "match": {"any": [0.5] * 1000}}]}, "got: a list of 1,000: float"),
-        ({"must": {"a": "x" * 1_000_000}}, "no Qdrant filter"),
+        ({"must": {"a": "x" * 1_000_000}}, "not a Qdrant filter"),
         ({"must": [{"key": "a", "geo_polygon": {"exterior": {"points": ["x"] * 5000}}}]}, "no such list"),
     ],
 )

@@ -87,7 +87,7 @@ def test_the_fake_reranker_is_independent_of_the_batch() -> None:
 
 
 def test_what_is_no_reranker_is_said() -> None:
-    with pytest.raises(ContractError, match=r"(?s)no reranker.*got: int.*max_length, independent and predict"):
+    with pytest.raises(ContractError, match=r"(?s)not a reranker.*got: int.*max_length, independent and predict"):
         score(3, "query", ["text"])  # type: ignore[arg-type]
 
 

@@ -87,7 +87,7 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
         (lambda: PAIR >> Rerank("mine") >> Rescore("late"), r"Rescore\('late', 50\) comes too late"),
         (lambda: PAIR >> Diversify("dense") >> Rescore("late"), r"Rescore\('late', 50\) comes too late"),
         (lambda: (PAIR >> Rrf()) + Retrieve("late"), "before the first stage"),
-        (lambda: PAIR >> "rrf", "this is no stage"),  # type: ignore[operator]
+        (lambda: PAIR >> "rrf", "not a stage"),  # type: ignore[operator]
     ],
 )
 def test_what_means_nothing_is_refused(make: Callable[[], object], text: str) -> None:

@@ -21,6 +21,6 @@ def test_a_content_length_that_is_no_number_is_refused(length: str) -> None:
         return {"type": "http.request", "body": b'{"query": "cat"}', "more_body": False}
 
     request = Request({"type": "http", "method": "POST", "path": "/search", "headers": headers}, receive)
-    with pytest.raises(Refused, match="Content-Length is no number of bytes") as refused:
+    with pytest.raises(Refused, match="Content-Length is not a number of bytes") as refused:
         asyncio.run(read(request, SearchRequest, Limits()))
     assert refused.value.status == 400

@@ -95,7 +95,7 @@ def test_cprd_with_ids_contrasts_with_the_batch_and_knows_what_is_relevant() -> 
         loss = CPRDLoss(Given(), tau=0.2, weight=weight, relevance=relevance)
         wanted = contrast.item() + weight * likelihood(students[:, 1:], teacher[:, 1:])
         assert loss(columns(*embeddings), labels).item() == pytest.approx(wanted, rel=1e-5)
-    with pytest.raises(ContractError, match=r"(?s)no ids and scores.*CPRDLoss.*\[4, 5\].*float \[4, 9\].*labels_of"):
+    with pytest.raises(ContractError, match=r"(?s)not ids and scores.*CPRDLoss.*\[4, 5\].*float \[4, 9\].*labels_of"):
         CPRDLoss(Given())(columns(*embeddings), ids)
 
 
@@ -299,7 +299,7 @@ def labelled(labels: Tensor | None) -> Tensor:
 
 def test_labels_that_are_no_scores_are_refused_with_the_way_to_make_them() -> None:
     for labels in (None, torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 3)):
-        with pytest.raises(ContractError, match=r"(?s)no scores of a teacher.*float \[2, 2\].*scored\(reranker"):
+        with pytest.raises(ContractError, match=r"(?s)not a teacher.s scores.*float \[2, 2\].*scored\(reranker"):
             labelled(labels)
 
 

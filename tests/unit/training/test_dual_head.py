@@ -124,7 +124,7 @@ def test_untrained_heads_compare_as_the_encoder_does(tmp_path: Path) -> None:
 
 
 def test_labels_of_another_form_are_refused(model: Any) -> None:
-    with pytest.raises(ContractError, match=r"(?s)labels are no ids and scores.*\[2, 3\].*\[2, 5\].*labels_of"):
+    with pytest.raises(ContractError, match=r"(?s)labels are not ids and scores.*\[2, 3\].*\[2, 5\].*labels_of"):
         DualHeadLoss(model)(batch(model), torch.zeros(2, 3))
     with pytest.raises(ContractError, match="ids and scores of different rows"):
         labels_of([1, 2], [0.5, 0.5])

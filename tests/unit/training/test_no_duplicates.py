@@ -62,7 +62,7 @@ def test_a_seed_and_an_epoch_give_the_same_batches_again() -> None:
 
 
 def test_labels_without_documents_and_other_data_sets_are_refused() -> None:
-    with pytest.raises(ContractError, match=r"(?s)no ids of rows.*got: \[3\].*\[rows, 2 \+ H\]"):
+    with pytest.raises(ContractError, match=r"(?s)not ids of rows.*got: \[3\].*\[rows, 2 \+ H\]"):
         NoDuplicates([1, 2, 3])
     with pytest.raises(ContractError, match=r"(?s)another data set.*7 rows.*60 rows"):
         NoDuplicates(rows(0))(range(7), 4, False)

@@ -116,6 +116,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         PrototypeLoss(model).compute_loss_from_embeddings([drawn(1, 2, 32)], torch.tensor([0.0, 1.0]))
     with pytest.raises(ContractError, match="unusable classes"):
         Prototypes(["same", "same"], 8)
-    with pytest.raises(ContractError, match=r"(?s)names that are no classes.*other"):
+    with pytest.raises(ContractError, match=r"(?s)names that are not classes.*other"):
         class_numbers(["third", "other"], CLASSES)
     assert class_numbers(["third", "first class"], CLASSES) == [2, 0]

@@ -90,7 +90,7 @@ def test_judgements_by_name_become_numbers() -> None:
 
 
 def test_labels_of_another_shape_are_refused() -> None:
-    with pytest.raises(ContractError, match=r"(?s)no ids of the rows.*\[2, 4\].*\[2, 3\]"):
+    with pytest.raises(ContractError, match=r"(?s)not ids of the rows.*\[2, 4\].*\[2, 3\]"):
         Candidates.of(2, 2, torch.zeros(2, 4, dtype=torch.int64), Relevance())
     with pytest.raises(ContractError, match="unknown ids"):
         Relevance([(-1, 2)])

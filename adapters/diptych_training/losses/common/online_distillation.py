@@ -36,7 +36,7 @@ class TaughtLoss(RetrievalLoss):
         """The loss of a batch.
 
         Raises:
-            ContractError: the labels are no ids, or ids that the teacher does not know.
+            ContractError: the labels are not ids, or ids that the teacher does not know.
         """
         columns = list(sentence_features)
         found: Tensor = self.loss(columns, self._scores(labels, len(columns)))

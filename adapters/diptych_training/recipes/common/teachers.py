@@ -92,7 +92,9 @@ def _stored(path: Path) -> Iterator[dict[str, Any]]:
             own = row["scores"]
             if unusable := [name for name, score in own.items() if not _is_finite(score)]:
                 got = f"{own[unusable[0]]!r} of document {unusable[0]}"
-                raise ConfigError("a score is no finite number", where=f"{path}:{number}", got=got, expected="a number")
+                raise ConfigError(
+                    "a score is not a finite number", where=f"{path}:{number}", got=got, expected="a number"
+                )
             yield {"query": str(row["query"]), "scores": dict(own)}
 
 

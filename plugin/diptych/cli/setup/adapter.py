@@ -52,7 +52,7 @@ def new(
       diptych adapter new my-reranker --kind reranker --folder ../my-reranker
     """
     if not _NAME.fullmatch(name):
-        raise RegistryError("this is no name for an adapter", got=name, expected="lower case letters, digits, hyphens")
+        raise RegistryError("not a valid name for an adapter", got=name, expected="lower case letters, digits, hyphens")
     if kind not in KINDS:
         raise RegistryError("there is no template of this kind", got=kind, expected=", ".join(KINDS))
     place = folder or Path(f"diptych-{name}")

@@ -220,4 +220,4 @@ def _beir_corpus(folder: Path) -> Path:
     for name in _CORPUS:
         if (folder / name).exists():
             return folder / name
-    raise PopulateError("this is no BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))
+    raise PopulateError("not a BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))

@@ -26,7 +26,7 @@ Raw = Mapping[str, Any] | Rejected
 TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 VENDORED = "node_modules"
-HEADER = "diptych"  # the one key of the first line of an exported file, which is no document
+HEADER = "diptych"  # the one key of the first line of an exported file, which is not a document
 FIRST = 100  # objects of JSON lines that tell which keys there are
 _LONGEST_HEADER = 1 << 24
 _ROWS = 1024  # of parquet at a time
@@ -114,7 +114,7 @@ def _opens_array(line: bytes) -> bool:
 
 
 def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
-    """The keys of the first objects; lines that are no objects are skipped."""
+    """The keys of the first objects; lines that are not objects are skipped."""
     objects = (row for row in islice(rows, FIRST) if isinstance(row, Row))
     return tuple(dict.fromkeys(key for row in objects for key in row))
 

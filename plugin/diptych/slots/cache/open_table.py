@@ -84,7 +84,7 @@ def set_aside(folder: Path) -> bool:
 def is_damage(error: BaseException) -> bool:
     """Whether the error means that the content of the file is broken.
 
-    A value of another type than was written, or a name that is no text, is an error of Python's.
+    A value of another type than was written, or a name that is not text, is an error of Python's.
     """
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED

@@ -54,7 +54,7 @@ def checked_pairs(new: Any, old: Any, *, new_similarity: Similarity, old_similar
     ours, theirs = checked_rows(new, "the new vectors"), checked_rows(old, "the old vectors")
     if len(ours) != len(theirs):
         raise SwapError(
-            "new and old vectors are no pairs",
+            "new and old vectors are not pairs",
             got=f"{len(ours)} new, {len(theirs)} old",
             expected="one of each for every document, in the same order",
         )

@@ -85,7 +85,7 @@ def test_a_classifier_with_several_labels_is_refused(tiny: Callable[[str], Path]
 
 @pytest.mark.parametrize("name", ["bare", "mean", "masked"])
 def test_a_model_without_a_trained_head_is_refused(tiny: Callable[[str], Path], name: str) -> None:
-    with pytest.raises(ModelError, match="no trained CrossEncoder"):
+    with pytest.raises(ModelError, match="not a trained CrossEncoder"):
         CrossEncoderReranker.of(model=str(tiny(name)), device="cpu")
 
 

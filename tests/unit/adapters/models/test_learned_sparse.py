@@ -111,5 +111,5 @@ def test_every_route_of_an_inference_free_encoder_counts_for_its_space(
 @pytest.mark.parametrize("name", ["bare", "mean", "reranker"])
 def test_a_model_without_a_trained_sparse_head_is_refused(tiny: Callable[[str], Path], name: str) -> None:
     for kind in (LearnedSparseEncoder, SpladeEncoder):
-        with pytest.raises(ModelError, match="no trained SparseEncoder"):
+        with pytest.raises(ModelError, match="not a trained SparseEncoder"):
             kind.of(model=str(tiny(name)))

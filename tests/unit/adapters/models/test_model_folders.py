@@ -184,7 +184,7 @@ def test_a_hub_name_is_downloaded_without_its_pickled_weights(tmp_path: Path) ->
     with serving(Hub) as url:
         assert resolve_elsewhere("somebody/tower", tmp_path, HF_ENDPOINT=url) == ["hub config.json model.safetensors"]
         [unknown, *rest] = resolve_elsewhere("somebody/else", tmp_path, HF_ENDPOINT=url)
-    assert unknown == "model 'somebody/else' is neither a folder, nor in an installed wheel, nor to be had from the hub"
+    assert unknown == "model 'somebody/else' is neither a folder, nor in an installed wheel, nor available from the hub"
     assert "do: give a local folder, check the name and the network" in "\n".join(rest)
     assert resolve_elsewhere("somebody/tower", tmp_path, HF_HUB_OFFLINE="1") == ["hub config.json model.safetensors"]
 

@@ -128,7 +128,7 @@ def test_normalisation_can_be_switched_on(tiny: Callable[[str], Path]) -> None:
     ("name", "adapter"), [("multivector", "sentence-transformers-multivector"), ("reranker", "cross-encoder")]
 )
 def test_a_model_of_another_kind_names_its_adapter(tiny: Callable[[str], Path], name: str, adapter: str) -> None:
-    with pytest.raises(ModelError, match=f"(?s)no dense encoder.*use adapter: {adapter}"):
+    with pytest.raises(ModelError, match=f"(?s)not a dense encoder.*use adapter: {adapter}"):
         SentenceTransformerEncoder.of(model=str(tiny(name)))
 
 

@@ -96,5 +96,5 @@ def test_more_dimensions_than_the_table_has_are_refused(model2vec_folder: Path) 
 
 
 def test_a_transformer_is_no_static_embedding(minilm_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"(?s)no static embedding.*Transformer \+ Pooling.*sentence-transformers"):
+    with pytest.raises(ModelError, match=r"(?s)not a static embedding.*Transformer \+ Pooling.*sentence-transformers"):
         StaticEncoder.of(model=str(minilm_folder))

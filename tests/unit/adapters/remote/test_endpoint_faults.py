@@ -101,13 +101,13 @@ WIRE: dict[str, tuple[Script, str]] = {
     "promises less than it sends": (send(answer(BODY, length=len(BODY) - 1)), "not JSON"),
     "sends nothing": (send(answer(b"")), "not JSON"),
     "has a negative length": (send(answer(BODY, length=-1)), "does not answer"),
-    "has a length that is no number": (send(HEAD + b"content-length: many\r\n\r\n" + BODY), "does not answer"),
+    "has a length that is not a number": (send(HEAD + b"content-length: many\r\n\r\n" + BODY), "does not answer"),
     "has two lengths": (send(HEAD + b"content-length: 3\r\ncontent-length: 4\r\n\r\nnull"), "does not answer"),
     "has a length of 5,000 digits": (
         send(HEAD + b"content-length: " + b"9" * 5000 + b"\r\n\r\n" + BODY), "does not answer|too large"),
     "has a huge length": (hang(HEAD + b"content-length: 999999999999\r\n\r\n"), "no complete answer|too large"),
     "has no length and closes": (send(HEAD + b"\r\n" + BODY), RIGHT),
-    "has a chunk that is no number": (send(HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n"), "does not answer"),
+    "has a chunk that is not a number": (send(HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n"), "does not answer"),
     "has a negative chunk": (send(HEAD + b"transfer-encoding: chunked\r\n\r\n-5\r\nabc\r\n"), "does not answer"),
     "has a chunk with too many digits": (
         send(HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"f" * 400 + b"\r\n"), "does not answer|too large"),
@@ -132,7 +132,7 @@ WIRE: dict[str, tuple[Script, str]] = {
     "has status 99": (send(answer(BODY, status="99 Odd")), "does not answer"),
     "has status 999": (send(answer(BODY, status="999 Odd")), "answered 999|does not answer"),
     "has status 0": (send(answer(BODY, status="000 Odd")), "does not answer"),
-    "has a status that is no number": (send(answer(BODY, status="OK 200")), "does not answer"),
+    "has a status that is not a number": (send(answer(BODY, status="OK 200")), "does not answer"),
     "has no reason": (send(answer(BODY, status="200")), RIGHT),
     "switches protocols": (
         hang(b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"), "does not answer"),
@@ -140,7 +140,7 @@ WIRE: dict[str, tuple[Script, str]] = {
     "has a huge header": (send(HEAD + b"x: " + b"y" * 5_000_000 + b"\r\n\r\n"), "does not answer"),
     "has 100,000 headers": (send(HEAD + b"x: y\r\n" * 100_000 + b"\r\n"), "does not answer"),
     "has endless headers": (flood(HEAD, b"x: y\r\n" * 1000), "does not answer"),
-    "has a header that is no text": (send(answer(BODY, "x-odd: \xff\xfe\x80")), RIGHT),
+    "has a header that is not text": (send(answer(BODY, "x-odd: \xff\xfe\x80")), RIGHT),
     "has a header without a name": (send(HEAD + b": x\r\n\r\n"), "does not answer"),
     "has a folded header": (send(answer(BODY, "x: a\r\n  b")), "right|does not answer"),
     "has a null in a header": (send(answer(BODY, "x: a\x00b")), "does not answer"),
@@ -180,7 +180,7 @@ WIRE: dict[str, tuple[Script, str]] = {
     "wants patience of 1e400": (send(answer(b"", "retry-after: 1e400", status="503 Busy")), "answered 503"),
     "wants negative patience": (send(answer(b"", "retry-after: -86400", status="429 Slow")), "answered 429, 2 att"),
     "wants patience of NaN": (send(answer(b"", "retry-after: nan", status="503 Busy")), "answered 503, 2 attempts"),
-    "wants patience that is no number": (send(answer(b"", "retry-after: soon", status="503 Busy")), "503, 2 att"),
+    "wants patience that is not a number": (send(answer(b"", "retry-after: soon", status="503 Busy")), "503, 2 att"),
     "wants patience until year 99999": (
         send(answer(b"", "retry-after: Fri, 31 Dec 99999 23:59:59 GMT", status="503 Busy")), "answered 503"),
     "wants patience until year 1": (

@@ -53,5 +53,5 @@ def test_no_file_has_no_rows_and_a_line_that_is_no_object_is_named(tmp_path: Pat
     path = tmp_path / "rows.jsonl"
     assert list(read_lines(path)) == []
     path.write_text('{"a": 1}\n[1]\n')
-    with pytest.raises(DocumentError, match=r"(?s)no JSON object.*rows.jsonl, line 2.*\[1\]"):
+    with pytest.raises(DocumentError, match=r"(?s)not a JSON object.*rows.jsonl, line 2.*\[1\]"):
         list(read_lines(path))
