@@ -84,7 +84,9 @@ def test_no_hit_lies_below_the_threshold_and_none_above_is_lost(
     whole = search(filled.handle, queries, pipeline=pipeline, limit=20)
     threshold = sorted(hit.score for hit in whole[0])[len(whole[0]) // 2]
     kept = search(filled.handle, queries, pipeline=pipeline, limit=20, score_threshold=threshold)
-    assert kept == [[hit for hit in hits if hit.score >= threshold] for hits in whole]
+    # Local mode's arithmetic differs in the last digits from one call to the next on some processors.
+    expected = [[hit for hit in hits if hit.score >= threshold] for hits in whole]
+    assert list(map(shown, kept)) == list(map(shown, expected))
     assert 0 < len(kept[0]) < 20
 
 
