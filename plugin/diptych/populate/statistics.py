@@ -83,7 +83,7 @@ def drift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], po
                 found.append(
                     f"slot {name!r}: the average of {key!r} per document is {change:+.0%} against the value that the "
                     "collection was calibrated with; the weights of its vectors still use the old one. `diptych plan` "
-                    "shows what it costs to calibrate anew, `diptych apply` does it."
+                    "shows what it costs to recalibrate, `diptych apply` does it."
                 )
     return found
 
