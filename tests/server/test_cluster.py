@@ -25,7 +25,7 @@ from qdrant_process import QdrantProcess
 
 KILLS = int(os.environ.get("DIPTYCH_TEST_CRASHES", "2"))
 SETTLED = 120.0  # seconds until all replicas must be active again
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 
 
 def config(nodes: list[QdrantProcess], seed: int) -> Config:

@@ -21,7 +21,7 @@ SEEDS = range(SEED, SEED + int(os.environ.get("DIPTYCH_TEST_CRASHES", "2")))
 FLUSH = int(os.environ.get("DIPTYCH_TEST_FLUSH", "1"))
 LASTS = {"populate": 4.0, "apply": 4.0}  # seconds that the work takes, roughly
 WAITS = 4.0 + 3 * FLUSH  # where it waits before it drops a vector
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 
 
 def settled(found: list[Found]) -> str:

@@ -16,7 +16,7 @@ from diptych.swap import ApplyOptions
 from qdrant_process import QdrantProcess
 
 DOCUMENTS = [{"id": str(n), "text": f"words of number {n}", "zone": ("eu", "us")[n % 2]} for n in range(20)]
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 PAIR = Retrieve("dense", 50) + Retrieve("other", 60)
 PIPELINES: list[Pipeline | Retrieve] = [
     Retrieve("dense", 50),

@@ -10,7 +10,7 @@ from diptych.errors import StoreUnavailable
 from qdrant_process import QdrantProcess
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

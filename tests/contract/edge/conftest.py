@@ -21,7 +21,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from named_server import server_client
+from diptych.stores.local import is_local
+from named_server import require_version, server_client
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.share.address import Address, read_address
 from qdrant_edge_client.share.remote import RemoteEdgeClient
@@ -58,6 +59,16 @@ class Pair:
     name: str
     behind: EdgeClient | None = None
     connect: Callable[[Address], QdrantBase] | None = None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the other store is the named server."""
+        return self.behind is None and not is_local(self.other)
+
+    def require(self, since: tuple[int, ...], needs: str) -> None:
+        """Skip the test where the other store is a server below a version."""
+        if self.is_server:
+            require_version(self.other, since, needs)
 
     def reopen(self) -> None:
         """Close the EdgeClient and open its folder again; also that behind REST, whose IDF forgets deleted points."""

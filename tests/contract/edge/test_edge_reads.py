@@ -63,10 +63,15 @@ def test_groups_agree(pair: Any, world: Any, group_by: str, limit: int, size: in
     mine, theirs = pair.ask(
         lambda c, n: c.query_points_groups(n, group_by, query=query, using="cos", limit=limit, group_size=size).groups
     )
-    assert [group.id for group in mine] == [group.id for group in theirs]
-    for group, other in zip(mine, theirs, strict=True):
-        pair.check(group.hits, other.hits)
-    assert mine
+    assert [group.hits[0].score for group in mine] == pytest.approx([group.hits[0].score for group in theirs], rel=1e-5)
+    if not pair.is_server:  # which puts groups of the same best hit in any order, and cuts them anywhere
+        assert [group.id for group in mine] == [group.id for group in theirs]
+    found = {group.id: group.hits for group in theirs}
+    last = mine[-1].hits[0].score
+    assert all(group.id in found or group.hits[0].score == pytest.approx(last, rel=1e-5) for group in mine)
+    for group in mine:
+        if group.id in found:
+            pair.check(group.hits, found[group.id])
 
 
 def test_groups_with_a_filter_a_threshold_and_a_selection_agree(pair: Any, world: Any) -> None:

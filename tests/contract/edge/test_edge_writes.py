@@ -118,7 +118,8 @@ def test_random_writes_leave_the_same_content(filled: Any, world: Any) -> None:
     assert filled.same_content()
     for using in ("cos", "dot", "euclid", "man"):
         filled.same_ranking(query=world.dense(), using=using, limit=20)
-    filled.same_ranking(query=world.sparse(), using="sparse", limit=20)
+    if not filled.is_server:  # whose IDF counts the deleted until it has vacuumed them
+        filled.same_ranking(query=world.sparse(), using="sparse", limit=20)
 
 
 def _alive(filled: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from diptych.adopt import AdoptReport, adopt
 from diptych.collection.collection import Collection
 from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve, Rrf
+from diptych.stores.versions import keeps_log
 from diptych.testing import FakeDenseEncoder
 
 QUERY = "word3 word10 word21"
@@ -218,9 +219,12 @@ def test_the_unnamed_vector_can_be_finished_off(
     collection = Collection.adopt(way.config(), store=client, registry=registry)
     collection.apply(way.config(seed=9))
     collection.populate([Document("during", "words that were written while both vectors were kept")])
-    assert collection.finish().dropped == ("",)
+    drops = not keeps_log(client)  # servers have no route for a name that is empty
+    assert collection.finish().dropped == (("",) if drops else ())
     collection.populate([Document("after", "words that were written when one was gone")])
-    assert set(vectors(client.scroll("c", limit=1, with_vectors=True)[0][0].vector)) == {"dense.2", "langchain-sparse"}
+    left = set(vectors(client.scroll("c", limit=1, with_vectors=True)[0][0].vector))
+    assert left - {""} == {"dense.2", "langchain-sparse"}
+    assert ("" in left) != drops
     for name in ("during", "after"):
         (hit,) = collection.explain("words that were written", ids=[name])
         assert hit.slots["dense"].score is not None

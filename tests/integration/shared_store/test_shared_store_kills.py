@@ -310,7 +310,7 @@ def is_wrong(asked: Asked, documents: Documents) -> bool:
 def lost(url: str, documents: Documents) -> list[str]:
     """Documents that are not there as last written, or are though deleted, or whose vectors are not of their text."""
     wanted = {n: text_of(int(n), version) for n, version in documents.latest().items()}
-    with Collection.open(url, "c", registry=REGISTRY) as found:
+    with Collection.open(url, "c", registry=REGISTRY, api_key=shared_process.key_of(url)) as found:
         records, _ = found.client.scroll("c", limit=100_000, with_vectors=True)
         slot = found.handle.slot("dense")
         have = {record.payload["_diptych"]["id"]: record for record in records if record.payload}
