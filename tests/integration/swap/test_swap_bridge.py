@@ -249,10 +249,17 @@ def test_an_encoder_that_the_guard_refuses_is_gone(registry: Registry, monkeypat
 
 
 def test_a_map_is_withdrawn_when_more_documents_show_that_it_is_not_good_enough(
-    retired: Callable[..., CollectionHandle],
+    retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = retired(900)
-    report = apply(handle, config("souring"), BRIDGE)
+    for _ in range(20):
+        monkeypatch.setattr(Old, "retired", False)
+        monkeypatch.setattr(Souring, "left", 300)
+        handle = retired(900)
+        report = apply(handle, config("souring"), BRIDGE)
+        if any("is withdrawn" in warning for warning in report.warnings):
+            break
+        # Encoding was so far ahead of the first fit that this saw sour vectors, too: then no map ever served.
+        assert all("no drift map is offered" in warning for warning in report.warnings)
     (warning,) = report.warnings
     assert "the drift map that served is withdrawn, and the slot answers nothing until the cut-over: " in warning
     assert "not near enough to the old vectors" in warning
