@@ -71,7 +71,9 @@ class World:
         (self.folder / "locked").mkdir()
         lock = PathLock(self.folder / "locked")
         try:
-            return open_store(f"edge:{self.folder}/locked")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("qdrant_edge_client.share.join.LONG", 0.2)  # a minute, in which a holder may still start
+                return open_store(f"edge:{self.folder}/locked")
         finally:
             lock.release()
 
