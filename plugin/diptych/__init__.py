@@ -10,6 +10,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from diptych.runtime import interrupts as interrupts  # first: it ends the command quietly at Ctrl-C from here on
+
+# isort: split
+
 from diptych import errors
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
@@ -23,7 +27,6 @@ from diptych.protocols import (
     TextIndex,
 )
 from diptych.registry import Registry
-from diptych.runtime import interrupts as interrupts
 from diptych.runtime import lazy_fastembed, lazy_models, vendor_telemetry
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document, Hit, Query, Run, SparseVector

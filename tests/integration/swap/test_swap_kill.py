@@ -193,7 +193,7 @@ def test_an_apply_killed_after_any_of_its_writes_can_be_given_up(
         assert processes.run(folder, "rollback", {"slots": case.before})["outcome"] in WAYS_OUT
         assert answering(folder) == expected, f"killed after write {last} of {done['writes']}"
         shutil.rmtree(folder)
-    assert kills.count(False) <= 1, "pages may share a checkpoint, so that a run is over some writes earlier"
+    assert kills.count(False) <= 3, "pages may share a checkpoint, so that a run is over some writes earlier"
 
 
 WAYS_OUT = ("abandoned", "rolled back", "there is nothing to roll back to")
