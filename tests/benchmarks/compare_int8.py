@@ -25,7 +25,7 @@ from diptych_adapters.engines import batches, int8, openvino_graph
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.calibration_texts import GENERAL
 from diptych_adapters.engines.graph_modules import Whole
-from diptych_adapters.engines.layer_outputs import place_of, probed
+from diptych_adapters.engines.openvino_graph import layer_values, place_of
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
@@ -82,7 +82,7 @@ def with_values(model: Any, rows: Sequence[Row], pad: int) -> Any:
         if node.get_type_name() == "MatMul" and node.input_value(0).get_node().get_type_name() == "Softmax"
     ]
     largest = [0.0] * len(nodes)
-    for answers, _ in probed(model, [place_of(node.input_value(1)) for node in nodes], rows, pad):
+    for answers, _ in layer_values(model, [place_of(node.input_value(1)) for node in nodes], rows, pad):
         largest = [max(known, float(np.abs(values).max())) for known, values in zip(largest, answers, strict=True)]
     for node, most in zip(nodes, largest, strict=True):
         for port, low, high, levels in ((0, 0.0, 1.0, 256), (1, -most, most, 255)):

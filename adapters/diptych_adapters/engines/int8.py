@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from diptych.types import Floats
 from diptych_adapters.engines.int8_attention import quantize_scores
-from diptych_adapters.engines.layer_outputs import Place, place_of, probed
+from diptych_adapters.engines.openvino_graph import Place, layer_values, place_of
 from diptych_adapters.engines.tokens import Row
 
 SMOOTHING = 0.8  # the paper's alpha: 1 moves all of a channel's size into the weights
@@ -102,7 +102,7 @@ def _by_input(model: Any) -> dict[Place, list[Any]]:
 def _measured(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int) -> dict[Place, Activations]:
     found: dict[Place, Activations] = {}
     random = np.random.default_rng(0)
-    for answers, seen in probed(model, places, rows, pad):
+    for answers, seen in layer_values(model, places, rows, pad):
         for place, values in zip(places, answers, strict=True):
             of_tokens = values.ndim == 3 and values.shape[:2] == seen.shape  # else of rows, or of places rows share
             own = values[seen] if of_tokens else values.reshape(-1, values.shape[-1])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.types import Floats
-from diptych_adapters.engines.layer_outputs import place_of, probed
+from diptych_adapters.engines.openvino_graph import layer_values, place_of
 from diptych_adapters.engines.tokens import Row
 
 ERROR = 0.1  # of a score, root of the mean square: its weight is off by as many parts of itself
@@ -93,7 +93,7 @@ def _scale(node: Any) -> float:
 def _measured(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -> list[tuple[Side, Side]]:
     sides = [Side() for _ in range(2 * len(nodes))]
     places = [place_of(node.input_value(port)) for node in nodes for port in (0, 1)]
-    for answers, seen in probed(model, places, rows, pad):
+    for answers, seen in layer_values(model, places, rows, pad):
         for side, values in zip(sides, answers, strict=True):
             side.note(values, seen)
     return list(zip(sides[::2], sides[1::2], strict=True))

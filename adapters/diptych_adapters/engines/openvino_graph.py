@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import model_cache
+from diptych_adapters.engines.batches import Budget, batches, padded
 from diptych_adapters.engines.inputs import CHANNELS, MASK, fed, input_names
 from diptych_adapters.engines.processor import beside_int8, threads
+from diptych_adapters.engines.tokens import Row
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,10 @@ EDITION = 5  # of the conversion: counted up when the same part gives another mo
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 HIDDEN = -6e4  # added to the score of a token that is not to be seen: every precision has it
 WANTED = "sentence_embedding"  # of an exported model that has more than one answer
+PROBED = 1024  # tokens that are read together: what each layer reads of them is held at once, a GiB with 24 layers
+LONGEST = 512  # tokens of a text that are read to probe
+
+Place: TypeAlias = tuple[str, int]  # an output of a node: the node's name, and which of its outputs
 
 
 class OpenVinoGraph:
@@ -155,3 +161,34 @@ def with_finite_masks(model: Any) -> None:
             numbers = ops.select(node.input_value(3), *(ops.constant(np.float32(value)) for value in (0, HIDDEN)))
             node.input(3).replace_source_output(ops.convert_like(numbers, node.input_value(0)).output(0))
     model.validate_nodes_and_infer_types()
+
+
+def place_of(output: Any) -> Place:
+    """The position of an output, which is the same in a clone of the model."""
+    return output.get_node().get_friendly_name(), output.get_index()
+
+
+def layer_values(
+    model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int
+) -> Iterator[tuple[list[NDArray[np.float32]], NDArray[np.bool_]]]:
+    """The values at some places between layers, in float32, for each batch of rows; and which tokens are no padding.
+
+    Args:
+        model: of `converted`; it is not changed.
+        places: outputs of its nodes.
+        rows: token ids of texts, the longest are read first, and of each its beginning.
+        pad: the id that fills rows up.
+    """
+    ov = openvino()
+    probe = model.clone()
+    nodes = {node.get_friendly_name(): node for node in probe.get_ordered_ops()}
+    outputs = [nodes[name].output(index) for name, index in places]
+    compiled = ov.Core().compile_model(
+        ov.Model(outputs, probe.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    names = input_names(typed=rows[0].shape[0] > 1)
+    lengths = [min(row.shape[1], LONGEST) for row in rows]
+    for _, chosen in batches(lengths, Budget((PROBED,))):
+        given, mask = padded([rows[place][:, :LONGEST] for place in chosen], pad)
+        answers = compiled(fed(names, given, mask))
+        yield [np.asarray(answers[place], np.float32) for place in range(len(places))], mask.astype(bool)
