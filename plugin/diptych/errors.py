@@ -45,41 +45,60 @@ Each error takes and prints, in this order: what happened, where, what was got, 
 from __future__ import annotations
 
 from qdrant_edge_client.errors import (
-    CollectionError as CollectionError,
+    CollectionError,
+    CollectionNotFound,
+    DiptychError,
+    SearchError,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnsupported,
+    brief,
 )
-from qdrant_edge_client.errors import (
-    CollectionNotFound as CollectionNotFound,
-)
-from qdrant_edge_client.errors import (
-    DiptychError as DiptychError,
-)
-from qdrant_edge_client.errors import (
-    SearchError as SearchError,
-)
-from qdrant_edge_client.errors import (
-    StoreDamaged as StoreDamaged,
-)
-from qdrant_edge_client.errors import (
-    StoreError as StoreError,
-)
-from qdrant_edge_client.errors import (
-    StoreFull as StoreFull,
-)
-from qdrant_edge_client.errors import (
-    StoreLocked as StoreLocked,
-)
-from qdrant_edge_client.errors import (
-    StoreReadOnly as StoreReadOnly,
-)
-from qdrant_edge_client.errors import (
-    StoreUnavailable as StoreUnavailable,
-)
-from qdrant_edge_client.errors import (
-    StoreUnsupported as StoreUnsupported,
-)
-from qdrant_edge_client.errors import (
-    brief as brief,
-)
+
+__all__ = [
+    "AdapterCrashed",
+    "AdapterFactoryError",
+    "AdapterOptionsError",
+    "ApplyRunning",
+    "CollectionError",
+    "CollectionNotFound",
+    "ConfigError",
+    "ContractError",
+    "CopyError",
+    "DiptychError",
+    "DocumentError",
+    "DuplicateAdapter",
+    "EvaluationError",
+    "FingerprintMismatch",
+    "FollowWarning",
+    "GateFailed",
+    "HookError",
+    "MissingExtra",
+    "Overloaded",
+    "PluginWarning",
+    "PopulateError",
+    "RegistryError",
+    "RemoteError",
+    "SearchError",
+    "StoreDamaged",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "StoreReadOnly",
+    "StoreURLError",
+    "StoreUnavailable",
+    "StoreUnsupported",
+    "SwapError",
+    "SyncRefused",
+    "TenantError",
+    "TuneError",
+    "UnknownAdapter",
+    "brief",
+]
 
 
 class ConfigError(DiptychError):
