@@ -12,18 +12,18 @@ from diptych.errors import EvaluationError
 Ranking: TypeAlias = Sequence[tuple[str, float]]  # (document id, score), best first
 
 
-def ordered(ranking: Ranking, *, where: str) -> list[str]:
+def ordered(ranking: Ranking, *, where: str, greatest_first: bool = True) -> list[str]:
     """Document ids, best first: the ranking's own order, but neighbours of one score by id, the greatest first.
 
-    That is trec_eval's rule for ties. Scores that rise are left alone: a stage such as MMR ranks by something else than
-    the score it shows.
+    That is trec_eval's rule for ties; MS MARCO's script has the least first. Scores that rise are left alone: a stage
+    such as MMR ranks by something else than the score it shows.
 
     Raises:
         EvaluationError: a document comes twice, or a score is NaN.
     """
     _check(ranking, where)
     groups = itertools.groupby(ranking, key=lambda pair: pair[1])
-    return [document for _, group in groups for document, _ in sorted(group, reverse=True)]
+    return [document for _, group in groups for document, _ in sorted(group, reverse=greatest_first)]
 
 
 def rank_scores(documents: Sequence[str]) -> dict[str, float]:

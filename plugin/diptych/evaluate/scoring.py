@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from diptych.errors import EvaluationError
 from diptych.evaluate._extras import load
@@ -80,19 +81,21 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
     """The values of `run` on each judged query, computed by ir-measures.
 
     nDCG has gains equal to the grades and log2 discounts; the other default metrics count grades of 1 or more as
-    relevant. See `diptych.evaluate.rankings.ordered` for how ties are broken.
+    relevant. See `diptych.evaluate.rankings.ordered` for how ties are broken: for each measure as ir-measures' provider
+    does, which for `MRR@k` is MS MARCO's script.
 
     Raises:
         EvaluationError: an unknown metric, a document twice in a ranking, a score that is NaN, or no query in common.
         MissingExtra: ir-measures is not installed.
     """
     measures = parse_metrics(metrics)
-    rankings = {
-        query: ordered(ranking, where=f"run {run.name!r}, query {query!r}") for query, ranking in run.rankings.items()
-    }
-    answered = {query: ranking for query, ranking in rankings.items() if ranking}
+    rankings, answered = _ranked(run, greatest_first=True)
     _check_overlap(run, qrels)
-    found = _compute(list(dict.fromkeys(measures.values())), qrels, answered)
+    script = [measure for measure in dict.fromkeys(measures.values()) if _by_script(measure)]
+    others = [measure for measure in dict.fromkeys(measures.values()) if not _by_script(measure)]
+    found = _compute(others, qrels, answered)
+    if script:
+        found |= _compute(script, qrels, _ranked(run, greatest_first=False)[1])
     return Evaluation(
         run.name,
         {name: {query: found[str(measure), query] for query in qrels.queries} for name, measure in measures.items()},
@@ -101,6 +104,20 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
         without_relevant=qrels.without_relevant,
         depth=max(map(len, answered.values()), default=0),
     )
+
+
+def _ranked(run: Run, *, greatest_first: bool) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The documents of each query, best first, and of those queries alone that have any."""
+    rankings = {
+        query: ordered(ranking, where=f"run {run.name!r}, query {query!r}", greatest_first=greatest_first)
+        for query, ranking in run.rankings.items()
+    }
+    return rankings, {query: ranking for query, ranking in rankings.items() if ranking}
+
+
+def _by_script(measure: Any) -> bool:
+    """Whether MS MARCO's script computes it, which orders equal scores by rising ids."""
+    return measure.NAME == "RR" and "cutoff" in measure.params
 
 
 def _check_overlap(run: Run, qrels: Qrels) -> None:
@@ -119,6 +136,8 @@ def _check_overlap(run: Run, qrels: Qrels) -> None:
 def _compute(measures: list[object], qrels: Qrels, answered: Mapping[str, list[str]]) -> dict[tuple[str, str], float]:
     """`{(measure, query): value}`; ir-measures itself fills in judged queries that have no answer."""
     ir_measures = load("ir_measures", purpose="evaluation")
+    if not measures:
+        return {}
     judged = {query: dict(grades) for query, grades in qrels.judgements.items()}
     scores = {query: rank_scores(ranking) for query, ranking in answered.items() if query in judged}
     values = ir_measures.iter_calc(measures, judged, scores)

@@ -36,14 +36,18 @@ def test_a_file_evaluates_as_the_run_and_as_ir_measures_reads_it(graded: Qrels, 
     import ir_measures
 
     to_trec(tied_run, tmp_path / "run.trec")
-    ours = evaluate(tied_run, graded)
-    assert evaluate(from_trec(tmp_path / "run.trec"), graded).means == ours.means
-    measures = [ir_measures.parse_measure(name) for name in ("nDCG@10", "AP", "P@10", "R@100")]
+    names = ("nDCG@10", "MRR@10", "Recall@100", "MAP", "P@10", "MRR")
+    ours = evaluate(tied_run, graded, names)
+    assert evaluate(from_trec(tmp_path / "run.trec"), graded, names).means == ours.means
+    measures = [ir_measures.parse_measure(name) for name in ("nDCG@10", "AP", "P@10", "R@100", "RR@10", "RR")]
     judged = {query: dict(grades) for query, grades in graded.judgements.items()}
     read = ir_measures.read_trec_run(str(tmp_path / "run.trec"))
     theirs = ir_measures.calc_aggregate(measures, judged, read)
     assert list(theirs.values()) == pytest.approx(
-        [ours.means[{"AP": "MAP", "R@100": "Recall@100"}.get(str(m), str(m))] for m in theirs]
+        [
+            ours.means[{"AP": "MAP", "R@100": "Recall@100", "RR@10": "MRR@10", "RR": "MRR"}.get(str(m), str(m))]
+            for m in theirs
+        ]
     )
 
 
