@@ -3,7 +3,7 @@
 | value | what it is |
 |---|---|
 | `Document` | what a collection holds: id, text, title, metadata |
-| `Query` | a query: text, and an id for evaluation |
+| `Query` | a query: text, and an id and facts for evaluation |
 | `SparseVector` | sorted term ids and their weights |
 | `Hit` | a document that a search found, with its score |
 | `Run` | for each query id, documents ranked by score, for evaluation |
@@ -102,10 +102,11 @@ def _id_text(identifier: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: its `text`, and an `id` that links it to relevance judgements."""
+    """A query: its `text`, an `id` that links it to relevance judgements, and facts to group it by in `metadata`."""
 
     text: str
     id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -125,6 +125,14 @@ class GateConfig(Section):
         None, description="Without judgements: least share of common neighbours; only reported unless set."
     )
     missing: Annotated[int, Field(ge=0)] = Field(0, description="Points that may lack the new vector.")
+    slices: list[str] = Field(
+        default_factory=list,
+        description="With judgements: no group of queries may be shown to lose the margin. Groups by `length`, "
+        "`language`, or a metadata key of the queries or of their relevant documents.",
+    )
+    max_slowdown: Annotated[float, Field(ge=1)] | None = Field(
+        None, description="How many times as long the median query may take; not measured unless set."
+    )
 
 
 class SwapConfig(Section):

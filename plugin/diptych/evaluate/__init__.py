@@ -17,6 +17,7 @@ from diptych.evaluate.pooled import ScoreBin, ScorePool, Threshold, pooled_auc, 
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.queries import read_beir, read_queries
 from diptych.evaluate.scoring import Evaluation, evaluate
+from diptych.evaluate.slices import Slice, SliceDifference, differences_by_slice, slices_of
 from diptych.evaluate.trec import from_trec, to_trec
 
 __all__ = [
@@ -27,11 +28,14 @@ __all__ = [
     "Qrels",
     "ScoreBin",
     "ScorePool",
+    "Slice",
+    "SliceDifference",
     "Threshold",
     "ann_recall",
     "ann_recall_per_query",
     "compare",
     "comparison_table",
+    "differences_by_slice",
     "evaluate",
     "from_trec",
     "p_mrr",
@@ -42,6 +46,7 @@ __all__ = [
     "pooled_f1",
     "read_beir",
     "read_queries",
+    "slices_of",
     "table",
     "to_data",
     "to_json",

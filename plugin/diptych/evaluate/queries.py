@@ -15,6 +15,8 @@ from diptych.types import Query, is_unicode
 def read_queries(path: str | Path) -> list[Query]:
     """Queries in the order of a `queries.jsonl` or `.jsonl.gz`: one `{"_id" or "id", "text"}` a line.
 
+    An object under `metadata` says more of the query, such as its language, to group queries by.
+
     Raises:
         EvaluationError: the file cannot be read, a line is no such object, an id comes twice, or there is no query.
     """
@@ -69,7 +71,8 @@ def _query(line: str, where: str) -> Query:
     if not is_unicode(identifier) or not is_unicode(text):
         do = "mend its escapes between \\ud800 and \\udfff"
         raise EvaluationError("a query is not valid Unicode", where=where, got=line[:80], do=do)
-    return Query(text, identifier)
+    metadata = _member(raw, "metadata")
+    return Query(text, identifier, metadata if isinstance(metadata, dict) else {})
 
 
 def _member(raw: Any, *names: str) -> Any:

@@ -78,11 +78,12 @@ def test_answers_stand_side_by_side_also_in_scripts_of_double_width() -> None:
 
 def test_with_judgements_the_metric_and_what_lost_most_are_told() -> None:
     lines = shown(GateReport(("worse",), judged=judged("worse")))
-    assert lines[:4] == [
+    assert lines[:5] == [
         "gate: not passed",
         "  nDCG@10  0.8673 -> 0.7903 on 50 queries",
         "  difference -0.0770, 0.95 interval [-0.1356, -0.0248], margin 0.02",
         "  queries better 1, equal 39, worse 10",
+        "  worse by more than the margin of 0.02",
     ]
     assert ["delete", "unnecessary", "files", "1.000", "0.315"] in [line.split() for line in lines]
 

@@ -23,7 +23,7 @@ SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 def show_gate(console: Console, report: GateReport) -> None:
     """What was measured: the judged comparison, or checks without judgements and queries side by side."""
     console.print(f"gate: {'passed' if report.passed else 'not passed'}", style="bold")
-    for line in (*_judged(report.judged), *_unjudged(report)):
+    for line in (*_judged(report.judged), *_unjudged(report), *_timed(report)):
         say(console, f"  {line}")
     if report.judged:
         _worst(console, report.judged)
@@ -44,6 +44,15 @@ def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
         f"[{comparison.low:+.4f}, {comparison.high:+.4f}], margin {comparison.margin:g}"
     )
     yield f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
+    yield comparison.conclusion
+    for part in comparison.slices:
+        interval = f"[{part.low:+.4f}, {part.high:+.4f}]"
+        yield f"{part.slice}: {part.mean:+.4f} {interval} on {len(part.slice.queries):,} queries"
+
+
+def _timed(report: GateReport) -> Iterator[str]:
+    if report.latency is not None:
+        yield report.latency.sentence
 
 
 def _unjudged(report: GateReport) -> Iterator[str]:

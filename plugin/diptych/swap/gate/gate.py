@@ -16,6 +16,7 @@ from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import alone, pipeline_of, silence, without_common_rerankers
 from diptych.swap.gate.coverage import Coverage, coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
+from diptych.swap.gate.latency import Latency, measure_latency
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap
 from diptych.swap.gate.stored_vectors import Canary, StoredVectors, check_canary, check_stored
 from diptych.swap.sample import Sampled, sample_documents, sample_points
@@ -41,6 +42,7 @@ class GateReport(GateSummary):
         judged: the comparison by judgements; None without.
         overlaps: of the whole pipeline, then of each changed slot; empty with judgements.
         known_item, excerpt: how many documents are found by their beginnings, and by words from their middles.
+        latency: the time of a query; None unless `swap.gate.max_slowdown` is set.
         samples: queries side by side; none, as of the two before, with judgements or in a collection without texts.
         remarks: what limits the figures.
         passed: whether there is no reason against.
@@ -55,6 +57,7 @@ class GateReport(GateSummary):
     excerpt: KnownItem | None = None
     samples: tuple[SideBySide, ...] = ()
     remarks: tuple[str, ...] = ()
+    latency: Latency | None = None
 
     @property
     def sentence(self) -> str:
@@ -104,9 +107,24 @@ def run_gate(
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
         step("judged queries")
-        return _with_judgements(base, old, new, judged, config)
-    step("sampled documents")
-    return _without_judgements(base, old, new, documents, config)
+        report, texts = _with_judgements(base, old, new, judged, config), [query.text for query in judged.asked]
+    else:
+        step("sampled documents")
+        report, texts = _without_judgements(base, old, new, documents, config), [own.item for own in documents]
+    step("latency")
+    return _timed(report, old, new, texts, config)
+
+
+def _timed(report: GateReport, old: View, new: View, texts: Sequence[str], config: GateConfig) -> GateReport:
+    """The report with the time of a query, where the config limits it."""
+    if config.max_slowdown is None or not texts or silence(old):
+        return report
+    found = measure_latency(old, new, texts)
+    slow = found.ratio > config.max_slowdown
+    reasons = (
+        [f"{found.sentence}, {config.max_slowdown:g} times as long at most (swap.gate.max_slowdown)"] if slow else []
+    )
+    return replace(report, reasons=(*report.reasons, *reasons), latency=found)
 
 
 def changed_slots(old: View, new: View) -> list[Slot]:
@@ -146,7 +164,7 @@ def _strange(canaries: tuple[Canary, ...]) -> list[str]:
 def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
     silent = silence(old)
     found = compare_judged(None if silent else old, new, judged, config)
-    reasons = () if found.passed else (found.sentence,)
+    reasons = (*(() if found.passed else (found.sentence,)), *found.lost_slices)
     return replace(
         base, reasons=base.reasons + reasons, judged=found, remarks=(*_silence_remark(silent), *found.remarks)
     )

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from diptych.config.models import EvaluateConfig, GateConfig
 from diptych.errors import EvaluationError
-from diptych.evaluate import Difference, Evaluation, Qrels, compare, evaluate, read_queries
+from diptych.evaluate import (
+    Difference,
+    Evaluation,
+    Qrels,
+    SliceDifference,
+    compare,
+    differences_by_slice,
+    evaluate,
+    read_queries,
+    slices_of,
+)
 from diptych.evaluate.measures import cutoff, parse_metrics
 from diptych.handle.snapshot import View
 from diptych.swap.gate.answers import answers
+from diptych.swap.gate.document_fields import fields_of_queries
 from diptych.types import Query, Run
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
@@ -81,6 +92,7 @@ class JudgedComparison:
         verdict: `passed` when `low` is at least minus the margin.
         sentence: the verdict in words, with the figures.
         worst: the queries that lost most.
+        slices: the difference within each group of `swap.gate.slices`, the worst first.
         remarks: what a reader should know about the figures.
     """
 
@@ -100,11 +112,27 @@ class JudgedComparison:
     sentence: str
     worst: tuple[QueryLoss, ...] = ()
     remarks: tuple[str, ...] = ()
+    slices: tuple[SliceDifference, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether the new pipeline is not worse by more than the margin."""
         return self.verdict == "passed"
+
+    @property
+    def conclusion(self) -> str:
+        """What the figures show, in a few words."""
+        return _conclusion(self.verdict, self.margin, better=self.low > 0)
+
+    @property
+    def lost_slices(self) -> list[str]:
+        """A sentence for each slice that is shown to lose more than the margin."""
+        return [
+            f"{self.metric} of {part.slice} is worse by {-part.mean:.4f} over {len(part.slice.queries)} queries, "
+            f"interval [{part.low:+.4f}, {part.high:+.4f}], more than the margin of {self.margin:g}"
+            for part in self.slices
+            if part.mean < -self.margin and part.high < 0
+        ]
 
 
 def compare_judged(old: View | None, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
@@ -127,7 +155,10 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
     sides = [_evaluated(name, view, queries, qrels, metric) for name, view in (("old", old), ("new", new))]
     found = compare(sides, "old", metric, confidence=config.confidence).of("new")
     remarks += [remark for side in sides for remark in side.remarks()]
-    return _comparison(metric, config, sides, found, queries, remarks)
+    comparison = _comparison(metric, config, sides, found, queries, remarks)
+    groups = slices_of(queries, config.slices, fields_of_queries(new, config.slices, qrels))
+    by_slice = differences_by_slice(found, groups, confidence=config.confidence)
+    return replace(comparison, slices=tuple(sorted(by_slice, key=lambda part: part.mean)))
 
 
 def mean_of(view: View, judged: Judged) -> str:
@@ -190,12 +221,20 @@ def _sentence(verdict: Verdict, metric: str, config: GateConfig, means: tuple[fl
         f"{100 * config.confidence:.4g}% interval [{found.low:+.4f}, {found.high:+.4f}] "
         f"over {len(found.per_query)} queries"
     )
+    end = _conclusion(verdict, config.margin, better=found.low > 0)
+    return f"{figures}: {end}{f': {_remedy(found, config.margin)}' if verdict == 'too wide' else ''}"
+
+
+def _conclusion(verdict: Verdict, margin: float, *, better: bool) -> str:
+    """What an interval shows of the new pipeline."""
+    if verdict == "passed" and better:
+        return "better: the whole interval is above 0"
     ends = {
-        "passed": f"not worse by more than the margin of {config.margin:g}",
-        "worse": f"worse by more than the margin of {config.margin:g}",
-        "too wide": f"the interval is too wide for the margin of {config.margin:g}: {_remedy(found, config.margin)}",
+        "passed": f"not worse by more than the margin of {margin:g}; not shown to be better",
+        "worse": f"worse by more than the margin of {margin:g}",
+        "too wide": f"the interval is too wide for the margin of {margin:g}",
     }
-    return f"{figures}: {ends[verdict]}"
+    return ends.get(verdict, "")
 
 
 def _remedy(found: Difference, margin: float) -> str:
