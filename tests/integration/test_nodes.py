@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_a_node_that_fails_is_left_by_reads(
         second.stumbles = 100
         with pytest.raises(StoreError, match="the store fails at the search"):
             collection.search("still others", limit=3)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_an_upload_leaves_no_connection_open(small_server: Callable[..., Routes]) -> None:
+    client = open_store(small_server().url)
+    client.create_collection("c", vectors_config={})
+    client.upload_points("c", [models.PointStruct(id=1, vector={}, payload={})], wait=True)
+    assert client.count("c").count == 1
+    client.close()
+    gc.collect()  # what is still open warns now
 
 
 def test_all_nodes_that_do_not_answer_are_one_server_that_does_not() -> None:

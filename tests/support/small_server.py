@@ -56,7 +56,8 @@ class Routes(rest.Routes):
         store: what it holds, where several nodes serve the same.
 
     `url` is where they are served, `failures` how many writes are refused before one is taken, `requests` what came:
-    method, path with query, body. `cluster` is what it says otherwise of its shards, `stumbles` how many searches fail.
+    method, path with query, body. `cluster` is what it says otherwise of its shards, `stumbles` how many searches fail,
+    `behind` how many looks at a collection still show the metadata `earlier`, as a node does that lags.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Routes(rest.Routes):
         self._flush, self._second, self._version = flush, second, version if names else "1.17.1"
         self._log, self._named_at, self._safe = list[Logged](), dict[str, float](), 0.0
         self.cluster: Body = {}
-        self.stumbles = 0
+        self.stumbles = self.behind = 0
+        self.earlier: Body = {}
         self._made: dict[str, models.CreateCollection] = {}
         self._keys: dict[str, list[models.ShardKeyDescription]] = {}
         further = {
@@ -154,6 +156,9 @@ class Routes(rest.Routes):
         params = info.config.params.model_copy(update=made)
         optimizers = info.config.optimizer_config.model_copy(update={"flush_interval_sec": self._flush})
         config = info.config.model_copy(update={"params": params, "optimizer_config": optimizers})
+        if self.behind:
+            self.behind -= 1
+            config = config.model_copy(update={"metadata": self.earlier})
         return info.model_copy(update={"config": config})
 
     def _create(self, request: Request) -> Any:

@@ -15,13 +15,13 @@ from diptych.adopt.reports import AdoptedSlot, AdoptReport
 from diptych.adopt.sample import Sampled, sampled
 from diptych.adopt.verify_encoders import Verified, Verifier
 from diptych.config.models import Config
-from diptych.errors import CollectionError, StoreError
+from diptych.errors import CollectionError, StoreError, StoreUnavailable
 from diptych.handle.create import now, who
 from diptych.handle.open_handle import reading_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
 from diptych.metadata.payloads import field_of, from_payload, named, text_fields
-from diptych.metadata.store import metadata_payload
+from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.statistics import batched, summed
 from diptych.protocols import Calibrated, Statistics
@@ -189,9 +189,11 @@ class _Adoption:
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
 
     def _write(self, metadata: CollectionMetadata) -> None:
-        # Every QdrantBase takes it; the base class only says **kwargs.
-        self._client.update_collection(self._name, metadata=metadata_payload(metadata))
-        require_kept(self._client, self._name)
+        try:
+            update_metadata(self._client, self._name, metadata_payload(metadata))
+        except StoreUnavailable:
+            require_kept(self._client, self._name)
+            raise
 
     def _report(self, name: str, physical: Physical, found: Verified) -> AdoptedSlot:
         likeness = found.likeness

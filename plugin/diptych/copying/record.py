@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from diptych.errors import CopyError
-from diptych.metadata.models import APPLY, COPY, RETIRED, Record
+from diptych.metadata.models import APPLY, CLAIM, COPY, RETIRED, Record
 from qdrant_edge_client.value_errors import expectation
 
 
@@ -76,7 +76,8 @@ def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
     All but who swaps there, since when vectors are retired there, and whose copy the source itself is.
     """
-    return {key: value for key, value in metadata.items() if key not in (APPLY, COPY, RETIRED) and value is not None}
+    here = {key for key in metadata if key in (APPLY, COPY, RETIRED) or key.startswith(CLAIM)}
+    return {key: value for key, value in metadata.items() if key not in here and value is not None}
 
 
 def hash_of(metadata: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from diptych.handle import create as creation
 from diptych.handle import open_handle, tenancy
 from diptych.handle.snapshot import Rerankers, View
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
-from diptych.metadata.store import known_metadata, metadata_payload, search_payload
+from diptych.metadata.store import known_metadata, metadata_payload, search_payload, update_metadata
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
@@ -241,8 +241,7 @@ class CollectionHandle:
             return
         search, now = self.search_config.model_dump(mode="json"), self.read()
         if now.swap is None and now.live == self.metadata.live:  # else the pipeline is for slots that are about to go
-            # Every QdrantBase takes it; the base class only says **kwargs.
-            self.client.update_collection(self.name, metadata=search_payload(search))
+            update_metadata(self.client, self.name, search_payload(search))
             self.view = replace(self.view, metadata=now.model_copy(update={"search": search}))
 
     def read(self) -> CollectionMetadata:

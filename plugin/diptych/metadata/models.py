@@ -9,6 +9,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
 | `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
+| `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
 | `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 
@@ -37,6 +38,7 @@ What: TypeAlias = Literal[
     "finished",
 ]
 SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
+CLAIM = f"{KEY}_claim_"  # and the token of the lease
 RETIRED = f"{KEY}_retired"  # by vector; see stores.vector_names
 DRIFT = f"{KEY}_drift_"  # and a slot's name
 FORMAT = 2

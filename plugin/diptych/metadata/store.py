@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from diptych.errors import CollectionError, CollectionNotFound
+from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
 from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, CollectionMetadata
 from qdrant_edge_client.value_errors import expectation
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
+PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
 
 
 def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
@@ -32,7 +37,7 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
     raw = raw_metadata(client, name)
     if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
         raise _unfinished(raw[COPY], name)
-    return _parse(raw, name) if KEY in raw else None
+    return metadata_of(raw, name) if KEY in raw else None
 
 
 def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
@@ -58,6 +63,29 @@ def raw_metadata(client: QdrantBase, name: str) -> Mapping[str, Any]:
     return found
 
 
+def update_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Merge keys into the metadata, and return the metadata as a node shows it with this change; None removes a key.
+
+    A node of a cluster may show metadata from before a change that another node has acknowledged. So this reads until
+    every node that the client knows, and that answers, shows the change: whoever reads there afterwards sees it.
+
+    Raises:
+        StoreUnavailable: it is not to be seen in time: a node is behind, or another process changed the same keys.
+    """
+    # Every QdrantBase takes it; the base class only says **kwargs.
+    client.update_collection(name, metadata=dict(changes))
+    due, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
+    while True:
+        views = _views(client, name)
+        differing = [key for view in views for key in changes if not same_values(view.get(key), changes[key])]
+        if not differing:
+            return views[0]
+        if time.monotonic() >= due:
+            raise _unseen(name, sorted(set(differing)), len(views))
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
 def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:
     """The metadata in the form for `create_collection(metadata=...)` and `update_collection`."""
     # What no tenant asked for is left out, so that releases before tenants read it. They refuse a collection that has
@@ -76,6 +104,38 @@ def behind_key(vector: str) -> str:
     return f"{BEHIND}{vector}"
 
 
+def _views(client: QdrantBase, name: str) -> list[Mapping[str, Any]]:
+    """The metadata as each node shows it; of a store that is no cluster as it is."""
+    of_nodes = getattr(client, "metadata_views", None)
+    found: list[Mapping[str, Any]] = of_nodes(name) if of_nodes else [raw_metadata(client, name)]
+    return found
+
+
+def same_values(shown: Any, written: Any) -> bool:
+    """Whether a value of the metadata is the one that was written."""
+    if isinstance(written, Mapping):
+        keys = isinstance(shown, Mapping) and shown.keys() == written.keys()
+        return keys and all(same_values(shown[key], value) for key, value in written.items())
+    if isinstance(written, list | tuple):
+        fits = isinstance(shown, list | tuple) and len(shown) == len(written)
+        return fits and all(map(same_values, shown, written))
+    # A server that reads JSON may change the last digit of a number.
+    if isinstance(written, float) and isinstance(shown, int | float):
+        return math.isclose(shown, written, rel_tol=1e-12)
+    return bool(shown == written)
+
+
+def _unseen(name: str, keys: list[str], nodes: int) -> StoreUnavailable:
+    return StoreUnavailable(
+        "the store acknowledged a change of the metadata and does not show it",
+        where=f"collection {name!r}",
+        got=f"other values of {', '.join(keys)} for {PATIENCE:.0f} s",
+        expected=f"the change at each of the {nodes} nodes that answer" if nodes > 1 else "the change",
+        do="look whether all nodes take part in the cluster, and whether another process works on this collection; "
+        "then run the same command again",
+    )
+
+
 def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
     """Refuse an unfinished copy: its metadata is valid only when the copy is complete."""
     return CollectionError(
@@ -86,7 +146,12 @@ def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
     )
 
 
-def _parse(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
+def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
+    """The metadata in the whole stored metadata by key.
+
+    Raises:
+        CollectionError: it is of a newer format, or damaged.
+    """
     own = raw[KEY]
     if own.get("format") not in (1, FORMAT):
         raise CollectionError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from diptych.errors import DiptychError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.store import behind_key
+from diptych.metadata.store import behind_key, update_metadata
 from diptych.populate.encode import Busy, SlotEncoder
 from diptych.populate.rejects import reason_of
 from diptych.slots.cache import Namespace
@@ -119,7 +119,7 @@ class Targets:
         if metadata is None or any(generation.vector == vector for generation in building):
             self.warnings.append(f"vector {vector!r} is being built and was not written here: {reason}")
             return
-        self._handle.client.update_collection(self._handle.name, metadata={behind_key(vector): True})
+        update_metadata(self._handle.client, self._handle.name, {behind_key(vector): True})
         self.warnings.append(
             f"vector {vector!r} of an earlier generation could not be written: {reason}. "
             "It misses this run's documents, so `diptych rollback` is refused unless it is told to go back `--anyway`."

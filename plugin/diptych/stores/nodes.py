@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import httpx
 from qdrant_client.qdrant_remote import QdrantRemote
+from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
 from diptych.stores.answers import connection_broke, falters, gave_no_answer, was_not_sent
 
 T = TypeVar("T")
 LEAST = 0.05  # seconds that a call has at least
+LOOK = 2.0  # seconds that each of several nodes has to show its metadata
+SKIPPED = 5.0  # seconds for which a node that did not answer is not asked for it again
 EXPIRY = 4.0  # seconds that an unused connection is kept; a server closes it after 5
 _DUE: ContextVar[float] = ContextVar("due", default=math.inf)
 
@@ -43,6 +46,21 @@ def has_deadline() -> bool:
     return not math.isinf(_DUE.get())
 
 
+class Uploader(RestBatchUploader):
+    """What `upload_points` and `upload_collection` send points with, over connections of its own.
+
+    qdrant-client leaves those to the garbage collector. It gives connections to this machine up after each request, but
+    those of a `Node` are kept.
+    """
+
+    def process(self, items: Iterable[Any]) -> Iterable[bool]:
+        """Send the points, then close the connections."""
+        try:
+            yield from super().process(items)
+        finally:
+            self.openapi_client.close()
+
+
 class Node(QdrantRemote):
     """One node's connections, which are kept and used again, and whose calls keep to the deadline.
 
@@ -53,7 +71,13 @@ class Node(QdrantRemote):
     def __init__(self, **options: Any) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=EXPIRY)
         super().__init__(limits=limits, check_compatibility=False, **options)
+        self.skipped_until = 0.0
         self.openapi_client.client.add_middleware(_within_deadline)
+
+    @property
+    def _updater_class(self) -> Any:
+        """What uploads are sent with."""
+        return super()._updater_class if self._prefer_grpc else Uploader
 
     @property
     def _timeout(self) -> Any:  # a float, where qdrant-client has an int: gRPC takes fractions of a second
@@ -108,6 +132,25 @@ class Nodes:
                 if left == 1 or not was_not_sent(error):
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def each(self, call: Callable[[Node], T]) -> list[T]:
+        """The results of a read at every node, the current one first; nodes that do not answer are left out."""
+        if len(self._all) == 1:
+            return [self.read(lambda: call(self.current))]
+        found, failure = list[T](), Exception("no node was asked")
+        current, now = self.current, time.monotonic()
+        others = [node for node in self._all if node is not current and node.skipped_until <= now]
+        for node in (current, *others):
+            try:
+                with deadline(LOOK):
+                    found.append(call(node))
+            except Exception as error:
+                if not (gave_no_answer(error) or falters(error)):
+                    raise
+                node.skipped_until, failure = time.monotonic() + SKIPPED, error
+        if not found:
+            raise failure
+        return found
 
     def close(self, **options: Any) -> None:
         """Close all connections."""

@@ -114,6 +114,10 @@ class ServerClient(QdrantClient):
         result: models.UpdateResult = answer.result
         return result
 
+    def metadata_views(self, collection_name: str) -> list[dict[str, Any]]:
+        """The collection's metadata as each node shows it; nodes that do not answer are left out."""
+        return self._nodes.each(lambda node: node.get_collection(collection_name).config.metadata or {})
+
     def search_seconds(self, collection_name: str, point: models.ExtendedPointId, using: str, limit: int) -> float:
         """Time of a neighbour search, in seconds, as measured by the server."""
         if self._speaks_grpc:

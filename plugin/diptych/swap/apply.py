@@ -151,7 +151,7 @@ class _Apply:
         after = changed_settings(metadata, target, search, self._options.why, self._context.config.digest(), sentence)
         self._context.lease.require()
         keys = {**caught_up(metadata, after), **self._context.lease.forget()}
-        write(self._handle.client, self._handle.name, after, keys)
+        write(self._handle.client, self._handle.name, metadata, after, keys)
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings", gate)
@@ -201,7 +201,7 @@ class _Apply:
         after = cut_over(before, gate.sentence if gate else "passed over")
         # Storage first: a kill after the write would leave vectors stored otherwise than the metadata says.
         restore_shared(self._handle, before.live, after.live)
-        write(client, name, after, caught_up(before, after))
+        write(client, name, before, after, caught_up(before, after))
         self._context.lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
         self._handle.install(after)
         self._filling.repair(after, after.live)  # of populates that looked just before

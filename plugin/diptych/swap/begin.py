@@ -50,8 +50,8 @@ class Beginning:
         # Note the names, create the vectors, announce the swap: after a kill between any two of these steps the next
         # apply knows which vectors are leftovers, and no populate writes a vector that does not exist.
         new_vectors = {vector: generation.kind for generation in building.values() for vector in generation.vectors}
-        metadata = intended(metadata, {**left, **new_vectors})
-        write(handle.client, handle.name, metadata)
+        before, metadata = metadata, intended(metadata, {**left, **new_vectors})
+        write(handle.client, handle.name, before, metadata)
         metadata = self._create(metadata)
         swap = Swap(
             building=building,
@@ -64,7 +64,7 @@ class Beginning:
         )
         numbers = {name: max(metadata.numbers.get(name, 0), generation.number) for name, generation in target.items()}
         announced = begun(metadata, swap, numbers)
-        write(handle.client, handle.name, announced)
+        write(handle.client, handle.name, metadata, announced)
         return announced
 
     def settings(self, live: State) -> State:

@@ -1,100 +1,35 @@
 """`Lease`: only one process applies a swap at a time; its checkpoints and trials outlive the process.
 
 Lease and checkpoints are stored in the collection's metadata under a key that only the holder writes. Qdrant has no
-compare-and-set, so a process that takes the lease waits a moment and checks whether it wrote last.
+compare-and-set, but all nodes apply all changes of metadata in one order. So a process that takes the lease writes a
+claim under a key of its own before. Where it sees its claim, it also sees every claim and lease that came earlier: of
+two processes at least the later one sees the other, and withdraws.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, ValidationError
-
-from diptych.errors import ApplyRunning
+from diptych.errors import ApplyRunning, StoreUnavailable
 from diptych.handle.create import now, who
-from diptych.metadata.models import APPLY, Record
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.models import APPLY, CLAIM
+from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.swap.lease_record import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, place, read_lease
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-STALE = timedelta(seconds=90)  # without a sign of life for so long, the holder is taken for dead
 HEARTBEAT = 15.0  # seconds
-SETTLE = 0.3  # seconds in which a rival's write would show
-_held: set[str] = set()  # tokens of this process
-
-
-class Checkpoint(Record):
-    """How far the back-fill of one vector is: points below `offset` are done; None at the start.
-
-    `repairing` are points that lacked the vector and are being given it just now.
-    """
-
-    offset: int | str | None = None
-    done: int = 0
-    complete: bool = False
-    repairing: tuple[int | str, ...] = ()
-
-
-class Trial(Record):
-    """A live vector whose storage was changed so that the gate can measure it, and how to restore it.
-
-    Args:
-        wanted: the storage section that is being tried.
-        before: Qdrant's parameters from before, as `update_collection` takes them; of a `sparse` vector, `on_disk`.
-    """
-
-    wanted: dict[str, Any]
-    before: dict[str, Any]
-    sparse: bool = False
-
-
-class LeaseRecord(Record):
-    """The record in the metadata: who applies, last sign of life, whether it ended, checkpoints and trials.
-
-    Checkpoints and trials are by vector.
-    """
-
-    token: str
-    by: str
-    host: str
-    place: str = ""
-    pid: int
-    at: str
-    released: bool = False
-    checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
-    trials: dict[str, Trial] = Field(default_factory=dict)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the holder may still be running."""
-        if self.released:
-            return False
-        if (self.host, self.place) == (socket.gethostname(), place()):
-            if self.pid == os.getpid():
-                return self.token in _held
-            if not _runs(self.pid):
-                return False
-        return datetime.now(UTC) - datetime.fromisoformat(self.at) < STALE
-
-
-def read_lease(client: QdrantBase, name: str) -> LeaseRecord | None:
-    """The lease in the metadata, even of a dead holder; None without one."""
-    raw = raw_metadata(client, name).get(APPLY)
-    try:
-        return LeaseRecord.model_validate(raw) if raw else None
-    except ValidationError:
-        return None  # written by a release that keeps it otherwise; what it did is found out anew
+TRIES, PAUSE = 8, 0.5  # claims beside those of rivals, and at most so many seconds before the next
 
 
 class Lease:
@@ -115,16 +50,11 @@ class Lease:
     def __enter__(self) -> Self:
         try:
             with _taking:
-                self._refuse_if_held()
-                found = read_lease(self._client, self._name)
-                self.checkpoints = dict(found.checkpoints) if found else {}
-                self.trials = dict(found.trials) if found else {}
-                _held.add(self._token)
-                self._write()
-            time.sleep(SETTLE)
-            self.require()
+                self._require_free(raw_metadata(self._client, self._name))
+                HELD.add(self._token)
+                self._take()
         except BaseException:
-            _held.discard(self._token)
+            HELD.discard(self._token)
             raise
         self._beat.start()
         return self
@@ -137,7 +67,7 @@ class Lease:
         self._beat.join()
         with contextlib.suppress(Exception):  # of a store that fails the work itself has told
             self._release()
-        _held.discard(self._token)
+        HELD.discard(self._token)
 
     def require(self) -> None:
         """Raise ApplyRunning when another process has taken the lease."""
@@ -198,8 +128,30 @@ class Lease:
             self._over.set()
         return {APPLY: None}
 
-    def _refuse_if_held(self) -> None:
-        found = read_lease(self._client, self._name)
+    def _take(self) -> None:
+        """Claim the lease, and take it where no other process has claimed it."""
+        own = f"{CLAIM}{self._token}"
+        for _ in range(TRIES):
+            try:
+                seen = update_metadata(self._client, self._name, {own: self._described()})
+                self._require_free(seen)
+                claims = {key: lease_of(raw) for key, raw in seen.items() if key.startswith(CLAIM) and key != own}
+                rivals = [claim for claim in claims.values() if claim is not None and claim.alive]
+                if not rivals:
+                    found = lease_of(seen.get(APPLY))
+                    self.checkpoints = dict(found.checkpoints) if found else {}
+                    self.trials = dict(found.trials) if found else {}
+                    return self._write(dict.fromkeys([own, *claims]))
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first failure says more
+                    self._client.update_collection(self._name, metadata={own: None})
+                raise
+            update_metadata(self._client, self._name, {own: None})
+            time.sleep(random.uniform(0, PAUSE))  # else the same rivals would meet again
+        raise _running(self._name, rivals[0])
+
+    def _require_free(self, seen: Mapping[str, Any]) -> None:
+        found = lease_of(seen.get(APPLY))
         if found is not None and found.alive:
             raise _running(self._name, found)
 
@@ -210,9 +162,21 @@ class Lease:
         if self.checkpoints or self.trials:
             self._write(released=True)
         else:
-            self._client.update_collection(self._name, metadata={APPLY: None})
+            update_metadata(self._client, self._name, {APPLY: None})
 
-    def _write(self, *, released: bool = False) -> None:
+    def _write(self, more: Mapping[str, Any] | None = None, *, released: bool = False) -> None:
+        """Write the lease, with `more` keys in the same call.
+
+        Raises:
+            ApplyRunning: another process wrote its own over it.
+        """
+        try:
+            update_metadata(self._client, self._name, {APPLY: self._described(released=released), **(more or {})})
+        except StoreUnavailable:
+            self.require()
+            raise
+
+    def _described(self, *, released: bool = False) -> dict[str, Any]:
         record = LeaseRecord(
             token=self._token,
             by=who(),
@@ -224,7 +188,7 @@ class Lease:
             checkpoints=self.checkpoints,
             trials=self.trials,
         )
-        self._client.update_collection(self._name, metadata={APPLY: record.model_dump(mode="json")})
+        return record.model_dump(mode="json")
 
     def _keep_alive(self) -> None:
         while not self._over.wait(HEARTBEAT):
@@ -239,27 +203,6 @@ class Lease:
 
 
 _taking = threading.Lock()
-
-
-def place() -> str:
-    """The scope in which process numbers are unique: containers may share a host name and each have a process 1."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:  # no Linux; there a host has one set of numbers
-        return ""
-
-
-def _runs(pid: int) -> bool:
-    if os.name == "nt":  # there a signal would end the process; the heartbeat alone must tell
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _running(name: str, found: LeaseRecord) -> ApplyRunning:

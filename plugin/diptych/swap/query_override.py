@@ -63,7 +63,7 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, comparison: Jud
         )
     metadata = handle.read()  # anew: the comparison took a while, and others may have written meanwhile
     after = switched_queries(metadata, slot, Asking(generation=new, why=describe(comparison)))
-    write(handle.client, handle.name, after)
+    write(handle.client, handle.name, metadata, after)
     handle.install(after)
     return after
 
@@ -78,7 +78,7 @@ def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
     if asking is None or asking.drift is None:
         return False
     after = own_queries(metadata, slot, why)
-    write(handle.client, handle.name, after)
+    write(handle.client, handle.name, metadata, after)
     handle.install(after, load=False)
     return True
 

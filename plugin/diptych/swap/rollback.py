@@ -123,7 +123,7 @@ def _done(
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
     restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
-    write(handle.client, handle.name, after, {**caught_up(before, after), **lease.forget()})
+    write(handle.client, handle.name, before, after, {**caught_up(before, after), **lease.forget()})
     handle.install(after)
     return tuple(_gaps(handle, before, after))
 

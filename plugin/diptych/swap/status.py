@@ -9,7 +9,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Event, Generation
 from diptych.stores.vector_names import orphans
 from diptych.swap.gate.coverage import coverage
-from diptych.swap.lease import read_lease
+from diptych.swap.lease_record import read_lease
 from diptych.swap.query_override import told
 
 Role: TypeAlias = Literal["live", "building", "kept"]

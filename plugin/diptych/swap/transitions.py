@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SwapError
 from diptych.handle.create import now, who
-from diptych.metadata.models import DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
-from diptych.metadata.store import behind_key, metadata_payload, raw_metadata
+from diptych.metadata.models import DRIFT, KEY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.metadata.store import behind_key, metadata_of, metadata_payload, raw_metadata, same_values, update_metadata
 from diptych.protocols import Kind
 from diptych.stores.vector_names import retirement_dates
 
@@ -16,17 +16,48 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 
-def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
+def write(
+    client: QdrantBase,
+    name: str,
+    before: CollectionMetadata,
+    metadata: CollectionMetadata,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Write the metadata, with `more` keys in the same call; unused drift maps are removed.
 
     Names that it no longer needs are retired by the same call.
+
+    Args:
+        before: the metadata that the change was made from.
+
+    Raises:
+        SwapError: another process has changed it since.
+        StoreUnavailable: the change is not to be seen in time.
     """
     kept = raw_metadata(client, name)  # an apply that was killed may have left some
+    _require_unchanged(kept, before, name)
     used = {asking.drift for asking in metadata.live.asking.values()}
     idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
-    # Every QdrantBase takes it; the base class only says **kwargs.
     dates = retirement_dates(client, name, metadata, kept)
-    client.update_collection(name, metadata={**metadata_payload(metadata), **idle, **dates, **(more or {})})
+    update_metadata(client, name, {**metadata_payload(metadata), **idle, **dates, **(more or {})})
+
+
+def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name: str) -> None:
+    """Raise SwapError if the state is no longer the one that a change was made from.
+
+    A process that slept through its lease is told here. Qdrant cannot compare and write in one call, so a change by
+    another process between this look and the write is overwritten.
+    """
+    found = metadata_of(kept, name)
+    if not same_values(metadata_payload(found)[KEY], metadata_payload(before)[KEY]):
+        last = found.history[-1] if found.history else None
+        raise SwapError(
+            "the collection's state was changed by another process meanwhile",
+            where=f"collection {name!r}",
+            got=f"{last.what!r} by {last.by} at {last.when}" if last else "another state",
+            expected="the state that this command began with",
+            do="see diptych status, then run the command again",
+        )
 
 
 def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:

@@ -370,7 +370,9 @@ def test_a_key_that_may_not_write(registry: Registry) -> None:
     client.close()
 
 
-def test_a_store_that_keeps_no_metadata_says_so(registry: Registry) -> None:
+def test_a_store_that_keeps_no_metadata_says_so(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.metadata.store.PATIENCE", 0.1)
+
     class Old(QdrantClient):
         """A client of a server before collections had metadata."""
 

@@ -54,11 +54,10 @@ _STORES: dict[str, Callable[[Path], QdrantBase]] = {"memory": _memory, "edge": E
 
 
 @pytest.fixture(autouse=True)
-def _alone_and_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder, no cache of embeddings, and no waiting for rivals that are not there."""
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder and no cache of embeddings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DIPTYCH_CACHE", "off")
-    monkeypatch.setattr("diptych.swap.lease.SETTLE", 0.0)
 
 
 @pytest.fixture(params=list(_STORES))

@@ -23,9 +23,9 @@ from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import APPLY
+from diptych.metadata.models import APPLY, CLAIM
 from diptych.populate import populate
-from diptych.swap import ApplyOptions, Judged, lease
+from diptych.swap import ApplyOptions, Judged
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Query
@@ -51,7 +51,7 @@ def dying(name: str) -> Any:
     def call(self: EdgeClient, *args: Any, **kwargs: Any) -> Any:
         answer = whole(self, *args, **kwargs)
         Mortal.writes += 1
-        if set(kwargs.get("metadata") or {}) - {APPLY}:
+        if any(key != APPLY and not key.startswith(CLAIM) for key in kwargs.get("metadata") or {}):
             Mortal.marks.append(Mortal.writes)
         if Mortal.writes == Mortal.last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -142,7 +142,6 @@ def forked(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    lease.SETTLE = 0.0
     for name in WRITES:
         setattr(Mortal, name, dying(name))
     for line in sys.stdin:

@@ -248,8 +248,9 @@ def test_a_vector_that_a_kill_left_without_a_date_waits_from_the_moment_it_is_fo
     client = open_store(patient.url)
     found = opened(client, config({"dense": FIRST}))
     found.populate(corpus(3))
-    metadata = intended(found.handle.read(), {"dense.2": "dense"})
-    write(client, "c", metadata)  # an apply says what it is about to create ...
+    before = found.handle.read()
+    metadata = intended(before, {"dense.2": "dense"})
+    write(client, "c", before, metadata)  # an apply says what it is about to create ...
     params = models.DenseVectorConfig(size=8, distance=models.Distance.COSINE)
     client.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))  # ... and is killed
     assert drop_orphans(client, "c", found.handle.read()).waiting == ("dense.2",)
@@ -316,7 +317,8 @@ def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
     monkeypatch.setattr(vector_names, "FLUSHES", 0)
     found = opened(far, config({"dense": FIRST}))
     found.populate(corpus(3))
-    write(far, "c", intended(found.handle.read(), {"dense.2": "dense"}))
+    before = found.handle.read()
+    write(far, "c", before, intended(before, {"dense.2": "dense"}))
     params = models.DenseVectorConfig(size=8, distance=models.Distance.COSINE)
     far.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))
     found.populate(corpus(5))  # between the creation and the announcement of the swap

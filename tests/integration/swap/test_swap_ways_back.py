@@ -159,7 +159,7 @@ def test_a_swap_is_not_given_up_by_a_handle_that_serves_when_the_old_encoder_is_
     metadata = serving.handle.read()
     assert metadata.swap is not None
     asking = Asking(generation=metadata.swap.building["dense"])
-    write(client, "c", switched_queries(metadata, "dense", asking))
+    write(client, "c", metadata, switched_queries(metadata, "dense", asking))
     serving.handle.catch_up()
     before = [hit.id for hit in serving.search("word3")]
     with pytest.raises(SwapError, match=r"(?s)nothing was changed: .* cannot be loaded.*410 Gone"):

@@ -16,8 +16,3 @@ def client() -> Iterator[QdrantBase]:
     made.create_collection("c", vectors_config={}, metadata={"diptych": {}})
     yield made
     made.close()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.swap.lease.SETTLE", 0.0)

@@ -7,20 +7,25 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import ApplyRunning
-from diptych.metadata.models import APPLY
+from diptych.metadata.models import APPLY, CLAIM
+from diptych.metadata.store import raw_metadata
 from diptych.swap import lease as leases
-from diptych.swap.lease import STALE, Checkpoint, Lease, LeaseRecord, read_lease
+from diptych.swap.lease import Lease
+from diptych.swap.lease_record import STALE, Checkpoint, LeaseRecord, place, read_lease
+from qdrant_edge_client import EdgeClient
 
 
 def record(**changes: Any) -> LeaseRecord:
-    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "place": leases.place(), "pid": os.getpid()}
+    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "place": place(), "pid": os.getpid()}
     own |= {"at": ago(1), **changes}
     return LeaseRecord.model_validate(own)
 
@@ -97,19 +102,65 @@ def test_a_stolen_lease_stops_the_first_holder_at_its_next_checkpoint_and_stays_
     assert (found.token, found.released, found.checkpoints) == ("t", False, {})
 
 
-def test_of_two_that_take_a_lease_in_the_same_moment_the_one_that_wrote_last_has_it(
-    client: QdrantBase, monkeypatch: pytest.MonkeyPatch
+def claim(client: QdrantBase, found: LeaseRecord | None) -> None:
+    client.update_collection("c", metadata={f"{CLAIM}t": found and found.model_dump(mode="json")})
+
+
+def claims(client: QdrantBase) -> list[str]:
+    return [key for key in raw_metadata(client, "c") if key.startswith(CLAIM)]
+
+
+def test_a_claim_of_another_process_keeps_the_lease_from_being_taken(
+    client: QdrantBase, running: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.swap.lease.time.sleep", lambda _: put(client, record(host="elsewhere", at=ago(0))))
+    monkeypatch.setattr(leases, "PAUSE", 0.0)
+    claim(client, record(pid=running))
     with pytest.raises(ApplyRunning, match="eve@far"):
         Lease(client, "c").__enter__()
-    put(client, record(host="elsewhere", at=ago(1000)))
-    monkeypatch.undo()
+    assert claims(client) == [f"{CLAIM}t"]
+    assert read_lease(client, "c") is None
+
+
+def test_a_lease_is_taken_once_a_rival_has_withdrawn_its_claim(
+    client: QdrantBase, running: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(client, record(pid=running))
+    monkeypatch.setattr("diptych.swap.lease.time.sleep", lambda _: claim(client, None))
     with Lease(client, "c"):
-        pass
+        assert claims(client) == []
+        assert read_lease(client, "c") is not None
+
+
+def test_a_lease_that_a_rival_took_meanwhile_is_its_own(
+    client: QdrantBase, running: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rival = record(pid=running)
+    claim(client, rival)
+    monkeypatch.setattr("diptych.swap.lease.time.sleep", lambda _: put(client, rival))
+    with pytest.raises(ApplyRunning, match="eve@far"):
+        Lease(client, "c").__enter__()
+    assert read_lease(client, "c") == rival
+
+
+def test_a_claim_of_a_dead_process_is_no_obstacle_and_is_removed(client: QdrantBase, dead: int) -> None:
+    claim(client, record(pid=dead))
+    with Lease(client, "c"):
+        assert claims(client) == []
+
+
+def test_many_processes_that_start_at_once_give_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_taking", nullcontext())  # which only threads of one process share
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", vectors_config={}, metadata={"diptych": {}})
+        one_of_eight_holds(client)
+        assert claims(client) == []
 
 
 def test_many_threads_that_start_at_once_give_one_holder(client: QdrantBase) -> None:
+    one_of_eight_holds(client)
+
+
+def one_of_eight_holds(client: QdrantBase) -> None:
     start, over, held, refused = threading.Barrier(8), threading.Event(), list[int](), list[int]()
 
     def take(number: int) -> None:

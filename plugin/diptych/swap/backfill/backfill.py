@@ -28,7 +28,8 @@ from diptych.slots.slot import Slot
 from diptych.swap.backfill.background import stand_back
 from diptych.swap.backfill.documents import SourceDocuments, document_of
 from diptych.swap.backfill.live_points import LivePoints
-from diptych.swap.lease import Checkpoint, Lease
+from diptych.swap.lease import Lease
+from diptych.swap.lease_record import Checkpoint
 from diptych.swap.pace import Pace
 from diptych.types import Document
 

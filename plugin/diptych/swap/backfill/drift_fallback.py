@@ -120,8 +120,9 @@ class Bridge:
         asking = Asking(generation=self.new, drift=key, why=why)
         if self.judged is not None and self.judged.asked:
             asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})
-        after = switched_queries(self.handle.read(), self.slot, asking)
-        write(self.handle.client, self.handle.name, after, {key: fitted.to_json()})
+        before = self.handle.read()
+        after = switched_queries(before, self.slot, asking)
+        write(self.handle.client, self.handle.name, before, after, {key: fitted.to_json()})
         self.served.append(fitted.map)
         self.handle.install(after, load=False)  # what the map needs is loaded; of other slots it may be gone
 

@@ -17,7 +17,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.slots.slot_factory import slot_config
 from diptych.stores.upkeep import optimized
-from diptych.swap.lease import Lease, Trial
+from diptych.swap.lease import Lease
+from diptych.swap.lease_record import Trial
 from diptych.swap.vectors import configure_dense, place, restore
 
 PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between looks at a server that builds an index, and before the first

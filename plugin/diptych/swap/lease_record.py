@@ -1,0 +1,108 @@
+"""`LeaseRecord`: what a collection's metadata says of the process that applies a swap, and whether it is alive."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from diptych.metadata.models import APPLY, Record
+from diptych.metadata.store import raw_metadata
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+STALE = timedelta(seconds=90)  # without a sign of life for so long, the holder is taken for dead
+HELD: set[str] = set()  # tokens of this process
+
+
+class Checkpoint(Record):
+    """How far the back-fill of one vector is: points below `offset` are done; None at the start.
+
+    `repairing` are points that lacked the vector and are being given it just now.
+    """
+
+    offset: int | str | None = None
+    done: int = 0
+    complete: bool = False
+    repairing: tuple[int | str, ...] = ()
+
+
+class Trial(Record):
+    """A live vector whose storage was changed so that the gate can measure it, and how to restore it.
+
+    Args:
+        wanted: the storage section that is being tried.
+        before: Qdrant's parameters from before, as `update_collection` takes them; of a `sparse` vector, `on_disk`.
+    """
+
+    wanted: dict[str, Any]
+    before: dict[str, Any]
+    sparse: bool = False
+
+
+class LeaseRecord(Record):
+    """The record in the metadata: who applies, last sign of life, whether it ended, checkpoints and trials.
+
+    Checkpoints and trials are by vector.
+    """
+
+    token: str
+    by: str
+    host: str
+    place: str = ""
+    pid: int
+    at: str
+    released: bool = False
+    checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
+    trials: dict[str, Trial] = Field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the holder may still be running."""
+        if self.released:
+            return False
+        if (self.host, self.place) == (socket.gethostname(), place()):
+            if self.pid == os.getpid():
+                return self.token in HELD
+            if not _runs(self.pid):
+                return False
+        return datetime.now(UTC) - datetime.fromisoformat(self.at) < STALE
+
+
+def read_lease(client: QdrantBase, name: str) -> LeaseRecord | None:
+    """The lease in the metadata, even of a dead holder; None without one."""
+    return lease_of(raw_metadata(client, name).get(APPLY))
+
+
+def lease_of(raw: Any) -> LeaseRecord | None:
+    """The lease, or claim, that a value of the metadata holds; None for a value of another form."""
+    try:
+        return LeaseRecord.model_validate(raw) if raw else None
+    except ValidationError:
+        return None  # written by a release that keeps it otherwise; what it did is found out anew
+
+
+def place() -> str:
+    """The scope in which process numbers are unique: containers may share a host name and each have a process 1."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux; there a host has one set of numbers
+        return ""
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there a signal would end the process; the heartbeat alone must tell
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
