@@ -1,8 +1,8 @@
 """The contracts: what an object must do to serve as an encoder or a reranker.
 
-Batches in, numpy out, in the order of the inputs. An input is a string: a text, or for a model that accepts images,
-audio or video the path or URL of one. Sorting by length, batching by tokens, threads and devices are the adapter's
-business, since it alone knows its tokenizer; the host hands it large chunks.
+Each method takes a batch and returns results in the order of the inputs. An input is a string: a text, or for a model
+that accepts images, audio or video the path or URL of one. Sorting by length, batching by tokens, threads and devices
+are left to the adapter, since it alone knows its tokenizer; diptych passes it large chunks.
 
 | contract | facts | methods |
 |---|---|---|
@@ -12,7 +12,7 @@ business, since it alone knows its tokenizer; the host hands it large chunks.
 | `TextIndex` | none | `index_params`, `query`: Qdrant's own full-text index does the rest |
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
-Optional, found by their presence: `fingerprint` (else the host derives one from what is declared), `Calibrated`,
+Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
 `Sampling`, `Identified`.
 """
 
@@ -32,11 +32,11 @@ Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of th
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Which vectors an encoder makes.
+    """Identifies an encoder's vector space.
 
     `space` hashes what decides which vectors are comparable: weights, tokenizer, pooling, normalisation, prompts,
-    truncation. `numerics` names what only adds noise: backend and precision. `documents`, where it is known, is the
-    space without what concerns queries alone: equal in two encoders, both make the same vectors of documents.
+    truncation. `numerics` names what only adds noise: backend and precision. `documents` (empty if unknown) leaves out
+    what affects queries only: equal values mean equal document vectors.
     """
 
     space: str
@@ -116,8 +116,8 @@ class TextIndex(Protocol):
 class Reranker(Protocol):
     """Scores of query-document pairs, higher is better.
 
-    `independent`: a pair's score does not depend on the other pairs of the call, so pairs can be cut and mixed at
-    will. `max_length`: tokens of a pair that are read, None when unlimited or unknown.
+    `independent`: a pair's score does not depend on the other pairs of the call, so calls may split or combine pairs
+    freely. `max_length`: tokens of a pair that are read, None when unlimited or unknown.
     """
 
     max_length: int | None
@@ -132,7 +132,7 @@ class Reranker(Protocol):
 class Calibrated(Protocol):
     """A sparse encoder whose document weights need corpus statistics, such as BM25's average length.
 
-    The host sums `measure` over the corpus once, passes the sum to `calibrate` before anything is encoded, and stores
+    diptych sums `measure` over the corpus once, passes the sum to `calibrate` before anything is encoded, and stores
     it in the collection.
     """
 
@@ -147,10 +147,10 @@ class Calibrated(Protocol):
 
 @runtime_checkable
 class Sampling(Protocol):
-    """An encoder that reads texts of the collection before it serves, such as one that computes in int8.
+    """An encoder that reads texts before it serves, such as an int8 encoder, which chooses number ranges from them.
 
-    `sample`: how many texts it wants, 0 for none. The host passes them when the encoder is created or, in a new
-    collection, takes the first documents before anything is encoded.
+    `sample`: how many texts it wants, 0 for none. They are stored documents; in a new collection the source's first
+    ones, read before anything is encoded.
     """
 
     sample: int

@@ -62,7 +62,7 @@ class Registry:
         return False
 
     def tell(self, name: str, report: object) -> list[str]:
-        """Give `report` to the notification hook `name` of each plugin that wants it; a sentence for each failure."""
+        """Pass `report` to hook `name` of each plugin that wants the notification; returns one sentence per failure."""
         failures = []
         for implementation in getattr(self.hook, name).get_hookimpls():
             plugin, listens = implementation.plugin, self._listeners.get(implementation.plugin_name)
@@ -174,7 +174,7 @@ def _installed() -> list[tuple[str, object]]:
                 "an installed plugin cannot be imported",
                 where=f"{source} ({entry.value})",
                 got=f"{type(error).__name__}: {error}",
-                do="mend it or uninstall its package",
+                do="fix it or uninstall its package",
             ) from error
     return plugins
 

@@ -64,7 +64,7 @@ def test_a_plugin_that_cannot_be_imported_names_its_distribution(site: SitePacka
         Registry()
     assert caught.value.where == f"toy-broken:plugin ({module})"
     assert caught.value.got.startswith(text)
-    assert caught.value.do == "mend it or uninstall its package"
+    assert caught.value.do == "fix it or uninstall its package"
 
 
 def test_a_distribution_that_takes_a_built_in_name_is_named_beside_ours(site: SitePackages) -> None:
