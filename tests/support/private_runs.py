@@ -51,7 +51,7 @@ def command(*arguments: str, codes: tuple[int, ...] = (0,)) -> None:
 
 
 def commands(folder: Path) -> None:
-    """Every command that ends by itself, over encoders of each engine."""
+    """The commands that load models, over encoders of each engine."""
     slots = {name: {**own, "model": _model(folder, own)} if "model" in own else own for name, own in SLOTS.items()}
     write_project(folder, slots)
     for line in ("doctor", "populate documents.jsonl", "doctor", "search cat", "search cat --only lexical"):
@@ -105,6 +105,19 @@ def lexical(folder: Path) -> None:
     command("search", "cat", "--only", "lexical")
 
 
+def others(folder: Path) -> None:
+    """The commands that load no model, and the demo."""
+    write_project(folder, {"lexical": SLOTS["lexical"]}, "others")
+    for line in ("populate documents.jsonl", "populate documents.jsonl --sync --dry-run", "doctor --verify"):
+        command(*line.split())
+    for line in ("collections", "get cat", "export all.jsonl --vectors", "export texts.jsonl", "delete owl --yes"):
+        command(*line.split())
+    for line in ("import all.jsonl --collection again", "import texts.jsonl", "cache clear", "demo shown"):
+        command(*line.split())
+    for line in ("adapter new private", "adapter check bm25 --option language=english"):
+        command(*line.split())
+
+
 def train(folder: Path) -> None:
     """A training, from a recipe file to a model."""
     from every_recipe import options_of, write_world
@@ -117,17 +130,18 @@ def train(folder: Path) -> None:
 
 
 def services(folder: Path) -> None:
-    """`serve`, which is asked once and ended, and `mcp`, whose client goes away."""
+    """`serve` and `edge serve`, which are asked once and ended, and `mcp`, whose client goes away."""
     write_project(folder, {"lexical": SLOTS["lexical"]}, "served")
     command("populate", "documents.jsonl")
-    for arguments in (["serve", "--port", "0", "--json"], ["mcp"]):
+    edge = ["edge", "serve", str(folder / "served"), "--port", "0", "--json"]
+    for arguments in (["serve", "--port", "0", "--json"], edge, ["mcp"]):
         process = subprocess.Popen(
             [sys.executable, "-m", "diptych", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdin
         assert process.stdout
         try:
-            if arguments[0] == "serve":
+            if arguments[0] != "mcp":
                 _ask(json.loads("".join(iter(process.stdout.readline, "}\n")) + "}"))
                 process.send_signal(signal.SIGTERM)
             process.stdin.close()
@@ -139,8 +153,9 @@ def services(folder: Path) -> None:
 def _ask(said: dict[str, Any]) -> None:
     import httpx
 
-    url = next(value for value in said.values() if str(value).startswith("http"))
-    httpx.post(f"{url}/search", json={"query": "cat"}, trust_env=False, timeout=120).raise_for_status()
+    url = said["urls"][-1] if "urls" in said else said["url"]
+    path, body = ("/collections/animals/points/count", {}) if "urls" in said else ("/search", {"query": "cat"})
+    httpx.post(url + path, json=body, trust_env=False, timeout=120).raise_for_status()
 
 
 def bridges(folder: Path) -> None:
@@ -162,7 +177,7 @@ def ray(folder: Path) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    own.__name__: own for own in (commands, adopt, lexical, train, services, bridges, ray)
+    own.__name__: own for own in (commands, others, adopt, lexical, train, services, bridges, ray)
 }
 
 if __name__ == "__main__":
