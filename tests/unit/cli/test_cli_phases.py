@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,16 +114,45 @@ def test_a_refusal_names_what_differs_without_secrets(filled: Run, config: Path)
     assert "s3cret" not in answer.err
 
 
-def test_a_swap_is_applied_to_an_embedded_store_that_another_process_has_open(filled: Run, config: Path) -> None:
-    write(config, NEW)
-    code = "from diptych.stores import open_store; s = open_store('edge:./qdrant'); print(1, flush=True); input()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "1\n"
-        answer = filled("apply")
-        other.communicate("\n")
-    assert answer.code == 0, answer.err
+HOLDERS = {
+    "a notebook": "from diptych import Collection; held = Collection.open('diptych.yaml', registry=fakes); input()",
+    "serve": "main(['serve', '--port', '0'], session=Session(fakes))",
+    "mcp": "main(['mcp'], session=Session(fakes))",
+}
+FAKES = """
+from diptych import Registry
+from diptych.cli import main
+from diptych.cli.ui.session import Session
+from diptych.testing import fakes_plugin
+fakes = Registry(fakes_plugin, installed=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_commands_do_their_work_while_another_process_has_the_embedded_store_open(
+    filled: Run, config: Path, tmp_path: Path, holder: str
+) -> None:
+    address = tmp_path / "qdrant" / ".address"
+    command = [sys.executable, "-c", FAKES + HOLDERS[holder]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        try:
+            until = time.monotonic() + 60
+            while not address.exists():  # until the other process has opened the store
+                assert other.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert found(filled(*ASKED)) == "39"
+            assert filled("populate", more(tmp_path), "--json").json()["new"] == 1
+            write(config, NEW)
+            assert filled("plan", "--json").json()["pending"]
+            assert filled("status").code == filled("info").code == 0
+            answer = filled("apply", "--no-gate")
+            assert answer.code == 0, answer.err
+            assert found(filled("search", "a whale sings in the sea", "--only", "dense", "--json")) == "new"
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 @pytest.mark.parametrize(
