@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
 from typer.testing import CliRunner
 
 from diptych import Registry
@@ -59,6 +61,21 @@ def test_it_says_what_it_found_and_searching_goes_on(run: Run, folder: Path) -> 
     again = run("adopt")
     assert again.exit_code == 1
     assert "diptych knows this collection already" in again.stderr
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_folder_of_qdrant_clients_local_mode_is_adopted_in_its_place(
+    run: Run, tmp_path: Path, ways: Mapping[str, Any], texts: list[Any]
+) -> None:
+    with closing(QdrantClient(path=str(tmp_path / "local"))) as client:
+        ways["langchain-hybrid"].create(client)
+        ways["langchain-hybrid"].write(client, texts)
+    (tmp_path / "diptych.yaml").write_text(CONFIG.replace("edge:./qdrant", "local:./local"))
+    answer = run("adopt")
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    assert answer.stdout.startswith("c: 80 points, adopted\n")
+    found = run("search", "word3 word10", "--json")
+    assert (found.exit_code, len(json.loads(found.stdout)["queries"][0]["hits"])) == (0, 10)
 
 
 def test_store_and_collection_may_be_named_and_the_answer_be_json(run: Run, folder: Path) -> None:
