@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Self
 
 CACHE_KIB = 65_536  # of the table in memory; the rest lies in a file that the system deletes with the process
-NEWEST = 8192  # ids in a dictionary until they are put down together: a statement for each would wait for Python's lock
-FILTER_BITS = 1 << 27  # 16 MiB, in use after some thousand ids; up to ten million it knows nearly every new one
-KEY, HELD = 16, 33  # bytes of a digest, and of what is held of an id: a mark, the content hash, the point's digest
-MENTIONED = bytes(HELD)
+NEWEST = 8192  # ids in a dictionary until inserted with one statement; one per id would wait for the GIL each time
+FILTER_BITS = 1 << 27  # 16 MiB, in use after some thousand ids; up to ten million it recognises nearly every new id
+KEY, HELD = 16, 33  # bytes of a digest, and of the record kept per id: a mark, the content hash, the point's digest
+MENTIONED = bytes(HELD)  # record of an id that the source names, but whose document was rejected
 
 
 class Meeting(Enum):
@@ -25,10 +25,10 @@ class Meeting(Enum):
 
 
 class SeenIds:
-    """The newest in a dictionary, the others in a table on disk: about 60 bytes a document.
+    """The ids seen so far: the newest in a dictionary, the others in a table on disk, about 60 bytes per document.
 
-    Held are a 16-byte digest of its id, its content hash and a digest of its point.
-    Serves one thread, the one that made it.
+    Per document it keeps a 16-byte digest of the id, the content hash and a digest of the point. Only the thread that
+    created it may use it.
     """
 
     def __init__(self) -> None:

@@ -40,12 +40,12 @@ class SlotEncoder:
     busy: Busy = field(default_factory=Busy)
 
     def __call__(self, inputs: Sequence[str]) -> list[Outcome]:
-        """For each input its vector, or the reason why it has none.
+        """Return for each input its vector, or the reason why it has none.
 
         Raises:
             ContractError: the encoder breaks its contract.
             FingerprintMismatch: a remote encoder has become another one.
-            PopulateError: the encoder works no more.
+            PopulateError: the encoder no longer works.
         """
         if not inputs:
             return []
@@ -82,7 +82,7 @@ class SlotEncoder:
                 where=self.slot.where,
                 got=reason_of(error),
                 expected=f"a vector, even for the text {TEXTS[0]!r}",
-                do="mend what it needs and run again: what is in the collection is not encoded again",
+                do="fix what it needs and run again: what is in the collection is not encoded again",
             ) from error
 
 

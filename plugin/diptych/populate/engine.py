@@ -55,9 +55,9 @@ class Work:
         targets: the slots to write; their encoders are loaded.
         room: pieces that may be encoded and not yet acknowledged.
         deliver: writes a piece with its outcomes; to be called in one thread.
-        hits: notes what came from a cache elsewhere.
-        written: notes what was written elsewhere.
-        stopped: set when the run is given up.
+        hits: counts cache hits of other processes.
+        written: counts what other processes wrote.
+        stopped: set when the run is abandoned.
     """
 
     handle: CollectionHandle
@@ -93,10 +93,10 @@ class Threads:
 
 
 class Pipeline:
-    """Takes pieces of items, lets every slot encode them, and delivers them in order. Leaving it waits for all.
+    """Takes pieces of items, lets every slot encode them, and delivers them in order.
 
-    Once a run fails or is stopped, no stage begins with another piece. So no stage sees a piece that an earlier stage
-    did not finish.
+    On exit it waits until all pieces are delivered. Once a run fails or is stopped, no stage begins another piece. So
+    no stage sees a piece that an earlier stage did not finish.
 
     Args:
         encoders: returns the encoders by physical vector; they may change between two pieces.
@@ -170,7 +170,7 @@ class Pipeline:
         try:
             self._begin()
         except BaseException as error:
-            self._fail(error)  # and go on: whoever puts pieces waits for room
+            self._fail(error)  # keep running and free room, or `put` would wait for ever
         following = self._jobs[at + 1] if at < len(self._then) else None
         while (job := self._jobs[at].get()) is not None:
             if self._failure is None and not self._stopped.is_set():

@@ -28,10 +28,12 @@ from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
 from diptych.stores.versions import keeps_log
 
-LOOKUP = 256  # documents whose hashes are asked for in one call, at most
-IN_FLIGHT, AT_ONCE = 2, 128  # requests on their way to a server, and points of each
-FRESH = 1.0  # seconds for which a look at the metadata counts before a write; there is another one after each
-PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
+LOOKUP = 256  # documents whose hashes are read in one call, at most
+IN_FLIGHT, AT_ONCE = 2, 128  # requests under way to a server, and points of each
+FRESH = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
+# Pieces of a chunk: one is encoded while one is uploaded. Fewer, larger pieces pad less, since the encoder sorts each
+# by length.
+PIECES = 2
 
 
 class _Refusal(NamedTuple):
@@ -177,7 +179,7 @@ class Indexer:
     def _sent(self, targets: Targets, known: frozenset[str], ready: Sequence[Ready]) -> list[_Refusal]:
         """Write the points; while a server handles one request, the next is prepared.
 
-        All requests are over when this ends: one that came later would undo what is written anew.
+        All requests are over when this returns: a late request could overwrite a repeated write.
         """
         batches = list(requests(ready, AT_ONCE if self._overlaps else None))
         if len(batches) < 2:
@@ -198,7 +200,7 @@ class Indexer:
     def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows with a vector for every live slot and no conflict with a text index; others are refused.
 
-        Intake knows the text indexes that there were in the beginning. Here are those that a swap brought since.
+        `Intake` checks the text indexes that existed at the start. This checks those a swap added since.
         """
         live = [found for vector, found in outcomes.items() if targets.is_live(vector)]
         copies = {vector for vector, slot in targets.slots.items() if slot.kind == "text_index"}
@@ -249,7 +251,7 @@ class Indexer:
         """Write the points; a refused request is halved until the faulty points are alone.
 
         Raises:
-            _Stale: it named a vector that is to be written no more, so the points are not at fault.
+            _Stale: the request named a vector that is no longer written, so the points are not at fault.
         """
         try:
             self._store.upsert([point for _, point in batch])
@@ -273,7 +275,7 @@ class Indexer:
 
 
 def _is_mended(own: Mapping[str, Any]) -> bool:
-    """Whether `mend` has marked the point: its id is a document's, but its payload no longer names the document."""
+    """Whether `diptych.collection.verify.mend` has marked the point, whose payload no longer names its document."""
     return "id" not in own and own.get("hash") == ""
 
 

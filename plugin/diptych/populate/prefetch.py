@@ -24,13 +24,14 @@ def read_ahead(
 ) -> None:
     """Let `work` iterate over the source in a thread of its own; returns when `work` has returned.
 
-    The source is read in the caller's thread: a cursor of SQLite, for one, serves no other, and Ctrl-C comes here.
+    The source is read in the caller's thread, because some sources, such as an SQLite cursor, work in one thread only,
+    and Ctrl-C arrives here.
 
     Args:
         source: what is read.
-        work: is given an iterator of it, which raises Abandoned when the source fails.
-        room: how many may be read and not yet asked for.
-        stopped: set when the source fails, so that whoever waits on its way stops waiting.
+        work: receives an iterator over the source, which raises Abandoned when the source fails.
+        room: entries that may be read before `work` takes them.
+        stopped: set when the source fails, so that waits in later stages end.
 
     Raises:
         BaseException: what the source or `work` raised.
@@ -96,7 +97,7 @@ class _Reading(Generic[T]):
 
 
 def watched(documents: Iterable[object], stage: str, progress: Progress) -> Iterator[object]:
-    """The documents, with progress; a source that breaks is an error of ours."""
+    """Yield the documents and report progress; an exception of the source becomes a PopulateError."""
     try:
         progress.begin(stage, length_of(documents))
         read = 0
@@ -109,15 +110,15 @@ def watched(documents: Iterable[object], stage: str, progress: Progress) -> Iter
         raise
     except Exception as error:
         raise PopulateError(
-            "the source broke off",
+            "reading the source failed",
             where=getattr(documents, "name", type(documents).__name__),
             got=reason_of(error),
-            do="mend the source and run again: what is in the collection is not encoded again",
+            do="fix the source and run again: what is in the collection is not encoded again",
         ) from error
 
 
 def length_of(documents: object) -> int | None:
-    """How many documents there are; None when that is not known. What is wrong with a source shows when it is read."""
+    """Number of documents, None if unknown. Errors are ignored here; reading reports them."""
     try:
         return len(documents) if isinstance(documents, Sized) else None
     except Exception:

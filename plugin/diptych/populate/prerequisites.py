@@ -1,7 +1,7 @@
-"""Checks before a run writes: no other run conflicts with it, the collection exists, and the disk has room.
+"""What a run does before it writes: wait for conflicting runs, create the collection, check that the disk has room.
 
 An embedded store's disk space is checked for the whole run, whose need is estimated, and again at each write. A server
-looks after its own disk.
+checks its own disk.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ if TYPE_CHECKING:
     from diptych.populate.validate import Item
     from diptych.protocols import Statistics
 
-SAMPLE = 64  # documents by whose size the others are estimated
-SLACK = 1.25  # of what is estimated, for the log and partly filled blocks
+SAMPLE = 64  # documents from whose size the size of all is estimated
+SLACK = 1.25  # factor on the estimate, for the log and partly filled blocks
 _NUMBER = 4  # bytes
 _GRAPH = 160  # bytes of a vector's place in an HNSW graph
 _LONGEST = 512  # tokens
 _TERM = 16  # bytes of a term of a sparse vector, in the vector and in the index
 _PACKED = 3  # characters for each byte of a compressed file
-_STORED = 1.4  # bytes of a stored payload for each that zlib makes of it: Edge compresses payloads faster, but less
+_STORED = 1.4  # stored bytes per zlib byte of a payload: Edge compresses faster, but less
 _TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
 _MAKING = threading.Lock()
-PATIENCE, PAUSE = 30.0, 0.1  # seconds for a collection that somebody else is making, and between two looks
+PATIENCE, PAUSE = 30.0, 0.1  # seconds to wait for a collection that another process is creating, and between checks
 
 
 @contextmanager
 def turn(handle: CollectionHandle) -> Iterator[None]:
     """Wait for other populates through the same client that would conflict, and make later ones wait.
 
-    While there is no collection yet, both would make it. Local mode takes no two writes at a time at all.
+    While the collection does not exist, both would create it. Local mode cannot take two writes at once, so there runs
+    always take turns.
     """
     if handle.exists and not is_local(handle.client):
         # An existing collection needs no turns: ids are fixed, so two runs at worst write the same point twice.
@@ -57,7 +58,7 @@ def turn(handle: CollectionHandle) -> Iterator[None]:
         return
     with _turns_of(handle.client):
         if not handle.exists and handle.client.collection_exists(handle.name):
-            handle.require()  # who came first has made it
+            handle.require()  # the run before created it
         yield
 
 
@@ -93,14 +94,14 @@ def with_room(
 ) -> Iterator[Item]:
     """The items, after checking that the disk has room for the new ones.
 
-    It looks when the first one is wanted, and reads ahead only where a store cannot look after its own disk: a source
-    may change the collection while it is read.
+    The check runs at the first item. Only for embedded stores is a sample read ahead, because a source may change the
+    collection while it is read.
 
     Args:
-        documents: the source, whose file tells how many there may be where `expected` is None.
+        documents: the source; if `expected` is None, the size of its file gives an estimate of their number.
 
     Raises:
-        StoreFull: it has not. No document was written.
+        StoreFull: the disk has too little room. No document was written.
     """
     rest = iter(items)
     if not looks_at_disk(handle.client):
@@ -118,7 +119,8 @@ def with_room(
 def require_room_to_fill(handle: CollectionHandle, slots: Mapping[str, Slot], lacking: int) -> None:
     """Raise StoreFull unless the disk has room for new vectors of `lacking` points.
 
-    A point of a finished segment moves as a whole when it gets a vector, so the collection is there twice for a while.
+    A point of a finished segment moves as a whole when it gets a vector, so the collection takes its space twice for a
+    while.
     """
     records, _ = handle.client.scroll(handle.name, limit=SAMPLE, with_payload=True)
     some = [from_payload(record.id, record.payload, handle.view.layout) for record in records]

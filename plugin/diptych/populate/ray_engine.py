@@ -3,8 +3,7 @@
     notes.populate(documents, engine=RayEngine(workers=8, gpus=1))
 
 This process reads, hashes, looks up what is new, and counts. Pieces go to the cluster in windows, each one run of Ray
-Data; the next window is gathered while one is worked on. Ray starts a worker that was killed anew and gives it the
-piece again.
+Data; the next window is gathered while one is processed. Ray restarts a killed worker and gives it the piece again.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from diptych.registry import Registry
 from diptych.slots.calibration_texts import wanted
 from diptych.slots.slot import Slot
 
-WINDOW = 200  # pieces of one run of Ray Data, which makes its workers anew: 100,000 documents by default
+WINDOW = 200  # pieces per run of Ray Data, 100,000 documents by default; each run starts new workers
 
 
 class RayEngine:
@@ -34,8 +33,9 @@ class RayEngine:
     Args:
         workers: actors, each with all encoders.
         cpus, gpus: of the cluster, for each of them.
-        registry: makes the registry in a worker: a function that can be imported there. All that is installed, else.
-        window: pieces, each of half a chunk, that go to the cluster together. Their texts lie in Ray's object store.
+        registry: creates the registry in a worker; a function that can be imported there. By default everything
+            installed.
+        window: pieces, each of half a chunk, that go to the cluster together. Ray's object store holds their texts.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RayEngine:
         """Process all pieces, window after window.
 
         Raises:
-            PopulateError: a worker could not make an encoder, encode or write; or Ray gave up.
+            PopulateError: a worker could not make an encoder, encode or write; or Ray could not finish the work.
         """
         job = self._job(work)
         with connected():
@@ -102,7 +102,7 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             last = (str(error).strip().splitlines() or ["no message"])[-1]
             raise PopulateError(
-                "Ray gave up",
+                "Ray could not finish the work",
                 got=f"{type(error).__name__}: {last}",
                 do="see Ray's logs, then run again: what was acknowledged is kept",
             ) from error

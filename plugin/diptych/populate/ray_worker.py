@@ -1,7 +1,7 @@
 """Ray's workers: each creates the encoders once, and processes piece after piece.
 
-Where the store is a server, a worker writes what it has encoded. An embedded store has one owner, the process that
-populates, so there the vectors go back to it. Either way a piece may be done twice without harm: points have fixed ids.
+If the store is a server, a worker writes what it has encoded. Into an embedded store only the populating process
+writes, so the vectors go back to it. In both cases a piece may be processed twice without harm: points have fixed ids.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Batch = Mapping[str, Any]
 class Job:
     """The data for a worker. `slots` are set if it only encodes, `config` if it also writes.
 
-    `sample`: documents for encoders that want to see some, the same for all workers.
+    `sample`: documents for encoders that read sample texts, the same for all workers.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """`Aside`: collects documents that cannot be indexed, each with its reason, in a file created for the first one.
 
-Whether the file can be made is found out before; that of a run before goes when nothing is set aside any more. Where
-nobody named the file, a second run of the process leaves that of the first and writes the next, `NAME-2.jsonl`.
+The path is checked first. If nothing is rejected, an earlier run's report is deleted. With the default path a second
+run of the process keeps the first report and writes `NAME-2.jsonl`.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def report_file(collection: str) -> Path:
 
 
 class SetsAside(Protocol):
-    """Whoever takes the documents that cannot be indexed."""
+    """Receives rejected documents."""
 
     def add(self, identifier: str, position: int, reason: str) -> None:
-        """Set one document aside."""
+        """Record one rejected document."""
         ...
 
 
 class Aside:
-    """Counts what is set aside and writes it down, a JSON line each: id, position in the source, reason.
+    """Counts rejected documents and writes a JSON line for each: id, position in the source, reason.
 
     Args:
-        path: of the file; None writes none.
-        keep: whether a file that another run of this process wrote stays.
+        path: the file; None writes none.
+        keep: whether to keep a file that another run of this process wrote.
     """
 
     _written: ClassVar[set[Path]] = set()  # by runs of this process
-    _places: ClassVar[threading.Lock] = threading.Lock()  # runs at the same time try, take and clear the same path
+    _places: ClassVar[threading.Lock] = threading.Lock()  # simultaneous runs check, open and delete the same path
 
     def __init__(self, path: Path | None, *, keep: bool = False) -> None:
         self.path, self._keep = path, keep
@@ -77,11 +77,11 @@ class Aside:
 
     @property
     def report_file(self) -> str:
-        """Path of the file, empty when nothing was set aside."""
+        """Path of the file, empty if nothing was rejected."""
         return str(self.path) if self.count and self.path is not None else ""
 
     def add(self, identifier: str, position: int, reason: str) -> None:
-        """Set one document aside."""
+        """Record one rejected document."""
         entry = SetAside(identifier, position, reason)
         with self._lock:
             self.count += 1
@@ -108,7 +108,7 @@ class Aside:
 
 
 def _can_be(path: Path) -> bool:
-    """Whether a file of the name can exist: not one that is too long, holds a null character or is no Unicode."""
+    """Whether a file of this name can exist: not if it is too long, holds a null character or is not Unicode."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -136,7 +136,7 @@ def _require_place(path: Path) -> None:
         path.open("a").close()
     except OSError as error:
         raise PopulateError(
-            "the report of set-aside documents cannot be written",
+            "the report of rejected documents cannot be written",
             where=str(path),
             got=f"{type(error).__name__}: {error}",
             do="name a file that can be written: --report FILE, report_path",

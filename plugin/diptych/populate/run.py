@@ -3,7 +3,7 @@
     source ──▶ validate ──▶ compare hashes ──▶ encode, a thread for each slot ──▶ upload, in order, with retries
                   │                │                    │                              │
                   │                └─▶ unchanged: skipped                              └─▶ acknowledged: in the report
-                  └─▶ rejected: id and reason in the report ◀── one document left of a piece that fails
+                  └─▶ rejected: id and reason in the report ◀── a failing piece is halved until the bad one is alone
 
 A point's id follows from the document's id, and its payload holds a hash of the content, so the collection is its own
 checkpoint: a run that was killed is repeated, skips what was written, and loses at most the chunk under way.
@@ -63,20 +63,20 @@ def populate(
 ) -> PopulateReport:
     """Fill the collection: new and changed documents are encoded and written, unchanged ones left alone.
 
-    A document that cannot be indexed is set aside into the report file with the reason and never ends the run.
+    A document that cannot be indexed is rejected: the report file names it with the reason, and the run goes on.
 
     Args:
         handle: the collection; it is created when it does not exist.
-        documents: anything that can be iterated; see `open_source` for files. Bounded memory however many.
-        sync: also delete the documents that the source has no more; of `tenant` alone where it is named. It reads the
-            source first, to write nothing when it would delete too many.
-        progress: who is told how far the stages are.
-        report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given, and the
-            next free `-2.jsonl` where another run of this process has written it.
-        engine: who encodes and writes; threads of this process unless given, see `diptych.populate.ray_engine`.
-        tenant: whose documents they all are: those that name no tenant get it, those of another are set aside.
-        dry_run: only count what a run would do. Nothing is encoded, nothing is written, and set-aside documents are
-            written down only where `report_path` is given.
+        documents: any iterable; see `open_source` for files. Memory stays bounded however many there are.
+        sync: also delete the documents that the source no longer has; with `tenant`, that tenant's only. The source is
+            read once beforehand, so nothing is written if too many would be deleted.
+        progress: receives the progress.
+        report_path: file for rejected documents, by default `diptych-set-aside-<collection>.jsonl`; if an earlier run
+            of this process wrote that one, `...-2.jsonl`.
+        engine: encodes and writes; by default threads of this process, see `diptych.populate.ray_engine`.
+        tenant: the tenant of all documents; those that name none get it, those of another are rejected.
+        dry_run: only count what a run would do. Nothing is encoded or written; rejected documents go into a file only
+            with `report_path`.
         max_deleted: share of the collection's documents that `sync` may delete, instead of the config's; 1 allows all.
 
     Raises:
@@ -123,7 +123,7 @@ class _Run:
         self._started, self._began = time.perf_counter(), time.time_ns()
         self._seen, self._aside = stack.enter_context(SeenIds()), aside
         self._tally, self._warnings = Tally(), list[str]()
-        self._expected: int | None = None  # documents to index, as far as it can be told beforehand
+        self._expected: int | None = None  # documents to index, if that is known beforehand
         self._stopped = threading.Event()
         self._store = Store.of(handle, self._stopped)
         self._sync = None if max_deleted is None else Sync(self._store, tenant, max_deleted)
@@ -196,7 +196,7 @@ class _Run:
     def _require_collection(self) -> None:
         """Raise CollectionNotFound if the collection was deleted since it was opened.
 
-        It is not made anew: its encoders were calibrated on, and its slots numbered for, what is gone.
+        It is not recreated: its encoders were calibrated on the deleted documents.
         """
         if self._handle.exists and not self._store.exists():
             raise CollectionNotFound(
@@ -206,9 +206,10 @@ class _Run:
             )
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
-        """The items to index, and the corpus measure: complete for a new collection, growing on the way for an old one.
+        """The items to index, and the corpus measure: complete for a new collection.
 
-        A source is read ahead, or spooled, for the statistics of a new collection or the sync of an old one.
+        For an existing collection the measure grows as items pass. The statistics of a new collection and the sync of
+        an existing one need the whole source beforehand: it is read twice or, if it can be read once only, spooled.
         """
         require_documents(documents)
         self._expected = length_of(documents)
@@ -223,7 +224,7 @@ class _Run:
             self._check_sync(self._seen, self._tally, self._aside)
             return spool.items(), measure
         with SeenIds() as seen:
-            # Counters of its own: what this first reading counts and rejects would appear twice in the report.
+            # Separate counters: what this first reading counts and rejects would appear twice in the report.
             tally, aside = Tally(), Aside(None)
             trial = Intake(self._handle, seen, aside, tally, tenant=self._tenant)
             self._expected = sum(1 for _ in measure.watch(trial.items(watched(documents, "measure", self._progress))))

@@ -81,9 +81,10 @@ def drift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], po
         for key, change in drift(then or {}, sums[name], points).items():
             if abs(change) > TOLERANCE:
                 found.append(
-                    f"slot {name!r}: the average of {key!r} per document is {change:+.0%} against the value that the "
-                    "collection was calibrated with; the weights of its vectors still use the old one. `diptych plan` "
-                    "shows what it costs to recalibrate, `diptych apply` does it."
+                    f"slot {name!r}: the average of {key!r} per document is {abs(change):.0%} "
+                    f"{'higher' if change > 0 else 'lower'} than when the collection was calibrated; the weights of "
+                    "its vectors still use the old one. `diptych plan` shows what it costs to recalibrate, `diptych "
+                    "apply` does it."
                 )
     return found
 

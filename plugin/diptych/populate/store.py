@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
+# Errors of arguments or code, and diptych's own: another try would end in the same way.
 _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, RecursionError)
 _OURS = (
     CollectionError,
@@ -59,10 +60,9 @@ _OURS = (
     StoreFull,
     StoreReadOnly,
 )
-_WORTH_ANOTHER_TRY = {408, 425, 429}
-
+_WORTH_ANOTHER_TRY = {408, 425, 429}  # HTTP statuses below 500 that another try may avoid
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
-_CONTENT = {400, 413, 422}
+_CONTENT = {400, 413, 422}  # HTTP statuses by which a store rejects the points of a write
 
 T = TypeVar("T")
 PointId = int | str
@@ -80,9 +80,9 @@ class Store:
         retries: further tries after a failure that may pass.
         stopped: when set, no further try is made and pauses end.
         first_pause: seconds before the second try.
-        layout: where the documents lie in payloads.
+        layout: the payload keys of documents.
         copies: payload keys that text indexes read, which are no part of the documents.
-        tenancy: whose documents are whose.
+        tenancy: the metadata key that names a document's tenant.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Store:
         return self._again("read from", partial(self.client.collection_exists, self.name))
 
     def looked(self, look: Callable[[], T]) -> T:
-        """The result of `look` on the collection's metadata."""
+        """Run `look`, a metadata read, with retries."""
         return self._again("read from", look)
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
@@ -146,7 +146,7 @@ class Store:
         return self._again("read from", read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
-        """The points with documents of these ids, if point ids do not follow from them; else nothing."""
+        """The points of the documents with these ids. Call it only where point ids do not follow from document ids."""
         found: dict[str, PointId] = {}
         for record in self.scrolled(named(ids, self.layout), id_fields(self.layout)):
             found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
@@ -156,7 +156,7 @@ class Store:
         """Write whole points; on return the store has acknowledged them.
 
         Raises:
-            Refused: it takes the request for wrong.
+            Refused: the store rejects the points' content.
         """
         self._again("write to", partial(self.client.upsert, self.name, points, wait=True))
 
@@ -166,9 +166,9 @@ class Store:
         self._again("delete from", partial(self.client.delete, self.name, selector, wait=True))
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
-        """Point id, document id and tenant of every point of diptych, page by page; or of one tenant's.
+        """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's points.
 
-        In an adopted collection, of every point that has a text.
+        In an adopted collection every point with a text counts.
         """
         layout = self.layout
         own_fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
@@ -214,7 +214,7 @@ class Store:
         try:
             return self._retrying(call)
         except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly):
-            raise  # an encoder's fault, or a lost lease, met while looking; or the embedded store says what to do
+            raise  # raised by the metadata read (encoder, lease), or by the embedded store, whose error says what to do
         except Exception as error:
             if verb == "write to" and refuses_content(error):
                 raise Refused from error
@@ -222,7 +222,7 @@ class Store:
                 f"cannot {verb} the store",
                 where=f"collection {self.name!r}",
                 got=reason_of(error),
-                do="see to the store and run again: what it acknowledged is kept and not encoded again",
+                do="fix the store and run again: what it acknowledged is kept and not encoded again",
             ) from error
 
 

@@ -1,7 +1,7 @@
 """`--sync`: deletes documents that the source no longer has, unless they are too many.
 
-A wrong file looks like a source that has lost nearly everything. So the share of documents that would go is looked at
-before anything is written, and again before anything is deleted.
+A wrong file looks like a source that has lost nearly everything. So the share of documents to delete is checked before
+anything is written, and again before anything is deleted.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Sync:
     """The deletions of one run: the limit, and what was, or would be, deleted.
 
     Args:
-        store, tenant: the collection, and whose documents count where one tenant is named.
-        share: of the documents that may be deleted.
+        store, tenant: the collection; with a tenant, only its documents count.
+        share: share of the documents that may be deleted.
     """
 
     def __init__(self, store: Store, tenant: str | None, share: float) -> None:
@@ -49,10 +49,10 @@ class Sync:
     def delete(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
         """Delete what the source does not have; returns a warning if nothing may be deleted.
 
-        Points that diptych did not write stay, and those of other tenants where one is named.
+        Points that diptych did not write stay; with a tenant, so do those of other tenants.
 
         Raises:
-            SyncRefused: it lacks too many documents, which it had when it was read first.
+            SyncRefused: the source now lacks too many documents, though it had them at its first reading.
         """
         if reason := obstacle(read, aside):
             return [reason]
@@ -79,7 +79,10 @@ def obstacle(read: int, aside: Aside) -> str:
     if not read:
         return "nothing was deleted: the source is empty. To empty the collection, delete it."
     if aside.unidentified:
-        return f"nothing was deleted: {_unidentified(aside)}, so what is gone cannot be told. Mend that and run again."
+        return (
+            f"nothing was deleted: {_unidentified(aside)}, so it is unclear which documents are gone. "
+            "Fix those entries and run again."
+        )
     return ""
 
 
@@ -92,10 +95,10 @@ def _unidentified(aside: Aside) -> str:
 
 
 def share_of(max_deleted: float) -> float:
-    """The share of documents that a sync may delete: the caller's, else the config's.
+    """`max_deleted`, checked.
 
     Raises:
-        PopulateError: it is not a share.
+        PopulateError: it is not a number from 0 to 1.
     """
     if not isinstance(max_deleted, int | float) or isinstance(max_deleted, bool) or not 0 <= max_deleted <= 1:
         raise PopulateError(
@@ -163,8 +166,8 @@ class Gone:
         """The error where more would go than `share` of the collection, or of a tenant's documents; else None.
 
         Args:
-            share: of the documents that may go.
-            held: how many there were before the run, where that wrote documents since.
+            share: share of the documents that may go.
+            held: documents by tenant before the run, if the run has written since.
         """
         before = held or self.held
         if self.documents > most_deleted(before.total(), share):

@@ -23,7 +23,7 @@ from diptych.populate.sources.readers import Row
 from diptych.populate.sources.rejected import Rejected
 from diptych.types import LONGEST_ID, Document
 
-_TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that hold no numbers or truth
+_TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that do not index numbers or booleans
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Item:
 
 
 def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
-    """The item as it will read once it is written over the payload `held`."""
+    """The item as it will be after being merged into payload `held`."""
     document = written_as(item.document, layout, item.point, held)
     return replace(item, document=document, hash=document.content_hash(), held=held)
 
@@ -67,7 +67,7 @@ def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
 class Intake:
     """Checks documents; rejects those that cannot be indexed with the reason, and yields the others as items.
 
-    With a `tenant`, all documents are that one's: those that name none get it, and those of others go aside.
+    With a `tenant`, all documents belong to it: those that name none get it, those of others are rejected.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Intake:
         if meeting is Meeting.SAME:
             return None
         if meeting is Meeting.OTHER_CONTENT:
-            raise DocumentError("duplicate id with other text", do="the first one stays")
+            raise DocumentError("duplicate id with other text", do="give it another id; the first one was kept")
         if self._chosen_points and not self._seen.claim_point(point, name):
             raise DocumentError("another document of the source has the same point id", got=repr(point))
         return Item(document, content_hash, read_by_encoders, point, position)
@@ -183,7 +183,7 @@ def _id_of(raw: object) -> str:
     return found if isinstance(found, str) else ""
 
 
-# Makes sure that a document and its point id can lie in any store: JSON values that Qdrant keeps as they are.
+# Checks that every store can hold a document and its point id: JSON values that Qdrant returns unchanged.
 
 
 DEEPEST = 64  # levels of metadata; Edge cannot read its own log again beyond 125, and then the collection is lost

@@ -17,10 +17,10 @@ from diptych.slots.slot import Slot
 class Targets:
     """The slots to write, by physical vector: the live ones, and those of a swap under way or not yet finished.
 
-    What is live is told by the collection, not by the handle, which follows a cut-over only when it is searched.
-    An encoder of a live slot must work. One of a swap under way may be missing in this process: whoever applies the
-    swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its vectors are
-    marked as behind, so that a rollback is refused unless it is forced, and the report says so.
+    Which slots are live is read from the metadata; the handle's view is renewed only by searches and may be old.
+    An encoder of a live slot must work. One of a swap under way may be missing in this process: the process that
+    applies the swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its
+    vectors are marked as behind, so that a rollback is refused unless it is forced, and the report says so.
     """
 
     def __init__(self, handle: CollectionHandle) -> None:
@@ -91,7 +91,7 @@ class Targets:
         return vector in self._live
 
     def _wanted(self) -> dict[str, Slot]:
-        """The vectors to write at this moment, without those this run has dropped, unless they are live now."""
+        """The vectors to write at this moment, without those this run has given up, unless they are live now."""
         if not self._handle.exists:
             return {slot.vector: slot for slot in self._handle.slots.values()}
         self._metadata = self._handle.read()
@@ -122,7 +122,7 @@ class Targets:
         update_metadata(self._handle.client, self._handle.name, {behind_key(vector): True})
         self.warnings.append(
             f"vector {vector!r} of an earlier generation could not be written: {reason}. "
-            "It misses this run's documents, so `diptych rollback` is refused unless it is told to go back `--anyway`."
+            "It misses this run's documents, so `diptych rollback` is refused without `--anyway`."
         )
 
 

@@ -52,7 +52,7 @@ def test_a_source_that_breaks_is_told_as_ever(collection: Collection) -> None:
         yield document(1)
         raise OSError("the feed is gone")
 
-    with pytest.raises(PopulateError, match=r"(?s)the source broke off.*OSError: the feed is gone"):
+    with pytest.raises(PopulateError, match=r"(?s)reading the source failed.*OSError: the feed is gone"):
         asyncio.run(collection.apopulate(broken()))
 
 

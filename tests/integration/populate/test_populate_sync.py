@@ -91,7 +91,7 @@ def test_a_source_that_breaks_off_deletes_nothing(memory: QdrantBase, open_handl
         raise OSError("connection lost")
 
     populate(open_handle(memory, SLOTS), corpus(1, 2, 3))
-    with pytest.raises(PopulateError, match="the source broke off"):
+    with pytest.raises(PopulateError, match="reading the source failed"):
         populate(open_handle(memory, SLOTS), breaking(), sync=True)
     assert ids(memory) == {"1", "2", "3"}
 

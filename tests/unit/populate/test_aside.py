@@ -18,7 +18,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "report.jsonl", Path("/proc/nothing/report.jsonl")):
         with pytest.raises(
-            PopulateError, match=r"report of set-aside documents cannot be written\n  where: .*\n  got: "
+            PopulateError, match=r"report of rejected documents cannot be written\n  where: .*\n  got: "
         ):
             Aside(path).__enter__()
 

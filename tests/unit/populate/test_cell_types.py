@@ -11,7 +11,7 @@ import pytest
 
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
-from diptych.populate.sources.cell_types import as_told, told
+from diptych.populate.sources.cell_types import as_inferred, infer_types
 
 
 def read(tmp_path: Path, *cells: str, **options: Any) -> list[Any]:
@@ -83,9 +83,9 @@ def test_every_value_that_is_told_can_be_written_as_its_cell_again() -> None:
     alphabet = ["0", "1", "9", "-", ".", "+", "e", "5", "00", "true", " "]
     for _ in range(5000):
         column = ["".join(draw.choices(alphabet, k=draw.randint(1, 5))) for _ in range(draw.randint(1, 3))]
-        kind = told(["n"], [[cell] for cell in column]).get("n")
+        kind = infer_types(["n"], [[cell] for cell in column]).get("n")
         for cell in column:
-            value = as_told(cell, kind) if kind else cell
+            value = as_inferred(cell, kind) if kind else cell
             decimals = len(cell.partition(".")[2])
             written = f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
             assert (written.lower() if isinstance(value, bool) else written) == cell, column

@@ -47,6 +47,6 @@ def test_a_warning_says_how_to_calibrate_anew() -> None:
     registry = Registry(fakes_plugin, installed=False)
     slot = Slot("words", SlotConfig(adapter="bm25"), generation, registry, verify=False)
     (warning,) = drift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1500.0}}, 100)
-    assert "'tokens' per document is +50%" in warning
+    assert "'tokens' per document is 50% higher than" in warning
     assert warning.endswith("`diptych plan` shows what it costs to recalibrate, `diptych apply` does it.")
     assert drift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1050.0}}, 100) == []

@@ -168,7 +168,7 @@ def test_an_archive_that_unpacks_to_too_much_is_rejected_unread(
 
 def test_a_pdf_stream_that_unpacks_to_too_much_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "LONGEST", 1000)
-    assert only(pdf(tmp_path / "a.pdf", PAGE * 1000)).reason.startswith("the PDF has too much in it")
+    assert only(pdf(tmp_path / "a.pdf", PAGE * 1000)).reason.startswith("the PDF has too much text")
 
 
 def test_a_folder_of_all_kinds_is_one_source(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from diptych.errors import PopulateError
 
 Result = TypeVar("Result")
 BATCH = 64  # documents fetched from the loop at once
-_PAUSE = 0.05  # seconds between two looks whether the waiting task was cancelled
+_PAUSE = 0.05  # seconds between two checks whether the waiting task was cancelled
 
 
 async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) -> Result:
@@ -35,7 +35,7 @@ async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) 
     except asyncio.CancelledError:
         cancelled.set()
         await asyncio.wait([work])
-        work.exception()  # the cancellation is what the caller hears of
+        work.exception()  # marks it as seen: the caller gets the cancellation instead
         raise
 
 

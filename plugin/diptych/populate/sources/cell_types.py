@@ -39,7 +39,7 @@ def checked_types(types: Mapping[str, str], names: Sequence[str], where: str) ->
     return dict(types)
 
 
-def told(names: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, str]:
+def infer_types(names: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, str]:
     """Infer the types of columns that are not text from all their cells; empty cells are ignored."""
     open_columns = [(at, name, _Column()) for at, name in enumerate(names)]
     for row in rows:
@@ -66,7 +66,7 @@ def typed(cell: str, kind: str) -> Cell | None:
     return _TRUTH_AS_PEOPLE_WRITE_IT.get(cell.strip().lower()) if kind == "bool" else cell
 
 
-def as_told(cell: str, kind: str) -> Cell:
+def as_inferred(cell: str, kind: str) -> Cell:
     """The cell as a value of its column's inferred type; unchanged if it does not fit because the file has changed."""
     if kind == "bool":
         return _TRUTH.get(cell, cell)

@@ -1,8 +1,7 @@
 """Extracts title and text of PDF, HTML and DOCX files: `pip install "diptych[documents]"`.
 
 The libraries are pypdf, lxml and python-docx. Files are not trusted: nothing is fetched, no entity is resolved, and the
-unpacked size is limited. A file that
-cannot be read, or holds no text, is one `DocumentError` with the reason.
+unpacked size is limited. A file that cannot be read, or holds no text, raises a `DocumentError` with the reason.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 from diptych.errors import DocumentError, PopulateError
 
 LARGEST = 256 * 2**20  # bytes of a file, and of all parts of an archive unpacked
-LONGEST = 20_000_000  # characters of text; populate sets aside what is longer than populate.max_characters
+LONGEST = 20_000_000  # characters of text; populate rejects what is longer than populate.max_characters
 SECONDS = 300  # for the pages of one PDF
 _BLOCKS = frozenset(
     # Their text stands on lines of its own.
@@ -82,7 +81,8 @@ def _pdf(path: Path) -> tuple[str, str]:
             length += len(pages[-1])
             if length > LONGEST or time.monotonic() > until:
                 raise DocumentError(
-                    "the PDF has too much in it", got=f"{len(pages)} pages of {len(reader.pages)} so far"
+                    "the PDF has too much text or takes too long",
+                    got=f"{len(pages)} pages of {len(reader.pages)} so far",
                 )
         title = reader.metadata.title if reader.metadata else None
     return str(title or ""), "\n\n".join(pages)

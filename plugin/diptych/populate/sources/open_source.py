@@ -86,10 +86,10 @@ class CsvSource:
 
     def __iter__(self) -> Iterator[Raw]:
         """The documents, from the first on."""
-        return readers.read_csv(self.path, self.columns, self._told, self.named)
+        return readers.read_csv(self.path, self.columns, self._inferred, self.named)
 
     @cached_property
-    def _told(self) -> Mapping[str, str]:
+    def _inferred(self) -> Mapping[str, str]:
         """The inferred types; none for a source that can be read only once, such as a pipe."""
         return readers.csv_types(self.path) if self.path.is_file() and cell_types.EVERY not in self.named else {}
 
@@ -126,14 +126,14 @@ def open_source(
 
     Args:
         path: a file, a folder, or `-` for standard input.
-        format: jsonl, csv, parquet, beir or files; told from the name unless given.
+        format: jsonl, csv, parquet, beir or files; by default taken from the name.
         id_column, text_column, title_column: columns of csv and parquet, or keys of JSON lines, that are not called
             `id` (or `_id`), `text` and `title`.
-        types: of csv: column to text, integer, float or bool, where they are not to be told from the cells; `*` stands
+        types: of csv: column to text, integer, float or bool, instead of inferring them from the cells; `*` stands
             for all others.
 
     Raises:
-        PopulateError: there is nothing, or nothing that can be read, or not the columns; also a missing extra.
+        PopulateError: the source is missing, unreadable, or lacks the columns; or an extra is not installed.
     """
     columns = Columns(id_column, text_column, title_column)
     if str(path) == "-":

@@ -27,7 +27,7 @@ TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 VENDORED = "node_modules"
 HEADER = "diptych"  # the one key of the first line of an exported file, which is not a document
-FIRST = 100  # objects of JSON lines that tell which keys there are
+FIRST = 100  # objects of JSON lines from which the keys are taken
 _LONGEST_HEADER = 1 << 24
 _ROWS = 1024  # of parquet at a time
 LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
@@ -134,17 +134,17 @@ def csv_names(path: Path) -> tuple[str, ...]:
 def csv_types(path: Path) -> dict[str, str]:
     """The types of the columns that are not text, from all cells of a CSV file."""
     with _csv_lines(path) as lines:
-        return cell_types.told(next(lines, []), lines)
+        return cell_types.infer_types(next(lines, []), lines)
 
 
 def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapping[str, str]) -> Iterator[Raw]:
     """The rows of a CSV file with a header, or of a tab-separated one; empty cells are left out.
 
     Args:
-        path: of the file.
-        columns: where id, text and title are, which are always text.
-        kinds: types of columns that were found; a cell that does not have it stays text.
-        named: types of columns that the user named; a row whose cell does not have it is rejected.
+        path: the file.
+        columns: the columns of id, text and title, which are always text.
+        kinds: inferred types of columns; a cell that does not have its column's type stays text.
+        named: types of columns that the user named; a row with a cell of another type is rejected.
     """
     texts = {columns.id, columns.text, columns.title, "id", "_id", "text", "title"}
     with _csv_lines(path) as lines:
@@ -173,8 +173,8 @@ def _row(
             continue
         kind = chosen.get(name)
         if kind is None:
-            told = kinds.get(name) if name in chosen else None
-            values[name] = cell if told is None else cell_types.as_told(cell, told)
+            inferred = kinds.get(name) if name in chosen else None
+            values[name] = cell if inferred is None else cell_types.as_inferred(cell, inferred)
         elif (value := cell_types.typed(cell, kind)) is not None:
             values[name] = value
         else:
@@ -208,7 +208,7 @@ def _intact(path: Path) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        what, do = "the Parquet file cannot be read", "is it whole, is it Parquet?"
+        what, do = "the Parquet file cannot be read", "check that it is complete and a Parquet file"
         raise PopulateError(what, where=str(path), got=brief(str(error), 300), do=do) from error
 
 
@@ -265,7 +265,7 @@ def _title_and_text(path: Path) -> tuple[str, str]:
 
 
 def count_files(folder: Path) -> int:
-    """Number of text and Markdown files under a folder."""
+    """Number of files that `read_files` reads."""
     return sum(1 for _ in _text_files(folder))
 
 

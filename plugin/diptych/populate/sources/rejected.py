@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Rejected:
     """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate rejects it and continues.
 
-    `id` is the document's id where that is known all the same, as for a file in a folder; empty where it is not.
+    `id` is the document's id if it is known, as for a file in a folder; empty if not.
     """
 
     where: str
