@@ -53,7 +53,7 @@ def stands_in(text: str, literal: str) -> bool:
 @pytest.mark.parametrize("text", quoted())
 def test_an_error_text_of_the_page_stands_in_the_sources(text: str) -> None:
     found = [literal for literal in literals() if len(literal) < 400 and stands_in(text, literal)]
-    assert found, f"no source says {text!r}: mend docs/symptoms.md"
+    assert found, f"no source says {text!r}: fix docs/symptoms.md"
 
 
 def test_a_text_that_no_source_says_is_noticed() -> None:

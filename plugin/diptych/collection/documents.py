@@ -89,7 +89,7 @@ def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterato
         if filter is None or not is_refusal(error.__cause__):
             raise
         what = "the store refuses the filter"
-        raise SearchError(what, where=error.where, got=error.got, do="mend the filter") from error
+        raise SearchError(what, where=error.where, got=error.got, do="fix the filter") from error
 
 
 def count(

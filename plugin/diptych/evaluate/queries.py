@@ -69,7 +69,7 @@ def _query(line: str, where: str) -> Query:
             "a line is not a query", where=where, got=line[:80], expected='{"_id": "q1", "text": "some words"}'
         )
     if not is_unicode(identifier) or not is_unicode(text):
-        do = "mend its escapes between \\ud800 and \\udfff"
+        do = "fix its escapes between \\ud800 and \\udfff"
         raise EvaluationError("a query is not valid Unicode", where=where, got=line[:80], do=do)
     metadata = _member(raw, "metadata")
     return Query(text, identifier, metadata if isinstance(metadata, dict) else {})

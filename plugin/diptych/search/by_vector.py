@@ -1,4 +1,4 @@
-"""Search with a vector that the caller has made, in one slot."""
+"""Search in one slot with a vector of the caller's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def search_by_vector(
     stages: Retrieve | Pipeline,
     **options: Unpack[VectorOptions],
 ) -> list[Hit]:
-    """The best documents for one vector, best first.
+    """Return the best documents for one vector, best first.
 
     Args:
         vector: of the space of the slot that `stages` retrieves from: `[dimension]`, `[tokens, dimension]` or sparse.
@@ -36,7 +36,7 @@ def search_by_vector(
         options: see `SearchOptions`; without `pipeline`.
 
     Raises:
-        SearchError: a vector that does not fit the slot, or stages that ask for more than one slot or for the text.
+        SearchError: a vector that does not fit the slot, or stages that need more than one slot or the query's text.
         CollectionNotFound: nothing has been populated yet.
     """
 
@@ -62,7 +62,9 @@ def _slot_of(asked: Asked) -> Slot:
     pipeline = asked.pipeline
     if len(pipeline.slots) != 1 or pipeline.rerank:
         raise SearchError(
-            "a vector asks one slot", where=repr(pipeline), do='give Retrieve("SLOT"), perhaps with Diversify("SLOT")'
+            "a vector can search one slot only",
+            where=repr(pipeline),
+            do='give Retrieve("SLOT"), perhaps with Diversify("SLOT")',
         )
     slot = asked.handle.slots[pipeline.slots[0]]
     if slot.kind == "text_index":
@@ -79,7 +81,7 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
         _require_sparse(vector, slot)
         return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
     try:
-        with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused below
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused below
             found = np.asarray(vector, np.float32)
     except (TypeError, ValueError, OverflowError):
         raise _unfit(slot, type(vector).__name__, "an array of numbers") from None
@@ -95,7 +97,7 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
 def _require_sparse(vector: SparseVector, slot: Slot) -> None:
     indices, values = vector.indices, vector.values
     if indices.size and not (np.diff(indices.astype(np.float64)) > 0).all():
-        raise _unfit(slot, "indices in another order, or twice", "ascending indices")
+        raise _unfit(slot, "indices unsorted or repeated", "ascending indices")
     if indices.size and not 0 <= int(indices[0]) <= int(indices[-1]) <= _LARGEST_TERM:
         raise _unfit(slot, f"indices {indices[0]} to {indices[-1]}", f"indices from 0 to {_LARGEST_TERM}")
     if not np.isfinite(values).all():

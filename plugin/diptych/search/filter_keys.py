@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SELDOM = 60.0  # seconds between two warnings of the same key
-PAUSE = 1.0  # seconds between two looks for keys, whatever is asked: a look takes as long as a search
-KEYS = 16  # of a filter that are looked for
+PAUSE = 1.0  # seconds between two checks of any keys; a check costs a search
+KEYS = 16  # keys of a filter that are checked, at most
 MOST = 1000  # keys that are remembered
 
 
 def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: str | None) -> None:
-    """Log a warning of each key of a filter that no document has. Call it where a search with the filter found nothing.
+    """Log a warning for each key of a filter that no document has. Call it if a search with the filter found nothing.
 
-    It looks at most once a second, for some keys, and warns of a key at most once a minute.
+    It checks at most once a second, at most `KEYS` keys, and warns of a key at most once a minute.
     """
     now, memory = time.monotonic(), _memory(view)
     if filter is None or now - memory.get(None, -PAUSE) < PAUSE:
@@ -37,7 +37,7 @@ def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: st
     new = [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) >= SELDOM]
     try:
         missing = _missing(view, new, tenant)
-    except DiptychError:  # the search was answered; that the store is gone since is another call's error
+    except DiptychError:  # the search was answered; a store failing since is reported by the next call
         return
     for key in missing:
         memory[tenant, key] = now

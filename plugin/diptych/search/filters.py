@@ -32,8 +32,8 @@ def combined(filter: FilterLike | None, where: Where | None = None) -> models.Fi
 
     Args:
         filter: Qdrant's own, or the mapping that its REST interface takes.
-        where: payload keys, dots between nested ones, and what each must hold: a value, a list of values of which it
-            holds one, or a mapping of bounds, `gt`, `gte`, `lt`, `lte`, for numbers and for times.
+        where: by payload key (nested keys with dots) a value, a list of values of which one must match, or a mapping
+            of bounds, `gt`, `gte`, `lt`, `lte`, for numbers and for times.
 
     Raises:
         SearchError: one of them cannot be used.
@@ -60,7 +60,7 @@ def combined(filter: FilterLike | None, where: Where | None = None) -> models.Fi
 def equals(key: str, value: str | int | float | bool) -> list[models.FieldCondition]:
     """Conditions of which one holds if a payload key has this value.
 
-    Qdrant's matches know text, integers and truth only, and 3 does not match 3.0; a range reads it as a float.
+    Qdrant's matches know text, integers and booleans only, and 3 does not match 3.0; a range compares as floats.
     """
     found = []
     if isinstance(value, str | int):
@@ -104,14 +104,14 @@ def _unusable(key: str, value: object, expected: str) -> SearchError:
 
 
 def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> models.Filter:
-    """The filter that JSON text, or what was read from it, describes.
+    """The filter that JSON text, or the parsed JSON, describes.
 
     Args:
-        filter: as Qdrant's REST interface takes it.
-        name: how an error calls it.
+        filter: in the form of Qdrant's REST interface.
+        name: the filter's name in errors.
 
     Raises:
-        SearchError: it is none, or one so large or deep that reading it would take long.
+        SearchError: it is not a filter, or too large or deep.
     """
     given = _parsed(filter, name) if isinstance(filter, str) else filter
     require_small(given, name=name)
@@ -149,11 +149,12 @@ def require_usable(filter: object, name: str = "filter") -> None:
 
 
 DEEPEST = 40  # nested objects and lists
-MOST_OBJECTS = 2_000  # conditions and what they are made of
+MOST_OBJECTS = 2_000  # conditions and their parts
 MOST_VALUES = 100_000  # keys and values, ids included
 CLAUSES = {"must", "should", "must_not", "conditions"}
-LONG = 100  # items of a list that are looked at before pydantic does
-SCALARS, OBJECTS = {"any", "except", "has_id"}, {*CLAUSES, "points", "interiors"}  # what may be long lists of what
+LONG = 100  # items from which on a list's types are checked before pydantic reads it
+SCALARS = {"any", "except", "has_id"}  # keys whose long lists hold scalars
+OBJECTS = {*CLAUSES, "points", "interiors"}  # keys whose long lists hold objects
 Node: TypeAlias = tuple[Any, int, str]
 
 

@@ -1,8 +1,8 @@
 """The contribution of each slot's candidates to a fused score, by the fusion's formula.
 
 `Linear` is computed here, since its constants (lowest, highest, mean, deviation) are known only once the candidates
-are; others where Qdrant would fuse within each shard. For the fusions that Qdrant computes, `explain` uses the same
-functions to show the parts.
+are; other fusions only on several shards, where Qdrant would fuse each shard alone. For the fusions that Qdrant
+computes, `explain` uses the same functions to show the parts.
 """
 
 from __future__ import annotations

@@ -15,33 +15,33 @@ from diptych.runtime.panics import as_error, is_panic
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
-MOST = 64  # done together, so that none waits long for the others
-THREADS = 256  # made when all others are busy; calls that hang keep theirs
-PATIENCE = 2.0  # seconds a batch may take before what waits is no longer held up by it
+MOST = 64  # requests answered in one batch, at most, so that none waits long for the others
+THREADS = 256  # at most; a new one starts when all others are busy, and calls that hang keep theirs
+PATIENCE = 2.0  # seconds a batch may take before waiting requests stop waiting for it
 PIECES = 8  # of a batch that is stuck: of 64, all but the one that hangs are answered after two divisions
-_USUAL = 4  # a batch is stuck when it takes so many times as long as the slowest of late
+_USUAL = 4  # a batch is stuck after this many times the slowest recent batch
 Batch: TypeAlias = Sequence[tuple[Ask, Future[Answer]]]
-_FOR_ALL = (CollectionNotFound, StoreUnavailable)  # nobody gets an answer then
+_FOR_ALL = (CollectionNotFound, StoreUnavailable)  # errors that every request of the batch would meet again alone
 
 
 class Gathering(Generic[Ask, Answer]):
     """Answers callers of any threads and event loops.
 
-    Whoever comes while nobody is at work is served at once, without waiting for others. What is asked meanwhile waits,
-    and is then answered together: the more callers, the larger the batches. Where a batch fails, each of it is asked
-    again alone, so that nobody gets another's error. Whatever `work` raises, panics of native code and SystemExit
-    included, every caller gets an answer or an error, and the next ones are served.
+    A request that arrives while no batch is running is answered at once, without waiting for others. Requests that
+    arrive meanwhile wait and are then answered together: the more callers, the larger the batches. If a batch fails,
+    each of its requests is repeated alone, so that each caller sees only its own error. Whatever `work` raises, panics
+    of native code and SystemExit included, every caller gets an answer or an error, and later ones are answered.
 
-    One thread at a time has the turn: it answers what waits. A turn whose batch takes longer than `patience` goes to
-    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else. A batch that is stuck
-    itself, longer than `patience` and than batches usually take, is asked again in pieces beside it, so that one who
-    hangs does not hold up the others of its batch; the first answer counts. When `threads` calls hang, those who wait,
-    and those who come later, get `Overloaded` until one of them ends.
+    One thread at a time has the turn: it answers the waiting requests. If its batch takes longer than `patience`, the
+    turn goes to another thread, so that a hanging call or a killed thread delays no other. A batch that is stuck, for
+    longer than `patience` and than batches usually take, is repeated in pieces beside it, so that a request that hangs
+    does not delay the others of its batch; the first answer counts. When `threads` calls hang, waiting and later
+    requests get `Overloaded` until one of them ends.
 
     Args:
-        work: one answer for each of what is asked, in order.
+        work: returns one answer per request, in order.
         patience: seconds that a batch may take before others go on without it.
-        threads: how many threads there may be.
+        threads: number of threads, at most.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Gathering(Generic[Ask, Answer]):
     ) -> None:
         self._work, self._patience = work, patience
         self._waiting: deque[tuple[Ask, Future[Answer]]] = deque()
-        self._turn: object | None = None  # of whoever is at work
+        self._turn: object | None = None  # token of the thread that has the turn
         self._since, self._looks = 0.0, False
         self._under_way: dict[object, tuple[float, Batch[Ask, Answer]]] = {}  # batches of several, and when they began
-        self._slowest = 0.0  # seconds that a batch took of late
+        self._slowest = 0.0  # seconds of the slowest recent batch
         self._lock, self._here = threading.Lock(), threading.local()
-        # Its threads are made when needed, and end when this is let go.
+        # Threads start when needed, and end when this object is garbage-collected.
         self._pool = ThreadPoolExecutor(threads, "diptych-search")
         self._running, self._threads = 0, threads
 
     def now(self, ask: Ask) -> Answer:
-        """The answer, whoever else is waiting. Raises what `work` raises."""
-        if getattr(self._here, "works", False):  # a caller inside of `work`, who would wait for himself
+        """Return the answer. Raises what `work` raises."""
+        if getattr(self._here, "works", False):  # a call from inside `work` would wait for itself
             return self._work([ask])[0]
         turn = object()
         try:
@@ -79,7 +79,7 @@ class Gathering(Generic[Ask, Answer]):
         return self.later(ask).result()
 
     def later(self, ask: Ask) -> Future[Answer]:
-        """A future of the answer. Cancelling one call does not affect the others."""
+        """Return a future of the answer. Cancelling one call does not affect the others."""
         future: Future[Answer] = Future()
         turn = object()
         with self._lock:
@@ -123,7 +123,7 @@ class Gathering(Generic[Ask, Answer]):
                 raise Overloaded(
                     f"{self._running} earlier calls have not ended",
                     got="a store, encoder or reranker that does not answer",
-                    do="set a timeout for it; restart the process if it answers again and this goes on",
+                    do="set a timeout for it; restart the process if this continues after it answers again",
                 )
             self._running += 1
 
@@ -162,7 +162,7 @@ class Gathering(Generic[Ask, Answer]):
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # no thread can be started: the next one that comes looks
+        except RuntimeError:  # no thread can be started: the next request checks
             self._looks = False
 
     def _look(self) -> None:
@@ -201,10 +201,13 @@ class Gathering(Generic[Ask, Answer]):
             self._let_ask_again(len(batch))
 
     def _let_ask_again(self, answered: int) -> None:
-        """A turn for those who were answered: else the next batch is the first of them alone, and they never meet."""
+        """Let callers just answered queue again before the next batch; else it holds only the first of them.
+
+        Then the others would find a batch running again and again, and never be joined with the first.
+        """
         for _ in range(answered):
             if len(self._waiting) < answered:
-                time.sleep(0)  # no time, only Python's lock
+                time.sleep(0)  # releases the GIL
 
     def _taken(self, turn: object) -> list[tuple[Ask, Future[Answer]]]:
         with self._lock:
@@ -226,8 +229,8 @@ class Gathering(Generic[Ask, Answer]):
         try:
             answers = self._worked([ask for ask, _ in batch])
             told = list(zip(batch, answers, strict=True))
-        except BaseException as error:  # a thread of the pool: whatever it is belongs to those who wait
-            if len(batch) == 1 or self._ended(key):  # else it is asked again in pieces already
+        except BaseException as error:  # in a thread of the pool any error goes to the waiting callers
+            if len(batch) == 1 or self._ended(key):  # else it is being repeated in pieces already
                 self._failed(batch, error)
             return
         self._ended(key)

@@ -12,14 +12,14 @@ from diptych.search.pipeline import Pipeline, Retrieve
 
 
 class ScopedOptions(TypedDict, total=False):
-    """How many hits, and which documents count.
+    """Number of hits, and the documents that are searched.
 
     Args:
-        limit: how many hits; the config's unless given.
-        filter: which documents count, in every slot: Qdrant's filter, or a mapping as its REST interface takes it.
-        where: the same in short; all of it must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
+        limit: number of hits, by default the config's.
+        filter: documents to search, in every slot: Qdrant's filter, or a mapping as its REST interface takes it.
+        where: short form; all conditions must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
         params: Qdrant's search parameters instead of the pipeline's, for every slot.
-        tenant: whose documents are looked at, in a collection with tenants.
+        tenant: the tenant whose documents are searched, in a collection with tenants.
     """
 
     limit: int | None
@@ -30,13 +30,13 @@ class ScopedOptions(TypedDict, total=False):
 
 
 class GroupOptions(ScopedOptions, total=False):
-    """Which stages, and what comes back.
+    """The stages, and the parts of documents that are returned.
 
     Args:
         pipeline: stages instead of the config's; or the name of a slot alone, such as `dense`, or of a part of the
             config's pipeline as `diptych evaluate` shows it, such as `rrf`.
-        score_threshold: hits whose final score is lower are dropped; the config's unless given.
-        with_payload: False fetches ids alone; a list only these keys: `text`, `title` and metadata.
+        score_threshold: hits whose final score is lower are dropped; by default the config's.
+        with_payload: False fetches ids only; a list only these keys: `text`, `title` and metadata.
     """
 
     pipeline: Pipeline | Retrieve | str | None
@@ -45,7 +45,7 @@ class GroupOptions(ScopedOptions, total=False):
 
 
 class VectorOptions(ScopedOptions, total=False):
-    """As `SearchOptions`, where the stages are given with the vector."""
+    """`SearchOptions` without `pipeline`: the stages are an argument beside the vector."""
 
     score_threshold: float | None
     with_payload: bool | Sequence[str]
@@ -56,7 +56,7 @@ class SearchOptions(GroupOptions, total=False):
     """What every search takes besides its queries.
 
     Args:
-        offset: how many hits to leave out at the top.
+        offset: number of hits to leave out at the top.
     """
 
     offset: int

@@ -20,7 +20,7 @@ class Retrieve:
 
     Args:
         slot: the slot's name.
-        candidates: how many it passes on; as the only stage of a pipeline it gives as many as are asked for.
+        candidates: how many it passes on; as the only stage of a pipeline it returns `limit` hits instead.
         params: Qdrant's search parameters for this slot.
     """
 
@@ -50,18 +50,18 @@ class Pipeline:
 
         Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf(k=60) >> Rescore("late", 50) >> Rerank("mine", 20)
 
-    Qdrant runs retrieval, fusion, rescoring and diversification in one request. `Linear` needs the host between, and on
-    several shards each fusion that is not the last step.
+    Qdrant runs retrieval, fusion, rescoring and diversification in one request. `Linear`, and on several shards any
+    fusion that is not last, is computed by diptych between two requests.
 
     Every query reads these, so they are derived once:
 
     - `stages`: the stages after retrieval, in order.
     - `slots`: the slots it needs, each once.
-    - `depth`: the most hits that a query can get; None for a single slot alone, which gives as many as are asked for.
+    - `depth`: the most hits that a query can get; None for a single slot alone, which has no such limit.
     - `label`: the key in `Hit.stages` of the score that Qdrant, or `Linear`, gave last.
 
     Raises:
-        SearchError: stages in an order that means nothing, a slot twice, weights of slots that are not retrieved.
+        SearchError: an impossible order, a slot twice, weights of slots that are not retrieved.
     """
 
     retrieve: tuple[Retrieve, ...]

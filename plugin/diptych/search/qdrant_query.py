@@ -25,7 +25,7 @@ from diptych.stores.local import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
 
 Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector or models.TextQuery
-Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot to which the text says nothing is left out
+Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot for which the query has no terms is left out
 TIE_BREAK = 1e-5
 _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
 
@@ -46,7 +46,7 @@ def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryReque
 
 
 def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 0) -> models.QueryRequest | None:
-    """The Qdrant part of a pipeline without `Linear`, for one query; None when nothing can be found."""
+    """The Qdrant part of a pipeline without `Linear`, for one query; None if nothing can be found."""
     leaves, later = _leaves(asked, inputs, offset + limit), _later(asked, inputs)
     if not leaves or later is None:
         return None
@@ -72,7 +72,7 @@ def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryR
 def rest_request(
     asked: Asked, inputs: Inputs, points: Sequence[PointId], *, limit: int, offset: int
 ) -> models.QueryRequest | None:
-    """The steps after a fusion made by the host: rescoring and diversification of these points, best first."""
+    """The steps after a fusion that diptych computed: rescoring and diversification of these points, best first."""
     later = _later(asked, inputs)
     if not points or not later:
         return None
@@ -87,9 +87,9 @@ def rest_request(
 
 
 def _leaves(asked: Asked, inputs: Inputs, width: int = 0) -> dict[str, dict[str, Any]]:
-    """The retrieval of each slot that the query says something to, as fields of a prefetch or request.
+    """The retrieval of each slot, without slots for which the query has no terms, as fields of a prefetch or request.
 
-    `width` is what may be asked of a slot alone, more than its candidates.
+    `width`: hits wanted from a single slot, if more than its candidates.
     """
     leaves = {}
     for branch in asked.pipeline.retrieve:
@@ -121,11 +121,11 @@ class Nearest:
     def fields(
         self, first: Prefix | None = None, storage: Mapping[str, Any] = MappingProxyType({}), width: int = 0
     ) -> dict[str, Any]:
-        """The fields of a prefetch or request; with a first stage, the originals of its best give the scores.
+        """The fields of a prefetch or request; with a first stage, its best candidates are scored by the full vectors.
 
         Args:
-            first, storage: how the slot's vectors are stored.
-            width: how many may be asked for, where that is more than `limit`.
+            first, storage: the slot's first stage and storage.
+            width: hits wanted, if more than `limit`.
         """
         found = {"query": self.query, "using": self.using, "filter": self.filter, "params": self.params}
         if first is None or (self.params is not None and self.params.exact):
@@ -137,12 +137,12 @@ class Nearest:
 
 
 def using(slot: Slot) -> str | None:
-    """What requests call the slot's vector: None is Qdrant's unnamed one, which adopted collections may have."""
+    """The slot's vector as requests name it: None is Qdrant's unnamed one, which adopted collections may have."""
     return slot.vector or None
 
 
 def params_for(asked: Asked, slot: Slot, params: models.SearchParams | None) -> models.SearchParams | None:
-    """The parameters with which a slot is searched: IDF counts the tenant's documents alone, where the store can."""
+    """The parameters with which a slot is searched: IDF counts the tenant's documents only, if the store can."""
     if asked.scope is None or not _counts(slot, asked.handle):
         return params
     own = params.idf if params else None
@@ -170,7 +170,7 @@ def _with_idf(view: View) -> frozenset[str]:
 
 
 def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:
-    """Rescoring and diversification; None when the query says nothing to their slots, so that nothing has a score."""
+    """Rescoring and diversification; None if the query has no terms for their slots, so that nothing has a score."""
     rescore, diversify, slots = asked.pipeline.rescore, asked.pipeline.diversify, asked.handle.slots
     levels: list[_Level] = []
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):

@@ -1,4 +1,4 @@
-"""Runs the part of a pipeline that Qdrant does, and the fusions that the host computes in between."""
+"""Runs the part of a pipeline that Qdrant does, and the fusions that diptych computes in between."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diptych.types import Hit
 
 
 def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
-    """For each asked and query the hits after retrieval, fusion, rescoring and diversification, best first."""
+    """For each request and query, the hits after retrieval, fusion, rescoring and diversification, best first."""
     hits: list[list[list[Hit]]] = []
     requests, kept = [], []
     for asked, own in zip(asks, inputs, strict=True):
@@ -39,7 +39,7 @@ def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[
 
 
 def fuses_in_host(asked: Asked) -> bool:
-    """Whether the host fuses the candidates: for `Linear` always, and where Qdrant would fuse each shard's alone.
+    """Whether diptych fuses the candidates: for `Linear` always, for others if Qdrant would fuse each shard alone.
 
     Qdrant fuses across shards only in the last step of a request. A fusion nested below another step would let the best
     of each shard, however few documents that has, count as the best of all.
@@ -65,12 +65,12 @@ def _has_shards(view: View) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What to ask Qdrant for, and the part of the answer to keep.
+    """Limit and offset of Qdrant's request, and the part of the answer to keep.
 
-    Equal scores are the rule in rank fusion, and Qdrant's order of them changes from call to call. So where it fuses or
-    rescores, a page is asked for from the start and a little further, ties are put in the order of their ids, and the
-    page is cut here. So it is where it diversifies, whose order is not that of the scores: servers answer MMR with an
-    offset by nothing.
+    Equal scores are common in rank fusion, and Qdrant's order of them changes from call to call. So if it fuses or
+    rescores, the request reads from the first hit to a little beyond the page, ties are ordered by document id, and the
+    page is cut here. Diversified hits are cut here too, in their own order: servers return nothing for MMR with an
+    offset.
     """
 
     limit: int

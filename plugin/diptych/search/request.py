@@ -30,12 +30,12 @@ _RESCORERS = ("multivector", "dense")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One batch of queries with everything that decides its answer. `end` is offset + limit.
+    """One batch of queries with everything that decides its answer.
 
-    `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
-    `filter` says which points count: `chosen`, the caller's, within `scope`, which holds for each request of a tenant.
-    `shard_key` is the field of a request that names the tenant's shards, empty where there are none.
-    `at` is when it was asked, by `time.perf_counter`.
+    `wants`: hits that an early exit must settle; by default offset + limit.
+    `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
+    `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
+    `at`: time of the request, by `time.perf_counter`.
     """
 
     handle: View
@@ -59,7 +59,7 @@ class Asked:
         """A checked request, completed with the config's pipeline, limit and threshold.
 
         Raises:
-            SearchError: something that cannot be searched as asked.
+            SearchError: queries or options that cannot be used.
             TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
@@ -102,7 +102,7 @@ class Asked:
 
     @property
     def selector(self) -> bool | models.PayloadSelector:
-        """The payload to fetch: what is wanted, the document's id, and what a reranker reads."""
+        """The payload to fetch: the wanted keys, the document's id, and the parts that a reranker reads."""
         if self.with_payload is True:
             copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
             return models.PayloadSelectorExclude(exclude=copies) if copies else True
@@ -127,7 +127,7 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
     """The queries' texts.
 
     Raises:
-        SearchError: no queries, or one that is not text or empty.
+        SearchError: no queries, or one that is empty or not text.
     """
     if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
         raise SearchError("queries are not a list", got=type(queries).__name__, expected="a sequence of str or Query")
@@ -246,4 +246,4 @@ def _check_types(params: object, threshold: object, with_payload: object) -> Non
 def _is_finite(number: object) -> bool:
     if not isinstance(number, int | float) or isinstance(number, bool):
         return False
-    return abs(number) <= _LARGEST_SCORE  # as no NaN is, and without turning a huge integer into a float
+    return abs(number) <= _LARGEST_SCORE  # false for NaN, and works for integers too large for a float

@@ -32,13 +32,13 @@ def rerank(
     """Each query's hits in the order of the last stage; ties stay in their former order.
 
     Args:
-        handle, stages, texts, hits: where, by what and for which queries which hits are ranked.
-        wants: how many of the last stage's hits are wanted; a stage that stops early makes sure of as many.
-        unscored: for each query, is told the ids that a stage left out without a score.
+        handle, stages, texts, hits: the view, the stages, the query texts, and each query's hits.
+        wants: hits wanted from the last stage; an early exit settles that many.
+        unscored: for each query a mapping, to which the ids are added that a stage left out without a score.
 
     Raises:
         ContractError: a reranker returns the wrong number of scores, NaN or infinity.
-        SearchError: a stage is to stop early whose reranker looks at all candidates.
+        SearchError: early exit with a reranker that is not independent.
     """
     lists = [list(found) for found in hits]
     wanted = [*(stage.candidates for stage in stages[1:]), wants]

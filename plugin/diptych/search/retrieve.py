@@ -1,4 +1,4 @@
-"""Encodes and retrieves queries, together with those of other callers."""
+"""Encodes the queries of one or more requests together, and retrieves their hits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Found(NamedTuple):
     """The hits of each query of an `Asked`, best first.
 
     Args:
-        hits: of each query.
-        seconds: that each step took, later ones too.
-        unscored: of each query, the documents that a later reranker left out without a score, and which one.
-        began: when the first step began, by `time.perf_counter`.
+        hits: one list per query.
+        seconds: duration of each step, later ones included.
+        unscored: per query, the documents that a later reranker left out without a score, and which reranker.
+        began: start of the first step, by `time.perf_counter`.
     """
 
     hits: list[list[Hit]]
@@ -42,7 +42,7 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
     """The hits of each request: queries are encoded together, and sent to Qdrant in one request.
 
     Args:
-        asks: of the same view.
+        asks: requests of the same view.
 
     Raises:
         SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
@@ -76,12 +76,13 @@ def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
 def encode_inputs(
     slots: Mapping[str, Slot], names: Sequence[str], texts: Sequence[str], remember: int = 0
 ) -> list[Inputs]:
-    """Each text encoded for each slot, without slots in which it has no terms, such as stop words in BM25.
+    """Each text encoded for each slot, without slots for which it has no terms, as BM25 has for a query of stop words.
 
     Args:
-        slots: of the view; `names` are those that are asked.
-        texts: of the queries.
-        remember: how many vectors each slot holds, for queries that are asked again.
+        slots: the view's slots.
+        names: the slots to encode for.
+        texts: the queries' texts.
+        remember: number of vectors that each slot caches for repeated queries.
 
     Raises:
         ContractError: an encoder breaks its contract.
@@ -105,7 +106,7 @@ def _column(slot: Slot, texts: Sequence[str], remember: int) -> list[Input]:
 def _sparse(vector: SparseVector) -> models.SparseVector | None:
     if not vector.indices.size:
         return None
-    # Built unchecked, as all of a request: the numbers are right, and checking each costs more than the search.
+    # Built without validation, like the whole request: checking each number costs more than the search.
     return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
 
 

@@ -34,7 +34,7 @@ def search(
 ) -> list[list[Hit]]:
     """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
 
-    A query that comes alone is encoded and retrieved together with those that other threads ask at the same time.
+    A single query is encoded and retrieved together with those of other threads at the same time.
 
     Args:
         handle: an open collection.
@@ -42,7 +42,7 @@ def search(
         options: see `SearchOptions`.
 
     Raises:
-        SearchError: something that cannot be searched as asked.
+        SearchError: queries or options that cannot be used.
         TenantError: no tenant where the collection requires one, or one where it has none.
         CollectionNotFound: nothing has been populated yet.
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
@@ -63,7 +63,7 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
 
 def _answer(queries: Sequence[str | Query], options: Options, view: View) -> list[list[Hit]]:
     asked = Asked.of(view, queries, options)
-    gathered = len(asked.texts) == 1 and not has_deadline()  # one holds in this thread alone
+    gathered = len(asked.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     hits = told(asked, gathering(asked).now(asked) if gathered else found_together([asked])[0])
     if asked.chosen is not None and not any(hits):
         warn_of_missing_keys(view, asked.chosen, tenant=asked.tenant)
@@ -73,13 +73,13 @@ def _answer(queries: Sequence[str | Query], options: Options, view: View) -> lis
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
     """As `search` for one query, without blocking the event loop or a thread."""
     started = time.time_ns()
-    # Only an existing collection is searched here: finding out whether another process has made it blocks.
+    # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.exists:
         try:
             asked = Asked.of(handle.now(), [query], options)
             found = await asyncio.wrap_future(gathering(asked).later(asked))
         except SearchError:
-            pass  # perhaps the slots are others now, and `answer` looks
+            pass  # the slots may have changed; `answer` reads the metadata again
         except Exception as error:
             await asyncio.to_thread(tell_failure, handle.registry, handle.name, "search", error, started)
             raise
@@ -104,20 +104,20 @@ def current(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
             return answer(view)
         except SearchError:
             handle.catch_up()
-            if handle.slots is view.slots:  # else exchanged, perhaps by a look that another query began
+            if handle.slots is view.slots:  # else another query has already renewed the view
                 raise
 
 
 def gathering(asked: Asked) -> Gathering[Asked, Found]:
-    """The meeting point of single queries to the same slots of a view, so that a stuck encoder blocks no others."""
+    """Return what joins single queries to these slots; one per set of slots, so a stuck encoder delays no others."""
     kept, key = asked.handle.kept, " ".join(["gathering", *sorted(asked.pipeline.slots)])
     found: Gathering[Asked, Found] | None = kept.get(key)
-    # `setdefault` is atomic: of two threads that both found nothing, both get the one that came first.
+    # `setdefault` is atomic: two threads that both found nothing get the same object.
     return found or kept.setdefault(key, Gathering(found_together))
 
 
 def told(asked: Asked, found: Found) -> list[list[Hit]]:
-    """The hits of what was found; plugins are told."""
+    """Finish the hits and notify plugins."""
     hits = finished(asked, found)
     tell(asked, found.seconds, found.began, sum(map(len, hits)))
     return hits
@@ -138,8 +138,8 @@ def tell(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> No
     """Notify plugins of the search; a plugin that fails is a PluginWarning, and the hits stand.
 
     Args:
-        began: when the first stage began, by `time.perf_counter`.
-        hits: how many were found.
+        began: start of the first stage, by `time.perf_counter`.
+        hits: number of hits.
     """
     if asked.handle.registry.listening("diptych_after_search"):
         report = _report(asked, seconds, began, hits)
@@ -155,7 +155,7 @@ def _report(asked: Asked, seconds: dict[str, float], began: float, hits: int) ->
 
     times, last = {}, began
     for stage, taken in seconds.items():
-        begin = now - taken if stage == "rerank" else last  # reranking waits until the caller has its turn again
+        begin = now - taken if stage == "rerank" else last  # reranking waits until the calling thread continues
         last = begin + taken
         times[stage] = (clock(begin), clock(last))
     return SearchReport(

@@ -44,10 +44,10 @@ class Dbsf:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Linear:
-    """The sum over slots of weight times normalised score; the host computes it from each slot's candidates.
+    """The sum over slots of weight times normalised score; diptych computes it from each slot's candidates.
 
     `minmax` maps a slot's candidates to 0..1, `zscore` to mean 0 and deviation 1. A document that is not among them
-    counts as their lowest. Where all scores are equal, what was found counts 1 and the rest 0.
+    counts as their lowest. If all scores are equal, found documents count 1, others 0.
     """
 
     normalize: Literal["minmax", "zscore"] = "minmax"
@@ -109,10 +109,10 @@ class Diversify:
 class EarlyExit:
     """The rule for stopping a reranker: the last `patience` blocks added nothing to the best hits.
 
-    Candidates are scored in the order in which they come, `block` at a time. After each block the best `n` so far are
-    looked at, n being what is wanted of the stage: offset + limit of the search, or the candidates of the next
-    reranker. A block is *quiet* when n were scored before it and none of its candidates scores higher than the n-th of
-    them. After `patience` quiet blocks in a row the rest is not scored, and left out: it has no score of this stage.
+    Candidates are scored in their order, `block` at a time. Let n be the number of hits wanted from the stage: offset +
+    limit of the search, or the candidates of the next reranker. A block is *quiet* if n were scored before it and none
+    of its candidates scores higher than the n-th best of them. After `patience` quiet blocks in a row the rest is not
+    scored, and left out: it has no score of this stage.
 
     Patience as in Busolin et al.: "Early Exit Strategies for Approximate k-NN Search in Dense Retrieval", CIKM 2024,
     with blocks of candidates in place of clusters of an index.
@@ -132,11 +132,11 @@ class Rerank:
 
     Args:
         adapter: a reranker's name, or an object that satisfies `Reranker`.
-        candidates: how many of the stage before it reads.
-        options: of the adapter.
-        early_exit: when to stop before all are scored; None scores all. Only for rerankers that are `independent`.
-        weight: of the reranker's score beside that of the stage before, each scaled from 0 to 1 over a query's
-            candidates; 1 takes the reranker's scores as they are.
+        candidates: number of hits of the previous stage that it reads.
+        options: the adapter's options.
+        early_exit: rule for stopping before all are scored; None scores all. Only for `independent` rerankers.
+        weight: weight of the reranker's score beside the previous stage's, each scaled from 0 to 1 over a query's
+            candidates; 1 uses the reranker's scores unchanged.
     """
 
     adapter: str | Reranker

@@ -15,8 +15,7 @@ from diptych.stores.nodes import deadline, seconds_left
 from diptych.stores.server import SEARCH_TIMEOUT
 
 T = TypeVar("T")
-_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # who asks, or when
-
+_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or moment, not the request
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
 
 
@@ -26,7 +25,7 @@ def ask(handle: View, call: Callable[[], T]) -> T:
     The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
 
     Raises:
-        SearchError: what is asked cannot be answered.
+        SearchError: the store refuses the request.
         CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
     with deadline(getattr(handle.client, "search_timeout", SEARCH_TIMEOUT)):
@@ -54,7 +53,7 @@ def is_refusal(error: BaseException | None) -> bool:
 def _failure(handle: View, error: Exception) -> DiptychError:
     """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
     where, got = f"collection {handle.name!r}", told(error)
-    if gave_no_answer(error):  # then neither would it say whether the collection is there
+    if gave_no_answer(error):  # then it could not say either whether the collection exists
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     try:
         exists = handle.client.collection_exists(handle.name)
@@ -65,5 +64,5 @@ def _failure(handle: View, error: Exception) -> DiptychError:
     if not exists:
         return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
     if is_refusal(error):
-        return SearchError("the store refuses the search", where=where, got=got, do="mend the filter or the parameters")
+        return SearchError("the store refuses the search", where=where, got=got, do="fix the filter or the parameters")
     return StoreError("the store fails at the search", where=where, got=got, do="see the store's own log")

@@ -21,7 +21,7 @@ QUERIES = TEXTS[:4]  # of the lengths that queries have
 def warm(handle: CollectionHandle) -> None:
     """Load and check encoders and rerankers of the config's pipeline, and run some searches, alone and together.
 
-    Plugins are not told of it, and the texts are not remembered.
+    Plugins are not notified, and the texts are not cached.
 
     Raises:
         CollectionNotFound: nothing has been populated yet.

@@ -10,7 +10,7 @@ from qdrant_edge_client.errors import CollectionError, DiptychError, SearchError
 from qdrant_edge_client.panics import contained
 
 PANICKED = "Qdrant Edge panicked"
-MEND = "open the collection again; if it recurs: diptych doctor --repair"
+REPAIR = "open the collection again; if it recurs: diptych doctor --repair"
 
 Build = Callable[[re.Match[str], str, bool], DiptychError]
 
@@ -24,7 +24,7 @@ _CALLERS = (ValueError, TypeError, OverflowError)  # of Edge's own reading of wh
 def told(collection: str, *, reading: bool) -> Iterator[None]:
     """Within the block, Edge's exceptions become errors of this package."""
     try:
-        with contained(StoreError, PANICKED, where=f"collection {collection!r}", do=MEND):
+        with contained(StoreError, PANICKED, where=f"collection {collection!r}", do=REPAIR):
             yield
     except DiptychError:
         raise
@@ -40,9 +40,9 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
             return build(found, f"collection {collection!r}", reading)
     where = f"collection {collection!r}"
     if reading and (isinstance(raw, _CALLERS) or not _INTERNAL.search(text)):
-        do = "mend the filter, the vector or the parameters"
+        do = "fix the filter, the vector or the parameters"
         return SearchError("Qdrant Edge refuses the search", where=where, got=reason(raw), do=do)
-    do = MEND if _DAMAGED.search(text) else ""
+    do = REPAIR if _DAMAGED.search(text) else ""
     return StoreError("Qdrant Edge refused the operation", where=where, got=reason(raw), do=do)
 
 

@@ -222,7 +222,7 @@ def _refusal(request: httpx.Request, answer: httpx.Response) -> DiptychError | N
     if answer.status_code not in _MALFORMED:
         return None
     kind = SearchError if "/points/query" in request.url.path else CollectionError
-    do = "mend the filter, the vector or the payload"
+    do = "fix the filter, the vector or the payload"
     return kind("the embedded store refuses the request", got=answer.json()["status"]["error"], do=do)
 
 

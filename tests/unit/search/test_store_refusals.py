@@ -84,7 +84,7 @@ def refusing(status: int) -> tuple[Collection, Refusing]:
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_filter_that_the_server_refuses_is_the_callers_error_after_one_request(status: int) -> None:
     collection, client = refusing(status)
-    with pytest.raises(SearchError, match=r"the store refuses the filter(.|\n)*mend the filter"):
+    with pytest.raises(SearchError, match=r"the store refuses the filter(.|\n)*fix the filter"):
         list(collection.documents(FILTER))
     with pytest.raises(SearchError, match="the store refuses the search"):
         collection.count(FILTER)

@@ -48,7 +48,7 @@ def run_checks(
         models: load each of them.
         download: let them be fetched.
         verify: look at every point, and encode `sample` documents again, all of them for None.
-        repair: rebuild a damaged embedded collection first, and mend what `verify` finds.
+        repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
     """
     if not download:
         os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
