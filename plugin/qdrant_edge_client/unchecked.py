@@ -17,23 +17,23 @@ def unchecked(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
     put_values, put_names, put_extra, put_private = (BaseModel.__dict__[slot].__set__ for slot in _SLOTS)
 
     def make(values: dict[str, Any]) -> Model:
-        made = new(model)
-        put_values(made, values)
-        put_names(made, names)
-        put_extra(made, None)
-        put_private(made, None)
-        return made
+        instance = new(model)
+        put_values(instance, values)
+        put_names(instance, names)
+        put_extra(instance, None)
+        put_private(instance, None)
+        return instance
 
     return make
 
 
 def unchecked_in_part(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
     """Make a `model` from some of its fields; the others get their defaults, and count as not set."""
-    make, blank, put_names = unchecked(model), model().__dict__, BaseModel.__dict__[_SLOTS[1]].__set__
+    make, defaults, put_names = unchecked(model), model().__dict__, BaseModel.__dict__[_SLOTS[1]].__set__
 
     def make_in_part(values: dict[str, Any]) -> Model:
-        made = make(blank | values)
-        put_names(made, set(values))
-        return made
+        instance = make(defaults | values)
+        put_names(instance, set(values))
+        return instance
 
     return make_in_part

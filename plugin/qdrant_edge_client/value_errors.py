@@ -54,8 +54,8 @@ _FILLED: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """`did you mean 'retrieve'?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
+    matches = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {matches[0]!r}?" if matches else ""
 
 
 def expectation(detail: Mapping[str, Any], *, mapping: str = _MAPPING) -> str:
@@ -72,12 +72,12 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def place(detail: Mapping[str, Any]) -> str:
+def error_path(detail: Mapping[str, Any]) -> str:
     """Where one of pydantic's errors is, `must.0.match`, without the names that it gives to unions."""
     return ".".join(part[:60] for part in map(str, detail["loc"]) if "[" not in part)[:300]
 
 
-def found(detail: Mapping[str, Any]) -> str:
+def actual_value(detail: Mapping[str, Any]) -> str:
     """What one of pydantic's errors found there: `nothing`, or the value."""
     return "nothing" if detail["type"] == "missing" else shown(detail["input"])
 
@@ -95,14 +95,14 @@ def shown(value: object) -> str:
 
 def _is_large(value: object) -> bool:
     """Whether it holds more than a hundred values, or long ones."""
-    nodes, seen = [value], 0
-    while nodes and seen <= 100:
+    nodes, count = [value], 0
+    while nodes and count <= 100:
         node = nodes.pop()
-        seen += 1
+        count += 1
         if isinstance(node, Mapping):
             nodes += [*islice(node, 100), *islice(node.values(), 100)]
         elif isinstance(node, list | tuple | set | frozenset):
             nodes += islice(node, 100)
         elif isinstance(node, str | bytes):
-            seen += len(node) // 1000
-    return seen > 100
+            count += len(node) // 1000
+    return count > 100

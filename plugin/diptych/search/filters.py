@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.runtime.json_faults import first_fault
-from qdrant_edge_client.value_errors import expectation, found, place, shown
+from qdrant_edge_client.value_errors import actual_value, error_path, expectation, shown
 
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
 Where: TypeAlias = Mapping[str, Any]
@@ -122,8 +122,8 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> mod
         first = error.errors(include_url=False)[0]
         raise SearchError(
             f"{name} is not a Qdrant filter",
-            where=place(first),
-            got=found(first),
+            where=error_path(first),
+            got=actual_value(first),
             expected=expectation(first, mapping="an object"),
             do=_HINT,
         ) from error

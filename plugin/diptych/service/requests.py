@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from qdrant_edge_client.value_errors import expectation, found, place
+from qdrant_edge_client.value_errors import actual_value, error_path, expectation
 
 Text = Annotated[str, Field(min_length=1)]
 MOST_FIELDS = 64  # keys of a request's object
@@ -263,8 +263,8 @@ def _malformed(error: ValidationError) -> Refused:
             param="input",
         )
     first = details[0]
-    where, expected = place(first), expectation(first, mapping="an object")
-    got = found(first)
+    where, expected = error_path(first), expectation(first, mapping="an object")
+    got = actual_value(first)
     parts = (("where", where), ("got", got), ("expected", expected))
     text = "".join(f"\n  {label}: {value}" for label, value in parts if value)
     return Refused(400, f"the request cannot be read{text}", code="invalid_value", param=where or None)

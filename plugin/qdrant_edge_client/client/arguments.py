@@ -19,14 +19,14 @@ SERVER_ONLY = frozenset(
 _NEUTRAL = (None, 1)  # one shard, one replica: what Edge has
 
 
-def check_arguments(method: str, given: Mapping[str, Any]) -> None:
+def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
     """Ignore harmless arguments, refuse others.
 
     Raises:
         StoreUnsupported: an argument that only a server can honour.
         StoreError: an argument that the method does not have.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name in HARMLESS or (name in SERVER_ONLY and value in _NEUTRAL):
             continue
         if name in SERVER_ONLY:

@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from qdrant_edge_client.engine.catalog import Catalog
 from qdrant_edge_client.engine.collection import EdgeCollection
-from qdrant_edge_client.engine.faults import told
+from qdrant_edge_client.engine.faults import edge_errors
 
 
 class EdgeBase(QdrantBase):
@@ -29,13 +29,13 @@ class EdgeBase(QdrantBase):
         Raises:
             StoreFull: the disk has too little space.
         """
-        with told(collection.record.name, reading=False):
+        with edge_errors(collection.record.name, reading=False):
             operation = build()
         if collection.shard.write(operation, size=size):
-            self._tend(collection)
+            self._maintain(collection)
         return self._done()
 
-    def _tend(self, collection: EdgeCollection) -> None:
+    def _maintain(self, collection: EdgeCollection) -> None:
         """Do occasional maintenance in a collection that is written to."""
 
     def _done(self) -> models.UpdateResult:

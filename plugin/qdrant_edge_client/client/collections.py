@@ -105,15 +105,15 @@ class Collections(EdgeBase):
             CollectionError: settings for a vector that the collection has not.
         """
         params = kwargs.pop("collection_params", None)
-        given = {**kwargs, **({name: getattr(params, name) for name in params.model_fields_set} if params else {})}
-        changes = {name: value for name in _SETTINGS if (value := given.pop(name, None)) is not None}
-        check_arguments("update_collection", given)
-        found = self._find(collection_name)
+        arguments = {**kwargs, **({name: getattr(params, name) for name in params.model_fields_set} if params else {})}
+        changes = {name: value for name in _SETTINGS if (value := arguments.pop(name, None)) is not None}
+        check_arguments("update_collection", arguments)
+        collection = self._find(collection_name)
         if vectors_config or sparse_vectors_config or changes:
-            reconfigure(found, vectors_config or {}, sparse_vectors_config or {}, changes)
+            reconfigure(collection, vectors_config or {}, sparse_vectors_config or {}, changes)
         if metadata is not None:
-            fresh = jsonable(metadata, "the metadata")
-            found.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, fresh)))
+            added = jsonable(metadata, "the metadata")
+            collection.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, added)))
         return bool(vectors_config or sparse_vectors_config or changes or metadata is not None)
 
 

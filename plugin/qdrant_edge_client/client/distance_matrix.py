@@ -25,10 +25,10 @@ class Matrix(Searching):
     ) -> models.SearchMatrixPairsResponse:
         """For each of `sample` random points its `limit` nearest among them, as pairs."""
         check_arguments("search_matrix_pairs", kwargs)
-        near = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
+        neighbours = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
         pairs = [
             models.SearchMatrixPair(a=identifier, b=point.id, score=point.score)
-            for identifier, points in near.items()
+            for identifier, points in neighbours.items()
             for point in points
         ]
         return models.SearchMatrixPairsResponse(pairs=pairs)
@@ -44,14 +44,14 @@ class Matrix(Searching):
     ) -> models.SearchMatrixOffsetsResponse:
         """The same as a sparse matrix: rows, columns and scores, with the ids of rows and columns."""
         check_arguments("search_matrix_offsets", kwargs)
-        near = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
-        offsets = {identifier: offset for offset, identifier in enumerate(near)}
-        cells = [(row, point) for row, points in enumerate(near.values()) for point in points]
+        neighbours = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
+        offsets = {identifier: offset for offset, identifier in enumerate(neighbours)}
+        cells = [(row, point) for row, points in enumerate(neighbours.values()) for point in points]
         return models.SearchMatrixOffsetsResponse(
             offsets_row=[row for row, _ in cells],
             offsets_col=[offsets[point.id] for _, point in cells],
             scores=[point.score for _, point in cells],
-            ids=list(near),
+            ids=list(neighbours),
         )
 
     def _nearest_of_sample(
@@ -62,21 +62,21 @@ class Matrix(Searching):
         ids = self._sample(collection_name, query_filter, sample, using or "")
         if len(ids) < 2:
             return {}
-        among = _and(query_filter, models.HasIdCondition(has_id=ids))
-        requests = [_request(identifier, among, limit, using) for identifier in ids]
+        sample_filter = _and(query_filter, models.HasIdCondition(has_id=ids))
+        requests = [_request(identifier, sample_filter, limit, using) for identifier in ids]
         answers = self._query_all(collection_name, requests)
         return {identifier: answer.points for identifier, answer in zip(ids, answers, strict=True)}
 
     def _sample(self, collection_name: str, query_filter: models.Filter | None, sample: int, name: str) -> list[Any]:
-        having = _and(query_filter, models.HasVectorCondition(has_vector=name))
+        with_vector = _and(query_filter, models.HasVectorCondition(has_vector=name))
         query = models.SampleQuery(sample=models.Sample.RANDOM)
-        found = self.query_points(collection_name, query, query_filter=having, limit=sample, with_payload=False)
-        return sorted((point.id for point in found.points), key=lambda i: (isinstance(i, str), i))
+        response = self.query_points(collection_name, query, query_filter=with_vector, limit=sample, with_payload=False)
+        return sorted((point.id for point in response.points), key=lambda i: (isinstance(i, str), i))
 
 
 def _and(query_filter: models.Filter | None, condition: Any) -> models.Filter:
     return models.Filter(must=[condition] if query_filter is None else [query_filter, condition])
 
 
-def _request(identifier: Any, among: models.Filter, limit: int, using: str | None) -> models.QueryRequest:
-    return models.QueryRequest(query=identifier, using=using, filter=among, limit=limit, with_payload=False)
+def _request(identifier: Any, sample_filter: models.Filter, limit: int, using: str | None) -> models.QueryRequest:
+    return models.QueryRequest(query=identifier, using=using, filter=sample_filter, limit=limit, with_payload=False)

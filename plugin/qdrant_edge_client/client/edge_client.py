@@ -50,24 +50,24 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
         self, path: str | Path, *, create: bool = True, patience: float = PATIENCE, share: bool = True
     ) -> None:
         self.path = Path(path).expanduser().resolve()
-        answer = self._answering if share else None
-        engine = Engine.join(self.path, create=create, patience=patience, answer=answer)
+        serve = self._holder_for if share else None
+        engine = Engine.join(self.path, create=create, patience=patience, serve=serve)
         self._use(engine)
         self._finalizer: weakref.finalize[..., EdgeClient] = weakref.finalize(self, engine.leave)
 
     @classmethod
     def over(cls, engine: Engine) -> Self:
         """A client that is not counted: it lives as long as the engine."""
-        made = cls.__new__(cls)
-        made.path = engine.path
-        made._use(engine)
-        return made
+        client = cls.__new__(cls)
+        client.path = engine.path
+        client._use(engine)
+        return client
 
     def _use(self, engine: Engine) -> None:
         self._catalog, self._futures, self._starting = engine.catalog, engine.futures, engine.starting
 
     @staticmethod
-    def _answering(engine: Engine) -> Holder:
+    def _holder_for(engine: Engine) -> Holder:
         from qdrant_edge_client.share.holder import Holder
 
         return Holder(engine.path, lambda: EdgeClient.over(engine))

@@ -63,9 +63,9 @@ class Grouping(Searching, Reading):
         """Runs `request` with a further filter and another limit."""
 
         def ask(further: models.Filter, limit: int) -> list[models.ScoredPoint]:
-            both = further if request.filter is None else models.Filter(must=[request.filter, further])
-            asked = request.model_copy(update={"filter": both, "limit": limit})
-            return self._query_all(collection_name, [asked])[0].points
+            combined = further if request.filter is None else models.Filter(must=[request.filter, further])
+            narrowed = request.model_copy(update={"filter": combined, "limit": limit})
+            return self._query_all(collection_name, [narrowed])[0].points
 
         return ask
 
@@ -77,19 +77,21 @@ class Grouping(Searching, Reading):
             record = records[point.id]
             point.payload, point.vector = record.payload, record.vector
 
-    def _look_up(self, groups: list[models.PointGroup], wanted: models.WithLookupInterface) -> None:
-        lookup = wanted if isinstance(wanted, models.WithLookup) else models.WithLookup(collection=wanted)
+    def _look_up(self, groups: list[models.PointGroup], with_lookup: models.WithLookupInterface) -> None:
+        lookup = (
+            with_lookup if isinstance(with_lookup, models.WithLookup) else models.WithLookup(collection=with_lookup)
+        )
         payload = True if lookup.with_payload is None else lookup.with_payload
         for group in groups:
-            found = self.retrieve(lookup.collection, [group.id], payload, lookup.with_vectors)
-            group.lookup = found[0] if found else None
+            records = self.retrieve(lookup.collection, [group.id], payload, lookup.with_vectors)
+            group.lookup = records[0] if records else None
 
 
 # Points sorted into groups by a payload field.
 
 
 Ask = Callable[[models.Filter, int], list[models.ScoredPoint]]  # the best so many points that pass a filter
-PLAIN = 1000  # points that are looked through before groups are asked for by name
+UNNARROWED_LIMIT = 1000  # points that are looked through before groups are searched one by one
 
 
 class Groups:
@@ -100,7 +102,7 @@ class Groups:
         self._groups: dict[models.GroupId, list[models.ScoredPoint]] = {}
 
     @property
-    def wanted(self) -> int:
+    def first_limit(self) -> int:
         """How many points to search for at first."""
         return self._limit * self._size * 2
 
@@ -166,44 +168,44 @@ def collect(groups: Groups, ask: Ask, *, narrow: bool) -> None:
     Args:
         groups: empty ones.
         ask: gives the best points that pass a further filter.
-        narrow: whether a filter leaves the rest of the ranking as it is, which fusions and the like do not keep.
+        narrow: whether a filter leaves the rest of the ranking unchanged, which it does not in fusions.
     """
-    wanted, some = groups.wanted, models.Filter(must_not=[_empty(groups.key)])
+    limit, has_key = groups.first_limit, models.Filter(must_not=[_empty(groups.key)])
     while True:
-        points = ask(some, wanted)
+        points = ask(has_key, limit)
         groups.fill(points)
-        if groups.full or len(points) < wanted:
+        if groups.full or len(points) < limit:
             return
-        if narrow and wanted >= PLAIN:
+        if narrow and limit >= UNNARROWED_LIMIT:
             break
-        wanted *= 4
-    _find_more(groups, ask, wanted)
-    _fill_up(groups, ask, wanted)
+        limit *= 4
+    _find_more(groups, ask, limit)
+    _fill_up(groups, ask, limit)
 
 
-def _find_more(groups: Groups, ask: Ask, wanted: int) -> None:
+def _find_more(groups: Groups, ask: Ask, limit: int) -> None:
     """Search for points outside the known groups, until there are enough groups."""
     while not groups.complete:
-        others = models.Filter(must_not=[_empty(groups.key), *_among(groups.key, groups.known())])
-        if not groups.add(ask(others, wanted)):
+        outside = models.Filter(must_not=[_empty(groups.key), *_any_of(groups.key, groups.known())])
+        if not groups.add(ask(outside, limit)):
             return
 
 
-def _fill_up(groups: Groups, ask: Ask, wanted: int) -> None:
+def _fill_up(groups: Groups, ask: Ask, limit: int) -> None:
     """Search for points of the groups that are not full."""
     while lacking := groups.lacking():
-        points = ask(models.Filter(should=_among(groups.key, lacking)), wanted)
+        points = ask(models.Filter(should=_any_of(groups.key, lacking)), limit)
         groups.refill(points)
-        if len(points) < wanted:
+        if len(points) < limit:
             return
-        wanted *= 4
+        limit *= 4
 
 
 def _empty(key: str) -> models.Condition:
     return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
 
 
-def _among(key: str, values: list[models.GroupId]) -> list[models.Condition]:
+def _any_of(key: str, values: list[models.GroupId]) -> list[models.Condition]:
     """Conditions that hold when `key` has one of `values`."""
     kinds: list[Any] = [[v for v in values if isinstance(v, str)], [v for v in values if isinstance(v, int)]]
     return [models.FieldCondition(key=key, match=models.MatchAny(any=kind)) for kind in kinds if kind]
@@ -227,13 +229,13 @@ def _group_ids(payload: Any, path: list[str]) -> list[models.GroupId]:
     return list(dict.fromkeys(values))
 
 
-def _values(found: Any, path: list[str]) -> Iterator[Any]:
+def _values(value: Any, path: list[str]) -> Iterator[Any]:
     if not path:
-        yield from found if isinstance(found, list) else [found]
+        yield from value if isinstance(value, list) else [value]
         return
-    name, everywhere = path[0].removesuffix("[]"), path[0].endswith("[]")
-    if not isinstance(found, dict) or name not in found:
+    name, every_item = path[0].removesuffix("[]"), path[0].endswith("[]")
+    if not isinstance(value, dict) or name not in value:
         return
-    inner = found[name]
-    for item in inner if everywhere and isinstance(inner, list) else [inner]:
+    inner = value[name]
+    for item in inner if every_item and isinstance(inner, list) else [inner]:
         yield from _values(item, path[1:])

@@ -15,7 +15,7 @@ from qdrant_edge_client.client.arguments import check_arguments
 from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.engine.collection import EdgeCollection
 from qdrant_edge_client.engine.describe import deleted_points, needs_optimizing, wasteful
-from qdrant_edge_client.engine.faults import told
+from qdrant_edge_client.engine.faults import edge_errors
 from qdrant_edge_client.engine.optimization import OnStage, Optimization
 from qdrant_edge_client.health.repair import RepairReport
 
@@ -40,14 +40,14 @@ class Optimizing(EdgeBase):
         Raises:
             StoreError: the optimizer failed. The collection is as it was.
         """
-        found = self._find(collection_name)
+        collection = self._find(collection_name)
         with self._starting:
-            future = self._futures.get(found) or self._start(found, on_stage)
+            future = self._futures.get(collection) or self._start(collection, on_stage)
         if wait:
             future.result()
         return future
 
-    def _tend(self, collection: EdgeCollection) -> None:
+    def _maintain(self, collection: EdgeCollection) -> None:
         """Reclaim the space of deleted points, which would otherwise fill the disk in a long-lived process."""
         with self._starting:
             if collection not in self._futures and wasteful(collection):
@@ -60,15 +60,15 @@ class Optimizing(EdgeBase):
     def get_optimizations(self, collection_name: str, **kwargs: Any) -> models.OptimizationsResponse:
         """The running optimisations, and how much is waiting."""
         check_arguments("get_optimizations", {k: v for k, v in kwargs.items() if k not in ("with_", "completed_limit")})
-        found = self._find(collection_name)
-        info, waits = found.shard.read(lambda opened: opened.info()), int(needs_optimizing(found))
+        collection = self._find(collection_name)
+        info, waits = collection.shard.read(lambda edge_shard: edge_shard.info()), int(needs_optimizing(collection))
         summary = models.OptimizationsSummary(
             queued_optimizations=waits,
             queued_segments=waits,
             queued_points=waits * info.points_count,
             idle_segments=info.segments_count - waits,
         )
-        return models.OptimizationsResponse(summary=summary, running=_running(found))
+        return models.OptimizationsResponse(summary=summary, running=_running(collection))
 
     def repair(self, collection_name: str) -> RepairReport | None:
         """Rebuild a damaged collection from what can be read of it; None if it opens as it is.
@@ -80,48 +80,48 @@ class Optimizing(EdgeBase):
     def changed_files(self, collection_name: str) -> list[str]:
         """Large files that changed since the collection was closed; small ones are compared at each opening.
 
-        Reads all of them. Empty also where nothing can be told: it was killed, or has been written to since.
+        Reads all of them. Also empty where it cannot be known: after a kill, or after a write since the opening.
         """
         ledger = self._find(collection_name).shard.ledger
         return list(ledger.changed_files())
 
-    def _start(self, found: EdgeCollection, on_stage: OnStage | None) -> Future[bool]:
+    def _start(self, collection: EdgeCollection, on_stage: OnStage | None) -> Future[bool]:
         future: Future[bool] = Future()
-        run = found.run = Optimization(found, on_stage)
-        self._futures[found] = future
+        run = collection.run = Optimization(collection, on_stage)
+        self._futures[collection] = future
 
         def work() -> None:
             try:
-                with told(found.record.name, reading=False):
+                with edge_errors(collection.record.name, reading=False):
                     changed = run.run()
-                    found.kept_deleted = deleted_points(found)
+                    collection.kept_deleted = deleted_points(collection)
             except BaseException as error:  # the future hands it to whoever waits
-                self._end(found)
+                self._end(collection)
                 future.set_exception(error)
             else:
-                self._end(found)
+                self._end(collection)
                 future.set_result(changed)
 
-        Thread(target=work, name=f"optimize {found.record.name}", daemon=True).start()
+        Thread(target=work, name=f"optimize {collection.record.name}", daemon=True).start()
         return future
 
-    def _end(self, found: EdgeCollection) -> None:
+    def _end(self, collection: EdgeCollection) -> None:
         with self._starting:
-            found.run = None
-            del self._futures[found]
+            collection.run = None
+            del self._futures[collection]
 
 
-def _log_failure(collection: EdgeCollection, done: Future[bool]) -> None:
+def _log_failure(collection: EdgeCollection, future: Future[bool]) -> None:
     """Log the failure of an optimisation that started by itself; the collection is unchanged, and it is tried again.
 
     One that closing has cancelled is no failure.
     """
-    if (error := done.exception()) is not None and not collection.closing:
+    if (error := future.exception()) is not None and not collection.closing:
         logger.warning("the collection could not be optimised: %s", error)
 
 
-def _running(found: EdgeCollection) -> list[models.Optimization]:
-    if found.run is None:
+def _running(collection: EdgeCollection) -> list[models.Optimization]:
+    if collection.run is None:
         return []
     return [
         models.Optimization(
@@ -129,6 +129,6 @@ def _running(found: EdgeCollection) -> list[models.Optimization]:
             optimizer="aside",
             status=models.TrackerStatusOneOf.OPTIMIZING,
             segments=[],
-            progress=models.ProgressTree(name=found.run.stage),
+            progress=models.ProgressTree(name=collection.run.stage),
         )
     ]

@@ -32,11 +32,11 @@ class Reading(EdgeBase):
     ) -> list[models.Record]:
         """The existing points among these ids, in the order given."""
         check_arguments("retrieve", kwargs)
-        payload, vector, wanted = edge_payload(with_payload), edge_vector(with_vectors), list(ids)
+        payload, vector, id_list = edge_payload(with_payload), edge_vector(with_vectors), list(ids)
         shard = self._find(collection_name).shard
-        found = shard.read(lambda opened: opened.retrieve(wanted, payload, vector))
-        records = {record.id: record for record in map(answers.record, found)}
-        return [records[key] for key in map(_key, wanted) if key in records]
+        edge_records = shard.read(lambda edge_shard: edge_shard.retrieve(id_list, payload, vector))
+        records = {record.id: record for record in map(answers.record, edge_records)}
+        return [records[key] for key in map(_canonical_id, id_list) if key in records]
 
     def scroll(
         self,
@@ -53,7 +53,7 @@ class Reading(EdgeBase):
         check_arguments("scroll", kwargs)
         _check_positive(limit=limit)
 
-        def ask(opened: Any) -> Any:
+        def scroll_page(edge_shard: Any) -> Any:
             request = edge.ScrollRequest(
                 offset=offset,
                 limit=limit,
@@ -62,11 +62,11 @@ class Reading(EdgeBase):
                 with_vector=edge_vector(with_vectors),
                 order_by=edge_order(order_by),
             )
-            return opened.scroll(request)
+            return edge_shard.scroll(request)
 
-        found, following = self._find(collection_name).shard.read(ask)
-        after = None if following is None else answers.point_id(following)
-        return [answers.record(record) for record in found], after
+        edge_records, next_id = self._find(collection_name).shard.read(scroll_page)
+        next_offset = None if next_id is None else answers.point_id(next_id)
+        return [answers.record(record) for record in edge_records], next_offset
 
     def count(
         self, collection_name: str, count_filter: models.Filter | None = None, exact: bool = True, **kwargs: Any
@@ -74,7 +74,7 @@ class Reading(EdgeBase):
         """Number of points, or of those that match."""
         check_arguments("count", kwargs)
         shard = self._find(collection_name).shard
-        count = shard.read(lambda opened: opened.count(edge.CountRequest(exact, edge_filter(count_filter))))
+        count = shard.read(lambda edge_shard: edge_shard.count(edge.CountRequest(exact, edge_filter(count_filter))))
         return models.CountResult(count=count)
 
     def facet(
@@ -90,15 +90,19 @@ class Reading(EdgeBase):
         check_arguments("facet", kwargs)
         _check_positive(limit=limit)
         shard = self._find(collection_name).shard
-        found = shard.read(lambda opened: opened.facet(edge.FacetRequest(key, limit, exact, edge_filter(facet_filter))))
+        response = shard.read(
+            lambda edge_shard: edge_shard.facet(edge.FacetRequest(key, limit, exact, edge_filter(facet_filter)))
+        )
         return models.FacetResponse(
-            hits=[models.FacetValueHit(value=_value(hit), count=hit.count) for hit in found.hits]
+            hits=[models.FacetValueHit(value=_value(hit), count=hit.count) for hit in response.hits]
         )
 
 
-def _key(asked: models.ExtendedPointId) -> models.ExtendedPointId:
+def _canonical_id(identifier: models.ExtendedPointId) -> models.ExtendedPointId:
     """An id in the spelling of answers."""
-    return asked if isinstance(asked, int) else str(asked if isinstance(asked, UUID) else UUID(asked))
+    if isinstance(identifier, int):
+        return identifier
+    return str(identifier if isinstance(identifier, UUID) else UUID(identifier))
 
 
 def _value(hit: Any) -> models.FacetValue:

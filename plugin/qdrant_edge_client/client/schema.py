@@ -27,11 +27,11 @@ class Schema(EdgeBase):
             CollectionError: the name is taken or cannot be one.
         """
         check_arguments("create_vector_name", kwargs)
-        found = self._find(collection_name)
+        collection = self._find(collection_name)
         check_name(vector_name, "vector")
-        if vector_name in found.space:
+        if vector_name in collection.space:
             raise CollectionError(f"there is a vector {vector_name!r} already", do="drop it with delete_vector_name")
-        found.add_vector(vector_name, vector_name_config)
+        collection.add_vector(vector_name, vector_name_config)
         return self._done()
 
     def delete_vector_name(self, collection_name: str, vector_name: str, **kwargs: Any) -> models.UpdateResult:
@@ -41,9 +41,9 @@ class Schema(EdgeBase):
             CollectionError: the collection has no such vector.
         """
         check_arguments("delete_vector_name", kwargs)
-        found = self._find(collection_name)
-        _check_known(found, vector_name)
-        found.drop_vector(vector_name)
+        collection = self._find(collection_name)
+        _check_known(collection, vector_name)
+        collection.drop_vector(vector_name)
         return self._done()
 
     def create_payload_index(
@@ -56,12 +56,14 @@ class Schema(EdgeBase):
     ) -> models.UpdateResult:
         """Index a payload field; `field_type` is the old name of `field_schema`."""
         check_arguments("create_payload_index", kwargs)
-        found, schema = self._find(collection_name), field_type if field_schema is None else field_schema
+        collection, schema = self._find(collection_name), field_type if field_schema is None else field_schema
         if schema is None:
             raise CollectionError(
                 "an index of what type?", where=f"field {field_name!r}", do="give field_schema, such as 'keyword'"
             )
-        return self._write(found, lambda: edge.UpdateOperation.create_field_index(field_name, index_schema(schema)))
+        return self._write(
+            collection, lambda: edge.UpdateOperation.create_field_index(field_name, index_schema(schema))
+        )
 
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
         """Drop the index of a payload field."""
@@ -69,10 +71,10 @@ class Schema(EdgeBase):
         return self._write(self._find(collection_name), lambda: edge.UpdateOperation.delete_field_index(field_name))
 
 
-def _check_known(found: EdgeCollection, name: str) -> None:
-    if name not in found.space:
+def _check_known(collection: EdgeCollection, name: str) -> None:
+    if name not in collection.space:
         raise CollectionError(
             f"the collection has no vector {name!r}",
-            where=f"collection {found.record.name!r}",
-            expected=", ".join(map(repr, found.space)),
+            where=f"collection {collection.record.name!r}",
+            expected=", ".join(map(repr, collection.space)),
         )

@@ -74,40 +74,42 @@ class Searching(EdgeBase):
         for request in requests:
             _check(request)
         shard = self._find(collection_name).shard
-        found = shard.read(lambda opened: _answer(opened, requests, self._lookup(opened, shard)))
-        return [answers.query_response(points) for points in found]
+        point_lists = shard.read(lambda edge_shard: _answer(edge_shard, requests, self._lookup(edge_shard, shard)))
+        return [answers.query_response(points) for points in point_lists]
 
-    def _lookup(self, opened: Any, shard: Shard) -> Lookup:
+    def _lookup(self, edge_shard: Any, shard: Shard) -> Lookup:
         """Finds the examples of a query in the searched collection, or in the one of `lookup_from`."""
 
         def lookup(using: str | None, location: models.LookupLocation | None) -> Examples:
             if location is None:
-                return Examples(lambda identifier: _vector_of(opened, identifier, using or ""), own=True)
+                return Examples(
+                    lambda identifier: _vector_of(edge_shard, identifier, using or ""), same_collection=True
+                )
             if location.shard_key is not None:
                 raise unsupported("shard keys", got=repr(location.shard_key))
             name = using or "" if location.vector is None else location.vector
             other = self._find(location.collection).shard
             return Examples(
-                lambda identifier: other.read(lambda elsewhere: _vector_of(elsewhere, identifier, name)),
-                own=other is shard,
+                lambda identifier: other.read(lambda other_edge_shard: _vector_of(other_edge_shard, identifier, name)),
+                same_collection=other is shard,
             )
 
         return lookup
 
 
-def _answer(opened: Any, requests: Sequence[models.QueryRequest], lookup: Lookup) -> list[Any]:
-    asked = [edge_request(request, lookup) for request in requests]
-    if len(asked) == 1:
-        return [opened.query(asked[0])]
-    answer: list[Any] = opened.query_batch(edge.QueryBatchRequest(asked)) if asked else []
+def _answer(edge_shard: Any, requests: Sequence[models.QueryRequest], lookup: Lookup) -> list[Any]:
+    edge_requests = [edge_request(request, lookup) for request in requests]
+    if len(edge_requests) == 1:
+        return [edge_shard.query(edge_requests[0])]
+    answer: list[Any] = edge_shard.query_batch(edge.QueryBatchRequest(edge_requests)) if edge_requests else []
     return answer
 
 
-def _vector_of(opened: Any, identifier: models.ExtendedPointId, name: str) -> Any:
-    found = opened.retrieve([identifier], False, [name])
-    if not found:
+def _vector_of(edge_shard: Any, identifier: models.ExtendedPointId, name: str) -> Any:
+    records = edge_shard.retrieve([identifier], False, [name])
+    if not records:
         raise SearchError(f"there is no point {identifier}", do="query by a vector, or by the id of a stored point")
-    vectors = found[0].vector
+    vectors = records[0].vector
     vector = vectors.get(name) if isinstance(vectors, dict) else vectors
     if vector is None:
         raise SearchError(f"point {identifier} has no vector {name!r}", do="name one that it has with `using`")
@@ -125,11 +127,11 @@ def _check(request: models.QueryRequest) -> None:
     _check_parts(request)
 
 
-def _check_parts(asked: models.QueryRequest | models.Prefetch) -> None:
-    query, prefetch = asked.query, asked.prefetch
+def _check_parts(request: models.QueryRequest | models.Prefetch) -> None:
+    query, prefetch = request.query, request.prefetch
     if query is None and prefetch:
         raise SearchError("prefetches without a query that merges them", do="add a query, such as models.RrfQuery")
-    if query is None and asked.score_threshold is not None:
+    if query is None and request.score_threshold is not None:
         raise SearchError("a score threshold without a query", do="leave it out")
     if isinstance(query, models.RrfQuery) and query.rrf.k is not None and query.rrf.k < 1:
         raise SearchError("the k of an RRF is too small", got=query.rrf.k, expected="1 or more")

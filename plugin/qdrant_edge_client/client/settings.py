@@ -23,7 +23,7 @@ _PARTIAL = (
 
 
 def reconfigure(
-    found: EdgeCollection,
+    collection: EdgeCollection,
     vectors: Mapping[str, models.VectorParamsDiff],
     sparse: Mapping[str, models.SparseVectorParams],
     settings: Mapping[str, Any],
@@ -34,16 +34,18 @@ def reconfigure(
         CollectionError: settings for a vector that the collection has not.
     """
     for name in (*vectors, *sparse):
-        if name not in found.space:
-            raise CollectionError(f"the collection has no vector {name!r}", expected=", ".join(map(repr, found.space)))
-    with found.maintenance:
-        before, changed = found.record, _changed(found.record, vectors, sparse, settings)
+        if name not in collection.space:
+            raise CollectionError(
+                f"the collection has no vector {name!r}", expected=", ".join(map(repr, collection.space))
+            )
+    with collection.maintenance:
+        before, changed = collection.record, _changed(collection.record, vectors, sparse, settings)
         config = edge_config(changed.config) if has_vectors(changed.config) else None
-        found.change(lambda record: replace(record, config=changed.config, stale=True))
+        collection.change(lambda record: replace(record, config=changed.config, stale=True))
         try:
-            found.shard.reload(found.folder / before.shard, config)
+            collection.shard.reload(collection.folder / before.shard, config)
         except BaseException:
-            found.change(lambda record: before)
+            collection.change(lambda record: before)
             raise
 
 
@@ -53,10 +55,12 @@ def _changed(
     sparse: Mapping[str, models.SparseVectorParams],
     settings: Mapping[str, Any],
 ) -> Record:
-    dense = {name: _merged(params, vectors.get(name)) for name, params in dense_vectors(record.config).items()}
-    own = {name: _merged(params, sparse.get(name)) for name, params in (record.config.sparse_vectors or {}).items()}
+    dense_params = {name: _merged(params, vectors.get(name)) for name, params in dense_vectors(record.config).items()}
+    sparse_params = {
+        name: _merged(params, sparse.get(name)) for name, params in (record.config.sparse_vectors or {}).items()
+    }
     merged = {name: _merged(getattr(record.config, name), value) for name, value in settings.items()}
-    return record.with_config(vectors=vectors_of(dense), sparse_vectors=own or None, **merged)
+    return record.with_config(vectors=vectors_of(dense_params), sparse_vectors=sparse_params or None, **merged)
 
 
 def _merged(old: Any, diff: Any) -> Any:
@@ -65,5 +69,5 @@ def _merged(old: Any, diff: Any) -> Any:
         return old
     if old is None or not isinstance(diff, _PARTIAL):
         return None if diff == models.Disabled.DISABLED else diff
-    given = {name: value for name in diff.model_fields_set if (value := getattr(diff, name)) is not None}
-    return old.model_copy(update={name: _merged(getattr(old, name), value) for name, value in given.items()})
+    values = {name: value for name in diff.model_fields_set if (value := getattr(diff, name)) is not None}
+    return old.model_copy(update={name: _merged(getattr(old, name), value) for name, value in values.items()})

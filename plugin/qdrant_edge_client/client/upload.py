@@ -32,10 +32,10 @@ class Uploading(EdgeBase):
     ) -> None:
         """Upsert any number of points; memory holds one piece of them."""
         check_arguments("upload_points", kwargs)
-        found = self._find(collection_name)
+        collection = self._find(collection_name)
         for piece in pieces(points):
-            build = partial(upsert_operation, found, piece, update_filter, update_mode)
-            self._write(found, build, size=rough_size(piece))
+            build = partial(upsert_operation, collection, piece, update_filter, update_mode)
+            self._write(collection, build, size=rough_size(piece))
 
     def upload_collection(
         self,
@@ -58,8 +58,8 @@ def points_of(
     """The points of a column batch; ids are UUIDs unless given."""
     names = iter(lambda: str(uuid4()), "")
     columns = (names if ids is None else ids, _rows(vectors), repeat(None) if payload is None else payload)
-    for identifier, vector, load in zip(*columns, strict=False):
-        yield models.PointStruct.model_construct(id=identifier, vector=vector, payload=load)
+    for identifier, vector, content in zip(*columns, strict=False):
+        yield models.PointStruct.model_construct(id=identifier, vector=vector, payload=content)
 
 
 def pieces(points: Iterable[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
@@ -72,12 +72,12 @@ def pieces(points: Iterable[models.PointStruct]) -> Iterator[list[models.PointSt
 def _rows(vectors: Any) -> Iterable[Any]:
     """Vectors point by point."""
     if not isinstance(vectors, Mapping):
-        return vectors if isinstance(vectors, np.ndarray) else (_plain(vector) for vector in vectors)
+        return vectors if isinstance(vectors, np.ndarray) else (_or_empty(vector) for vector in vectors)
     lengths = {name: len(column) for name, column in vectors.items()}
     if len(set(lengths.values())) > 1:
         raise CollectionError("named vectors differ in number", got=lengths, expected="one of each for each point")
     return (dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True))
 
 
-def _plain(vector: Any) -> Any:
+def _or_empty(vector: Any) -> Any:
     return {} if vector is None else vector

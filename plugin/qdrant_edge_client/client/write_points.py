@@ -16,11 +16,11 @@ from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.payloads import jsonable
 from qdrant_edge_client.convert.points import edge_point_vectors, edge_points
 from qdrant_edge_client.engine.collection import EdgeCollection
-from qdrant_edge_client.engine.faults import told
+from qdrant_edge_client.engine.faults import edge_errors
 from qdrant_edge_client.errors import CollectionError
 
 Operation = edge.UpdateOperation
-_LOOKED_AT = 8  # points of an operation whose size is estimated
+_SIZE_SAMPLE = 8  # points of an operation whose size is estimated
 _NUMBER = 6  # bytes of a number of a vector in the log
 Selector: TypeAlias = Any  # list of ids, Filter, FilterSelector or PointIdsList
 
@@ -42,9 +42,9 @@ class Writing(EdgeBase):
             CollectionError: no points, or a vector or id that does not fit.
         """
         check_arguments("upsert", kwargs)
-        found = self._find(collection_name)
-        build = partial(upsert_operation, found, points, update_filter, update_mode)
-        return self._write(found, build, size=rough_size(points))
+        collection = self._find(collection_name)
+        build = partial(upsert_operation, collection, points, update_filter, update_mode)
+        return self._write(collection, build, size=rough_size(points))
 
     def update_vectors(
         self,
@@ -55,16 +55,18 @@ class Writing(EdgeBase):
     ) -> models.UpdateResult:
         """Replace the given vectors of existing points; their other vectors and payload stay."""
         check_arguments("update_vectors", kwargs)
-        found = self._find(collection_name)
-        return self._write(found, partial(_update_vectors, found, points, update_filter), size=rough_size(points))
+        collection = self._find(collection_name)
+        return self._write(
+            collection, partial(_update_vectors, collection, points, update_filter), size=rough_size(points)
+        )
 
     def delete_vectors(
         self, collection_name: str, vectors: Sequence[str], points: Selector, **kwargs: Any
     ) -> models.UpdateResult:
         """Remove named vectors from the selected points."""
         check_arguments("delete_vectors", kwargs)
-        found = self._find(collection_name)
-        return self._write(found, lambda: _delete_vectors(found, vectors, points))
+        collection = self._find(collection_name)
+        return self._write(collection, lambda: _delete_vectors(collection, vectors, points))
 
     def delete(self, collection_name: str, points_selector: Selector, **kwargs: Any) -> models.UpdateResult:
         """Delete the selected points."""
@@ -104,20 +106,20 @@ class Writing(EdgeBase):
     ) -> list[models.UpdateResult]:
         """Apply several updates in order; all are checked before the first is applied."""
         check_arguments("batch_update_points", kwargs)
-        found = self._find(collection_name)
-        with told(collection_name, reading=False):
-            operations = [_operation(found, operation) for operation in update_operations]
-        return [self._write(found, lambda done=operation: done) for operation in operations]  # type: ignore[misc]
+        collection = self._find(collection_name)
+        with edge_errors(collection_name, reading=False):
+            operations = [_operation(collection, operation) for operation in update_operations]
+        return [self._write(collection, lambda built=operation: built) for operation in operations]  # type: ignore[misc]
 
 
 def upsert_operation(
-    found: EdgeCollection,
+    collection: EdgeCollection,
     points: models.Batch | Sequence[models.PointStruct],
     update_filter: models.Filter | None,
     update_mode: models.UpdateMode | None,
 ) -> Any:
     """Edge's upsert operation, checked."""
-    converted = edge_points(points, found.space)
+    converted = edge_points(points, collection.space)
     return Operation.upsert_points(converted, edge_filter(update_filter), member(edge.UpdateMode, update_mode))
 
 
@@ -125,8 +127,8 @@ def rough_size(points: models.Batch | Sequence[Any]) -> int:
     """Estimate of the bytes that points take in the log, from some of them; rather too much than too little."""
     if isinstance(points, models.Batch):
         vectors, payloads, count = points.vectors, points.payloads, len(points.ids)
-        return 2 * (_weight(vectors) + _length(payloads)) if count <= _LOOKED_AT else count * (4 << 10)
-    step = max(1, len(points) // _LOOKED_AT)
+        return 2 * (_weight(vectors) + _length(payloads)) if count <= _SIZE_SAMPLE else count * (4 << 10)
+    step = max(1, len(points) // _SIZE_SAMPLE)
     largest = max(
         (_weight(point.vector) + _length(getattr(point, "payload", None)) for point in points[::step]), default=0
     )
@@ -154,17 +156,19 @@ def _weight(vector: Any) -> int:
 
 
 def _update_vectors(
-    found: EdgeCollection, points: Sequence[models.PointVectors], update_filter: models.Filter | None
+    collection: EdgeCollection, points: Sequence[models.PointVectors], update_filter: models.Filter | None
 ) -> Any:
     if not points:
         raise CollectionError("there are no vectors to write", do="leave out the call")
-    return Operation.update_vectors(edge_point_vectors(points, found.space), edge_filter(update_filter))
+    return Operation.update_vectors(edge_point_vectors(points, collection.space), edge_filter(update_filter))
 
 
-def _delete_vectors(found: EdgeCollection, names: Sequence[str], points: Selector) -> Any:
+def _delete_vectors(collection: EdgeCollection, names: Sequence[str], points: Selector) -> Any:
     for name in names:
-        if name not in found.space:
-            raise CollectionError(f"the collection has no vector {name!r}", expected=", ".join(map(repr, found.space)))
+        if name not in collection.space:
+            raise CollectionError(
+                f"the collection has no vector {name!r}", expected=", ".join(map(repr, collection.space))
+            )
     return _select("delete_vectors", points, list(names))
 
 
@@ -188,26 +192,26 @@ def _selector(body: Any) -> Selector:
     return body.points if body.points is not None else body.filter
 
 
-def _operation(found: EdgeCollection, asked: Any) -> Any:
+def _operation(collection: EdgeCollection, update: Any) -> Any:
     for attribute, convert in _OPERATIONS.items():
-        body = getattr(asked, attribute, None)
+        body = getattr(update, attribute, None)
         if body is not None:
-            return convert(found, body)
-    raise CollectionError("not an update operation", got=type(asked).__name__, expected=", ".join(_OPERATIONS))
+            return convert(collection, body)
+    raise CollectionError("not an update operation", got=type(update).__name__, expected=", ".join(_OPERATIONS))
 
 
-def _upsert_body(found: EdgeCollection, body: Any) -> Any:
+def _upsert_body(collection: EdgeCollection, body: Any) -> Any:
     points = body.batch if isinstance(body, models.PointsBatch) else body.points
-    return upsert_operation(found, points, body.update_filter, body.update_mode)
+    return upsert_operation(collection, points, body.update_filter, body.update_mode)
 
 
 _OPERATIONS: dict[str, Any] = {
     "upsert": _upsert_body,
-    "delete": lambda found, body: _select("delete_points", body),
-    "set_payload": lambda found, b: _select("set_payload", _selector(b), jsonable(b.payload), b.key),
-    "overwrite_payload": lambda found, b: _select("overwrite_payload", _selector(b), jsonable(b.payload), b.key),
-    "delete_payload": lambda found, body: _select("delete_payload", _selector(body), list(body.keys)),
-    "clear_payload": lambda found, body: _select("clear_payload", body),
-    "update_vectors": lambda found, body: _update_vectors(found, body.points, body.update_filter),
-    "delete_vectors": lambda found, body: _delete_vectors(found, body.vector, _selector(body)),
+    "delete": lambda collection, body: _select("delete_points", body),
+    "set_payload": lambda collection, b: _select("set_payload", _selector(b), jsonable(b.payload), b.key),
+    "overwrite_payload": lambda collection, b: _select("overwrite_payload", _selector(b), jsonable(b.payload), b.key),
+    "delete_payload": lambda collection, body: _select("delete_payload", _selector(body), list(body.keys)),
+    "clear_payload": lambda collection, body: _select("clear_payload", body),
+    "update_vectors": lambda collection, body: _update_vectors(collection, body.points, body.update_filter),
+    "delete_vectors": lambda collection, body: _delete_vectors(collection, body.vector, _selector(body)),
 }

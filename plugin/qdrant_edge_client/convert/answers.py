@@ -17,52 +17,52 @@ def query_response(points: Sequence[Any]) -> QueryResponse:
     return _query_response({"points": [scored_point(point) for point in points]})
 
 
-def scored_point(found: Any) -> models.ScoredPoint:
+def scored_point(point: Any) -> models.ScoredPoint:
     """A found point with its score."""
-    identifier, vector = found.id, found.vector
+    identifier, vector = point.id, point.vector
     return _scored_point(
         {
             "id": identifier if type(identifier) is int else str(identifier),
-            "version": found.version,
-            "score": found.score,
-            "payload": found.payload,
+            "version": point.version,
+            "score": point.score,
+            "payload": point.payload,
             "vector": vector if vector is None else vectors(vector),
             "shard_key": None,
-            "order_value": found.order_value,
+            "order_value": point.order_value,
         }
     )
 
 
-def record(found: Any) -> models.Record:
+def record(point: Any) -> models.Record:
     """A stored point."""
     return _record(
         {
-            "id": point_id(found.id),
-            "payload": found.payload,
-            "vector": vectors(found.vector),
+            "id": point_id(point.id),
+            "payload": point.payload,
+            "vector": vectors(point.vector),
             "shard_key": None,
-            "order_value": found.order_value,
+            "order_value": point.order_value,
         }
     )
 
 
-def point_id(found: Any) -> models.ExtendedPointId:
+def point_id(identifier: Any) -> models.ExtendedPointId:
     """An id in qdrant-client's form: an integer, or a UUID as text."""
-    return found if type(found) is int else str(found)
+    return identifier if type(identifier) is int else str(identifier)
 
 
-def vectors(found: Any) -> Any:
+def vectors(edge_vectors: Any) -> Any:
     """Vectors of a point: sparse ones become qdrant-client's, lists stay."""
-    if isinstance(found, dict):
-        return {name: vector(value) for name, value in found.items()}
-    return found
+    if isinstance(edge_vectors, dict):
+        return {name: vector(value) for name, value in edge_vectors.items()}
+    return edge_vectors
 
 
-def vector(found: Any) -> Any:
+def vector(edge_vector: Any) -> Any:
     """One vector."""
-    if isinstance(found, edge.SparseVector):
-        return models.SparseVector.model_construct(indices=found.indices, values=found.values)
-    return found
+    if isinstance(edge_vector, edge.SparseVector):
+        return models.SparseVector.model_construct(indices=edge_vector.indices, values=edge_vector.values)
+    return edge_vector
 
 
 _scored_point = unchecked(models.ScoredPoint)

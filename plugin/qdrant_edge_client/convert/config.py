@@ -78,7 +78,7 @@ def quantization(config: models.QuantizationConfig | None) -> Any:
 
 
 def _dense(params: models.VectorParams, config: models.CreateCollection) -> Any:
-    own = params.hnsw_config
+    diff = params.hnsw_config
     base = merged_hnsw(config.hnsw_config)
     return edge.EdgeVectorParams(
         size=params.size,
@@ -87,7 +87,7 @@ def _dense(params: models.VectorParams, config: models.CreateCollection) -> Any:
         multivector_config=multivector(params.multivector_config),
         datatype=member(edge.VectorStorageDatatype, params.datatype),
         quantization_config=quantization(params.quantization_config),
-        hnsw_config=_edge_hnsw(base.model_copy(update=own.model_dump(exclude_none=True))) if own else None,
+        hnsw_config=_edge_hnsw(base.model_copy(update=diff.model_dump(exclude_none=True))) if diff else None,
         memory=member(edge.Memory, params.memory),
     )
 

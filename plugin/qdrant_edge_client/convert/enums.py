@@ -18,14 +18,14 @@ def member(edge_enum: Any, value: Enum | str | None) -> Any:
     if value is None:
         return None
     text = value.value if isinstance(value, Enum) else str(value)
-    found = _members(edge_enum).get(_key(text))
-    if found is None:
+    edge_member = _members(edge_enum).get(_key(text))
+    if edge_member is None:
         raise StoreUnsupported(
             f"Qdrant Edge has no {edge_enum.__name__} {text!r}",
             expected=", ".join(sorted(_members(edge_enum))),
             do="choose one of these, or use a server: store: http(s)://...",
         )
-    return found
+    return edge_member
 
 
 @cache

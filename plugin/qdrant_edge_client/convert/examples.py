@@ -20,30 +20,34 @@ class Examples:
 
     Args:
         find: the vector of a point of the collection that is looked into.
-        own: whether that is the searched collection, whose mentioned points an answer leaves out.
+        same_collection: whether that is the searched collection; if so, answers leave out the points mentioned.
     """
 
-    def __init__(self, find: Callable[[models.ExtendedPointId], Any], *, own: bool) -> None:
-        self._find, self._own = find, own
+    def __init__(self, find: Callable[[models.ExtendedPointId], Any], *, same_collection: bool) -> None:
+        self._find, self._same_collection = find, same_collection
         self.mentioned: list[models.ExtendedPointId] = []
 
-    def vector(self, found: Any) -> Any:
+    def vector(self, example: Any) -> Any:
         """Edge's form of a vector, or of the vector of the point with this id.
 
         Raises:
             SearchError: it is neither, or its numbers are none that can be compared.
         """
-        if isinstance(found, int | str | UUID):
-            if self._own:
-                self.mentioned.append(found)
-            return self._find(found)
-        if isinstance(found, list | np.ndarray):
-            return _sound(found, flaw_of_dense(found))
-        if hasattr(found, "indices"):
-            _sound(found, flaw_of_sparse(found.indices, found.values))
-            return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
-        refuse_inference(found)
-        raise SearchError("not a query", got=type(found).__name__, expected="a vector, a point id or a query model")
+        if isinstance(example, int | str | UUID):
+            if self._same_collection:
+                self.mentioned.append(example)
+            return self._find(example)
+        if isinstance(example, list | np.ndarray):
+            return _require_comparable(example, flaw_of_dense(example))
+        if hasattr(example, "indices"):
+            _require_comparable(example, flaw_of_sparse(example.indices, example.values))
+            return (
+                example
+                if isinstance(example, edge.SparseVector)
+                else edge.SparseVector(example.indices, example.values)
+            )
+        refuse_inference(example)
+        raise SearchError("not a query", got=type(example).__name__, expected="a vector, a point id or a query model")
 
     def average(self, positive: list[Any], negative: list[Any]) -> Any:
         """The target of `average_vector`: the mean of the positives plus its difference to that of the negatives."""
@@ -59,16 +63,16 @@ class Examples:
         return mean + mean - np.mean(negative, axis=0) if negative else mean
 
 
-def _sound(found: Any, flaw: str) -> Any:
+def _require_comparable(vector: Any, flaw: str) -> Any:
     if flaw:
         raise SearchError("a query's vector cannot be compared", got=flaw, expected=f"{FINITE}; if sparse, {UNIQUE}")
-    return found
+    return vector
 
 
 def _average_sparse(positive: list[Any], negative: list[Any]) -> Any:
     weights: dict[int, float] = {}
     for vectors, factor in ((positive, 2.0 if negative else 1.0), (negative, -1.0)):
-        for found in vectors:
-            for index, value in zip(found.indices, found.values, strict=True):
+        for vector in vectors:
+            for index, value in zip(vector.indices, vector.values, strict=True):
                 weights[index] = weights.get(index, 0.0) + factor * value / len(vectors)
     return edge.SparseVector(list(weights), list(weights.values()))

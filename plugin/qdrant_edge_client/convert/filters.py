@@ -15,20 +15,20 @@ from qdrant_edge_client.errors import SearchError
 Condition = models.Condition | models.Filter
 
 
-def edge_filter(found: models.Filter | None, exclude_ids: Iterable[models.ExtendedPointId] = ()) -> Any:
+def edge_filter(query_filter: models.Filter | None, exclude_ids: Iterable[models.ExtendedPointId] = ()) -> Any:
     """Edge's form of a filter that also excludes the points `exclude_ids`; None without any condition."""
     excluded = set(exclude_ids)
-    if found is None and not excluded:
+    if query_filter is None and not excluded:
         return None
-    found = found or models.Filter()
-    must_not = _conditions(found.must_not) or []
+    query_filter = query_filter or models.Filter()
+    must_not = _conditions(query_filter.must_not) or []
     if excluded:
         must_not.append(edge.HasIdCondition(excluded))
     return edge.Filter(
-        must=_conditions(found.must),
-        should=_conditions(found.should),
+        must=_conditions(query_filter.must),
+        should=_conditions(query_filter.should),
         must_not=must_not or None,
-        min_should=_min_should(found.min_should),
+        min_should=_min_should(query_filter.min_should),
     )
 
 
@@ -84,11 +84,11 @@ def _match_value(value: Any) -> Any:
     return edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
 
 
-def _range(found: models.RangeInterface | None) -> Any:
-    if found is None:
+def _range(interval: models.RangeInterface | None) -> Any:
+    if interval is None:
         return None
-    bounds = {name: getattr(found, name) for name in ("gte", "gt", "lte", "lt")}
-    if isinstance(found, models.DatetimeRange):
+    bounds = {name: getattr(interval, name) for name in ("gte", "gt", "lte", "lt")}
+    if isinstance(interval, models.DatetimeRange):
         return edge.RangeDateTime(**{name: iso(value) for name, value in bounds.items()})
     return edge.RangeFloat(**bounds)
 

@@ -27,8 +27,8 @@ def index_schema(schema: Any) -> Any:
     params = _PARAMS.get(type(schema))
     if params is None:
         return member(edge.PayloadSchemaType, schema)
-    plain = schema.model_dump(exclude={"type", "memory"}, exclude_none=True)
-    return params(**plain, memory=member(edge.Memory, schema.memory))
+    options = schema.model_dump(exclude={"type", "memory"}, exclude_none=True)
+    return params(**options, memory=member(edge.Memory, schema.memory))
 
 
 def index_infos(edge_schema: dict[str, Any]) -> dict[str, models.PayloadIndexInfo]:
@@ -37,7 +37,7 @@ def index_infos(edge_schema: dict[str, Any]) -> dict[str, models.PayloadIndexInf
 
 
 def _text(schema: models.TextIndexParams) -> Any:
-    plain = schema.model_dump(
+    options = schema.model_dump(
         include={
             "min_token_len", "max_token_len", "lowercase", "ascii_folding", "phrase_matching",
             "on_disk", "enable_hnsw", "nested",
@@ -45,7 +45,7 @@ def _text(schema: models.TextIndexParams) -> Any:
         exclude_none=True,
     )  # fmt: skip
     return edge.TextIndexParams(
-        **plain,
+        **options,
         tokenizer=member(edge.TokenizerType, schema.tokenizer),
         stopwords=_stopwords(schema.stopwords),
         stemmer=_stemmer(schema.stemmer),
@@ -74,33 +74,33 @@ def _scoring(scoring: bool | models.TextScoringParams | None) -> Any:
 
 
 def _info(info: Any) -> models.PayloadIndexInfo:
-    kind = _plain(info.data_type)
+    kind = _json_value(info.data_type)
     params = None if info.params is None else _params(kind, info.params)
     return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), params=params, points=info.points)
 
 
-def _params(kind: str, found: Any) -> Any:
-    model = _MODELS[type(found)]
-    given = {name: _plain(getattr(found, name)) for name in model.model_fields if name != "type"}
-    return model(type=kind, **given)
+def _params(kind: str, edge_params: Any) -> Any:
+    model = _MODELS[type(edge_params)]
+    values = {name: _json_value(getattr(edge_params, name)) for name in model.model_fields if name != "type"}
+    return model(type=kind, **values)
 
 
-def _plain(found: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Edge's value as a JSON value."""
-    if found is None or isinstance(found, bool | int | str):
-        return found
-    if isinstance(found, edge.StopwordsSet):
-        languages = sorted(_plain(language) for language in found.languages or ())
-        return {"languages": languages, "custom": sorted(found.custom or ())}
-    if isinstance(found, edge.SnowballParams):
-        return {"type": "snowball", "language": _plain(found.language)}
-    if isinstance(found, edge.DisabledStemmer):
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, edge.StopwordsSet):
+        languages = sorted(_json_value(language) for language in value.languages or ())
+        return {"languages": languages, "custom": sorted(value.custom or ())}
+    if isinstance(value, edge.SnowballParams):
+        return {"type": "snowball", "language": _json_value(value.language)}
+    if isinstance(value, edge.DisabledStemmer):
         return {"type": "none"}
-    if isinstance(found, edge.TextScoringParams):
-        return {"type": _plain(found.type)}
-    return str(found).rpartition(".")[2].lower()  # a member of an enum
+    if isinstance(value, edge.TextScoringParams):
+        return {"type": _json_value(value.type)}
+    return str(value).rpartition(".")[2].lower()  # a member of an enum
 
 
-_MODELS: dict[type[Any], type[Any]] = {theirs: model for model, theirs in _PARAMS.items()} | {
+_MODELS: dict[type[Any], type[Any]] = {edge_params: model for model, edge_params in _PARAMS.items()} | {
     edge.TextIndexParams: models.TextIndexParams
 }

@@ -50,10 +50,10 @@ def require_json(value: Any, where: str, level: int = 1) -> None:
             raise _unfit(where, part)
 
 
-def _require_text(found: Any, where: str) -> None:
-    if isinstance(found, str) and not found.isascii():
+def _require_text(text: Any, where: str) -> None:
+    if isinstance(text, str) and not text.isascii():
         try:
-            found.encode()
+            text.encode()
         except UnicodeEncodeError as raw:  # half of a surrogate pair
             raise _unfit(where, raw) from raw
 

@@ -40,14 +40,14 @@ def edge_point_vectors(points: Iterable[models.PointVectors], space: Space) -> l
     return [edge.PointVectors(point.id, vectors_in(point.vector, space, point.id)) for point in points]
 
 
-def vectors_in(found: Any, space: Space, where: object) -> Any:
+def vectors_in(vectors: Any, space: Space, where: object) -> Any:
     """The vectors of one point, named or not, checked against the collection."""
-    if isinstance(found, dict):
-        return {name: vector_in(value, name, space, where) for name, value in found.items()}
-    return vector_in(found, "", space, where)
+    if isinstance(vectors, dict):
+        return {name: vector_in(value, name, space, where) for name, value in vectors.items()}
+    return vector_in(vectors, "", space, where)
 
 
-def vector_in(found: Any, name: str, space: Space, where: object) -> Any:
+def vector_in(vector: Any, name: str, space: Space, where: object) -> Any:
     """One vector in Edge's form.
 
     Raises:
@@ -55,28 +55,28 @@ def vector_in(found: Any, name: str, space: Space, where: object) -> Any:
     """
     kind, size = space.get(name) or _unknown(name, space, where)
     if kind == "dense":
-        if _width(found) != size:
-            raise misfit(name, where, _shape(found), f"a dense vector of {size} numbers")
-        if flaw := flaw_of_dense(found):
+        if _width(vector) != size:
+            raise misfit(name, where, _shape(vector), f"a dense vector of {size} numbers")
+        if flaw := flaw_of_dense(vector):
             raise misfit(name, where, flaw, FINITE)
-        return _numbers(found)
-    return _SPECIAL[kind](found, name, size, where)
+        return _numbers(vector)
+    return _SPECIAL[kind](vector, name, size, where)
 
 
-def _sparse(found: Any, name: str, size: int, where: object) -> Any:
-    if not hasattr(found, "indices"):
-        raise misfit(name, where, _shape(found), "a sparse vector: indices and values")
-    if flaw := flaw_of_sparse(found.indices, found.values):
+def _sparse(vector: Any, name: str, size: int, where: object) -> Any:
+    if not hasattr(vector, "indices"):
+        raise misfit(name, where, _shape(vector), "a sparse vector: indices and values")
+    if flaw := flaw_of_sparse(vector.indices, vector.values):
         raise misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
-    return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
+    return vector if isinstance(vector, edge.SparseVector) else edge.SparseVector(vector.indices, vector.values)
 
 
-def _multivector(found: Any, name: str, size: int, where: object) -> Any:
-    if not _is_matrix(found, size):
-        raise misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
-    if flaw := flaw_of_dense(found):
+def _multivector(vector: Any, name: str, size: int, where: object) -> Any:
+    if not _is_matrix(vector, size):
+        raise misfit(name, where, _shape(vector), f"a multi-vector: rows of {size} numbers, at least one")
+    if flaw := flaw_of_dense(vector):
         raise misfit(name, where, flaw, FINITE)
-    return _numbers(found)
+    return _numbers(vector)
 
 
 _SPECIAL: dict[str, Callable[[Any, str, int, object], Any]] = {"sparse": _sparse, "multivector": _multivector}
@@ -96,7 +96,10 @@ def _batch(batch: models.Batch, space: Space) -> list[Any]:
         rows: Iterable[Any] = (dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True))
     else:
         rows = vectors
-    return [_point(i, vectors_in(row, space, i), load) for i, row, load in zip(ids, rows, payloads, strict=True)]
+    return [
+        _point(identifier, vectors_in(row, space, identifier), payload)
+        for identifier, row, payload in zip(ids, rows, payloads, strict=True)
+    ]
 
 
 def _point(identifier: Any, vector: Any, payload: Any) -> Any:
@@ -118,30 +121,30 @@ def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
         raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
 
 
-def _numbers(found: Any) -> Any:
-    return found.tolist() if isinstance(found, np.ndarray) else found
+def _numbers(vector: Any) -> Any:
+    return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
-def _width(found: Any) -> int:
+def _width(vector: Any) -> int:
     """Length of a dense vector, -1 for a value that cannot be one."""
-    if isinstance(found, np.ndarray):
-        return len(found) if found.ndim == 1 else -1
-    return len(found) if isinstance(found, list) and not (found and isinstance(found[0], list)) else -1
+    if isinstance(vector, np.ndarray):
+        return len(vector) if vector.ndim == 1 else -1
+    return len(vector) if isinstance(vector, list) and not (vector and isinstance(vector[0], list)) else -1
 
 
-def _is_matrix(found: Any, width: int) -> bool:
+def _is_matrix(matrix: Any, width: int) -> bool:
     """Whether this has at least one row, all of `width` numbers."""
-    if isinstance(found, np.ndarray):
-        return found.ndim == 2 and len(found) > 0 and found.shape[1] == width
-    return isinstance(found, list) and bool(found) and all(_width(row) == width for row in found)
+    if isinstance(matrix, np.ndarray):
+        return matrix.ndim == 2 and len(matrix) > 0 and matrix.shape[1] == width
+    return isinstance(matrix, list) and bool(matrix) and all(_width(row) == width for row in matrix)
 
 
-def _shape(found: Any) -> str:
-    if isinstance(found, np.ndarray):
-        return f"an array of shape {found.shape}"
-    if isinstance(found, list):
-        return f"{len(found)} rows" if found and isinstance(found[0], list) else f"{len(found)} numbers"
-    return type(found).__name__
+def _shape(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, list):
+        return f"{len(value)} rows" if value and isinstance(value[0], list) else f"{len(value)} numbers"
+    return type(value).__name__
 
 
 def _bad_id(identifier: object) -> CollectionError:
@@ -164,11 +167,11 @@ def _unknown(name: str, space: Space, where: object) -> tuple[VectorKind, int]:
     )
 
 
-def refuse_inference(found: Any) -> None:
+def refuse_inference(value: Any) -> None:
     """Refuse what only a server with inference can turn into a vector."""
-    if isinstance(found, models.Document | models.Image | models.InferenceObject):
+    if isinstance(value, models.Document | models.Image | models.InferenceObject):
         raise StoreUnsupported(
             "Qdrant Edge has no inference: it takes vectors, not what they are made of",
-            got=type(found).__name__,
+            got=type(value).__name__,
             do="encode it first, or use a server with inference: store: http(s)://...",
         )

@@ -20,30 +20,30 @@ def edge_formula(query: models.FormulaQuery) -> Any:
     return edge.Formula(_expression(query.formula), query.defaults or {})
 
 
-def _expression(found: Any) -> Any:
-    if isinstance(found, str):
-        return edge.Expression.Variable(found)
-    if isinstance(found, int | float):
-        return edge.Expression.Constant(float(found))
-    convert = _EXPRESSIONS.get(type(found))
-    return edge.Expression.Condition(edge_condition(found)) if convert is None else convert(found)
+def _expression(expression: Any) -> Any:
+    if isinstance(expression, str):
+        return edge.Expression.Variable(expression)
+    if isinstance(expression, int | float):
+        return edge.Expression.Constant(float(expression))
+    convert = _EXPRESSIONS.get(type(expression))
+    return edge.Expression.Condition(edge_condition(expression)) if convert is None else convert(expression)
 
 
 def _all(parts: list[Any]) -> list[Any]:
     return [_expression(part) for part in parts]
 
 
-def _div(found: models.DivExpression) -> Any:
-    div = found.div
+def _div(expression: models.DivExpression) -> Any:
+    div = expression.div
     return edge.Expression.Div(_expression(div.left), _expression(div.right), div.by_zero_default)
 
 
-def _pow(found: models.PowExpression) -> Any:
-    return edge.Expression.Pow(_expression(found.pow.base), _expression(found.pow.exponent))
+def _pow(expression: models.PowExpression) -> Any:
+    return edge.Expression.Pow(_expression(expression.pow.base), _expression(expression.pow.exponent))
 
 
-def _distance(found: models.GeoDistance) -> Any:
-    return edge.Expression.GeoDistance(geo_point(found.geo_distance.origin), found.geo_distance.to)
+def _distance(expression: models.GeoDistance) -> Any:
+    return edge.Expression.GeoDistance(geo_point(expression.geo_distance.origin), expression.geo_distance.to)
 
 
 def _decay(kind: Any, params: models.DecayParamsExpression) -> Any:
@@ -111,18 +111,18 @@ def edge_query(query: Any, using: str | None, limit: int, examples: Examples) ->
     return edge.Query.Nearest(examples.vector(query), using)
 
 
-def with_payload(wanted: Any) -> Any:
+def with_payload(selection: Any) -> Any:
     """Edge's form of a payload selection."""
-    if isinstance(wanted, models.PayloadSelectorInclude):
-        return edge.PayloadSelector.Include(wanted.include)
-    if isinstance(wanted, models.PayloadSelectorExclude):
-        return edge.PayloadSelector.Exclude(wanted.exclude)
-    return False if wanted is None else wanted
+    if isinstance(selection, models.PayloadSelectorInclude):
+        return edge.PayloadSelector.Include(selection.include)
+    if isinstance(selection, models.PayloadSelectorExclude):
+        return edge.PayloadSelector.Exclude(selection.exclude)
+    return False if selection is None else selection
 
 
-def with_vector(wanted: Any) -> Any:
+def with_vector(selection: Any) -> Any:
     """Edge's form of a vector selection."""
-    return False if wanted is None else wanted
+    return False if selection is None else selection
 
 
 def search_params(params: models.SearchParams | None) -> Any:
@@ -169,14 +169,14 @@ def _prefetch(prefetch: models.Prefetch, lookup: Lookup) -> Any:
     )
 
 
-def _quantization(found: models.QuantizationSearchParams) -> Any:
-    return edge.QuantizationSearchParams(bool(found.ignore), found.rescore, found.oversampling)
+def _quantization(params: models.QuantizationSearchParams) -> Any:
+    return edge.QuantizationSearchParams(bool(params.ignore), params.rescore, params.oversampling)
 
 
-def _idf(found: models.IdfScope | models.IdfCorpusParams | None) -> Any:
-    if found is None:
+def _idf(scope: models.IdfScope | models.IdfCorpusParams | None) -> Any:
+    if scope is None:
         return None
-    return edge.IdfParams(edge_filter(found.corpus) if isinstance(found, models.IdfCorpusParams) else None)
+    return edge.IdfParams(edge_filter(scope.corpus) if isinstance(scope, models.IdfCorpusParams) else None)
 
 
 def _nearest(query: models.NearestQuery, using: str | None, limit: int, examples: Examples) -> Any:
@@ -189,14 +189,14 @@ def _nearest(query: models.NearestQuery, using: str | None, limit: int, examples
 
 
 def _recommend(query: models.RecommendQuery, using: str | None, limit: int, examples: Examples) -> Any:
-    asked = query.recommend
-    positive = [examples.vector(item) for item in asked.positive or ()]
-    negative = [examples.vector(item) for item in asked.negative or ()]
-    if asked.strategy in (None, models.RecommendStrategy.AVERAGE_VECTOR):
+    recommendation = query.recommend
+    positive = [examples.vector(item) for item in recommendation.positive or ()]
+    negative = [examples.vector(item) for item in recommendation.negative or ()]
+    if recommendation.strategy in (None, models.RecommendStrategy.AVERAGE_VECTOR):
         return edge.Query.Nearest(examples.average(positive, negative), using)
     if not positive and not negative:
         raise SearchError("a recommendation without examples", expected="at least one, positive or negative")
-    best = asked.strategy == models.RecommendStrategy.BEST_SCORE
+    best = recommendation.strategy == models.RecommendStrategy.BEST_SCORE
     make = edge.Query.RecommendBestScore if best else edge.Query.RecommendSumScores
     return make(edge.RecommendQuery(positive, negative), using)
 
@@ -216,10 +216,10 @@ def _context(query: models.ContextQuery, using: str | None, limit: int, examples
 
 
 def _feedback(query: models.RelevanceFeedbackQuery, using: str | None, limit: int, examples: Examples) -> Any:
-    asked, naive = query.relevance_feedback, query.relevance_feedback.strategy.naive
-    items = [edge.FeedbackItem(examples.vector(item.example), item.score) for item in asked.feedback]
+    feedback, naive = query.relevance_feedback, query.relevance_feedback.strategy.naive
+    items = [edge.FeedbackItem(examples.vector(item.example), item.score) for item in feedback.feedback]
     strategy = edge.NaiveFeedbackStrategy(naive.a, naive.b, naive.c)
-    return edge.Query.FeedbackNaive(edge.FeedbackNaiveQuery(examples.vector(asked.target), items, strategy), using)
+    return edge.Query.FeedbackNaive(edge.FeedbackNaiveQuery(examples.vector(feedback.target), items, strategy), using)
 
 
 def _fusion(query: models.FusionQuery, using: str | None, limit: int, examples: Examples) -> Any:

@@ -58,19 +58,19 @@ class Catalog:
             CollectionNotFound: there is none; the text lists those that exist.
             StoreError: its record is lost.
         """
-        found = self._opened.get(name)
-        if found is not None:
-            return found
+        collection = self._opened.get(name)
+        if collection is not None:
+            return collection
         self._check_open()
         with self._mutex:
-            real = name if name in self._folders else self.aliases.get(name, name)
-            if real not in self._folders:
-                self._check_lost(real)
-                raise self._missing(name)
-            if real not in self._opened:
-                self._prepare(self._folders[real])
-                self._opened[real] = EdgeCollection.load(self._folders[real])
-            return self._opened[real]
+            real_name = name if name in self._folders else self.aliases.get(name, name)
+            if real_name not in self._folders:
+                self._check_lost(real_name)
+                raise self._not_found(name)
+            if real_name not in self._opened:
+                self._prepare(self._folders[real_name])
+                self._opened[real_name] = EdgeCollection.load(self._folders[real_name])
+            return self._opened[real_name]
 
     def _prepare(self, folder: Path) -> None:
         """Called before the collection in `folder` is opened."""
@@ -106,12 +106,12 @@ class Catalog:
             if folder is None:
                 self._check_lost(name)
                 return False
-            opened = self._opened.pop(name, None)
+            collection = self._opened.pop(name, None)
             (folder / RECORD).replace(folder / UNFINISHED)  # from here on the rest is rubbish, whatever happens
             sync_folder(folder)
             self.set_aliases({alias: target for alias, target in self.aliases.items() if target != name})
-        if opened is not None:
-            opened.close()
+        if collection is not None:
+            collection.close()
         sweep(folder)
         return True
 
@@ -164,12 +164,12 @@ class Catalog:
         failures = list[BaseException]()
         with self._mutex:
             self._closed = True
-            gone = not self._lock.in_place  # what a removed folder held cannot be flushed, nor is it wanted
+            removed = not self._lock.in_place  # what a removed folder held cannot be flushed, nor is it wanted
             while self._opened:  # all, whatever becomes of one: the lock must not be free while an engine is open
                 try:
                     self._opened.popitem()[1].close()
                 except BaseException as error:
-                    if not (gone and isinstance(error, Exception)):
+                    if not (removed and isinstance(error, Exception)):
                         failures.append(error)
             self._lock.release()
         if failures:
@@ -187,9 +187,9 @@ class Catalog:
         if folder in self._lost:
             raise without_record(folder)
 
-    def _missing(self, name: str) -> CollectionNotFound:
-        known = ", ".join([*self.names(), *self.aliases]) or "the store is empty"
-        return CollectionNotFound(f"there is no collection {name!r}", where=f"edge:{self.root}", expected=known)
+    def _not_found(self, name: str) -> CollectionNotFound:
+        existing = ", ".join([*self.names(), *self.aliases]) or "the store is empty"
+        return CollectionNotFound(f"there is no collection {name!r}", where=f"edge:{self.root}", expected=existing)
 
 
 class ClosedCatalog:
@@ -221,5 +221,5 @@ def check_name(name: str, kind: str) -> None:
 
 
 def _aliases(path: Path) -> dict[str, str]:
-    found: dict[str, str] = validated(_ALIASES, read_json(path).get("aliases"), path) if path.exists() else {}
-    return found
+    aliases: dict[str, str] = validated(_ALIASES, read_json(path).get("aliases"), path) if path.exists() else {}
+    return aliases

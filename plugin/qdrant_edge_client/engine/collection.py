@@ -54,19 +54,20 @@ class EdgeCollection:
         self.run: Run | None = None
         self.closing = False
         self.kept_deleted = 0  # deleted points that the last optimisation has left
-        self.needs: tuple[tuple[int, Record], bool] | None = None  # an index, as of a number of writes and a record
+        # Whether an index is needed, as of a number of writes and a record.
+        self.index_check: tuple[tuple[int, Record], bool] | None = None
 
     @classmethod
     def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
         """Create a collection. Its record is `unfinished.json` until it is complete, so a kill leaves known rubbish."""
         record = Record(name, new_shard_name(), config)
         record.write(folder, UNFINISHED)
-        place = folder / record.shard
-        opened = shards.create(place, edge_config(config))
+        shard_folder = folder / record.shard
+        edge_shard = shards.create(shard_folder, edge_config(config))
         if not has_vectors(config):
-            opened.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
-        opened.flush()
-        shard = Shard(opened, name, Ledger(place, log_end(place) - 1, opened))
+            edge_shard.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
+        edge_shard.flush()
+        shard = Shard(edge_shard, name, Ledger(shard_folder, log_end(shard_folder) - 1, edge_shard))
         (folder / UNFINISHED).replace(folder / RECORD)
         sync_folder(folder)
         return cls(folder, record, shard)
@@ -79,21 +80,21 @@ class EdgeCollection:
             StoreDamaged, StoreFull: its files are damaged, or the disk is full.
         """
         record = Record.read(folder)
-        place = folder / record.shard
-        findings = inspect(place, changing=record.pending is not None)
-        break_seal(place, findings.seal)
-        opened = _loaded(place, record.pending)
+        shard_folder = folder / record.shard
+        findings = inspect(shard_folder, changing=record.pending is not None)
+        break_seal(shard_folder, findings.seal)
+        edge_shard = _loaded(shard_folder, record.pending)
         try:
-            found = cls(folder, record, Shard(opened, record.name, begin(place, opened, findings)))
+            collection = cls(folder, record, Shard(edge_shard, record.name, begin(shard_folder, edge_shard, findings)))
         except BaseException:
-            opened.close()
+            edge_shard.close()
             raise
-        for left in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
-            if left.name != record.shard:
-                remove(left)
+        for leftover in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
+            if leftover.name != record.shard:
+                remove(leftover)
         if record.pending:
-            found._finish(record.pending)
-        return found
+            collection._finish(record.pending)
+        return collection
 
     def change(self, edit: Callable[[Record], Record]) -> None:
         """Replace the record by `edit(record)`, on disk first."""
@@ -145,8 +146,10 @@ def new_shard_name() -> str:
     return f"{SHARD}{uuid4().hex[:12]}"
 
 
-def _loaded(place: Path, pending: dict[str, Any] | None) -> Any:
-    return shards.load(place) if pending is None else load_mended(place, pending.get("drop") or pending["add"])
+def _loaded(shard_folder: Path, pending: dict[str, Any] | None) -> Any:
+    if pending is None:
+        return shards.load(shard_folder)
+    return load_mended(shard_folder, pending.get("drop") or pending["add"])
 
 
 def _space(config: models.CreateCollection) -> Space:
@@ -211,6 +214,6 @@ def _with_sparse(record: Record, name: str, config: models.SparseVectorConfig) -
 
 
 def _without(record: Record, name: str) -> Record:
-    dense = {known: params for known, params in dense_vectors(record.config).items() if known != name}
-    sparse = {known: params for known, params in (record.config.sparse_vectors or {}).items() if known != name}
+    dense = {vector: params for vector, params in dense_vectors(record.config).items() if vector != name}
+    sparse = {vector: params for vector, params in (record.config.sparse_vectors or {}).items() if vector != name}
     return replace(record.with_config(vectors=vectors_of(dense), sparse_vectors=sparse or None), pending=None)

@@ -17,66 +17,66 @@ MORE = 1.5  # deleted points for each that the last optimisation has left
 INDEXING_THRESHOLD = 10_000  # kB of vectors in a segment from which Edge builds HNSW
 
 
-def describe(found: EdgeCollection) -> models.CollectionInfo:
+def describe(collection: EdgeCollection) -> models.CollectionInfo:
     """Config, counts and payload indexes of a collection."""
-    info = found.shard.read(lambda opened: opened.info())
+    info = collection.shard.read(lambda edge_shard: edge_shard.info())
     return models.CollectionInfo(
-        status=_status(found),
+        status=_status(collection),
         optimizer_status=models.OptimizersStatusOneOf.OK,
         indexed_vectors_count=info.indexed_vectors_count,
         points_count=info.points_count,
         segments_count=info.segments_count,
-        config=_config(found.record.config),
+        config=_config(collection.record.config),
         payload_schema=index_infos(info.payload_schema),
     )
 
 
-def needs_optimizing(found: EdgeCollection) -> bool:
+def needs_optimizing(collection: EdgeCollection) -> bool:
     """Whether `optimize` would do something.
 
     It does where vectors are searched one by one, settings have changed, or much of the space is of deleted points.
     """
-    state = found.shard.writes, found.record
-    if found.needs is None or found.needs[0] != state:
-        found.needs = state, found.record.stale or wasteful(found) or _lacks_index(found)
-    return found.needs[1]
+    state = collection.shard.writes, collection.record
+    if collection.index_check is None or collection.index_check[0] != state:
+        collection.index_check = state, collection.record.stale or wasteful(collection) or _lacks_index(collection)
+    return collection.index_check[1]
 
 
-def wasteful(found: EdgeCollection) -> bool:
+def wasteful(collection: EdgeCollection) -> bool:
     """Whether so many points were deleted, or moved by updates, that `optimize` would free much space.
 
     Edge does so for a segment of 1,000 points of which a fifth is deleted. What it has left once is not counted again.
     """
-    lost = deleted_points(found)
-    return lost >= max(DELETED, DELETED_SHARE * (lost + points_of(found)), MORE * found.kept_deleted)
+    deleted = deleted_points(collection)
+    return deleted >= max(DELETED, DELETED_SHARE * (deleted + points_of(collection)), MORE * collection.kept_deleted)
 
 
-def deleted_points(found: EdgeCollection) -> int:
+def deleted_points(collection: EdgeCollection) -> int:
     """Number of deleted points that still take space, as of the last flush."""
-    segments = found.folder / found.record.shard / SEGMENTS
-    places = sum(path.stat().st_size // 8 for path in segments.glob("*/*id_tracker.versions"))
-    return max(0, places - points_of(found))
+    segments = collection.folder / collection.record.shard / SEGMENTS
+    tracked = sum(path.stat().st_size // 8 for path in segments.glob("*/*id_tracker.versions"))
+    return max(0, tracked - points_of(collection))
 
 
-def points_of(found: EdgeCollection) -> int:
+def points_of(collection: EdgeCollection) -> int:
     """Number of points."""
-    return int(found.shard.read(lambda opened: opened.info()).points_count)
+    return int(collection.shard.read(lambda edge_shard: edge_shard.info()).points_count)
 
 
-def _lacks_index(found: EdgeCollection) -> bool:
-    optimizers = found.record.config.optimizers_config
-    given = optimizers.indexing_threshold if optimizers else None
-    threshold = INDEXING_THRESHOLD if given is None else given
-    sizes = {name: params.size * _width(params) for name, params in dense_vectors(found.record.config).items()}
-    bytes_waiting = found.shard.read(lambda opened: _waiting(opened, found, sizes))
-    return threshold > 0 and bytes_waiting >= threshold * 1024
+def _lacks_index(collection: EdgeCollection) -> bool:
+    optimizers = collection.record.config.optimizers_config
+    configured = optimizers.indexing_threshold if optimizers else None
+    threshold = INDEXING_THRESHOLD if configured is None else configured
+    sizes = {name: params.size * _width(params) for name, params in dense_vectors(collection.record.config).items()}
+    unindexed_bytes = collection.shard.read(lambda edge_shard: _unindexed_bytes(edge_shard, collection, sizes))
+    return threshold > 0 and unindexed_bytes >= threshold * 1024
 
 
-def _waiting(opened: Any, found: EdgeCollection, sizes: dict[str, int]) -> int:
+def _unindexed_bytes(edge_shard: Any, collection: EdgeCollection, sizes: dict[str, int]) -> int:
     """Estimate of the bytes of vectors without an index; Edge reports only a count over all vectors."""
-    held = {name: _holding(opened, name) for name in found.space}
-    unindexed = max(0, sum(held.values()) - int(opened.info().indexed_vectors_count))
-    return max((min(unindexed, held[name]) * size for name, size in sizes.items()), default=0)
+    counts = {name: _count_with(edge_shard, name) for name in collection.space}
+    unindexed = max(0, sum(counts.values()) - int(edge_shard.info().indexed_vectors_count))
+    return max((min(unindexed, counts[name]) * size for name, size in sizes.items()), default=0)
 
 
 def _width(params: models.VectorParams) -> int:
@@ -84,15 +84,15 @@ def _width(params: models.VectorParams) -> int:
     return {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}.get(params.datatype or models.Datatype.FLOAT32, 4)
 
 
-def _holding(opened: Any, name: str) -> int:
-    has = edge.Filter(must=[edge.HasVectorCondition(name)])
-    return int(opened.count(edge.CountRequest(exact=True, filter=has)))
+def _count_with(edge_shard: Any, name: str) -> int:
+    has_vector = edge.Filter(must=[edge.HasVectorCondition(name)])
+    return int(edge_shard.count(edge.CountRequest(exact=True, filter=has_vector)))
 
 
-def _status(found: EdgeCollection) -> models.CollectionStatus:
-    if found.run is not None:
+def _status(collection: EdgeCollection) -> models.CollectionStatus:
+    if collection.run is not None:
         return models.CollectionStatus.YELLOW
-    return models.CollectionStatus.GREY if needs_optimizing(found) else models.CollectionStatus.GREEN
+    return models.CollectionStatus.GREY if needs_optimizing(collection) else models.CollectionStatus.GREEN
 
 
 def _config(config: models.CreateCollection) -> models.CollectionConfig:
@@ -115,7 +115,7 @@ def _config(config: models.CreateCollection) -> models.CollectionConfig:
 
 
 def _optimizers(diff: models.OptimizersConfigDiff | None) -> models.OptimizersConfig:
-    given = diff.model_dump(exclude_none=True) if diff else {}
-    known = {name: value for name, value in given.items() if name != "max_optimization_threads"}
+    values = diff.model_dump(exclude_none=True) if diff else {}
+    supported = {name: value for name, value in values.items() if name != "max_optimization_threads"}
     defaults = {"default_segment_number": 0, "flush_interval_sec": 5, "indexing_threshold": INDEXING_THRESHOLD}
-    return models.OptimizersConfig(**{**defaults, **known})
+    return models.OptimizersConfig(**{**defaults, **supported})

@@ -21,7 +21,7 @@ _CALLERS = (ValueError, TypeError, OverflowError)  # of Edge's own reading of wh
 
 
 @contextmanager
-def told(collection: str, *, reading: bool) -> Iterator[None]:
+def edge_errors(collection: str, *, reading: bool) -> Iterator[None]:
     """Within the block, Edge's exceptions become errors of this package."""
     try:
         with contained(StoreError, PANICKED, where=f"collection {collection!r}", do=REPAIR):
@@ -36,8 +36,8 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
     """The error for Edge's `raw` exception in a search (`reading`) or a write."""
     text = str(raw)
     for pattern, build in _MEANINGS:
-        if found := re.search(pattern, text):
-            return build(found, f"collection {collection!r}", reading)
+        if match := re.search(pattern, text):
+            return build(match, f"collection {collection!r}", reading)
     where = f"collection {collection!r}"
     if reading and (isinstance(raw, _CALLERS) or not _INTERNAL.search(text)):
         do = "fix the filter, the vector or the parameters"
@@ -56,34 +56,34 @@ def _kind(reading: bool) -> type[DiptychError]:
     return SearchError if reading else CollectionError
 
 
-def _dimension(found: re.Match[str], where: str, reading: bool) -> DiptychError:
-    return _kind(reading)("a vector has the wrong dimension", where=where, got=found[2], expected=found[1])
+def _dimension(match: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)("a vector has the wrong dimension", where=where, got=match[2], expected=match[1])
 
 
-def _unknown_vector(found: re.Match[str], where: str, reading: bool) -> DiptychError:
-    name = found[1].strip()
+def _unknown_vector(match: re.Match[str], where: str, reading: bool) -> DiptychError:
+    name = match[1].strip()
     do = "see get_collection(...).config.params" + ("" if name else "; name the vector with `using`")
     what = f"the collection has no vector {name!r}" if name else "the collection has no unnamed vector"
     return _kind(reading)(what, where=where, do=do)
 
 
-def _wrong_kind(found: re.Match[str], where: str, reading: bool) -> DiptychError:
-    return _kind(reading)(f"a {found[1]} vector where another kind is expected, or the reverse", where=where)
+def _wrong_kind(match: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)(f"a {match[1]} vector where another kind is expected, or the reverse", where=where)
 
 
-def _no_point(found: re.Match[str], where: str, reading: bool) -> DiptychError:
-    return _kind(reading)(f"there is no point {found[1]}", where=where)
+def _no_point(match: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)(f"there is no point {match[1]}", where=where)
 
 
-def _bad_id(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+def _bad_id(match: re.Match[str], where: str, reading: bool) -> DiptychError:
     return _kind(reading)(
-        "not a point id", where=where, got=found[1] or "another type", expected="an integer from 0, or a UUID"
+        "not a point id", where=where, got=match[1] or "another type", expected="an integer from 0, or a UUID"
     )
 
 
-def _no_index(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+def _no_index(match: re.Match[str], where: str, reading: bool) -> DiptychError:
     return SearchError(
-        "a payload index is missing", where=where, got=found[0], do="create it with create_payload_index"
+        "a payload index is missing", where=where, got=match[0], do="create it with create_payload_index"
     )
 
 

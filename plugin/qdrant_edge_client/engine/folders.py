@@ -20,7 +20,7 @@ from qdrant_edge_client.errors import StoreError
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
 _TRIES, _PAUSE = 20, 0.05  # seconds
 COLLECTIONS = "collections"
-DAMAGED = ".damaged-"  # how the folders of data begin that a repair could not read all of
+DAMAGED = ".damaged-"  # prefix of data folders that a repair could not read completely
 _SERVER = "raft_state.json"
 LOCAL_MODE = "meta.json"  # what qdrant-client's local mode writes, and a server too
 _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
@@ -40,11 +40,11 @@ def prepare(root: Path, *, create: bool) -> Path:
     home = root / COLLECTIONS
     if not create and not home.is_dir() and not is_local_folder(root):
         raise StoreError("there is no embedded store here", where=f"edge:{root}", do="check the path of the store")
-    if strange := [str(path.relative_to(root)) for path in _strangers(root, home)]:
+    if foreign := [str(path.relative_to(root)) for path in _foreign_files(root, home)]:
         raise StoreError(
             "this folder belongs to something else than an embedded store; nothing in it was changed",
             where=f"edge:{root}",
-            got=", ".join(strange[:5]),
+            got=", ".join(foreign[:5]),
             expected="a new folder, or one that EdgeClient made",
             do=f"open it as qdrant-client's local mode: store: local:{root}"
             if is_local_folder(root)
@@ -56,16 +56,16 @@ def prepare(root: Path, *, create: bool) -> Path:
 
 def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
     """The collections' folders by name, and folders with data but no record; removes unfinished ones."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     lost: set[Path] = set()
     for folder in sorted(path for path in home.iterdir() if _is_ours(path)):
         if (folder / RECORD).exists():
-            found[Record.read(folder).name] = folder
+            folders[Record.read(folder).name] = folder
         elif (folder / UNFINISHED).exists() or not _has_data(folder):
             sweep(folder)
         else:
             lost.add(folder)
-    return found, lost
+    return folders, lost
 
 
 def sweep(folder: Path) -> None:
@@ -122,7 +122,7 @@ def opening(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _strangers(root: Path, home: Path) -> Iterator[Path]:
+def _foreign_files(root: Path, home: Path) -> Iterator[Path]:
     """Files that show that the path is not a store."""
     if (root / _SERVER).exists():
         yield root / _SERVER

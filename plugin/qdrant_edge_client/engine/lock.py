@@ -84,8 +84,8 @@ def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
 def _holder(file: IO[str]) -> tuple[int | None, str]:
     """The process that holds the lock, and its state."""
     file.seek(0)
-    number, _, state = file.read(100).strip().partition(" ")
-    return int(number) if number.isascii() and number.isdigit() else None, state
+    pid, _, state = file.read(100).strip().partition(" ")
+    return int(pid) if pid.isascii() and pid.isdigit() else None, state
 
 
 def _locked(root: Path, holder: int | None, state: str) -> StoreLocked:

@@ -30,30 +30,30 @@ def load_mended(folder: Path, vector: str) -> Any:
         return shards.load(folder)
     except StoreError:
         for path in [*folder.glob(f"segments/*/{_SEGMENT}"), folder / _CONFIG]:
-            _edit(path, lambda found: _without(found, vector))
+            _edit(path, lambda content: _without(content, vector))
         for kind in ("vector_storage", "vector_index"):
-            for left in folder.glob(f"segments/*/{kind}-*"):
-                if left.name == f"{kind}-{vector}":
-                    shutil.rmtree(left)
+            for leftover in folder.glob(f"segments/*/{kind}-*"):
+                if leftover.name == f"{kind}-{vector}":
+                    shutil.rmtree(leftover)
         return shards.load(folder)
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return  # not what is wrong here; opening says what is
-    if not isinstance(found, dict):
-        return  # nor this
-    replace_file(path, json.dumps(change(found), ensure_ascii=False))
+        return  # another kind of damage, which opening reports
+    if not isinstance(content, dict):
+        return
+    replace_file(path, json.dumps(change(content), ensure_ascii=False))
 
 
-def _without(found: dict[str, Any], vector: str) -> dict[str, Any]:
+def _without(config: dict[str, Any], vector: str) -> dict[str, Any]:
     """A segment's or the collection's config without the vector."""
     lists = ("vector_data", "sparse_vector_data", "vectors", "sparse_vectors")
     return {
-        key: {name: own for name, own in value.items() if name != vector}
+        key: {name: params for name, params in value.items() if name != vector}
         if key in lists and isinstance(value, dict)
         else (_without(value, vector) if key == "config" and isinstance(value, dict) else value)
-        for key, value in found.items()
+        for key, value in config.items()
     }

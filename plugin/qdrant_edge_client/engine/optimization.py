@@ -47,14 +47,14 @@ class Optimization:
         Raises:
             StoreError: the optimizer failed or was cancelled. The collection is as it was.
         """
-        found = self._collection
-        with found.maintenance:
-            source, target = found.folder / found.record.shard, found.folder / new_shard_name()
+        collection = self._collection
+        with collection.maintenance:
+            source, target = collection.folder / collection.record.shard, collection.folder / new_shard_name()
             try:
-                changed = self._aside(source, target)
+                changed = self._build_on_copy(source, target)
             finally:
                 for folder in (source, target):
-                    if folder.name != found.record.shard:
+                    if folder.name != collection.record.shard:
                         remove(folder)
         self._enter("done")
         return changed
@@ -66,7 +66,7 @@ class Optimization:
             if self._process is not None:
                 self._process.kill()
 
-    def _aside(self, source: Path, target: Path) -> bool:
+    def _build_on_copy(self, source: Path, target: Path) -> bool:
         _check_space(source)
         self._enter("copying")
         with self._collection.shard.journaling(lambda: _copy(source, target)) as journal:
@@ -89,18 +89,18 @@ class Optimization:
 
     def _complete(self, target: Path, journal: Journal) -> Any:
         """The EdgeShard in `target` with the last writes; once the record is changed, it is the collection."""
-        fresh = shards.load(target)
+        edge_shard = shards.load(target)
         try:
-            journal.replay(fresh)
-            fresh.flush()
-            ledger = begin(target, fresh, Findings(None, -1, -1))
+            journal.replay(edge_shard)
+            edge_shard.flush()
+            ledger = begin(target, edge_shard, Findings(None, -1, -1))
             self._collection.change(lambda record: replace(record, shard=target.name, stale=False))
         except BaseException:
             if self._collection.record.shard != target.name:
-                fresh.close()
+                edge_shard.close()
             raise
-        self._collection.shard.succeed(ledger)
-        return fresh
+        self._collection.shard.replace_ledger(ledger)
+        return edge_shard
 
     def _build(self, folder: Path) -> bool:
         """Run the optimizer on `folder`; returns whether it changed anything."""
@@ -108,12 +108,12 @@ class Optimization:
             if self._cancelled:
                 raise self._failure("cancelled")
             self._process = _start(folder)
-        _, complaint = self._process.communicate()
+        _, stderr = self._process.communicate()
         if self._cancelled:
             raise self._failure("cancelled")
         if self._process.returncode not in (0, optimizer.UNCHANGED):
-            last = (complaint.strip().splitlines() or ["no message"])[-1]
-            raise self._failure(f"exit code {self._process.returncode}: {last}")
+            last_line = (stderr.strip().splitlines() or ["no message"])[-1]
+            raise self._failure(f"exit code {self._process.returncode}: {last_line}")
         return self._process.returncode == 0
 
     def _failure(self, got: str) -> StoreError:
@@ -132,13 +132,13 @@ class Optimization:
 
 def _catch_up(target: Path, journal: Journal) -> None:
     """Replay recent writes on the EdgeShard in `target`, so that little is left for the exchange."""
-    fresh = shards.load(target)
+    edge_shard = shards.load(target)
     try:
         for _ in range(PASSES):
-            journal.replay(fresh)
-        fresh.flush()
+            journal.replay(edge_shard)
+        edge_shard.flush()
     finally:
-        fresh.close()
+        edge_shard.close()
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
-from qdrant_edge_client.engine.faults import PANICKED, reason, told
+from qdrant_edge_client.engine.faults import PANICKED, edge_errors, reason
 from qdrant_edge_client.errors import DiptychError, StoreDamaged, StoreError
 from qdrant_edge_client.health.inspection import REPAIR
 from qdrant_edge_client.health.ledger import Ledger, trim_log
@@ -30,18 +30,18 @@ class Shard:
     again elsewhere.
     """
 
-    def __init__(self, opened: Any, collection: str, ledger: Ledger) -> None:
-        self._edge, self.collection, self.ledger = opened, collection, ledger
+    def __init__(self, edge_shard: Any, collection: str, ledger: Ledger) -> None:
+        self._edge, self.collection, self.ledger = edge_shard, collection, ledger
         self._gate, self._writes = Gate(), RLock()
         self._journal: Journal | None = None
         self._journal_ends = Condition()
         self._open, self.writes = True, 0
 
-    def read(self, ask: Callable[[Any], Answer]) -> Answer:
-        """The result of `ask` on the EdgeShard, with Edge's failures as errors of this package."""
+    def read(self, call: Callable[[Any], Answer]) -> Answer:
+        """The result of `call` on the EdgeShard, with Edge's failures as errors of this package."""
         self._gate.enter()
         try:
-            return self._call(ask, reading=True)
+            return self._call(call, reading=True)
         finally:
             self._gate.leave()
 
@@ -54,21 +54,21 @@ class Shard:
         Raises:
             StoreFull: the disk has too little space for it.
         """
-        self._pace()
+        self._wait_for_journal()
         with self._writes:
             if self._open:
                 self.ledger.admit(size)
             self.writes += 1
             if self._journal is not None:
                 self._journal.append(operation, size)
-            self._call(lambda opened: opened.update(operation), reading=False)
+            self._call(lambda edge_shard: edge_shard.update(operation), reading=False)
             self.ledger.acknowledge(self._edge)
             if not self.ledger.due():
                 return False
-            self._tidy()
+            self._flush_and_trim()
             return True
 
-    def _pace(self) -> None:
+    def _wait_for_journal(self) -> None:
         """Wait a little if the journal of an optimisation is full."""
         with self._journal_ends:
             self._journal_ends.wait_for(lambda: (journal := self._journal) is None or not journal.full, PAUSE)
@@ -76,7 +76,7 @@ class Shard:
     def flush(self) -> None:
         """Write the write-ahead log's contents into the segments, so that opening need not replay it."""
         with self._writes:
-            self._call(lambda opened: opened.flush(), reading=False)
+            self._call(lambda edge_shard: edge_shard.flush(), reading=False)
             self.ledger.flushed()
 
     def rebase(self) -> None:
@@ -85,7 +85,7 @@ class Shard:
             self.flush()
             self.ledger.rebase()
 
-    def _tidy(self) -> None:
+    def _flush_and_trim(self) -> None:
         """Flush; a log that has outgrown its collection is restarted, for which the shard is reloaded."""
         self.flush()
         if self.ledger.overgrown():
@@ -125,7 +125,7 @@ class Shard:
         """Close and load again with other settings, or with the old ones if Edge refuses them; everyone waits."""
         self.exchange(folder, lambda: load(folder, config))
 
-    def succeed(self, ledger: Ledger) -> None:
+    def replace_ledger(self, ledger: Ledger) -> None:
         """Continue with the ledger of another folder, whose EdgeShard is about to replace this one."""
         self.ledger.abandon()
         self.ledger = ledger
@@ -135,7 +135,7 @@ class Shard:
         with self._writes, self._gate.alone():
             if self._open:
                 self._open = False
-                with told(self.collection, reading=False):
+                with edge_errors(self.collection, reading=False):
                     try:
                         points = int(self._edge.info().points_count)
                         self._edge.flush()
@@ -144,14 +144,14 @@ class Shard:
                         self.ledger.abandon()
                 self.ledger.close(points)
 
-    def _call(self, act: Callable[[Any], Answer], *, reading: bool) -> Answer:
+    def _call(self, call: Callable[[Any], Answer], *, reading: bool) -> Answer:
         if not self._open:
             raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
-        with told(self.collection, reading=reading):
-            return act(self._edge)
+        with edge_errors(self.collection, reading=reading):
+            return call(self._edge)
 
 
-_LEAST = 1 << 10  # bytes that an operation counts for
+_OVERHEAD = 1 << 10  # bytes that an operation counts for
 
 
 class Journal:
@@ -178,13 +178,13 @@ class Journal:
     def append(self, operation: Any, size: int) -> None:
         """Record a write of about `size` bytes that is about to be done."""
         self._operations.append(operation)
-        self._size += size // 2 + _LEAST  # sizes are estimated at twice of what is likely
+        self._size += size // 2 + _OVERHEAD  # sizes are estimated at twice of what is likely
 
-    def replay(self, opened: Any) -> None:
+    def replay(self, edge_shard: Any) -> None:
         """Apply the recorded writes, and drop them."""
         for _ in range(len(self._operations)):
-            with suppress(Exception):  # it was refused before, and told to whoever asked for it
-                opened.update(self._operations[0])
+            with suppress(Exception):  # the same refusal was raised to the caller when it was recorded
+                edge_shard.update(self._operations[0])
             self._operations.popleft()
 
 
@@ -221,51 +221,51 @@ def restarted(folder: Path) -> Any:
 # Many readers or one exchange.
 
 
-_here = local()  # how many gates this thread is inside of
+_thread = local()  # how many gates this thread is inside of
 
 
 class Gate:
     """Lets readers through together; `alone()` waits for them and briefly keeps new ones out.
 
-    A thread that reads already, here or at another gate, may enter while somebody waits to be alone: it would keep
-    that somebody waiting for ever otherwise.
+    A thread that already reads, here or at another gate, may enter while another thread waits to be alone. Otherwise
+    the two would wait for each other for ever.
     """
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._readers = 0
-        self._wanted = self._taken = False
+        self._exclusive_waiting = self._exclusive = False
 
     def enter(self) -> None:
         """Enter as a reader."""
-        depth = getattr(_here, "depth", 0)
+        depth = getattr(_thread, "depth", 0)
         with self._changed:
-            while self._taken or (self._wanted and not depth):
+            while self._exclusive or (self._exclusive_waiting and not depth):
                 self._changed.wait()
             self._readers += 1
-        _here.depth = depth + 1
+        _thread.depth = depth + 1
 
     def leave(self) -> None:
         """Leave as a reader."""
-        _here.depth -= 1
+        _thread.depth -= 1
         with self._changed:
             self._readers -= 1
-            if self._wanted and not self._readers:
+            if self._exclusive_waiting and not self._readers:
                 self._changed.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Exclude everyone else within the block."""
         with self._changed:
-            while self._wanted:
+            while self._exclusive_waiting:
                 self._changed.wait()
-            self._wanted = True
+            self._exclusive_waiting = True
             while self._readers:
                 self._changed.wait()
-            self._taken = True
+            self._exclusive = True
         try:
             yield
         finally:
             with self._changed:
-                self._wanted = self._taken = False
+                self._exclusive_waiting = self._exclusive = False
                 self._changed.notify_all()

@@ -41,7 +41,7 @@ class Engine:
         self.holder: Holder | None = None
 
     @classmethod
-    def join(cls, path: Path, *, create: bool, patience: float, answer: Callable[[Engine], Holder] | None) -> Engine:
+    def join(cls, path: Path, *, create: bool, patience: float, serve: Callable[[Engine], Holder] | None) -> Engine:
         """The engine of `path` for one more user, who must call `leave` once.
 
         Args:
@@ -54,15 +54,15 @@ class Engine:
             StoreError: see `Catalog`.
         """
         with _opening_of(path):
-            found = _ENGINES.get(path)
-            if found is None or not found.catalog.in_place:  # the folder was removed or replaced under an open client
-                found = _ENGINES[path] = cls(path, create=create, patience=patience)
-            found._users += 1
-            if answer is not None and found.holder is None:
-                found.holder = _answering(found, answer)
-            if found._users == 1:
-                found.catalog.say()
-            return found
+            engine = _ENGINES.get(path)
+            if engine is None or not engine.catalog.in_place:  # the folder was removed or replaced under an open client
+                engine = _ENGINES[path] = cls(path, create=create, patience=patience)
+            engine._users += 1
+            if serve is not None and engine.holder is None:
+                engine.holder = _start_holder(engine, serve)
+            if engine._users == 1:
+                engine.catalog.say()
+            return engine
 
     def leave(self) -> None:
         """Remove one user; the last one flushes and closes the store, and other processes can open it."""
@@ -100,10 +100,10 @@ def _opening_of(path: Path) -> RLock:
         return _OPENING.setdefault(path, RLock())
 
 
-def _answering(engine: Engine, answer: Callable[[Engine], Holder]) -> Holder | None:
+def _start_holder(engine: Engine, serve: Callable[[Engine], Holder]) -> Holder | None:
     """The server for other processes; None if no socket can be created, so this process uses the store alone."""
     try:
-        return answer(engine)
+        return serve(engine)
     except OSError as error:
         _LOGGER.warning("edge:%s cannot be shared with other processes: %s", engine.path, error)
         return None

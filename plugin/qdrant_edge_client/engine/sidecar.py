@@ -13,13 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
 from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.value_errors import expectation, found, place
+from qdrant_edge_client.value_errors import actual_value, error_path, expectation
 
 FORMAT = 1
 RECORD = "collection.json"
 CHECK = "checksum"
 UNFINISHED = "unfinished.json"  # the record of a collection that is being made or deleted
-SHARD = "shard-"  # how the folders of Edge's data begin
+SHARD = "shard-"  # prefix of Edge's data folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Record:
             StoreError: it is damaged.
         """
         path = folder / RECORD
-        found: Record = validated(_RECORD, read_json(path), path)
-        if Path(found.shard).name != found.shard or not found.shard.startswith(SHARD):
-            raise damaged(path, f"shard: {found.shard!r} is no folder of data")
-        if found.pending is not None and not ("drop" in found.pending or {"add", "config"} <= found.pending.keys()):
-            raise damaged(path, f"pending: {found.pending} is no change of vectors")
-        return found
+        record: Record = validated(_RECORD, read_json(path), path)
+        if Path(record.shard).name != record.shard or not record.shard.startswith(SHARD):
+            raise damaged(path, f"shard: {record.shard!r} is no folder of data")
+        if record.pending is not None and not ("drop" in record.pending or {"add", "config"} <= record.pending.keys()):
+            raise damaged(path, f"pending: {record.pending} is no change of vectors")
+        return record
 
     def write(self, folder: Path, name: str = RECORD) -> None:
         """Replace the record in `folder`: after a kill at any time, either the old or the new one is there."""
@@ -80,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
             "the embedded store has another format", where=path, got=raw.get("format"), expected=FORMAT,
             do="open it with the diptych that wrote it",
         )  # fmt: skip
-    if (check := raw.pop(CHECK, None)) is not None and check != _checksum(raw):  # earlier releases wrote none
+    if (checksum := raw.pop(CHECK, None)) is not None and checksum != _checksum(raw):  # earlier releases wrote none
         raise damaged(path, "its checksum does not fit its content")
     return raw
 
@@ -96,7 +96,7 @@ def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         expected = expectation(first, mapping="an object")
-        raise damaged(path, f"{place(first)}: {found(first)}", expected) from error
+        raise damaged(path, f"{error_path(first)}: {actual_value(first)}", expected) from error
 
 
 def damaged(path: Path, got: str, expected: str = "") -> StoreError:
@@ -121,13 +121,13 @@ def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
     Args:
         durable: also whatever happens to the machine.
     """
-    beside = path.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8") as file:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         if durable:
             os.fsync(file.fileno())
-    beside.replace(path)
+    temporary.replace(path)
     if durable:
         sync_folder(path.parent)
 

@@ -12,7 +12,7 @@ from qdrant_edge_client.health.ledger import MARK
 from qdrant_edge_client.health.seal import SEAL
 from qdrant_edge_client.health.wal import WAL
 
-_LEFT = shutil.ignore_patterns(WAL, f"{WAL}.*", "temp_segments", SEAL, MARK)
+_EXCLUDED = shutil.ignore_patterns(WAL, f"{WAL}.*", "temp_segments", SEAL, MARK)
 _PIECE = 1 << 20
 _IMMUTABLE = "matrix.dat", "links.bin", "links_compressed.bin", "inverted_index.dat"  # written once, then only read
 _VECTORS = "vectors/chunk_*.mmap"  # of a segment that takes points: new vectors are appended
@@ -20,7 +20,7 @@ _VECTORS = "vectors/chunk_*.mmap"  # of a segment that takes points: new vectors
 
 def copy_data(source: Path, target: Path) -> None:
     """Copy segments and settings, without the log, the seal and the mark."""
-    shutil.copytree(source, target, ignore=_LEFT, copy_function=copy_sparse)
+    shutil.copytree(source, target, ignore=_EXCLUDED, copy_function=copy_sparse)
 
 
 def link_data(source: Path, target: Path) -> None:
@@ -29,7 +29,7 @@ def link_data(source: Path, target: Path) -> None:
     Meanwhile vectors may be appended in `source`, where the copied counts do not reach, or replaced by writes that
     `target` is to get too. Where the file system cannot link, all is copied.
     """
-    shutil.copytree(source, target, ignore=_LEFT, copy_function=_link)
+    shutil.copytree(source, target, ignore=_EXCLUDED, copy_function=_link)
 
 
 def unlink_data(target: Path) -> None:
@@ -56,14 +56,14 @@ def copy_log(source: Path, target: Path) -> None:
 
 def copy_sparse(source: str, target: str) -> str:
     """Copy a file, with its holes if the system reports them."""
-    with open(source, "rb") as reading, open(target, "wb") as writing:
-        size = os.fstat(reading.fileno()).st_size
-        start = _seek(reading.fileno(), 0, "SEEK_DATA")
+    with open(source, "rb") as source_file, open(target, "wb") as target_file:
+        size = os.fstat(source_file.fileno()).st_size
+        start = _seek(source_file.fileno(), 0, "SEEK_DATA")
         while start is not None:
-            end = _seek(reading.fileno(), start, "SEEK_HOLE") or size
-            _copy_range(reading.fileno(), writing.fileno(), start, end)
-            start = _seek(reading.fileno(), end, "SEEK_DATA") if end < size else None
-        writing.truncate(size)
+            end = _seek(source_file.fileno(), start, "SEEK_HOLE") or size
+            _copy_range(source_file.fileno(), target_file.fileno(), start, end)
+            start = _seek(source_file.fileno(), end, "SEEK_DATA") if end < size else None
+        target_file.truncate(size)
     return target
 
 
@@ -80,14 +80,14 @@ def _seek(descriptor: int, offset: int, what: str) -> int | None:
         return offset if what == "SEEK_DATA" else None
 
 
-def _copy_range(reading: int, writing: int, start: int, end: int) -> None:
-    os.lseek(reading, start, os.SEEK_SET)
-    os.lseek(writing, start, os.SEEK_SET)
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    os.lseek(source, start, os.SEEK_SET)
+    os.lseek(target, start, os.SEEK_SET)
     while start < end:
-        piece = os.read(reading, min(_PIECE, end - start))
+        piece = os.read(source, min(_PIECE, end - start))
         if not piece:
             return
         view = memoryview(piece)
         while view:
-            view = view[os.write(writing, view) :]
+            view = view[os.write(target, view) :]
         start += len(piece)

@@ -78,26 +78,26 @@ def _catch_up(shard: Path) -> None:
         if log_end(shard) <= version and is_replayed(shard):
             restart_log(shard, version + 1)
     except (OSError, ValueError, BrokenLog):
-        return  # told below
+        return  # `inspect` reports it
 
 
-def begin(shard: Path, opened: Any, found: Findings) -> Ledger:
+def begin(shard: Path, edge_shard: Any, findings: Findings) -> Ledger:
     """Check a shard that Edge has just opened against its files, and return its ledger.
 
     Raises:
         StoreDamaged: acknowledged operations or points are lost, or new ones would be.
     """
-    points = int(opened.info().points_count)
-    if points < found.points or (found.seal and points != found.points):
-        raise damage(shard, [f"it has {points:,} points, not {found.points:,}"])
-    if found.seal is not None:
-        return Ledger(shard, found.last, opened, found.seal)
-    number = probe(opened)
+    points = int(edge_shard.info().points_count)
+    if points < findings.points or (findings.seal and points != findings.points):
+        raise damage(shard, [f"it has {points:,} points, not {findings.points:,}"])
+    if findings.seal is not None:
+        return Ledger(shard, findings.last, edge_shard, findings.seal)
+    number = probe(edge_shard)
     if number is None:
         raise damage(shard, ["the log was lost: its numbers begin anew, so Edge would ignore what is written"])
-    if number <= found.last:
-        raise damage(shard, [f"the log has lost {found.last - number + 1:,} acknowledged changes"])
-    return Ledger(shard, number, opened)
+    if number <= findings.last:
+        raise damage(shard, [f"the log has lost {findings.last - number + 1:,} acknowledged changes"])
+    return Ledger(shard, number, edge_shard)
 
 
 def damage(shard: Path, problems: list[str]) -> StoreDamaged:
@@ -131,11 +131,11 @@ def _counts(shard: Path) -> Iterator[str]:
     for path in shard.glob(f"{SEGMENTS}/*/**/{COUNT}"):
         try:
             count = int.from_bytes(path.read_bytes()[:8], "little")
-            room = sum(beside.stat().st_size for beside in path.parent.iterdir() if beside != path)
+            available = sum(other.stat().st_size for other in path.parent.iterdir() if other != path)
         except OSError:
-            continue  # Edge says what is wrong with it
-        if count > 8 * room:  # an entry is at least a bit
-            yield f"{path.relative_to(shard).as_posix()} counts {count:,} entries, where {8 * room:,} have room"
+            continue  # Edge reports what is wrong with it
+        if count > 8 * available:  # an entry is at least a bit
+            yield f"{path.relative_to(shard).as_posix()} counts {count:,} entries, where {8 * available:,} have room"
 
 
 def _log(shard: Path, last: int) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _log(shard: Path, last: int) -> Iterator[str]:
     try:
         version = newest_version(shard)
     except (OSError, ValueError):
-        return  # said above
+        return  # `_segments` reports it
     for path in shard.glob(f"{SEGMENTS}/*/*id_tracker.versions"):
         versions = np.fromfile(path, "<u8", count=path.stat().st_size // 8)
         if len(versions) and int(versions.max()) >= max(end, 1):

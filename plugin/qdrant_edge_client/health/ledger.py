@@ -39,27 +39,27 @@ class Ledger:
     """
 
     def __init__(
-        self, shard: Path, last: int, opened: Any, sealed: Seal | None = None, free: space.Free = space.free_bytes
+        self, shard: Path, last: int, edge_shard: Any, sealed: Seal | None = None, free: space.Free = space.free_bytes
     ) -> None:
         self.shard, self.last, self.sealed, self._free = shard, last, sealed, free
         self._first = last
         self.data = 0  # bytes of the segments as of the last flush
-        points = int(opened.info().points_count)
+        points = int(edge_shard.info().points_count)
         write_seal(shard, Seal(clean=False, last=last, points=points, files=sizes(shard, sealed)), durable=False)
         self._mark = (shard / MARK).open("wb", buffering=0)
         # A shard whose folder was removed is never closed. In a forked process the file is closed already.
         weakref.finalize(self, _close, self._mark).atexit = False
-        self._put(points)
+        self._write_mark(points)
         self.flushed()
 
     def admit(self, size: int) -> None:
         """Raise StoreFull unless there is space for an operation of so many bytes."""
         space.require_space(self.shard, space.TO_WRITE + space.COPIES * size, "to write", free=self._free)
 
-    def acknowledge(self, opened: Any) -> None:
+    def acknowledge(self, edge_shard: Any) -> None:
         """Note that one more operation has been applied."""
         self.last += 1
-        self._put(int(opened.info().points_count))
+        self._write_mark(int(edge_shard.info().points_count))
 
     def due(self) -> bool:
         """Whether Edge should flush: only a flush reclaims the space of old payloads and of the log."""
@@ -84,8 +84,8 @@ class Ledger:
 
     def rebase(self) -> None:
         """Accept the current files as expected, after named vectors were added or dropped."""
-        found = Seal(clean=False, last=self.last, points=0, files=sizes(self.shard))
-        write_seal(self.shard, found, durable=False)
+        seal = Seal(clean=False, last=self.last, points=0, files=sizes(self.shard))
+        write_seal(self.shard, seal, durable=False)
 
     def close(self, points: int) -> None:
         """Seal the shard, which Edge has flushed and closed. If that fails, the next opening looks more closely."""
@@ -93,8 +93,8 @@ class Ledger:
         try:
             if self.sealed is None or self.last != self._first:
                 self.last = trim_log(self.shard) - 1
-            found = contents(self.shard, self.sealed)
-            write_seal(self.shard, Seal(clean=True, last=self.last, points=points, files=found), durable=True)
+            files = contents(self.shard, self.sealed)
+            write_seal(self.shard, Seal(clean=True, last=self.last, points=points, files=files), durable=True)
         except (OSError, ValueError, BrokenLog):
             return
 
@@ -102,7 +102,7 @@ class Ledger:
         """Stop recording: another folder has replaced this one."""
         self._mark.close()
 
-    def _put(self, points: int) -> None:
+    def _write_mark(self, points: int) -> None:
         body = struct.pack("<qq", self.last, points)
         self._mark.seek(0)
         self._mark.write(body + struct.pack("<I", zlib.crc32(body)))
@@ -116,12 +116,12 @@ def _close(file: FileIO) -> None:
 def read_mark(shard: Path) -> tuple[int, int] | None:
     """The last acknowledged operation and the points after it; None if there is no readable mark."""
     try:
-        found = (shard / MARK).read_bytes()
+        content = (shard / MARK).read_bytes()
     except OSError:
         return None
-    if len(found) != _MARK.size or zlib.crc32(found[:16]) != _MARK.unpack(found)[2]:
+    if len(content) != _MARK.size or zlib.crc32(content[:16]) != _MARK.unpack(content)[2]:
         return None
-    return _MARK.unpack(found)[:2]
+    return _MARK.unpack(content)[:2]
 
 
 def trim_log(shard: Path) -> int:
@@ -131,18 +131,20 @@ def trim_log(shard: Path) -> int:
     return end
 
 
-def probe(opened: Any) -> int | None:
+def probe(edge_shard: Any) -> int | None:
     """The number that Edge gave an operation that changes nothing; None when the segments have passed over it."""
-    before = after = version_of(opened)
+    before = after = version_of(edge_shard)
     for _ in range(2 if not before else 1):  # a new shard has version 0, and still has it after operation 0
-        opened.update(edge.UpdateOperation.delete_field_index(PROBE))
-        after = version_of(opened)
+        edge_shard.update(edge.UpdateOperation.delete_field_index(PROBE))
+        after = version_of(edge_shard)
     return after if after > before else None
 
 
-def version_of(opened: Any) -> int:
+def version_of(edge_shard: Any) -> int:
     """The number of the last operation that the segments of an open shard know."""
-    return max((int(found["segment_version"] or 0) for found in opened.snapshot_manifest().values()), default=-1)
+    return max(
+        (int(segment["segment_version"] or 0) for segment in edge_shard.snapshot_manifest().values()), default=-1
+    )
 
 
 def forget(shard: Path) -> None:

@@ -66,7 +66,7 @@ def repair(folder: Path) -> RepairReport:
     space.require_space(folder, 3 * allocated(source) + space.TO_WRITE, "to repair")
     work, target = (folder / f"{SHARD}{uuid4().hex[:12]}" for _ in range(2))
     try:
-        found = _salvaged(folder, source, work, target)
+        result = _salvaged(folder, source, work, target)
         replace(record, shard=target.name, pending=None, stale=True).write(folder)
     except BaseException:
         remove(target)
@@ -74,9 +74,9 @@ def repair(folder: Path) -> RepairReport:
     finally:
         remove(work)
     report = RepairReport(
-        record.name, found["points"], expected_points(source), tuple(found["lost"]), found["lost_count"], None
+        record.name, result["points"], expected_points(source), tuple(result["lost"]), result["lost_count"], None
     )
-    if report.complete and not found["parts"]:
+    if report.complete and not result["parts"]:
         remove(source)
         return report
     kept = folder / f"{DAMAGED}{source.name}"
@@ -96,23 +96,23 @@ def expected_points(shard: Path) -> int | None:
 def _salvaged(folder: Path, source: Path, work: Path, target: Path) -> dict[str, Any]:
     """What was read; `parts` says whether the shard could only be read segment by segment."""
     for keep_log in (True, False):
-        if source.is_dir() and _ready(source, work, keep_log=keep_log):
-            found = _run(folder, work, target)
-            if found is not None:
-                return {**found, "parts": False}
+        if source.is_dir() and _prepare_copy(source, work, keep_log=keep_log):
+            result = _run(folder, work, target)
+            if result is not None:
+                return {**result, "parts": False}
         remove(target)
     total: dict[str, Any] = {"points": 0, "lost": [], "lost_count": 0, "parts": True}
     for name in _segments(source):
-        if _ready(source, work, keep_log=False, only=name) and (found := _run(folder, work, target)):
-            total["points"] = found["points"]
-            total["lost"] += found["lost"]
-            total["lost_count"] += found["lost_count"]
+        if _prepare_copy(source, work, keep_log=False, only=name) and (result := _run(folder, work, target)):
+            total["points"] = result["points"]
+            total["lost"] += result["lost"]
+            total["lost_count"] += result["lost_count"]
     if not (target / SEGMENTS).is_dir():
         _run(folder, None, target)
     return total
 
 
-def _ready(source: Path, work: Path, *, keep_log: bool, only: str = "") -> bool:
+def _prepare_copy(source: Path, work: Path, *, keep_log: bool, only: str = "") -> bool:
     """Copy a shard so that Edge opens it: all of it or one segment, with its log or an empty one."""
     remove(work)
     finish_restart(source)
@@ -167,12 +167,12 @@ def _run(folder: Path, work: Path | None, target: Path) -> dict[str, Any] | None
     request = {"collection": str(folder), "source": str(work) if work else "", "target": str(target)}
     command = [sys.executable, "-P", "-m", salvage.__name__, json.dumps(request)]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=LONGEST, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
         return None
-    if done.returncode:
+    if process.returncode:
         return None
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result

@@ -104,14 +104,14 @@ def break_seal(shard: Path, seal: Seal | None) -> None:
 
 def sizes(shard: Path, before: Seal | None = None) -> dict[str, File]:
     """The current files with their sizes; those that never change with checksums, large ones if `before` has them."""
-    known = before.files if before is not None else {}
-    return {name: _size(name, path, known.get(name)) for name, path in _files(shard)}
+    previous = before.files if before is not None else {}
+    return {name: _size(name, path, previous.get(name)) for name, path in _files(shard)}
 
 
 def contents(shard: Path, before: Seal | None) -> dict[str, File]:
     """The current files with checksums; large ones with the size and time of `before` are not read again."""
-    known = before.files if before is not None else {}
-    return {name: _content(path, known.get(name)) for name, path in _files(shard)}
+    previous = before.files if before is not None else {}
+    return {name: _content(path, previous.get(name)) for name, path in _files(shard)}
 
 
 def broken(shard: Path, seal: Seal) -> Iterator[str]:
@@ -120,13 +120,13 @@ def broken(shard: Path, seal: Seal) -> Iterator[str]:
     A clean seal covers sizes, and the contents of files that are small or have a new time; a broken one sizes alone,
     but for files that never change.
     """
-    here = dict(_files(shard))
+    current = dict(_files(shard))
     for name, sealed in seal.files.items():
         exact = seal.clean or (_immutable(name) and sealed.crc is not None)
-        if seal.clean or _lasting(name) or (exact and name in here):
-            yield from _difference(name, here.get(name), sealed, exact=exact)
+        if seal.clean or _lasting(name) or (exact and name in current):
+            yield from _difference(name, current.get(name), sealed, exact=exact)
     if seal.clean:
-        yield from (f"{name} was not there" for name in here if name not in seal.files)
+        yield from (f"{name} was not there" for name in current if name not in seal.files)
 
 
 def changed_bulk(shard: Path, seal: Seal) -> Iterator[str]:
@@ -141,27 +141,31 @@ def _difference(name: str, path: Path | None, sealed: File, *, exact: bool) -> I
     if path is None:
         yield f"{name} is missing"
         return
-    found = path.stat()
-    if found.st_size != sealed.size if exact else found.st_size < sealed.size and not name.endswith((".json", ".info")):
-        yield f"{name} has {found.st_size:,} bytes, not {sealed.size:,}"
-    elif exact and (not sealed.bulk or found.st_mtime_ns != sealed.changed) and _checksum(path)[1] != sealed.crc:
+    status = path.stat()
+    if (
+        status.st_size != sealed.size
+        if exact
+        else status.st_size < sealed.size and not name.endswith((".json", ".info"))
+    ):
+        yield f"{name} has {status.st_size:,} bytes, not {sealed.size:,}"
+    elif exact and (not sealed.bulk or status.st_mtime_ns != sealed.changed) and _checksum(path)[1] != sealed.crc:
         yield f"{name} is not as it was written"
 
 
-def _size(name: str, path: Path, known: File | None) -> File:
-    found = path.stat()
-    large = getattr(found, "st_blocks", -(-found.st_size // 512)) * 512 >= BULK
-    if not _immutable(name) or (large and (known is None or known.changed != found.st_mtime_ns)):
-        return File(found.st_size)
-    return _content(path, known)
+def _size(name: str, path: Path, previous: File | None) -> File:
+    status = path.stat()
+    large = getattr(status, "st_blocks", -(-status.st_size // 512)) * 512 >= BULK
+    if not _immutable(name) or (large and (previous is None or previous.changed != status.st_mtime_ns)):
+        return File(status.st_size)
+    return _content(path, previous)
 
 
-def _content(path: Path, known: File | None) -> File:
-    found = path.stat()
-    if known and known.bulk and (known.size, known.changed) == (found.st_size, found.st_mtime_ns):
-        return known
+def _content(path: Path, previous: File | None) -> File:
+    status = path.stat()
+    if previous and previous.bulk and (previous.size, previous.changed) == (status.st_size, status.st_mtime_ns):
+        return previous
     held, crc = _checksum(path)
-    return File(found.st_size, held, crc, found.st_mtime_ns)
+    return File(status.st_size, held, crc, status.st_mtime_ns)
 
 
 def _checksum(path: Path) -> tuple[int, int]:

@@ -21,14 +21,14 @@ def free_bytes(folder: Path) -> int:
 
 def require_space(folder: Path, needed: int, purpose: str, *, free: Free = free_bytes, do: str = "") -> None:
     """Raise StoreFull unless `needed` bytes are free."""
-    found = free(folder)
-    if found < needed:
+    available = free(folder)
+    if available < needed:
         raise StoreFull(
             f"too little disk space {purpose}",
             where=folder,
-            got=f"{found / (1 << 20):,.1f} MiB free",
+            got=f"{available / (1 << 20):,.1f} MiB free",
             expected=f"{needed / (1 << 20):,.1f} MiB",
             do=do or "free some space on that disk and retry: what was acknowledged is kept",
             needed=needed,
-            free=found,
+            free=available,
         )

@@ -35,16 +35,16 @@ def log_end(shard: Path) -> int:
         BrokenLog: files are missing or are no logs.
     """
     folder = shard / WAL
-    closed = sorted((_number(path), path) for path in folder.glob("closed-*"))
-    opened = sorted((_number(path), path) for path in folder.glob("open-*"))
-    if not closed and not opened:
+    closed_files = sorted((_number(path), path) for path in folder.glob("closed-*"))
+    open_files = sorted((_number(path), path) for path in folder.glob("open-*"))
+    if not closed_files and not open_files:
         raise BrokenLog("it has no files" if folder.is_dir() else "its folder is missing")
-    end = closed[0][0] if closed else 0
-    for first, path in closed:
+    end = closed_files[0][0] if closed_files else 0
+    for first, path in closed_files:
         if first != end:
             raise BrokenLog(f"operations {min(first, end)} to {max(first, end) - 1} are not where they belong")
         end += _entries(path)
-    return end + sum(_entries(path) for _, path in opened)
+    return end + sum(_entries(path) for _, path in open_files)
 
 
 def newest_version(shard: Path) -> int:
@@ -96,7 +96,7 @@ def use_small_files(shard: Path) -> None:
     try:
         config = json.loads((shard / _CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return  # Edge tells what is wrong with it
+        return  # Edge reports what is wrong with it
     if isinstance(config, dict) and config.get(_OPTIONS) != _FILES:
         replace_file(shard / _CONFIG, json.dumps({**config, _OPTIONS: _FILES}, ensure_ascii=False))
 
@@ -106,9 +106,9 @@ def finish_restart(shard: Path) -> None:
     wal, new, old = (shard / name for name in (WAL, _NEW, _OLD))
     if not wal.exists() and old.exists():
         old.rename(wal)  # the new one may be incomplete; the old one is complete and equivalent
-    for left in (new, old):
-        if left.exists():
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in (new, old):
+        if leftover.exists():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def allocated(folder: Path) -> int:
@@ -117,14 +117,14 @@ def allocated(folder: Path) -> int:
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                found = os.stat(os.path.join(parent, name))
+                status = os.stat(os.path.join(parent, name))
             except FileNotFoundError:  # Edge renames and removes files of its log
                 continue
-            if found.st_nlink > 1:
-                if (found.st_dev, found.st_ino) in shared:
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in shared:
                     continue
-                shared.add((found.st_dev, found.st_ino))
-            total += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
+                shared.add((status.st_dev, status.st_ino))
+            total += getattr(status, "st_blocks", -(-status.st_size // 512)) * 512
     return total
 
 
@@ -148,11 +148,11 @@ def _entries(path: Path) -> int:
 
 
 def _count(data: mmap.mmap, size: int) -> int:
-    found, offset = 0, _HEADER
+    count, offset = 0, _HEADER
     while offset + 12 < size:
         length = int.from_bytes(data[offset : offset + 8], "little")
-        following = offset + 12 + length + -(12 + length) % 8
-        if not length or following > size:
-            return found
-        found, offset = found + 1, following
-    return found
+        next_offset = offset + 12 + length + -(12 + length) % 8
+        if not length or next_offset > size:
+            return count
+        count, offset = count + 1, next_offset
+    return count

@@ -28,7 +28,7 @@ _PARTS = ("what", "where", "got", "expected", "do")
 
 def encoded(result: Any, seconds: float) -> bytes:
     """The JSON of a result."""
-    return orjson.dumps({"result": result, "status": "ok", "time": seconds}, default=_plain)
+    return orjson.dumps({"result": result, "status": "ok", "time": seconds}, default=_serializable)
 
 
 def refused(error: BaseException, seconds: float) -> tuple[int, bytes]:
@@ -43,13 +43,13 @@ def refused(error: BaseException, seconds: float) -> tuple[int, bytes]:
 
 def _sendable(context: dict[str, Any]) -> dict[str, Any]:
     """The facts of an error that JSON can hold."""
-    found = dict[str, Any]()
+    facts = dict[str, Any]()
     for name, value in context.items():
         try:
-            found[name] = orjson.loads(orjson.dumps(value, default=_plain))
+            facts[name] = orjson.loads(orjson.dumps(value, default=_serializable))
         except (TypeError, ValueError):  # what else an error carries is of use in its own process alone
             continue
-    return found
+    return facts
 
 
 def rebuilt(raw: dict[str, Any]) -> errors.DiptychError | None:
@@ -61,10 +61,10 @@ def rebuilt(raw: dict[str, Any]) -> errors.DiptychError | None:
     if not (isinstance(kind, type) and issubclass(kind, errors.DiptychError)):
         kind = errors.StoreError  # of another version
     where, got, expected, do = (str(parts.get(part, "")) for part in _PARTS[1:])
-    found = kind(str(parts.get("what")), where=where, got=got, expected=expected, do=do)
+    error = kind(str(parts.get("what")), where=where, got=got, expected=expected, do=do)
     context = parts.get("context")
-    found.context = context if isinstance(context, dict) else {}
-    return found
+    error.context = context if isinstance(context, dict) else {}
+    return error
 
 
 def _text(error: BaseException) -> str:
@@ -76,7 +76,7 @@ def _text(error: BaseException) -> str:
     return str(error) if isinstance(error, ValueError | LookupError | errors.DiptychError) else type(error).__name__
 
 
-def _plain(value: Any) -> Any:
+def _serializable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.__dict__
     if isinstance(value, tuple | set):

@@ -8,7 +8,7 @@ from qdrant_client import models
 
 from qdrant_edge_client.rest.request import Request, Route
 
-_MADE = ("vectors", "sparse_vectors")  # arguments of a creation or update that have other names in the body
+_RENAMED = ("vectors", "sparse_vectors")  # arguments of a creation or update that have other names in the body
 
 
 def _root(request: Request) -> Any:
@@ -28,32 +28,32 @@ def _exists(request: Request) -> Any:
 
 
 def _create(request: Request) -> Any:
-    asked: models.CreateCollection = request.read(models.CreateCollection)
+    config: models.CreateCollection = request.read(models.CreateCollection)
     return request.client.create_collection(
         request.name,
-        vectors_config=asked.vectors,  # type: ignore[arg-type]  # none at all is fine
-        sparse_vectors_config=asked.sparse_vectors,
-        **_given(asked),
+        vectors_config=config.vectors,  # type: ignore[arg-type]  # none at all is fine
+        sparse_vectors_config=config.sparse_vectors,
+        **_set_fields(config),
     )
 
 
 def _update(request: Request) -> Any:
-    asked: models.UpdateCollection = request.read(models.UpdateCollection)
-    given = _given(asked)
-    if "params" in given:
-        given["collection_params"] = given.pop("params")
-    for name, value in (("vectors_config", asked.vectors), ("sparse_vectors_config", asked.sparse_vectors)):
+    config: models.UpdateCollection = request.read(models.UpdateCollection)
+    changes = _set_fields(config)
+    if "params" in changes:
+        changes["collection_params"] = changes.pop("params")
+    for name, value in (("vectors_config", config.vectors), ("sparse_vectors_config", config.sparse_vectors)):
         if value is not None:
-            given[name] = value
-    return request.client.update_collection(request.name, **given)
+            changes[name] = value
+    return request.client.update_collection(request.name, **changes)
 
 
-def _given(asked: Any) -> dict[str, Any]:
+def _set_fields(model: Any) -> dict[str, Any]:
     """The fields that are set, except those that the client names differently."""
     return {
         name: value
-        for name in asked.model_fields_set
-        if name not in _MADE and (value := getattr(asked, name)) is not None
+        for name in model.model_fields_set
+        if name not in _RENAMED and (value := getattr(model, name)) is not None
     }
 
 
@@ -83,8 +83,8 @@ def _delete_vector(request: Request) -> Any:
 
 
 def _create_index(request: Request) -> Any:
-    asked: models.CreateFieldIndex = request.read(models.CreateFieldIndex)
-    return request.client.create_payload_index(request.name, asked.field_name, asked.field_schema)
+    index: models.CreateFieldIndex = request.read(models.CreateFieldIndex)
+    return request.client.create_payload_index(request.name, index.field_name, index.field_schema)
 
 
 def _delete_index(request: Request) -> Any:

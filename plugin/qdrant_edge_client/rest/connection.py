@@ -88,10 +88,10 @@ class _Incoming(io.RawIOBase):
         Raises:
             TimeoutError: the time is over.
         """
-        left = self._end - time.monotonic()
-        if left <= 0:
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError("the request takes too long")
-        self._socket.settimeout(left)
+        self._socket.settimeout(remaining)
         return self._socket.recv_into(buffer)
 
 
@@ -135,9 +135,9 @@ class Handler(BaseHTTPRequestHandler):
             with suppress(OSError):
                 self.connection.shutdown(socket.SHUT_WR)
                 self._incoming.allow(_LINGER)
-                left, piece = _LINGERING, bytearray(65536)
-                while left > 0 and (count := self._incoming.readinto(piece)):
-                    left -= count
+                remaining, piece = _LINGERING, bytearray(65536)
+                while remaining > 0 and (count := self._incoming.readinto(piece)):
+                    remaining -= count
 
     def respond(self) -> None:
         """Answer any request."""

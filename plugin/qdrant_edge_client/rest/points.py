@@ -18,49 +18,49 @@ _record_of = unchecked(models.SparseVector)
 
 
 def _retrieve(request: Request) -> Any:
-    asked: models.PointRequest = request.read(models.PointRequest)
-    payload = True if asked.with_payload is None else asked.with_payload
-    return request.client.retrieve(request.name, asked.ids, payload, asked.with_vector or False, **_routing(asked))
+    body: models.PointRequest = request.read(models.PointRequest)
+    payload = True if body.with_payload is None else body.with_payload
+    return request.client.retrieve(request.name, body.ids, payload, body.with_vector or False, **_routing(body))
 
 
 def _one(request: Request) -> Any:
     text = request.names[1]
-    found = request.client.retrieve(request.name, [int(text) if text.isdigit() else text], with_vectors=True)
-    if not found:
+    records = request.client.retrieve(request.name, [int(text) if text.isdigit() else text], with_vectors=True)
+    if not records:
         raise LookupError(f"there is no point {text}")
-    return found[0]
+    return records[0]
 
 
 def _scroll(request: Request) -> Any:
-    asked: models.ScrollRequest = request.read(models.ScrollRequest)
-    found, following = request.client.scroll(
+    body: models.ScrollRequest = request.read(models.ScrollRequest)
+    records, next_offset = request.client.scroll(
         request.name,
-        scroll_filter=asked.filter,
-        limit=10 if asked.limit is None else asked.limit,
-        order_by=asked.order_by,
-        offset=asked.offset,
-        with_payload=True if asked.with_payload is None else asked.with_payload,
-        with_vectors=asked.with_vector or False,
-        **_routing(asked),
+        scroll_filter=body.filter,
+        limit=10 if body.limit is None else body.limit,
+        order_by=body.order_by,
+        offset=body.offset,
+        with_payload=True if body.with_payload is None else body.with_payload,
+        with_vectors=body.with_vector or False,
+        **_routing(body),
     )
-    return {"points": found, "next_page_offset": following}
+    return {"points": records, "next_page_offset": next_offset}
 
 
 def _count(request: Request) -> Any:
-    asked: models.CountRequest = request.read(models.CountRequest)
-    exact = True if asked.exact is None else asked.exact
-    return request.client.count(request.name, asked.filter, exact, **_routing(asked))
+    body: models.CountRequest = request.read(models.CountRequest)
+    exact = True if body.exact is None else body.exact
+    return request.client.count(request.name, body.filter, exact, **_routing(body))
 
 
 def _facet(request: Request) -> Any:
-    asked: models.FacetRequest = request.read(models.FacetRequest)
+    body: models.FacetRequest = request.read(models.FacetRequest)
     return request.client.facet(
         request.name,
-        asked.key,
-        asked.filter,
-        10 if asked.limit is None else asked.limit,
-        bool(asked.exact),
-        **_routing(asked),
+        body.key,
+        body.filter,
+        10 if body.limit is None else body.limit,
+        bool(body.exact),
+        **_routing(body),
     )
 
 
@@ -69,15 +69,15 @@ def _upsert(request: Request) -> Any:
     if "batch" in body:
         batch: models.PointsBatch = request.read(models.PointsBatch)
         return request.client.upsert(request.name, batch.batch, **_options(batch))
-    rest: Any = _without(request, models.PointsList, "points")
+    fields: Any = _without(request, models.PointsList, "points")
     points: Any = [_point(point) for point in _list(body.get("points"))]
-    return request.client.upsert(request.name, points, **_options(rest))
+    return request.client.upsert(request.name, points, **_options(fields))
 
 
 def _update_vectors(request: Request) -> Any:
-    rest: Any = _without(request, models.UpdateVectors, "points")
+    fields: Any = _without(request, models.UpdateVectors, "points")
     points: Any = [_point_vectors(point) for point in _list(_object(request.body).get("points"))]
-    return request.client.update_vectors(request.name, points, **_options(rest))
+    return request.client.update_vectors(request.name, points, **_options(fields))
 
 
 def _delete(request: Request) -> Any:
@@ -89,45 +89,45 @@ def _clear_payload(request: Request) -> Any:
 
 
 def _set_payload(request: Request) -> Any:
-    asked: models.SetPayload = request.read(models.SetPayload)
-    return request.client.set_payload(request.name, asked.payload, _chosen(asked), asked.key, **_routing(asked))
+    body: models.SetPayload = request.read(models.SetPayload)
+    return request.client.set_payload(request.name, body.payload, _selected(body), body.key, **_routing(body))
 
 
 def _overwrite_payload(request: Request) -> Any:
-    asked: models.SetPayload = request.read(models.SetPayload)
-    key = {} if asked.key is None else {"key": asked.key}
-    return request.client.overwrite_payload(request.name, asked.payload, _chosen(asked), **key, **_routing(asked))
+    body: models.SetPayload = request.read(models.SetPayload)
+    key = {} if body.key is None else {"key": body.key}
+    return request.client.overwrite_payload(request.name, body.payload, _selected(body), **key, **_routing(body))
 
 
 def _delete_payload(request: Request) -> Any:
-    asked: models.DeletePayload = request.read(models.DeletePayload)
-    return request.client.delete_payload(request.name, asked.keys, _chosen(asked), **_routing(asked))
+    body: models.DeletePayload = request.read(models.DeletePayload)
+    return request.client.delete_payload(request.name, body.keys, _selected(body), **_routing(body))
 
 
 def _delete_vectors(request: Request) -> Any:
-    asked: models.DeleteVectors = request.read(models.DeleteVectors)
-    return request.client.delete_vectors(request.name, asked.vector, _chosen(asked), **_routing(asked))
+    body: models.DeleteVectors = request.read(models.DeleteVectors)
+    return request.client.delete_vectors(request.name, body.vector, _selected(body), **_routing(body))
 
 
 def _batch(request: Request) -> Any:
     return request.client.batch_update_points(request.name, request.read(models.UpdateOperations).operations)
 
 
-def _chosen(asked: Any) -> Any:
+def _selected(body: Any) -> Any:
     """The points that an update selects."""
-    if asked.points is None and asked.filter is None:
+    if body.points is None and body.filter is None:
         raise ValueError("an update selects no points: give `points` or `filter`")
-    return asked.points if asked.points is not None else asked.filter
+    return body.points if body.points is not None else body.filter
 
 
-def _routing(asked: Any) -> dict[str, Any]:
+def _routing(body: Any) -> dict[str, Any]:
     """The shard key, if any; a client without shards refuses it."""
-    return {} if asked.shard_key is None else {"shard_key_selector": asked.shard_key}
+    return {} if body.shard_key is None else {"shard_key_selector": body.shard_key}
 
 
-def _options(asked: Any) -> dict[str, Any]:
-    given = {name: getattr(asked, name, None) for name in ("update_filter", "update_mode")}
-    return {**_routing(asked), **{name: value for name, value in given.items() if value is not None}}
+def _options(body: Any) -> dict[str, Any]:
+    options = {name: getattr(body, name, None) for name in ("update_filter", "update_mode")}
+    return {**_routing(body), **{name: value for name, value in options.items() if value is not None}}
 
 
 def _without(request: Request, kind: Any, field: str) -> Any:
@@ -141,10 +141,10 @@ def _object(body: Any) -> dict[str, Any]:
     return body
 
 
-def _list(found: Any) -> list[Any]:
-    if not isinstance(found, list):
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
         raise ValueError("`points` is not a list")
-    return found
+    return value
 
 
 def _point(raw: Any) -> models.PointStruct:
@@ -170,8 +170,8 @@ def _vectors(raw: Any) -> Any:
         return raw if _is_numeric(raw) else None
     if not isinstance(raw, dict):
         return None
-    found = {name: _vector(vector) for name, vector in raw.items()}
-    return None if any(vector is None for vector in found.values()) else found
+    vectors = {name: _vector(vector) for name, vector in raw.items()}
+    return None if any(vector is None for vector in vectors.values()) else vectors
 
 
 def _vector(raw: Any) -> Any:

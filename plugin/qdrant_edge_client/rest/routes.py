@@ -48,7 +48,7 @@ class Routes:
         """
         segments = path.strip("/").split("/")
         for pattern, route in self._routes.get((method, len(segments)), ()):
-            if all(known in ("{}", own) for known, own in zip(pattern, segments, strict=True)):
-                names = (unquote(own) for known, own in zip(pattern, segments, strict=True) if known == "{}")
+            if all(part in ("{}", segment) for part, segment in zip(pattern, segments, strict=True)):
+                names = (unquote(segment) for part, segment in zip(pattern, segments, strict=True) if part == "{}")
                 return route(Request(self.client, tuple(names), body, query))
         raise NoRoute(f"{method} {path}")

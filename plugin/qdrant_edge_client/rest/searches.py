@@ -18,36 +18,36 @@ def _query_batch(request: Request) -> Any:
 
 
 def _groups(request: Request) -> Any:
-    asked: models.QueryGroupsRequest = request.read(models.QueryGroupsRequest)
+    body: models.QueryGroupsRequest = request.read(models.QueryGroupsRequest)
     return request.client.query_points_groups(
         request.name,
-        asked.group_by,
-        query=asked.query,
-        using=asked.using,
-        prefetch=asked.prefetch,
-        query_filter=asked.filter,
-        search_params=asked.params,
-        limit=10 if asked.limit is None else asked.limit,
-        group_size=3 if asked.group_size is None else asked.group_size,
-        with_payload=asked.with_payload or False,
-        with_vectors=asked.with_vector or False,
-        score_threshold=asked.score_threshold,
-        with_lookup=asked.with_lookup,
-        lookup_from=asked.lookup_from,
-        **({} if asked.shard_key is None else {"shard_key_selector": asked.shard_key}),
+        body.group_by,
+        query=body.query,
+        using=body.using,
+        prefetch=body.prefetch,
+        query_filter=body.filter,
+        search_params=body.params,
+        limit=10 if body.limit is None else body.limit,
+        group_size=3 if body.group_size is None else body.group_size,
+        with_payload=body.with_payload or False,
+        with_vectors=body.with_vector or False,
+        score_threshold=body.score_threshold,
+        with_lookup=body.with_lookup,
+        lookup_from=body.lookup_from,
+        **({} if body.shard_key is None else {"shard_key_selector": body.shard_key}),
     )
 
 
 def _matrix(request: Request) -> dict[str, Any]:
-    asked: models.SearchMatrixRequest = request.read(models.SearchMatrixRequest)
-    given: dict[str, Any] = {
-        "query_filter": asked.filter,
-        "sample": asked.sample,
-        "limit": asked.limit,
-        "using": asked.using,
-        "shard_key_selector": asked.shard_key,
+    body: models.SearchMatrixRequest = request.read(models.SearchMatrixRequest)
+    arguments: dict[str, Any] = {
+        "query_filter": body.filter,
+        "sample": body.sample,
+        "limit": body.limit,
+        "using": body.using,
+        "shard_key_selector": body.shard_key,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _pairs(request: Request) -> Any:

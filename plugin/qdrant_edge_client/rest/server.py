@@ -22,12 +22,12 @@ GRACE = 30.0  # seconds for the answers that are being made when the server ends
 
 
 class RestServer:
-    """Serves `listening` from `start()` to `close()`. Its threads do not keep the process alive.
+    """Serves `listener` from `start()` to `close()`. Its threads do not keep the process alive.
 
     HTTP modules are imported only at the first connection.
 
     Args:
-        listening: a socket that listens; it is closed with the server.
+        listener: a listening socket, which is closed with the server.
         routes: creates the routes, at the first connection.
         admits: whether to accept a connection, by its socket.
         permits: whether to answer a request, by its handler with `headers`.
@@ -35,20 +35,20 @@ class RestServer:
 
     def __init__(
         self,
-        listening: socket.socket,
+        listener: socket.socket,
         routes: Callable[[], Routes],
         *,
         admits: Callable[[socket.socket], bool] = lambda accepted: True,
         permits: Callable[[Any], bool] = lambda handler: True,
     ) -> None:
-        self._listening, self._make, self._admits, self._permits = listening, routes, admits, permits
+        self._listener, self._make, self._admits, self._permits = listener, routes, admits, permits
         self._wake, self._woken = socket.socketpair()
         self._lock, self._ending = threading.Lock(), False
         self._connections: dict[Connection, threading.Thread] = {}
         self._routes: Routes | None = None
         self._making, self._freed = threading.Lock(), threading.Event()
         self._accepting = threading.Thread(target=self._accept, name="edge answers", daemon=True)
-        listening.setblocking(False)
+        listener.setblocking(False)
 
     def start(self) -> None:
         """Start serving."""
@@ -69,14 +69,14 @@ class RestServer:
             connection.end()
         for thread in open_now.values():
             self._join(thread)
-        for own in (self._listening, self._wake, self._woken):
-            own.close()
+        for owned in (self._listener, self._wake, self._woken):
+            owned.close()
 
     def leave_to_parent(self) -> None:
         """In a forked process: close the copies of the sockets, or the others would not see the parent's end."""
         self._ending = True
-        for own in (self._listening, self._wake, self._woken, *(c.socket for c in list(self._connections))):
-            descriptor = own.detach()  # its close() would wait for the files made of it
+        for owned in (self._listener, self._wake, self._woken, *(c.socket for c in list(self._connections))):
+            descriptor = owned.detach()  # its close() would wait for the files made of it
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -87,18 +87,18 @@ class RestServer:
 
     def _accept(self) -> None:
         with selectors.DefaultSelector() as ready:
-            ready.register(self._listening, selectors.EVENT_READ)
+            ready.register(self._listener, selectors.EVENT_READ)
             ready.register(self._woken, selectors.EVENT_READ)
             while not self._ending:
                 if any(key.fileobj is self._woken for key, _ in ready.select()):
                     return
                 if not self._has_room():
-                    self._freed.wait(_ROOM)  # who comes waits in the queue of the socket
+                    self._freed.wait(_ROOM)  # new connections wait in the socket's queue
                     self._freed.clear()
                     continue
                 try:
-                    self._take(self._listening.accept()[0])
-                except (OSError, RuntimeError, MemoryError):  # who came has gone, or no descriptor or thread is left
+                    self._take(self._listener.accept()[0])
+                except (OSError, RuntimeError, MemoryError):  # the client has gone, or no descriptor or thread is left
                     time.sleep(_PAUSE)
 
     def _take(self, accepted: socket.socket) -> None:
@@ -127,7 +127,7 @@ class RestServer:
         open_now = list(self._connections)
         if len(open_now) < MOST:
             return True
-        idle = {one: since for one in open_now if (since := one.idle_since) is not None}
+        idle = {connection: since for connection in open_now if (since := connection.idle_since) is not None}
         if not idle:
             return False
         longest = min(idle, key=idle.__getitem__)
@@ -139,7 +139,7 @@ class RestServer:
         from qdrant_edge_client.rest.connection import Handler
 
         try:
-            with suppress(OSError, ValueError):  # the other side may go at any moment, also while its socket is set up
+            with suppress(OSError, ValueError):  # the client may go at any moment, even while its socket is set up
                 Handler(connection, self._shared_routes(), self._permits)
         finally:
             with self._lock:
@@ -148,7 +148,7 @@ class RestServer:
             self._freed.set()
 
     def _shared_routes(self) -> Routes:
-        with self._making:  # two would not know of one another's optimisations
+        with self._making:  # two sets of routes would not know of one another's optimisations
             if self._routes is None:
                 self._routes = self._make()
             return self._routes

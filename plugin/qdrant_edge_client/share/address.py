@@ -46,13 +46,13 @@ class Address:
         """
         if not self.unix:
             return socket.create_connection(("127.0.0.1", self.port), timeout=5)
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            made.connect(self.unix)
+            connection.connect(self.unix)
         except BaseException:
-            made.close()
+            connection.close()
             raise
-        return made
+        return connection
 
 
 def read_address(root: Path) -> Address | None:
@@ -69,8 +69,10 @@ def read_address(root: Path) -> Address | None:
 
 def _is_ours(path: Path) -> bool:
     """Whether only this user or root can have written it; root may open the stores of all users."""
-    found = path.stat(follow_symlinks=False)
-    return (found.st_uid in (os.getuid(), 0) or os.getuid() == 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = path.stat(follow_symlinks=False)
+    return (status.st_uid in (os.getuid(), 0) or os.getuid() == 0) and not status.st_mode & (
+        stat.S_IWGRP | stat.S_IWOTH
+    )
 
 
 def listen(root: Path) -> tuple[socket.socket, Address]:
@@ -79,20 +81,20 @@ def listen(root: Path) -> tuple[socket.socket, Address]:
     Raises:
         OSError: no socket can be created.
     """
-    listening, address = _listening(root)
+    listener, address = _open_listener(root)
     content = {name: value for name in ("unix", "port", "token") if (value := getattr(address, name))}
-    beside = root / f"{ADDRESS}.{os.getpid()}"
+    temporary = root / f"{ADDRESS}.{os.getpid()}"
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file)
-        beside.replace(root / ADDRESS)
+        temporary.replace(root / ADDRESS)
     except BaseException:
-        listening.close()
+        listener.close()
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise
-    return listening, address
+    return listener, address
 
 
 def forget(root: Path, address: Address) -> None:
@@ -104,34 +106,34 @@ def forget(root: Path, address: Address) -> None:
             path.unlink()
 
 
-def _listening(root: Path) -> tuple[socket.socket, Address]:
+def _open_listener(root: Path) -> tuple[socket.socket, Address]:
     token = secrets.token_urlsafe(32)
     if HAS_UNIX:
-        for place in (_beside, _in_runtime_folder):
+        for choose_path in (_beside_store, _in_runtime_folder):
             with suppress(OSError):  # a file system without sockets, such as some that containers share
-                path = place(root)
+                path = choose_path(root)
                 if len(os.fsencode(path)) <= LONGEST:
-                    return _unix(path), Address(unix=str(path), token=token)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
-    return listening, Address(port=listening.getsockname()[1], token=token)
+                    return _unix_listener(path), Address(unix=str(path), token=token)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    return listener, Address(port=listener.getsockname()[1], token=token)
 
 
-def _unix(path: Path) -> socket.socket:
+def _unix_listener(path: Path) -> socket.socket:
     """A socket at `path` that only this user may connect to."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
             path.unlink()  # of a holder that was killed; the lock says that there is no other
-        listening.bind(str(path))
+        listener.bind(str(path))
         path.chmod(0o600)
-        listening.listen(_BACKLOG)
+        listener.listen(_BACKLOG)
     except BaseException:
-        listening.close()
+        listener.close()
         raise
-    return listening
+    return listener
 
 
-def _beside(root: Path) -> Path:
+def _beside_store(root: Path) -> Path:
     return root / SOCKET
 
 
@@ -145,11 +147,11 @@ def _runtime_folder() -> Path:
     Raises:
         OSError: another user owns it, or others can write to it.
     """
-    given = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(given) if given and os.access(given, os.W_OK) else Path(tempfile.gettempdir())
+    configured = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(configured) if configured and os.access(configured, os.W_OK) else Path(tempfile.gettempdir())
     folder = base / f"diptych-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.stat(follow_symlinks=False)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = folder.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
     return folder

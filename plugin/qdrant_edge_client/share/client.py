@@ -54,20 +54,20 @@ class SharedEdgeClient(QdrantBase):
     def __init__(self, path: str | Path, *, create: bool = True, read_only: bool = False) -> None:
         self.path = Path(path).expanduser().resolve()
         self._create, self._read_only, self._lock, self._process = create, read_only, RLock(), os.getpid()
-        self._sides: list[EdgeClient | RemoteEdgeClient] = []  # the one in use, or none just now
+        self._backends: list[EdgeClient | RemoteEdgeClient] = []  # the one in use, or none just now
         self._closed = False
-        self._finalizer = weakref.finalize(self, _close_all, self._sides)
-        self._side()
+        self._finalizer = weakref.finalize(self, _close_all, self._backends)
+        self._backend()
 
     @property
     def is_holder(self) -> bool:
         """Whether the engine is in this process."""
-        return isinstance(self._side(), EdgeClient)
+        return isinstance(self._backend(), EdgeClient)
 
     @property
     def url(self) -> str:
         """The holder's address: `unix:SOCKET` or `http://127.0.0.1:PORT`; empty if it serves no other process."""
-        self._side()
+        self._backend()
         address = read_address(self.path)
         return address.url if address else ""
 
@@ -104,8 +104,8 @@ class SharedEdgeClient(QdrantBase):
 
     def get_metadata(self, collection_name: str) -> models.Payload:
         """The metadata alone; see `EdgeClient.get_metadata`."""
-        found: models.Payload = self._call("get_metadata", {"collection_name": collection_name})
-        return found
+        metadata: models.Payload = self._call("get_metadata", {"collection_name": collection_name})
+        return metadata
 
     def needs_optimizing(self, collection_name: str) -> bool:
         """Whether so many vectors lack an index that `optimize` would build one."""
@@ -113,29 +113,31 @@ class SharedEdgeClient(QdrantBase):
 
     def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
         """Build missing indexes; see `EdgeClient.optimize`."""
-        found: Future[bool] = self._call(
+        future: Future[bool] = self._call(
             "optimize", {"collection_name": collection_name, "wait": wait, "on_stage": on_stage}
         )
-        return found
+        return future
 
-    def _call(self, name: str, given: dict[str, Any]) -> Any:
+    def _call(self, name: str, arguments: dict[str, Any]) -> Any:
         """Call the engine, in whichever process it is."""
-        lost = False
+        answer_lost = False
         for _ in range(ATTEMPTS):
-            side = self._side()
+            backend = self._backend()
             try:
-                answer = getattr(side, name)(**given)
-            except HolderGone as gone:
-                lost = lost or gone.sent
-                self._leave(side)
+                answer = getattr(backend, name)(**arguments)
+            except HolderGone as holder_gone:
+                answer_lost = answer_lost or holder_gone.sent
+                self._leave(backend)
             except CollectionError as error:
-                if not lost:
+                if not answer_lost:
                     raise
-                return settled(name, given, error, self)  # which looks at the store through whoever holds it by now
+                return recover_answer(
+                    name, arguments, error, self
+                )  # which looks at the store through whoever holds it by now
             except (ValidationError, PydanticSerializationError, UnicodeEncodeError, RecursionError) as raw:
                 raise _unsendable(name, raw) from raw
             else:
-                return True if lost and name == "delete_collection" else answer
+                return True if answer_lost and name == "delete_collection" else answer
         raise StoreUnavailable(
             f"each holder of the embedded store ended during {name}()",
             where=f"edge:{self.path}",
@@ -143,34 +145,34 @@ class SharedEdgeClient(QdrantBase):
             do="see what those processes printed when they ended",
         )
 
-    def _side(self) -> EdgeClient | RemoteEdgeClient:
+    def _backend(self) -> EdgeClient | RemoteEdgeClient:
         if self._process != os.getpid():
             self._after_fork()
-        side = next(iter(self._sides), None)  # in one step: another thread may empty the list
-        if side is not None:
-            return side
+        backend = next(iter(self._backends), None)  # in one step: another thread may empty the list
+        if backend is not None:
+            return backend
         with self._lock:
             if self._closed:
                 raise closed(self.path)
-            if not self._sides:
-                self._sides.append(self._found())
-            return self._sides[0]
+            if not self._backends:
+                self._backends.append(self._open_backend())
+            return self._backends[0]
 
-    def _found(self) -> EdgeClient | RemoteEdgeClient:
+    def _open_backend(self) -> EdgeClient | RemoteEdgeClient:
         return ReadOnlyEdgeClient(self.path) if self._read_only else join(self.path, create=self._create)
 
-    def _leave(self, side: EdgeClient | RemoteEdgeClient) -> None:
+    def _leave(self, backend: EdgeClient | RemoteEdgeClient) -> None:
         """Look for another holder, unless another thread is already looking."""
         with self._lock:
-            if self._sides and self._sides[0] is side:
-                self._sides.clear()
-                side.close()
+            if self._backends and self._backends[0] is backend:
+                self._backends.clear()
+                backend.close()
 
     def _after_fork(self) -> None:
         """In a forked child: drop the parent's connection or engine."""
-        keep_for_ever(self._sides)
-        self._sides, self._lock, self._process = [], RLock(), os.getpid()
-        self._finalizer = weakref.finalize(self, _close_all, self._sides)
+        keep_for_ever(self._backends)
+        self._backends, self._lock, self._process = [], RLock(), os.getpid()
+        self._finalizer = weakref.finalize(self, _close_all, self._backends)
 
     def __enter__(self) -> Self:
         return self
@@ -195,9 +197,9 @@ def _first_of(raw: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def _close_all(sides: list[EdgeClient | RemoteEdgeClient]) -> None:
-    while sides:
-        sides.pop().close()
+def _close_all(backends: list[EdgeClient | RemoteEdgeClient]) -> None:
+    while backends:
+        backends.pop().close()
 
 
 def _delegating(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,8 +207,8 @@ def _delegating(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     names = tuple(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
-    def call(self: SharedEdgeClient, *args: Any, **given: Any) -> Any:
-        return self._call(name, {**dict(zip(names, args, strict=False)), **given})
+    def call(self: SharedEdgeClient, *args: Any, **kwargs: Any) -> Any:
+        return self._call(name, {**dict(zip(names, args, strict=False)), **kwargs})
 
     return call
 
@@ -220,38 +222,38 @@ refuse_server_methods(SharedEdgeClient)
 # Calls that fail when repeated: recognises that the first try succeeded and only its answer was lost.
 
 
-def settled(name: str, given: Mapping[str, Any], error: CollectionError, client: Any) -> Any:
+def recover_answer(name: str, arguments: Mapping[str, Any], error: CollectionError, client: Any) -> Any:
     """The lost answer, if `error` of the repeated call proves that the first succeeded; else raise `error`."""
     is_done, answer = _DONE.get(name, (_never, None))
-    if not is_done(given, error, client):
+    if not is_done(arguments, error, client):
         raise error
     return answer
 
 
-def _never(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+def _never(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
     return False
 
 
-def _exists(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    return "already" in error.what and bool(client.collection_exists(given["collection_name"]))
+def _exists(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "already" in error.what and bool(client.collection_exists(arguments["collection_name"]))
 
 
-def _has_vector(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+def _has_vector(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
     return "already" in error.what
 
 
-def _lacks_vector(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+def _lacks_vector(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
     return "has no vector" in error.what
 
 
-def _renamed(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    known = {alias.alias_name for alias in client.get_aliases().aliases}
-    wanted = [
+def _renamed(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    aliases = {alias.alias_name for alias in client.get_aliases().aliases}
+    new_names = [
         operation.rename_alias.new_alias_name
-        for operation in given["change_aliases_operations"]
+        for operation in arguments["change_aliases_operations"]
         if isinstance(operation, models.RenameAliasOperation)
     ]
-    return "there is no alias" in error.what and known.issuperset(wanted)
+    return "there is no alias" in error.what and aliases.issuperset(new_names)
 
 
 _COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)

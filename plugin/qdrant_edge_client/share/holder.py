@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_edge_client.errors import StoreUnavailable
 from qdrant_edge_client.share.address import TOKEN_HEADER, forget, listen
-from qdrant_edge_client.share.peers import may_ask
+from qdrant_edge_client.share.peers import may_connect
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -41,9 +41,9 @@ class Holder:
         from qdrant_edge_client.rest.server import RestServer
 
         self._root, self._client = root, client
-        listening, self.address = listen(root)
+        listener, self.address = listen(root)
         permits = self._has_token if self.address.port else _anybody
-        self._server = RestServer(listening, self._routes, admits=may_ask, permits=permits)
+        self._server = RestServer(listener, self._routes, admits=may_connect, permits=permits)
         self._server.start()
 
     def close(self) -> None:
@@ -62,37 +62,37 @@ class Holder:
         return Routes(self._client(), {("GET", IDENTITY): lambda request: identity, **engine_routes()})
 
     def _has_token(self, handler: Any) -> bool:
-        shown = handler.headers.get(TOKEN_HEADER) or ""
-        return hmac.compare_digest(shown.encode(), self.address.token.encode())  # text must be ASCII, bytes need not
+        token = handler.headers.get(TOKEN_HEADER) or ""
+        return hmac.compare_digest(token.encode(), self.address.token.encode())  # text must be ASCII, bytes need not
 
 
 def engine_routes() -> dict[tuple[str, str], Route]:
     """The calls of `EdgeClient` beyond Qdrant's interface, as routes below `/edge`."""
     # Another holder may be asked for a run of this one, so its numbers must not be those of others.
-    own, numbers, runs = secrets.token_hex(4), count(1), dict[str, Future[bool]]()
+    prefix, numbers, runs = secrets.token_hex(4), count(1), dict[str, Future[bool]]()
 
     def optimize(request: Request) -> str:
         client: Any = request.client
-        number = f"{own}-{next(numbers)}"
-        runs[number] = client.optimize(request.name, wait=False)
-        for oldest in list(runs)[:-_RUNS]:  # nobody has asked for them
+        run_id = f"{prefix}-{next(numbers)}"
+        runs[run_id] = client.optimize(request.name, wait=False)
+        for oldest in list(runs)[:-_RUNS]:  # nobody has fetched their results
             runs.pop(oldest, None)
-        return number
+        return run_id
 
     def state(request: Request) -> dict[str, Any]:
-        name, number = request.names
-        run = runs.get(number)
+        name, run_id = request.names
+        run = runs.get(run_id)
         if run is None:
-            raise StoreUnavailable("this process knows no such optimisation", got=number, do="optimize again")
+            raise StoreUnavailable("this process knows no such optimisation", got=run_id, do="optimize again")
         try:
             built = run.result(_LOOK)
         except TimeoutError:
             running = request.client.get_optimizations(name).running
             return {"done": False, "built": False, "stage": running[0].progress.name if running else "done"}
         except BaseException:
-            runs.pop(number, None)
+            runs.pop(run_id, None)
             raise
-        runs.pop(number, None)
+        runs.pop(run_id, None)
         return {"done": True, "built": built, "stage": "done"}
 
     return {
@@ -108,4 +108,4 @@ def _edge(request: Request) -> Any:
 
 
 def _anybody(handler: Any) -> bool:
-    return True  # whom the socket's file and `may_ask` have let in
+    return True  # the socket's file and `may_connect` have decided already

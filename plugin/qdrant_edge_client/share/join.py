@@ -35,15 +35,15 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
             return EdgeClient(path, create=create, patience=0)
         except StoreLocked as error:
             locked = error
-        found = _reached(path)
-        if found is not None:
-            return found
+        client = _client_of_holder(path)
+        if client is not None:
+            return client
         if time.monotonic() >= start + (LONG if locked.context.get("state") in (STARTING, ENDING) else PATIENCE):
-            raise _silent(locked, path)
+            raise _no_answer(locked, path)
         time.sleep(_PAUSE)
 
 
-def _reached(path: Path) -> RemoteEdgeClient | None:
+def _client_of_holder(path: Path) -> RemoteEdgeClient | None:
     """A client of the holder; None while no holder answers."""
     address = read_address(path)
     if address is None or not _listens(address):
@@ -76,7 +76,7 @@ def _token(client: RemoteEdgeClient) -> Any:
     return answer["result"]["token"]
 
 
-def _silent(locked: StoreLocked, path: Path) -> StoreLocked:
+def _no_answer(locked: StoreLocked, path: Path) -> StoreLocked:
     return StoreLocked(
         "the embedded store is open elsewhere, and its holder does not answer",
         where=locked.where,

@@ -8,21 +8,21 @@ import struct
 from pathlib import Path
 
 
-def may_ask(accepted: socket.socket) -> bool:
+def may_connect(connection: socket.socket) -> bool:
     """Whether the process that connected is this user's, or root's."""
-    user = _user(accepted)
+    user = _user(connection)
     return user is None or user in (os.getuid(), 0)
 
 
-def may_answer(connected: socket.socket) -> bool:
+def may_serve(connection: socket.socket) -> bool:
     """Whether the listening process is this user's, or root's; root may connect to the holder of any store it opens."""
-    user = _user(connected)
+    user = _user(connection)
     return user is None or user in (os.getuid(), 0) or os.getuid() == 0
 
 
-def is_stopped(connected: socket.socket) -> int | None:
+def is_stopped(connection: socket.socket) -> int | None:
     """The process at the other end, if it is stopped (SIGSTOP, Ctrl-Z, a debugger); None if not, or if unknown."""
-    process = _peer(connected)[0]
+    process = _peer(connection)[0]
     try:
         state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
@@ -30,15 +30,15 @@ def is_stopped(connected: socket.socket) -> int | None:
     return process if state in ("T", "t") else None
 
 
-def _user(connected: socket.socket) -> int | None:
+def _user(connection: socket.socket) -> int | None:
     """The user at the other end; None if the system cannot tell, and the mode of the socket's file must suffice."""
-    return _peer(connected)[1]
+    return _peer(connection)[1]
 
 
-def _peer(connected: socket.socket) -> tuple[int | None, int | None]:
+def _peer(connection: socket.socket) -> tuple[int | None, int | None]:
     """Process and user at the other end, where the system tells."""
     option = getattr(socket, "SO_PEERCRED", None)  # Linux
-    if option is None or connected.family != getattr(socket, "AF_UNIX", None):  # at a port the token decides
+    if option is None or connection.family != getattr(socket, "AF_UNIX", None):  # at a port the token decides
         return None, None
-    process, user, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    process, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
     return process, user

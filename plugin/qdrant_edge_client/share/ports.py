@@ -40,7 +40,7 @@ def serve_at(port: int, client: SharedEdgeClient, *, has_key: Callable[[str], bo
         StoreError: the port is taken.
     """
     try:
-        listening = socket.create_server((LOCAL, port), backlog=128)
+        listener = socket.create_server((LOCAL, port), backlog=128)
     except OSError as error:
         do = "choose another port"
         raise StoreError("this port cannot be listened on", where=f"{LOCAL}:{port}", got=error, do=do) from error
@@ -51,8 +51,8 @@ def serve_at(port: int, client: SharedEdgeClient, *, has_key: Callable[[str], bo
         name = (handler.headers.get("host") or "").rpartition(":")
         return (name[0] or name[2]) in _NAMES and "origin" not in handler.headers
 
-    server = RestServer(listening, lambda: Routes(client, engine_routes()), permits=permits)
-    url = f"http://{LOCAL}:{listening.getsockname()[1]}"
+    server = RestServer(listener, lambda: Routes(client, engine_routes()), permits=permits)
+    url = f"http://{LOCAL}:{listener.getsockname()[1]}"
     server.start()
     try:
         yield Served(url)

@@ -65,7 +65,7 @@ class RemoteEdgeClient(QdrantClient):
         self.address = address
         self._counting, self._in_flight, self._is_left = Lock(), 0, False
         api: Any = self.http.client
-        api.middleware, api.send = self._counted, partial(_received, api.send, api)
+        api.middleware, api.send = self._counted, partial(_parse_answer, api.send, api)
 
     def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Send nothing more, and close the connections: at once, or with the last answer that another thread awaits."""
@@ -82,7 +82,7 @@ class RemoteEdgeClient(QdrantClient):
                 raise HolderGone(sent=False)
             self._in_flight += 1
         try:
-            return _asked(request, send)
+            return _send_request(request, send)
         finally:
             with self._counting:
                 self._in_flight -= 1
@@ -98,8 +98,8 @@ class RemoteEdgeClient(QdrantClient):
         **options: Any,
     ) -> models.UpdateResult:
         """Write points, whose vectors may be numpy arrays."""
-        kept = {"batch": points} if isinstance(points, models.Batch) else {"points": list(points)}
-        answer = self._points.upsert_points(collection_name, point_insert_operations=body({**kept, **options}))
+        content = {"batch": points} if isinstance(points, models.Batch) else {"points": list(points)}
+        answer = self._points.upsert_points(collection_name, point_insert_operations=body({**content, **options}))
         return answer.result  # type: ignore[no-any-return]
 
     def update_vectors(  # type: ignore[override]  # as above
@@ -141,26 +141,26 @@ class RemoteEdgeClient(QdrantClient):
 
     def get_metadata(self, collection_name: str) -> models.Payload:
         """The metadata alone."""
-        found: models.Payload = self._own("GET", collection_name, "metadata")
-        return found
+        metadata: models.Payload = self._call_route("GET", collection_name, "metadata")
+        return metadata
 
     def needs_optimizing(self, collection_name: str) -> bool:
         """Whether `optimize` would build an index."""
-        return bool(self._own("GET", collection_name, "needs_optimizing"))
+        return bool(self._call_route("GET", collection_name, "needs_optimizing"))
 
     def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
         """Build missing indexes in the holder's process; see `EdgeClient.optimize`."""
-        run = self._own("POST", collection_name, "optimize")
-        done: Future[bool] = Future()
+        run = self._call_route("POST", collection_name, "optimize")
+        future: Future[bool] = Future()
         while wait:
-            state = self._own("GET", collection_name, f"optimize/{run}")
+            state = self._call_route("GET", collection_name, f"optimize/{run}")
             if on_stage is not None:
                 on_stage(state["stage"])
             if state["done"]:
-                done.set_result(state["built"])
-                return done
-        done.set_result(False)
-        return done
+                future.set_result(state["built"])
+                return future
+        future.set_result(False)
+        return future
 
     def repair(self, collection_name: str) -> None:
         """Does nothing if the collection opens; only the process that holds the engine can rebuild one.
@@ -186,19 +186,19 @@ class RemoteEdgeClient(QdrantClient):
     def _points(self) -> Any:
         return self.http.points_api  # its annotations lack what its defaults allow
 
-    def _own(self, method: str, collection_name: str, what: str) -> Any:
+    def _call_route(self, method: str, collection_name: str, route: str) -> Any:
         """The result of a route that Qdrant does not have."""
         api: Any = self.http.client
         answer = api.request(
             type_=dict[str, Any],
             method=method,
-            url=f"/edge/collections/{{collection_name}}/{what}",
+            url=f"/edge/collections/{{collection_name}}/{route}",
             path_params={"collection_name": collection_name},
         )
         return answer["result"]
 
 
-def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+def _send_request(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
     """The answer; failures are raised as they would be in the holder's process."""
     try:
         answer = send(request)
@@ -211,9 +211,9 @@ def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Respons
             raise error.source from error
         raise _no_answer(error) from error
     if answer.status_code >= 400:
-        error_of_ours = rebuilt(answer.json()) or _refusal(request, answer)
-        if error_of_ours is not None:
-            raise error_of_ours
+        diptych_error = rebuilt(answer.json()) or _refusal(request, answer)
+        if diptych_error is not None:
+            raise diptych_error
     return answer
 
 
@@ -226,7 +226,7 @@ def _refusal(request: httpx.Request, answer: httpx.Response) -> DiptychError | N
     return kind("the embedded store refuses the request", got=answer.json()["status"]["error"], do=do)
 
 
-def _received(validated: Callable[..., Any], api: Any, request: httpx.Request, type_: Any) -> Any:
+def _parse_answer(validated: Callable[..., Any], api: Any, request: httpx.Request, type_: Any) -> Any:
     """The answer as a model; points are not validated one by one."""
     if type_ is None or not holds_points(type_):
         return validated(request, type_)

@@ -34,8 +34,8 @@ def points_in(content: bytes, kind: Any) -> Any:
 def _result_of(kind: Any) -> tuple[Any, ...]:
     """What an answer holds. qdrant-client numbers its models of answers anew in each release."""
     field = getattr(kind, "model_fields", {}).get("result")
-    found = next((part for part in get_args(field.annotation) if part is not NoneType), None) if field else None
-    return (list, *get_args(found)) if get_origin(found) is list else (found,)
+    result = next((part for part in get_args(field.annotation) if part is not NoneType), None) if field else None
+    return (list, *get_args(result)) if get_origin(result) is list else (result,)
 
 
 def _record(raw: dict[str, Any]) -> models.Record:
@@ -56,7 +56,7 @@ def _vectors(raw: Any) -> Any:
 
 
 def _records(raw: list[Any]) -> list[models.Record]:
-    return [_record(one) for one in raw]
+    return [_record(item) for item in raw]
 
 
 def _scroll(raw: dict[str, Any]) -> models.ScrollResult:
@@ -64,11 +64,11 @@ def _scroll(raw: dict[str, Any]) -> models.ScrollResult:
 
 
 def _response(raw: dict[str, Any]) -> QueryResponse:
-    return QueryResponse.model_construct(points=[_scored(one) for one in raw["points"]])
+    return QueryResponse.model_construct(points=[_scored(item) for item in raw["points"]])
 
 
 def _responses(raw: list[Any]) -> list[QueryResponse]:
-    return [_response(one) for one in raw]
+    return [_response(item) for item in raw]
 
 
 _unchecked_record = unchecked(models.Record)

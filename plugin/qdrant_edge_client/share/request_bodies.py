@@ -42,35 +42,35 @@ def body(content: dict[str, Any]) -> Json:
         CollectionError: a vector or payload that the engine would refuse, or that is not JSON.
     """
     names = {"shard_key_selector": "shard_key"}
-    given = {names.get(name, name): value for name, value in content.items() if value is not None}
-    given = {name: value for name, value in given.items() if name not in ("ordering", "timeout", "wait")}
-    check(given.get("points", ()))
-    check([given["batch"]] if "batch" in given else ())
+    fields = {names.get(name, name): value for name, value in content.items() if value is not None}
+    fields = {name: value for name, value in fields.items() if name not in ("ordering", "timeout", "wait")}
+    check(fields.get("points", ()))
+    check([fields["batch"]] if "batch" in fields else ())
     try:
-        return Json(orjson.dumps(given, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
+        return Json(orjson.dumps(fields, default=_serializable, option=orjson.OPT_SERIALIZE_NUMPY))
     except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is not JSON at all
-        return Json(_slowly(given))
+        return Json(_slow_json(fields))
 
 
-def check(found: Iterable[Any]) -> None:
+def check(items: Iterable[Any]) -> None:
     """Check points, batches and update operations, as far as JSON would change them.
 
     Raises:
         CollectionError: see `body`.
     """
-    for one in found:
-        if isinstance(one, _POINTS):
-            _check_point(one.id, getattr(one, "payload", None), one.vector)
-        elif isinstance(one, models.Batch):
-            _check_batch(one)
-        elif isinstance(one, models.SetPayload):
-            require_json(one.payload or {}, "the payload")
-        elif isinstance(one, models.PointsList | models.UpdateVectors):
-            check(one.points)
-        elif isinstance(one, models.PointsBatch):
-            check([one.batch])
-        elif isinstance(one, BaseModel) and type(one).__name__.endswith("Operation"):
-            check(one.__dict__.values())
+    for item in items:
+        if isinstance(item, _POINTS):
+            _check_point(item.id, getattr(item, "payload", None), item.vector)
+        elif isinstance(item, models.Batch):
+            _check_batch(item)
+        elif isinstance(item, models.SetPayload):
+            require_json(item.payload or {}, "the payload")
+        elif isinstance(item, models.PointsList | models.UpdateVectors):
+            check(item.points)
+        elif isinstance(item, models.PointsBatch):
+            check([item.batch])
+        elif isinstance(item, BaseModel) and type(item).__name__.endswith("Operation"):
+            check(item.__dict__.values())
 
 
 def _check_batch(batch: models.Batch) -> None:
@@ -99,19 +99,19 @@ def _check_vector(name: str, vector: Any, identifier: Any) -> None:
         raise misfit(name, identifier, flaw, FINITE)
 
 
-def _slowly(given: dict[str, Any]) -> bytes:
+def _slow_json(content: dict[str, Any]) -> bytes:
     """The JSON of values that orjson rejects but the engine accepts, or rejects with a text of its own."""
     try:
-        return json.dumps(given, default=_listed, allow_nan=False).encode()
+        return json.dumps(content, default=_listed, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CollectionError("a point has a vector or payload that Qdrant cannot keep", got=error) from error
 
 
 def _listed(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _plain(value)
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _serializable(value)
 
 
-def _plain(value: Any) -> Any:
+def _serializable(value: Any) -> Any:
     if isinstance(value, np.ndarray):  # only one that lies in pieces comes here
         return np.ascontiguousarray(value, np.float32)
     if isinstance(value, _BULK):

@@ -13,7 +13,7 @@ import httpx
 
 from qdrant_edge_client.errors import StoreUnavailable
 from qdrant_edge_client.share.address import Address
-from qdrant_edge_client.share.peers import is_stopped, may_answer
+from qdrant_edge_client.share.peers import is_stopped, may_serve
 
 Answer = TypeVar("Answer")
 LOOK = 5.0  # seconds after which it is looked at whether the holder is stopped
@@ -23,16 +23,16 @@ LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepaliv
 
 def transport(address: Address) -> httpx.HTTPTransport:
     """A transport that connects only to the holder at `address`."""
-    made = httpx.HTTPTransport(uds=address.unix or None, limits=LIMITS)
+    http_transport = httpx.HTTPTransport(uds=address.unix or None, limits=LIMITS)
     if address.unix:
-        made._pool = httpcore.ConnectionPool(
+        http_transport._pool = httpcore.ConnectionPool(
             max_connections=LIMITS.max_connections,
             max_keepalive_connections=LIMITS.max_keepalive_connections,
             keepalive_expiry=LIMITS.keepalive_expiry,
             uds=address.unix,
             network_backend=_Backend(address),
         )
-    return made
+    return http_transport
 
 
 class _Backend(httpcore.SyncBackend):
@@ -51,7 +51,7 @@ class _Backend(httpcore.SyncBackend):
             connected = self._address.connect()
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
-        if not may_answer(connected):
+        if not may_serve(connected):
             connected.close()
             raise httpcore.ConnectError("another user listens at the socket")
         return _Stream(connected)
@@ -64,7 +64,7 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Some bytes; none at the end."""
         try:
-            return self._tried(lambda: self._socket.recv(max_bytes), timeout)
+            return self._wait_for(lambda: self._socket.recv(max_bytes), timeout)
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from error
         except OSError as error:
@@ -72,17 +72,17 @@ class _Stream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
-        left = memoryview(buffer)
+        remaining = memoryview(buffer)
         try:
-            while left:
-                left = left[self._tried(lambda: self._socket.send(left), timeout) :]  # noqa: B023 - called at once
+            while remaining:
+                remaining = remaining[self._wait_for(lambda: self._socket.send(remaining), timeout) :]  # noqa: B023 - called at once
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from error
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 
-    def _tried(self, act: Callable[[], Answer], timeout: float | None) -> Answer:
-        """The result of `act`, which waits for the holder; a holder that is stopped is not waited for.
+    def _wait_for(self, call: Callable[[], Answer], timeout: float | None) -> Answer:
+        """The result of `call`, which waits for the holder; a holder that is stopped is not waited for.
 
         Raises:
             TimeoutError: nothing came in time.
@@ -92,7 +92,7 @@ class _Stream(httpcore.NetworkStream):
         while True:
             self._socket.settimeout(max(0.001, min(LOOK, end - time.monotonic())))
             try:
-                return act()
+                return call()
             except TimeoutError:
                 if (process := is_stopped(self._socket)) is not None:
                     raise _stopped(process) from None

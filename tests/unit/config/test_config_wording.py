@@ -12,7 +12,7 @@ from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
 from diptych.errors import AdapterOptionsError, ConfigError
 from diptych.plugins.factory import validate_options
-from qdrant_edge_client.value_errors import expectation, found, place
+from qdrant_edge_client.value_errors import actual_value, error_path, expectation
 
 
 class Options(BaseModel, extra="forbid"):
@@ -76,9 +76,9 @@ def test_what_was_expected_is_said_in_our_words(value: dict[str, object], expect
 
 def test_place_and_value_are_said_without_the_names_of_unions() -> None:
     union = {"type": "list_type", "loc": ("must", "list[union[...]]"), "input": 5}
-    assert (place(union), found(union), expectation(union)) == ("must", "5", "a list")
+    assert (error_path(union), actual_value(union), expectation(union)) == ("must", "5", "a list")
     missing = {"type": "missing", "loc": ("name",), "input": {"a": 1}}
-    assert (place(missing), found(missing), expectation(missing)) == ("name", "nothing", "a value")
+    assert (error_path(missing), actual_value(missing), expectation(missing)) == ("name", "nothing", "a value")
     assert expectation({"type": "model_type"}, mapping="an object") == "an object"
     assert expectation({"type": "extra_forbidden"}) == "no such key"
 

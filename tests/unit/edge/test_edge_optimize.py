@@ -195,7 +195,7 @@ def test_an_optimisation_that_began_by_itself_and_is_cut_short_by_closing_is_no_
     many.delete("many", list(range(1500)))
     found = many._find("many")
     found.shard.flush()
-    many._tend(found)
+    many._maintain(found)
     run = many._futures[found]
     many.close()
     with contextlib.suppress(StoreError):

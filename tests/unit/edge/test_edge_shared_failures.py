@@ -69,7 +69,7 @@ def test_a_thread_whose_connection_another_thread_has_closed_goes_on_with_a_new_
     for thread in threads:
         thread.start()
     for _ in range(100):
-        shared._leave(shared._side())  # what a thread does that has found the holder gone
+        shared._leave(shared._backend())  # what a thread does that has found the holder gone
     wanted = [answered + 1 for answered in answers]
     while not errors and any(answered < least for answered, least in zip(answers, wanted, strict=True)):
         stopped.wait(0.01)
@@ -175,13 +175,13 @@ def test_what_is_no_payload_is_refused_here_and_over_the_socket_and_changes_noth
     both: tuple[EdgeClient, SharedEdgeClient, RemoteEdgeClient], call: str, payload: str
 ) -> None:
     own, shared, remote = both
-    shared._sides[:] = [remote]  # as in another process
+    shared._backends[:] = [remote]  # as in another process
     try:
         for client in (own, shared):
             with pytest.raises(CollectionError):
                 CALLS[call](client, PAYLOADS[payload])
     finally:
-        shared._sides[:] = [own]
+        shared._backends[:] = [own]
     assert own.retrieve("c", [1])[0].payload == {"kept": True}
     assert own.get_metadata("c") == {"m": 1}
 
@@ -230,12 +230,12 @@ def test_a_holder_that_takes_long_to_start_is_waited_for(
         """
     import time
     from qdrant_edge_client.engine import shared_engine as engine
-    answering = engine._answering
+    start_holder = engine._start_holder
     def slowly(*given):
         print("starting", flush=True)
         time.sleep(3)
-        return answering(*given)
-    engine._answering = slowly
+        return start_holder(*given)
+    engine._start_holder = slowly
     client = EdgeClient(folder)
     signal.pause()
     """
