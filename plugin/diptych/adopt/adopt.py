@@ -26,7 +26,7 @@ from diptych.populate.rejects import reason_of
 from diptych.populate.statistics import batched, summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
-from diptych.slots.calibration_texts import SAMPLE, show
+from diptych.slots.calibration_texts import SAMPLE, provide_texts
 from diptych.slots.calibration_texts import texts_of as texts_read
 from diptych.slots.slot import Slot
 
@@ -137,7 +137,7 @@ class _Adoption:
         texts = texts_read(documents, self._reading)
         calibrate(self._slots, texts)
         for slot in self._slots.values():
-            show(slot.encoder, lambda size, _: texts[:size], self._reading)
+            provide_texts(slot.encoder, lambda size, _: texts[:size], self._reading)
         found = with_id(verifier.closest_layout(layouts, self._reading), payloads)
         if found.id is None:
             return found

@@ -21,7 +21,7 @@ from diptych.populate.prefetch import read_ahead
 from diptych.populate.ray_worker import Failure, Job, Worker, packed
 from diptych.populate.statistics import batched
 from diptych.registry import Registry
-from diptych.slots.calibration_texts import wanted
+from diptych.slots.calibration_texts import sample_size
 from diptych.slots.slot import Slot
 
 WINDOW = 200  # pieces per run of Ray Data, 100,000 documents by default; each run starts new workers
@@ -69,7 +69,7 @@ class RayEngine:
 
         handle = work.handle
         cache = handle.cache_config
-        size = max((wanted(encoder.slot.encoder) for encoder in work.targets.encoders.values()), default=0)
+        size = max((sample_size(encoder.slot.encoder) for encoder in work.targets.encoders.values()), default=0)
         sample = tuple(handle.texts.documents(size)) if size else ()
         if handle.config is not None and isinstance(handle.client, ServerClient):
             return Job(handle.name, self._registry, cache, config=handle.config, sample=sample)

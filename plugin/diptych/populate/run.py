@@ -41,7 +41,7 @@ from diptych.populate.validate import Intake, Item, Tally
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
-from diptych.slots.calibration_texts import first_for, show
+from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.slot import Slot
 from diptych.stores.cluster import require_shard_key
 from diptych.stores.upkeep import optimized
@@ -258,10 +258,10 @@ class _Run:
     def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that want texts have seen some of them; for an empty collection."""
         encoders = [slot.encoder for slot in self._handle.slots.values()]
-        first, items = first_for(encoders, items)
+        first, items = take_sample(encoders, items)
         self._handle.texts.coming = [item.document for item in first]
         for encoder in encoders:
-            show(encoder, self._handle.texts, self._handle.view.reading)
+            provide_texts(encoder, self._handle.texts, self._handle.view.reading)
         return items
 
 

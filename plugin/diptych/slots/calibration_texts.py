@@ -38,9 +38,9 @@ class CollectionTexts:
 
     def documents(self, size: int) -> Sequence[Document]:
         """The documents that these texts come from."""
-        return self._held(size) or self.coming[:size]
+        return self._stored(size) or self.coming[:size]
 
-    def _held(self, size: int) -> list[Document]:
+    def _stored(self, size: int) -> list[Document]:
         if not self._client.collection_exists(self._name):
             return []
         metadata = read_metadata(self._client, self._name)
@@ -55,22 +55,22 @@ def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
     return [text for document in documents if (text := reading.of(document.title, document.text))]
 
 
-def wanted(encoder: Any) -> int:
+def sample_size(encoder: Any) -> int:
     """How many texts an encoder wants to read."""
     return encoder.sample if isinstance(encoder, Sampling) else 0
 
 
-def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
+def provide_texts(encoder: Any, texts: Texts | None, reading: Reading) -> None:
     """Give an encoder the texts that it wants, if there are any yet."""
-    size = wanted(encoder)
-    if size and texts is not None and (found := texts(size, reading)):
+    size = sample_size(encoder)
+    if size and texts is not None and (sample := texts(size, reading)):
         with contained(AdapterCrashed, "the encoder crashed", where=f"look_at of {type(encoder).__name__}"):
-            encoder.look_at(found)
+            encoder.look_at(sample)
 
 
-def first_for(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:
+def take_sample(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:
     """As many of the first items as encoders want, and an iterator over all items."""
-    size = max(map(wanted, encoders), default=0)
-    coming = iter(items)
-    first = list(islice(coming, size))
-    return first, chain(first, coming)
+    size = max(map(sample_size, encoders), default=0)
+    iterator = iter(items)
+    first = list(islice(iterator, size))
+    return first, chain(first, iterator)

@@ -35,8 +35,8 @@ _TOPICS = (
 
 def long_text(sentences: int) -> str:
     """A text of so many sentences of about 14 tokens each, with a new topic at each power of two."""
-    told = (f"Item {n} tells of {_TOPICS[n.bit_length() % 8]} in the year {1900 + n}." for n in range(sentences))
-    return " ".join(told)
+    lines = (f"Item {n} tells of {_TOPICS[n.bit_length() % 8]} in the year {1900 + n}." for n in range(sentences))
+    return " ".join(lines)
 
 
 _RIVERS = " ".join(f"Item {n} of the list tells of rivers, engines and music in year {1900 + n}." for n in range(45))
@@ -75,20 +75,22 @@ class Likeness:
 
     def of(self, side: Side) -> float:
         """The lowest of one side."""
-        found: tuple[float, ...] = getattr(self, side)
-        return min(found, default=1.0)
+        values: tuple[float, ...] = getattr(self, side)
+        return min(values, default=1.0)
 
     def below(self, limit: float) -> str:
         """Which texts are less alike than `limit`, in words: `queries alone`, `long texts alone`."""
         sides = [side for side in (self.query, self.document) if min(side, default=1.0) < limit]
         if not sides:
             return ""
-        one = "" if len(sides) > 1 or not (self.query and self.document) else " alone"
-        named = "queries and documents" if len(sides) > 1 else f"{'queries' if sides[0] is self.query else 'documents'}"
-        moved = {n for side in sides for n, value in enumerate(side) if value < limit}
-        shortest = min((len(self.texts[n]) for n in moved if n < len(self.texts)), default=0)
+        only = "" if len(sides) > 1 or not (self.query and self.document) else " alone"
+        side_names = (
+            "queries and documents" if len(sides) > 1 else f"{'queries' if sides[0] is self.query else 'documents'}"
+        )
+        changed = {n for side in sides for n, value in enumerate(side) if value < limit}
+        shortest = min((len(self.texts[n]) for n in changed if n < len(self.texts)), default=0)
         long = f", and only in texts of {shortest:,} characters and more" if shortest > LONG else ""
-        return f"{named}{one}{long}"
+        return f"{side_names}{only}{long}"
 
 
 LONG = 300  # characters; the short texts have fewer
@@ -113,55 +115,57 @@ def texts_of(edition: int) -> tuple[str, ...]:
 
 
 def sketches(
-    encoder: Any, kind: Kind, side: Side, *, where: str, edition: int = EDITION, known: Sequence[str] = ()
+    encoder: Any, kind: Kind, side: Side, *, where: str, edition: int = EDITION, recorded: Sequence[str] = ()
 ) -> list[str]:
     """The canaries of one side, packed as text, in one call of the encoder.
 
-    A server that reads only short texts may refuse the long ones. Those are recorded as refused; where `known`, which
-    is what was recorded, says so, they are not sent again.
+    A server that reads only short texts may refuse the long ones. Those are recorded as refused. Texts that are refused
+    in `recorded`, the collection's canaries, are not sent again.
 
     Raises:
         ContractError: the encoder breaks its contract, or a number is not finite.
         RemoteError: the server fails, or refuses a short text.
     """
     texts = texts_of(edition)
-    refused = {text for text, then in zip(texts, known, strict=False) if then == REFUSED}
-    asked = [text for text in texts if text not in refused]
+    refused = {text for text, sketch in zip(texts, recorded, strict=False) if sketch == REFUSED}
+    accepted = [text for text in texts if text not in refused]
     try:
-        made = _made(encoder, kind, side, asked, where)
+        packed = _encode_packed(encoder, kind, side, accepted, where)
     except RemoteError as error:
-        if known or error.context.get("status") not in TOO_LONG:
+        if recorded or error.context.get("status") not in TOO_LONG:
             raise
-        made = _made_one_by_one(encoder, kind, side, texts, where)
-    return [made.get(text, REFUSED) for text in texts]
+        packed = _encode_one_by_one(encoder, kind, side, texts, where)
+    return [packed.get(text, REFUSED) for text in texts]
 
 
-def steadiness(encoder: Any, kind: Kind, known: Sequence[str], *, where: str) -> float:
-    """The lowest likeness between short documents encoded alone and the same ones encoded together (`known`).
+def steadiness(encoder: Any, kind: Kind, together: Sequence[str], *, where: str) -> float:
+    """The lowest likeness between short documents encoded alone and the same ones encoded together (`together`).
 
     1 for most encoders. Dynamic int8 takes its scale from all of a batch, so a text's vector depends on the others.
     """
-    alone = [sketch for text in TEXTS[:3] for sketch in _made(encoder, kind, "document", [text], where).values()]
-    return min(likenesses(alone, known[:3]))
+    alone = [
+        sketch for text in TEXTS[:3] for sketch in _encode_packed(encoder, kind, "document", [text], where).values()
+    ]
+    return min(likenesses(alone, together[:3]))
 
 
-def _made(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
+def _encode_packed(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
     vectors = encode(encoder, kind, side, texts, where=where)
     require_finite(vectors, texts, where=where)
     return {text: pack(vector) for text, vector in zip(texts, vectors, strict=True)}
 
 
-def _made_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
+def _encode_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
     """Packed vectors of the texts one by one, without the long texts that the server refuses."""
-    made = _made(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
+    packed = _encode_packed(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
     for text in texts:
         if len(text) > LONG:
             try:
-                made |= _made(encoder, kind, side, [text], where)
+                packed |= _encode_packed(encoder, kind, side, [text], where)
             except RemoteError as error:
                 if error.context.get("status") not in TOO_LONG:
                     raise
-    return made
+    return packed
 
 
 def pack(vector: Vector) -> str:
@@ -174,11 +178,11 @@ def pack(vector: Vector) -> str:
     return f"tokens{len(vector)}:{_encode(facts)}"
 
 
-def likenesses(now: Sequence[str], then: Sequence[str]) -> tuple[float, ...]:
+def likenesses(current: Sequence[str], recorded: Sequence[str]) -> tuple[float, ...]:
     """Likeness of each pair of packed vectors; 0 where forms differ, and for all when the counts differ."""
-    if len(now) != len(then):
-        return (0.0,) * max(len(now), len(then))
-    return tuple(1.0 if a == b else _likeness(_unpack(a), _unpack(b)) for a, b in zip(now, then, strict=True))
+    if len(current) != len(recorded):
+        return (0.0,) * max(len(current), len(recorded))
+    return tuple(1.0 if a == b else _likeness(_unpack(a), _unpack(b)) for a, b in zip(current, recorded, strict=True))
 
 
 def _unpack(text: str) -> tuple[str, dict[int, float] | Floats]:
@@ -202,7 +206,7 @@ def _likeness(one: tuple[str, dict[int, float] | Floats], other: tuple[str, dict
         a, b = (np.array([side.get(key, 0.0) for key in keys], np.float32) for side in (a, b))
     if isinstance(a, dict) or isinstance(b, dict) or form != form_of_other or a.shape != b.shape:
         return 0.0
-    total, found = float(a @ a + b @ b), 2 * float(a @ b)
+    total, product = float(a @ a + b @ b), 2 * float(a @ b)
     if not total:
         return 1.0
-    return found / total if np.isfinite(found / total) else 0.0
+    return product / total if np.isfinite(product / total) else 0.0

@@ -64,10 +64,10 @@ class Map:
         """
         rows = table(vectors, "vectors to map", dimension=len(self.weight))
         with np.errstate(invalid="ignore"):
-            ready = unit(rows) if self.unit_new else rows
-            mapped = ready @ self.weight + self.bias
+            inputs = unit(rows) if self.unit_new else rows
+            mapped = inputs @ self.weight + self.bias
             if self.residual is not None:
-                mapped += self.residual.apply(ready)
+                mapped += self.residual.apply(inputs)
             mapped[~rows.any(axis=1)] = 0
             mapped[~np.isfinite(rows).all(axis=1)] = np.nan
             return unit(mapped) if self.unit_old else mapped
@@ -98,18 +98,18 @@ class Map:
             )
         try:
             arrays = {name: _unpacked(packed) for name, packed in raw["arrays"].items()}
-            bare = cls(raw["kind"], arrays["weight"], arrays["bias"], None, raw["unit_new"], raw["unit_old"])
+            linear_map = cls(raw["kind"], arrays["weight"], arrays["bias"], None, raw["unit_new"], raw["unit_old"])
             names = ("inner", "inner_bias", "outer")
             residual = Residual(*(arrays[name] for name in names)) if "inner" in arrays else None
-            return replace(bare, residual=residual)._consistent()
+            return replace(linear_map, residual=residual)._consistent()
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise SwapError("the drift map is damaged", got=repr(error)[:200], do="fit it again") from error
 
     def _arrays(self) -> dict[str, Floats]:
-        found = {"weight": self.weight, "bias": self.bias}
+        arrays = {"weight": self.weight, "bias": self.bias}
         if self.residual is not None:
-            found |= {"inner": self.residual.inner, "inner_bias": self.residual.bias, "outer": self.residual.outer}
-        return found
+            arrays |= {"inner": self.residual.inner, "inner_bias": self.residual.bias, "outer": self.residual.outer}
+        return arrays
 
     def _consistent(self) -> Map:
         """This map, after one row was passed through it as a check.

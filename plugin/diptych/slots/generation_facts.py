@@ -24,7 +24,7 @@ def described(
     """The generation's record. The encoder is calibrated before its canaries are taken."""
     if statistics is not None:
         encoder.calibrate(statistics)
-    found = guard.fingerprint_of(encoder, config.adapter, config.options)
+    fingerprint = guard.fingerprint_of(encoder, config.adapter, config.options)
     canaries = guard.record_canaries(encoder, kind, where=where)
     return Generation(
         number=number,
@@ -33,9 +33,9 @@ def described(
         adapter=config.adapter,
         options=config.options,
         storage=config.storage.model_dump(mode="json", exclude_none=True),
-        space=found.space,
-        numerics=found.numerics,
-        documents=found.documents,
+        space=fingerprint.space,
+        numerics=fingerprint.numerics,
+        documents=fingerprint.documents,
         canaries=canaries,
         statistics=dict(statistics) if statistics is not None else None,
         reading=reading,

@@ -49,9 +49,9 @@ COARSEST = 0.9  # whatever an encoder's own noise is
 
 def fingerprint_of(encoder: Any, adapter: str, options: dict[str, Any]) -> Fingerprint:
     """The encoder's own fingerprint, or one derived from its adapter, options and declared facts."""
-    own = getattr(encoder, "fingerprint", None)
-    if isinstance(own, Fingerprint):
-        return own
+    fingerprint = getattr(encoder, "fingerprint", None)
+    if isinstance(fingerprint, Fingerprint):
+        return fingerprint
     facts = {name: getattr(encoder, name, None) for name in ("dimension", "similarity", "uses_idf")}
     return Fingerprint("declared:" + _digest(repr((adapter, sorted(options.items(), key=str), facts))))
 
@@ -67,109 +67,121 @@ def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
 
 def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
     """How alike the encoder's canaries are to the generation's, ignoring fingerprints."""
-    then = generation.canaries
-    if then is None:
+    recorded = generation.canaries
+    if recorded is None:
         return Likeness()
     query, document = (
-        likenesses(sketches(encoder, generation.kind, side, where=where, edition=then.edition, known=known), known)
-        for side, known in zip(SIDES, (then.query, then.document), strict=True)
+        likenesses(
+            sketches(encoder, generation.kind, side, where=where, edition=recorded.edition, recorded=expected), expected
+        )
+        for side, expected in zip(SIDES, (recorded.query, recorded.document), strict=True)
     )
-    return Likeness(query, document, canaries.texts_of(then.edition))
+    return Likeness(query, document, canaries.texts_of(recorded.edition))
 
 
-def minimum_likeness(now: Fingerprint, generation: Generation) -> float:
+def minimum_likeness(fingerprint: Fingerprint, generation: Generation) -> float:
     """The lowest likeness that counts as the same space.
 
     It is lower where backend or precision differ or are lossy, since the ranges of int8 are measured on other texts
     another time, and of an encoder whose vectors depend on the batch: twice as far from 1 as it was from itself.
     """
-    same = now.numerics == generation.numerics and not LOSSY & {*now.numerics.split()}
-    least = MINIMUM_LIKENESS if same else OTHER_NUMERICS
+    same = fingerprint.numerics == generation.numerics and not LOSSY & {*fingerprint.numerics.split()}
+    minimum = MINIMUM_LIKENESS if same else OTHER_NUMERICS
     steady = generation.canaries.steady if generation.canaries else 1.0
-    return min(least, max(1 - 2 * (1 - steady), COARSEST))
+    return min(minimum, max(1 - 2 * (1 - steady), COARSEST))
 
 
-def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str, remembered: bool = False) -> Likeness:
+def check(
+    encoder: Any, fingerprint: Fingerprint, generation: Generation, *, where: str, reuse: bool = False
+) -> Likeness:
     """The likeness of the canaries; raises unless fingerprint and canaries match.
 
     Args:
-        encoder, now: the encoder and its fingerprint.
+        encoder, fingerprint: the encoder and its fingerprint.
         generation: what the collection says of the encoder that made its vectors.
         where: how errors name the slot.
-        remembered: an encoder that has passed, and is `Identified` as the very one, need not encode them again.
+        reuse: use the result of an earlier check where the encoder is `Identified` as the one that passed it.
 
     Raises:
         FingerprintMismatch: they do not; the text names both fingerprints, what differs, and the cosine.
     """
-    then = generation.fingerprint
-    if now.space != then.space:
+    recorded = generation.fingerprint
+    if fingerprint.space != recorded.space:
         what = "another encoder made the vectors of this collection"
-        raise mismatch(what, where, now, then, difference(now, then))
-    state = _state(encoder, now, generation) if remembered else None
+        raise mismatch(what, where, fingerprint, recorded, difference(fingerprint, recorded))
+    state = _state(encoder, fingerprint, generation) if reuse else None
     if state is not None and (passed := _recalled(state, generation)) is not None:
         return passed
     likeness = compare(encoder, generation, where=where)
-    require_alike(likeness, now, generation, where=where)
-    if state is not None and state == _state(encoder, now, generation):
+    require_alike(likeness, fingerprint, generation, where=where)
+    if state is not None and state == _state(encoder, fingerprint, generation):
         remember(PASSED, "".join(state), state, [likeness.query, likeness.document])
     return likeness
 
 
-def _state(encoder: Any, now: Fingerprint, generation: Generation) -> list[str] | None:
+def _state(encoder: Any, fingerprint: Fingerprint, generation: Generation) -> list[str] | None:
     """The values that must stay the same for a check to remain valid; None where they are unknown."""
     identity = getattr(encoder, "identity", "")
     if not isinstance(identity, str) or not identity or generation.canaries is None:
         return None
-    then = generation.fingerprint
-    facts = (generation.canaries.model_dump_json(), minimum_likeness(now, generation))
-    return [identity, str(now), now.documents, str(then), then.documents, _digest(repr(facts))]
+    recorded = generation.fingerprint
+    facts = (generation.canaries.model_dump_json(), minimum_likeness(fingerprint, generation))
+    return [identity, str(fingerprint), fingerprint.documents, str(recorded), recorded.documents, _digest(repr(facts))]
 
 
 def _recalled(state: list[str], generation: Generation) -> Likeness | None:
-    kept = recalled(PASSED, "".join(state), state)
-    if kept is None or generation.canaries is None:
+    stored = recalled(PASSED, "".join(state), state)
+    if stored is None or generation.canaries is None:
         return None
-    query, document = map(tuple, kept)
+    query, document = map(tuple, stored)
     return Likeness(query, document, canaries.texts_of(generation.canaries.edition))
 
 
-def require_alike(likeness: Likeness, now: Fingerprint, generation: Generation, *, where: str) -> None:
+def require_alike(likeness: Likeness, fingerprint: Fingerprint, generation: Generation, *, where: str) -> None:
     """Raise FingerprintMismatch unless the canaries are alike enough to be of one space."""
-    limit = minimum_likeness(now, generation)
+    limit = minimum_likeness(fingerprint, generation)
     if not likeness.lowest >= limit:
         what = f"the encoder no longer makes the vectors it made (canary cosine {likeness.lowest:.4f})"
         changed = f"{likeness.below(limit)} (below {limit:.4g})"
-        raise mismatch(what, where, now, generation.fingerprint, changed, likeness=likeness)
+        raise mismatch(what, where, fingerprint, generation.fingerprint, changed, likeness=likeness)
 
 
-def difference(now: Fingerprint, then: Fingerprint) -> str:
+def difference(current: Fingerprint, recorded: Fingerprint) -> str:
     """The parts in which two spaces differ, such as `pooling, length`; empty where they are unknown."""
-    parts, others = (dict(part.split(":", 1) for part in side.space.split(" ") if ":" in part) for side in (now, then))
-    if min(len(parts), len(others)) < 2:
+    parts, other_parts = (
+        dict(part.split(":", 1) for part in side.space.split(" ") if ":" in part) for side in (current, recorded)
+    )
+    if min(len(parts), len(other_parts)) < 2:
         return ""
-    return ", ".join(name for name in {**parts, **others} if parts.get(name) != others.get(name))
+    return ", ".join(name for name in {**parts, **other_parts} if parts.get(name) != other_parts.get(name))
 
 
 def config_difference(config: SlotConfig, live: Generation) -> str:
     """How the config differs from the collection: `; language: 'english' in the collection, now 'german'`."""
-    then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    old, new = redacted(then), redacted(now)
+    recorded, configured = ({"adapter": side.adapter, **side.options} for side in (live, config))
+    keys = [key for key in {**recorded, **configured} if recorded.get(key) != configured.get(key)]
+    old, new = redacted(recorded), redacted(configured)
     return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
 
 
 def mismatch(
-    what: str, where: str, now: Fingerprint, then: Fingerprint, changed: str, *, likeness: Likeness | None = None
+    what: str,
+    where: str,
+    fingerprint: Fingerprint,
+    recorded: Fingerprint,
+    changed: str,
+    *,
+    likeness: Likeness | None = None,
 ) -> FingerprintMismatch:
     """The error for an encoder that did not make a collection's vectors; `changed` says what differs."""
     return FingerprintMismatch(
         what,
         where=f"{where}; changed: {changed}" if changed else where,
-        got=f"fingerprint {now}",
-        expected=f"fingerprint {then}, which filled the collection",
+        got=f"fingerprint {fingerprint}",
+        expected=f"fingerprint {recorded}, which filled the collection",
         do="restore the encoder and its options; to change it: diptych plan, then diptych apply",
-        now=now,
-        then=then,
+        now=fingerprint,
+        then=recorded,
         likeness=likeness,
     )
 

@@ -1,4 +1,4 @@
-"""`Remembered`: a cache of the last queries' vectors, so that a repeated query is not encoded again."""
+"""`QueryCache`: a cache of the last queries' vectors, so that a repeated query is not encoded again."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from diptych.slots.encode import Vector
 from diptych.types import SparseVector
 
 
-class Remembered:
+class QueryCache:
     """The most recently used texts and their vectors. Safe for threads; the vectors are read-only.
 
-    They belong to an encoder and a generation: whoever comes with others finds nothing, and what was held is forgotten.
+    They belong to one encoder and one generation. A call with another encoder or generation empties the cache.
     """
 
     def __init__(self) -> None:
-        self._held: OrderedDict[str, Vector] = OrderedDict()
+        self._vectors: OrderedDict[str, Vector] = OrderedDict()
         self._encoder: object = None
         self._generation: object = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._vectors)
 
     def encode(
         self,
         texts: Sequence[str],
         encode: Callable[[Sequence[str]], list[Vector]],
         *,
-        most: int,
+        size: int,
         encoder: object,
         generation: object,
     ) -> list[Vector]:
@@ -39,38 +39,38 @@ class Remembered:
         Args:
             texts: of queries.
             encode: makes one vector per text.
-            most: how many are held at the end.
+            size: how many vectors are kept.
             encoder, generation: whose vectors they are; compared by identity.
         """
-        known = self._known(texts, encoder, generation)
-        if len(known) < len(texts) and (missing := [text for text in dict.fromkeys(texts) if text not in known]):
-            made = {text: _sealed(vector) for text, vector in zip(missing, encode(missing), strict=True)}
-            self._keep(made, most, encoder, generation)
-            known |= made
-        return [known[text] for text in texts]
+        cached = self._cached(texts, encoder, generation)
+        if len(cached) < len(texts) and (missing := [text for text in dict.fromkeys(texts) if text not in cached]):
+            encoded = {text: _read_only(vector) for text, vector in zip(missing, encode(missing), strict=True)}
+            self._store(encoded, size, encoder, generation)
+            cached |= encoded
+        return [cached[text] for text in texts]
 
-    def _known(self, texts: Sequence[str], encoder: object, generation: object) -> dict[str, Vector]:
+    def _cached(self, texts: Sequence[str], encoder: object, generation: object) -> dict[str, Vector]:
         with self._lock:
-            held = self._held
+            vectors = self._vectors
             if self._encoder is not encoder or self._generation is not generation:
-                held.clear()
+                vectors.clear()
                 self._encoder, self._generation = encoder, generation
-            known = {}
+            cached = {}
             for text in texts:
-                if (vector := held.get(text)) is not None:
-                    known[text] = vector
-                    held.move_to_end(text)
-            return known
+                if (vector := vectors.get(text)) is not None:
+                    cached[text] = vector
+                    vectors.move_to_end(text)
+            return cached
 
-    def _keep(self, made: dict[str, Vector], most: int, encoder: object, generation: object) -> None:
+    def _store(self, vectors: dict[str, Vector], size: int, encoder: object, generation: object) -> None:
         with self._lock:
             if self._encoder is encoder and self._generation is generation:  # else exchanged while this was made
-                self._held.update(made)
-            while len(self._held) > most:
-                self._held.popitem(last=False)
+                self._vectors.update(vectors)
+            while len(self._vectors) > size:
+                self._vectors.popitem(last=False)
 
 
-def _sealed(vector: Vector) -> Vector:
+def _read_only(vector: Vector) -> Vector:
     """A read-only copy, which does not keep the whole batch in memory."""
     if isinstance(vector, SparseVector):
         vector = SparseVector(vector.indices.copy(), vector.values.copy())

@@ -13,12 +13,12 @@ from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
 from diptych.slots import guard
-from diptych.slots.calibration_texts import Texts, show
+from diptych.slots.calibration_texts import Texts, provide_texts
 from diptych.slots.drift_maps import Map, mapped
 from diptych.slots.encode import Side, Vector, encode, require_finite
 from diptych.slots.generation_facts import described
-from diptych.slots.query_cache import Remembered
-from diptych.slots.remote_check import Watch
+from diptych.slots.query_cache import QueryCache
+from diptych.slots.remote_check import RemoteCheck
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Slot:
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
 
-    `asker` is the slot whose encoder makes the queries instead, None where it is this one. `watch` looks again and
-    again whether a remote encoder is still the one that made the vectors.
+    `asker` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks again
+    and again whether a remote encoder still makes the same vectors.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class Slot:
     ) -> None:
         self.name, self.config, self.generation, self.asking = name, config, generation, asking
         self._texts = texts
-        self.asker = asker or (_asker(name, asking, registry, verify, texts) if asking else None)
+        self.asker = asker or (_query_slot(name, asking, registry, verify, texts) if asking else None)
         self._drift = drift
         self._registry = registry
         self._verify = verify
         self._encoder: Any = None
-        self._shown: guard.Likeness | None = None
+        self._likeness: guard.Likeness | None = None
         self._from_memory = False  # whether that may be of an earlier process
-        self.watch = Watch()
-        self._remembered = Remembered()
+        self.remote_check = RemoteCheck()
+        self._remembered = QueryCache()
         self.where = f"slot {name!r}"  # how errors name it
         self._cache = cache
         self._namespace: tuple[Generation, Namespace | None] | None = None
@@ -100,9 +100,9 @@ class Slot:
     @property
     def similarity(self) -> Similarity | None:
         """How the slot's vectors are compared; None where its kind has only one way."""
-        known = self.generation.similarity if self.generation else None
-        found: Similarity | None = known or getattr(self.encoder, "similarity", None)
-        return found
+        recorded = self.generation.similarity if self.generation else None
+        similarity: Similarity | None = recorded or getattr(self.encoder, "similarity", None)
+        return similarity
 
     @property
     def changed(self) -> bool:
@@ -113,7 +113,7 @@ class Slot:
     @property
     def proved(self) -> bool:
         """Whether the encoder, created or not, is known to be the generation's: by its config, or by the guard."""
-        return not self.changed or self._shown is not None
+        return not self.changed or self._likeness is not None
 
     @property
     def encoder(self) -> Any:
@@ -129,7 +129,7 @@ class Slot:
                     self._prepare(encoder)
                 if self._verify:
                     with phase(f"{self.where}: compare fingerprint and canaries"):
-                        self._check(encoder, remembered=True)
+                        self._check(encoder, reuse=True)
                 self._encoder = encoder
             return self._encoder
 
@@ -143,14 +143,8 @@ class Slot:
         """
         encoder = self.encoder
         if not self._verify or self._from_memory:
-            self._check(encoder, remembered=False)
-        return self._shown
-
-    def found(self, generation: Generation) -> None:
-        """Note that the collection exists after all: an encoder created earlier must be verified now."""
-        with self._lock:
-            if self.generation is None:
-                self.generation, self._encoder = generation, None
+            self._check(encoder, reuse=False)
+        return self._likeness
 
     @property
     def loaded(self) -> bool:
@@ -188,8 +182,8 @@ class Slot:
         if self.asker is not None and (side == "query" or self._drift is not None):
             return mapped(self._drift, self.asker.encode(side, inputs))
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
-            return namespace.encode(inputs, partial(self._ask, "document"))
-        vectors = self._ask(side, inputs)
+            return namespace.encode(inputs, partial(self._call_encoder, "document"))
+        vectors = self._call_encoder(side, inputs)
         if side == "query":
             require_finite(vectors, inputs, where=self.where)
         return vectors
@@ -197,14 +191,14 @@ class Slot:
     def encode_queries(self, texts: Sequence[str], *, remember: int) -> list[Vector]:
         """The vectors of queries. The last `remember` of them are kept while this encoder serves this generation.
 
-        Not those of a remote encoder, which `watch` must see at work, nor of files, which change.
+        Not those of a remote encoder, which `remote_check` must see at work, nor of files, which change.
         """
         if self.asker is not None:
             return mapped(self._drift, self.asker.encode_queries(texts, remember=remember))
         if not remember or self.spec.remote or self.spec.accepts != ("text",):
             return self.encode("query", texts)
-        whose = {"encoder": self.encoder, "generation": self.generation}
-        return self._remembered.encode(texts, partial(self.encode, "query"), most=remember, **whose)
+        owner = {"encoder": self.encoder, "generation": self.generation}
+        return self._remembered.encode(texts, partial(self.encode, "query"), size=remember, **owner)
 
     def use_cache(self, cache: EmbeddingCache | None) -> None:
         """Cache vectors of documents there from now on."""
@@ -230,7 +224,7 @@ class Slot:
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation record for this slot's encoder, which is calibrated before its canaries are taken."""
-        made = described(
+        generation = described(
             self.encoder,
             self.kind,
             self.config,
@@ -240,8 +234,8 @@ class Slot:
             statistics=statistics,
             where=self.where,
         )
-        self.watch.proved()
-        return made
+        self.remote_check.proved()
+        return generation
 
     @property
     def needs_calibration(self) -> bool:
@@ -252,20 +246,20 @@ class Slot:
         spec, encoder = self.spec, self.encoder
         if not spec.cached or spec.accepts != ("text",) or isinstance(encoder, Calibrated):
             return None  # behind the path of an image there may be another image tomorrow
-        now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
-        return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
+        fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+        return cache.namespace(generation, fingerprint, proven=self._verify, changeable=spec.remote)
 
-    def _ask(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
+    def _call_encoder(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
         """Call the encoder; a remote one only after it has proved that it still makes the same vectors."""
         encoder, generation = self.encoder, self.generation
         if generation is None or not self._verify or not self.spec.remote:
             return encode(encoder, self.kind, side, inputs, where=self.where)
-        now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
-        return self.watch.encode(encoder, now, generation, side, inputs, where=self.where)
+        fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+        return self.remote_check.encode(encoder, fingerprint, generation, side, inputs, where=self.where)
 
     def _prepare(self, encoder: Any) -> None:
         generation = self.generation
-        show(encoder, self._texts, self.reading)
+        provide_texts(encoder, self._texts, self.reading)
         if generation is None:
             return
         if generation.kind != self.kind:
@@ -273,15 +267,22 @@ class Slot:
         if generation.statistics is not None and isinstance(encoder, Calibrated):
             encoder.calibrate(generation.statistics)
 
-    def _check(self, encoder: Any, *, remembered: bool) -> None:
+    def _check(self, encoder: Any, *, reuse: bool) -> None:
         if self.generation is not None:
-            now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+            fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
             where = f"{self.where}{guard.config_difference(self.config, self.generation)}"
-            self._shown = guard.check(encoder, now, self.generation, where=where, remembered=remembered)
-            self._from_memory = remembered
-            self.watch.proved()
+            self._likeness = guard.check(encoder, fingerprint, self.generation, where=where, reuse=reuse)
+            self._from_memory = reuse
+            self.remote_check.proved()
 
 
-def _asker(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
-    own = asking.generation
-    return Slot(name, SlotConfig(adapter=own.adapter, options=own.options), own, registry, verify=verify, texts=texts)
+def _query_slot(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
+    generation = asking.generation
+    return Slot(
+        name,
+        SlotConfig(adapter=generation.adapter, options=generation.options),
+        generation,
+        registry,
+        verify=verify,
+        texts=texts,
+    )

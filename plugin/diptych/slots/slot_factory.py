@@ -48,25 +48,25 @@ class SlotMaker:
         self, name: str, config: SlotConfig, generation: Generation | None = None, asking: Asking | None = None
     ) -> Slot:
         """A slot as the config describes it, with the generation it matches or, before the first populate, none."""
-        return self._made(name, config, generation, asking, ())
+        return self._make(name, config, generation, asking, ())
 
-    def stored(self, name: str, generation: Generation, asking: Asking | None, known: Iterable[Slot] = ()) -> Slot:
-        """A slot as the collection describes it; an identical one of `known`, with its encoder, is reused."""
-        slots = [*known]
+    def stored(self, name: str, generation: Generation, asking: Asking | None, existing: Iterable[Slot] = ()) -> Slot:
+        """A slot as the collection describes it; an identical one of `existing`, with its encoder, is reused."""
+        slots = [*existing]
         for slot in slots:
             if (slot.name, slot.generation, slot.asking) == (name, generation, asking) and slot.proved:
                 return slot
-        return self._made(name, slot_config(generation), generation, asking, slots)
+        return self._make(name, slot_config(generation), generation, asking, slots)
 
-    def _made(
+    def _make(
         self,
         name: str,
         config: SlotConfig,
         generation: Generation | None,
         asking: Asking | None,
-        known: Iterable[Slot],
+        existing: Iterable[Slot],
     ) -> Slot:
-        askers = [slot.asker for slot in known if slot.asker is not None]
+        askers = [slot.asker for slot in existing if slot.asker is not None]
         return Slot(
             name,
             config,
@@ -74,7 +74,7 @@ class SlotMaker:
             self._registry,
             verify=self._verify,
             asking=asking,
-            asker=self.stored(name, asking.generation, None, [*known, *askers]) if asking else None,
+            asker=self.stored(name, asking.generation, None, [*existing, *askers]) if asking else None,
             drift=self._drift(asking.drift) if asking and asking.drift else None,
             cache=self._cache,
             texts=self._texts,

@@ -16,7 +16,7 @@ from diptych import Collection, hookimpl
 from diptych.config.models import Config
 from diptych.metadata.payloads import to_payload
 from diptych.registry import Registry
-from diptych.slots.calibration_texts import wanted
+from diptych.slots.calibration_texts import sample_size
 from diptych.specs import AdapterSpec
 from diptych.types import Document
 from machine import OURS
@@ -68,7 +68,7 @@ class Peer:
 
     def _show(self, texts: Sequence[Any]) -> None:
         """Show it what it is to be quantized on, as the host does, in the round that does not count."""
-        sample = wanted(self._encoder)
+        sample = sample_size(self._encoder)
         if sample and self._kind != "cross-encoder" and not self._shown:
             self._encoder.look_at(texts[:sample])
             self._shown = True

@@ -57,9 +57,9 @@ def opened(server: ModelServer, store: Path, adapter: str = "openai", **more: An
 def watched(collection: Collection) -> Clock:
     """The clock of the collection's slot, from now on in the test's hands."""
     clock = Clock()
-    watch = collection.handle.slot("s").watch
-    watch.clock = clock
-    watch.proved()
+    check = collection.handle.slot("s").remote_check
+    check.clock = clock
+    check.proved()
     return clock
 
 

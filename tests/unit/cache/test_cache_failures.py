@@ -88,8 +88,8 @@ def test_a_full_disk(cache: EmbeddingCache, namespace: MakeNamespace, monkeypatc
         base.execute("PRAGMA max_page_count=40").fetchall()  # SQLite's own way to play a full disk
         return base
 
-    connected = open_table._connected
-    monkeypatch.setattr(open_table, "_connected", small)
+    connected = open_table._connect
+    monkeypatch.setattr(open_table, "_connect", small)
     (warning,) = goes_on_without(cache, namespace(cache))
     assert "database or disk is full" in warning
 

@@ -42,7 +42,7 @@ def generation(encoder: Any, **more: Any) -> Generation:
 
 
 def checks(encoder: Counting, made: Generation, *, remembered: bool = True) -> guard.Likeness:
-    return guard.check(encoder, encoder.fingerprint, made, where="x", remembered=remembered)
+    return guard.check(encoder, encoder.fingerprint, made, where="x", reuse=remembered)
 
 
 def test_the_very_same_encoder_encodes_its_canaries_once() -> None:

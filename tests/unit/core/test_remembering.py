@@ -12,7 +12,7 @@ from diptych.config.models import SlotConfig
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.slots.encode import Vector
-from diptych.slots.query_cache import Remembered
+from diptych.slots.query_cache import QueryCache
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.testing import FakeDenseEncoder
@@ -37,55 +37,55 @@ def values(vectors: Sequence[Vector]) -> list[float]:
 
 
 def test_a_text_that_comes_again_is_not_encoded_again() -> None:
-    held, encode = Remembered(), Lengths()
-    assert values(held.encode(["a", "bb", "a"], encode, most=9, **OWNER)) == [1, 2, 1]
-    assert values(held.encode(["ccc", "bb", "a"], encode, most=9, **OWNER)) == [3, 2, 1]
+    held, encode = QueryCache(), Lengths()
+    assert values(held.encode(["a", "bb", "a"], encode, size=9, **OWNER)) == [1, 2, 1]
+    assert values(held.encode(["ccc", "bb", "a"], encode, size=9, **OWNER)) == [3, 2, 1]
     assert encode.calls == [["a", "bb"], ["ccc"]]
 
 
 def test_those_asked_for_last_are_held() -> None:
-    held, encode = Remembered(), Lengths()
+    held, encode = QueryCache(), Lengths()
     for text in ("a", "bb", "a", "ccc", "a", "bb"):
-        held.encode([text], encode, most=2, **OWNER)
+        held.encode([text], encode, size=2, **OWNER)
         assert len(held) <= 2
     assert encode.calls == [["a"], ["bb"], ["ccc"], ["bb"]]
 
 
 def test_more_texts_at_once_than_are_held_all_get_their_vectors() -> None:
-    held, encode = Remembered(), Lengths()
-    assert values(held.encode(["a", "bb", "ccc"], encode, most=1, **OWNER)) == [1, 2, 3]
+    held, encode = QueryCache(), Lengths()
+    assert values(held.encode(["a", "bb", "ccc"], encode, size=1, **OWNER)) == [1, 2, 3]
     assert len(held) == 1
 
 
 def test_another_owner_finds_nothing() -> None:
-    held, encode = Remembered(), Lengths()
+    held, encode = QueryCache(), Lengths()
     encoder, generation = object(), object()
     for owner in ((encoder, generation), (encoder, object()), (object(), generation)):
-        held.encode(["a"], encode, most=9, encoder=owner[0], generation=owner[1])
+        held.encode(["a"], encode, size=9, encoder=owner[0], generation=owner[1])
     assert encode.calls == [["a"]] * 3
 
 
 def test_what_was_made_for_an_owner_who_was_exchanged_meanwhile_is_not_held() -> None:
-    held, encode, new = Remembered(), Lengths(), {**OWNER, "encoder": object()}
+    held, encode, new = QueryCache(), Lengths(), {**OWNER, "encoder": object()}
 
     def slow(texts: Sequence[str]) -> list[Vector]:
-        held.encode(["other"], encode, most=9, **new)
+        held.encode(["other"], encode, size=9, **new)
         return encode(texts)
 
-    assert values(held.encode(["a"], slow, most=9, **OWNER)) == [1]
-    held.encode(["a"], encode, most=9, **new)
+    assert values(held.encode(["a"], slow, size=9, **OWNER)) == [1]
+    held.encode(["a"], encode, size=9, **new)
     assert encode.calls == [["other"], ["a"], ["a"]]
 
 
 def test_a_vector_cannot_be_written_to_nor_keeps_its_batch() -> None:
-    held = Remembered()
-    (dense,) = held.encode(["a"], Lengths(), most=9, **OWNER)
+    held = QueryCache()
+    (dense,) = held.encode(["a"], Lengths(), size=9, **OWNER)
     assert isinstance(dense, np.ndarray)
     with pytest.raises(ValueError, match="read-only"):
         dense[0] = 5
     assert dense.base is None
     made = SparseVector(np.array([1], np.uint32), np.array([2], np.float32))
-    (sparse,) = held.encode(["b"], lambda texts: [made], most=9, **OWNER)
+    (sparse,) = held.encode(["b"], lambda texts: [made], size=9, **OWNER)
     assert isinstance(sparse, SparseVector)
     with pytest.raises(ValueError, match="read-only"):
         sparse.values[0] = 5
@@ -94,21 +94,21 @@ def test_a_vector_cannot_be_written_to_nor_keeps_its_batch() -> None:
 
 
 def test_nothing_is_held_when_the_encoder_fails() -> None:
-    held, encode = Remembered(), Lengths()
+    held, encode = QueryCache(), Lengths()
 
     def failing(texts: Sequence[str]) -> list[Vector]:
         raise RuntimeError("not now")
 
     with pytest.raises(RuntimeError, match="not now"):
-        held.encode(["a"], failing, most=9, **OWNER)
-    assert values(held.encode(["a"], encode, most=9, **OWNER)) == [1]
+        held.encode(["a"], failing, size=9, **OWNER)
+    assert values(held.encode(["a"], encode, size=9, **OWNER)) == [1]
 
 
 def test_threads_may_share_one() -> None:
-    held = Remembered()
+    held = QueryCache()
     texts = [["x" * (n % 13 + 1), "y" * (n % 7 + 1)] for n in range(400)]
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda pair: values(held.encode(pair, Lengths(), most=5, **OWNER)), texts)
+        found = pool.map(lambda pair: values(held.encode(pair, Lengths(), size=5, **OWNER)), texts)
         assert list(found) == [[len(one), len(other)] for one, other in texts]
     assert len(held) == 5
 

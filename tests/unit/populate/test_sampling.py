@@ -16,7 +16,7 @@ from diptych.metadata.models import Reading
 from diptych.populate.ray_worker import Encoding, Job
 from diptych.populate.validate import Item
 from diptych.protocols import Sampling
-from diptych.slots.calibration_texts import CollectionTexts, first_for
+from diptych.slots.calibration_texts import CollectionTexts, take_sample
 from diptych.slots.slot import Slot
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
@@ -94,6 +94,6 @@ def test_for_encoders_that_want_to_see_nothing_no_item_is_taken_early() -> None:
             taken.append(number)
             yield number
 
-    first, items = first_for([FakeDenseEncoder(dimension=8)], coming())
+    first, items = take_sample([FakeDenseEncoder(dimension=8)], coming())
     assert (first, taken) == ([], [])
     assert list(items) == [0, 1, 2]

@@ -18,10 +18,10 @@ def cache_folder(config: CacheConfig) -> Path | None:
     Raises:
         ConfigError: `cache.path` refers to a variable that is not set.
     """
-    wished = os.environ.get(VARIABLE, "")
-    if wished.lower() == OFF or not config.enabled:
+    variable = os.environ.get(VARIABLE, "")
+    if variable.lower() == OFF or not config.enabled:
         return None
-    path = wished or interpolate(config.path or "", where="cache.path")
+    path = variable or interpolate(config.path or "", where="cache.path")
     return Path(path).expanduser().absolute() if path else _of_the_user()
 
 

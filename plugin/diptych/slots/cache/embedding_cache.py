@@ -31,12 +31,12 @@ T = TypeVar("T")
 class EmbeddingCache:
     """Stores document vectors so that no run, process, collection or swap encodes the same text again.
 
-    Nothing is opened before it is needed. When it fails, `take_warnings` says so once and all goes on without it.
+    The file is opened when it is first needed. If it fails, work continues without the cache; `take_warnings` says so.
 
     Args:
         folder: where the file lies; made when it is first needed.
         limit: bytes it may take.
-        clock: seconds since the epoch; what was not used for longest is dropped first.
+        clock: seconds since the epoch; the least recently used entries are dropped first.
     """
 
     def __init__(self, folder: Path, *, limit: int, clock: Callable[[], float] = time.time) -> None:
@@ -76,27 +76,27 @@ class EmbeddingCache:
     def take_warnings(self) -> list[str]:
         """Failures of the cache since the last call, a sentence each. Work continues without the cache."""
         with self._lock:
-            taken, self._warnings = self._warnings, []
-        return taken
+            warnings, self._warnings = self._warnings, []
+        return warnings
 
     def namespace(
-        self, generation: Generation, now: Fingerprint, *, proven: bool = True, changeable: bool = False
+        self, generation: Generation, fingerprint: Fingerprint, *, proven: bool = True, changeable: bool = False
     ) -> Namespace | None:
         """The part for documents of one encoder; None when they may not be cached.
 
-        Of an encoder that can become another one behind an unchanged name the canaries count too: two models share a
-        part only if their canaries are alike, and one that has not proven itself has none.
+        Where another model can appear behind an unchanged name, canaries count too: two models share a part only if
+        their canaries are alike, and an encoder that has not proven itself has none.
 
         Args:
             generation: what the collection says of the encoder.
-            now: the fingerprint that the encoder has; its numerics may be others than those of the generation.
+            fingerprint: the encoder's own; its numerics may differ from those of the generation.
             proven: whether it makes the generation's canaries.
-            changeable: another model may come to stand behind its name, as behind a remote endpoint.
+            changeable: another model may appear behind the same name, as behind a remote endpoint.
         """
-        name = name_of(generation, now)
-        if name is not None and (changeable or can_change(now)):
-            name = self._model(name, canaries_of(generation, now) if proven else None)
-        return Namespace(self, name, label_of(generation, now)) if name is not None else None
+        name = name_of(generation, fingerprint)
+        if name is not None and (changeable or can_change(fingerprint)):
+            name = self._model(name, canaries_of(generation, fingerprint) if proven else None)
+        return Namespace(self, name, label_of(generation, fingerprint)) if name is not None else None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """The cached vectors among these keys."""
@@ -137,15 +137,15 @@ class EmbeddingCache:
             return None
         return digest(name.hex(), self._try(lambda table: table.model(name, canaries, alike), canaries))
 
-    def _try(self, work: Callable[[VectorTable], T], otherwise: T) -> T:
-        """The result of `work`, or `otherwise` once the cache has failed."""
+    def _try(self, call: Callable[[VectorTable], T], default: T) -> T:
+        """The result of `call`, or `default` once the cache has failed."""
         if not self._works:
-            return otherwise
+            return default
         try:
-            return work(self._table())
+            return call(self._table())
         except Exception as error:  # of a damaged file anything may come, and it must cost no document
-            self._give_up(error)
-            return otherwise
+            self._disable(error)
+            return default
 
     def _table(self) -> VectorTable:
         with self._lock:
@@ -157,19 +157,19 @@ class EmbeddingCache:
                 self._warnings += [opened.notice] if opened.notice else []
             return self._open.table
 
-    def _give_up(self, error: Exception) -> None:
+    def _disable(self, error: Exception) -> None:
         with self._lock:
             if not self._works:
                 return
             self._works = False
         self.close()
-        aside = False
+        replaced = False
         with suppress(CacheError, OSError, sqlite3.Error):
-            aside = is_damage(error) and set_aside(self.folder)
-        next_time = "; the next run replaces it" if aside else ""
-        known = isinstance(error, CacheError | OSError | sqlite3.Error)
-        reason = "; ".join(str(error).split("\n  ")) if known else f"{type(error).__name__}: {error}"
-        self._warnings.append(f"the embedding cache was left out{next_time}: {reason} ({self.path})")
+            replaced = is_damage(error) and set_aside(self.folder)
+        note = "; the next run replaces it" if replaced else ""
+        expected = isinstance(error, CacheError | OSError | sqlite3.Error)
+        reason = "; ".join(str(error).split("\n  ")) if expected else f"{type(error).__name__}: {error}"
+        self._warnings.append(f"the embedding cache was left out{note}: {reason} ({self.path})")
 
 
 def _close(opened: OpenTable, process: int) -> None:
@@ -179,10 +179,10 @@ def _close(opened: OpenTable, process: int) -> None:
             opened.close()
 
 
-# `Namespace`: the part of the cache that one encoder's documents have, and the way to encode through it.
+# `Namespace`: one encoder's part of the cache, and encoding through it.
 
 
-DECLARED = "declared:"  # how the host's own fingerprint begins, made of what an adapter declares
+DECLARED = "declared:"  # prefix of fingerprints that the host derives from what an adapter declares
 SAME_MODEL = 0.9999  # likeness of canaries: endpoints answer with other last digits from call to call
 Encode = Callable[[Sequence[str]], Sequence[Vector]]
 
@@ -214,9 +214,9 @@ class Namespace:
         vectors = self._cache.find(keys)
         missing = {key: text for key, text in zip(keys, inputs, strict=True) if key not in vectors}
         if missing:
-            fresh = dict(zip(missing, encode(list(missing.values())), strict=True))
-            self._cache.store(self, fresh)
-            vectors |= fresh
+            encoded = dict(zip(missing, encode(list(missing.values())), strict=True))
+            self._cache.store(self, encoded)
+            vectors |= encoded
         with self._lock:
             self.misses += len(missing)
             self.hits += len(keys) - len(missing)
@@ -227,33 +227,33 @@ class Namespace:
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=self.digest).digest()
 
 
-def name_of(generation: Generation, now: Fingerprint) -> bytes | None:
+def name_of(generation: Generation, fingerprint: Fingerprint) -> bytes | None:
     """The digest of an encoder's identity for documents; None when its vectors must not be cached.
 
     Encoders with corpus statistics are never kept: their vectors follow the corpus.
     """
     if generation.kind not in ("dense", "sparse", "multivector") or generation.statistics is not None:
         return None
-    return digest(now.documents or now.space, now.numerics, generation.kind, "document")
+    return digest(fingerprint.documents or fingerprint.space, fingerprint.numerics, generation.kind, "document")
 
 
-def can_change(now: Fingerprint) -> bool:
+def can_change(fingerprint: Fingerprint) -> bool:
     """Whether the fingerprint is only declared by an adapter, so that another model can hide behind it."""
-    return now.space.startswith(DECLARED)
+    return fingerprint.space.startswith(DECLARED)
 
 
-def canaries_of(generation: Generation, now: Fingerprint) -> str | None:
+def canaries_of(generation: Generation, fingerprint: Fingerprint) -> str | None:
     """The canaries recorded for a generation's encoder; None when they may not be of the current encoder."""
-    known = generation.canaries
-    if known is None or now.space != generation.space:
+    recorded = generation.canaries
+    if recorded is None or fingerprint.space != generation.space:
         return None
-    return json.dumps([known.edition, *known.document])
+    return json.dumps([recorded.edition, *recorded.document])
 
 
 def alike(one: str, other: str) -> bool:
     """Whether two sets of canaries are of one model: identical bits where possible, else equal but for noise."""
-    (edition, *now), (other_edition, *then) = json.loads(one), json.loads(other)
-    return bool(edition == other_edition and min(likenesses(now, then), default=0.0) >= SAME_MODEL)
+    (edition, *canaries), (other_edition, *other_canaries) = json.loads(one), json.loads(other)
+    return bool(edition == other_edition and min(likenesses(canaries, other_canaries), default=0.0) >= SAME_MODEL)
 
 
 def digest(*parts: str) -> bytes:
@@ -261,6 +261,6 @@ def digest(*parts: str) -> bytes:
     return hashlib.blake2b(json.dumps(parts).encode(errors="surrogatepass"), digest_size=32).digest()
 
 
-def label_of(generation: Generation, now: Fingerprint) -> str:
+def label_of(generation: Generation, fingerprint: Fingerprint) -> str:
     """Adapter and fingerprint in words."""
-    return f"{generation.adapter}: {Fingerprint(now.documents or now.space, now.numerics)}"
+    return f"{generation.adapter}: {Fingerprint(fingerprint.documents or fingerprint.space, fingerprint.numerics)}"

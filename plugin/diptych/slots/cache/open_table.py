@@ -71,14 +71,14 @@ def open_table(folder: Path, *, limit: int, clock: Callable[[], float]) -> OpenT
         OSError, sqlite3.Error: the folder or the file cannot be used.
     """
     make_folder(folder)
-    with _only_one(folder / "opening.lock"):
+    with _exclusive(folder / "opening.lock"):
         return _open(folder, limit, clock, "")
 
 
 def set_aside(folder: Path) -> bool:
     """Rename a damaged file, unless another process has it open; returns whether it was renamed."""
-    with _only_one(folder / "opening.lock"):
-        return _renamed(folder)
+    with _exclusive(folder / "opening.lock"):
+        return _rename_damaged(folder)
 
 
 def is_damage(error: BaseException) -> bool:
@@ -94,12 +94,12 @@ def is_damage(error: BaseException) -> bool:
 def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> OpenTable:
     users = _lock(folder / "users.lock", portalocker.LockFlags.SHARED)
     try:
-        return OpenTable(VectorTable(_connected(folder / FILE), limit=limit, clock=clock), notice, users)
+        return OpenTable(VectorTable(_connect(folder / FILE), limit=limit, clock=clock), notice, users)
     except Exception as error:  # of a damaged file anything may come
         users.close()
         if notice or not is_damage(error):
             raise
-        if not _renamed(folder):
+        if not _rename_damaged(folder):
             raise CacheError(
                 "the embedding cache is damaged, and another process has it open",
                 where=folder / FILE,
@@ -109,60 +109,60 @@ def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> 
         users.close()
         raise
     return _open(
-        folder, limit, clock, f"the embedding cache was damaged and is replaced; the old file: {_aside(folder)}"
+        folder, limit, clock, f"the embedding cache was damaged and is replaced; the old file: {_damaged_path(folder)}"
     )
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its log the same rights
-    base = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
-        ((tables,),) = base.execute("SELECT count(*) FROM sqlite_master")
+        ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
         if not tables:
-            _create(base)
-        _require_ours(base, path)
+            _create(connection)
+        _require_ours(connection, path)
     except BaseException:
-        base.close()
+        connection.close()
         raise
-    return base
+    return connection
 
 
-def _create(base: sqlite3.Connection) -> None:
+def _create(connection: sqlite3.Connection) -> None:
     for pragma in (f"page_size={PAGE}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"):
-        base.execute(f"PRAGMA {pragma}").fetchall()
+        connection.execute(f"PRAGMA {pragma}").fetchall()
     settings = (f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={FORMAT}")
     for statement in ("BEGIN IMMEDIATE", *SCHEMA, *settings, "COMMIT"):
-        base.execute(statement)
+        connection.execute(statement)
 
 
-def _require_ours(base: sqlite3.Connection, path: Path) -> None:
-    found = tuple(base.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if found != (APPLICATION, FORMAT):
-        tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
+    header = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if header != (APPLICATION, FORMAT):
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables == TABLES:
-            raise DamagedCache("the head of the embedding cache is damaged", where=path, got=found)
+            raise DamagedCache("the head of the embedding cache is damaged", where=path, got=header)
         raise CacheError(
             "the file in the place of the embedding cache is a database of another program",
             where=path,
-            got=f"application {found[0]:#x}, version {found[1]}",
+            got=f"application {header[0]:#x}, version {header[1]}",
             expected=f"application {APPLICATION:#x}, version {FORMAT}",
             do="give the cache another folder: cache.path in diptych.yaml, or DIPTYCH_CACHE",
         )
 
 
-def _renamed(folder: Path) -> bool:
+def _rename_damaged(folder: Path) -> bool:
     try:
         users = _lock(folder / "users.lock", portalocker.LockFlags.EXCLUSIVE)
     except portalocker.LockException:
         return False
     with closing(users):
-        os.replace(folder / FILE, _aside(folder))
-        for end in ("-wal", "-shm"):
-            (folder / f"{FILE}{end}").unlink(missing_ok=True)
+        os.replace(folder / FILE, _damaged_path(folder))
+        for suffix in ("-wal", "-shm"):
+            (folder / f"{FILE}{suffix}").unlink(missing_ok=True)
     return True
 
 
-def _aside(folder: Path) -> Path:
+def _damaged_path(folder: Path) -> Path:
     return folder / f"{FILE}.damaged"
 
 
@@ -177,7 +177,7 @@ def _lock(path: Path, flag: portalocker.LockFlags) -> IO[bytes]:
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def _exclusive(path: Path) -> Iterator[None]:
     try:
         with portalocker.Lock(path, "ab", timeout=BUSY, check_interval=0.01):
             yield

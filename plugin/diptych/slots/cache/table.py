@@ -54,37 +54,37 @@ class VectorTable:
     """An open file. Serves several threads, one at a time; other processes may have it open too.
 
     Args:
-        base: an open connection in autocommit mode to a file with SCHEMA.
+        connection: open, in autocommit mode to a file with SCHEMA.
         limit: bytes that file and log may take.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, base: sqlite3.Connection, *, limit: int, clock: Callable[[], float]) -> None:
-        self._base, self._clock, self._lock = base, clock, threading.RLock()
+    def __init__(self, connection: sqlite3.Connection, *, limit: int, clock: Callable[[], float]) -> None:
+        self._db, self._clock, self._lock = connection, clock, threading.RLock()
         self._page, self._timeout = self._pragma("page_size"), self._pragma("busy_timeout")
-        self._log = log = min(limit // WAL_SHARE, WAL_MOST)
-        self._log_path = f"{base.execute('PRAGMA database_list').fetchone()[2]}-wal"
-        self._piece, self._largest = log // 8, log // 2  # bytes of vectors in one transaction, and of one vector
-        self._most = (limit - log) // self._page
+        self._log_bytes = log = min(limit // WAL_SHARE, WAL_MOST)
+        self._log_path = f"{connection.execute('PRAGMA database_list').fetchone()[2]}-wal"
+        self._transaction_bytes, self._largest_vector = log // 8, log // 2  # bytes of vectors in a transaction, of one
+        self._max_pages = (limit - log) // self._page
         # Without a sync a power cut, though no kill, may spoil the file; checksums tell, and it is only a cache.
         for pragma in ("synchronous=OFF", "cache_size=-16384", "wal_autocheckpoint=0"):
-            base.execute(f"PRAGMA {pragma}").fetchall()
+            connection.execute(f"PRAGMA {pragma}").fetchall()
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The packed vectors of the keys that exist; they count as used now."""
         now = int(self._clock())
-        found, stale = {}, []
+        packed_vectors, stale = {}, []
         with self._lock:
             for piece in _pieces(keys, KEYS):
-                for key, packed, identifier, used in self._base.execute(_FIND.format(_marks(piece)), piece):
+                for key, packed, identifier, used in self._db.execute(_FIND.format(_placeholders(piece)), piece):
                     if isinstance(key, bytes):  # of a damaged file anything may come
-                        found[key] = packed
+                        packed_vectors[key] = packed
                     if used <= now - TOUCH:
                         stale.append((now, identifier))
             if stale:
                 with self._writing():
-                    self._base.executemany("UPDATE entries SET used = ? WHERE id = ?", stale)
-        return found
+                    self._db.executemany("UPDATE entries SET used = ? WHERE id = ?", stale)
+        return packed_vectors
 
     def store(self, digest: bytes, label: str, rows: Sequence[Row]) -> None:
         """Store the rows, in one transaction unless they are very large; an existing key stays as it is.
@@ -95,7 +95,7 @@ class VectorTable:
             sqlite3.OperationalError: it waited for as long as `opening.BUSY` says.
         """
         self._shrink()
-        for piece in self._fitting(rows):
+        for piece in self._transactions(rows):
             with self._lock:
                 self._wait_for_log()
                 with self._writing():
@@ -105,22 +105,22 @@ class VectorTable:
     def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
         """The canaries by which a model is known: the first similar ones of this name, else these from now on."""
         with self._lock, self._writing():
-            for (known,) in self._base.execute("SELECT canaries FROM models WHERE name = ? ORDER BY id", (name,)):
-                if alike(canaries, known):
-                    return str(known)
-            self._base.execute("INSERT INTO models (name, canaries) VALUES (?, ?)", (name, canaries))
+            for (recorded,) in self._db.execute("SELECT canaries FROM models WHERE name = ? ORDER BY id", (name,)):
+                if alike(canaries, recorded):
+                    return str(recorded)
+            self._db.execute("INSERT INTO models (name, canaries) VALUES (?, ?)", (name, canaries))
             return canaries
 
     def drop(self, keys: Sequence[bytes]) -> None:
         """Delete these keys."""
         with self._lock, self._writing():
-            ids = [self._base.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone() for key in keys]
+            ids = [self._db.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone() for key in keys]
             self._delete([identifier for identifier in ids if identifier])
 
     def usage(self) -> list[Usage]:
         """Usage by space, the largest first."""
         with self._lock:
-            rows = self._base.execute(_USAGE).fetchall()
+            rows = self._db.execute(_USAGE).fetchall()
         return [Usage(*row) for row in rows]
 
     def size(self) -> int:
@@ -133,30 +133,30 @@ class VectorTable:
         with self._lock:
             with self._writing():
                 for table in sorted(TABLES):
-                    self._base.execute(f"DELETE FROM {table}")
+                    self._db.execute(f"DELETE FROM {table}")
             self._vacuum(self._pragma("freelist_count"))
             self._empty_log()
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._base.close()
+            self._db.close()
 
     def _insert(self, space: int, rows: Sequence[Row]) -> None:
         now = int(self._clock())
         for key, packed in rows:
-            entry = self._base.execute(
+            entry = self._db.execute(
                 "INSERT OR IGNORE INTO entries (key, space, used, size) VALUES (?, ?, ?, ?)",
                 (key, space, now, len(packed)),
             )
             if entry.rowcount:
-                self._base.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
-            elif self._base.execute(_LOST, (key,)).fetchone() != (1,):  # damage; else another process was first
+                self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
+            elif self._db.execute(_COUNT_VECTORS, (key,)).fetchone() != (1,):  # damage; else another process was first
                 raise ValueError("an entry of the cache has no vector")
 
     def _space(self, digest: bytes, label: str) -> int:
-        self._base.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
-        ((identifier,),) = self._base.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
+        self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
+        ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
         return int(identifier)
 
     def _make_room(self, rows: Sequence[Row]) -> None:
@@ -164,16 +164,16 @@ class VectorTable:
         needed = 2 * sum(len(packed) for _, packed in rows) // self._page + 2 * len(rows) // 100 + 16
         if self._free() >= needed:
             return
-        enough = max(needed, self._most // EVICTED)
-        while (missing := enough - self._free()) > 0 and self._evict(missing * self._page):
+        target = max(needed, self._max_pages // EVICTED)
+        while (missing := target - self._free()) > 0 and self._evict(missing * self._page):
             pass
 
     def _evict(self, size: int) -> bool:
         """Drop about `size` bytes of vectors; False when nothing is left to drop."""
         rows, total = [], 0
-        for identifier, each in self._base.execute("SELECT id, size FROM entries ORDER BY used, id LIMIT 4096"):
+        for identifier, entry_size in self._db.execute("SELECT id, size FROM entries ORDER BY used, id LIMIT 4096"):
             rows.append((identifier,))
-            total += each
+            total += entry_size
             if total >= size:
                 break
         self._delete(rows)
@@ -181,37 +181,37 @@ class VectorTable:
 
     def _delete(self, ids: Sequence[tuple[int]]) -> None:
         for table in ("vectors", "entries"):
-            self._base.executemany(f"DELETE FROM {table} WHERE id = ?", ids)
+            self._db.executemany(f"DELETE FROM {table} WHERE id = ?", ids)
 
     def _free(self) -> int:
         """Number of pages that can still be filled; negative in a file made with a higher limit."""
-        return self._most - self._pragma("page_count") + self._pragma("freelist_count")
+        return self._max_pages - self._pragma("page_count") + self._pragma("freelist_count")
 
     def _shrink(self) -> None:
         """Shrink a file that was made with a higher limit, in steps that fit in the log."""
         with self._lock:
-            while self._free() < 0 and self._logged() <= self._log // 2:
+            while self._free() < 0 and self._log_size() <= self._log_bytes // 2:
                 with self._writing():
-                    if not self._evict(self._log // 4):
+                    if not self._evict(self._log_bytes // 4):
                         break
-            surplus = min(self._pragma("page_count") - self._most, self._pragma("freelist_count"))
+            surplus = min(self._pragma("page_count") - self._max_pages, self._pragma("freelist_count"))
             if surplus > 0:
                 self._vacuum(surplus)
 
     def _vacuum(self, pages: int) -> None:
         for _ in range(0, pages, VACUUMED):
-            self._base.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # `execute` gives back a single page
+            self._db.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # `execute` gives back a single page
             if not self._empty_log():
                 return
 
-    def _fitting(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+    def _transactions(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """The rows in pieces for one transaction each, without vectors that are too large."""
         piece: list[Row] = []
         size = 0
         for row in rows:
-            if len(row[1]) > self._largest:
+            if len(row[1]) > self._largest_vector:
                 continue
-            if piece and size + len(row[1]) > self._piece:
+            if piece and size + len(row[1]) > self._transaction_bytes:
                 yield piece
                 piece, size = [], 0
             piece.append(row)
@@ -221,18 +221,18 @@ class VectorTable:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self._base.execute("BEGIN IMMEDIATE")
+        self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            if self._base.in_transaction:
-                self._base.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._base.execute("COMMIT")
-        if self._logged() > self._log // 4:
+        self._db.execute("COMMIT")
+        if self._log_size() > self._log_bytes // 4:
             self._empty_log()
 
-    def _logged(self) -> int:
+    def _log_size(self) -> int:
         """Size of the log in bytes."""
         try:
             return os.stat(self._log_path).st_size
@@ -245,7 +245,7 @@ class VectorTable:
         A read lasts microseconds, unless its process is stopped meanwhile; then this may wait for seconds.
         """
         end = time.monotonic() + self._timeout / 1000
-        while self._logged() > self._log // 2 and not self._empty_log():
+        while self._log_size() > self._log_bytes // 2 and not self._empty_log():
             if time.monotonic() > end:
                 seconds = self._timeout / 1000
                 raise sqlite3.OperationalError(
@@ -258,26 +258,26 @@ class VectorTable:
 
         SQLite's own way waits for nobody, so between several busy processes the log would grow for ever.
         """
-        self._base.execute(f"PRAGMA busy_timeout={PATIENCE}").fetchall()
+        self._db.execute(f"PRAGMA busy_timeout={PATIENCE}").fetchall()
         try:
-            ((busy, _, _),) = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            ((busy, _, _),) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return not busy
         finally:
-            self._base.execute(f"PRAGMA busy_timeout={self._timeout}").fetchall()
+            self._db.execute(f"PRAGMA busy_timeout={self._timeout}").fetchall()
 
     def _pragma(self, name: str) -> int:
-        ((value,),) = self._base.execute(f"PRAGMA {name}")
+        ((value,),) = self._db.execute(f"PRAGMA {name}")
         return int(value)
 
 
 _FIND = "SELECT key, packed, id, used FROM entries JOIN vectors USING (id) WHERE key IN ({})"
-_LOST = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING (id) WHERE key = ?"
+_COUNT_VECTORS = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING (id) WHERE key = ?"
 _USAGE = (
     "SELECT label, count(*), sum(size) FROM entries JOIN spaces ON spaces.id = space GROUP BY space ORDER BY 3 DESC"
 )
 
 
-def _marks(piece: Sequence[object]) -> str:
+def _placeholders(piece: Sequence[object]) -> str:
     return ",".join("?" * len(piece))
 
 
