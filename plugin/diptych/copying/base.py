@@ -16,7 +16,7 @@ CACHE_KIB = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class PointHashes:
     """Hashes of a point: of the whole point, and of its payload."""
 
     point: bytes
@@ -50,17 +50,17 @@ class Base:
         rows = [(repr(plain_id(record.id)), hash_of_point(record), hash_of_payload(record)) for record in records]
         self._table.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", rows)
 
-    def pop(self, identifier: PointId) -> Known | None:
+    def pop(self, identifier: PointId) -> PointHashes | None:
         """Return and delete the hashes of a point; None when it was not there."""
         row = self._table.execute("SELECT point, payload FROM known WHERE id = ?", (repr(identifier),)).fetchone()
         self._table.execute("DELETE FROM known WHERE id = ?", (repr(identifier),))
-        return Known(*row) if row else None
+        return PointHashes(*row) if row else None
 
-    def rest(self, size: int) -> Iterator[dict[PointId, Known]]:
+    def remaining(self, size: int) -> Iterator[dict[PointId, PointHashes]]:
         """The points that are left, in portions."""
         rows = self._table.execute("SELECT id, point, payload FROM known")
         while page := rows.fetchmany(size):
-            yield {_id(text): Known(point, payload) for text, point, payload in page}
+            yield {_id(text): PointHashes(point, payload) for text, point, payload in page}
 
 
 def _id(text: str) -> PointId:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Preparation:
     """What is known before the first point is copied: the source, its payload indexes, and the target's progress."""
 
     record: CopyRecord
@@ -32,35 +32,35 @@ class Begun:
     extra: layout.Extra
 
 
-def begin(source: Side, target: Side, registry: Registry | None, extra: layout.Extra = layout.NO_EXTRA) -> Begun:
+def begin(source: Side, target: Side, registry: Registry | None, extra: layout.Extra = layout.NO_EXTRA) -> Preparation:
     """Create the target, or find it unfinished or finished.
 
     Raises:
         CollectionNotFound: there is no source.
         CopyError: the target is something else than a copy of this source; or the source is between two states.
     """
-    _require_two(source, target)
+    _require_distinct(source, target)
     metadata = read_metadata(source.client, source.name)  # raises for a source that is not there or itself unfinished
     info = source.info()
     require_coherent(source, info)
     extra = _without_orphans(source, target, metadata, extra)
     indexes = layout.indexes_of(source, info, metadata, registry)
     if target.exists():
-        return Begun(_found(source, target, info, extra), info, indexes, True, extra)
+        return Preparation(_existing_record(source, target, info, extra), info, indexes, True, extra)
     record = CopyRecord(store=source.place, collection=source.name, began=now(), by=who())
     layout.create(source, target, info, record.payload(), extra)
-    return Begun(record, info, indexes, False, extra)
+    return Preparation(record, info, indexes, False, extra)
 
 
 def _without_orphans(
     source: Side, target: Side, metadata: CollectionMetadata | None, extra: layout.Extra
 ) -> layout.Extra:
     """The parts of the target that differ: without vectors that diptych made or adopted and no state needs."""
-    found = orphans(source.client, source.name, metadata) if metadata else {}
-    idle = [vector for vector, kind in found.items() if kind != "text_index"]
-    if idle:
-        source.vectors = target.vectors = sorted(existing(source.client, source.name).difference(idle))
-    return {**dict.fromkeys(idle), **extra}
+    orphaned = orphans(source.client, source.name, metadata) if metadata else {}
+    unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
+    if unused:
+        source.vectors = target.vectors = sorted(existing(source.client, source.name).difference(unused))
+    return {**dict.fromkeys(unused), **extra}
 
 
 def require_coherent(source: Side, info: models.CollectionInfo) -> None:
@@ -76,20 +76,20 @@ def require_coherent(source: Side, info: models.CollectionInfo) -> None:
     )
 
 
-def _require_two(source: Side, target: Side) -> None:
+def _require_distinct(source: Side, target: Side) -> None:
     if (source.place, source.name) == (target.place, target.name):
         what = "a collection cannot be copied onto itself"
         raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
 
 
-def _found(source: Side, target: Side, info: models.CollectionInfo, extra: layout.Extra) -> CopyRecord:
-    theirs = target.info()
-    record = record_of(theirs.config.metadata or {}, str(target))
+def _existing_record(source: Side, target: Side, info: models.CollectionInfo, extra: layout.Extra) -> CopyRecord:
+    target_info = target.info()
+    record = record_of(target_info.config.metadata or {}, str(target))
     if record is None:
         raise CopyError(
             "the target exists and is not a copy",
             where=target,
-            got=_described(target, theirs),
+            got=_described(target, target_info),
             do="copy under another name: --as NAME; or delete that collection with the Qdrant client",
         )
     if (record.store, record.collection) != (source.place, source.name):
@@ -100,10 +100,10 @@ def _found(source: Side, target: Side, info: models.CollectionInfo, extra: layou
             expected=str(source),
             do="copy under another name: --as NAME; if it is the same source, call it what it was called then",
         )
-    layout.require_same(source, target, info, theirs, extra)
+    layout.require_same(source, target, info, target_info, extra)
     return record
 
 
 def _described(target: Side, info: models.CollectionInfo) -> str:
-    known = "a diptych collection" if KEY in (info.config.metadata or {}) else "a collection"
-    return f"{known} of {target.count()} points"
+    kind = "a diptych collection" if KEY in (info.config.metadata or {}) else "a collection"
+    return f"{kind} of {target.count()} points"

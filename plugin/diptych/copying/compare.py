@@ -48,7 +48,7 @@ class Rule:
     normalized: bool = False
 
     @classmethod
-    def of(cls, params: models.VectorParams, *, kept: bool = True) -> Rule:
+    def of(cls, params: models.VectorParams, *, keeps_datatype: bool = True) -> Rule:
         """The rule for a dense vector or multi-vector: equality, except for the effects of cosine and lossy datatypes.
 
         Args:
@@ -56,22 +56,24 @@ class Rule:
         """
         datatype = params.datatype
         if datatype in _TURBO:
-            return cls(datatype, _TURBO[datatype][kept])
+            return cls(datatype, _TURBO[datatype][keeps_datatype])
         if params.distance != models.Distance.COSINE or datatype == models.Datatype.UINT8:
             return cls(datatype)
-        return cls(datatype, 2.0**-9 if datatype == models.Datatype.FLOAT16 else NORMALIZED, normalized=not kept)
+        return cls(
+            datatype, 2.0**-9 if datatype == models.Datatype.FLOAT16 else NORMALIZED, normalized=not keeps_datatype
+        )
 
     def difference(self, source: Any, target: Any) -> str:
         """How the target's vector differs; empty when it does not."""
-        ours, theirs = arrays(source), arrays(target)
-        shapes = [[part.shape for part in side] for side in (ours, theirs)]
+        source_parts, target_parts = arrays(source), arrays(target)
+        shapes = [[part.shape for part in side] for side in (source_parts, target_parts)]
         if shapes[0] != shapes[1]:
-            return f"{_shape(ours)} in the source, {_shape(theirs)} in the target"
-        if len(ours) == 2 and not np.array_equal(ours[0], theirs[0]):
+            return f"{_shape(source_parts)} in the source, {_shape(target_parts)} in the target"
+        if len(source_parts) == 2 and not np.array_equal(source_parts[0], target_parts[0]):
             return "its terms differ"
-        return self._apart(self._kept(ours[-1]), theirs[-1])
+        return self._distance(self._stored(source_parts[-1]), target_parts[-1])
 
-    def _kept(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _stored(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """The vector as a store of this datatype returns it."""
         if self.normalized:
             length = np.linalg.norm(vector, axis=-1, keepdims=True)
@@ -82,20 +84,20 @@ class Rule:
             return vector.astype(np.float16).astype(np.float32)
         return vector
 
-    def _apart(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> str:
-        if np.array_equal(ours, theirs):
+    def _distance(self, source: NDArray[np.float32], target: NDArray[np.float32]) -> str:
+        if np.array_equal(source, target):
             return ""
-        wide = ours.astype(np.float64), theirs.astype(np.float64)
+        wide = source.astype(np.float64), target.astype(np.float64)
         length = float(np.linalg.norm(wide[0])) or 1.0
         share = float(np.linalg.norm(wide[1] - wide[0])) / length
         return "" if share <= self.tolerance else f"apart by {share:.3g} of its length, {self.tolerance:.3g} is allowed"
 
 
-def rules_of(params: models.CollectionParams, *, kept: bool = True) -> dict[str, Rule]:
+def rules_of(params: models.CollectionParams, *, keeps_datatype: bool = True) -> dict[str, Rule]:
     """The rules for a collection's vectors. Sparse vectors are stored exactly, whatever the datatype of their index."""
     dense: Any = params.vectors or {}
-    named = {"": dense} if isinstance(dense, models.VectorParams) else dense
-    rules = {name: Rule.of(own, kept=kept) for name, own in named.items()}
+    by_name = {"": dense} if isinstance(dense, models.VectorParams) else dense
+    rules = {name: Rule.of(vector_params, keeps_datatype=keeps_datatype) for name, vector_params in by_name.items()}
     return rules | {name: Rule() for name in params.sparse_vectors or {}}
 
 
@@ -105,27 +107,27 @@ def difference(source: models.Record, target: models.Record | None, rules: Mappi
         return "not in the target"
     if not same(source.payload or {}, target.payload or {}):
         return _payload_difference(source.payload or {}, target.payload or {})
-    ours, theirs = vectors_of(source), vectors_of(target)
-    for name in sorted({*ours, *theirs}):
-        if (name in ours) != (name in theirs):
-            return f"vector {name!r}: only in the {'source' if name in ours else 'target'}"
-        if found := rules.get(name, Rule()).difference(ours[name], theirs[name]):
-            return f"vector {name!r}: {found}"
+    source_vectors, target_vectors = vectors_of(source), vectors_of(target)
+    for name in sorted({*source_vectors, *target_vectors}):
+        if (name in source_vectors) != (name in target_vectors):
+            return f"vector {name!r}: only in the {'source' if name in source_vectors else 'target'}"
+        if what := rules.get(name, Rule()).difference(source_vectors[name], target_vectors[name]):
+            return f"vector {name!r}: {what}"
     return ""
 
 
-def same(ours: Any, theirs: Any) -> bool:
+def same(source: Any, target: Any) -> bool:
     """Whether two JSON values are equal; unlike in Python, true is not 1."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        return ours.keys() == theirs.keys() and all(same(value, theirs[key]) for key, value in ours.items())
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return len(ours) == len(theirs) and all(map(same, ours, theirs))
-    return isinstance(ours, bool) == isinstance(theirs, bool) and bool(ours == theirs)
+    if isinstance(source, Mapping) and isinstance(target, Mapping):
+        return source.keys() == target.keys() and all(same(value, target[key]) for key, value in source.items())
+    if isinstance(source, list) and isinstance(target, list):
+        return len(source) == len(target) and all(map(same, source, target))
+    return isinstance(source, bool) == isinstance(target, bool) and bool(source == target)
 
 
-def _payload_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    keys = [key for key in sorted({*ours, *theirs}) if key not in ours or key not in theirs]
-    keys += [key for key in sorted(ours.keys() & theirs.keys()) if not same(ours[key], theirs[key])]
+def _payload_difference(source: Mapping[str, Any], target: Mapping[str, Any]) -> str:
+    keys = [key for key in sorted({*source, *target}) if key not in source or key not in target]
+    keys += [key for key in sorted(source.keys() & target.keys()) if not same(source[key], target[key])]
     return f"payload, {', '.join(map(repr, keys[:3]))}"
 
 

@@ -61,13 +61,13 @@ def export_collection(
     handle.require()
     path = None if path is None else Path(path)
     watcher = progress or Unwatched()
-    own = filter if tenant is None else narrowed(_scope(handle, tenant), filter)
-    number = handle.client.count(handle.name, own, exact=True).count
-    header = _header(handle, number, vectors)
-    watcher.begin("export", number)
+    scoped_filter = filter if tenant is None else narrowed(_scope(handle, tenant), filter)
+    total = handle.client.count(handle.name, scoped_filter, exact=True).count
+    header = _header(handle, total, vectors)
+    watcher.begin("export", total)
     written = 0
     with _writer(path, header) as write:
-        rows = _points(handle, own) if vectors else map(document_row, _documents(handle, own))
+        rows = _points(handle, scoped_filter) if vectors else map(document_row, _documents(handle, scoped_filter))
         for row in rows:
             write(row)
             written += 1
@@ -79,37 +79,37 @@ def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None
     return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
 
 
-def _header(handle: CollectionHandle, number: int, vectors: bool) -> Header:
+def _header(handle: CollectionHandle, total: int, vectors: bool) -> Header:
     if not vectors:
-        return Header(handle.name, number, False)
+        return Header(handle.name, total, False)
     side = Side(handle.client, handle.name)
     info = side.info()
     require_coherent(side, info)
     indexes = layout.indexes_of(side, info, handle.metadata, handle.registry)
-    told = {
+    schemas = {
         name: schema.model_dump(mode="json") if hasattr(schema, "model_dump") else str(schema.value)
         for name, schema in indexes.items()
     }
     settings = info.model_dump(mode="json")  # with nulls: their defaults are others
     settings["config"]["metadata"] = {k: v for k, v in (info.config.metadata or {}).items() if k not in (COPY, RETIRED)}
-    return Header(handle.name, number, True, settings, told)
+    return Header(handle.name, total, True, settings, schemas)
 
 
-def _documents(handle: CollectionHandle, own: models.Filter | None) -> Iterator[Document]:
+def _documents(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[Document]:
     """The documents of all tenants. Points without a document are skipped."""
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
-    for record in store.scrolled(own, None):
+    for record in store.scrolled(scoped_filter, None):
         if layout != NATIVE or OWN in (record.payload or {}):
             yield from_payload(record.id, record.payload, layout)
 
 
-def _points(handle: CollectionHandle, own: models.Filter | None) -> Iterator[dict[str, Any]]:
+def _points(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[dict[str, Any]]:
     side, offset = Side(handle.client, handle.name), None
     while True:
         page = side.call(
             "read from",
             lambda start=offset: handle.client.scroll(  # type: ignore[misc]
-                handle.name, own, limit=PAGE, offset=start, with_payload=True, with_vectors=True
+                handle.name, scoped_filter, limit=PAGE, offset=start, with_payload=True, with_vectors=True
             ),
         )
         yield from map(point_row, page[0])
@@ -128,7 +128,7 @@ def _writer(path: Path | None, header: Header) -> Iterator[Write]:
     kind = _format_of(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        with _opened(unfinished, kind, header) as write:
+        with _row_writer(unfinished, kind, header) as write:
             yield write
         os.replace(unfinished, path)
     except OSError as error:
@@ -138,7 +138,7 @@ def _writer(path: Path | None, header: Header) -> Iterator[Write]:
 
 
 @contextmanager
-def _opened(path: Path, kind: str, header: Header) -> Iterator[Write]:
+def _row_writer(path: Path, kind: str, header: Header) -> Iterator[Write]:
     if kind == "parquet":
         with _parquet(path, header) as table:
             yield table.write

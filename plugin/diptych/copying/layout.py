@@ -49,7 +49,7 @@ def create(
     if params.sharding_method == models.ShardingMethod.CUSTOM:
         what = "a collection with shard keys cannot be copied: its points would lose their keys"
         raise StoreUnsupported(what, where=source, do="use Qdrant's snapshots")
-    given = {
+    settings = {
         "hnsw_config": _diff(models.HnswConfigDiff, info.config.hnsw_config),
         "optimizers_config": _diff(models.OptimizersConfigDiff, info.config.optimizer_config),
         "quantization_config": info.config.quantization_config,
@@ -57,58 +57,64 @@ def create(
         "payload": params.payload,
         "id_tracker": params.id_tracker,
     }
-    make = partial(
+    create_target = partial(
         target.client.create_collection,
         target.name,
         vectors_config=_dense(params, extra),
         sparse_vectors_config=_sparse(params, extra) or None,
         metadata=metadata,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in settings.items() if value is not None},
     )
-    target.call("create a collection in", make)
+    target.call("create a collection in", create_target)
 
 
 def shapes(params: models.CollectionParams, extra: Extra = NO_EXTRA) -> dict[str, str]:
     """What decides whether a vector of one collection fits into another, by name and in words."""
     dense: Any = _dense(params, extra)
-    named = {"": dense} if isinstance(dense, models.VectorParams) else dense
-    found = {name: _shape(own) for name, own in named.items()}
-    return found | {name: _sparse_shape(own) for name, own in _sparse(params, extra).items()}
+    by_name = {"": dense} if isinstance(dense, models.VectorParams) else dense
+    dense_shapes = {name: _shape(vector_params) for name, vector_params in by_name.items()}
+    return dense_shapes | {name: _sparse_shape(vector_params) for name, vector_params in _sparse(params, extra).items()}
 
 
 def require_same(
-    source: Side, target: Side, ours: models.CollectionInfo, theirs: models.CollectionInfo, extra: Extra = NO_EXTRA
+    source: Side,
+    target: Side,
+    source_info: models.CollectionInfo,
+    target_info: models.CollectionInfo,
+    extra: Extra = NO_EXTRA,
 ) -> None:
     """Raise CopyError when the two sides' vectors cannot hold the same points."""
-    wanted, have = shapes(ours.config.params, extra), shapes(theirs.config.params)
-    if wanted == have:
+    source_shapes, target_shapes = shapes(source_info.config.params, extra), shapes(target_info.config.params)
+    if source_shapes == target_shapes:
         return
-    names = [name for name in sorted({*wanted, *have}) if wanted.get(name) != have.get(name)]
+    names = [
+        name for name in sorted({*source_shapes, *target_shapes}) if source_shapes.get(name) != target_shapes.get(name)
+    ]
     raise CopyError(
         "source and target have other vectors",
         where=target,
-        got=", ".join(f"{name!r}: {have.get(name, 'none')}" for name in names),
-        expected=", ".join(f"{name!r}: {wanted.get(name, 'none')}" for name in names),
+        got=", ".join(f"{name!r}: {target_shapes.get(name, 'none')}" for name in names),
+        expected=", ".join(f"{name!r}: {source_shapes.get(name, 'none')}" for name in names),
         do="the source's encoders were swapped since, or the target's: copy under another name: --as NAME",
     )
 
 
-def ensure_indexes(target: Side, wanted: Mapping[str, Any]) -> None:
+def ensure_indexes(target: Side, schemas: Mapping[str, Any]) -> None:
     """Create the payload indexes that are missing in the target.
 
     Raises:
         CopyError: a field is indexed as another type there.
     """
-    have = target.info().payload_schema
-    for field, schema in wanted.items():
+    existing = target.info().payload_schema
+    for field, schema in schemas.items():
         if is_local(target.client) and not isinstance(schema, models.TextIndexParams):
             continue  # of no use there, and it warns
-        if field not in have:
+        if field not in existing:
             target.call("write to", partial(target.client.create_payload_index, target.name, field, schema, wait=True))
-        elif (found := have[field].data_type) != (kind := _kind(schema)):
+        elif (actual := existing[field].data_type) != (kind := _kind(schema)):
             where = f"{target}, field {field!r}"
             do = "drop the index in the target and run it again"
-            raise CopyError("a field is indexed as another type", where=where, got=found.value, expected=kind, do=do)
+            raise CopyError("a field is indexed as another type", where=where, got=actual.value, expected=kind, do=do)
 
 
 def indexes_of(
@@ -118,51 +124,60 @@ def indexes_of(
 
     Local mode does not tell its own; those of text-index slots are made from what the collection says of its slots.
     """
-    found = {name: index.params or index.data_type for name, index in info.payload_schema.items()}
+    schemas = {name: index.params or index.data_type for name, index in info.payload_schema.items()}
     if metadata is None or not is_local(source.client):
-        return found
+        return schemas
     for name, generation in metadata.live.slots.items():
-        if generation.kind == "text_index" and generation.vector not in found:
+        if generation.kind == "text_index" and generation.vector not in schemas:
             adapter: Any = (registry or Registry.default()).create(
                 generation.adapter, generation.options, where=f"slot {name!r}"
             )
-            found[generation.vector] = adapter.index_params()
-    return found
+            schemas[generation.vector] = adapter.index_params()
+    return schemas
 
 
 def warnings_of(source: Side, info: models.CollectionInfo) -> list[str]:
     """What a copy does not include."""
-    found = []
+    warnings = []
     if info.config.strict_mode_config is not None and info.config.strict_mode_config.enabled:
-        found.append("strict mode is not copied: set it in the target with update_collection")
+        warnings.append("strict mode is not copied: set it in the target with update_collection")
     if is_local(source.client):
-        found.append("local mode does not tell its payload indexes: the next populate makes those of its config")
-    return found
+        warnings.append("local mode does not tell its payload indexes: the next populate makes those of its config")
+    return warnings
 
 
 def _diff(model: type[Any], config: Any) -> Any:
     """The part of a config that was set explicitly, None if nothing was."""
-    given = {
+    values = {
         name: value
         for name, value in config.model_dump(exclude_none=True).items()
         if name in model.model_fields and value is not False and value not in _DEFAULTS.get(name, ())
     }
-    return model(**given) if given else None
+    return model(**values) if values else None
 
 
 def _dense(params: models.CollectionParams, extra: Extra) -> Any:
     """The dense vectors; the unnamed one by itself where it is alone."""
-    more = {name: own for name, own in extra.items() if isinstance(own, models.VectorParams)}
-    found: Any = params.vectors or {}
-    if isinstance(found, models.VectorParams):
-        alone = not more and "" not in extra
-        return found if alone else {**({} if "" in extra else {"": found}), **more}
-    return {**{name: own for name, own in found.items() if name not in extra}, **more}
+    added = {
+        name: vector_params for name, vector_params in extra.items() if isinstance(vector_params, models.VectorParams)
+    }
+    vectors: Any = params.vectors or {}
+    if isinstance(vectors, models.VectorParams):
+        unnamed_only = not added and "" not in extra
+        return vectors if unnamed_only else {**({} if "" in extra else {"": vectors}), **added}
+    return {**{name: vector_params for name, vector_params in vectors.items() if name not in extra}, **added}
 
 
 def _sparse(params: models.CollectionParams, extra: Extra) -> dict[str, models.SparseVectorParams]:
-    more = {name: own for name, own in extra.items() if isinstance(own, models.SparseVectorParams)}
-    return {**{name: own for name, own in (params.sparse_vectors or {}).items() if name not in extra}, **more}
+    added = {
+        name: vector_params
+        for name, vector_params in extra.items()
+        if isinstance(vector_params, models.SparseVectorParams)
+    }
+    return {
+        **{name: vector_params for name, vector_params in (params.sparse_vectors or {}).items() if name not in extra},
+        **added,
+    }
 
 
 def _shape(params: models.VectorParams) -> str:

@@ -23,8 +23,8 @@ class ParquetRows:
         import pyarrow.parquet as pq
 
         fields = list(_fields(header))
-        told = {HEADER: json.dumps(header.line()[HEADER])}
-        self._schema = pa.schema(fields, metadata=told)
+        metadata = {HEADER: json.dumps(header.line()[HEADER])}
+        self._schema = pa.schema(fields, metadata=metadata)
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
@@ -55,8 +55,8 @@ def header_of(path: Path) -> dict[str, Any] | None:
     """The header line of an exported Parquet file; None if it has none."""
     import pyarrow.parquet as pq
 
-    found = (pq.read_schema(path).metadata or {}).get(HEADER.encode())
-    return None if found is None else {HEADER: json.loads(found)}
+    header = (pq.read_schema(path).metadata or {}).get(HEADER.encode())
+    return None if header is None else {HEADER: json.loads(header)}
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from diptych.errors import CopyError
 
 EXAMPLES = 5
 
-Done = Callable[[int], None]  # told how many points more have been compared
+OnCompared = Callable[[int], None]  # told how many points more have been compared
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Pass:
         """Whether the two sides were the same."""
         return not self.differing and not self.extra
 
-    def note(self, found: Difference) -> None:
+    def note(self, example: Difference) -> None:
         """Keep it as an example, if there is room."""
         if len(self.examples) < EXAMPLES:
-            self.examples.append(found)
+            self.examples.append(example)
 
 
-class Comparing:
+class Comparison:
     """Compares source and target.
 
     Args:
@@ -55,11 +55,11 @@ class Comparing:
         *,
         batch: int,
         write: bool,
-        done: Done,
+        on_compared: OnCompared,
         base: Base | None = None,
     ) -> None:
         self._source, self._target, self._rules = source, target, rules
-        self._batch, self._write, self._done, self._base = batch, write, done, base
+        self._batch, self._write, self._on_compared, self._base = batch, write, on_compared, base
 
     def run(self) -> Pass:
         """One pass: all points of the source, then those that only the target has.
@@ -67,51 +67,51 @@ class Comparing:
         Raises:
             CopyError: the target does not give back what was written into it.
         """
-        found = Pass()
+        result = Pass()
         if self._base is not None:
             self._base.clear()
         for records, _ in self._source.pages(self._batch):
-            self._page(records, found)
-            self._done(len(records))
+            self._page(records, result)
+            self._on_compared(len(records))
         for ids in self._target.ids(self._batch):
-            self._extra(ids, found)
-        return found
+            self._extra(ids, result)
+        return result
 
-    def _page(self, records: list[models.Record], found: Pass) -> None:
-        there = self._target.points([plain_id(record.id) for record in records])
-        found.points += len(records)
+    def _page(self, records: list[models.Record], result: Pass) -> None:
+        target_records = self._target.points([plain_id(record.id) for record in records])
+        result.points += len(records)
         if self._base is not None:
             self._base.add(records)
-        for record in there.values():
-            found.digest.add(record)
-        differing = [(record, what) for record in records if (what := self._difference(record, there))]
-        found.differing += len(differing)
+        for record in target_records.values():
+            result.digest.add(record)
+        differing = [(record, what) for record in records if (what := self._difference(record, target_records))]
+        result.differing += len(differing)
         for record, what in differing:
-            found.note(Difference(plain_id(record.id), what))
+            result.note(Difference(plain_id(record.id), what))
         if differing and self._write:
-            self._bring([record for record, _ in differing])
+            self._rewrite([record for record, _ in differing])
 
-    def _bring(self, records: list[models.Record]) -> None:
+    def _rewrite(self, records: list[models.Record]) -> None:
         self._target.write([struct(record) for record in records])
-        there = self._target.points([plain_id(record.id) for record in records])
-        wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, there))]
+        target_records = self._target.points([plain_id(record.id) for record in records])
+        wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, target_records))]
         if wrong:
             raise mismatch(self._target, len(wrong), wrong[:EXAMPLES])
 
-    def _extra(self, ids: list[PointId], found: Pass) -> None:
-        known = self._source.points(ids, whole=False) if ids else {}
-        extra = [identifier for identifier in ids if identifier not in known]
-        found.extra += len(extra)
+    def _extra(self, ids: list[PointId], result: Pass) -> None:
+        source_points = self._source.points(ids, with_content=False) if ids else {}
+        extra = [identifier for identifier in ids if identifier not in source_points]
+        result.extra += len(extra)
         for identifier in extra:
-            found.note(Difference(identifier, "not in the source"))
+            result.note(Difference(identifier, "not in the source"))
         if extra and self._write:
             self._target.delete(extra)
         elif extra:
             for record in self._target.points(extra).values():
-                found.digest.add(record)
+                result.digest.add(record)
 
-    def _difference(self, record: models.Record, there: Mapping[PointId, models.Record]) -> str:
-        return difference(record, there.get(plain_id(record.id)), self._rules)
+    def _difference(self, record: models.Record, target_records: Mapping[PointId, models.Record]) -> str:
+        return difference(record, target_records.get(plain_id(record.id)), self._rules)
 
 
 def mismatch(target: Side, count: int, examples: list[Difference]) -> CopyError:

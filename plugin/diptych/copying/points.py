@@ -54,10 +54,10 @@ def struct(record: models.Record) -> models.PointStruct:
 
 def vectors_of(record: models.Record) -> Mapping[str, Any]:
     """The point's vectors by name; the unnamed one is called ""."""
-    found: Any = record.vector
-    if found is None:
+    vectors: Any = record.vector
+    if vectors is None:
         return {}
-    return found if isinstance(found, Mapping) else {"": found}
+    return vectors if isinstance(vectors, Mapping) else {"": vectors}
 
 
 def arrays(vector: Any) -> tuple[NDArray[Any], ...]:

@@ -71,7 +71,7 @@ def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
         ) from error
 
 
-def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def copied_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the source's metadata that a copy takes over.
 
     All but who swaps there, since when vectors are retired there, and whose copy the source itself is.
@@ -82,4 +82,4 @@ def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def hash_of(metadata: Mapping[str, Any]) -> str:
     """A hash of that part."""
-    return hashlib.sha256(json.dumps(carried(metadata), sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(copied_metadata(metadata), sort_keys=True).encode()).hexdigest()[:32]

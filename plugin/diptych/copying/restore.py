@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.copying import layout
-from diptych.copying.record import CopyRecord, carried, hash_of, record_of
+from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.copying.rows import Header, Shapes
 from diptych.copying.side import Side
 from diptych.errors import CopyError, DocumentError
@@ -113,22 +113,22 @@ class _Import:
 
     def run(self) -> ImportReport:
         """Create the collection, write the points, and store the metadata last."""
-        record = self._begun()
+        record = self._copy_record()
         layout.ensure_indexes(self._target, self._indexes())
         self._progress.begin("import", self._header.points)
         for batch in batched(self._points(), BATCH):
             self._target.write(batch)
             self._written += len(batch)
             self._progress.advance("import", len(batch))
-        wanted = carried(self._info.config.metadata or {})
-        done = {"stage": "done", "metadata": hash_of(wanted), "finished": now(), "copied": self._written}
-        self._target.note({**wanted, **record.model_copy(update=done).payload()})
+        metadata = copied_metadata(self._info.config.metadata or {})
+        update = {"stage": "done", "metadata": hash_of(metadata), "finished": now(), "copied": self._written}
+        self._target.note({**metadata, **record.model_copy(update=update).payload()})
         warnings = list(self._warnings())
         if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)
         return self._report(tuple(warnings))
 
-    def _begun(self) -> CopyRecord:
+    def _copy_record(self) -> CopyRecord:
         """The record of a new target, or of one that an earlier import of this file began."""
         record = CopyRecord(
             store=f"file:{self._path.resolve()}", collection=self._header.collection, began=now(), by=who()
@@ -136,11 +136,11 @@ class _Import:
         if not self._target.exists():
             layout.create(self._target, self._target, self._info, record.payload())
             return record
-        found = record_of(self._target.metadata(), str(self._target))
+        existing = record_of(self._target.metadata(), str(self._target))
         if (
-            found is None
-            or found.stage == "done"
-            or (found.store, found.collection) != (record.store, record.collection)
+            existing is None
+            or existing.stage == "done"
+            or (existing.store, existing.collection) != (record.store, record.collection)
         ):
             raise CopyError(
                 "the collection exists",
@@ -149,7 +149,7 @@ class _Import:
                 expected="a store without a collection of this name",
                 do="import under another name: --collection NAME; or delete that collection with the Qdrant client",
             )
-        return found
+        return existing
 
     def _indexes(self) -> dict[str, Any]:
         """Payload indexes in the client's types."""
@@ -165,8 +165,8 @@ class _Import:
                 if not self._seen.claim_point(point.id, str(position)):  # type: ignore[arg-type]
                     raise DocumentError("another line has the same point", got=repr(point.id))
             except DocumentError as error:
-                place = row.where if isinstance(row, Rejected | readers.Row) else f"row {position + 1}"
-                self._aside.add(place, position, reason_of(error))
+                where = row.where if isinstance(row, Rejected | readers.Row) else f"row {position + 1}"
+                self._aside.add(where, position, reason_of(error))
                 continue
             yield point
 
@@ -199,12 +199,12 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
     return readers.read_json_lines(path)
 
 
-def _schema(told: Any) -> Any:
+def _schema(exported: Any) -> Any:
     """A payload index as exported: a type by its name, or its parameters."""
-    if isinstance(told, str):
-        return models.PayloadSchemaType(told)
-    kind = str(told.get("type", ""))
-    return _PARAMS[kind].model_validate(told) if kind in _PARAMS else models.PayloadSchemaType(kind)
+    if isinstance(exported, str):
+        return models.PayloadSchemaType(exported)
+    kind = str(exported.get("type", ""))
+    return _PARAMS[kind].model_validate(exported) if kind in _PARAMS else models.PayloadSchemaType(kind)
 
 
 _PARAMS: dict[str, Any] = {

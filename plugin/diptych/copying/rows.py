@@ -46,8 +46,8 @@ class Header:
 
     def line(self) -> dict[str, Any]:
         """The header as a JSON object."""
-        own = {name: getattr(self, name) for name in ("collection", "points", "vectors", "info", "indexes")}
-        return {HEADER: {"format": FORMAT, **own}}
+        fields = {name: getattr(self, name) for name in ("collection", "points", "vectors", "info", "indexes")}
+        return {HEADER: {"format": FORMAT, **fields}}
 
     @classmethod
     def read(cls, line: Mapping[str, Any], where: str) -> Header:
@@ -56,17 +56,17 @@ class Header:
         Raises:
             CopyError: it is of a newer release, or damaged.
         """
-        own = line.get(HEADER)
-        if not isinstance(own, Mapping) or own.get("format") != FORMAT:
-            got = repr(own.get("format") if isinstance(own, Mapping) else own)[:80]
+        content = line.get(HEADER)
+        if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+            got = repr(content.get("format") if isinstance(content, Mapping) else content)[:80]
             raise CopyError("the header has another format", where=where, got=got, expected=str(FORMAT))
         try:
-            found = cls(**{name: own[name] for name in ("collection", "points", "vectors", "info", "indexes")})
-            if found.vectors:
-                found.settings()
+            header = cls(**{name: content[name] for name in ("collection", "points", "vectors", "info", "indexes")})
+            if header.vectors:
+                header.settings()
         except (KeyError, TypeError, ValidationError) as error:
             raise CopyError("the header is damaged", where=where, got=str(error).splitlines()[0]) from error
-        return found
+        return header
 
     def settings(self) -> models.CollectionInfo:
         """The collection's settings."""
@@ -108,8 +108,8 @@ class Shapes:
         payload, vectors = ({} if (part := row.get(key)) is None else part for key in ("payload", "vectors"))
         if not isinstance(payload, Mapping) or not isinstance(vectors, Mapping):
             raise DocumentError("payload or vectors are not objects")
-        found = {name: self._vector(name, vector) for name, vector in vectors.items()}
-        vector: Any = found[""] if set(found) == {""} else found
+        converted = {name: self._vector(name, vector) for name, vector in vectors.items()}
+        vector: Any = converted[""] if set(converted) == {""} else converted
         return models.PointStruct.model_construct(id=_point_id(row["point"]), payload=dict(payload), vector=vector)
 
     def _vector(self, name: str, vector: Any) -> Any:
@@ -117,8 +117,8 @@ class Shapes:
             return _sparse(name, vector)
         params = self.dense.get(name)
         if params is None:
-            known = ", ".join(map(repr, [*self.dense, *self.sparse]))
-            raise DocumentError(f"there is no vector {name!r}", expected=known)
+            existing = ", ".join(map(repr, [*self.dense, *self.sparse]))
+            raise DocumentError(f"there is no vector {name!r}", expected=existing)
         if params.multivector_config is None:
             return _numbers(name, vector, params.size)
         if not isinstance(vector, list) or not vector:
@@ -126,14 +126,14 @@ class Shapes:
         return [_numbers(name, token, params.size) for token in vector]
 
 
-def _point_id(found: Any) -> int | str:
-    if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _LARGEST:
-        return found
+def _point_id(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+        return value
     try:
-        return str(uuid.UUID(found))
+        return str(uuid.UUID(value))
     except (ValueError, TypeError, AttributeError):
         expected = "an unsigned integer or a UUID"
-        raise DocumentError("not a point id", got=repr(found)[:80], expected=expected) from None
+        raise DocumentError("not a point id", got=repr(value)[:80], expected=expected) from None
 
 
 def _numbers(name: str, vector: Any, size: int) -> list[float]:
@@ -147,10 +147,10 @@ def _numbers(name: str, vector: Any, size: int) -> list[float]:
 
 def _sparse(name: str, vector: Any) -> models.SparseVector:
     try:
-        found = models.SparseVector.model_validate(vector)
+        sparse = models.SparseVector.model_validate(vector)
     except ValidationError:
         raise DocumentError(f"vector {name!r} is not sparse", expected='{"indices": [...], "values": [...]}') from None
-    _numbers(name, found.values, len(found.indices))
-    if len(set(found.indices)) < len(found.indices):
+    _numbers(name, sparse.values, len(sparse.indices))
+    if len(set(sparse.indices)) < len(sparse.indices):
         raise DocumentError(f"vector {name!r} names an index twice")
-    return found
+    return sparse

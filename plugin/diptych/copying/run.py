@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from diptych.copying import layout
 from diptych.copying.base import Base
-from diptych.copying.begin import Begun, begin, require_coherent
+from diptych.copying.begin import Preparation, begin, require_coherent
 from diptych.copying.compare import rules_of
 from diptych.copying.pace import Pace
-from diptych.copying.passes import Comparing, Pass
+from diptych.copying.passes import Comparison, Pass
 from diptych.copying.points import struct
-from diptych.copying.record import CopyRecord, carried, hash_of
+from diptych.copying.record import CopyRecord, copied_metadata, hash_of
 from diptych.copying.report import CopyReport
 from diptych.copying.side import Side
 from diptych.errors import CopyError
@@ -73,10 +73,10 @@ def copy_collection(
             that differ after all.
         CollectionNotFound: there is no source.
     """
-    here = Side(source, name, place=places[0], retries=retries)
-    there = Side(target, target_name or name, place=places[1], retries=retries)
-    begun, watcher = begin(here, there, registry, extra), progress or Unwatched()
-    run = _Copy(here, there, begun, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
+    source_side = Side(source, name, place=places[0], retries=retries)
+    target_side = Side(target, target_name or name, place=places[1], retries=retries)
+    prepared, watcher = begin(source_side, target_side, registry, extra), progress or Unwatched()
+    run = _Copy(source_side, target_side, prepared, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
     return run.run(verify=verify, overwrite=overwrite)
 
 
@@ -87,7 +87,7 @@ class _Copy:
         self,
         source: Side,
         target: Side,
-        begun: Begun,
+        prepared: Preparation,
         *,
         batch: int,
         rate: float | None,
@@ -95,7 +95,7 @@ class _Copy:
         progress: Progress,
         base: Base | None,
     ) -> None:
-        self._source, self._target, self._begun, self._extra = source, target, begun, begun.extra
+        self._source, self._target, self._prepared, self._extra = source, target, prepared, prepared.extra
         self._batch, self._limit, self._progress, self._base = batch, passes, progress, base
         self._pace = Pace(rate)
         self._started = time.perf_counter()
@@ -103,28 +103,28 @@ class _Copy:
 
     def run(self, *, verify: bool, overwrite: bool) -> CopyReport:
         """Copy, compare, complete."""
-        begun, record = self._begun, self._begun.record
-        layout.ensure_indexes(self._target, begun.indexes)
+        prepared, record = self._prepared, self._prepared.record
+        layout.ensure_indexes(self._target, prepared.indexes)
         verified = verify or record.stage == "done"
         if record.stage == "done":
-            self._again(record, overwrite=overwrite)
+            self._update(record, overwrite=overwrite)
         else:
             record = self._points(record) if record.stage == "points" else record
             record = self._compared(record) if verify else self._counted(record)
             finish(self._source, self._target, record, self._extra)
-        warnings = layout.warnings_of(self._source, self._begun.info)
+        warnings = layout.warnings_of(self._source, self._prepared.info)
         if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)
-        return self._report(begun.resumed, verified, tuple(begun.indexes), tuple(warnings))
+        return self._report(prepared.resumed, verified, tuple(prepared.indexes), tuple(warnings))
 
     def _points(self, record: CopyRecord) -> CopyRecord:
         """Copy all points of the source once, continuing an earlier run."""
         self._progress.begin("copying", self._source.count())
         self._progress.advance("copying", record.copied)
-        for records, following in self._source.pages(self._batch, record.offset):
-            self._target.write([struct(found) for found in records])
-            record = record.model_copy(update={"offset": following, "copied": record.copied + len(records)})
-            if following is not None:
+        for records, next_offset in self._source.pages(self._batch, record.offset):
+            self._target.write([struct(point) for point in records])
+            record = record.model_copy(update={"offset": next_offset, "copied": record.copied + len(records)})
+            if next_offset is not None:
                 self._target.note(record.payload())
             self._copied += len(records)
             self._progress.advance("copying", len(records))
@@ -137,18 +137,18 @@ class _Copy:
         Raises:
             CopyError: there is no end of it.
         """
-        found = Pass()
+        result = Pass()
         for _ in range(self._limit):
-            found = self._pass(write=True)
-            self._changed, self._deleted = self._changed + found.differing, self._deleted + found.extra
-            if found.clean and self._target.count() == self._source.count():
-                return record.model_copy(update={"digest": str(found.digest)})
+            result = self._pass(write=True)
+            self._changed, self._deleted = self._changed + result.differing, self._deleted + result.extra
+            if result.clean and self._target.count() == self._source.count():
+                return record.model_copy(update={"digest": str(result.digest)})
         raise CopyError(
             f"the source was written to during each of {self._limit} passes",
             where=self._source,
-            got="; ".join(map(str, found.examples)) or "points were added or deleted",
+            got="; ".join(map(str, result.examples)) or "points were added or deleted",
             do="stop writing to it and run it again: it continues where it stopped",
-            examples=tuple(found.examples),
+            examples=tuple(result.examples),
         )
 
     def _counted(self, record: CopyRecord) -> CopyRecord:
@@ -157,22 +157,22 @@ class _Copy:
         Raises:
             CopyError: they differ.
         """
-        ours, theirs = self._source.count(), self._target.count()
-        if ours != theirs:
+        source_count, target_count = self._source.count(), self._target.count()
+        if source_count != target_count:
             what = "source and target differ in the number of points"
             do = "run it again with verification, which copies what differs"
-            raise CopyError(what, where=self._target, got=theirs, expected=ours, do=do)
+            raise CopyError(what, where=self._target, got=target_count, expected=source_count, do=do)
         return record.model_copy(update={"digest": None})
 
-    def _again(self, record: CopyRecord, *, overwrite: bool) -> None:
+    def _update(self, record: CopyRecord, *, overwrite: bool) -> None:
         """Update a finished copy with the present differences, unless it was changed itself."""
-        found, metadata = self._pass(write=False), self._source.metadata()
-        if found.clean and hash_of(metadata) == record.metadata:
+        result, metadata = self._pass(write=False), self._source.metadata()
+        if result.clean and hash_of(metadata) == record.metadata:
             if record.digest is None:
-                self._target.note(record.model_copy(update={"digest": str(found.digest)}).payload())
+                self._target.note(record.model_copy(update={"digest": str(result.digest)}).payload())
             return
         if not overwrite:
-            require_unchanged(self._target, record, found)
+            require_unchanged(self._target, record, result)
         record = self._compared(self._stage(record, "passes"))
         finish(self._source, self._target, record, self._extra)
 
@@ -181,13 +181,13 @@ class _Copy:
         stage = f"comparing, pass {self._passes}"
         self._progress.begin(stage, self._source.count())
 
-        def done(points: int) -> None:
+        def on_compared(points: int) -> None:
             self._progress.advance(stage, points)
             self._pace.wait(points)
 
-        rules = rules_of(self._begun.info.config.params, kept=not is_local(self._source.client))
-        comparing = Comparing(
-            self._source, self._target, rules, batch=self._batch, write=write, done=done, base=self._base
+        rules = rules_of(self._prepared.info.config.params, keeps_datatype=not is_local(self._source.client))
+        comparing = Comparison(
+            self._source, self._target, rules, batch=self._batch, write=write, on_compared=on_compared, base=self._base
         )
         return comparing.run()
 
@@ -225,29 +225,29 @@ def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra =
     info = source.info()
     require_coherent(source, info)
     layout.require_same(source, target, info, target.info(), extra)
-    wanted = carried(info.config.metadata or {})
-    done = {"stage": "done", "metadata": hash_of(wanted), "finished": now()}
-    gone = dict.fromkeys(carried(target.metadata()).keys() - wanted.keys())
-    target.note({**gone, **wanted, **record.model_copy(update=done).payload()})
-    if hash_of(target.metadata()) != hash_of(wanted):
+    metadata = copied_metadata(info.config.metadata or {})
+    update = {"stage": "done", "metadata": hash_of(metadata), "finished": now()}
+    removed = dict.fromkeys(copied_metadata(target.metadata()).keys() - metadata.keys())
+    target.note({**removed, **metadata, **record.model_copy(update=update).payload()})
+    if hash_of(target.metadata()) != hash_of(metadata):
         raise CopyError("the target does not keep the metadata that it is given", where=target)
 
 
-def require_unchanged(target: Side, record: CopyRecord, found: Pass) -> None:
+def require_unchanged(target: Side, record: CopyRecord, result: Pass) -> None:
     """Raise CopyError when a finished copy was changed since: copying again would undo the change."""
     if record.digest is None:
         got = "it was copied without verification, so what was changed there since cannot be told"
-    elif str(found.digest) != record.digest:
+    elif str(result.digest) != record.digest:
         got = "its points are not those that were copied"
     elif hash_of(target.metadata()) != record.metadata:
         got = "what it says about itself is not what was copied"
     else:
         return
-    examples = "; ".join(map(str, found.examples))
+    examples = "; ".join(map(str, result.examples))
     raise CopyError(
         "the target went its own way since it was copied",
         where=target,
         got=f"{got}; it differs from the source: {examples or 'in its metadata'}",
         do="copy under another name: --as NAME; or take the source's points all the same: --overwrite",
-        examples=tuple(found.examples),
+        examples=tuple(result.examples),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import tenacity
 from qdrant_client import models
 
 from diptych.copying.points import PointId, pieces, plain_id
-from diptych.copying.store_names import place_of
 from diptych.errors import CopyError, DiptychError
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import FIRST_PAUSE, LONGEST_PAUSE, may_pass
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 T = TypeVar("T")
+_MEMORIES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # names of `memory:` stores
 
 
 class Side:
@@ -66,8 +69,8 @@ class Side:
         """Whole points by id, from `start` on, each page with the id at which the next begins."""
         offset = start
         while True:
-            records, following = self.call("read from", partial(self._page, size, offset, whole=True))
-            offset = plain_id(following)
+            records, next_id = self.call("read from", partial(self._page, size, offset, with_content=True))
+            offset = plain_id(next_id)
             if records:
                 yield records, offset
             if offset is None:
@@ -77,16 +80,18 @@ class Side:
         """The ids of all points, page by page."""
         offset: PointId | None = None
         while True:
-            records, following = self.call("read from", partial(self._page, size, offset, whole=False))
-            offset = plain_id(following)
+            records, next_id = self.call("read from", partial(self._page, size, offset, with_content=False))
+            offset = plain_id(next_id)
             yield [plain_id(record.id) for record in records]
             if offset is None:
                 return
 
-    def points(self, ids: Sequence[PointId], *, whole: bool = True) -> dict[PointId, models.Record]:
-        """The existing points among `ids`; with payload and vectors only if `whole`."""
-        read = partial(self.client.retrieve, self.name, ids, with_payload=whole, with_vectors=whole and self.vectors)
-        return {plain_id(record.id): record for record in self.call("read from", read)}
+    def points(self, ids: Sequence[PointId], *, with_content: bool = True) -> dict[PointId, models.Record]:
+        """The existing points among `ids`; with payload and vectors only if `with_content`."""
+        retrieve = partial(
+            self.client.retrieve, self.name, ids, with_payload=with_content, with_vectors=with_content and self.vectors
+        )
+        return {plain_id(record.id): record for record in self.call("read from", retrieve)}
 
     def write(self, points: Sequence[models.PointStruct]) -> None:
         """Upsert whole points in requests of bounded size; on return the store has acknowledged them."""
@@ -103,18 +108,18 @@ class Side:
         # Every QdrantBase takes it; the base class only says **kwargs.
         self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
 
-    def _page(self, size: int, start: PointId | None, *, whole: bool) -> tuple[list[models.Record], Any]:
-        vectors = whole and self.vectors
-        return self.client.scroll(self.name, limit=size, offset=start, with_payload=whole, with_vectors=vectors)
+    def _page(self, size: int, start: PointId | None, *, with_content: bool) -> tuple[list[models.Record], Any]:
+        vectors = with_content and self.vectors
+        return self.client.scroll(self.name, limit=size, offset=start, with_payload=with_content, with_vectors=vectors)
 
-    def call(self, verb: str, act: Callable[[], T]) -> T:
-        """The result of `act`, retried while the store fails temporarily; `verb` names the attempt in errors.
+    def call(self, verb: str, request: Callable[[], T]) -> T:
+        """The result of `request`, retried while the store fails temporarily; `verb` names the attempt in errors.
 
         Raises:
             CopyError: the store fails for good.
         """
         try:
-            return self._retrying(act)
+            return self._retrying(request)
         except DiptychError:
             raise
         except Exception as error:
@@ -124,3 +129,31 @@ class Side:
                 got=reason_of(error),
                 do="see to the store and run it again: the copy continues where it stopped",
             ) from error
+
+
+# Names of stores in records and messages: the same text in every process, without secrets.
+
+
+def place_of(client: QdrantBase) -> str:
+    """The store behind a client: `edge:/folder`, a server's URL, or a name that only this `memory:` store has."""
+    path = getattr(client, "path", None)
+    if path is not None:
+        return f"edge:{path}"
+    options = getattr(client, "init_options", None)
+    if options is None:
+        return type(client).__qualname__
+    if options.get("location") == ":memory:":
+        return _MEMORIES.setdefault(client, f"memory:{uuid4().hex[:12]}")
+    if options.get("path") is not None:
+        return f"local:{options['path']}"
+    return _server(options)
+
+
+def _server(options: dict[str, Any]) -> str:
+    url = options.get("url") or options.get("location")
+    if not url:
+        port = options.get("grpc_port") if options.get("prefer_grpc") else options.get("port")
+        return f"{options.get('host') or 'localhost'}:{port}"
+    parts = urlsplit(str(url) if "://" in str(url) else f"http://{url}")
+    port = parts.port or options.get("port") or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname}:{port}{parts.path.rstrip('/')}"

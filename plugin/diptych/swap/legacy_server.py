@@ -16,7 +16,7 @@ from qdrant_client import models
 
 from diptych.copying import copy_collection
 from diptych.copying.base import Base
-from diptych.copying.late_writes import bring_late
+from diptych.copying.late_writes import copy_late_writes
 from diptych.copying.layout import Extra, Params, shapes
 from diptych.copying.record import record_of
 from diptych.copying.side import Side
@@ -67,7 +67,7 @@ def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None 
         source, target = Side(client, before), Side(client, now)
         target.note({APPLY: source.metadata().get(APPLY)})  # the lease goes along
         _move(client, alias, now)
-        late = bring_late(source, target, base, batch=BATCH)
+        late = copy_late_writes(source, target, base, batch=BATCH)
     source.note({APPLY: None})
     return Second(alias, before, now, late)
 

@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.copying.base import Base
-from diptych.copying.late_writes import bring_late
+from diptych.copying.late_writes import copy_late_writes
 from diptych.copying.side import Side
 
 UUID = "00000000-0000-0000-0000-00000000000"
@@ -57,5 +57,5 @@ def test_a_late_write_is_brought_over_where_the_target_has_not_gone_on(
         for page, _ in side(points(then)).pages(10):
             base.add(page)
         there = side(points(target))
-        assert bring_late(side(points(source)), there, base, batch=10) == brought
+        assert copy_late_writes(side(points(source)), there, base, batch=10) == brought
     assert held(there) == points(after)

@@ -15,7 +15,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.copying import export_collection, import_collection
-from diptych.copying.record import carried
+from diptych.copying.record import copied_metadata
 from diptych.errors import CollectionError, CopyError, TenantError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import open_source, populate
@@ -58,7 +58,7 @@ def test_an_imported_collection_equals_the_one_that_was_exported(
     assert (report.read, report.written, report.complete, report.warnings) == (101, 101, True, ())
     assert_same(source, "c", target, "copy")
     ours, theirs = (client.get_collection(at) for client, at in ((source, "c"), (target, "copy")))
-    assert carried(theirs.config.metadata or {}) == carried(ours.config.metadata or {})
+    assert copied_metadata(theirs.config.metadata or {}) == copied_metadata(ours.config.metadata or {})
     if kinds[0] == kinds[1] == "edge":
         assert theirs.config.params.model_dump() == ours.config.params.model_dump()
         assert theirs.payload_schema.keys() == ours.payload_schema.keys() == {"section"}

@@ -12,8 +12,8 @@ from qdrant_client import QdrantClient, models
 from diptych.copying.compare import Rule, difference, rules_of, same
 from diptych.copying.pace import Pace
 from diptych.copying.points import REQUEST, Digest, pieces
-from diptych.copying.record import CopyRecord, carried, hash_of, record_of
-from diptych.copying.store_names import place_of
+from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
+from diptych.copying.side import place_of
 from diptych.errors import CopyError
 from diptych.stores.local import is_local
 from qdrant_edge_client import EdgeClient
@@ -171,5 +171,5 @@ def test_a_record_is_read_back_and_a_damaged_one_is_refused() -> None:
 
 def test_what_is_carried_over_is_all_but_leases_and_records_of_copies() -> None:
     raw = {"diptych": {"live": 1}, "diptych_apply": {"token": 1}, "diptych_copy": {}, "mine": [1], "gone": None}
-    assert carried(raw) == {"diptych": {"live": 1}, "mine": [1]}
-    assert hash_of(raw) == hash_of(carried(raw)) != hash_of({"mine": [1]})
+    assert copied_metadata(raw) == {"diptych": {"live": 1}, "mine": [1]}
+    assert hash_of(raw) == hash_of(copied_metadata(raw)) != hash_of({"mine": [1]})

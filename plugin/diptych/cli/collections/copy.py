@@ -165,7 +165,7 @@ def _plain(url: str) -> str:
 
 
 def _only(client: QdrantBase) -> str:
-    from diptych.copying.store_names import place_of
+    from diptych.copying.side import place_of
 
     names = sorted(found.name for found in client.get_collections().collections)
     if len(names) == 1:
