@@ -20,7 +20,7 @@ from diptych.handle.create import now, who
 from diptych.handle.open_handle import reading_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
-from diptych.metadata.payloads import field_of, from_payload, named, text_fields
+from diptych.metadata.payloads import field_of, from_payload, id_filter, text_fields
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.statistics import batched, summed
@@ -142,7 +142,7 @@ class _Adoption:
         if found.id is None:
             return found
         ids = [from_payload(point, payload, found).id for point, payload in payloads.items()]
-        held = self._client.count(self._name, count_filter=named(ids, found), exact=True).count
+        held = self._client.count(self._name, count_filter=id_filter(ids, found), exact=True).count
         if held == len(ids) == len(set(ids)):
             return found
         if stated is None:

@@ -73,10 +73,10 @@ class Collection(CollectionPopulate, Searching):
         """
         registry = registry or Registry.default()
         config = config_of(source, registry)
-        wanted = name_of(name, config)
+        collection_name = name_of(name, config)
         client, owned = client_of(source, config, registry, create, api_key)
         try:
-            return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
+            return cls(CollectionHandle(client, collection_name, config, registry, verify=verify), owns_client=owned)
         except BaseException:
             if owned:
                 client.close()
@@ -131,13 +131,13 @@ class Collection(CollectionPopulate, Searching):
         from diptych.adopt import adopt
 
         registry = registry or Registry.default()
-        found = config_at(config, registry)
-        wanted = name or found.collection
-        own = None if store is not None else found
-        client, owned = client_of(store, own, registry, False)
+        loaded = config_at(config, registry)
+        collection_name = name or loaded.collection
+        store_config = None if store is not None else loaded
+        client, owned = client_of(store, store_config, registry, False)
         try:
-            adopt(client, wanted, found, vectors=vectors, layout=layout, sample=sample, registry=registry)
-            return cls(CollectionHandle(client, wanted, found, registry), owns_client=owned)
+            adopt(client, collection_name, loaded, vectors=vectors, layout=layout, sample=sample, registry=registry)
+            return cls(CollectionHandle(client, collection_name, loaded, registry), owns_client=owned)
         except BaseException:
             if owned:
                 client.close()
@@ -193,7 +193,7 @@ class Collection(CollectionPopulate, Searching):
         """
         from diptych import swap
 
-        return swap.plan(self.handle, self._wanted(config), again=frozenset(again), sample=sample)
+        return swap.plan(self.handle, self._loaded(config), again=frozenset(again), sample=sample)
 
     def apply(
         self,
@@ -217,7 +217,7 @@ class Collection(CollectionPopulate, Searching):
         """
         from diptych import swap
 
-        return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
+        return swap.apply(self.handle, self._loaded(config), options, progress=progress, stopped=stopped)
 
     def rollback(self, *, why: str = "", anyway: bool = False, later: bool = False) -> StepBack:
         """Undo the last cut-over, or abandon a swap under way. See `diptych.swap.rollback`.
@@ -248,11 +248,11 @@ class Collection(CollectionPopulate, Searching):
 
         return swap.status(self.handle)
 
-    def _wanted(self, config: str | Path | Config) -> Config:
-        found = config_at(config, self.handle.registry)
+    def _loaded(self, config: str | Path | Config) -> Config:
+        loaded = config_at(config, self.handle.registry)
         if self.handle.metadata is not None:
-            require_same(found, self.handle.metadata)
-        return found
+            require_same(loaded, self.handle.metadata)
+        return loaded
 
     def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
         """Number of documents in the collection, or that match a filter; 0 before the first populate.
@@ -272,5 +272,5 @@ class Collection(CollectionPopulate, Searching):
             for name, g in slots.items()
         )
         tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
-        lacks = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
-        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "", tuple(lacks))
+        warnings = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
+        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "", tuple(warnings))

@@ -11,7 +11,7 @@ from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import identity, narrowed, scope, tenant_of
 from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload, id_fields, named, own_point, point_id, points_are_free
+from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, own_point, point_id, points_are_free
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.store_errors import ask, is_refusal
@@ -25,11 +25,11 @@ def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = No
         CollectionError: ids that are not texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    found: dict[str, Document] = {}
-    for store, points in _stored(handle, ids, tenant):
-        read = (from_payload(r.id, r.payload, handle.view.layout) for r in store.records(points))
-        found |= {document.id: document for document in read}
-    return [found[identifier] for identifier in dict.fromkeys(ids) if identifier in found]
+    existing: dict[str, Document] = {}
+    for store, points in _located_pages(handle, ids, tenant):
+        page = (from_payload(r.id, r.payload, handle.view.layout) for r in store.records(points))
+        existing |= {document.id: document for document in page}
+    return [existing[identifier] for identifier in dict.fromkeys(ids) if identifier in existing]
 
 
 def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:
@@ -40,23 +40,25 @@ def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
         PopulateError: the store does not answer.
     """
     deleted = 0
-    for store, points in _stored(handle, ids, tenant):
+    for store, points in _located_pages(handle, ids, tenant):
         if points:
             store.delete(points)
         deleted += len(points)
     return deleted
 
 
-def _stored(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> Iterator[tuple[Store, list[PointId]]]:
+def _located_pages(
+    handle: CollectionHandle, ids: Sequence[str], tenant: str | None
+) -> Iterator[tuple[Store, list[PointId]]]:
     """The points that hold documents of these ids, a page at a time; none before the first populate."""
-    chosen = _checked(ids)
+    unique = _unique_ids(ids)
     _scope(handle, tenant)
     if not handle.exists:
         return
     store = Store.of(handle, threading.Event())
-    for batch in _batches(chosen):
-        wanted = set(batch)
-        yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in wanted]
+    for batch in _batches(unique):
+        names = set(batch)
+        yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in names]
 
 
 def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
@@ -76,8 +78,8 @@ def documents(
         SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    own = narrowed(_scope(handle, tenant), combined(filter, where))
-    return _scrolled(handle, own) if handle.exists else iter(())
+    scoped = narrowed(_scope(handle, tenant), combined(filter, where))
+    return _scrolled(handle, scoped) if handle.exists else iter(())
 
 
 def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
@@ -106,9 +108,9 @@ def count(
     Raises:
         SearchError: `filter` or `where` cannot be used; TenantError: a filter alone where a tenant is required.
     """
-    wanted = combined(filter, where)
-    own = None if wanted is None and tenant is None else narrowed(_scope(handle, tenant), wanted)
-    return ask(handle.view, lambda: handle.client.count(handle.name, own).count) if handle.exists else 0
+    condition = combined(filter, where)
+    scoped = None if condition is None and tenant is None else narrowed(_scope(handle, tenant), condition)
+    return ask(handle.view, lambda: handle.client.count(handle.name, scoped).count) if handle.exists else 0
 
 
 def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
@@ -117,11 +119,11 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
     Raises:
         CollectionError: ids that are not texts; TenantError: no tenant where one is required.
     """
-    wanted, own = _checked(ids), _scope(handle, tenant)
-    found = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, wanted, tenant))])
-    if wanted and _is_told_by_the_store(handle):
-        found = named(wanted, handle.view.layout)
-    return models.Filter(must=[own, found]) if own else found
+    unique, scoped = _unique_ids(ids), _scope(handle, tenant)
+    id_condition = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, unique, tenant))])
+    if unique and _needs_payloads(handle):
+        id_condition = id_filter(unique, handle.view.layout)
+    return models.Filter(must=[scoped, id_condition]) if scoped else id_condition
 
 
 def field(handle: CollectionHandle, name: str) -> str:
@@ -133,16 +135,19 @@ def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant:
     """Points that hold documents with these ids, with the id; with a tenant only its own."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
     fields = [*id_fields(layout), *store.tenant_fields]
-    if _is_told_by_the_store(handle):
-        records = store.scrolled(narrowed(_scope(handle, tenant), named(ids, layout)), fields)
+    if _needs_payloads(handle):
+        records = store.scrolled(narrowed(_scope(handle, tenant), id_filter(ids, layout)), fields)
     else:
         records = iter(store.records(_points(handle, ids, tenant), only=fields))
-    found = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
-    own = tenant is None
-    return {p: document.id for p, document in found.items() if own or tenant_of(document.metadata, tenancy) == tenant}
+    documents = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
+    return {
+        point: document.id
+        for point, document in documents.items()
+        if tenant is None or tenant_of(document.metadata, tenancy) == tenant
+    }
 
 
-def _is_told_by_the_store(handle: CollectionHandle) -> bool:
+def _needs_payloads(handle: CollectionHandle) -> bool:
     """Whether the points of documents can only be found by reading payloads."""
     return points_are_free(handle.view.layout) or bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
@@ -151,12 +156,12 @@ def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) ->
     """The points where documents with these ids would be: diptych's own, and those of other programs."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
     names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
-    chosen = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
-    foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
-    return list(dict.fromkeys([*chosen, *foreign]))
+    own_points = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
+    other_points = (point for identifier in ids if (point := own_point(identifier)) is not None)
+    return list(dict.fromkeys([*own_points, *other_points]))
 
 
-def _checked(ids: Sequence[str]) -> list[str]:
+def _unique_ids(ids: Sequence[str]) -> list[str]:
     """The ids, each once."""
     texts = isinstance(ids, Iterable) and not isinstance(ids, str)
     if not texts or not all(isinstance(identifier, str) and is_unicode(identifier) for identifier in ids):

@@ -10,7 +10,7 @@ from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
-from diptych.metadata.payloads import from_payload, named
+from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.filters import FilterLike, Where
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.matched_terms import Term, matched_terms, scores_of
@@ -77,16 +77,16 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""
-        slots = {name: {**asdict(own), "terms": [asdict(t) for t in own.terms]} for name, own in self.slots.items()}
+        slots = {name: {**asdict(slot), "terms": [asdict(t) for t in slot.terms]} for name, slot in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost}
 
     def _slot_lines(self, name: str) -> Iterable[str]:
-        own = self.slots[name]
-        rank = "not a candidate" if own.rank is None else f"rank {own.rank}"
-        score = "no score" if own.score is None else f"score {own.score:.4f}"
-        part = "" if own.contribution is None else f", contributes {own.contribution:.4f}"
-        return [f"  {name}: {rank}, {score}{part}", *(f"    {term}" for term in own.terms)]
+        slot_score = self.slots[name]
+        rank = "not a candidate" if slot_score.rank is None else f"rank {slot_score.rank}"
+        score = "no score" if slot_score.score is None else f"score {slot_score.score:.4f}"
+        part = "" if slot_score.contribution is None else f", contributes {slot_score.contribution:.4f}"
+        return [f"  {name}: {rank}, {score}{part}", *(f"    {term}" for term in slot_score.terms)]
 
 
 def explain(
@@ -114,112 +114,115 @@ def explain(
     return current(handle, answer)
 
 
-def _explained(asked: Asked, ids: Sequence[str] | None) -> list[Explanation]:
+def _explained(request: Asked, ids: Sequence[str] | None) -> list[Explanation]:
     if ids is not None:
-        asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates, wants=asked.end)
-    (found,) = found_together([asked])
-    (hits,), (unscored,) = finished(asked, found), found.unscored
-    records = _records(asked, [hit.id for hit in hits] if ids is None else ids)
-    return _Explainer(asked, hits, unscored, records).explanations()
+        limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
+        request = replace(request, limit=limit, wants=request.end)
+    (retrieved,) = found_together([request])
+    (hits,), (unscored,) = finished(request, retrieved), retrieved.unscored
+    records = _records(request, [hit.id for hit in hits] if ids is None else ids)
+    return _Explainer(request, hits, unscored, records).explanations()
 
 
 class _Explainer:
     """One query's hits and the documents to explain, with all needed scores."""
 
     def __init__(
-        self, asked: Asked, hits: Sequence[Hit], unscored: Mapping[str, Rerank], records: Sequence[models.Record]
+        self, request: Asked, hits: Sequence[Hit], unscored: Mapping[str, Rerank], records: Sequence[models.Record]
     ) -> None:
-        self._asked, self._unscored = asked, unscored
+        self._request, self._unscored = request, unscored
         self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
-        slots = [asked.handle.slots[name] for name in asked.pipeline.slots]
-        ((self._inputs,),) = inputs_of([asked])
-        (self._rankings,) = rank_branches(asked, [self._inputs])
-        self._scores = scores_of(asked, self._inputs, self._points)
+        slots = [request.handle.slots[name] for name in request.pipeline.slots]
+        ((self._inputs,),) = inputs_of([request])
+        (self._rankings,) = rank_branches(request, [self._inputs])
+        self._scores = scores_of(request, self._inputs, self._points)
         self._terms = {
-            slot.name: matched_terms(asked, slot, self._inputs[slot.name], self._points)
+            slot.name: matched_terms(request, slot, self._inputs[slot.name], self._points)
             for slot in slots
             if slot.kind == "sparse" and slot.name in self._inputs
         }
-        fusion = asked.pipeline.fuse
+        fusion = request.pipeline.fuse
         self._parts = contributions(fusion, self._rankings) if fusion else {}
-        self._fused = _fused(asked, self._inputs, self._rankings)
+        self._fused = _fused(request, self._inputs, self._rankings)
 
     def explanations(self) -> list[Explanation]:
         """One for each document, in order."""
         return [self._explanation(record) for record in self._records]
 
     def _explanation(self, record: models.Record) -> Explanation:
-        document = from_payload(record.id, record.payload, self._asked.handle.layout)
+        document = from_payload(record.id, record.payload, self._request.handle.layout)
         rank, hit = self._hits.get(document.id, (None, None))
         return Explanation(
             document=document,
-            pipeline=self._asked.pipeline,
+            pipeline=self._request.pipeline,
             rank=rank,
             score=hit.score if hit else None,
-            slots={b.slot: self._slot(b.slot, record.id) for b in self._asked.pipeline.retrieve},
+            slots={b.slot: self._slot(b.slot, record.id) for b in self._request.pipeline.retrieve},
             fused=self._fused.get(record.id),
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
         )
 
     def _slot(self, name: str, point: PointId) -> SlotScore:
-        ranked = [other for other, _ in self._rankings.get(name, ())]
+        order = [candidate for candidate, _ in self._rankings.get(name, ())]
         return SlotScore(
             score=self._scores.get(name, {}).get(point),
-            rank=ranked.index(point) + 1 if point in ranked else None,
+            rank=order.index(point) + 1 if point in order else None,
             contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
             terms=self._terms.get(name, {}).get(point, ()),
         )
 
     def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
         """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""
-        pipeline, stages = self._asked.pipeline, {}
+        pipeline, stages = self._request.pipeline, {}
         if pipeline.rescore and point in self._scores.get(pipeline.rescore.slot, {}):
             stages[pipeline.rescore.slot] = self._scores[pipeline.rescore.slot][point]
-        own = hit.stages if hit else {}
+        shown = hit.stages if hit else {}
         skipped = {branch.slot for branch in pipeline.retrieve} if not pipeline.rescore else set()
         fused = pipeline.fuse.label if pipeline.fuse else ""
-        return {**stages, **{name: score for name, score in own.items() if name != fused and name not in skipped}}
+        return {**stages, **{name: score for name, score in shown.items() if name != fused and name not in skipped}}
 
     def _lost(self, point: PointId, identifier: str) -> str:
-        pipeline = self._asked.pipeline
+        pipeline = self._request.pipeline
         orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
-        place = next((list(order).index(point) + 1 for order in orders if point in order), None)
-        if place is None:
+        position = next((list(order).index(point) + 1 for order in orders if point in order), None)
+        if position is None:
             return "not among the candidates of any slot"
         if stage := self._unscored.get(identifier):
-            return f"{place}. after retrieval, and not scored by {stage!r}, which had settled the best before"
-        reading = next((stage for stage in pipeline.stages if getattr(stage, "candidates", place) < place), None)
-        later = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
-        if reading is not None and later and reading == later[0]:
-            return f"{place}. after retrieval, and {reading!r} reads no further"
-        return f"{place}. after retrieval, then passed over by {pipeline.stages[-1]!r}" if later else f"{place}. in all"
+            return f"{position}. after retrieval, and not scored by {stage!r}, which had settled the best before"
+        limiting = next((stage for stage in pipeline.stages if getattr(stage, "candidates", position) < position), None)
+        later_stages = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
+        if limiting is not None and later_stages and limiting == later_stages[0]:
+            return f"{position}. after retrieval, and {limiting!r} reads no further"
+        if later_stages:
+            return f"{position}. after retrieval, then passed over by {pipeline.stages[-1]!r}"
+        return f"{position}. in all"
 
 
-def _fused(asked: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
+def _fused(request: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
     """The fused scores, best first: Qdrant's own, or the host's where the host fuses."""
-    fusion = asked.pipeline.fuse
+    fusion = request.pipeline.fuse
     if fusion is None:
         return {}
-    if fuses_in_host(asked):
+    if fuses_in_host(request):
         return dict(fuse(fusion, rankings))
     width = sum(len(ranking) for ranking in rankings.values())
-    (points,) = query_points(asked.handle, [fusion_request(asked, inputs, limit=max(1, width))])
+    (points,) = query_points(request.handle, [fusion_request(request, inputs, limit=max(1, width))])
     return {point.id: point.score for point in points}
 
 
-def _records(asked: Asked, ids: Sequence[str]) -> list[models.Record]:
+def _records(request: Asked, ids: Sequence[str]) -> list[models.Record]:
     """The points of these documents, in order."""
     if not ids:
         return []
-    handle = asked.handle
-    chosen = narrowed(asked.scope, named(ids, handle.layout))
-    found, _ = handle.client.scroll(
-        handle.name, chosen, limit=len(ids), with_payload=asked.selector, **asked.shard_key_selector
+    handle = request.handle
+    scoped = narrowed(request.scope, id_filter(ids, handle.layout))
+    records, _ = handle.client.scroll(
+        handle.name, scoped, limit=len(ids), with_payload=request.selector, **request.shard_key_selector
     )
-    by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in found}
+    by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in records}
     for identifier in ids:
         if identifier not in by_id:
             raise SearchError("there is no such document", where=f"collection {handle.name!r}", got=repr(identifier))

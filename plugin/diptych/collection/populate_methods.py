@@ -26,7 +26,7 @@ class CollectionPopulate:
 
     handle: CollectionHandle
 
-    def _named(self, tenant: str | None) -> str | None:
+    def _tenant(self, tenant: str | None) -> str | None:
         """The tenant whose documents are written."""
         return tenant
 
@@ -73,7 +73,7 @@ class CollectionPopulate:
             progress=progress,
             report_path=report_path,
             engine=engine,
-            tenant=self._named(tenant),
+            tenant=self._tenant(tenant),
         )
         for warning in report.warnings:  # a program that leaves reports alone would never see them
             LOG.warning("collection %r: %s", report.collection, warning)

@@ -26,7 +26,7 @@ class Searching:
 
     handle: CollectionHandle
 
-    def _named(self, tenant: str | None) -> str | None:
+    def _tenant(self, tenant: str | None) -> str | None:
         """The tenant of a query."""
         return tenant
 
@@ -92,7 +92,7 @@ class Searching:
         Raises:
             SearchError: the vector does not fit the slot, or the stages need more than it.
         """
-        options["tenant"] = self._named(options.get("tenant"))
+        options["tenant"] = self._tenant(options.get("tenant"))
         return search_by_vector(self.handle, vector, stages, **options)
 
     def search_groups(
@@ -111,7 +111,7 @@ class Searching:
             group_size: hits that a group has at most.
             options: as in `search`, without `offset`; `limit` counts groups.
         """
-        options["tenant"] = self._named(options.get("tenant"))
+        options["tenant"] = self._tenant(options.get("tenant"))
         return search_groups(
             self.handle,
             [query],
@@ -138,7 +138,7 @@ class Searching:
         """
         from diptych.collection.scores import scores
 
-        return scores(self.handle, queries, ids, slot=slot, tenant=self._named(tenant))
+        return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
 
     def explain(
         self,
@@ -170,7 +170,7 @@ class Searching:
             where=where,
             pipeline=pipeline,
             params=params,
-            tenant=self._named(tenant),
+            tenant=self._tenant(tenant),
         )
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
@@ -186,7 +186,7 @@ class Searching:
         """
         from diptych.collection import documents
 
-        return documents.get(self.handle, ids, tenant=self._named(tenant))
+        return documents.get(self.handle, ids, tenant=self._tenant(tenant))
 
     def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
         """Delete the documents with these `ids`, of one `tenant` only its own; returns how many existed.
@@ -196,7 +196,7 @@ class Searching:
         """
         from diptych.collection import documents
 
-        return documents.delete(self.handle, ids, tenant=self._named(tenant))
+        return documents.delete(self.handle, ids, tenant=self._tenant(tenant))
 
     def documents(
         self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None
@@ -212,13 +212,13 @@ class Searching:
         """
         from diptych.collection import documents
 
-        return documents.documents(self.handle, filter, where=where, tenant=self._named(tenant))
+        return documents.documents(self.handle, filter, where=where, tenant=self._tenant(tenant))
 
     def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
         """Qdrant's filter for the documents with these `ids`, of `tenant` where tenants share the collection."""
         from diptych.collection import documents
 
-        return documents.having(self.handle, ids, tenant=self._named(tenant))
+        return documents.having(self.handle, ids, tenant=self._tenant(tenant))
 
     def field(self, name: str) -> str:
         """The payload key that holds `name`: text, title, or a key of the documents' metadata."""

@@ -44,20 +44,21 @@ def scores(
         got = f"{len(queries)} queries, {len(ids)} lists of ids"
         raise SearchError("not one list of ids for each query", where="scores", got=got)
 
-    def once(view: View) -> list[dict[str, float]]:
-        asks = {
-            place: Asked.of(view, [query], _options(handle, own, slot, tenant))
-            for place, (query, own) in enumerate(zip(queries, ids, strict=True))
-            if own
+    def score_all(view: View) -> list[dict[str, float]]:
+        requests = {
+            position: Asked.of(view, [query], _options(handle, documents, slot, tenant))
+            for position, (query, documents) in enumerate(zip(queries, ids, strict=True))
+            if documents
         }
-        found = dict(zip(asks, found_together(list(asks.values())), strict=True)) if asks else {}
+        retrieved = dict(zip(requests, found_together(list(requests.values())), strict=True)) if requests else {}
         return [
-            {hit.id: hit.score for hit in found[place].hits[0]} if place in found else {} for place in range(len(ids))
+            {hit.id: hit.score for hit in retrieved[position].hits[0]} if position in retrieved else {}
+            for position in range(len(ids))
         ]
 
-    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
+    return watched(handle.registry, handle.name, "search", lambda: current(handle, score_all))
 
 
 def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> Options:
-    chosen = having(handle, ids, tenant=tenant)
-    return Options(Retrieve(slot), len(set(ids)), filter=chosen, with_payload=False, tenant=tenant)
+    id_filter = having(handle, ids, tenant=tenant)
+    return Options(Retrieve(slot), len(set(ids)), filter=id_filter, with_payload=False, tenant=tenant)

@@ -59,7 +59,7 @@ class TenantCollection(CollectionPopulate, Searching):
         Raises:
             TenantError: it is another's.
         """
-        return TenantCollection(self.handle, self._named(self._text(tenant)))
+        return TenantCollection(self.handle, self._tenant(self._text(tenant)))
 
     def count(self, filter: FilterLike | None = None, *, where: Where | None = None) -> int:
         """Number of documents of the tenant, or of those that match a filter; 0 before the first populate.
@@ -72,10 +72,10 @@ class TenantCollection(CollectionPopulate, Searching):
         return documents.count(self.handle, filter, where=where, tenant=self.tenant)
 
     def _options(self, **options: Unpack[SearchOptions]) -> Options:
-        options["tenant"] = self._named(options.get("tenant"))
+        options["tenant"] = self._tenant(options.get("tenant"))
         return Options(**options)
 
-    def _named(self, tenant: str | None) -> str:
+    def _tenant(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):
             raise TenantError(
                 "this is one tenant's view of the collection",

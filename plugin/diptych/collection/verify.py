@@ -60,7 +60,7 @@ class VerifyReport:
     @property
     def faulty(self) -> int:
         """Points with a fault."""
-        return len({*self.altered, *(point for found in self.vectors.values() for point in found)})
+        return len({*self.altered, *(point for ids in self.vectors.values() for point in ids)})
 
     @property
     def passed(self) -> bool:
@@ -69,9 +69,9 @@ class VerifyReport:
 
     def lines(self) -> list[str]:
         """The faults in words."""
-        found = [f"{name} in the store's folder" for name in self.files]
-        found += [f"{name}: vectors of {_named(ids)} do not fit" for name, ids in self.vectors.items() if ids]
-        return [*found, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
+        faults = [f"{name} in the store's folder" for name in self.files]
+        faults += [f"{name}: vectors of {_named(ids)} do not fit" for name, ids in self.vectors.items() if ids]
+        return [*faults, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
 
 
 def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyReport:
@@ -88,31 +88,31 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
         raise CollectionError("there is nothing to verify yet", where=f"collection {handle.name!r}", do="fill it first")
     report = VerifyReport(handle.name, files=_changed_files(handle))
     slots = {name: slot for name, slot in handle.slots.items() if slot.kind != "text_index"}
-    chosen: list[models.Record] = []
-    chance = random.Random(0)
+    sampled: list[models.Record] = []
+    rng = random.Random(0)
     for records in _pages(handle, slots):
-        own = [record for record in records if _is_document(record, handle.view.layout)]
+        documents = [record for record in records if _is_document(record, handle.view.layout)]
         for record in records:
-            if _has_lost_its_name(record, handle.view.layout):
+            if _has_lost_its_marker(record, handle.view.layout):
                 report.points += 1
                 report.altered[record.id] = str(record.id)
-        for record in own:
+        for record in documents:
             report.points += 1
             if _is_altered(record, handle):
                 report.altered[record.id] = _identifier(record, handle)
-            if sample is None or len(chosen) < sample:
-                chosen.append(record)
-            elif (place := chance.randrange(report.points)) < sample:
-                chosen[place] = record
-        suspects = {name: [r for r in own if _is_suspect(r, slot)] for name, slot in slots.items()}
+            if sample is None or len(sampled) < sample:
+                sampled.append(record)
+            elif (position := rng.randrange(report.points)) < sample:
+                sampled[position] = record
+        suspects = {name: [r for r in documents if _is_suspect(r, slot)] for name, slot in slots.items()}
         _compare(handle, slots, suspects, report)
         if sample is None:
-            _compare(handle, slots, dict.fromkeys(slots, chosen), report)
-            report.sampled += len(chosen)
-            chosen = []
-    if chosen:
-        _compare(handle, slots, dict.fromkeys(slots, chosen), report)
-        report.sampled = len(chosen)
+            _compare(handle, slots, dict.fromkeys(slots, sampled), report)
+            report.sampled += len(sampled)
+            sampled = []
+    if sampled:
+        _compare(handle, slots, dict.fromkeys(slots, sampled), report)
+        report.sampled = len(sampled)
     return report
 
 
@@ -126,12 +126,12 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     from diptych.swap.backfill.live_points import LivePoints
 
     slots, live = handle.slots, LivePoints.of(handle, threading.Event())
-    points = {point for found in report.vectors.values() for point in found} - report.altered.keys()
-    for some in _batches(sorted(points, key=str)):
-        _encode_again(handle, {name: slots[name] for name in report.vectors}, some, report, live)
+    points = {point for ids in report.vectors.values() for point in ids} - report.altered.keys()
+    for batch in _batches(sorted(points, key=str)):
+        _encode_again(handle, {name: slots[name] for name in report.vectors}, batch, report, live)
     if handle.view.layout == NATIVE:
-        for some in _batches(list(report.altered)):
-            live.add_payload({plain_id(point): {"hash": ""} for point in some}, key=OWN)
+        for batch in _batches(list(report.altered)):
+            live.add_payload({plain_id(point): {"hash": ""} for point in batch}, key=OWN)
     return len(points), len(report.altered)
 
 
@@ -154,7 +154,7 @@ def _is_document(record: models.Record, layout: Layout) -> bool:
     return layout != NATIVE or bool((record.payload or {}).get(OWN))
 
 
-def _has_lost_its_name(record: models.Record, layout: Layout) -> bool:
+def _has_lost_its_marker(record: models.Record, layout: Layout) -> bool:
     """Whether the point was a document whose payload no longer says so: document points are UUIDs of version 5."""
     return not _is_document(record, layout) and isinstance(record.id, str) and UUID(record.id).version == 5
 
@@ -183,15 +183,15 @@ def _is_suspect(record: models.Record, slot: Slot) -> bool:
 
 def _stored(record: models.Record, slot: Slot) -> Vector | None:
     """The slot's vector in the form that an encoder returns; None where the point has none."""
-    held: Any = record.vector
-    found = held.get(slot.vector) if isinstance(held, dict) else held
-    if found is None or (isinstance(found, list) and not found):
+    vectors: Any = record.vector
+    stored = vectors.get(slot.vector) if isinstance(vectors, dict) else vectors
+    if stored is None or (isinstance(stored, list) and not stored):
         return None
-    if isinstance(found, models.SparseVector):
-        indices, values = np.asarray(found.indices, np.uint32), np.asarray(found.values, np.float32)
+    if isinstance(stored, models.SparseVector):
+        indices, values = np.asarray(stored.indices, np.uint32), np.asarray(stored.values, np.float32)
         order = np.argsort(indices)
         return SparseVector(indices[order], values[order])
-    return np.asarray(found, np.float32)
+    return np.asarray(stored, np.float32)
 
 
 def _compare(
@@ -214,12 +214,12 @@ def _encoded(handle: CollectionHandle, slot: Slot, records: Sequence[models.Reco
     return slot.encode("document", inputs, fresh=True) if inputs else []
 
 
-def _alike(slot: Slot, made: Vector, stored: Vector | None) -> bool:
+def _alike(slot: Slot, encoded: Vector, stored: Vector | None) -> bool:
     if stored is None:
-        return isinstance(made, SparseVector) and not len(made.indices)  # a text without a known term
-    if isinstance(made, SparseVector) or isinstance(stored, SparseVector) or made.shape == stored.shape:
-        unit = slot.similarity == "cosine" or (made.ndim == 2 if not isinstance(made, SparseVector) else False)
-        return likenesses([pack(_scaled(made, unit))], [pack(_scaled(stored, unit))])[0] >= _limit(slot)
+        return isinstance(encoded, SparseVector) and not len(encoded.indices)  # a text without a known term
+    if isinstance(encoded, SparseVector) or isinstance(stored, SparseVector) or encoded.shape == stored.shape:
+        unit = slot.similarity == "cosine" or (encoded.ndim == 2 if not isinstance(encoded, SparseVector) else False)
+        return likenesses([pack(_scaled(encoded, unit))], [pack(_scaled(stored, unit))])[0] >= _limit(slot)
     return False
 
 
@@ -250,13 +250,13 @@ def _encode_again(
 
     maker = PointMaker(handle.client, handle.view.layout)
     for name, slot in slots.items():
-        wanted = [point for point in points if point in report.vectors[name]]
-        records = handle.client.retrieve(handle.name, wanted, with_payload=True) if wanted else []
-        made = zip(records, _encoded(handle, slot, records), strict=True)
-        vectors = [(record.id, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for record, vector in made]
+        ids = [point for point in points if point in report.vectors[name]]
+        records = handle.client.retrieve(handle.name, ids, with_payload=True) if ids else []
+        encoded = zip(records, _encoded(handle, slot, records), strict=True)
+        vectors = [(record.id, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for record, vector in encoded]
         if vectors:
-            written = [models.PointVectors.model_construct(id=point, vector=own) for point, own in vectors]
-            live.add_vectors(written)
+            updates = [models.PointVectors.model_construct(id=point, vector=values) for point, values in vectors]
+            live.add_vectors(updates)
 
 
 def _changed_files(handle: CollectionHandle) -> tuple[str, ...]:

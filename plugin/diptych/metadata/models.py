@@ -278,11 +278,11 @@ class CollectionMetadata(Record):
             self.swap.building if self.swap else None,
             self.previous.slots if self.previous else None,
         )
-        found: dict[str, tuple[str, Generation]] = {}
+        written: dict[str, tuple[str, Generation]] = {}
         for slots in states:
             for name, generation in (slots or {}).items():
-                found.setdefault(generation.vector, (name, generation))
-        return found
+                written.setdefault(generation.vector, (name, generation))
+        return written
 
 
 def vector_name(slot: str, kind: Kind, number: int) -> str:

@@ -16,27 +16,27 @@ NODE = "_node_content"
 TEXT, HEADER = f"{NODE}.text", f"{NODE}.header"
 _SOURCE = "1"  # LlamaIndex's number for the relationship of a node with the document that it comes from
 _REFERENCES = ("document_id", "doc_id", "ref_doc_id")
-_BESIDE = ("_node_type", *_REFERENCES)
-OWN = (NODE, *_BESIDE)  # what a document's metadata must leave alone
+_OTHER_KEYS = ("_node_type", *_REFERENCES)
+OWN = (NODE, *_OTHER_KEYS)  # what a document's metadata must leave alone
 
 
-def opened(payload: Mapping[str, Any]) -> dict[str, Any]:
+def parsed(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The payload with `_node_content` parsed into text and header, and without LlamaIndex's other internal keys."""
-    rest = {key: value for key, value in payload.items() if key not in _BESIDE}
+    fields = {key: value for key, value in payload.items() if key not in _OTHER_KEYS}
     node = node_of(payload)
     if node:
-        rest[NODE] = {"text": _text(node), "header": header(node)}
-    return rest
+        fields[NODE] = {"text": _text(node), "header": header(node)}
+    return fields
 
 
 def node_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The node in a payload; empty when there is none that can be read."""
     raw = payload.get(NODE)
     try:
-        found = json.loads(raw) if isinstance(raw, str) else raw
+        node = json.loads(raw) if isinstance(raw, str) else raw
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return node if isinstance(node, dict) else {}
 
 
 def header(node: Mapping[str, Any]) -> str:
@@ -45,7 +45,7 @@ def header(node: Mapping[str, Any]) -> str:
     line = node.get("metadata_template") or "{key}: {value}"
     separator = node.get("metadata_separator", node.get("metadata_seperator", "\n"))  # older releases misspell it
     metadata = node.get("metadata") or {}
-    lines = [_filled(line, key, value) for key, value in metadata.items() if key not in excluded]
+    lines = [_fill(line, key, value) for key, value in metadata.items() if key not in excluded]
     return str(separator).join(lines)
 
 
@@ -54,30 +54,30 @@ def is_header(title: str, metadata: Mapping[str, Any]) -> bool:
     return set(title.splitlines()) <= set(header({"metadata": metadata}).splitlines())
 
 
-def closed(
-    identifier: str, point: object, text: str, metadata: Mapping[str, Any], held: Mapping[str, Any]
+def node_payload(
+    identifier: str, point: object, text: str, metadata: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """LlamaIndex's payload for a document: the node in `held` with this text and metadata, or a new node."""
-    node = {**(node_of(held) or _blank(identifier, point)), "metadata": dict(metadata)}
+    """LlamaIndex's payload for a document: the node in `existing` with this text and metadata, or a new node."""
+    node = {**(node_of(existing) or _blank(identifier, point)), "metadata": dict(metadata)}
     if isinstance(node.get("text_resource"), Mapping):
         node["text_resource"] = {**node["text_resource"], "text": text}
     else:
         node["text"] = text
-    beside = {key: held.get(key, identifier) for key in _REFERENCES}
-    kind = held.get("_node_type", "TextNode")
-    return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **beside}
+    references = {key: existing.get(key, identifier) for key in _REFERENCES}
+    kind = existing.get("_node_type", "TextNode")
+    return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **references}
 
 
-def _filled(template: str, key: str, value: object) -> str:
+def _fill(template: str, key: str, value: object) -> str:
     """Like `str.format`, but a template from a payload can access nothing but its values."""
-    return re.sub(r"\{(key|value)\}", lambda found: key if found[1] == "key" else str(value), template)
+    return re.sub(r"\{(key|value)\}", lambda match: key if match[1] == "key" else str(value), template)
 
 
 def _text(node: Mapping[str, Any]) -> str:
     """The text of a node of either class: `TextNode` has it as a key, `Node` inside a resource."""
     resource = node.get("text_resource")
-    found = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
-    return found if isinstance(found, str) else ""
+    text = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
+    return text if isinstance(text, str) else ""
 
 
 def _blank(identifier: str, point: object) -> dict[str, Any]:

@@ -23,37 +23,37 @@ def find(payload: Mapping[str, Any], path: str) -> Any:
     """The value at a path, None if it does not exist."""
     if path in payload:
         return payload[path]
-    key, dot, rest = path.partition(".")
+    key, dot, inner_path = path.partition(".")
     inner = payload.get(key)
-    return find(inner, rest) if dot and isinstance(inner, Mapping) else None
+    return find(inner, inner_path) if dot and isinstance(inner, Mapping) else None
 
 
 def has(payload: Mapping[str, Any], path: str) -> bool:
     """Whether the path exists, even if its value is None."""
-    key, dot, rest = path.partition(".")
+    key, dot, inner_path = path.partition(".")
     inner = payload.get(key)
-    return path in payload or (bool(dot) and isinstance(inner, Mapping) and has(inner, rest))
+    return path in payload or (bool(dot) and isinstance(inner, Mapping) and has(inner, inner_path))
 
 
 def without(payload: Mapping[str, Any], path: str) -> dict[str, Any]:
     """A copy without the value at the path, and without mappings that become empty."""
-    rest = dict(payload)
-    if path in rest:
-        del rest[path]
-        return rest
-    key, dot, beneath = path.partition(".")
-    inner = rest.get(key)
+    copy = dict(payload)
+    if path in copy:
+        del copy[path]
+        return copy
+    key, dot, inner_path = path.partition(".")
+    inner = copy.get(key)
     if dot and isinstance(inner, Mapping):
-        rest[key] = without(inner, beneath)
-        if inner and not rest[key]:
-            del rest[key]
-    return rest
+        copy[key] = without(inner, inner_path)
+        if inner and not copy[key]:
+            del copy[key]
+    return copy
 
 
 def put(payload: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy with the value at the path."""
-    key, dot, beneath = path.partition(".")
+    key, dot, inner_path = path.partition(".")
     if not dot or path in payload:
         return {**payload, path: value}
     inner = payload.get(key)
-    return {**payload, key: put(inner if isinstance(inner, Mapping) else {}, beneath, value)}
+    return {**payload, key: put(inner if isinstance(inner, Mapping) else {}, inner_path, value)}

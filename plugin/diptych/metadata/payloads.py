@@ -32,7 +32,7 @@ DERIVED = {"haystack": uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")}
 
 
 def to_payload(
-    document: Document, content_hash: str, layout: Layout = NATIVE, held: Mapping[str, Any] | None = None
+    document: Document, content_hash: str, layout: Layout = NATIVE, existing: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The point's payload.
 
@@ -43,7 +43,7 @@ def to_payload(
         DocumentError: the metadata uses a key that the layout needs.
     """
     if layout.origin != NATIVE.origin:
-        return _adopted_payload(document, layout, held or {})
+        return _adopted_payload(document, layout, existing or {})
     require_unreserved(document)
     title = {"title": document.title} if document.title else {}
     return {**document.metadata, "text": document.text, **title, OWN: {"id": document.id, "hash": content_hash}}
@@ -60,10 +60,10 @@ def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: La
     """The document of a point. If its payload has no id, the point id is the document's id."""
     if layout.origin != NATIVE.origin:
         return _adopted_document(point_id, payload or {}, layout)
-    rest = dict(payload or {})
-    own = rest.pop(OWN, None) or {}
-    text, title = rest.pop("text", ""), rest.pop("title", "")
-    return Document(str(own.get("id", point_id)), str(text or ""), str(title or ""), rest)
+    metadata = dict(payload or {})
+    internal = metadata.pop(OWN, None) or {}
+    text, title = metadata.pop("text", ""), metadata.pop("title", "")
+    return Document(str(internal.get("id", point_id)), str(text or ""), str(title or ""), metadata)
 
 
 def text_fields(layout: Layout) -> list[str]:
@@ -78,19 +78,21 @@ def id_fields(layout: Layout) -> list[str]:
 
 def field_of(layout: Layout, name: str) -> str:
     """The payload key for what a document calls `text`, `title`, or a key of its metadata."""
-    named = {"text": layout.text, "title": layout.title}.get(name)
-    if named:
-        return payload_paths.head(named)
+    key = {"text": layout.text, "title": layout.title}.get(name)
+    if key:
+        return payload_paths.head(key)
     return f"{layout.metadata}.{name}" if layout.metadata else name
 
 
-def written_as(document: Document, layout: Layout, point: object, held: Mapping[str, Any] | None = None) -> Document:
+def written_as(
+    document: Document, layout: Layout, point: object, existing: Mapping[str, Any] | None = None
+) -> Document:
     """The document as it will be read back: an adopted layout may store the title elsewhere.
 
     Raises:
         DocumentError: the metadata uses a key that the layout needs.
     """
-    return from_payload(point, to_payload(document, "", layout, held), layout)
+    return from_payload(point, to_payload(document, "", layout, existing), layout)
 
 
 def point_id(
@@ -115,7 +117,7 @@ def points_are_free(layout: Layout) -> bool:
     return layout.origin not in (NATIVE.origin, *DERIVED) and layout.id is not None and not layout.own_points
 
 
-def named(ids: Sequence[str], layout: Layout) -> models.Filter:
+def id_filter(ids: Sequence[str], layout: Layout) -> models.Filter:
     """Qdrant's condition for the points of these documents."""
     from qdrant_client import models
 
@@ -125,29 +127,31 @@ def named(ids: Sequence[str], layout: Layout) -> models.Filter:
         [v for v in values if isinstance(v, str)],
         [v for v in values if isinstance(v, int)],
     )
-    found: list[Any] = [models.FieldCondition(key=path, match=models.MatchAny(any=own)) for own in kinds if own]
+    conditions: list[Any] = [
+        models.FieldCondition(key=path, match=models.MatchAny(any=group)) for group in kinds if group
+    ]
     if layout.id is None:
         points = [point for point in map(own_point, ids) if point is not None]
-        found.append(models.HasIdCondition(has_id=points))
-    return models.Filter(should=found)
+        conditions.append(models.HasIdCondition(has_id=points))
+    return models.Filter(should=conditions)
 
 
 def _adopted_document(point_id: object, payload: Mapping[str, Any], layout: Layout) -> Document:
     if layout.origin == node_payloads.ORIGIN:
-        payload = node_payloads.opened(payload)
-    own = payload.get(OWN) or {}
+        payload = node_payloads.parsed(payload)
+    internal = payload.get(OWN) or {}
     identifier = payload_paths.find(payload, layout.id) if layout.id else None
     text, title = (
         payload_paths.find(payload, layout.text),
         payload_paths.find(payload, layout.title) if layout.title else None,
     )
     metadata = _metadata(payload, layout)
-    name = own.get("id", point_id) if identifier is None else identifier
+    name = internal.get("id", point_id) if identifier is None else identifier
     return Document(str(name), _as_text(text), _as_text(title), metadata)
 
 
 def _metadata(payload: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    rest = dict(payload)
+    fields = dict(payload)
     for path in (
         layout.text,
         layout.title,
@@ -155,22 +159,25 @@ def _metadata(payload: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         OWN,
         node_payloads.NODE if layout.origin == node_payloads.ORIGIN else None,
     ):
-        rest = payload_paths.without(rest, path) if path else rest
-    found = rest if layout.metadata is None else payload_paths.find(rest, layout.metadata)
-    return dict(found) if isinstance(found, Mapping) else {}
+        fields = payload_paths.without(fields, path) if path else fields
+    metadata = fields if layout.metadata is None else payload_paths.find(fields, layout.metadata)
+    return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
-def _as_text(found: object) -> str:
-    return found if isinstance(found, str) else ""
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _adopted_payload(document: Document, layout: Layout, held: Mapping[str, Any]) -> dict[str, Any]:
+def _adopted_payload(document: Document, layout: Layout, existing: Mapping[str, Any]) -> dict[str, Any]:
     metadata = _with_title(document, layout)
     _require_free(document, metadata, layout)
-    named = {OWN: {"id": document.id}} if layout.id is None and own_point(document.id) is None else {}
+    internal = {OWN: {"id": document.id}} if layout.id is None and own_point(document.id) is None else {}
     if layout.origin == node_payloads.ORIGIN:
-        return {**node_payloads.closed(document.id, usual_point(document.id), document.text, metadata, held), **named}
-    payload: dict[str, Any] = {**held} if layout.metadata else {**metadata}
+        return {
+            **node_payloads.node_payload(document.id, usual_point(document.id), document.text, metadata, existing),
+            **internal,
+        }
+    payload: dict[str, Any] = {**existing} if layout.metadata else {**metadata}
     if layout.metadata:
         payload = payload_paths.put(payload, layout.metadata, metadata)
     if layout.id:
@@ -179,7 +186,7 @@ def _adopted_payload(document: Document, layout: Layout, held: Mapping[str, Any]
         payload = payload_paths.without(payload, layout.title)
     if layout.title and document.title:
         payload = payload_paths.put(payload, layout.title, document.title)
-    return {**payload_paths.put(payload, layout.text, document.text), **named}
+    return {**payload_paths.put(payload, layout.text, document.text), **internal}
 
 
 def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
@@ -197,13 +204,13 @@ def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
 
 def _require_free(document: Document, metadata: Mapping[str, Any], layout: Layout) -> None:
     """Raise DocumentError if the metadata would overwrite text, title or id."""
-    above = f"{layout.metadata}." if layout.metadata else ""
-    kept = [path for path in (layout.text, layout.title, layout.id) if path]
-    beneath = [path.removeprefix(above) for path in kept if path.startswith(above)]
+    prefix = f"{layout.metadata}." if layout.metadata else ""
+    paths = [path for path in (layout.text, layout.title, layout.id) if path]
+    inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
     reserved = (
-        beneath
+        inner
         if layout.metadata
-        else [OWN, *beneath, *(node_payloads.OWN if layout.origin == node_payloads.ORIGIN else ())]
+        else [OWN, *inner, *(node_payloads.OWN if layout.origin == node_payloads.ORIGIN else ())]
     )
     for path in reserved:
         if payload_paths.has(metadata, path):
@@ -239,8 +246,8 @@ def hashed_point(identifier: str) -> str:
 
 def usual_point(identifier: str) -> int | str:
     """The point where point ids are document ids: the id itself, or a UUID derived from it."""
-    own = own_point(identifier)
-    return hashed_point(identifier) if own is None else own
+    point = own_point(identifier)
+    return hashed_point(identifier) if point is None else point
 
 
 def derived_point(identifier: str, origin: str) -> str:
@@ -258,5 +265,5 @@ def _version_5(namespace: uuid.UUID, name: str) -> str:
 
 def payload_id(identifier: str, layout: Layout) -> int | str:
     """The id in the type that the collection's payloads use."""
-    own = own_point(identifier) if layout.integer_ids else None
-    return own if isinstance(own, int) else identifier
+    point = own_point(identifier) if layout.integer_ids else None
+    return point if isinstance(point, int) else identifier

@@ -58,9 +58,11 @@ def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
 
 def raw_metadata(client: QdrantBase, name: str) -> Mapping[str, Any]:
     """The whole stored metadata by key; for embedded stores without any further information."""
-    alone = getattr(client, "get_metadata", None)
-    found: Mapping[str, Any] = alone(name) if alone else client.get_collection(name).config.metadata or {}
-    return found
+    get_metadata = getattr(client, "get_metadata", None)
+    metadata: Mapping[str, Any] = (
+        get_metadata(name) if get_metadata else client.get_collection(name).config.metadata or {}
+    )
+    return metadata
 
 
 def update_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,8 +92,8 @@ def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:
     """The metadata in the form for `create_collection(metadata=...)` and `update_collection`."""
     # What no tenant asked for is left out, so that releases before tenants read it. They refuse a collection that has
     # tenants, of which they know nothing, rather than answer over all of them.
-    untold = {"search", "behind"} if metadata.tenancy else {"search", "behind", "tenancy"}
-    return {KEY: metadata.model_dump(mode="json", exclude=untold), **search_payload(metadata.search)}
+    excluded = {"search", "behind"} if metadata.tenancy else {"search", "behind", "tenancy"}
+    return {KEY: metadata.model_dump(mode="json", exclude=excluded), **search_payload(metadata.search)}
 
 
 def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -152,18 +154,18 @@ def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
     Raises:
         CollectionError: it is of a newer format, or damaged.
     """
-    own = raw[KEY]
-    if own.get("format") not in (1, FORMAT):
+    content = raw[KEY]
+    if content.get("format") not in (1, FORMAT):
         raise CollectionError(
             "the collection's metadata has another format",
             where=f"collection {name!r}",
-            got=repr(own.get("format")),
+            got=repr(content.get("format")),
             expected=str(FORMAT),
             do="use the release of diptych that wrote it, or a newer one",
         )
-    own = _upgraded(own) if own["format"] == 1 else {**own, "search": raw.get(SEARCH)}
+    content = _upgraded(content) if content["format"] == 1 else {**content, "search": raw.get(SEARCH)}
     try:
-        return CollectionMetadata.model_validate({**own, "behind": _behind(raw)})
+        return CollectionMetadata.model_validate({**content, "behind": _behind(raw)})
     except ValidationError as error:
         first = error.errors()[0]
         raise CollectionError(
@@ -178,10 +180,10 @@ def _behind(raw: Mapping[str, Any]) -> list[str]:
     return sorted(key.removeprefix(BEHIND) for key, behind in raw.items() if key.startswith(BEHIND) and behind)
 
 
-def _upgraded(own: Mapping[str, Any]) -> dict[str, Any]:
+def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
     """Format 1, which had one generation for each slot, as format 2."""
-    slots = own.get("slots") or {}
-    reading = {key: own[key] for key in ("input", "separator") if key in own}
+    slots = content.get("slots") or {}
+    reading = {key: content[key] for key in ("input", "separator") if key in content}
     live = {name: {**(slot.get("live") or {}), "reading": reading} for name, slot in slots.items()}
     numbers = {name: generation.get("number", 1) for name, generation in live.items()}
-    return {"format": FORMAT, "live": {"slots": live}, "numbers": numbers, "search": own.get("search")}
+    return {"format": FORMAT, "live": {"slots": live}, "numbers": numbers, "search": content.get("search")}

@@ -34,7 +34,7 @@ from diptych.metadata.payloads import (
     field_of,
     from_payload,
     id_fields,
-    named,
+    id_filter,
     text_fields,
 )
 from diptych.populate.rejects import reason_of
@@ -148,7 +148,7 @@ class Store:
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
         """The points of the documents with these ids. Call it only where point ids do not follow from document ids."""
         found: dict[str, PointId] = {}
-        for record in self.scrolled(named(ids, self.layout), id_fields(self.layout)):
+        for record in self.scrolled(id_filter(ids, self.layout), id_fields(self.layout)):
             found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
         return found
 

@@ -20,7 +20,7 @@ from diptych.metadata.payloads import (
     field_of,
     from_payload,
     id_fields,
-    named,
+    id_filter,
     point_id,
     text_fields,
     to_payload,
@@ -97,7 +97,7 @@ def test_points_are_found_by_their_documents_ids(layout: Layout, fakes: Registry
     points = [point_id(document, fakes, layout) for document in documents]
     payloads = [to_payload(document, "", layout) for document in documents]
     client.upsert("c", models.Batch(ids=points, vectors=[[1.0]] * 5, payloads=payloads))
-    found, _ = client.scroll("c", scroll_filter=named(["17", UUID, "a/b", "nope"], layout))
+    found, _ = client.scroll("c", scroll_filter=id_filter(["17", UUID, "a/b", "nope"], layout))
     read = {from_payload(record.id, record.payload, layout).id: record.id for record in found}
     assert read == dict(zip(("17", UUID, "a/b"), points, strict=False))
     client.close()
