@@ -8,7 +8,7 @@ from typing import Any
 from diptych.evaluate import Qrels
 from diptych.evaluate.slices import LANGUAGE, LENGTH
 from diptych.handle.snapshot import View
-from diptych.metadata.payloads import from_payload, named
+from diptych.metadata.payloads import from_payload, id_filter
 
 PAGE = 256
 
@@ -33,7 +33,7 @@ def fields_of_queries(view: View, by: Sequence[str], qrels: Qrels) -> dict[str, 
 def _metadata(view: View, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for start in range(0, len(ids), PAGE):
         part = ids[start : start + PAGE]
-        records, _ = view.client.scroll(view.name, named(part, view.layout), limit=len(part), with_payload=True)
+        records, _ = view.client.scroll(view.name, id_filter(part, view.layout), limit=len(part), with_payload=True)
         for record in records:
             document = from_payload(record.id, record.payload, view.layout)
             yield document.id, document.metadata
