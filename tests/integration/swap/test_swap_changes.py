@@ -14,6 +14,7 @@ from diptych import Collection, Registry, hookimpl
 from diptych.errors import ApplyRunning, GateFailed, PopulateError, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import APPLY
+from diptych.metadata.store import update_metadata
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.stores.vector_names import existing
@@ -397,7 +398,7 @@ def test_an_apply_whose_lease_was_stolen_stops_and_changes_no_state(
 
     def steal() -> None:
         raw = (client.get_collection("c").config.metadata or {})[APPLY]
-        client.update_collection("c", metadata={APPLY: {**raw, "token": "thief", "host": "elsewhere"}})
+        update_metadata(client, "c", {APPLY: {**raw, "token": "thief", "host": "elsewhere"}})
 
     with pytest.raises(ApplyRunning, match="is being applied to the collection already"):
         found.apply(config({"dense": OTHER}), progress=Acting(16, steal))

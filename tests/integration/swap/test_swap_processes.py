@@ -22,6 +22,7 @@ from qdrant_client.client_base import QdrantBase
 
 import named_server
 from diptych.metadata.models import APPLY
+from diptych.metadata.store import update_metadata
 from diptych.stores import open_store
 from diptych.testing.fakes import FakeDenseEncoder
 from shared_process import key_of
@@ -151,8 +152,8 @@ def whose(answer: Answer) -> str:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Until it is true, which it must become within ten seconds."""
-    until = time.monotonic() + 10
+    """Until it is true, which it must become within a minute, on a busy machine too."""
+    until = time.monotonic() + 60
     while not true():
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -243,6 +244,7 @@ def test_an_apply_that_is_killed_is_taken_up_by_another_process_which_was_refuse
     assert refused.startswith("ApplyRunning: a swap is being applied to the collection already")
     wait_until(lambda: done() >= 40)
     killed.kill()
+    update_metadata(client, "c", {"seen": True})  # where this is seen, all is seen that was acknowledged before
     left = 150 - done()
     found = other.ask("apply", slots=slow)
     assert found["outcome"] == "cut over"
