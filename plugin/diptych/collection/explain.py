@@ -18,9 +18,9 @@ from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant_query import Inputs, fusion_request
 from diptych.search.qdrant_retrieval import fuses_in_host, query_points, rank_branches
-from diptych.search.request import Asked
-from diptych.search.retrieve import found_together, inputs_of
-from diptych.search.run import current, finished
+from diptych.search.request import SearchRequest
+from diptych.search.retrieve import inputs_of, retrieve_together
+from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
 from diptych.types import Document, Hit, Query
 
@@ -109,17 +109,17 @@ def explain(
 
     def answer(view: View) -> list[Explanation]:
         options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant)
-        return _explained(Asked.of(view, [query], options), ids)
+        return _explained(SearchRequest.of(view, [query], options), ids)
 
-    return current(handle, answer)
+    return on_current_view(handle, answer)
 
 
-def _explained(request: Asked, ids: Sequence[str] | None) -> list[Explanation]:
+def _explained(request: SearchRequest, ids: Sequence[str] | None) -> list[Explanation]:
     if ids is not None:
         limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
         request = replace(request, limit=limit, wants=request.end)
-    (retrieved,) = found_together([request])
-    (hits,), (unscored,) = finished(request, retrieved), retrieved.unscored
+    (retrieved,) = retrieve_together([request])
+    (hits,), (unscored,) = reranked(request, retrieved), retrieved.unscored
     records = _records(request, [hit.id for hit in hits] if ids is None else ids)
     return _Explainer(request, hits, unscored, records).explanations()
 
@@ -128,7 +128,11 @@ class _Explainer:
     """One query's hits and the documents to explain, with all needed scores."""
 
     def __init__(
-        self, request: Asked, hits: Sequence[Hit], unscored: Mapping[str, Rerank], records: Sequence[models.Record]
+        self,
+        request: SearchRequest,
+        hits: Sequence[Hit],
+        unscored: Mapping[str, Rerank],
+        records: Sequence[models.Record],
     ) -> None:
         self._request, self._unscored = request, unscored
         self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
@@ -201,7 +205,7 @@ class _Explainer:
         return f"{position}. in all"
 
 
-def _fused(request: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
+def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
     """The fused scores, best first: Qdrant's own, or the host's where the host fuses."""
     fusion = request.pipeline.fuse
     if fusion is None:
@@ -213,7 +217,7 @@ def _fused(request: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> d
     return {point.id: point.score for point in points}
 
 
-def _records(request: Asked, ids: Sequence[str]) -> list[models.Record]:
+def _records(request: SearchRequest, ids: Sequence[str]) -> list[models.Record]:
     """The points of these documents, in order."""
     if not ids:
         return []

@@ -11,9 +11,9 @@ from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.search import Retrieve
 from diptych.search.options import Options
-from diptych.search.request import Asked
-from diptych.search.retrieve import found_together
-from diptych.search.run import current
+from diptych.search.request import SearchRequest
+from diptych.search.retrieve import retrieve_together
+from diptych.search.run import on_current_view
 from diptych.types import Query
 
 
@@ -46,17 +46,17 @@ def scores(
 
     def score_all(view: View) -> list[dict[str, float]]:
         requests = {
-            position: Asked.of(view, [query], _options(handle, documents, slot, tenant))
+            position: SearchRequest.of(view, [query], _options(handle, documents, slot, tenant))
             for position, (query, documents) in enumerate(zip(queries, ids, strict=True))
             if documents
         }
-        retrieved = dict(zip(requests, found_together(list(requests.values())), strict=True)) if requests else {}
+        retrieved = dict(zip(requests, retrieve_together(list(requests.values())), strict=True)) if requests else {}
         return [
             {hit.id: hit.score for hit in retrieved[position].hits[0]} if position in retrieved else {}
             for position in range(len(ids))
         ]
 
-    return watched(handle.registry, handle.name, "search", lambda: current(handle, score_all))
+    return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, score_all))
 
 
 def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> Options:

@@ -15,9 +15,9 @@ from diptych.search.options import Options, VectorOptions
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant_query import Input
 from diptych.search.qdrant_retrieval import retrieve
-from diptych.search.request import Asked
-from diptych.search.retrieve import Clock, Found
-from diptych.search.run import current, finished, tell
+from diptych.search.request import SearchRequest
+from diptych.search.retrieve import Clock, Retrieved
+from diptych.search.run import notify_plugins, on_current_view, reranked
 from diptych.slots.slot import Slot
 from diptych.types import Hit, SparseVector
 
@@ -41,32 +41,32 @@ def search_by_vector(
     """
 
     def once(view: View) -> list[Hit]:
-        asked = Asked.of(view, [_UNKNOWN], Options(**options, pipeline=stages))
-        slot = _slot_of(asked)
+        request = SearchRequest.of(view, [_UNKNOWN], Options(**options, pipeline=stages))
+        slot = _slot_of(request)
         seconds: dict[str, float] = {}
         clock = Clock(seconds)
-        hits = retrieve([asked], [[{slot.name: _input(slot, vector)}]])[0]
+        hits = retrieve([request], [[{slot.name: _input(slot, vector)}]])[0]
         clock.passed("retrieve")
-        found = finished(asked, Found(hits, seconds, [{}], clock.began))
-        tell(asked, seconds, clock.began, len(found[0]))
-        return found[0]
+        array = reranked(request, Retrieved(hits, seconds, [{}], clock.began))
+        notify_plugins(request, seconds, clock.began, len(array[0]))
+        return array[0]
 
-    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
+    return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
 
 
 _UNKNOWN = "(a vector)"
 _LARGEST_TERM = 2**32 - 1
 
 
-def _slot_of(asked: Asked) -> Slot:
-    pipeline = asked.pipeline
+def _slot_of(request: SearchRequest) -> Slot:
+    pipeline = request.pipeline
     if len(pipeline.slots) != 1 or pipeline.rerank:
         raise SearchError(
             "a vector can search one slot only",
             where=repr(pipeline),
             do='give Retrieve("SLOT"), perhaps with Diversify("SLOT")',
         )
-    slot = asked.handle.slots[pipeline.slots[0]]
+    slot = request.handle.slots[pipeline.slots[0]]
     if slot.kind == "text_index":
         raise SearchError("this slot has no vectors", where=slot.where, got="a text index", expected="a text to search")
     return slot
@@ -82,16 +82,16 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
         return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
     try:
         with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused below
-            found = np.asarray(vector, np.float32)
+            array = np.asarray(vector, np.float32)
     except (TypeError, ValueError, OverflowError):
         raise _unfit(slot, type(vector).__name__, "an array of numbers") from None
     axes = 1 if slot.kind == "dense" else 2
     dimension = slot.generation.dimension if slot.generation else None
-    if found.ndim != axes or (dimension is not None and found.shape[-1] != dimension) or not found.size:
-        raise _unfit(slot, str(list(found.shape)), f"[{'tokens, ' if axes == 2 else ''}{dimension}]")
-    if not np.isfinite(found).all():
+    if array.ndim != axes or (dimension is not None and array.shape[-1] != dimension) or not array.size:
+        raise _unfit(slot, str(list(array.shape)), f"[{'tokens, ' if axes == 2 else ''}{dimension}]")
+    if not np.isfinite(array).all():
         raise _unfit(slot, "NaN or infinity", "finite numbers")
-    return found.tolist()
+    return array.tolist()
 
 
 def _require_sparse(vector: SparseVector, slot: Slot) -> None:

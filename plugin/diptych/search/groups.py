@@ -14,9 +14,9 @@ from diptych.metadata.payloads import to_payload
 from diptych.search.options import GroupOptions, Options
 from diptych.search.qdrant_query import pipeline_request
 from diptych.search.qdrant_retrieval import hits_of
-from diptych.search.request import Asked
-from diptych.search.retrieve import Clock, found_together, inputs_of
-from diptych.search.run import current, finished, tell
+from diptych.search.request import SearchRequest
+from diptych.search.retrieve import Clock, inputs_of, retrieve_together
+from diptych.search.run import notify_plugins, on_current_view, reranked
 from diptych.search.stages import require_count
 from diptych.search.store_errors import ask
 from diptych.types import Document, Hit, Query
@@ -65,82 +65,88 @@ def search_groups(
         raise SearchError("group_by is not a payload key", got=brief(group_by), expected="such as 'section'")
 
     def once(view: View) -> list[list[HitGroup]]:
-        return _groups(Asked.of(view, queries, Options(**options, offset=0)), group_by, group_size)
+        return _groups(SearchRequest.of(view, queries, Options(**options, offset=0)), group_by, group_size)
 
-    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
+    return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
 
 
-def _groups(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
-    make = _from_hits if asked.pipeline.stages else _from_qdrant
+def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list[HitGroup]]:
+    make = _from_hits if request.pipeline.stages else _from_qdrant
     seconds: dict[str, float] = {}
-    groups, threshold = make(asked, group_by, group_size, seconds), asked.score_threshold
-    groups = groups if threshold is None else [[*_above(found, threshold)] for found in groups]
-    tell(asked, seconds, asked.at, sum(len(group.hits) for found in groups for group in found))
+    groups, threshold = make(request, group_by, group_size, seconds), request.score_threshold
+    groups = groups if threshold is None else [[*_above(of_query, threshold)] for of_query in groups]
+    notify_plugins(request, seconds, request.at, sum(len(group.hits) for of_query in groups for group in of_query))
     return groups
 
 
-def _from_qdrant(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
+def _from_qdrant(
+    request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
+) -> list[list[HitGroup]]:
     clock = Clock(seconds)
-    (inputs,) = inputs_of([asked])
+    (inputs,) = inputs_of([request])
     clock.passed("encode")
-    requests = [pipeline_request(asked, query, limit=asked.limit * group_size) for query in inputs]
-    groups = [[] if r is None else _grouped_by_qdrant(asked, r, group_by, group_size) for r in requests]
+    queries = [pipeline_request(request, query, limit=request.limit * group_size) for query in inputs]
+    groups = [[] if r is None else _grouped_by_qdrant(request, r, group_by, group_size) for r in queries]
     clock.passed("retrieve")
     return groups
 
 
-def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str, group_size: int) -> list[HitGroup]:
-    client = asked.handle.client
-    found = ask(
-        asked.handle,
+def _grouped_by_qdrant(
+    request: SearchRequest, query: models.QueryRequest, group_by: str, group_size: int
+) -> list[HitGroup]:
+    client = request.handle.client
+    answer = ask(
+        request.handle,
         lambda: client.query_points_groups(
-            asked.handle.name,
+            request.handle.name,
             group_by=group_by,
-            query=request.query,
-            using=request.using,
-            prefetch=request.prefetch,
-            query_filter=request.filter,
-            search_params=request.params,
-            limit=asked.limit,
+            query=query.query,
+            using=query.using,
+            prefetch=query.prefetch,
+            query_filter=query.filter,
+            search_params=query.params,
+            limit=request.limit,
             group_size=group_size,
-            with_payload=asked.selector,
-            **asked.shard_key_selector,
+            with_payload=request.selector,
+            **request.shard_key_selector,
         ),
     )
-    return [HitGroup(group.id, tuple(hits_of(asked, group.hits))) for group in found.groups]
+    return [HitGroup(group.id, tuple(hits_of(request, group.hits))) for group in answer.groups]
 
 
-def _from_hits(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
-    deep = replace(asked, limit=asked.pipeline.depth or asked.limit, with_payload=True, score_threshold=None)
-    (found,) = found_together([deep])
-    groups = [_grouped(asked, hits, group_by, group_size) for hits in finished(deep, found)]
-    seconds |= found.seconds
+def _from_hits(
+    request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
+) -> list[list[HitGroup]]:
+    wider = replace(request, limit=request.pipeline.depth or request.limit, with_payload=True, score_threshold=None)
+    (retrieved,) = retrieve_together([wider])
+    groups = [_grouped(request, hits, group_by, group_size) for hits in reranked(wider, retrieved)]
+    seconds |= retrieved.seconds
     return groups
 
 
-def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:
+def _grouped(request: SearchRequest, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:
     groups: dict[str | int, list[Hit]] = {}
     for hit in hits:
-        for value in _values(asked, hit.document, group_by):
-            found = groups.setdefault(value, [])
-            if len(found) < group_size:
-                found.append(replace(hit, document=_restricted(hit.document, asked)))
-    return [HitGroup(value, tuple(found)) for value, found in list(groups.items())[: asked.limit]]
+        for value in _values(request, hit.document, group_by):
+            members = groups.setdefault(value, [])
+            if len(members) < group_size:
+                members.append(replace(hit, document=_restricted(hit.document, request)))
+    return [HitGroup(value, tuple(members)) for value, members in list(groups.items())[: request.limit]]
 
 
-def _values(asked: Asked, document: Document, path: str) -> list[str | int]:
+def _values(request: SearchRequest, document: Document, path: str) -> list[str | int]:
     """The distinct values under a dotted path; values that are neither text nor integer form no group."""
-    found: Any = to_payload(document, "", asked.handle.layout)
+    node: Any = to_payload(document, "", request.handle.layout)
     for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    values = found if isinstance(found, list) else [found]
+        node = node.get(key) if isinstance(node, Mapping) else None
+    values = node if isinstance(node, list) else [node]
     return list(dict.fromkeys(value for value in values if type(value) in (str, int)))
 
 
-def _restricted(document: Document, asked: Asked) -> Document:
-    if asked.with_payload is True:
+def _restricted(document: Document, request: SearchRequest) -> Document:
+    if request.with_payload is True:
         return document
-    wanted = asked.wanted
+    wanted = request.wanted
     return Document(
         document.id,
         document.text if "text" in wanted else "",

@@ -14,7 +14,7 @@ from diptych.handle.tenancy import narrowed
 from diptych.search.fusion import PointId
 from diptych.search.qdrant_query import Inputs, params_for, using
 from diptych.search.qdrant_retrieval import query_points
-from diptych.search.request import Asked, direction
+from diptych.search.request import SearchRequest, direction
 from diptych.slots.slot import Slot
 from diptych.types import SparseVector
 
@@ -33,10 +33,10 @@ class Term:
         return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
 
 
-def scores_of(asked: Asked, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
+def scores_of(request: SearchRequest, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
     """For each slot the points' scores, higher is better; points without a score are left out. One call for all."""
-    handle = asked.handle
-    requests = [_of_points(asked, points, query, handle.slots[name]) for name, query in inputs.items()]
+    handle = request.handle
+    requests = [_of_points(request, points, query, handle.slots[name]) for name, query in inputs.items()]
     scores = {}
     for name, found in zip(inputs, query_points(handle, requests if points else []), strict=bool(points)):
         sign = direction(handle.slots[name])
@@ -45,17 +45,17 @@ def scores_of(asked: Asked, inputs: Inputs, points: Sequence[PointId]) -> dict[s
 
 
 def matched_terms(
-    asked: Asked, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
+    request: SearchRequest, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
 ) -> dict[PointId, tuple[Term, ...]]:
     """For each point the terms it shares with the query, the largest contributions first.
 
     Each term is asked for alone, so that the store itself says what it contributes, IDF included.
     """
     weights = dict(zip(query.indices, query.values, strict=True))
-    stored = _stored(asked.handle, slot, points)
+    stored = _stored(request.handle, slot, points)
     shared = [index for index in weights if any(index in vector for vector in stored.values())]
     alone = [models.SparseVector(indices=[index], values=[weights[index]]) for index in shared]
-    answers = query_points(asked.handle, [_of_points(asked, points, vector, slot) for vector in alone])
+    answers = query_points(request.handle, [_of_points(request, points, vector, slot) for vector in alone])
     terms: dict[PointId, list[Term]] = {point: [] for point in points}
     for index, found in zip(shared, answers, strict=True):
         word = _word(slot, index, weights[index])
@@ -65,16 +65,16 @@ def matched_terms(
     return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
 
 
-def _of_points(asked: Asked, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
-    chosen = narrowed(asked.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
+def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
+    chosen = narrowed(request.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
     return models.QueryRequest.model_construct(
         query=query,
         using=using(slot),
         filter=chosen,
-        params=params_for(asked, slot, None),
+        params=params_for(request, slot, None),
         limit=len(points),
         with_payload=False,
-        **asked.shard_key,
+        **request.shard_key,
     )
 
 

@@ -1,4 +1,4 @@
-"""`Gathering`: joins the requests of concurrent callers into batches."""
+"""`MicroBatcher`: joins the requests of concurrent callers into batches."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from diptych.errors import CollectionNotFound, Overloaded, StoreUnavailable
 from diptych.runtime.panics import as_error, is_panic
 
-Ask = TypeVar("Ask")
+Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 MOST = 64  # requests answered in one batch, at most, so that none waits long for the others
 THREADS = 256  # at most; a new one starts when all others are busy, and calls that hang keep theirs
 PATIENCE = 2.0  # seconds a batch may take before waiting requests stop waiting for it
 PIECES = 8  # of a batch that is stuck: of 64, all but the one that hangs are answered after two divisions
 _USUAL = 4  # a batch is stuck after this many times the slowest recent batch
-Batch: TypeAlias = Sequence[tuple[Ask, Future[Answer]]]
+Batch: TypeAlias = Sequence[tuple[Request, Future[Answer]]]
 _FOR_ALL = (CollectionNotFound, StoreUnavailable)  # errors that every request of the batch would meet again alone
 
 
-class Gathering(Generic[Ask, Answer]):
+class MicroBatcher(Generic[Request, Answer]):
     """Answers callers of any threads and event loops.
 
     A request that arrives while no batch is running is answered at once, without waiting for others. Requests that
@@ -46,44 +46,44 @@ class Gathering(Generic[Ask, Answer]):
 
     def __init__(
         self,
-        work: Callable[[Sequence[Ask]], Sequence[Answer]],
+        work: Callable[[Sequence[Request]], Sequence[Answer]],
         *,
         patience: float = PATIENCE,
         threads: int = THREADS,
     ) -> None:
         self._work, self._patience = work, patience
-        self._waiting: deque[tuple[Ask, Future[Answer]]] = deque()
+        self._waiting: deque[tuple[Request, Future[Answer]]] = deque()
         self._turn: object | None = None  # token of the thread that has the turn
         self._since, self._looks = 0.0, False
-        self._under_way: dict[object, tuple[float, Batch[Ask, Answer]]] = {}  # batches of several, and when they began
+        self._under_way: dict[object, tuple[float, Batch[Request, Answer]]] = {}  # start and batch, if of several
         self._slowest = 0.0  # seconds of the slowest recent batch
         self._lock, self._here = threading.Lock(), threading.local()
         # Threads start when needed, and end when this object is garbage-collected.
         self._pool = ThreadPoolExecutor(threads, "diptych-search")
         self._running, self._threads = 0, threads
 
-    def now(self, ask: Ask) -> Answer:
+    def now(self, request: Request) -> Answer:
         """Return the answer. Raises what `work` raises."""
         if getattr(self._here, "works", False):  # a call from inside `work` would wait for itself
-            return self._work([ask])[0]
+            return self._work([request])[0]
         turn = object()
         try:
             if self._took(turn):
-                return self._worked([ask])[0]
+                return self._worked([request])[0]
         except BaseException as error:
             if is_panic(error):
                 raise as_error(error) from error
             raise
         finally:
             self._pass_on(turn)
-        return self.later(ask).result()
+        return self.later(request).result()
 
-    def later(self, ask: Ask) -> Future[Answer]:
+    def later(self, request: Request) -> Future[Answer]:
         """Return a future of the answer. Cancelling one call does not affect the others."""
         future: Future[Answer] = Future()
         turn = object()
         with self._lock:
-            self._waiting.append((ask, future))
+            self._waiting.append((request, future))
         if self._took(turn):
             self._start(turn)
         else:
@@ -175,14 +175,14 @@ class Gathering(Generic[Ask, Answer]):
         if self._waiting or self._under_way:
             self._look_later()
 
-    def _stuck(self) -> list[Batch[Ask, Answer]]:
+    def _stuck(self) -> list[Batch[Request, Answer]]:
         """The batches that have taken too long and are no longer waited for."""
         with self._lock:
             latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
             keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
             return [self._under_way.pop(key)[1] for key in keys]
 
-    def _divide(self, batch: Batch[Ask, Answer]) -> None:
+    def _divide(self, batch: Batch[Request, Answer]) -> None:
         """Repeat a batch in pieces for those of its callers who have no answer."""
         size = -(-len(batch) // PIECES)
         for start in range(0, len(batch), size):
@@ -197,7 +197,7 @@ class Gathering(Generic[Ask, Answer]):
     def _drain(self, turn: object) -> None:
         """Answer waiting and newly arriving requests as long as this thread has the turn."""
         while batch := self._taken(turn):
-            self._answer([(ask, future) for ask, future in batch if future.set_running_or_notify_cancel()])
+            self._answer([(request, future) for request, future in batch if future.set_running_or_notify_cancel()])
             self._let_ask_again(len(batch))
 
     def _let_ask_again(self, answered: int) -> None:
@@ -209,7 +209,7 @@ class Gathering(Generic[Ask, Answer]):
             if len(self._waiting) < answered:
                 time.sleep(0)  # releases the GIL
 
-    def _taken(self, turn: object) -> list[tuple[Ask, Future[Answer]]]:
+    def _taken(self, turn: object) -> list[tuple[Request, Future[Answer]]]:
         with self._lock:
             if self._turn is not turn:
                 return []
@@ -217,8 +217,8 @@ class Gathering(Generic[Ask, Answer]):
             self._turn, self._since = turn if batch else None, time.monotonic()
             return batch
 
-    def _answer(self, asked: Batch[Ask, Answer]) -> None:
-        batch = [(ask, future) for ask, future in asked if not future.done()]
+    def _answer(self, pending: Batch[Request, Answer]) -> None:
+        batch = [(request, future) for request, future in pending if not future.done()]
         if not batch:
             return
         key, began = object(), time.monotonic()
@@ -227,15 +227,15 @@ class Gathering(Generic[Ask, Answer]):
                 self._under_way[key] = began, batch
             self._look_later()
         try:
-            answers = self._worked([ask for ask, _ in batch])
-            told = list(zip(batch, answers, strict=True))
+            answers = self._worked([request for request, _ in batch])
+            answered = list(zip(batch, answers, strict=True))
         except BaseException as error:  # in a thread of the pool any error goes to the waiting callers
             if len(batch) == 1 or self._ended(key):  # else it is being repeated in pieces already
                 self._failed(batch, error)
             return
         self._ended(key)
         self._slowest = max(time.monotonic() - began, 0.9 * self._slowest)
-        for (_, future), answer in told:
+        for (_, future), answer in answered:
             with suppress(InvalidStateError):  # a piece was faster
                 future.set_result(answer)
 
@@ -244,25 +244,25 @@ class Gathering(Generic[Ask, Answer]):
         with self._lock:
             return self._under_way.pop(key, None) is not None
 
-    def _failed(self, batch: Batch[Ask, Answer], error: BaseException) -> None:
+    def _failed(self, batch: Batch[Request, Answer], error: BaseException) -> None:
         shared = len(batch) > 1 and not isinstance(error, _FOR_ALL)
-        for ask, future in batch:
+        for request, future in batch:
             try:
                 if not shared:
                     raise error
-                self._submit(self._answer, [(ask, future)])
-            except BaseException as own:  # `error`, or no thread could be had
-                _tell_error([(ask, future)], as_error(error if isinstance(own, RuntimeError) else own))
+                self._submit(self._answer, [(request, future)])
+            except BaseException as raised:  # `error`, or no thread could be had
+                _tell_error([(request, future)], as_error(error if isinstance(raised, RuntimeError) else raised))
 
-    def _worked(self, asks: Sequence[Ask]) -> Sequence[Answer]:
+    def _worked(self, requests: Sequence[Request]) -> Sequence[Answer]:
         self._here.works = True
         try:
-            return self._work(asks)
+            return self._work(requests)
         finally:
             self._here.works = False
 
 
-def _tell_error(batch: Batch[Ask, Answer], error: BaseException) -> None:
+def _tell_error(batch: Batch[Request, Answer], error: BaseException) -> None:
     """Deliver the error to callers without an answer."""
     for _, future in batch:
         with suppress(InvalidStateError):

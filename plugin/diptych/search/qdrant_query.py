@@ -17,7 +17,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
-from diptych.search.request import MOST, Asked
+from diptych.search.request import MOST, SearchRequest
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
@@ -39,68 +39,74 @@ class _Level:
     reads: int
 
 
-def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryRequest]:
+def branch_requests(request: SearchRequest, inputs: Inputs) -> dict[str, models.QueryRequest]:
     """For each retrieved slot, the request for its candidates alone: ids and scores."""
-    own = asked.shard_key
-    return {slot: _request(**leaf, **own, with_payload=False) for slot, leaf in _leaves(asked, inputs).items()}
+    own = request.shard_key
+    return {slot: _request(**leaf, **own, with_payload=False) for slot, leaf in _leaves(request, inputs).items()}
 
 
-def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 0) -> models.QueryRequest | None:
+def pipeline_request(
+    request: SearchRequest, inputs: Inputs, *, limit: int, offset: int = 0
+) -> models.QueryRequest | None:
     """The Qdrant part of a pipeline without `Linear`, for one query; None if nothing can be found."""
-    leaves, later = _leaves(asked, inputs, offset + limit), _later(asked, inputs)
+    leaves, later = _leaves(request, inputs, offset + limit), _later(request, inputs)
     if not leaves or later is None:
         return None
-    if asked.pipeline.fuse is None:
+    if request.pipeline.fuse is None:
         (leaf,) = leaves.values()
         if not later:
-            return _request(**{**leaf, "limit": limit}, **asked.shard_key, offset=offset, with_payload=asked.selector)
+            return _request(
+                **{**leaf, "limit": limit}, **request.shard_key, offset=offset, with_payload=request.selector
+            )
         leaf["limit"] = min(leaf["limit"], later[0].reads)
-        return _nest([_prefetch(**leaf)], later, asked, limit, offset)
-    nodes, level = _fused(asked.pipeline.fuse, leaves)
-    return _nest(nodes, [level, *later], asked, limit, offset)
+        return _nest([_prefetch(**leaf)], later, request, limit, offset)
+    nodes, level = _fused(request.pipeline.fuse, leaves)
+    return _nest(nodes, [level, *later], request, limit, offset)
 
 
-def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryRequest | None:
+def fusion_request(request: SearchRequest, inputs: Inputs, *, limit: int) -> models.QueryRequest | None:
     """Retrieval and fusion alone: ids and fused scores."""
-    leaves = _leaves(asked, inputs)
-    if not leaves or asked.pipeline.fuse is None:
+    leaves = _leaves(request, inputs)
+    if not leaves or request.pipeline.fuse is None:
         return None
-    nodes, level = _fused(asked.pipeline.fuse, leaves)
-    return _request(**asked.shard_key, prefetch=nodes, query=level.query, limit=limit, with_payload=False)
+    nodes, level = _fused(request.pipeline.fuse, leaves)
+    return _request(**request.shard_key, prefetch=nodes, query=level.query, limit=limit, with_payload=False)
 
 
 def rest_request(
-    asked: Asked, inputs: Inputs, points: Sequence[PointId], *, limit: int, offset: int
+    request: SearchRequest, inputs: Inputs, points: Sequence[PointId], *, limit: int, offset: int
 ) -> models.QueryRequest | None:
     """The steps after a fusion that diptych computed: rescoring and diversification of these points, best first."""
-    later = _later(asked, inputs)
+    later = _later(request, inputs)
     if not points or not later:
         return None
     first, *others = later
     width = others[0].reads if others else limit
     ids = models.Filter(must=[models.HasIdCondition(has_id=list(points[: first.reads]))])
-    chosen = narrowed(asked.scope, ids)
+    chosen = narrowed(request.scope, ids)
     leaf = {"query": first.query, "using": first.using, "filter": chosen, "limit": width}
     if not others:
-        return _request(**leaf, **asked.shard_key, offset=offset, with_payload=asked.selector)
-    return _nest([_prefetch(**leaf)], others, asked, limit, offset)
+        return _request(**leaf, **request.shard_key, offset=offset, with_payload=request.selector)
+    return _nest([_prefetch(**leaf)], others, request, limit, offset)
 
 
-def _leaves(asked: Asked, inputs: Inputs, width: int = 0) -> dict[str, dict[str, Any]]:
+def _leaves(request: SearchRequest, inputs: Inputs, width: int = 0) -> dict[str, dict[str, Any]]:
     """The retrieval of each slot, without slots for which the query has no terms, as fields of a prefetch or request.
 
     `width`: hits wanted from a single slot, if more than its candidates.
     """
     leaves = {}
-    for branch in asked.pipeline.retrieve:
+    for branch in request.pipeline.retrieve:
         if branch.slot not in inputs:
             continue
-        slot, params = asked.handle.slots[branch.slot], branch.params if asked.params is None else asked.params
-        if asked.scope is not None:
-            params = params_for(asked, slot, params)
-        nearest = Nearest(inputs[branch.slot], using(slot), params, branch.candidates, asked.filter)
-        made = slot.generation if slot.generation and slot.generation.storage else None
-        leaves[branch.slot] = nearest.fields(made.first_stage, made.storage, width) if made else nearest.fields()
+        slot, params = request.handle.slots[branch.slot], branch.params if request.params is None else request.params
+        if request.scope is not None:
+            params = params_for(request, slot, params)
+        nearest = Nearest(inputs[branch.slot], using(slot), params, branch.candidates, request.filter)
+        generation = slot.generation if slot.generation and slot.generation.storage else None
+        leaves[branch.slot] = (
+            nearest.fields(generation.first_stage, generation.storage, width) if generation else nearest.fields()
+        )
     return leaves
 
 
@@ -131,9 +137,9 @@ class Nearest:
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
-        begun = {**found, "query": self.query[: first.dimension], "using": first.vector, "limit": reads}
+        first_fields = {**found, "query": self.query[: first.dimension], "using": first.vector, "limit": reads}
         params = _by_originals() if storage.get("quantization") else None
-        return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**begun)]}
+        return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**first_fields)]}
 
 
 def using(slot: Slot) -> str | None:
@@ -141,12 +147,12 @@ def using(slot: Slot) -> str | None:
     return slot.vector or None
 
 
-def params_for(asked: Asked, slot: Slot, params: models.SearchParams | None) -> models.SearchParams | None:
+def params_for(request: SearchRequest, slot: Slot, params: models.SearchParams | None) -> models.SearchParams | None:
     """The parameters with which a slot is searched: IDF counts the tenant's documents only, if the store can."""
-    if asked.scope is None or not _counts(slot, asked.handle):
+    if request.scope is None or not _counts(slot, request.handle):
         return params
     own = params.idf if params else None
-    corpus = narrowed(asked.scope, own.corpus if isinstance(own, models.IdfCorpusParams) else None)
+    corpus = narrowed(request.scope, own.corpus if isinstance(own, models.IdfCorpusParams) else None)
     assert corpus is not None, "a scope narrows to a filter"
     idf = models.IdfCorpusParams(corpus=corpus)
     return (params or models.SearchParams()).model_copy(update={"idf": idf})
@@ -161,17 +167,17 @@ def _counts(slot: Slot, view: View) -> bool:
 
 def _with_idf(view: View) -> frozenset[str]:
     """The sparse vectors with an IDF modifier; for others a store refuses the tenant's IDF statistics."""
-    known: frozenset[str] | None = view.kept.get("idf")
-    if known is None:
+    names: frozenset[str] | None = view.kept.get("idf")
+    if names is None:
         vectors = ask(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
-        known = frozenset(name for name, own in vectors.items() if own.modifier == models.Modifier.IDF)
-        view.kept["idf"] = known
-    return known
+        names = frozenset(name for name, own in vectors.items() if own.modifier == models.Modifier.IDF)
+        view.kept["idf"] = names
+    return names
 
 
-def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:
+def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     """Rescoring and diversification; None if the query has no terms for their slots, so that nothing has a score."""
-    rescore, diversify, slots = asked.pipeline.rescore, asked.pipeline.diversify, asked.handle.slots
+    rescore, diversify, slots = request.pipeline.rescore, request.pipeline.diversify, request.handle.slots
     levels: list[_Level] = []
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
@@ -216,14 +222,14 @@ def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:
 
 
 def _nest(
-    nodes: list[models.Prefetch], levels: Sequence[_Level], asked: Asked, limit: int, offset: int
+    nodes: list[models.Prefetch], levels: Sequence[_Level], request: SearchRequest, limit: int, offset: int
 ) -> models.QueryRequest:
     """One request, in which each level reads what the one before passes on."""
     for level, following in pairwise(levels):
         nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
     last = levels[-1]
     fields = {"prefetch": nodes, "query": last.query, "using": last.using, "limit": limit, "offset": offset}
-    return _request(**fields, **asked.shard_key, with_payload=asked.selector)
+    return _request(**fields, **request.shard_key, with_payload=request.selector)
 
 
 def _prefetch(**fields: Any) -> models.Prefetch:

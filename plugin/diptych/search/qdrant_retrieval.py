@@ -12,43 +12,43 @@ from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload
 from diptych.search.fusion import PointId, Ranking, fuse
 from diptych.search.qdrant_query import Inputs, branch_requests, pipeline_request, rest_request
-from diptych.search.request import Asked, direction
+from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
 from diptych.search.store_errors import ask
 from diptych.stores.versions import keeps_log
 from diptych.types import Hit
 
 
-def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
+def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
     """For each request and query, the hits after retrieval, fusion, rescoring and diversification, best first."""
     hits: list[list[list[Hit]]] = []
-    requests, kept = [], []
-    for asked, own in zip(asks, inputs, strict=True):
-        if fuses_in_host(asked):
-            hits.append(_with_host_fusion(asked, own))
+    requests, pages = [], []
+    for request, queries in zip(batch, inputs, strict=True):
+        if fuses_in_host(request):
+            hits.append(_with_host_fusion(request, queries))
             continue
-        page = _page(asked)
-        found: list[list[Hit]] = []
-        hits.append(found)
-        for query in own:
-            requests.append(pipeline_request(asked, query, limit=page.limit, offset=page.offset))
-            kept.append((asked, page, found))
-    for points, (asked, page, found) in zip(query_points(asks[0].handle, requests), kept, strict=True):
-        found.append(page.cut(hits_of(asked, points)))
+        page = _page(request)
+        lists: list[list[Hit]] = []
+        hits.append(lists)
+        for query in queries:
+            requests.append(pipeline_request(request, query, limit=page.limit, offset=page.offset))
+            pages.append((request, page, lists))
+    for points, (request, page, lists) in zip(query_points(batch[0].handle, requests), pages, strict=True):
+        lists.append(page.cut(hits_of(request, points)))
     return hits
 
 
-def fuses_in_host(asked: Asked) -> bool:
+def fuses_in_host(request: SearchRequest) -> bool:
     """Whether diptych fuses the candidates: for `Linear` always, for others if Qdrant would fuse each shard alone.
 
     Qdrant fuses across shards only in the last step of a request. A fusion nested below another step would let the best
     of each shard, however few documents that has, count as the best of all.
     """
-    pipeline = asked.pipeline
+    pipeline = request.pipeline
     if pipeline.fuse is None or isinstance(pipeline.fuse, Linear):
         return pipeline.fuse is not None
     weighted = isinstance(pipeline.fuse, Rrf) and not {1.0}.issuperset(pipeline.fuse.weights.values())
-    return bool(weighted or pipeline.rescore or pipeline.diversify) and _has_shards(asked.handle)
+    return bool(weighted or pipeline.rescore or pipeline.diversify) and _has_shards(request.handle)
 
 
 def _has_shards(view: View) -> bool:
@@ -85,8 +85,8 @@ class _Page:
         return (sorted(hits, key=lambda hit: (-hit.score, hit.document.id)) if self.by_score else hits)[self.kept]
 
 
-def _page(asked: Asked) -> _Page:
-    pipeline, (limit, offset) = asked.pipeline, asked.window
+def _page(request: SearchRequest) -> _Page:
+    pipeline, (limit, offset) = request.pipeline, request.window
     if pipeline.diversify:
         return _Page(offset + limit, 0, slice(offset, offset + limit), by_score=False)
     if not (pipeline.fuse or pipeline.rescore):
@@ -96,60 +96,65 @@ def _page(asked: Asked) -> _Page:
 
 def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
     """The points for each request in one call; none for a missing request."""
-    given = list(filter(None, requests))
-    answers = iter(ask(handle, partial(handle.client.query_batch_points, handle.name, given)) if given else ())
+    queries = list(filter(None, requests))
+    answers = iter(ask(handle, partial(handle.client.query_batch_points, handle.name, queries)) if queries else ())
     return [next(answers).points if request else [] for request in requests]
 
 
-def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
+def rank_branches(request: SearchRequest, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
     """For each query, each slot's candidates, best first, higher scores better; one call for all."""
-    asks = [(n, slot, r) for n, query in enumerate(inputs) for slot, r in branch_requests(asked, query).items()]
-    found: list[dict[str, Ranking]] = [{} for _ in inputs]
-    for (n, slot, _), points in zip(asks, query_points(asked.handle, [r for _, _, r in asks]), strict=True):
-        sign = direction(asked.handle.slots[slot])
-        found[n][slot] = [(point.id, sign * point.score) for point in points]
-    return found
+    batch = [(n, slot, r) for n, query in enumerate(inputs) for slot, r in branch_requests(request, query).items()]
+    rankings: list[dict[str, Ranking]] = [{} for _ in inputs]
+    for (n, slot, _), points in zip(batch, query_points(request.handle, [r for _, _, r in batch]), strict=True):
+        sign = direction(request.handle.slots[slot])
+        rankings[n][slot] = [(point.id, sign * point.score) for point in points]
+    return rankings
 
 
-def _final_direction(asked: Asked) -> int:
+def _final_direction(request: SearchRequest) -> int:
     """-1 where the last score that Qdrant gives is a distance."""
-    pipeline, slots = asked.pipeline, asked.handle.slots
+    pipeline, slots = request.pipeline, request.handle.slots
     if pipeline.diversify or pipeline.rescore:
         return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
     return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
 
 
-def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]:
-    fusion = asked.pipeline.fuse
+def _with_host_fusion(request: SearchRequest, inputs: Sequence[Inputs]) -> list[list[Hit]]:
+    fusion = request.pipeline.fuse
     assert fusion is not None, "fuses_in_host said so"
-    fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
-    if asked.pipeline.rescore or asked.pipeline.diversify:
-        page = _page(asked)
+    fused = [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
+    if request.pipeline.rescore or request.pipeline.diversify:
+        page = _page(request)
         requests = [
-            rest_request(asked, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
+            rest_request(request, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
             for query, ranking in zip(inputs, fused, strict=True)
         ]
-        return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
-    limit, offset = asked.window
-    return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
+        return [page.cut(hits_of(request, points)) for points in query_points(request.handle, requests)]
+    limit, offset = request.window
+    return _fetched(request, [ranking[offset : offset + limit] for ranking in fused])
 
 
-def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
+def _fetched(request: SearchRequest, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     """The rankings' documents in one call, without points that were deleted meanwhile."""
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    client, name, layout, own = asked.handle.client, asked.handle.name, asked.handle.layout, asked.shard_key_selector
-    records = ask(asked.handle, lambda: client.retrieve(name, ids, asked.selector, **own)) if ids else []
+    client, name, layout, own = (
+        request.handle.client,
+        request.handle.name,
+        request.handle.layout,
+        request.shard_key_selector,
+    )
+    records = ask(request.handle, lambda: client.retrieve(name, ids, request.selector, **own)) if ids else []
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
-    label = asked.pipeline.label
+    label = request.pipeline.label
     return [
         [Hit(documents[point], score, {label: score}) for point, score in ranking if point in documents]
         for ranking in rankings
     ]
 
 
-def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
+def hits_of(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
-    label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
+    label, sign, layout = request.pipeline.label, _final_direction(request), request.handle.layout
     hits = []
     for point in points:
         score = sign * point.score

@@ -1,4 +1,4 @@
-"""`Asked`: a checked search request with queries, pipeline, number of hits, filter and payload selection."""
+"""`SearchRequest`: a checked search request with queries, pipeline, number of hits, filter and payload selection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RESCORERS = ("multivector", "dense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SearchRequest:
     """One batch of queries with everything that decides its answer.
 
     `wants`: hits that an early exit must settle; by default offset + limit.
@@ -55,7 +55,7 @@ class Asked:
     at: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> Asked:
+    def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> SearchRequest:
         """A checked request, completed with the config's pipeline, limit and threshold.
 
         Raises:
@@ -63,29 +63,30 @@ class Asked:
             TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
-        own = None
+        tenant_scope = None
         if view.tenancy is not None or options.tenant is not None:
-            own = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
-        given = options.filter is not None or options.where is not None
-        chosen = combined(options.filter, options.where) if given else None
+            tenant_scope = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
+        has_filter = options.filter is not None or options.where is not None
+        chosen = combined(options.filter, options.where) if has_filter else None
+        with_keys = tenant_scope is not None and view.tenancy is not None and view.tenancy.shard_keys
         config, threshold = view.search_config, options.score_threshold
         if options.pipeline is None and threshold is None:
             threshold = config.score_threshold
-        fitting = _fitting(view, options.pipeline)
+        checked_pipeline = _checked_pipeline(view, options.pipeline)
         _check_types(options.params, threshold, options.with_payload)
         return cls(
             handle=view,
-            pipeline=fitting,
+            pipeline=checked_pipeline,
             texts=texts_of(queries),
-            limit=_limit(fitting, options.limit, options.offset, config.limit),
+            limit=_limit(checked_pipeline, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=chosen if own is None else narrowed(own, chosen),
+            filter=chosen if tenant_scope is None else narrowed(tenant_scope, chosen),
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
             tenant=options.tenant,
-            scope=own,
-            shard_key={"shard_key": options.tenant} if own and view.tenancy and view.tenancy.shard_keys else {},
+            scope=tenant_scope,
+            shard_key={"shard_key": options.tenant} if with_keys else {},
             chosen=chosen,
         )
 
@@ -107,15 +108,14 @@ class Asked:
             copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
             return models.PayloadSelectorExclude(exclude=copies) if copies else True
         layout = self.handle.layout
-        wanted = [*self.wanted, *(("text", "title") if self.pipeline.rerank else ())]
-        fields = [*(field_of(layout, name) for name in wanted), *id_fields(layout)]
+        names = [*self.wanted, *(("text", "title") if self.pipeline.rerank else ())]
+        fields = [*(field_of(layout, name) for name in names), *id_fields(layout)]
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
     @property
     def shard_key_selector(self) -> dict[str, Any]:
         """`shard_key` in the form of the client's methods."""
-        own = self.shard_key
-        return {"shard_key_selector": own["shard_key"]} if own else {}
+        return {"shard_key_selector": self.shard_key["shard_key"]} if self.shard_key else {}
 
     @property
     def wanted(self) -> Sequence[str]:
@@ -149,22 +149,22 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
     return texts
 
 
-def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
+def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
     """The pipeline, by default the config's, checked against the slots; the last valid one is remembered."""
     if isinstance(pipeline, str):
         pipeline = called(pipeline, handle)
-    wanted = handle.search_config if pipeline is None else pipeline
-    kept = handle.kept.get("pipeline")
-    if kept is not None and kept[0] is wanted:
-        known: Pipeline = kept[1]
-        return known
-    made = Pipeline.from_config(handle.search_config, handle.slots) if pipeline is None else pipeline
-    if isinstance(made, Retrieve):
-        made = Pipeline((made,))
-    check_pipeline(made, handle)
-    _require_fusible(made, handle)
-    handle.kept["pipeline"] = (wanted, made)
-    return made
+    source = handle.search_config if pipeline is None else pipeline
+    remembered = handle.kept.get("pipeline")
+    if remembered is not None and remembered[0] is source:
+        checked: Pipeline = remembered[1]
+        return checked
+    chosen_pipeline = Pipeline.from_config(handle.search_config, handle.slots) if pipeline is None else pipeline
+    if isinstance(chosen_pipeline, Retrieve):
+        chosen_pipeline = Pipeline((chosen_pipeline,))
+    check_pipeline(chosen_pipeline, handle)
+    _require_fusible(chosen_pipeline, handle)
+    handle.kept["pipeline"] = (source, chosen_pipeline)
+    return chosen_pipeline
 
 
 def check_pipeline(pipeline: Pipeline, handle: View) -> None:

@@ -12,14 +12,14 @@ from qdrant_client import models
 from diptych.runtime.phases import LOG
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve
-from diptych.search.request import Asked
+from diptych.search.request import SearchRequest
 from diptych.search.stages import Rerank
 from diptych.slots.slot import Slot
 from diptych.types import Hit, SparseVector
 
 
-class Found(NamedTuple):
-    """The hits of each query of an `Asked`, best first.
+class Retrieved(NamedTuple):
+    """The hits of each query of a `SearchRequest`, best first.
 
     Args:
         hits: one list per query.
@@ -38,11 +38,11 @@ class Found(NamedTuple):
         return Clock(self.seconds)
 
 
-def found_together(asks: Sequence[Asked]) -> list[Found]:
+def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
     """The hits of each request: queries are encoded together, and sent to Qdrant in one request.
 
     Args:
-        asks: requests of the same view.
+        requests: searches of the same view.
 
     Raises:
         SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
@@ -50,27 +50,27 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
     """
     seconds: dict[str, float] = {}
     clock = Clock(seconds)
-    inputs = inputs_of(asks)
+    inputs = inputs_of(requests)
     clock.passed("encode")
-    hits = retrieve(asks, inputs)
+    hits = retrieve(requests, inputs)
     clock.passed("retrieve")
-    return [Found(own, dict(seconds), [{} for _ in own], clock.began) for own in hits]
+    return [Retrieved(lists, dict(seconds), [{} for _ in lists], clock.began) for lists in hits]
 
 
-def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
+def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
     """For each request, the encoded queries."""
-    if len(asks) == 1:
-        (asked,) = asks
-        view = asked.handle
-        return [encode_inputs(view.slots, asked.pipeline.slots, asked.texts, view.search_config.remember)]
-    view = asks[0].handle
-    found: dict[int, list[Inputs]] = {}
-    for names in dict.fromkeys(asked.pipeline.slots for asked in asks):
-        places = [place for place, asked in enumerate(asks) if asked.pipeline.slots == names]
-        texts = [text for place in places for text in asks[place].texts]
-        made = iter(encode_inputs(view.slots, names, texts, view.search_config.remember))
-        found |= {place: list(islice(made, len(asks[place].texts))) for place in places}
-    return [found[place] for place in range(len(asks))]
+    if len(requests) == 1:
+        (request,) = requests
+        view = request.handle
+        return [encode_inputs(view.slots, request.pipeline.slots, request.texts, view.search_config.remember)]
+    view = requests[0].handle
+    inputs: dict[int, list[Inputs]] = {}
+    for names in dict.fromkeys(request.pipeline.slots for request in requests):
+        places = [place for place, request in enumerate(requests) if request.pipeline.slots == names]
+        texts = [text for place in places for text in requests[place].texts]
+        encoded = iter(encode_inputs(view.slots, names, texts, view.search_config.remember))
+        inputs |= {place: list(islice(encoded, len(requests[place].texts))) for place in places}
+    return [inputs[place] for place in range(len(requests))]
 
 
 def encode_inputs(
@@ -90,9 +90,9 @@ def encode_inputs(
     """
     inputs: list[dict[str, Input]] = [{} for _ in texts]
     for name in names:
-        for own, query in zip(inputs, _column(slots[name], texts, remember), strict=True):
-            if query is not None:
-                own[name] = query
+        for query_inputs, vector in zip(inputs, _column(slots[name], texts, remember), strict=True):
+            if vector is not None:
+                query_inputs[name] = vector
     return list(inputs)
 
 

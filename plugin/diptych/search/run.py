@@ -18,11 +18,11 @@ from diptych.metadata.payload_paths import head
 from diptych.metadata.payloads import NATIVE
 from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
-from diptych.search.microbatch import Gathering
+from diptych.search.microbatch import MicroBatcher
 from diptych.search.options import Options, SearchOptions
-from diptych.search.request import Asked
+from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
-from diptych.search.retrieve import Found, found_together
+from diptych.search.retrieve import Retrieved, retrieve_together
 from diptych.stores.nodes import has_deadline
 from diptych.types import Document, Hit, Query
 
@@ -55,18 +55,18 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
     """As `search`."""
     started = time.time_ns()
     try:
-        return current(handle, partial(_answer, queries, options))
+        return on_current_view(handle, partial(_answer, queries, options))
     except Exception as error:
         tell_failure(handle.registry, handle.name, "search", error, started)
         raise
 
 
 def _answer(queries: Sequence[str | Query], options: Options, view: View) -> list[list[Hit]]:
-    asked = Asked.of(view, queries, options)
-    gathered = len(asked.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
-    hits = told(asked, gathering(asked).now(asked) if gathered else found_together([asked])[0])
-    if asked.chosen is not None and not any(hits):
-        warn_of_missing_keys(view, asked.chosen, tenant=asked.tenant)
+    request = SearchRequest.of(view, queries, options)
+    joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
+    hits = finish(request, batcher(request).now(request) if joins_others else retrieve_together([request])[0])
+    if request.chosen is not None and not any(hits):
+        warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
     return hits
 
 
@@ -76,8 +76,8 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
     # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.exists:
         try:
-            asked = Asked.of(handle.now(), [query], options)
-            found = await asyncio.wrap_future(gathering(asked).later(asked))
+            request = SearchRequest.of(handle.now(), [query], options)
+            retrieved = await asyncio.wrap_future(batcher(request).later(request))
         except SearchError:
             pass  # the slots may have changed; `answer` reads the metadata again
         except Exception as error:
@@ -85,18 +85,18 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
             raise
         else:
             # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
-            if not asked.pipeline.rerank and not handle.registry.listening("diptych_after_search"):
-                hits = told(asked, found)
+            if not request.pipeline.rerank and not handle.registry.listening("diptych_after_search"):
+                hits = finish(request, retrieved)
             else:
-                work = partial(watched, handle.registry, handle.name, "search", partial(told, asked, found))
+                work = partial(watched, handle.registry, handle.name, "search", partial(finish, request, retrieved))
                 hits = await asyncio.to_thread(work)
-            if asked.chosen is not None and not any(hits):
-                await asyncio.to_thread(warn_of_missing_keys, asked.handle, asked.chosen, tenant=asked.tenant)
+            if request.chosen is not None and not any(hits):
+                await asyncio.to_thread(warn_of_missing_keys, request.handle, request.chosen, tenant=request.tenant)
             return hits[0]
     return (await asyncio.to_thread(answer, handle, [query], options))[0]
 
 
-def current(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
+def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
     """The answer of the current view; repeated if it failed and the slots have changed, since vectors may be gone."""
     while True:
         view = handle.now()
@@ -108,84 +108,86 @@ def current(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
                 raise
 
 
-def gathering(asked: Asked) -> Gathering[Asked, Found]:
+def batcher(request: SearchRequest) -> MicroBatcher[SearchRequest, Retrieved]:
     """Return what joins single queries to these slots; one per set of slots, so a stuck encoder delays no others."""
-    kept, key = asked.handle.kept, " ".join(["gathering", *sorted(asked.pipeline.slots)])
-    found: Gathering[Asked, Found] | None = kept.get(key)
+    kept, key = request.handle.kept, " ".join(["batcher", *sorted(request.pipeline.slots)])
+    known: MicroBatcher[SearchRequest, Retrieved] | None = kept.get(key)
     # `setdefault` is atomic: two threads that both found nothing get the same object.
-    return found or kept.setdefault(key, Gathering(found_together))
+    return known or kept.setdefault(key, MicroBatcher(retrieve_together))
 
 
-def told(asked: Asked, found: Found) -> list[list[Hit]]:
+def finish(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     """Finish the hits and notify plugins."""
-    hits = finished(asked, found)
-    tell(asked, found.seconds, found.began, sum(map(len, hits)))
+    hits = reranked(request, retrieved)
+    notify_plugins(request, retrieved.seconds, retrieved.began, sum(map(len, hits)))
     return hits
 
 
-def finished(asked: Asked, found: Found) -> list[list[Hit]]:
+def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     """The retrieved hits, reranked and cut."""
-    hits = found.hits
-    if asked.pipeline.rerank:
-        clock, wants = found.clock(), asked.wants or asked.end
-        ranked = rerank(asked.handle, asked.pipeline.rerank, asked.texts, hits, wants=wants, unscored=found.unscored)
-        hits = [own[asked.offset : asked.end] for own in ranked]
+    hits = retrieved.hits
+    if request.pipeline.rerank:
+        clock, wants = retrieved.clock(), request.wants or request.end
+        ranked = rerank(
+            request.handle, request.pipeline.rerank, request.texts, hits, wants=wants, unscored=retrieved.unscored
+        )
+        hits = [ranking[request.offset : request.end] for ranking in ranked]
         clock.passed("rerank")
-    return [_finish(asked, own) for own in hits]
+    return [_trimmed(request, ranking) for ranking in hits]
 
 
-def tell(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> None:
+def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: float, hits: int) -> None:
     """Notify plugins of the search; a plugin that fails is a PluginWarning, and the hits stand.
 
     Args:
         began: start of the first stage, by `time.perf_counter`.
         hits: number of hits.
     """
-    if asked.handle.registry.listening("diptych_after_search"):
-        report = _report(asked, seconds, began, hits)
-        for failure in asked.handle.registry.tell("diptych_after_search", report):
+    if request.handle.registry.listening("diptych_after_search"):
+        report = _report(request, seconds, began, hits)
+        for failure in request.handle.registry.tell("diptych_after_search", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
 
 
-def _report(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> SearchReport:
+def _report(request: SearchRequest, seconds: dict[str, float], began: float, hits: int) -> SearchReport:
     ended, now = time.time_ns(), time.perf_counter()
 
     def clock(at: float) -> int:
         return ended - round((now - at) * 1e9)
 
     times, last = {}, began
-    for stage, taken in seconds.items():
-        begin = now - taken if stage == "rerank" else last  # reranking waits until the calling thread continues
-        last = begin + taken
+    for stage, duration in seconds.items():
+        begin = now - duration if stage == "rerank" else last  # reranking waits until the calling thread continues
+        last = begin + duration
         times[stage] = (clock(begin), clock(last))
     return SearchReport(
-        asked.handle.name,
-        repr(asked.pipeline),
-        len(asked.texts),
+        request.handle.name,
+        repr(request.pipeline),
+        len(request.texts),
         seconds,
-        started=clock(asked.at),
+        started=clock(request.at),
         ended=ended,
         times=times,
-        slots=asked.pipeline.slots,
+        slots=request.pipeline.slots,
         hits=hits,
-        texts=tuple(asked.texts),
-        tenant=asked.tenant,
+        texts=tuple(request.texts),
+        tenant=request.tenant,
     )
 
 
-def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
+def _trimmed(request: SearchRequest, hits: list[Hit]) -> list[Hit]:
     """The hits without those below the threshold, and without text that was fetched only for the reranker."""
-    threshold = asked.score_threshold
+    threshold = request.score_threshold
     if threshold is not None:
         hits = [hit for hit in hits if hit.score >= threshold]
-    if asked.with_payload is not True and (asked.pipeline.rerank or asked.handle.layout != NATIVE):
-        hits = [replace(hit, document=_without_unasked(hit.document, asked)) for hit in hits]
+    if request.with_payload is not True and (request.pipeline.rerank or request.handle.layout != NATIVE):
+        hits = [replace(hit, document=_selected(hit.document, request)) for hit in hits]
     return hits
 
 
-def _without_unasked(document: Document, asked: Asked) -> Document:
-    wanted, metadata = asked.wanted, document.metadata
-    if asked.handle.layout != NATIVE:
+def _selected(document: Document, request: SearchRequest) -> Document:
+    wanted, metadata = request.wanted, document.metadata
+    if request.handle.layout != NATIVE:
         named = {head(key) for key in wanted}
         metadata = {key: value for key, value in metadata.items() if key in named}
     text = document.text if "text" in wanted else ""

@@ -9,9 +9,9 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline
-from diptych.search.request import Asked
-from diptych.search.retrieve import found_together
-from diptych.search.run import current, finished
+from diptych.search.request import SearchRequest
+from diptych.search.retrieve import retrieve_together
+from diptych.search.run import on_current_view, reranked
 from diptych.search.store_errors import ask
 from diptych.slots.canaries import TEXTS
 
@@ -28,7 +28,7 @@ def warm(handle: CollectionHandle) -> None:
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         SearchError, ContractError, RegistryError: every query would fail like this.
     """
-    current(handle, _search)
+    on_current_view(handle, _search)
 
 
 def check(handle: CollectionHandle) -> None:
@@ -39,7 +39,7 @@ def check(handle: CollectionHandle) -> None:
     Raises:
         CollectionNotFound, StoreUnavailable, SearchError, ContractError, AdapterCrashed: queries fail now.
     """
-    current(handle, _check)
+    on_current_view(handle, _check)
 
 
 def _check(view: View) -> None:
@@ -47,7 +47,7 @@ def _check(view: View) -> None:
     if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
         ask(view, lambda: view.client.count(view.name, exact=False))
     else:
-        found_together([Asked.of(_unremembered(view), QUERIES[:1], Options(pipeline, 1))])
+        retrieve_together([SearchRequest.of(_unremembered(view), QUERIES[:1], Options(pipeline, 1))])
 
 
 def _unremembered(view: View) -> View:
@@ -58,5 +58,5 @@ def _unremembered(view: View) -> View:
 def _search(view: View) -> None:
     view = _unremembered(view)
     for texts in (*([text] for text in QUERIES), QUERIES):
-        asked = Asked.of(view, texts, Options())
-        finished(asked, found_together([asked])[0])
+        request = SearchRequest.of(view, texts, Options())
+        reranked(request, retrieve_together([request])[0])

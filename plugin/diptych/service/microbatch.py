@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from diptych.protocols import Pair
-from diptych.search.microbatch import Gathering
+from diptych.search.microbatch import MicroBatcher
 from diptych.search.rerank import score_pairs
 from diptych.service.metrics import Metrics
 from diptych.service.model import Model
@@ -33,7 +33,7 @@ class Batches:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._gatherings: dict[tuple[int, str, str], Gathering[Any, Any]] = {}
+        self._batchers: dict[tuple[int, str, str], MicroBatcher[Any, Any]] = {}
         self._lock = threading.Lock()
 
     async def encode(self, model: Model, side: Side, texts: Sequence[str]) -> list[Vector]:
@@ -42,8 +42,8 @@ class Batches:
         Raises:
             ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
         """
-        gathering = self._gathering(model, lambda asks: self._encoded(model, asks))
-        vectors: list[Vector] = await asyncio.wrap_future(gathering.later(_Texts(side, texts)))
+        batcher = self._batcher(model, lambda requests: self._encoded(model, requests))
+        vectors: list[Vector] = await asyncio.wrap_future(batcher.later(_Texts(side, texts)))
         return vectors
 
     async def score(self, model: Model, pairs: Sequence[Pair]) -> Floats:
@@ -52,32 +52,32 @@ class Batches:
         Raises:
             ContractError, RegistryError: see diptych.errors.
         """
-        gathering = self._gathering(model, lambda asks: self._scored(model, asks))
-        scores: Floats = await asyncio.wrap_future(gathering.later(pairs))
+        batcher = self._batcher(model, lambda requests: self._scored(model, requests))
+        scores: Floats = await asyncio.wrap_future(batcher.later(pairs))
         return scores
 
-    def _gathering(self, model: Model, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Gathering[Any, Any]:
+    def _batcher(self, model: Model, work: Callable[[Sequence[Any]], Sequence[Any]]) -> MicroBatcher[Any, Any]:
         with self._lock:
-            return self._gatherings.setdefault((id(model.encoders), model.kind, model.name), Gathering(work))
+            return self._batchers.setdefault((id(model.encoders), model.kind, model.name), MicroBatcher(work))
 
-    def _encoded(self, model: Model, asks: Sequence[_Texts]) -> list[list[Vector]]:
+    def _encoded(self, model: Model, requests: Sequence[_Texts]) -> list[list[Vector]]:
         answers: dict[int, list[Vector]] = {}
         for side in _SIDES:
-            own = [place for place, ask in enumerate(asks) if ask.side == side]
-            if not own:
+            places = [place for place, request in enumerate(requests) if request.side == side]
+            if not places:
                 continue
-            texts = [text for place in own for text in asks[place].texts]
+            texts = [text for place in places for text in requests[place].texts]
             encoder = model.encoders[model.name]
             vectors = encoder.encode_query(texts) if side == "query" else encoder.encode_document(texts)
             require_finite(vectors, texts, where=f"model {model.id!r}")
             self._metrics.texts.labels(model.id, side).inc(len(texts))
             self._metrics.batches.labels(model.id).observe(len(texts))
-            answers.update(zip(own, _parted(vectors, [len(asks[place].texts) for place in own]), strict=True))
-        return [answers[place] for place in range(len(asks))]
+            answers.update(zip(places, _parted(vectors, [len(requests[place].texts) for place in places]), strict=True))
+        return [answers[place] for place in range(len(requests))]
 
-    def _scored(self, model: Model, asks: Sequence[Sequence[Pair]]) -> list[Floats]:
-        scores = score_pairs(model.encoders.reranker(model.name), asks, where=f"model {model.id!r}")
-        count = sum(map(len, asks))
+    def _scored(self, model: Model, requests: Sequence[Sequence[Pair]]) -> list[Floats]:
+        scores = score_pairs(model.encoders.reranker(model.name), requests, where=f"model {model.id!r}")
+        count = sum(map(len, requests))
         self._metrics.pairs.labels(model.id).inc(count)
         self._metrics.batches.labels(model.id).observe(count)
         return scores

@@ -16,7 +16,7 @@ from diptych.errors import SearchError
 from diptych.handle import collection_handle
 from diptych.handle.snapshot import View
 from diptych.search import search
-from diptych.search.run import current
+from diptych.search.run import on_current_view
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
@@ -121,7 +121,7 @@ def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_mean
         serving.handle.catch_up()
         return search(view, [QUERIES[1]])[0]
 
-    assert whose(QUERIES[1], current(serving.handle, answer)) == "new"
+    assert whose(QUERIES[1], on_current_view(serving.handle, answer)) == "new"
 
 
 class Noting(FakeDenseEncoder):

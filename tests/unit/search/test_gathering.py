@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from diptych.errors import AdapterCrashed, Overloaded, StoreUnavailable
-from diptych.search.microbatch import MOST, Gathering
+from diptych.search.microbatch import MOST, MicroBatcher
 
 
 class PanicException(BaseException):
@@ -38,12 +38,12 @@ class Work:
         return [2 * ask for ask in asks]
 
 
-def busy(work: Work) -> Gathering[int, int]:
+def busy(work: Work) -> MicroBatcher[int, int]:
     """A gathering at work on 0, until `work.go` is set."""
-    gathering = Gathering(work, patience=300)
-    gathering.later(0)
+    batcher = MicroBatcher(work, patience=300)
+    batcher.later(0)
     assert work.begun.wait(20)
-    return gathering
+    return batcher
 
 
 def free() -> Work:
@@ -54,16 +54,16 @@ def free() -> Work:
 
 def test_who_comes_alone_is_served_at_once_by_its_own_thread() -> None:
     work = free()
-    gathering = Gathering(work)
-    assert [gathering.now(1), gathering.now(2)] == [2, 4]
+    batcher = MicroBatcher(work)
+    assert [batcher.now(1), batcher.now(2)] == [2, 4]
     assert work.batches == [[1], [2]]
     assert set(work.threads) == {threading.current_thread()}
 
 
 def test_what_is_asked_while_others_are_at_work_is_answered_together() -> None:
     work = Work()
-    gathering = busy(work)
-    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    batcher = busy(work)
+    futures = [batcher.later(ask) for ask in (1, 2, 3)]
     work.go.set()
     assert [future.result(20) for future in futures] == [2, 4, 6]
     assert work.batches == [[0], [1, 2, 3]]
@@ -71,12 +71,12 @@ def test_what_is_asked_while_others_are_at_work_is_answered_together() -> None:
 
 def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
     work = Work()
-    gathering = Gathering(work, patience=300)
+    batcher = MicroBatcher(work, patience=300)
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(gathering.now, 1)
+        first = pool.submit(batcher.now, 1)
         assert work.begun.wait(20)
-        waiting = [gathering.later(2), pool.submit(gathering.now, 3)]
-        while len(gathering._waiting) < 2:
+        waiting = [batcher.later(2), pool.submit(batcher.now, 3)]
+        while len(batcher._waiting) < 2:
             pass
         work.go.set()
         assert [future.result(20) for future in (first, *waiting)] == [2, 4, 6]
@@ -85,8 +85,8 @@ def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
 
 def test_a_batch_is_bounded() -> None:
     work = Work()
-    gathering = busy(work)
-    futures = [gathering.later(ask) for ask in range(1, 2 * MOST)]
+    batcher = busy(work)
+    futures = [batcher.later(ask) for ask in range(1, 2 * MOST)]
     work.go.set()
     assert [future.result(20) for future in futures] == [2 * ask for ask in range(1, 2 * MOST)]
     assert [len(batch) for batch in work.batches] == [1, MOST, MOST - 1]
@@ -94,8 +94,8 @@ def test_a_batch_is_bounded() -> None:
 
 def test_an_error_is_only_told_to_the_one_whose_it_is() -> None:
     work = Work(lambda ask: ValueError(f"no {ask}") if ask == 2 else None)
-    gathering = busy(work)
-    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    batcher = busy(work)
+    futures = [batcher.later(ask) for ask in (1, 2, 3)]
     work.go.set()
     assert [futures[0].result(20), futures[2].result(20)] == [2, 6]
     with pytest.raises(ValueError, match="no 2"):
@@ -106,8 +106,8 @@ def test_an_error_is_only_told_to_the_one_whose_it_is() -> None:
 
 def test_a_store_that_does_not_answer_is_asked_once_for_all() -> None:
     work = Work(lambda ask: StoreUnavailable("down") if ask else None)
-    gathering = busy(work)
-    futures = [gathering.later(ask) for ask in (1, 2)]
+    batcher = busy(work)
+    futures = [batcher.later(ask) for ask in (1, 2)]
     work.go.set()
     for future in futures:
         with pytest.raises(StoreUnavailable, match="down"):
@@ -118,19 +118,19 @@ def test_a_store_that_does_not_answer_is_asked_once_for_all() -> None:
 def test_an_error_of_one_who_came_alone_leaves_the_next_a_free_way() -> None:
     work = Work(lambda ask: ValueError("no") if ask == 1 else None)
     work.go.set()
-    gathering = Gathering(work)
+    batcher = MicroBatcher(work)
     with pytest.raises(ValueError, match="no"):
-        gathering.now(1)
-    assert gathering.now(2) == 4
+        batcher.now(1)
+    assert batcher.now(2) == 4
     with pytest.raises(ValueError, match="no"):
-        gathering.later(1).result(20)
-    assert gathering.later(2).result(20) == 4
+        batcher.later(1).result(20)
+    assert batcher.later(2).result(20) == 4
 
 
 def test_what_was_cancelled_is_not_asked_and_the_others_are() -> None:
     work = Work()
-    gathering = busy(work)
-    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    batcher = busy(work)
+    futures = [batcher.later(ask) for ask in (1, 2, 3)]
     assert futures[1].cancel()
     work.go.set()
     assert [futures[0].result(20), futures[2].result(20)] == [2, 6]
@@ -139,26 +139,26 @@ def test_what_was_cancelled_is_not_asked_and_the_others_are() -> None:
 
 def test_when_all_are_cancelled_the_next_is_still_answered() -> None:
     work = Work()
-    gathering = busy(work)
-    assert gathering.later(1).cancel()
+    batcher = busy(work)
+    assert batcher.later(1).cancel()
     work.go.set()
-    assert gathering.later(2).result(20) == 4
+    assert batcher.later(2).result(20) == 4
 
 
 def test_work_that_asks_itself_does_not_wait_for_itself() -> None:
     def work(asks: Sequence[int]) -> list[int]:
-        return [ask if ask < 10 else gathering.now(ask // 10) for ask in asks]
+        return [ask if ask < 10 else batcher.now(ask // 10) for ask in asks]
 
-    gathering = Gathering(work)
-    assert gathering.now(123) == 1
-    assert gathering.later(45).result(20) == 4
+    batcher = MicroBatcher(work)
+    assert batcher.now(123) == 1
+    assert batcher.later(45).result(20) == 4
 
 
 def test_several_event_loops_may_ask_at_once() -> None:
-    gathering = Gathering(free())
+    batcher = MicroBatcher(free())
 
     async def one(ask: int) -> int:
-        return await asyncio.wrap_future(gathering.later(ask))
+        return await asyncio.wrap_future(batcher.later(ask))
 
     async def loop(first: int) -> list[int]:
         return [await one(ask) for ask in range(first, first + 20)]
@@ -170,75 +170,75 @@ def test_several_event_loops_may_ask_at_once() -> None:
 
 def test_a_loop_that_ended_meanwhile_takes_nobody_along() -> None:
     work = Work()
-    gathering = busy(work)
+    batcher = busy(work)
 
     async def impatient() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(gathering.later(1)), 0.01)
+            await asyncio.wait_for(asyncio.wrap_future(batcher.later(1)), 0.01)
 
     asyncio.run(impatient())
-    patient = gathering.later(2)
+    patient = batcher.later(2)
     work.go.set()
     assert patient.result(20) == 4
 
 
 def test_hundreds_of_callers_from_threads_all_get_their_own_answer() -> None:
-    gathering = Gathering(free())
+    batcher = MicroBatcher(free())
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(gathering.now, range(800))) == [2 * ask for ask in range(800)]
+        assert list(pool.map(batcher.now, range(800))) == [2 * ask for ask in range(800)]
 
 
 @pytest.mark.parametrize("raised", [PanicException("index out of bounds"), SystemExit(3), KeyboardInterrupt()])
 def test_every_waiter_gets_an_error_whatever_ends_the_work_and_the_next_are_served(raised: BaseException) -> None:
     work = Work(lambda ask: raised if ask < 3 else None)
-    gathering = busy(work)
-    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    batcher = busy(work)
+    futures = [batcher.later(ask) for ask in (1, 2, 3)]
     work.go.set()
     for future in futures[:2]:
         with pytest.raises(AdapterCrashed, match=type(raised).__name__):
             future.result(20)
     assert futures[2].result(20) == 6
-    assert [gathering.now(4), gathering.later(5).result(20)] == [8, 10]
+    assert [batcher.now(4), batcher.later(5).result(20)] == [8, 10]
 
 
 def test_a_panic_in_a_callers_own_thread_is_an_error_and_the_next_are_served() -> None:
     work = Work(lambda ask: PanicException("no") if ask == 1 else None)
     work.go.set()
-    gathering = Gathering(work)
+    batcher = MicroBatcher(work)
     with pytest.raises(AdapterCrashed, match="PanicException: no"):
-        gathering.now(1)
-    assert [gathering.now(2), gathering.later(3).result(20)] == [4, 6]
+        batcher.now(1)
+    assert [batcher.now(2), batcher.later(3).result(20)] == [4, 6]
 
 
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
 def test_ctrl_c_ends_the_callers_own_call_and_those_who_wait_are_answered(leaving: type[BaseException]) -> None:
     work = Work(lambda ask: leaving() if ask == 1 else None)
-    gathering = Gathering(work, patience=300)
+    batcher = MicroBatcher(work, patience=300)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(gathering.now, 1)
+        first = pool.submit(batcher.now, 1)
         assert work.begun.wait(20)
-        waits = gathering.later(2)
+        waits = batcher.later(2)
         work.go.set()
         with pytest.raises(leaving):
             first.result(20)
     assert waits.result(20) == 4
-    assert gathering.now(3) == 6
+    assert batcher.now(3) == 6
 
 
 def test_too_few_answers_are_an_error_of_each_and_the_next_are_served() -> None:
-    gathering: Gathering[int, int] = Gathering(lambda asks: [2 * ask for ask in asks if ask != 1])
+    batcher: MicroBatcher[int, int] = MicroBatcher(lambda asks: [2 * ask for ask in asks if ask != 1])
     with pytest.raises(ValueError, match="shorter"):
-        gathering.later(1).result(20)
-    assert gathering.now(2) == 4
+        batcher.later(1).result(20)
+    assert batcher.now(2) == 4
 
 
 def test_a_call_that_hangs_holds_up_nobody_else() -> None:
     work = Work()
-    gathering = Gathering(work, patience=0.2)
-    hangs = gathering.later(0)
+    batcher = MicroBatcher(work, patience=0.2)
+    hangs = batcher.later(0)
     assert work.begun.wait(20)
-    assert [future.result(20) for future in [gathering.later(ask) for ask in (1, 2, 3)]] == [2, 4, 6]
-    assert gathering.now(4) == 8
+    assert [future.result(20) for future in [batcher.later(ask) for ask in (1, 2, 3)]] == [2, 4, 6]
+    assert batcher.now(4) == 8
     assert not hangs.done()
     work.go.set()
     assert hangs.result(20) == 0
@@ -256,21 +256,21 @@ class Hanging:
             assert self.go.wait(60)
         return [2 * ask for ask in asks]
 
-    def hang(self, gathering: Gathering[int, int], ask: int) -> Future[int]:
+    def hang(self, batcher: MicroBatcher[int, int], ask: int) -> Future[int]:
         """Ask for something that hangs; nothing that is asked later is in its batch."""
-        future = gathering.later(ask)
+        future = batcher.later(ask)
         assert self.begun.acquire(timeout=20)
         return future
 
 
 def test_a_hundred_calls_that_hang_hold_up_nobody_else() -> None:
     work = Hanging()
-    gathering = Gathering(work, patience=0.01)
+    batcher = MicroBatcher(work, patience=0.01)
     hanging = []
     for number in range(1, 101):
-        hanging.append(work.hang(gathering, -number))
-        assert gathering.later(number).result(20) == 2 * number
-    assert gathering.now(7) == 14
+        hanging.append(work.hang(batcher, -number))
+        assert batcher.later(number).result(20) == 2 * number
+    assert batcher.now(7) == 14
     assert not any(future.done() for future in hanging)
     work.go.set()
     assert [future.result(20) for future in hanging] == [-2 * number for number in range(1, 101)]
@@ -278,22 +278,22 @@ def test_a_hundred_calls_that_hang_hold_up_nobody_else() -> None:
 
 def test_when_every_thread_hangs_the_next_are_refused_until_one_ends() -> None:
     work = Hanging()
-    gathering = Gathering(work, patience=0.01, threads=3)
-    hanging = [work.hang(gathering, -number) for number in (1, 2, 3)]
+    batcher = MicroBatcher(work, patience=0.01, threads=3)
+    hanging = [work.hang(batcher, -number) for number in (1, 2, 3)]
     for _ in range(5):
         with pytest.raises(Overloaded, match="3 earlier calls have not ended"):
-            gathering.later(4).result(20)
+            batcher.later(4).result(20)
     work.go.set()
     assert [future.result(20) for future in hanging] == [-2, -4, -6]
-    assert served(gathering, 5) == 10
+    assert served(batcher, 5) == 10
 
 
-def served(gathering: Gathering[int, int], ask: int) -> int:
+def served(batcher: MicroBatcher[int, int], ask: int) -> int:
     """The answer, once a thread is free."""
     until = time.monotonic() + 20
     while True:
         try:
-            return gathering.later(ask).result(20)
+            return batcher.later(ask).result(20)
         except Overloaded:
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -311,22 +311,22 @@ def test_calls_of_a_failed_batch_that_hang_alone_hold_up_nobody_else() -> None:
         return [2 * ask for ask in asks]
 
     begun, together, go = threading.Event(), threading.Event(), threading.Event()
-    gathering: Gathering[int, int] = Gathering(work, patience=300)
-    first = gathering.later(0)
+    batcher: MicroBatcher[int, int] = MicroBatcher(work, patience=300)
+    first = batcher.later(0)
     assert begun.wait(20)
-    hanging = [gathering.later(-number) for number in range(1, 41)]
+    hanging = [batcher.later(-number) for number in range(1, 41)]
     together.set()
     assert first.result(20) == 0
-    assert gathering.later(3).result(20) == 6
+    assert batcher.later(3).result(20) == 6
     go.set()
     assert [future.result(20) for future in hanging] == [-2 * number for number in range(1, 41)]
 
 
-def together(gathering: Gathering[int, int], asks: Sequence[int]) -> list[Future[int]]:
+def together(batcher: MicroBatcher[int, int], asks: Sequence[int]) -> list[Future[int]]:
     """Have a thread answer all of these as one batch, however busy the machine is."""
     futures: list[Future[int]] = [Future() for _ in asks]
     assert all(future.set_running_or_notify_cancel() for future in futures)
-    gathering._submit(gathering._answer, list(zip(asks, futures, strict=True)))
+    batcher._submit(batcher._answer, list(zip(asks, futures, strict=True)))
     return futures
 
 
@@ -339,11 +339,11 @@ def test_a_query_that_hangs_holds_up_nobody_of_its_own_batch() -> None:
         return hanging(asks)
 
     begun, go, batches, hanging = threading.Event(), threading.Event(), list[list[int]](), Hanging()
-    gathering: Gathering[int, int] = Gathering(work, patience=1)
-    gathering.later(0)
+    batcher: MicroBatcher[int, int] = MicroBatcher(work, patience=1)
+    batcher.later(0)
     assert begun.wait(20)
     asks = [-1 if place == 20 else place + 1 for place in range(MOST)]
-    futures = [gathering.later(ask) for ask in asks]
+    futures = [batcher.later(ask) for ask in asks]
     go.set()
     for ask, future in zip(asks, futures, strict=True):
         if ask > 0:
@@ -352,7 +352,7 @@ def test_a_query_that_hangs_holds_up_nobody_of_its_own_batch() -> None:
     assert any(-1 in batch and len(batch) > 1 for batch in batches)
     hanging.go.set()
     assert futures[20].result(20) == -2
-    assert gathering.now(5) == 10
+    assert batcher.now(5) == 10
 
 
 def test_the_first_answer_of_a_slow_batch_counts_and_a_later_error_of_it_is_nobodys() -> None:
@@ -364,10 +364,10 @@ def test_the_first_answer_of_a_slow_batch_counts_and_a_later_error_of_it_is_nobo
         return [2 * ask for ask in asks]
 
     slow_ends, batches = threading.Event(), list[list[int]]()
-    gathering: Gathering[int, int] = Gathering(work, patience=0.1)
-    assert [future.result(20) for future in together(gathering, [1, 2, 3])] == [2, 4, 6]
+    batcher: MicroBatcher[int, int] = MicroBatcher(work, patience=0.1)
+    assert [future.result(20) for future in together(batcher, [1, 2, 3])] == [2, 4, 6]
     slow_ends.set()
-    assert gathering.later(4).result(20) == 8
+    assert batcher.later(4).result(20) == 8
     assert sorted(batches) == [[1], [1, 2, 3], [2], [3], [4]]
 
 
@@ -378,16 +378,16 @@ def test_batches_that_usually_take_long_are_not_asked_twice() -> None:
         return [2 * ask for ask in asks]
 
     batches = list[list[int]]()
-    gathering: Gathering[int, int] = Gathering(work, patience=0.1)
-    gathering.later(0).result(20)  # it alone shows how long they take
-    assert [future.result(20) for future in together(gathering, [1, 2])] == [2, 4]
+    batcher: MicroBatcher[int, int] = MicroBatcher(work, patience=0.1)
+    batcher.later(0).result(20)  # it alone shows how long they take
+    assert [future.result(20) for future in together(batcher, [1, 2])] == [2, 4]
     assert batches == [[0], [1, 2]]
 
 
 def test_when_no_thread_is_left_for_the_pieces_of_a_batch_their_askers_are_refused() -> None:
     hanging = Hanging()
-    gathering = Gathering(hanging, patience=0.1, threads=2)
-    futures = together(gathering, [-1, 1, 2])
+    batcher = MicroBatcher(hanging, patience=0.1, threads=2)
+    futures = together(batcher, [-1, 1, 2])
     for future in futures[1:]:
         with pytest.raises(Overloaded, match="2 earlier calls have not ended"):
             future.result(20)
