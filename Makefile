@@ -20,10 +20,10 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-# One worker more than there are cores, since tests wait for processes and servers of theirs. After a worker that died, the rest
-# of its file is never handed out and the run would not end: so it ends then and says where.
+# One worker more than there are cores, since tests wait for processes and servers of theirs. Workers are forked when all tests are
+# collected (tests/support/forked_workers.py).
 WORKERS ?= $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 --durations 40
+PYTEST = $(BIN)/pytest --workers $(WORKERS) --durations 40
 
 tests: $(VENV)/.test
 	$(PYTEST) -m "not slow"

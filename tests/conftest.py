@@ -14,6 +14,7 @@ from diptych.registry import Registry
 from diptych.testing import fakes_plugin
 
 ROOT = Path(__file__).parents[1]
+pytest_plugins = ["forked_workers"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,8 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "ignore:Api key is used with an insecure connection:UserWarning")
     os.environ["DIPTYCH_CACHE"] = "off"
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
-    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # or each would use all cores, and wait for the others
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+    workers = config.getoption("--workers") or int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+    if workers:  # or each would use all cores, and wait for the others
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
