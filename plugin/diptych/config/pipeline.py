@@ -37,6 +37,17 @@ class LinearFusion(Section):
     kind: Literal["linear"]
     normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
     weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+    missing: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        description="With zscore: what a document counts that a slot did not find, in deviations from the mean of what "
+        "it did, such as -1; then Qdrant fuses. Its lowest candidate's score unless set; then the host fuses.",
+    )
+
+    @model_validator(mode="after")
+    def _missing_is_of_zscore(self) -> LinearFusion:
+        if self.missing is not None and self.normalize != "zscore":
+            raise ValueError("`missing` is in deviations: it needs `normalize: zscore`")
+        return self
 
 
 Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="kind")]

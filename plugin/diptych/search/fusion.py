@@ -1,8 +1,8 @@
 """The contribution of each slot's candidates to a fused score, by the fusion's formula.
 
-`Linear` is computed here, since its constants (lowest, highest, mean, deviation) are known only once the candidates
-are; other fusions only on several shards, where Qdrant would fuse each shard alone. For the fusions that Qdrant
-computes, `explain` uses the same functions to show the parts.
+`Linear` without `missing` is computed here, since its constants (lowest, highest, mean, deviation) are known only once
+the candidates are; other fusions only on several shards, where Qdrant would fuse each shard alone. For the fusions that
+Qdrant computes, `explain` uses the same functions to show the parts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from diptych.search.stages import Dbsf, Fusion, Rrf
+from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 
 PointId: TypeAlias = models.ExtendedPointId
 Ranking: TypeAlias = Sequence[tuple[PointId, float]]  # best first, higher is better
@@ -38,6 +38,8 @@ def fuse(fusion: Fusion, rankings: Mapping[str, Ranking]) -> list[tuple[PointId,
 
 def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, float], float]:
     """The slot's value for each of its candidates, and for the candidates of other slots."""
+    if isinstance(fusion, Linear) and fusion.missing is not None:
+        return _fixed(fusion.missing, fusion.weights.get(slot, 1.0), ranking)
     if not ranking:
         return {}, 0.0
     if isinstance(fusion, Rrf):
@@ -50,6 +52,13 @@ def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, 
     weight = fusion.weights.get(slot, 1.0)
     normalised, missing = _NORMALISERS[fusion.normalize](scores)
     return dict(zip(points, (weight * normalised).tolist(), strict=True)), weight * missing
+
+
+def _fixed(missing: float, weight: float, ranking: Ranking) -> tuple[dict[PointId, float], float]:
+    """Weighted z-scores as Qdrant computes them: DBSF's numbers, which are 0 to 1 for -3 to 3 deviations."""
+    scores = np.array([score for _, score in ranking], np.float64)
+    values = weight * (6 * _deviations(scores) - 3) if ranking else scores
+    return dict(zip([point for point, _ in ranking], values.tolist(), strict=True)), weight * missing
 
 
 def _deviations(scores: np.ndarray) -> np.ndarray:

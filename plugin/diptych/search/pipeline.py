@@ -50,8 +50,8 @@ class Pipeline:
 
         Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf(k=60) >> Rescore("late", 50) >> Rerank("mine", 20)
 
-    Qdrant runs retrieval, fusion, rescoring and diversification in one request. `Linear`, and on several shards any
-    fusion that is not last, is computed by diptych between two requests.
+    Qdrant runs retrieval, fusion, rescoring and diversification in one request. `Linear` without `missing`, and on
+    several shards any fusion that is not last, is computed by diptych between two requests.
 
     Every query reads these, so they are derived once:
 
@@ -158,7 +158,7 @@ def _fusion(config: SearchConfig) -> Fusion:
     if isinstance(fuse, RrfFusion):
         return Rrf(fuse.k, fuse.weights)
     if isinstance(fuse, LinearFusion):
-        return Linear(fuse.normalize, fuse.weights)
+        return Linear(fuse.normalize, fuse.weights, missing=fuse.missing)
     assert isinstance(fuse, DbsfFusion)
     return Dbsf()
 

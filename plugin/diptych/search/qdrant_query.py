@@ -17,8 +17,8 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
-from diptych.search.request import MOST, SearchRequest
-from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
+from diptych.search.request import MOST, SearchRequest, direction
+from diptych.search.stages import Dbsf, Linear, Rrf
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
 from diptych.stores.local import is_local
@@ -48,7 +48,7 @@ def branch_requests(request: SearchRequest, inputs: Inputs) -> dict[str, models.
 def pipeline_request(
     request: SearchRequest, inputs: Inputs, *, limit: int, offset: int = 0
 ) -> models.QueryRequest | None:
-    """The Qdrant part of a pipeline without `Linear`, for one query; None if nothing can be found."""
+    """The Qdrant part of a pipeline that Qdrant fuses, for one query; None if nothing can be found."""
     leaves, later = _leaves(request, inputs, offset + limit), _later(request, inputs)
     if not leaves or later is None:
         return None
@@ -60,7 +60,7 @@ def pipeline_request(
             )
         leaf["limit"] = min(leaf["limit"], later[0].reads)
         return _nest([_prefetch(**leaf)], later, request, limit, offset)
-    nodes, level = _fused(request.pipeline.fuse, leaves)
+    nodes, level = _fused(request, leaves)
     return _nest(nodes, [level, *later], request, limit, offset)
 
 
@@ -69,7 +69,7 @@ def fusion_request(request: SearchRequest, inputs: Inputs, *, limit: int) -> mod
     leaves = _leaves(request, inputs)
     if not leaves or request.pipeline.fuse is None:
         return None
-    nodes, level = _fused(request.pipeline.fuse, leaves)
+    nodes, level = _fused(request, leaves)
     return _request(**request.shard_key, prefetch=nodes, query=level.query, limit=limit, with_payload=False)
 
 
@@ -190,12 +190,16 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     return levels
 
 
-def _fused(fusion: Fusion, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:
+def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:
     """The nodes to fuse and the query that does it."""
-    nodes = [_prefetch(**leaf) for leaf in leaves.values()]
+    fusion, nodes = request.pipeline.fuse, [_prefetch(**leaf) for leaf in leaves.values()]
     if isinstance(fusion, Dbsf):
         return nodes, _Level(models.FusionQuery(fusion=models.Fusion.DBSF), None, 0)
-    assert isinstance(fusion, Rrf), Linear
+    if isinstance(fusion, Linear):
+        signs = [direction(request.handle.slots[slot]) for slot in leaves]
+        weights = [sign * fusion.weights.get(slot, 1.0) for slot, sign in zip(leaves, signs, strict=True)]
+        return _z_scores(nodes, weights, [sign * (fusion.missing or 0.0) for sign in signs])
+    assert isinstance(fusion, Rrf), fusion
     weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
     # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
     # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
@@ -207,6 +211,22 @@ def _fused(fusion: Fusion, leaves: dict[str, dict[str, Any]]) -> tuple[list[mode
     plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
     alone = [_prefetch(prefetch=[node], query=plain, limit=node.limit) for node in nodes]
     return alone, _Level(_weighted_sum([w * t for w, t in zip(weights, trifles, strict=True)]), None, 0)
+
+
+def _z_scores(
+    nodes: Sequence[models.Prefetch], weights: Sequence[float], missing: Sequence[float]
+) -> tuple[list[models.Prefetch], _Level]:
+    """The weighted sum of each node's z-scores; `missing` is that of a document that the node did not find.
+
+    A DBSF of one node gives z / 6 + 1/2, which a formula turns back: so Qdrant itself normalises each slot's scores.
+    """
+    dbsf = models.FusionQuery(fusion=models.Fusion.DBSF)
+    alone = [_prefetch(prefetch=[node], query=dbsf, limit=node.limit) for node in nodes]
+    scores = [f"$score[{branch}]" for branch in range(len(nodes))]
+    terms: list[Any] = [models.MultExpression(mult=[6 * w, s]) for w, s in zip(weights, scores, strict=True)]
+    defaults = {score: value / 6 + 0.5 for score, value in zip(scores, missing, strict=True)}
+    formula = models.SumExpression(sum=[*terms, -3.0 * sum(weights)])
+    return alone, _Level(models.FormulaQuery(formula=formula, defaults=defaults), None, 0)
 
 
 @cache

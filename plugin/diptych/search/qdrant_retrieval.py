@@ -39,16 +39,18 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
 
 
 def fuses_in_host(request: SearchRequest) -> bool:
-    """Whether diptych fuses the candidates: for `Linear` always, for others if Qdrant would fuse each shard alone.
+    """Whether diptych fuses the candidates: if a slot's lowest score counts, or Qdrant would fuse each shard alone.
 
     Qdrant fuses across shards only in the last step of a request. A fusion nested below another step would let the best
     of each shard, however few documents that has, count as the best of all.
     """
     pipeline = request.pipeline
-    if pipeline.fuse is None or isinstance(pipeline.fuse, Linear):
+    if pipeline.fuse is None or (isinstance(pipeline.fuse, Linear) and pipeline.fuse.missing is None):
         return pipeline.fuse is not None
-    weighted = isinstance(pipeline.fuse, Rrf) and not {1.0}.issuperset(pipeline.fuse.weights.values())
-    return bool(weighted or pipeline.rescore or pipeline.diversify) and _has_shards(request.handle)
+    nested = isinstance(pipeline.fuse, Linear) or (
+        isinstance(pipeline.fuse, Rrf) and not {1.0}.issuperset(pipeline.fuse.weights.values())
+    )
+    return bool(nested or pipeline.rescore or pipeline.diversify) and _has_shards(request.handle)
 
 
 def _has_shards(view: View) -> bool:

@@ -44,24 +44,38 @@ class Dbsf:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Linear:
-    """The sum over slots of weight times normalised score; diptych computes it from each slot's candidates.
+    """The sum over slots of weight times normalised score.
 
     `minmax` maps a slot's candidates to 0..1, `zscore` to mean 0 and deviation 1. A document that is not among them
-    counts as their lowest. If all scores are equal, found documents count 1, others 0.
+    counts as their lowest, and diptych computes the sum. If all scores are equal, found documents count 1, others 0.
+
+    With `missing`, a document that is not among a slot's candidates counts that many deviations from their mean. Then
+    no slot's lowest score has to be known, and Qdrant computes the sum in the request that retrieves the candidates.
+    If all scores are equal, found documents count 0.
+
+    Args:
+        normalize: how a slot's scores are made comparable.
+        weights: of slots; 1 unless given.
+        missing: of `zscore`, in deviations, such as -1; None is the lowest candidate's score.
     """
 
     normalize: Literal["minmax", "zscore"] = "minmax"
     weights: Mapping[str, float] = field(default_factory=dict)
+    missing: float | None = field(default=None, kw_only=True)
 
     label = "linear"
 
     def __post_init__(self) -> None:
         if self.normalize not in ("minmax", "zscore"):
             raise SearchError("unknown normalisation", where="Linear", got=self.normalize, expected="minmax, zscore")
+        if self.missing is not None and not (self.normalize == "zscore" and _is_number(self.missing)):
+            got, expected = f"{self.normalize!r}, missing={brief(self.missing)}", "a finite number, with zscore"
+            raise SearchError("missing is not usable", where="Linear", got=got, expected=expected)
         _require_weights(self.weights, self)
 
     def __repr__(self) -> str:
-        return f"Linear({self.normalize!r}{_weights_text(self.weights)})"
+        missing = "" if self.missing is None else f", missing={self.missing!r}"
+        return f"Linear({self.normalize!r}{_weights_text(self.weights)}{missing})"
 
 
 Fusion: TypeAlias = Rrf | Dbsf | Linear

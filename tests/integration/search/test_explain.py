@@ -25,6 +25,7 @@ FUSED = [
     PAIR >> Dbsf(),
     PAIR >> Linear(),
     PAIR >> Linear("zscore", {"dense": 0.4}),
+    PAIR >> Linear("zscore", {"dense": 0.4}, missing=-1.0),
 ]
 
 

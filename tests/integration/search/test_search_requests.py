@@ -360,6 +360,9 @@ def test_euclidean_scores_are_negated_so_that_higher_is_better(
     pair = Retrieve("near", 20) + Retrieve("dense", 20)
     (fused,) = search(collection.handle, queries[:1], pipeline=pair >> Linear(weights={"dense": 0}), limit=20)
     assert [hit.id for hit in fused[:15]] == [hit.id for hit in hits[:15]]
+    by_qdrant = pair >> Linear("zscore", {"dense": 0}, missing=-2)
+    (fused,) = search(collection.handle, queries[:1], pipeline=by_qdrant, limit=20)
+    assert [hit.id for hit in fused[:15]] == [hit.id for hit in hits[:15]]
     with pytest.raises(SearchError, match=r"DBSF cannot fuse euclidean distances\n.*slot 'near'"):
         search(collection.handle, queries[:1], pipeline=pair >> Dbsf())
 

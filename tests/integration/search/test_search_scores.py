@@ -113,6 +113,9 @@ def normalised(scores: Scores, how: str) -> tuple[Scores, float]:
     values = np.array(list(scores.values()))
     if how == "dbsf":
         mapped = (values - (values.mean() - 3 * values.std(ddof=1))) / (6 * values.std(ddof=1))
+    elif how == "fixed":
+        mapped = (values - values.mean()) / values.std(ddof=1)
+        return dict(zip(scores, mapped.tolist(), strict=True)), -0.8
     elif how == "minmax":
         mapped = (values - values.min()) / (values.max() - values.min())
     else:
@@ -140,6 +143,8 @@ def by_scores(truth: Truth, query: str, how: str, weights: Mapping[str, float]) 
         (Linear("minmax", {"dense": 0.2}), "minmax"),
         (Linear("zscore"), "zscore"),
         (Linear("zscore", {"lexical": 3.0}), "zscore"),
+        (Linear("zscore", missing=-0.8), "fixed"),
+        (Linear("zscore", {"dense": 0.3}, missing=-0.8), "fixed"),
     ],
     ids=str,
 )
@@ -149,6 +154,21 @@ def test_fusions_of_scores_are_their_formulas(
     weights = getattr(fusion, "weights", {})
     for query in queries:
         assert_ranked(run(filled, query, PAIR >> fusion), by_scores(truth, query, how, weights))
+
+
+def test_a_linear_fusion_with_missing_is_one_request_and_the_hosts_formula(
+    filled: Collection, queries: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fusion, calls, client = Linear("zscore", {"dense": 0.7}, missing=-1.2), [], filled.handle.client
+    for name in ("query_batch_points", "retrieve"):
+        original = getattr(client, name)
+        monkeypatch.setattr(client, name, lambda *a, _n=name, _o=original, **k: calls.append(_n) or _o(*a, **k))
+    in_qdrant = run(filled, queries[0], PAIR >> fusion)
+    assert calls == ["query_batch_points"]
+    monkeypatch.setattr("diptych.search.qdrant_retrieval._has_shards", lambda view: True)
+    in_host = run(filled, queries[0], PAIR >> fusion)
+    assert [hit.id for hit in in_host] == [hit.id for hit in in_qdrant]
+    assert [hit.score for hit in in_host] == pytest.approx([hit.score for hit in in_qdrant], abs=1e-5)
 
 
 @pytest.mark.parametrize("fusion", [Rrf(), Rrf(weights={"dense": 2.0}), Linear()], ids=str)

@@ -46,6 +46,14 @@ def test_zscore_counts_a_missing_document_as_the_lowest_candidate() -> None:
     )
 
 
+def test_missing_counts_that_many_deviations_wherever_a_slot_did_not_find_a_document() -> None:
+    scores = np.array([9.0, 7.0, 2.0])
+    z = (scores - scores.mean()) / scores.std(ddof=1)
+    parts = contributions(Linear("zscore", {"a": 2.0}, missing=-1.0), {"a": A, "b": B, "c": []})
+    assert parts[1] == pytest.approx({"a": 2 * z[0], "b": -1.0, "c": -1.0})
+    assert parts[4] == pytest.approx({"a": -2.0, "b": -(0.5**0.5), "c": -1.0})
+
+
 @pytest.mark.parametrize("normalize", ["minmax", "zscore"])
 def test_a_slot_whose_scores_are_all_equal_still_prefers_what_it_found(normalize: str) -> None:
     fusion = Linear(normalize)  # type: ignore[arg-type]
@@ -66,7 +74,9 @@ rankings = st.dictionaries(
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(rankings, st.sampled_from([Rrf(), Rrf(3, {}), Dbsf(), Linear(), Linear("zscore")]))
+@given(
+    rankings, st.sampled_from([Rrf(), Rrf(3, {}), Dbsf(), Linear(), Linear("zscore"), Linear("zscore", missing=-1.0)])
+)
 def test_parts_add_up_and_the_order_is_that_of_the_sums(slots: dict[str, Ranking], fusion: Fusion) -> None:
     fused = fuse(fusion, slots)
     parts = contributions(fusion, slots)

@@ -21,6 +21,7 @@ PIPELINES = [
     PAIR >> Rrf(),
     PAIR >> Rrf(k=10, weights={"dense": 2.0}),
     PAIR >> Dbsf() >> Rescore("late", 20),
+    PAIR >> Linear("zscore", missing=-1.5),
     PAIR >> Linear("zscore", {"lexical": 0.5}) >> Diversify("dense", relevance=0.3, candidates=40),
     PAIR >> Rrf() >> Rescore("late", 30) >> Rerank("mine", 20) >> Rerank("other", 5, options={"model": "m"}),
     Retrieve("dense", 10, params=models.SearchParams(hnsw_ef=128)) >> Rerank("mine", 5),
@@ -76,6 +77,8 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
         (lambda: Rrf(k=0), "k is not a positive integer"),
         (lambda: Rrf(weights={"dense": -1}), "weight of 'dense' is not usable"),
         (lambda: Linear(weights={"dense": float("nan")}), "weight of 'dense' is not usable"),
+        (lambda: Linear("minmax", missing=-1.0), "missing is not usable"),
+        (lambda: Linear("zscore", missing=float("nan")), "missing is not usable"),
         (lambda: Linear("softmax"), "unknown normalisation"),  # type: ignore[arg-type]
         (lambda: Diversify("dense", relevance=1.5), "relevance is out of range"),
         (lambda: Rescore("late", -3), "candidates is not a positive integer"),
