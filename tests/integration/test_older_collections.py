@@ -16,6 +16,7 @@ import pytest
 import diptych_adapters.hooks
 from diptych import Collection, Registry
 from diptych.config import Config, parse_config
+from diptych.config.models import DbsfFusion, RrfFusion
 from diptych.testing import fakes_plugin
 
 WRITTEN = Path(__file__).parents[1] / "data/collection-0.4.0.tar.gz"
@@ -51,6 +52,22 @@ def config(folder: Path, seed: int) -> Config:
             "search": {"retrieve": {"dense": 20, "lexical": 20}, "fuse": {"kind": "rrf"}, "limit": 5},
         }
     )
+
+
+def test_a_config_without_a_fusion_searches_an_older_collection_as_before_the_default_changed(folder: Path) -> None:
+    known = json.loads((folder / "answers.json").read_text())
+    silent = config(folder, seed=1).model_dump(mode="json", exclude_unset=True)
+    del silent["search"]["fuse"]
+    with Collection.open(parse_config(silent), registry=REGISTRY) as collection:
+        assert collection.handle.search_config.fuse == RrfFusion()
+        assert answers(collection, known["queries"]) == known["after"]
+        assert not collection.plan(parse_config(silent), sample=0).search
+        assert collection.apply(parse_config(silent)).outcome in ("nothing to do", "filled gaps")
+        assert (collection.handle.read().search or {})["fuse"]["kind"] == "rrf"
+    with Collection.open(parse_config({**silent, "store": "memory:"}), registry=REGISTRY) as new:
+        new.populate(DOCUMENTS)
+        assert new.handle.search_config.fuse == DbsfFusion()
+        assert (new.handle.read().search or {})["fuse"]["kind"] == "dbsf"
 
 
 def answers(collection: Collection, queries: list[str]) -> list[list[list[Any]]]:

@@ -28,7 +28,7 @@ class RrfFusion(Section):
 class DbsfFusion(Section):
     """Distribution-based score fusion: scores scaled by mean plus and minus three deviations, then added."""
 
-    kind: Literal["dbsf"]
+    kind: Literal["dbsf"] = "dbsf"
 
 
 class LinearFusion(Section):
@@ -110,7 +110,10 @@ class SearchConfig(Section):
     retrieve: dict[str, Positive] = Field(
         default_factory=dict, description="Candidates per slot; empty means 100 from each slot that is not a rescorer."
     )
-    fuse: Fusion = Field(default_factory=RrfFusion, description="How the slots' candidates become one list.")
+    fuse: Fusion = Field(
+        default_factory=DbsfFusion,  # measured against the others in docs/decisions/0048-default-fusion.md
+        description="How the slots' candidates become one list.",
+    )
     rescore: Rescore | None = Field(None, description="Rescoring by another slot, inside Qdrant.")
     diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
     rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
+from diptych.config.models import Config, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import CollectionMetadata, Reading, State
@@ -15,6 +15,7 @@ from diptych.slots.slot_factory import SlotMaker
 if TYPE_CHECKING:
     pass
 
+FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
 
 
@@ -72,12 +73,24 @@ def opened_slots(
     if verify:
         # Only changed encoders are loaded here; the others are checked at their first use, which keeps opening fast.
         _refuse_changes(slots, config, metadata)
-    return slots, config.search
+    return slots, with_stored_default(config, metadata).search
 
 
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:
     """The pipeline stored in the collection."""
-    return SearchConfig.model_validate(metadata.search or {})
+    return SearchConfig.model_validate({"fuse": FIRST_DEFAULT.model_dump(), **(metadata.search or {})})
+
+
+def with_stored_default(config: Config, metadata: CollectionMetadata) -> Config:
+    """The config; where it names no fusion, with that of a collection from before the default changed.
+
+    So neither an upgrade nor an `apply` of something else changes the order of hits.
+    """
+    stored = stored_search(metadata)
+    fuses = len(stored.retrieved(metadata.live.slots)) > 1
+    if "fuse" in config.search.model_fields_set or not fuses or stored.fuse != FIRST_DEFAULT:
+        return config
+    return config.model_copy(update={"search": config.search.model_copy(update={"fuse": FIRST_DEFAULT})})
 
 
 def _under_way(config: Config, metadata: CollectionMetadata) -> bool:

@@ -193,10 +193,12 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
 def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:
     """The nodes to fuse and the query that does it."""
     fusion, nodes = request.pipeline.fuse, [_prefetch(**leaf) for leaf in leaves.values()]
+    signs = [direction(request.handle.slots[slot]) for slot in leaves]
     if isinstance(fusion, Dbsf):
+        if -1 in signs:  # Qdrant adds distances as if higher were better
+            return _z_scores(nodes, [sign / 6 for sign in signs], [-3 * sign for sign in signs], 0.5 * len(signs))
         return nodes, _Level(models.FusionQuery(fusion=models.Fusion.DBSF), None, 0)
     if isinstance(fusion, Linear):
-        signs = [direction(request.handle.slots[slot]) for slot in leaves]
         weights = [sign * fusion.weights.get(slot, 1.0) for slot, sign in zip(leaves, signs, strict=True)]
         return _z_scores(nodes, weights, [sign * (fusion.missing or 0.0) for sign in signs])
     assert isinstance(fusion, Rrf), fusion
@@ -214,9 +216,9 @@ def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[l
 
 
 def _z_scores(
-    nodes: Sequence[models.Prefetch], weights: Sequence[float], missing: Sequence[float]
+    nodes: Sequence[models.Prefetch], weights: Sequence[float], missing: Sequence[float], constant: float = 0.0
 ) -> tuple[list[models.Prefetch], _Level]:
-    """The weighted sum of each node's z-scores; `missing` is that of a document that the node did not find.
+    """`constant` and the weighted z-scores of each node; `missing` is that of a document that the node did not find.
 
     A DBSF of one node gives z / 6 + 1/2, which a formula turns back: so Qdrant itself normalises each slot's scores.
     """
@@ -225,7 +227,7 @@ def _z_scores(
     scores = [f"$score[{branch}]" for branch in range(len(nodes))]
     terms: list[Any] = [models.MultExpression(mult=[6 * w, s]) for w, s in zip(weights, scores, strict=True)]
     defaults = {score: value / 6 + 0.5 for score, value in zip(scores, missing, strict=True)}
-    formula = models.SumExpression(sum=[*terms, -3.0 * sum(weights)])
+    formula = models.SumExpression(sum=[*terms, constant - 3.0 * sum(weights)])
     return alone, _Level(models.FormulaQuery(formula=formula, defaults=defaults), None, 0)
 
 

@@ -47,10 +47,17 @@ def fuses_in_host(request: SearchRequest) -> bool:
     pipeline = request.pipeline
     if pipeline.fuse is None or (isinstance(pipeline.fuse, Linear) and pipeline.fuse.missing is None):
         return pipeline.fuse is not None
-    nested = isinstance(pipeline.fuse, Linear) or (
-        isinstance(pipeline.fuse, Rrf) and not {1.0}.issuperset(pipeline.fuse.weights.values())
-    )
+    nested = _by_formula(request)
     return bool(nested or pipeline.rescore or pipeline.diversify) and _has_shards(request.handle)
+
+
+def _by_formula(request: SearchRequest) -> bool:
+    """Whether Qdrant's own fusions lie below a formula that weighs them, or turns distances round."""
+    fuse = request.pipeline.fuse
+    if isinstance(fuse, Rrf):
+        return not {1.0}.issuperset(fuse.weights.values())
+    distances = any(direction(request.handle.slots[branch.slot]) < 0 for branch in request.pipeline.retrieve)
+    return isinstance(fuse, Linear) or distances
 
 
 def _has_shards(view: View) -> bool:

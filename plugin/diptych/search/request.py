@@ -17,7 +17,7 @@ from diptych.search.filters import combined
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.pipeline_names import called
-from diptych.search.stages import Dbsf, require_count
+from diptych.search.stages import require_count
 from diptych.slots.slot import Slot
 from diptych.types import Query, is_unicode
 from qdrant_edge_client.value_errors import nearest
@@ -162,7 +162,6 @@ def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) 
     if isinstance(chosen_pipeline, Retrieve):
         chosen_pipeline = Pipeline((chosen_pipeline,))
     check_pipeline(chosen_pipeline, handle)
-    _require_fusible(chosen_pipeline, handle)
     handle.kept["pipeline"] = (source, chosen_pipeline)
     return chosen_pipeline
 
@@ -180,24 +179,13 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
                 do=nearest(name, handle.slots),
             )
     if len(pipeline.retrieve) > 1 and pipeline.fuse is None:
-        raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Rrf(), Dbsf() or Linear()")
+        raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
         raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
     if pipeline.rescore:
         _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
         _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
-
-
-def _require_fusible(pipeline: Pipeline, view: View) -> None:
-    """Raise SearchError where Qdrant would add distances, for which lower is better, to scores."""
-    for branch in pipeline.retrieve if isinstance(pipeline.fuse, Dbsf) else ():
-        if direction(view.slots[branch.slot]) < 0:
-            raise SearchError(
-                "DBSF cannot fuse euclidean distances",
-                where=f"slot {branch.slot!r}",
-                do="use Rrf() or Linear(), which know that a lower distance is better",
-            )
 
 
 def direction(slot: Slot) -> int:

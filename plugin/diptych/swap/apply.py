@@ -24,7 +24,7 @@ from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
-from diptych.handle.open_handle import describes
+from diptych.handle.open_handle import describes, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.answers import needs_answers
@@ -76,8 +76,9 @@ def apply(
     @needs_answers("run the same apply again once it does: it continues where it was")
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
+        wanted = with_stored_default(config, handle.read())
         with Lease(handle.client, handle.name) as lease:
-            report = _Apply(ApplyContext(handle, config, given, lease, progress or Unwatched(), event)).run()
+            report = _Apply(ApplyContext(handle, wanted, given, lease, progress or Unwatched(), event)).run()
         return _cleared(handle, report, given, event)
 
     started, registry = time.time_ns(), handle.registry
@@ -139,7 +140,7 @@ class _Apply:
         self._clear()
         search = self._context.config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
-        if not changed and search == metadata.search:
+        if not changed and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
             return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
         target = beginning.settings(metadata.live)
         with phase("gate: compare the new settings with the old ones"):

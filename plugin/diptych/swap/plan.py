@@ -13,7 +13,7 @@ from qdrant_client import models
 from diptych.config.models import Config, Stored
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import reading_of, stored_search
+from diptych.handle.open_handle import reading_of, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Generation, Layout, Reading, vector_name
 from diptych.metadata.payloads import from_payload
 from diptych.populate.store import lacking
@@ -116,6 +116,7 @@ def plan(
         RegistryError: an encoder cannot be made.
     """
     metadata = handle.read()
+    config = with_stored_default(config, metadata)
     count = handle.client.count(handle.name, exact=True).count
     texts = _sample(handle, metadata, config, sample)
     corpus = CorpusSample(handle, metadata.layout)
@@ -123,13 +124,14 @@ def plan(
     steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in slot_changes)
     steps, doubts = _with_query_side(handle, metadata, config, slot_changes, steps)
     search = config.search.model_dump(mode="json")
+    stored = stored_search(metadata).model_dump(mode="json") if metadata.search else None
     search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
     silent = bool(sample and count and not texts)
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
     warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks)
     begun = metadata.swap is not None
-    return Plan(handle.name, count, steps, metadata.search != search, search_why, begun, warnings)
+    return Plan(handle.name, count, steps, stored != search, search_why, begun, warnings)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
-"""Measures which index settings suit a collection: recall, latency and bytes on a sample of its own vectors.
+"""Measures which settings suit a collection: of its indexes on its own vectors, of its search on judged queries.
 
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
-holds them, `reports` picks one. Matplotlib (`pip install 'diptych[eval]'`) is imported only by `plot_index`.
+holds them, `reports` picks one. For searches, `legs` holds what each slot found, `trials` lists
+what is tried and computes it, `choose` decides. Matplotlib (`pip install 'diptych[eval]'`) is imported by plots alone.
 """
 
 from __future__ import annotations
@@ -11,4 +12,14 @@ from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index
 from diptych.tune.reports import IndexReport, Row
 
-__all__ = ["LEAST", "IndexReport", "Least", "Row", "Rule", "Setup", "grid", "plot_index", "tune_index"]
+__all__ = [
+    "LEAST",
+    "IndexReport",
+    "Least",
+    "Row",
+    "Rule",
+    "Setup",
+    "grid",
+    "plot_index",
+    "tune_index",
+]

@@ -11,6 +11,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.collection.collection import Collection
+from diptych.collection.explain import explain
 from diptych.errors import (
     AdapterOptionsError,
     CollectionNotFound,
@@ -363,8 +364,11 @@ def test_euclidean_scores_are_negated_so_that_higher_is_better(
     by_qdrant = pair >> Linear("zscore", {"dense": 0}, missing=-2)
     (fused,) = search(collection.handle, queries[:1], pipeline=by_qdrant, limit=20)
     assert [hit.id for hit in fused[:15]] == [hit.id for hit in hits[:15]]
-    with pytest.raises(SearchError, match=r"DBSF cannot fuse euclidean distances\n.*slot 'near'"):
-        search(collection.handle, queries[:1], pipeline=pair >> Dbsf())
+    by_qdrant = search(collection.handle, queries[:1], pipeline=pair >> Dbsf(), limit=20)[0]
+    explained = explain(collection.handle, queries[0], pipeline=pair >> Dbsf(), limit=20)
+    for hit, explanation in zip(by_qdrant, explained, strict=True):
+        parts = [slot.contribution or 0.0 for slot in explanation.slots.values()]
+        assert sum(parts) == pytest.approx(hit.score, abs=1e-5)
 
 
 class Listener:

@@ -40,7 +40,7 @@ def test_the_table_has_a_row_for_each_slot_and_for_their_fusion(judged: Run) -> 
     answer = judged("evaluate")
     assert answer.code == 0
     rows = [line for line in answer.out.splitlines() if "1.000" in line]
-    assert [row.split()[1] for row in rows] == ["dense", "lexical", "rrf"]
+    assert [row.split()[1] for row in rows] == ["dense", "lexical", "dbsf"]
     assert "3 judged queries" in answer.out
 
 
@@ -51,8 +51,8 @@ def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registr
     qrels, queries = Qrels.read(str(settings.evaluate.qrels)), read_queries(str(settings.evaluate.queries))[:3]
     with Collection.open(settings, registry=registry) as collection:
         hits = collection.search_batch(queries, limit=3)
-    expected = score(Ranked.from_hits("rrf", queries, hits), qrels, ["nDCG@3", "MRR@3"])
-    assert by_run["rrf"] == pytest.approx(dict(expected.means))
+    expected = score(Ranked.from_hits("dbsf", queries, hits), qrels, ["nDCG@3", "MRR@3"])
+    assert by_run["dbsf"] == pytest.approx(dict(expected.means))
     assert [(row["metric"], row["baseline"]) for row in found["comparisons"]] == [
         ("nDCG@3", "dense"),
         ("MRR@3", "dense"),
@@ -60,10 +60,10 @@ def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registr
 
 
 def test_runs_and_baseline_can_be_chosen_and_kept(judged: Run, tmp_path: Path) -> None:
-    options = ("--only", "lexical", "--only", "rrf", "--baseline", "rrf", "--runs", tmp_path / "runs")
+    options = ("--only", "lexical", "--only", "dbsf", "--baseline", "dbsf", "--runs", tmp_path / "runs")
     found = judged("evaluate", *options, "--json", "--per-query").json()
-    assert [row["run"] for row in found["evaluations"]] == ["lexical", "rrf"]
-    assert found["comparisons"][0]["baseline"] == "rrf"
+    assert [row["run"] for row in found["evaluations"]] == ["lexical", "dbsf"]
+    assert found["comparisons"][0]["baseline"] == "dbsf"
     assert set(found["evaluations"][0]["per_query"]["nDCG@3"]) == set(QUERIES)
     kept = from_trec(tmp_path / "runs/lexical.run.gz")
     assert kept.rankings["q3"][0][0] == "owl"
@@ -83,13 +83,13 @@ def test_a_plot_is_written(judged: Run, tmp_path: Path) -> None:
 
 
 def test_calibration_is_drawn_and_told_of_each_run(judged: Run, tmp_path: Path) -> None:
-    options = ("evaluate", "--only", "lexical", "--only", "rrf", "--calibration", tmp_path / "scores.png")
+    options = ("evaluate", "--only", "lexical", "--only", "dbsf", "--calibration", tmp_path / "scores.png")
     answer = judged(*options)
     assert answer.code == 0
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
-    assert "rrf: pooled AUC " in answer.out
+    assert "dbsf: pooled AUC " in answer.out
     told = judged(*options, "--json").json()["calibration"]
-    assert [one["run"] for one in told["runs"]] == ["lexical", "rrf"]
+    assert [one["run"] for one in told["runs"]] == ["lexical", "dbsf"]
     assert sum(one["relevant"] for one in told["runs"][1]["bins"]) + told["runs"][1]["missing"] == len(QUERIES)
     assert judged("evaluate", "--json").json()["calibration"] is None
 
@@ -99,7 +99,7 @@ def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path
     (folder / "qrels").mkdir(parents=True)
     (tmp_path / "queries.jsonl").rename(folder / "queries.jsonl")
     (tmp_path / "qrels.tsv").rename(folder / "qrels/test.tsv")
-    assert judged("evaluate", folder, "--only", "rrf", "--json").json()["evaluations"][0]["queries"] == 3
+    assert judged("evaluate", folder, "--only", "dbsf", "--json").json()["evaluations"][0]["queries"] == 3
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_a_measure_deeper_than_the_pipeline_is_computed_and_remarked_on(
     assert run("populate", corpus).code == 0
     answer = run("evaluate", "--exact")
     assert (answer.code, answer.err) == (0, "")
-    assert "rrf > late: rankings end at rank 2, above the cutoff of Recall@100" in answer.out
+    assert "dbsf > late: rankings end at rank 2, above the cutoff of Recall@100" in answer.out

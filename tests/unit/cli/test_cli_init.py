@@ -60,7 +60,7 @@ def test_options_choose_encoders_store_and_collection(run: Run, tmp_path: Path) 
     config = load_config(tmp_path / "other.yaml")
     assert (config.store, config.collection) == ("http://localhost:6333", "1984")
     assert {name: slot.adapter for name, slot in config.slots.items()} == {"dense": "fake-dense"}
-    assert config.search.fuse.kind == "rrf"
+    assert config.search.fuse.kind == "dbsf"
 
 
 def test_an_existing_file_is_kept_unless_forced(run: Run, config: Path) -> None:

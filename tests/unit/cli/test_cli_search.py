@@ -223,7 +223,7 @@ def test_an_explanation_has_the_parts_that_the_library_gives(filled: Run) -> Non
     answer = filled("explain", "owl hunts at night", "--json").json()
     first, *_ = answer["explanations"]
     assert (first["id"], first["rank"], first["document"]["text"]) == ("owl", 1, "the owl hunts mice at night")
-    assert first["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Rrf(k=60)")
+    assert first["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Dbsf()")
     parts = [slot["contribution"] for slot in first["slots"].values()]
     assert sum(parts) == pytest.approx(first["score"], abs=1e-6)
     assert {term["word"] for term in first["slots"]["lexical"]["terms"]} == {"owl", "hunts", "at", "night"}
@@ -231,12 +231,12 @@ def test_an_explanation_has_the_parts_that_the_library_gives(filled: Run) -> Non
 
 def test_an_explanation_is_shown_slot_by_slot_with_words(filled: Run) -> None:
     lines = filled("explain", "owl hunts at night", "-n", 1).out.splitlines()
-    assert lines[0].split() == ["1", "0.0328", "owl"]
+    assert lines[0].split() == ["1", "1.3544", "owl"]
     rows = {line.split()[0]: line for line in lines[2:]}
-    assert list(rows) == ["dense", "lexical", "rrf"]
+    assert list(rows) == ["dense", "lexical", "dbsf"]
     assert "#1" in rows["dense"]
     assert "hunts 1.00" in rows["lexical"]
-    assert "=0.0328" in rows["rrf"]
+    assert "=1.3544" in rows["dbsf"]
 
 
 def test_a_document_that_is_no_hit_is_explained_too(filled: Run) -> None:

@@ -107,9 +107,9 @@ def slots_of(registry: Registry, **adapters: str) -> dict[str, Slot]:
     return {name: Slot(name, SlotConfig(adapter=adapter), None, registry) for name, adapter in adapters.items()}
 
 
-def test_an_empty_config_fuses_all_slots_by_rrf(fakes: Registry) -> None:
+def test_an_empty_config_fuses_all_slots_by_dbsf(fakes: Registry) -> None:
     slots = slots_of(fakes, dense="fake-dense", lexical="fake-sparse")
-    expected = Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf(k=60)
+    expected = Retrieve("dense", 100) + Retrieve("lexical", 100) >> Dbsf()
     assert Pipeline.from_config(SearchConfig(), slots) == expected
 
 

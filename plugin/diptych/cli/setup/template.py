@@ -134,8 +134,8 @@ def _search(slots: Sequence[SlotChoice], rerank: str) -> str:
 search:
   # Candidates of each slot. More find more and cost more; a multiple of limit leaves fusion something to choose from.
   retrieve: {{{retrieve}}}
-  # Reciprocal rank fusion needs no tuning; dbsf and linear use the scores themselves.
-  {fuse}fuse: {{kind: rrf, k: 60}}
+  # Adds the scores, scaled by mean and deviation of each slot's candidates; linear takes weights, rrf goes by ranks.
+  {fuse}fuse: {{kind: dbsf}}
   # rescore: {{slot: late, candidates: 50}}
   # {rerank}
   limit: 10

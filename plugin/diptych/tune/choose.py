@@ -1,0 +1,134 @@
+"""Chooses a trial by judged queries: nested cross-validation, the simplest within one standard error, and a gate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.evaluate.significance import bootstrap_means, percentile_interval
+from diptych.tune.legs import Doubles
+from diptych.tune.trials import Trial
+
+FOLDS, ROUNDS = 5, 4
+LEAST = 10  # queries below which nothing is tuned
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What the tuner's choice gains on queries that did not choose it.
+
+    Args:
+        name: of the baseline.
+        mean: held-out nDCG of the choices minus the baseline's.
+        low, high: bootstrap interval of the mean.
+        needed: queries that would show the gain if it stayed as it is; None where there is no gain or it is shown.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    needed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be searched by.
+
+    Args:
+        index: of the trial, `start` where no other passes the gate.
+        tuned: the trial that the rule chooses on all queries, whether it passes or not.
+        passed: whether the tuned one passes.
+        gains: held-out, against the start and against the best single slot.
+    """
+
+    index: int
+    tuned: int
+    passed: bool
+    gains: tuple[Against, ...]
+
+
+def choose(values: Doubles, trials: Sequence[Trial], start: int, *, confidence: float = 0.95, seed: int = 0) -> Choice:
+    """The trial to search by.
+
+    The queries are divided into five parts, four times over. On four parts the rule chooses, on the fifth its choice is
+    measured: so the gain that the gate looks at is one on queries that did not choose. The gate passes where the
+    whole interval of the gain over the start is above 0, and the choice is not below the best single slot (chosen on
+    the same four parts). Where it is, and that slot alone passes against the start, the slot is taken.
+
+    Args:
+        values: `[trials, n]`.
+        start: the trial that stays unless another one passes.
+        confidence: of the intervals.
+        seed: of the divisions.
+    """
+    count = values.shape[1]
+    order = simplicity(trials, start)
+    tuned = simplest(values, order)
+    if count < LEAST:
+        return Choice(start, tuned, False, ())
+    held, single = held_out(values, trials, order, seed=seed)
+    gains = tuple(
+        _against(name, held - base, confidence)
+        for name, base in (("the start", values[start]), ("the best single slot", single))
+    )
+    better = gains[0].low > 0 and (gains[1].mean > 0 or len(trials[tuned].slots) == 1)
+    if not better and _against("the start", single - values[start], confidence).low > 0:
+        tuned, better = _best_single(values, trials), True
+    passed = better and tuned != start
+    return Choice(tuned if passed else start, tuned, passed, gains)
+
+
+def _best_single(values: Doubles, trials: Sequence[Trial]) -> int:
+    singles = [place for place, trial in enumerate(trials) if is_single(trial)]
+    return max(singles, key=lambda place: float(values[place].mean()))
+
+
+def is_single(trial: Trial) -> bool:
+    """Whether it is one slot without later stages."""
+    return len(trial.slots) == 1 and trial.rescore is None
+
+
+def simplicity(trials: Sequence[Trial], start: int) -> NDArray[np.int64]:
+    """The trials from the simplest on; of equally simple ones the start comes first."""
+    keys = [(*trial.complexity, place != start, place) for place, trial in enumerate(trials)]
+    return np.array(sorted(range(len(trials)), key=lambda place: keys[place]), np.int64)
+
+
+def simplest(values: Doubles, order: NDArray[np.int64]) -> int:
+    """The first trial in `order` that loses less than one standard error to the best.
+
+    Breiman et al., "Classification and Regression Trees", 1984; the error is that of the paired difference.
+    """
+    best = int(values.mean(axis=1).argmax())
+    gaps = values[best] - values[order]
+    errors = gaps.std(axis=1, ddof=1) / math.sqrt(values.shape[1]) if values.shape[1] > 1 else np.zeros(len(order))
+    return int(order[np.flatnonzero(gaps.mean(axis=1) <= errors)[0]])
+
+
+def held_out(
+    values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64], *, seed: int = 0
+) -> tuple[Doubles, Doubles]:
+    """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
+    count, rng = values.shape[1], np.random.default_rng(seed)
+    singles = np.array([place for place, trial in enumerate(trials) if is_single(trial)])
+    held, single = np.zeros(count), np.zeros(count)
+    for _ in range(ROUNDS):
+        for part in np.array_split(rng.permutation(count), min(FOLDS, count)):
+            others = np.setdiff1d(np.arange(count), part)
+            held[part] += values[simplest(values[:, others], order), part] / ROUNDS
+            best = singles[values[singles][:, others].mean(axis=1).argmax()]
+            single[part] += values[best, part] / ROUNDS
+    return held, single
+
+
+def _against(name: str, gaps: Doubles, confidence: float) -> Against:
+    mean = float(gaps.mean())
+    low, high = percentile_interval(bootstrap_means(gaps, samples=5_000, seed=0), size=len(gaps), confidence=confidence)
+    short = mean > 1e-4 and low <= 0
+    needed = math.ceil(len(gaps) * ((mean - low) / mean) ** 2) if short else None
+    return Against(name, mean, low, high, needed)
