@@ -7,11 +7,13 @@
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, until there are none (`backfill.run`).
 5. Gate: the new view answers the same queries as the live one; if it is worse, the old vectors stay live (`gate`).
-6. Cut over: one metadata update exchanges live and new; the old state stays as `previous` (`transitions`).
+6. Cut over: one metadata update makes the new state live; the old one stays as `previous` (`transitions`). Other
+   processes follow: at most every 2 s a search starts a read of the metadata, new encoders load in the background, then
+   the view is exchanged (`handle.collection_handle`).
 7. Afterwards populates write both vectors, until `finish` drops the old one. `rollback` exchanges them again.
 
-The order makes it safe: whoever changes a text after the second read of step 3 already writes the new vector, because
-step 2 came first. Pictures: docs/architecture.md, "The swap"; reasons: docs/decisions/0010-swap.md.
+The order makes it safe: a process that changes a text after the second read of step 3 already writes the new vector,
+because step 2 came first. Pictures: docs/architecture.md, "The swap"; reasons: docs/decisions/0010-swap.md.
 """
 
 from __future__ import annotations
@@ -60,14 +62,14 @@ def apply(
 
     Args:
         handle: the open collection.
-        config: what is wanted.
+        config: the config to apply.
         options: gate, pace and others, see `ApplyOptions`.
         progress: receives the progress of stage `fill`.
         stopped: ends the work cleanly at the next chunk.
 
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
-        GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for another try.
+        GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for a retry.
         SwapError: another swap is under way.
         PopulateError: store or encoder failed for good.
         StoreUnavailable: the server does not answer.
@@ -200,12 +202,14 @@ class _Apply:
         self._context.lease.require()  # a process that slept through its lease must not cut over another one's swap
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
-        # Storage first: a kill after the write would leave vectors stored otherwise than the metadata says.
+        # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         restore_shared(self._handle, before.live, after.live)
         write(client, name, before, after, caught_up(before, after))
-        self._context.lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
+        # Only the checkpoints go: the lease is held until what can be dropped at once is dropped, so that no other swap
+        # begins in between.
+        self._context.lease.clear()
         self._handle.install(after)
-        self._filling.repair(after, after.live)  # of populates that looked just before
+        self._filling.repair(after, after.live)  # points written by populates that read the metadata before
         self._clear()
         return self._report("cut over", gate)
 
@@ -214,7 +218,7 @@ class _Apply:
         self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
 
     def _told(self) -> dict[str, object]:
-        """The values that are shown beside a failed gate."""
+        """The details attached to GateFailed."""
         left = self._filling.filled.left
         return {"asking": self._filling.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
 
@@ -250,7 +254,7 @@ def _another(name: str, swap: Swap) -> SwapError:
     return SwapError(
         "another swap is under way",
         where=f"collection {name!r}",
-        got=f"begun by {swap.by} at {swap.began} to {slots}",
+        got=f"begun by {swap.by} at {swap.began}; its target: {slots}",
         expected="the config that began it",
         do="restore that config and run diptych apply, or abandon the swap: diptych rollback",
     )

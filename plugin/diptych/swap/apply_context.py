@@ -16,7 +16,7 @@ from diptych.swap.reports import ApplyOptions
 
 @dataclass(frozen=True, slots=True)
 class ApplyContext:
-    """One apply: the collection, what is wanted of it, and who is told.
+    """One apply: collection, config, options, progress.
 
     Args:
         handle, config, options, progress: as given to `apply`.
@@ -24,7 +24,7 @@ class ApplyContext:
         stopped: ends the work at the next chunk.
         warnings: sentences for the report.
 
-    `points` reads and counts the collection's points. `judged` are the judgements to compare by, if there are any.
+    `points` reads and counts the collection's points. `judged` holds the judgements to compare by, if there are any.
     """
 
     handle: CollectionHandle

@@ -25,7 +25,7 @@ PAGE = 256  # documents read at once to measure the corpus
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a swap starts from: the changes, the live state, and the wanted config."""
+    """What a swap starts from: the changes, the live state, and the new config."""
 
     context: ApplyContext
     changes: Sequence[Change]
@@ -33,12 +33,12 @@ class Beginning:
     def announce(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """Create the vectors, then record in the metadata that a swap is under way.
 
-        A kill in between leaves vectors that no state knows. Their names are noted before, so that they, and no
-        others, are dropped here the next time.
+        A kill in between leaves vectors that no state knows. Their names are recorded first, so that the next apply
+        drops these and no others.
         """
         handle, config = self.context.handle, self.context.config
-        reusable = drop_orphans(handle.client, handle.name, metadata).kept  # an old server cannot drop them
-        left = orphans(handle.client, handle.name, metadata)  # those, and what must not be dropped yet
+        reusable = drop_orphans(handle.client, handle.name, metadata).kept  # names an old server cannot drop
+        left = orphans(handle.client, handle.name, metadata)  # these, and names still waiting to be dropped
         target = {
             c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
         }
@@ -161,6 +161,6 @@ def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:
         raise SwapError(
             f"the encoder of {slot.where} is calibrated on the collection's documents, and there are none with a text",
             where=f"collection {name!r}",
-            do="populate documents first, or give those that the points were made of: --source FILE",
+            do="populate documents first, or name the file that the points were made from: --source FILE",
         )
     return sums

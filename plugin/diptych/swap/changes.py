@@ -27,13 +27,13 @@ STAYS: tuple[Action, ...] = ("storage", "numerics", "keep")  # the same vectors 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One slot: the config's wish compared with the collection.
+    """One slot of the config compared with the collection.
 
     Args:
         name: the slot.
         action: what applying it does. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder,
             calibrated on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
-            `re-prompt`: only queries change. `storage`: Qdrant keeps the same vectors otherwise. `numerics`: options
+            `re-prompt`: only queries change. `storage`: Qdrant stores the same vectors differently. `numerics`: options
             that only add noise. `keep`: nothing. `drop`: the config has no such slot.
         why: what differs.
         slot: the config's slot with its encoder; None for `drop`.
@@ -64,8 +64,8 @@ def changes(
 
     Args:
         again: slots to re-encode although nothing differs.
-        texts: of the collection, for encoders that want to see some.
-        corpus: shows whether calibrated encoders still fit it; None takes them as they are.
+        texts: texts of the collection, for encoders that read sample texts.
+        corpus: a sample that shows whether calibrated encoders still fit; None skips that check.
 
     Raises:
         RegistryError: an encoder cannot be made.
@@ -94,7 +94,7 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         if kept is not None:
             return Change(slot.name, "reuse", why, slot, live, kept, likeness.lowest)
         same = bool(now.documents) and now.documents == live.documents and likeness.of("document") >= limit
-        why = why or f"the model behind the name changed: {now} made the vectors as {live.fingerprint}"
+        why = why or f"the model behind the name changed: {live.fingerprint} made the vectors, it is {now} now"
         return Change(slot.name, "re-prompt" if same else "re-encode", why, slot, live, None, likeness.lowest)
     if likeness.lowest < limit:
         behind = f"the model behind the name changed (canary cosine {likeness.lowest:.4f})"
@@ -106,7 +106,7 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
 
 
 def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
-    """The change, or new vectors where an otherwise unchanged slot's corpus has drifted."""
+    """The change, or new vectors if the corpus averages of an unchanged slot have shifted."""
     slot, live = change.slot, change.live
     if change.action not in STAYS or slot is None or live is None or live.statistics is None:
         return change

@@ -1,4 +1,4 @@
-"""Warns where a collection was created with other `cluster` settings than the config's. Plans change none of them."""
+"""Warns if a collection was created with other `cluster` settings than the config's. `apply` changes none of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diptych.config.cluster import ClusterConfig
 
 
 def spread_warnings(cluster: ClusterConfig, params: models.CollectionParams) -> list[str]:
-    """A sentence for each setting that the collection was created without."""
+    """A sentence for each setting that the collection was created with another value of."""
     custom = params.sharding_method == models.ShardingMethod.CUSTOM
     compared = {
         "shards": (cluster.shards, params.shard_number or 1),

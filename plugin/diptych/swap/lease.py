@@ -65,7 +65,7 @@ class Lease:
         """Release the lease; the checkpoints stay for the next holder, unless `forget` has removed them."""
         self._over.set()
         self._beat.join()
-        with contextlib.suppress(Exception):  # of a store that fails the work itself has told
+        with contextlib.suppress(Exception):  # if the store fails, the work has raised already
             self._release()
         HELD.discard(self._token)
 
@@ -87,7 +87,7 @@ class Lease:
             self._note()
 
     def repairing(self, vectors: Iterable[str], points: Sequence[int | str]) -> None:
-        """Store which points are being given these vectors; none when that is done.
+        """Store which points are being given these vectors; an empty sequence ends it.
 
         Raises:
             ApplyRunning: another process has taken the lease.
@@ -106,7 +106,7 @@ class Lease:
         return list(dict.fromkeys(point for points in known for point in points))
 
     def trying(self, trials: Mapping[str, Trial]) -> None:
-        """Store which vectors have other storage for a trial, so that a kill does not leave it; none ends the trial.
+        """Store which vectors have other storage for a trial, for the case of a kill; an empty mapping ends it.
 
         Raises:
             ApplyRunning: another process has taken the lease.
@@ -202,7 +202,7 @@ class Lease:
                 try:
                     self.require()
                     self._note()
-                except BaseException:  # the work itself meets what is wrong, and says it; the beat must go on
+                except BaseException:  # the work itself will raise the same; the heartbeat must go on
                     continue
 
 

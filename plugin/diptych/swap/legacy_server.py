@@ -36,7 +36,7 @@ class CannotAddVectors(StoreUnsupported):
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What was done: the alias, the collections before and after the move, and the number of late writes."""
+    """The result: the alias, the collections before and after the move, and the number of late writes."""
 
     alias: str
     before: str
@@ -51,13 +51,13 @@ class Second:
 
 
 def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:
-    """Move the alias to a copy of its collection that also has the vectors of `extra`, without those that are None.
+    """Move the alias to a copy of its collection with the vectors of `extra`; entries that are None are left out of it.
 
     After a kill, call it again to continue. What is written to the old collection until the alias moves is copied;
     what is written to the new one after that stays.
 
     Raises:
-        CannotAddVectors: the name is a collection's own, which an alias cannot take.
+        CannotAddVectors: the name is a collection, not an alias.
         CopyError: the copy cannot be made.
     """
     before = _served(client, alias)

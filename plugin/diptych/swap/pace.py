@@ -1,7 +1,7 @@
 """`Pace`: how fast a back-fill writes. The gentle pace hardly slows searches down.
 
 A server answers searches more slowly while it takes vectors: a write locks a segment and uses processor time. So the
-gentle pace writes few points at once and repeats a probe query whose time without writes it knows. When probes take too
+gentle pace writes few points at once and repeats a probe query whose time without writes it knows. If probes take too
 long it writes fewer points per second, else more.
 """
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from diptych.metadata.models import State
 
 QUIET, EVERY = 40, 0.02  # probes before the first write, and seconds between two of them afterwards
-WINDOW, DECIDE = 40, 10  # newest probes that decide, and after how many it is decided again
-SHARE = 90  # percentile of them that is looked at
-SLOWER = 2.0  # times its quiet value it may reach; above, less is written
+WINDOW, DECIDE = 40, 10  # number of recent probes considered; a decision after every 10
+SHARE = 90  # the percentile of the probes' times that is used
+SLOWER = 2.0  # limit of that percentile, as a multiple of the quiet value; above it, less is written
 LEAST, MOST = 100.0, 20_000.0  # points a second
 FIRST = 1_000.0
 UP, DOWN = 1.15, 0.6  # what a decision multiplies the rate by
-FAILED = 60.0  # seconds that a probe counts that was not answered
+FAILED = 60.0  # time assumed for an unanswered probe, in seconds
 AT_ONCE = 32  # points of a request
 NEIGHBOURS = 10
 T = TypeVar("T")
@@ -57,9 +57,9 @@ class Gentle(Pace):
     """Few points at once, at a rate that follows the time of a probe query.
 
     Args:
-        probe: asks the query; its seconds.
-        stopped: when set, nothing waits any more.
-        clock: where time comes from.
+        probe: runs the query and returns its seconds.
+        stopped: when set, all waits end.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Gentle(Pace):
     def _asked_once(self) -> float:
         try:
             return self._probe()
-        except Exception:  # of a store that fails the work itself tells; a probe that fails is a slow one
+        except Exception:  # if the store fails, the work raises it; a probe that fails counts as a slow one
             return FAILED
 
 

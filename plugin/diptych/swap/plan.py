@@ -31,9 +31,9 @@ from diptych.swap.query_override import comparable, query_side
 from diptych.types import SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before `SAMPLE` are encoded to estimate the time
-READ = 1000  # points without a vector that are read to tell how many of them have a text
+READ = 1000  # points without a vector that are read to estimate how many of them have a text
 _BYTES = {"float16": 2, "uint8": 1}
-JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # new encoders' queries can be tried on the vectors there are
+JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # actions whose new queries can be tried on the old vectors
 SAME: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 
@@ -43,13 +43,18 @@ class Step:
     """One slot of a plan.
 
     Args:
-        points: points that it affects, that is, whose vectors, their storage or their scores change.
-        encode: those among them for which the vector is made; of a text index, the copy of the text.
-        rate: documents a second in the sample; None where nothing is encoded.
+        slot: the slot's name.
+        action: see `Change.action`.
+        why: what differs.
+        live: adapter and model that answer now; empty for a new slot.
+        wanted: adapter and model of the config; empty for a dropped slot.
+        points: documents whose vectors, storage or scores change.
+        encode: those of them for which a vector is made; for a text index, a copy of the text.
+        rate: documents a second in the sample; None if nothing is encoded.
         seconds: estimate of the encoding.
-        disk, memory: bytes more until `finish`, estimated from the sample; memory is what does not lie on disk alone.
-        likeness: lowest canary likeness of the config's encoder and the live vectors' one; None where not compared.
-        query_side: whether the new encoder's queries already do better on the old vectors; None where not measured.
+        disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
+        likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
+        query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
     """
 
     slot: str
@@ -78,7 +83,7 @@ class Plan:
         search: whether the search settings differ, for which nothing is encoded.
         search_why: what differs in them.
         under_way: whether a swap has begun and is not finished.
-        warnings: what to know before applying.
+        warnings: sentences to read before applying.
     """
 
     collection: str
@@ -107,7 +112,7 @@ def plan(
 
     Args:
         handle: the open collection.
-        config: what is wanted.
+        config: the config to compare with.
         again: slots to re-encode although nothing differs.
         sample: documents that are encoded to estimate time and size; 0 estimates nothing.
 

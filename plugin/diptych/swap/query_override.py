@@ -61,7 +61,7 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, comparison: Jud
             got=describe(comparison),
             expected="an interval of the difference above 0",
         )
-    metadata = handle.read()  # anew: the comparison took a while, and others may have written meanwhile
+    metadata = handle.read()  # again: the comparison took a while, and others may have written meanwhile
     after = switched_queries(metadata, slot, Asking(generation=new, why=describe(comparison)))
     write(handle.client, handle.name, metadata, after)
     handle.install(after)

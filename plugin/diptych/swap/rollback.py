@@ -27,10 +27,10 @@ class StepBack:
     Args:
         collection: its name.
         outcome: `rolled back`, `abandoned`, `finished`, or `nothing to finish` when no earlier vectors were kept.
-        live: what answers now, by slot.
+        live: the generation that answers now, by slot.
         dropped: vectors that were dropped.
-        retired: vectors that are no longer written, and still to be dropped by the next finish, apply or populate.
-        warnings: what to look at, such as points that what answers now does not find.
+        retired: vectors that are no longer written, and that the next finish, apply or populate will drop.
+        warnings: sentences, such as about points that have no live vector.
     """
 
     collection: str
@@ -122,7 +122,7 @@ def _done(
     """Change the state; returns warnings."""
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
-    restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
+    restore_shared(handle, then, after.live)  # before the write: a kill after it would leave it unrestored
     write(handle.client, handle.name, before, after, {**caught_up(before, after), **lease.forget()})
     handle.install(after)
     return tuple(_gaps(handle, before, after))

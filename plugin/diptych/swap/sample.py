@@ -24,7 +24,7 @@ WHOLE = 20_000  # up to here all ids are read, a fraction of a second; beyond, p
 PAGE = 2_000
 FETCH = 256
 MOST_CHARACTERS = 200  # of a first sentence
-MOST_OF_A_TEXT = 2_000  # characters of a document that are asked as a query; encoders read less
+MOST_OF_A_TEXT = 2_000  # characters of a document that are used as a query; encoders read less
 EXCERPT, READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
 LEAST_WORDS = 3  # of a query; shorter sentences are joined with the next
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
@@ -37,7 +37,7 @@ class Sampled:
     Args:
         point: id of its point.
         id: the document's own id.
-        text: what the live encoders read of it.
+        text: the part that the live encoders read.
         item: a query that means just this document: its title, or else its first sentence.
         excerpt: a harder one: a few words from its middle.
     """
@@ -54,9 +54,9 @@ def sample_points(
 ) -> list[PointId]:
     """Ids of `size` points, or of all if there are fewer, in random order; the same while the points exist.
 
-    Up to `whole` points are drawn evenly. Beyond, random ids are probed and the next point is taken: even for ids that
-    are hashes, as diptych's are; for ids with gaps, points after a gap come more often. Where gaps swallow the probes,
-    all ids are read after all. `wanted` says which points there are to draw from.
+    Up to `whole` points are drawn evenly. Beyond, random ids are probed and the next point is taken. This is uniform
+    for hashed ids such as diptych's; with gaps between ids, points after a gap come more often. If the probes find too
+    few points, all ids are read. `wanted` selects the points to draw from.
     """
     count = client.count(name, count_filter=wanted, exact=True).count
     if count > whole and len(probed := _probed(client, name, size, wanted)) == size:
@@ -124,7 +124,7 @@ def _all_points(client: QdrantBase, name: str, wanted: models.Filter | None) -> 
 
 
 def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | None) -> list[PointId]:
-    """Points after random ids, integers and UUIDs in turn where both exist; may be fewer than `size`."""
+    """Points after random ids, integers and UUIDs in turn if both exist; may be fewer than `size`."""
     rng = random.Random(name)
     spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name, wanted).span()) is not None]
     found: dict[PointId, None] = {}

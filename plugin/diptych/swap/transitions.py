@@ -32,7 +32,7 @@ def write(
 
     Raises:
         SwapError: another process has changed it since.
-        StoreUnavailable: the change is not to be seen in time.
+        StoreUnavailable: the nodes do not show the change in time.
     """
     kept = raw_metadata(client, name)  # an apply that was killed may have left some
     _require_unchanged(kept, before, name)
@@ -45,8 +45,8 @@ def write(
 def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name: str) -> None:
     """Raise SwapError if the state is no longer the one that a change was made from.
 
-    A process that slept through its lease is told here. Qdrant cannot compare and write in one call, so a change by
-    another process between this look and the write is overwritten.
+    This stops a process that slept through its lease. Qdrant cannot compare and write in one call, so a change by
+    another process between this read and the write is overwritten.
     """
     found = metadata_of(kept, name)
     if not same_values(metadata_payload(found)[KEY], metadata_payload(before)[KEY]):
@@ -121,7 +121,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
     """The metadata with `live` and `previous` exchanged.
 
     Raises:
-        SwapError: there is nothing to go back to, or it misses documents and `anyway` does not take that.
+        SwapError: there is no earlier state, or it misses documents and `anyway` is not set.
     """
     previous, where = metadata.previous, f"collection {name!r}"
     if previous is None:
@@ -131,15 +131,15 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
             got="no earlier generation is kept",
             do="edit the config and run diptych apply; the embedding cache may still hold the vectors",
         )
-    # The only thing that refuses a rollback: whoever rolls back is in a hurry, so other gaps are reported afterwards.
+    # Only this refuses a rollback. Rollbacks are urgent, so other gaps are reported afterwards.
     behind = sorted(previous.vectors() & set(metadata.behind))
     if behind and not anyway:
         raise SwapError(
             "the earlier generation misses documents that were written since",
             where=where,
             got=f"{', '.join(behind)} could not be written by a populate",
-            do="edit the config back and run diptych plan and apply, which make them anew; or go back at once, without "
-            "these documents: diptych rollback --anyway",
+            do="edit the config back and run diptych plan and apply, which make them again; or roll back at once, "
+            "without these documents: diptych rollback --anyway",
         )
     event = _event("rolled back", previous, why)
     return _with(

@@ -1,4 +1,4 @@
-"""Physical vectors of a live collection: created, changed, emptied, and how to find points that lack one."""
+"""Physical vectors of a live collection: creates, changes and empties them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
     """
     if kind != "text_index":
         return vector in existing(client, name)
-    if vector in client.get_collection(name).payload_schema:  # the cheap answer; else every point is looked at, once
+    if vector in client.get_collection(name).payload_schema:  # the cheap check; else every point is read once
         return True
     offset: Any = None
     while True:
@@ -54,7 +54,7 @@ def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrie
     if slot.kind == "text_index":
         client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
     for vector, params in named_params(slot, registry, retrieved).items():
-        if not fits(client, name, vector, params):  # it does in a second collection, which is made with it
+        if not fits(client, name, vector, params):  # already there in a second collection (`legacy_server`)
             _add(client, name, vector, params)
             configure(client, name, vector, params)
 
@@ -133,7 +133,7 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
 
 
 def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:
-    """Remove vectors that could not be dropped from all points, before a collection is made without them."""
+    """Delete from all points the vectors whose names could not be dropped."""
     if names := list(vectors):
         client.delete_vectors(name, names, points=models.Filter())
 

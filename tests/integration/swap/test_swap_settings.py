@@ -186,7 +186,7 @@ def test_storage_that_loses_neighbours_is_put_back(dense: Collection, edge: Qdra
     before = [(hit.id, hit.score) for hit in dense.search("word1 word2 word3")]
     with pytest.raises(GateFailed, match="the new storage settings did not pass the gate") as no:
         dense.apply(config({"dense": {**GOOD, "storage": BINARY}}))
-    assert "of the first 10 that the same vectors gave before are left" in no.value.got
+    assert "of the first 10 that the same vectors gave before are still found" in no.value.got
     assert params_of(edge, "dense.1").quantization_config is None
     assert [(hit.id, hit.score) for hit in dense.search("word1 word2 word3")] == before
     assert dense.handle.read().live.slots["dense"].storage == {}

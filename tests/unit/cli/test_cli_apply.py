@@ -152,7 +152,7 @@ def test_judgements_decide_and_the_interval_is_shown(edited: Run, judgements: tu
     answer = edited("apply", *judgements)
     assert (answer.code, answer.err) == (0, "")
     assert "nDCG@10  1.0000 -> 1.0000 on 3 queries" in answer.out
-    assert "difference +0.0000, 0.95 interval [+0.0000, +0.0000], margin 0.02" in answer.out
+    assert "difference +0.0000, 95% interval [+0.0000, +0.0000], margin 0.02" in answer.out
     assert "queries better 0, equal 3, worse 0" in answer.out
 
 

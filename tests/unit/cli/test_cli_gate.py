@@ -81,7 +81,7 @@ def test_with_judgements_the_metric_and_what_lost_most_are_told() -> None:
     assert lines[:5] == [
         "gate: not passed",
         "  nDCG@10  0.8673 -> 0.7903 on 50 queries",
-        "  difference -0.0770, 0.95 interval [-0.1356, -0.0248], margin 0.02",
+        "  difference -0.0770, 95% interval [-0.1356, -0.0248], margin 0.02",
         "  queries better 1, equal 39, worse 10",
         "  worse by more than the margin of 0.02",
     ]

@@ -40,7 +40,7 @@ def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
         return
     yield f"{comparison.metric}  {comparison.old:.4f} -> {comparison.new:.4f} on {comparison.queries:,} queries"
     yield (
-        f"difference {comparison.difference:+.4f}, {comparison.confidence:.4g} interval "
+        f"difference {comparison.difference:+.4f}, {100 * comparison.confidence:.4g}% interval "
         f"[{comparison.low:+.4f}, {comparison.high:+.4f}], margin {comparison.margin:g}"
     )
     yield f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"

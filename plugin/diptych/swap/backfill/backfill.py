@@ -1,8 +1,8 @@
 """`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
 
 A page is read, encoded and written, then read again: a document that changed between the two readings is encoded
-anew, so that no vector is ever left that was made of another text. Only then the checkpoint moves on. Meanwhile the
-next pages are read, encoded and written; all that is beyond the checkpoint is at most a chunk.
+again, so that no vector made from another text remains. Only then the checkpoint moves on. Meanwhile the next pages
+are read, encoded and written; at most a chunk is beyond the checkpoint.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from diptych.swap.lease_record import Checkpoint
 from diptych.swap.pace import Pace
 from diptych.types import Document
 
-PIECES = 4  # a chunk is encoded and written in so many pieces, so that both go on at once
-PASSES = 20  # over the points that lack the vector, while others keep writing without it
+PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
+PASSES = 20  # most repair passes, while others keep writing without the vector
 
 
 @dataclass(slots=True)
@@ -51,14 +51,14 @@ class Backfill:
 
     Args:
         handle: the collection.
-        slots: what is filled, by physical vector; their encoders run side by side.
-        lease: keeps the checkpoints.
-        rate: documents a second at most; None for as many as it takes.
-        pace: in what parts, and when, is written.
-        progress: is told of stage `fill`.
+        slots: the slots to fill, by physical vector; their encoders run side by side.
+        lease: stores the checkpoints.
+        rate: documents a second at most; None for no limit.
+        pace: decides the parts and times of writes.
+        progress: receives the progress of stage `fill`.
         stopped: ends the pass at the next chunk.
         documents: the original documents, for payloads that do not hold the text.
-        reached: is told, after each checkpoint, how many points are done.
+        reached: called after each checkpoint with the number of points that are done.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Backfill:
 
         Raises:
             PopulateError: the store or an encoder failed for good.
-            ApplyRunning: somebody else has taken the lease.
+            ApplyRunning: another process has taken the lease.
         """
         for slot in self._slots.values():
-            _ = slot.encoder  # one after another: heavy packages do not like to be imported in several threads at once
+            _ = slot.encoder  # one after another: some heavy packages cannot be imported in several threads at once
         with self._pace.kept():
             self._finish_broken_off()
             start = self._start()
@@ -182,7 +182,7 @@ class Backfill:
             self._put(page, self._encoded(page))
 
     def _without_failures(self, page: Sequence[Item], outcomes: Outcomes) -> list[int]:
-        """The rows that get a vector, of one slot at least; a point that lacks one is left, with the reason."""
+        """The rows that get a vector of at least one slot; a point that a slot failed on is noted in `filled.left`."""
         rows = []
         for row, item in enumerate(page):
             reasons = [str(found[row]) for found in outcomes.values() if isinstance(found[row], str)]
@@ -208,7 +208,7 @@ class Backfill:
         }
 
     def _changed(self, page: Sequence[Item]) -> list[Item]:
-        """The items whose document is another one by now; most payloads are as they were, which is told at once."""
+        """The items whose text changed; equal payloads, the usual case, need no further check."""
         if not page:
             return []
         then = {item.point: item for item in page}
@@ -225,7 +225,7 @@ class Backfill:
             offset = following
 
     def _repaired(self) -> int:
-        """Fill the points that lack a vector because others wrote them without; how many there were."""
+        """Fill the points that lack a vector because others wrote them without; returns their number."""
         repaired = 0
         for items, _ in self._limited(self._lacking()):
             if self._stopped.is_set():
@@ -256,7 +256,7 @@ class Backfill:
         return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}
 
     def _items(self, records: Iterable[models.Record]) -> list[Item]:
-        """Points as items for the pipeline; those without text are left."""
+        """Points as items for the pipeline; those without text are noted in `filled.left`."""
         found = []
         reason = "no text in the payload" if self._documents is None else "not in the source"
         for position, record in enumerate(records):

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Callable[[], Result], stopped: threading.Event) -> Result:
-    """What `work` returns or raises. It runs in a thread that stands back, as do the threads that it starts.
+    """Return or raise what `work` does. It runs in a thread of low priority, as do the threads that it starts.
 
     Ctrl-C sets `stopped`, and is raised once the work has ended.
     """
@@ -50,6 +50,6 @@ def stand_back() -> None:
     threads of its own is loaded elsewhere. Priorities of single threads are Linux's; elsewhere nothing changes.
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a sandbox may forbid it; then the work is merely not as polite
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; then the work keeps the normal priority
             current = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(current, NICENESS))

@@ -1,4 +1,4 @@
-"""Where the texts of a swap come from: the payload, or the original source for payloads that do not hold the text."""
+"""The texts that a swap encodes: from the payload, or from the original source if payloads do not hold the text."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the s
 
 
 class SourceDocuments:
-    """A table on disk, filled from a source once, asked by point id. A context manager; may be asked from any thread.
+    """A table on disk, filled from a source once and read by point id. A context manager; `get` is thread-safe.
 
     Args:
-        handle: the collection; its layout and plugins say which point a document has.
-        documents: as `populate` takes them; what populate would set aside is left out.
+        handle: the collection; its layout and plugins decide which point a document has.
+        documents: as `populate` takes them; documents that populate would reject are left out.
     """
 
     def __init__(self, handle: CollectionHandle, documents: Iterable[object]) -> None:
@@ -67,9 +67,9 @@ class SourceDocuments:
 
 
 def document_of(record: models.Record, layout: Layout, source: SourceDocuments | None) -> Document | None:
-    """A point's document as its payload has it, which may have changed; where that has no text, as the source has it.
+    """The document from the payload; if that has no text, from the source. None if neither has it.
 
-    None where a source is given and neither has the text.
+    Without a source, the document from the payload, with text or without.
     """
     document = from_payload(record.id, record.payload, layout)
     return document if source is None or document.text.strip() else source.get(plain_id(record.id))

@@ -46,12 +46,12 @@ class Bridge:
 
     Args:
         handle: the collection.
-        store: reads from it, again where it falters.
-        slot: whose old encoder is gone.
+        store: reads from it, with retries.
+        slot: the slot whose old encoder is gone.
         old, new: its generations.
-        points: how many points are to be filled.
-        judged: queries that choose the map and show what it is worth; None leaves both to documents.
-        warn: is told why a map is not offered.
+        points: number of points to fill.
+        judged: queries that choose the map and measure it; None uses documents for both.
+        warn: called with the reason if a map is not offered.
         served: the maps through which documents may have been written.
     """
 
@@ -79,7 +79,7 @@ class Bridge:
         find = partial(live_pairs, self.handle.client, self.handle.name, self.new, self.old, self.served)
         new, old = self.store.looked(find)
         if self.served and len(new) < PAIRS:
-            return  # the map that serves carries nearly all over exactly, so there is no better one
+            return  # the map that serves reproduces nearly all old vectors exactly, so there is no better one
         if len(new) < MINIMUM:
             pairs = f"{len(new)} documents have a vector of both encoders that is not zero"
             self.warn(f"slot {self.slot!r}, {share}no drift map is fitted: {pairs}, {MINIMUM} are needed")
@@ -105,7 +105,7 @@ class Bridge:
         return self._asked
 
     def _decide(self, fitted: Fitted, share: str) -> None:
-        """Serve the map, or else none: neither this one nor an earlier one, which was measured on fewer pairs."""
+        """Serve the map; if it is not good, withdraw any earlier map too, which was measured on fewer pairs."""
         offered = offer(fitted.quality)
         if offered.good:
             return self._serve(fitted, f"{share}{offered.why}")
@@ -127,7 +127,7 @@ class Bridge:
         self.handle.install(after, load=False)  # what the map needs is loaded; of other slots it may be gone
 
     def _mapped(self, drift: Map) -> View:
-        """The slot alone, asked through the map, which is not served yet."""
+        """A view of the slot alone, searched through the map, which is not served yet."""
         alone = SearchConfig(retrieve={self.slot: CANDIDATES})
         view = self.handle.at(State(slots={self.slot: self.old}), search=alone)
         slot = Slot(
@@ -166,7 +166,7 @@ def bridges(
 
 
 def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -> list[Map]:
-    """The map that an apply before this one left at work."""
+    """The map that an earlier apply left in use."""
     asking = metadata.live.asking.get(name)
     kept = raw_metadata(handle.client, handle.name)
     return [load(kept[asking.drift])] if asking and asking.drift and asking.drift in kept else []
@@ -189,7 +189,7 @@ def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, 
 
 MOST = 5000  # pairs that a map is fitted on
 WHOLE = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
-SAME = 0.9999  # likeness of a mapped vector and the old one from which on the old one is taken for mapped
+SAME = 0.9999  # an old vector this like the mapped one is taken to have been written through the map
 
 
 def live_pairs(
@@ -198,7 +198,7 @@ def live_pairs(
     """New and old vectors of the same documents, float32 `[n, d_new]` and `[n, d_old]`, drawn evenly from all ids.
 
     Pairs of which one vector is zero or not finite are left out. So are those whose old vector came through a map of
-    `served`: populate wrote it, and it would tell of the map, not of the old encoder.
+    `served`: populate wrote it, and it shows the map, not the old encoder.
     """
     both = models.Filter(must=[models.HasVectorCondition(has_vector=own.vector) for own in (new, old)])
     points = sample_points(client, name, MOST, whole=WHOLE, wanted=both)
@@ -218,10 +218,10 @@ def _pair(vectors: Any, names: Sequence[str]) -> list[Floats]:
 
 
 def _without_mapped(new: Floats, old: Floats, served: Iterable[Map]) -> tuple[Floats, Floats]:
-    """The pairs that no map carries over exactly.
+    """The pairs whose old vector no map reproduces exactly.
 
-    Payloads hold no mark of how a vector came to be, and those of adopted collections must not. A map that is exact for
-    documents of the old encoder, too, loses nothing by this: it is as good as can be, and stays.
+    Payloads do not record how a vector was made, and those of adopted collections must not. If a map is exact for
+    documents of the old encoder too, leaving these out costs nothing: the map cannot be improved, and stays.
     """
     for drift in served:
         if len(new):

@@ -13,11 +13,11 @@ from diptych.metadata.payloads import text_fields
 from diptych.populate.store import PointId, Refused, Store, plain_id
 from diptych.stores.answers import not_found, told
 
-TRIES = 20  # writes of a single point that is deleted and written anew all the time
+TRIES = 20  # tries for a point that keeps being deleted and rewritten
 
 
 class LivePoints(Store):
-    """The calls that a back-fill makes. A point that was deleted meanwhile is no error: it is told and left out.
+    """The calls that a back-fill makes. A point that was deleted meanwhile is no error: its id is returned.
 
     Of payloads only the keys that hold the documents' texts are read.
     """
@@ -50,7 +50,7 @@ class LivePoints(Store):
         return self._again("read from", retrieve)
 
     def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:
-        """Give points these vectors beside those they have; which of the points are gone."""
+        """Give points these vectors beside those they have; returns the ids of points that are gone."""
 
         def call(left: Sequence[models.PointVectors]) -> Callable[[], object]:
             return partial(self.client.update_vectors, self.name, left, wait=True)
@@ -58,7 +58,7 @@ class LivePoints(Store):
         return self._without_gone({point.id: point for point in points}, call)
 
     def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]], key: str | None = None) -> set[PointId]:
-        """Give each point keys of its own beside those it has; which of the points are gone."""
+        """Give each point these keys beside those it has; returns the ids of points that are gone."""
         operations = {
             point: models.SetPayloadOperation(
                 set_payload=models.SetPayload(payload=dict(payload), points=[point], key=key)
@@ -74,10 +74,10 @@ class LivePoints(Store):
     def _without_gone(
         self, wanted: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
     ) -> set[PointId]:
-        """Write what is wanted of each point that is still there; which of the points are gone.
+        """Write to each point that still exists; returns the ids of points that are gone.
 
-        A store refuses the whole request for one missing point. That point may be back before anybody looks, because
-        its document was deleted and written anew: then smaller requests are tried, which fewer such changes hit.
+        A store refuses the whole request for one missing point. That point may exist again at the next read, because
+        its document was deleted and rewritten: then smaller requests are tried, which fewer such changes hit.
         """
         gone: set[PointId] = set()
         left, tries = dict(wanted), 0
@@ -97,7 +97,7 @@ class LivePoints(Store):
             if len(left) > 1:
                 return gone.union(*(self._without_gone(half, call) for half in _halves(left)))
             tries += 1
-            if tries == TRIES:  # whoever writes it that often writes the new vector too, or a repair fills it
+            if tries == TRIES:  # its writers write the new vector too, or a repair fills it
                 return gone | left.keys()
         return gone
 

@@ -16,12 +16,12 @@ from diptych.swap.query_override import told
 
 
 class Filling:
-    """What an apply fills with, and what it counts: `encoded` by vector, `filled` over all of them.
+    """Runs the back-fills and repairs of an apply, and counts: `encoded` by vector, `filled` over all of them.
 
-    `asking` says by slot who makes the queries meanwhile, where that is another encoder than the live one.
+    `asking` names by slot the encoder of queries meanwhile, if it is not the live one.
 
     Args:
-        context: of the apply.
+        context: the apply's context.
     """
 
     def __init__(self, context: ApplyContext) -> None:
@@ -32,7 +32,7 @@ class Filling:
         self.asking: dict[str, str] = {}
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
-        """The slots that are filled side by side: all of them if asked, else one at a time."""
+        """The slots that are filled side by side: all with `parallel`, else one at a time."""
         asked = self._context.options.parallel
         together = self._context.config.swap.parallel if asked is None else asked
         return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
@@ -48,9 +48,9 @@ class Filling:
         self._count(slots, Backfill.run, self._bridges(slots))
 
     def repair(self, metadata: CollectionMetadata, state: State, leave: Collection[str] = ()) -> None:
-        """Give points that lack a vector of this state that vector, but for the vectors in `leave`.
+        """Fill points that lack a vector of this state, except those in `leave`.
 
-        A populate was killed just when others cut over, or others than diptych write points.
+        Needed after a populate was killed during a cut-over, or when other programs write points.
         """
         view = self._handle.at(state, metadata)
         for name, own in state.slots.items():

@@ -54,7 +54,7 @@ def fit(
     Args:
         new, old: vectors of the same documents by both encoders, float32 `[n, d_new]` and `[n, d_old]`.
         kind: `procrustes` or `ridge`.
-        new_similarity, old_similarity: what the two spaces compare by.
+        new_similarity, old_similarity: similarities of the two spaces.
         queries: new vectors of real queries, for the quality alone.
         seed: decides the split.
 
@@ -79,8 +79,8 @@ def best_map(
     """Fit one map of each kind and return the one whose answers are most like those of a full re-encode.
 
     That is what the back-fill leads to; the kind that imitates the old encoder best is often another, and answers less
-    like the new one. Measured by `queries` where some are given, else by held-out documents. Being the best of a few on
-    the pairs it is then reported on, its `overlap` is a little flattered.
+    like the new one. Measured by `queries` if given, else by held-out documents. `overlap` is slightly too good, since
+    the winner was chosen on the same pairs.
 
     Raises:
         SwapError: as `fit`.

@@ -10,16 +10,16 @@ from diptych.slots.drift_maps import Map, MapKind
 from diptych.swap.drift.pairs import Pairs
 from diptych.types import Floats
 
-ANCHORS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # weight of the identity, over the mean singular value
-STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # of ridge, over the mean variance of a new dimension
+ANCHORS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # weight of the identity, times the mean singular value
+STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # of ridge, times the mean variance of a new dimension
 
 
 def procrustes(train: Pairs, tune: Pairs) -> Map:
     """The rotation and scale that bring the centred new vectors nearest to the centred old ones.
 
     Schönemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 1966. With more new
-    dimensions than old ones it projects, with fewer it embeds. What few pairs leave open, a pull towards the identity
-    decides, as strong as does best on `tune`: for a child of the old model, or its truncation, that is nearly right.
+    dimensions than old ones it projects, with fewer it embeds. Where pairs are too few, a pull towards the identity
+    decides; `tune` sets its strength. For a child of the old model, or its truncation, the identity is nearly right.
     """
     new_mean, old_mean = train.new.mean(axis=0), train.old.mean(axis=0)
     new, old = train.new - new_mean, train.old - old_mean
@@ -31,7 +31,7 @@ def procrustes(train: Pairs, tune: Pairs) -> Map:
 def ridge(train: Pairs, tune: Pairs) -> Map:
     """Least squares with a penalty, whose strength is the one of eight that does best on `tune`.
 
-    What is shrunk is the departure from Procrustes, so that few pairs give Procrustes and many give least squares.
+    The penalty is on the difference from Procrustes, so that few pairs give Procrustes and many give least squares.
     """
     start = procrustes(train, tune)
     new = (train.new - train.new.mean(axis=0)).astype(np.float64)

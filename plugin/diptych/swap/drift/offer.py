@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diptych.swap.drift.quality import Quality
 
 # The rule of docs/drift.md, drawn from tests/benchmarks/compare_drift.py.
-PAIRS = 200  # with fewer, a held-out tenth is too small, and ten documents too large a part of them, to judge by
+PAIRS = 200  # with fewer, the held-out tenth is too small to judge by
 LIKENESS = 0.8
 GAIN = 0.02
 
@@ -19,7 +19,7 @@ class Offer:
     Args:
         yes: whether to offer the map.
         why: for people, with the measured numbers.
-        unmapped: the map is good, but the new encoder's queries do as well as they are.
+        unmapped: the map is good, but the new encoder's queries do as well without the map.
     """
 
     yes: bool
@@ -35,13 +35,13 @@ class Offer:
 def offer(quality: Quality) -> Offer:
     """Offer a map of at least 200 pairs with a held-out likeness of at least .8, if mapping improves answers.
 
-    It gains when real queries, or else held-out documents, answer better through the map than as they are.
+    Mapping improves answers if real queries, or else held-out documents, find better neighbours with it than without.
     """
     measured = _measured(quality)
     if quality.pairs < PAIRS:
         return Offer(False, f"{quality.pairs} pairs are too few to judge a map by: back-fill {PAIRS}. {measured}")
     if quality.likeness < LIKENESS:
-        return Offer(False, f"the map comes not near enough to the old vectors (asked: {LIKENESS:.2f}). {measured}")
+        return Offer(False, f"the map does not come near enough to the old vectors (asked: {LIKENESS:.2f}). {measured}")
     if not _gains(quality):
         return Offer(False, f"the new encoder's queries do as well without a map. {measured}", unmapped=True)
     return Offer(True, f"the map comes near enough to the old vectors (asked: {LIKENESS:.2f}). {measured}")

@@ -19,13 +19,13 @@ _ANSWERS = "answers of a gate"  # of a view's `kept`
 
 
 def pipeline_of(view: View) -> Pipeline:
-    """The view's whole pipeline, slots by name: stored settings lose the order of their keys over gRPC."""
+    """The view's whole pipeline, slots sorted by name: stored settings lose the order of their keys over gRPC."""
     found = Pipeline.from_config(view.search_config, view.slots)
     return replace(found, retrieve=tuple(sorted(found.retrieve, key=lambda branch: branch.slot)))
 
 
 def remembering(view: View) -> View:
-    """The view with a memory for `answers`: it can still be compared after the storage below has changed."""
+    """The view with a cache for `answers`, so that it can be compared after the storage of its vectors has changed."""
     return replace(view, kept={**view.kept, _ANSWERS: {}})
 
 
@@ -41,12 +41,12 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 
 
 def silence(view: View) -> str:
-    """Why the view's encoders cannot make a query, such as a retired API; empty when they can."""
+    """Why the view's encoders cannot make a query, such as a retired API; empty if they can."""
     return silence_of(view.slots, pipeline_of(view).slots)
 
 
 def silence_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
-    """The same for some slots."""
+    """Why these slots' encoders cannot make a query; empty if they can."""
     try:
         encode_inputs(slots, names, ["a question"])
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:

@@ -25,9 +25,9 @@ class Decision:
     """Runs the gate on what an apply is about to make live.
 
     Args:
-        context: of the apply; it is warned of a gate that could not measure and does not decide.
+        context: the apply's context; receives a warning if the gate could not measure and does not decide.
         trial: changes the storage of live vectors for the gate, and back.
-        told: returns what a failure carries for display.
+        told: returns details for GateFailed.
     """
 
     def __init__(self, context: ApplyContext, trial: StorageTrial, told: Callable[[], Mapping[str, object]]) -> None:
@@ -36,11 +36,11 @@ class Decision:
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """Run the gate on a swap; None if it could not measure and does not decide.
 
-        Vectors that stay, and that the swap stores otherwise, are measured with their new storage at last. That stays
-        in place, unless the gate fails or the apply stops before the cut-over.
+        Kept vectors with new storage are measured last; the new storage stays unless the gate fails or the apply stops
+        before the cut-over.
 
         Raises:
-            GateFailed: no, and the gate decides.
+            GateFailed: the gate failed and `options.gate` is set.
         """
         search = SearchConfig.model_validate(swap.search or {})
         client, name = self._handle.client, self._handle.name
@@ -56,7 +56,7 @@ class Decision:
         not measure. New storage is left in place, unless the gate fails or the apply stops before the change.
 
         Raises:
-            GateFailed: no, and the gate decides.
+            GateFailed: the gate failed and `options.gate` is set.
         """
         if not self._handle.client.count(self._handle.name, exact=True).count:
             return None
@@ -65,7 +65,7 @@ class Decision:
         return self._on_storage(report, old, between, new)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
-        """The live view, the new view, and between them the new one with unchanged storage of kept vectors."""
+        """The live view, the new one with kept vectors' old storage, and the new one."""
         live = metadata.live
         storage = {name: then.storage for name, (then, _) in changed_storage(live, target).items()}
         slots = {
@@ -86,14 +86,14 @@ class Decision:
     ) -> GateReport | None:
         """The report, extended by measurements after the kept vectors have changed their storage.
 
-        Judgements compare with what answers now. Without, only the storage differs between the sides, so that each
-        neighbour that is missing is its fault.
+        With judgements the baseline is the live view. Without them it differs in the storage only, so that each missing
+        neighbour is due to the storage.
         """
         states = _state_of(between), _state_of(new)
         if self._context.stopped.is_set() or not changed_storage(*states):
             return report
         baseline = between if self._context.judged is None else old
-        self._measured(baseline, new, covered)  # it remembers its answers, which cannot be had afterwards
+        self._measured(baseline, new, covered)  # caches the baseline's answers, which cannot be computed afterwards
         self._trial.begin(*states)
         try:
             found = self._passed(STORAGE, baseline, new, covered)

@@ -1,7 +1,7 @@
 """`run_gate`: may the new encoders replace the old ones?
 
-With judgements, a metric decides. Without, checks that a broken or mistaken encoder fails, and figures and sample
-queries for a human. Coverage, canaries and the state of the stored vectors count in both cases.
+With judgements, a metric decides. Without judgements, checks that a broken encoder fails decide; figures and samples
+are shown. Coverage, canaries and the state of the stored vectors count in both cases.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PIPELINE = "pipeline"
 # The share of the old pipeline's known items whose loss stops a swap, when the whole interval lies beyond it.
 MOST_LOST = 0.25
 LEAST_FOUND = 0.7  # of titles or first sentences by a pipeline alone; broken encoders found .50 and .64 of them
-POOR = 0.5
-LEAST_KEPT = 0.5  # of the first 10, by the same encoders over the same vectors stored otherwise
+POOR = 0.5  # share of known items found by the old pipeline, below which the check says little
+LEAST_KEPT = 0.5  # share of the first 10 that the same encoders and vectors must still find with other storage
 
 __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
@@ -36,16 +36,17 @@ class GateReport(GateSummary):
     """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
 
     Args:
-        reasons: why the new encoders may not replace the old ones; empty when they may.
-        coverage: of each new vector.
-        canaries, vectors: of each slot that changed.
+        reasons: why the new encoders may not replace the old ones; empty if they may.
+        coverage: one entry per new vector.
+        canaries, vectors: one entry per changed slot.
         judged: the comparison by judgements; None without.
-        overlaps: of the whole pipeline, then of each changed slot; empty with judgements.
-        known_item, excerpt: how many documents are found by their beginnings, and by words from their middles.
+        overlaps: the whole pipeline's, then each changed slot's; empty with judgements or without texts.
+        known_item, excerpt: documents found by their beginnings, and by words from their middles; None with judgements
+            or without texts.
         latency: the time of a query; None unless `swap.gate.max_slowdown` is set.
-        samples: queries side by side; none, as of the two before, with judgements or in a collection without texts.
+        samples: queries side by side; empty, and `known_item` and `excerpt` None, with judgements or without texts.
         remarks: what limits the figures.
-        passed: whether there is no reason against.
+        passed: whether `reasons` is empty.
     """
 
     coverage: tuple[Coverage, ...] = ()
@@ -80,10 +81,10 @@ def run_gate(
 
     Args:
         old, new: the two views; slots whose generations differ are the changed ones.
-        config: what must hold.
-        judged: queries with judgements; None goes by checks that need none.
-        coverage: by physical vector, where it has been counted already; the rest is counted here.
-        step: told what begins.
+        config: the limits.
+        judged: queries with judgements; None uses the checks that need none.
+        coverage: counts known already, by physical vector; others are counted here.
+        step: called with the name of each step as it begins.
 
     Raises:
         EvaluationError, MissingExtra: with judgements, an unknown metric, or ir-measures is not installed.
@@ -151,7 +152,8 @@ def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) ->
 
 def _uncovered(counts: Sequence[Coverage], config: GateConfig) -> list[str]:
     return [
-        f"{count.missing} of {count.points} points lack vector {count.vector!r}, {config.missing} may"
+        f"{count.missing} of {count.points} points lack vector {count.vector!r}; "
+        f"swap.gate.missing allows {config.missing}"
         for count in counts
         if count.missing > config.missing
     ]
@@ -230,8 +232,8 @@ def _only_stored_otherwise(old: View, new: View) -> bool:
 def _apart(overlap: Overlap, config: GateConfig, *, restored: bool) -> list[str]:
     if config.overlap is None and restored and overlap.mean < LEAST_KEPT:
         return [
-            f"{overlap.mean:.3f} of the first 10 that the same vectors gave before are left, at least {LEAST_KEPT:g} "
-            "must be; swap.gate.overlap sets another share"
+            f"only {overlap.mean:.1%} of the first 10 that the same vectors gave before are still found, at least "
+            f"{LEAST_KEPT:.0%} must be; swap.gate.overlap sets another share"
         ]
     if config.overlap is None or overlap.mean >= config.overlap:
         return []

@@ -1,8 +1,8 @@
 """`StorageTrial`: changes the storage of live vectors in place so that the gate can measure it, and restores it.
 
 Qdrant has one index for each vector. New quantization and graph settings replace the ones that answer queries, so they
-cannot be built beside them as new vectors are. The old settings are stored with the lease first: whoever takes the
-lease after a kill restores them.
+cannot be built beside them as new vectors are. The old settings are stored with the lease first: the next holder of the
+lease restores them after a kill.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diptych.swap.lease import Lease
 from diptych.swap.lease_record import Trial
 from diptych.swap.vectors import configure_dense, place, restore
 
-PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between looks at a server that builds an index, and before the first
+PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server still builds an index, and before the first
 
 
 def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, Generation]]:

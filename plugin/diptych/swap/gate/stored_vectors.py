@@ -17,7 +17,7 @@ from diptych.swap.sample import FETCH, PointId
 
 COLLAPSED = 0.999  # mean cosine of different documents; the narrowest useful models measured stay below .95
 TOLERATED = 0.01  # share of a sample that may be empty, as of documents without a known word
-LEAST = 10  # vectors from which anything is concluded
+LEAST = 10  # with fewer vectors, nothing is concluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class StoredVectors:
     """A sample of a slot's stored new vectors.
 
     Args:
-        slot, vector: whose.
-        sampled: vectors looked at; 0 for a text index, which has none.
-        not_finite: how many hold NaN or infinity.
-        empty: how many are zero, or have no term.
-        alike: mean cosine of two different ones; None of fewer than two.
-        distinct: how many different ones there are.
-        norms: lowest, median and highest length; of a multi-vector, that of its mean.
+        slot, vector: their slot and physical vector.
+        sampled: vectors checked; 0 for a text index, which has none.
+        not_finite: vectors with NaN or infinity.
+        empty: vectors that are zero, or have no term.
+        alike: mean cosine of two of them; None if fewer than two.
+        distinct: number of different vectors.
+        norms: lowest, median and highest length; for a multi-vector the length of its mean.
     """
 
     slot: str

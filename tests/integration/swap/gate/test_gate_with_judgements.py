@@ -194,7 +194,7 @@ def test_the_gates_own_metric_goes_before_that_of_the_evaluation(views: tuple[Vi
 def test_coverage_counts_with_judgements_too(swapping: Callable[..., Any]) -> None:
     views = swapping({"dense": DENSE}).to({"dense": {**DENSE, "delay": 0.0}}, skip=1)
     report = gate(views, judged_by(views, 0, 0), margin=0.5)
-    assert report.reasons == ("1 of 120 points lack vector 'dense.2', 0 may",)
+    assert report.reasons == ("1 of 120 points lack vector 'dense.2'; swap.gate.missing allows 0",)
     assert compared(report).verdict == "passed"
 
 

@@ -126,8 +126,8 @@ def neighbours(encoder: FakeDenseEncoder, queries: list[str], texts: list[str], 
 
 def test_points_without_the_new_vector_stop_a_swap_unless_they_are_allowed(swapping: Callable[..., Any]) -> None:
     views = swapping({"dense": DENSE}).to({"dense": OTHER}, skip=3)
-    assert gate(views).reasons == ("3 of 120 points lack vector 'dense.2', 0 may",)
-    assert gate(views, missing=2).reasons == ("3 of 120 points lack vector 'dense.2', 2 may",)
+    assert gate(views).reasons == ("3 of 120 points lack vector 'dense.2'; swap.gate.missing allows 0",)
+    assert gate(views, missing=2).reasons == ("3 of 120 points lack vector 'dense.2'; swap.gate.missing allows 2",)
     assert gate(views, missing=3).passed
 
 
@@ -135,7 +135,7 @@ def test_coverage_that_is_known_is_not_counted_again(swapping: Callable[..., Any
     views = swapping({"dense": DENSE}).to({"dense": OTHER})
     known = {"dense.2": Coverage("dense.2", 7, 5)}
     report = run_gate(*views, config=GateConfig(), judged=None, coverage=known)
-    assert report.reasons == ("5 of 7 points lack vector 'dense.2', 0 may",)
+    assert report.reasons == ("5 of 7 points lack vector 'dense.2'; swap.gate.missing allows 0",)
 
 
 @pytest.mark.parametrize(
