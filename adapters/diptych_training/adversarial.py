@@ -90,12 +90,12 @@ class AR2:
 
     Args:
         retriever: SentenceTransformer, warmed up by a contrastive training.
-        ranker: CrossEncoder with one label; new weights do, the warm-up trains them.
-        queries, documents: texts; ids are their places.
+        ranker: CrossEncoder with one label; untrained weights are enough, since the warm-up trains them.
+        queries, documents: texts; ids are their positions.
         relevant: for each query the documents that are judged relevant; queries without any are not trained on.
-        game: how it is played.
-        seed: of the order of rows.
-        watched: gives callbacks of the trainer that trains one of both, `retriever` or `ranker`, from a step on.
+        game: the settings of the game.
+        seed: seed of the order of rows.
+        watched: returns trainer callbacks for `retriever` or `ranker`, given the last finished step.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class AR2:
         most = max(map(len, excluded(self.documents, self.relevant).values()), default=0)
         if not places or there <= self.game.negatives + most:
             raise ContractError(
-                "there is nothing to play with",
+                "too little data for AR2",
                 where="AR2",
                 got=f"{len(self.relevant)} queries with relevant documents, {there} documents, "
                 f"{most} of them relevant to one query or copies of such",

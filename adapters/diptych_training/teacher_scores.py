@@ -119,7 +119,7 @@ def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
 
 
 def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
-    """The similarity `[B]` of each query with its own document, of tokens; see `losses.base.similarities`."""
+    """The similarity `[B]` of each query with its own document, of tokens; see `losses.common.base.similarities`."""
     asked, held = queries.any(-1), documents.any(-1)
     found: Tensor = maxsim_pairwise(queries, documents, a_mask=asked, b_mask=held, length_normalize=True)
     return found

@@ -137,7 +137,7 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
     names = input_names(typed=typed)
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing says what it takes for constant; what is wrong shows in the answers
+        warnings.simplefilter("ignore")  # tracing warns about constants; errors would show in the answers
         decoder = TorchScriptPythonDecoder(whole.eval(), example_input=example)
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))

@@ -92,7 +92,7 @@ class DiptychVectorStore(Searches):
 
         Args:
             ids: instead of the documents' own; None makes one of text and metadata.
-            batch_size: taken since LangChain's indexing gives it; diptych makes batches of its own.
+            batch_size: accepted for LangChain, ignored.
 
         Raises:
             ValueError: not as many ids as documents.

@@ -8,7 +8,7 @@
 | `keywords` | the heaviest words by tf-idf over the documents of the request |
 | `question` | such words in a question |
 
-What is said a second time about a document is another sentence, or other words.
+Further queries for a document use other sentences or words.
 """
 
 from __future__ import annotations

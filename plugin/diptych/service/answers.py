@@ -94,7 +94,7 @@ class SearchAnswer(BaseModel):
     collection: str
     results: list[QueryAnswer]
     warnings: list[str] | None = Field(
-        None, description="Where nothing was found: keys of the filter that no document has. Absent without any."
+        None, description="Filter keys that no document has, if nothing was found; else absent."
     )
 
 
@@ -119,7 +119,7 @@ class CollectionDescription(BaseModel):
     documents: int
     slots: list[SlotDescription]
     pipeline: str = Field("", description="The stages of a search.")
-    tenant_field: str = Field("", description="The key of metadata that says whose a document is; name a tenant.")
+    tenant_field: str = Field("", description="Metadata key that names a document's tenant; requests must name one.")
 
     @classmethod
     def of(cls, info: CollectionInfo, pipeline: str) -> CollectionDescription:

@@ -12,7 +12,7 @@ from diptych import errors
 from diptych.errors import DiptychError
 
 LOG = logging.getLogger("diptych.service")
-# The first that fits.
+# The first matching class wins.
 _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
     (errors.UnknownAdapter, 404),
     (errors.CollectionNotFound, 404),
@@ -41,9 +41,9 @@ class Refused(Exception):
     """A refused request.
 
     Args:
-        status: of HTTP.
-        message: what, and what to do.
-        code: a word for programs.
+        status: HTTP status.
+        message: what is wrong, and what to do.
+        code: machine-readable code.
         param: the field of the request that is wrong.
         headers: further headers of the answer.
     """

@@ -1,4 +1,4 @@
-"""The guard: refuses to query a collection with an encoder that did not make its vectors, equal dimension or not.
+"""The guard checks an encoder's identity: it must be the one that made a collection's vectors, or it is refused.
 
 A fingerprint says what an encoder claims to be; canaries show what it is: a few texts, encoded as query and as document
 when the collection was created, and again before an encoder serves.
@@ -82,8 +82,8 @@ def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
 def minimum_likeness(fingerprint: Fingerprint, generation: Generation) -> float:
     """The lowest likeness that counts as the same space.
 
-    It is lower where backend or precision differ or are lossy, since the ranges of int8 are measured on other texts
-    another time, and of an encoder whose vectors depend on the batch: twice as far from 1 as it was from itself.
+    It is lower if backend or precision differ or are lossy, since int8 ranges depend on the sample texts. For an
+    encoder whose vectors depend on the batch, the limit allows twice its own deviation.
     """
     same = fingerprint.numerics == generation.numerics and not LOSSY & {*fingerprint.numerics.split()}
     minimum = MINIMUM_LIKENESS if same else OTHER_NUMERICS
@@ -98,9 +98,9 @@ def check(
 
     Args:
         encoder, fingerprint: the encoder and its fingerprint.
-        generation: what the collection says of the encoder that made its vectors.
-        where: how errors name the slot.
-        reuse: use the result of an earlier check where the encoder is `Identified` as the one that passed it.
+        generation: the collection's record of the encoder that made its vectors.
+        where: the slot's name in errors.
+        reuse: an unchanged `Identified` encoder that passed before is not encoded again.
 
     Raises:
         FingerprintMismatch: they do not; the text names both fingerprints, what differs, and the cosine.
@@ -120,7 +120,7 @@ def check(
 
 
 def _state(encoder: Any, fingerprint: Fingerprint, generation: Generation) -> list[str] | None:
-    """The values that must stay the same for a check to remain valid; None where they are unknown."""
+    """The values that must stay the same for a check to remain valid; None if they are unknown."""
     identity = getattr(encoder, "identity", "")
     if not isinstance(identity, str) or not identity or generation.canaries is None:
         return None

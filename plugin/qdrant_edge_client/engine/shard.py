@@ -19,7 +19,7 @@ from qdrant_edge_client.health.wal import use_small_files
 from qdrant_edge_client.panics import contained
 
 Answer = TypeVar("Answer")
-JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes that a journal takes at once, and the part of the data if that is more
+JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes of a full journal, or a quarter of the data, if more
 PAUSE = 2.0  # seconds that a write waits at most while the journal is full
 
 

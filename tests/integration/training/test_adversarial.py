@@ -161,7 +161,7 @@ def test_the_ranker_learns_to_prefer_what_is_relevant(played: AR2) -> None:
 
 
 def test_too_few_documents_to_mine_from_are_refused(played: AR2) -> None:
-    with pytest.raises(ContractError, match=r"nothing to play with\n  where: AR2\n  got: 11 queries.*, 5 documents"):
+    with pytest.raises(ContractError, match=r"too little data for AR2\n  where: AR2\n  got: 11 queries.*, 5 documents"):
         AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:5], {n: [n % 5] for n in range(11)}, game=GAME)
     with pytest.raises(ContractError, match=r"got: 1 queries.*, 26 documents, 21 of them"):
         AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:6] + DOCUMENTS[:1] * 20, {0: [0]}, game=Game())

@@ -9,7 +9,7 @@ SPREAD = 1_000_003  # from the seed of one draw to that of the next
 
 
 class Draws(torch.nn.Module):
-    """A generator for each draw, seeded by `seed` and its number, which is a buffer: checkpoints have it."""
+    """A generator for each draw, seeded by `seed` and `number`, a buffer, so that checkpoints store it."""
 
     number: Tensor
 

@@ -82,13 +82,13 @@ class EmbeddingCache:
     def namespace(
         self, generation: Generation, fingerprint: Fingerprint, *, proven: bool = True, changeable: bool = False
     ) -> Namespace | None:
-        """The part for documents of one encoder; None when they may not be cached.
+        """The part for documents of one encoder; None if they may not be cached.
 
-        Where another model can appear behind an unchanged name, canaries count too: two models share a part only if
-        their canaries are alike, and an encoder that has not proven itself has none.
+        If the model behind a name can change, canaries are part of the key: two models share a part only if their
+        canaries are alike, and an encoder that was not checked has none.
 
         Args:
-            generation: what the collection says of the encoder.
+            generation: the collection's record of the encoder.
             fingerprint: the encoder's own; its numerics may differ from those of the generation.
             proven: whether it makes the generation's canaries.
             changeable: another model may appear behind the same name, as behind a remote endpoint.
