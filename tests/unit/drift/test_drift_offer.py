@@ -31,7 +31,7 @@ def test_a_good_map_is_offered_with_its_figures() -> None:
     ("quality", "why", "unmapped"),
     [
         (replace(GOOD, pairs=PAIRS - 1), f"{PAIRS - 1} pairs are too few to judge a map by: back-fill {PAIRS}", False),
-        (replace(GOOD, likeness=LIKENESS - 0.01), "not near enough to the old vectors (asked: 0.80)", False),
+        (replace(GOOD, likeness=LIKENESS - 0.01), "does not come near enough to the old vectors (asked: 0.80)", False),
         (replace(GOOD, unmapped_kept=GOOD.kept - GAIN + 0.01), "queries do as well without a map", True),
         (replace(GOOD, query_overlap=0.7, unmapped_query_overlap=0.7), "queries do as well without a map", True),
     ],
@@ -63,5 +63,5 @@ def test_a_turned_space_is_offered_an_unrelated_one_is_not_and_an_equal_one_need
     new, old = spaces(600, 24, 24, noise=0.05, seed=5)
     assert offer(best_map(new, old).quality).yes
     unrelated = np.random.default_rng(0).normal(size=(600, 24))
-    assert "not near enough" in offer(fit(new, unrelated).quality).why
+    assert "does not come near enough" in offer(fit(new, unrelated).quality).why
     assert "as well without a map" in offer(fit(old, old).quality).why
