@@ -1,7 +1,7 @@
 """Measures which settings suit a collection: of its indexes on its own vectors, of its search on judged queries.
 
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
-holds them, `reports` picks one. For searches, `legs` holds what each slot found, `trials` lists
+holds them, `reports` picks one. For searches begin with `search`: `legs` holds what each slot found, `trials` lists
 what is tried and computes it, `choose` decides. Matplotlib (`pip install 'diptych[eval]'`) is imported by plots alone.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
-from diptych.tune.plots import plot_index
+from diptych.tune.plots import plot_index, plot_search
 from diptych.tune.reports import IndexReport, Row
+from diptych.tune.search import tune_search
+from diptych.tune.search_report import SearchReport, SearchRow
 
 __all__ = [
     "LEAST",
@@ -18,8 +20,12 @@ __all__ = [
     "Least",
     "Row",
     "Rule",
+    "SearchReport",
+    "SearchRow",
     "Setup",
     "grid",
     "plot_index",
+    "plot_search",
     "tune_index",
+    "tune_search",
 ]

@@ -85,7 +85,7 @@ def choose(values: Doubles, trials: Sequence[Trial], start: int, *, confidence: 
 
 def _best_single(values: Doubles, trials: Sequence[Trial]) -> int:
     singles = [place for place, trial in enumerate(trials) if is_single(trial)]
-    return max(singles, key=lambda place: float(values[place].mean()))
+    return max(singles or [0], key=lambda place: float(values[place].mean()))
 
 
 def is_single(trial: Trial) -> bool:
@@ -115,7 +115,8 @@ def held_out(
 ) -> tuple[Doubles, Doubles]:
     """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
     count, rng = values.shape[1], np.random.default_rng(seed)
-    singles = np.array([place for place, trial in enumerate(trials) if is_single(trial)])
+    alone = [place for place, trial in enumerate(trials) if is_single(trial)]
+    singles = np.array(alone or order[:1], np.int64)  # none where all are too slow
     held, single = np.zeros(count), np.zeros(count)
     for _ in range(ROUNDS):
         for part in np.array_split(rng.permutation(count), min(FOLDS, count)):

@@ -1,4 +1,4 @@
-"""`plot_index`: plots recall against time and against memory."""
+"""Plots: of `tune_index` recall against time and memory, of `tune_search` quality against time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from diptych.errors import TuneError
 from diptych.evaluate._extras import load
 from diptych.tune.reports import IndexReport, Row
+from diptych.tune.search_report import SearchReport
 
 # Okabe and Ito's palette, told apart by colour-blind readers; each kind has a shape of its own, too.
 _KINDS = {
@@ -40,6 +41,32 @@ def plot_index(report: IndexReport, path: str | Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     figure.suptitle(_title(report), fontsize=10, x=0.01, ha="left", parse_math=False)
+    figure.savefig(path, format="png")
+
+
+def plot_search(report: SearchReport, path: str | Path) -> None:
+    """Write a PNG of nDCG@10 against milliseconds, one point for each pipeline that was tried.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+        TuneError: the folder does not exist, or the name does not end in `.png`.
+    """
+    path = Path(path)
+    require_place(path)
+    figure = load("matplotlib.figure", purpose="plotting").Figure(figsize=(7.5, 5.2), dpi=130, layout="constrained")
+    panel = figure.subplots()
+    for n, row in enumerate(report.rows):
+        face = "#0072b2" if row.front else "none"
+        panel.plot(row.milliseconds, row.value, "o", color="#0072b2", markerfacecolor=face, markersize=5)
+        for place, colour, label in ((report.present, "#222222", "now"), (report.tuned, "#d55e00", "tuned")):
+            if n == place:
+                panel.plot(row.milliseconds, row.value, "o", color=colour, markerfacecolor="none", markersize=14)
+                panel.annotate(label, (row.milliseconds, row.value), (9, 5), textcoords="offset points", color=colour)
+    panel.set_xlabel("milliseconds of a query, median")
+    panel.set_ylabel(f"nDCG@10 over {report.queries} queries")
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{report.collection}; filled: Pareto front", fontsize=10, x=0.01, ha="left", parse_math=False)
     figure.savefig(path, format="png")
 
 

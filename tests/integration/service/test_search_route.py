@@ -40,7 +40,7 @@ def test_the_hits_are_those_of_the_collection(client: httpx.Client, collection: 
     assert found(answer) == rows(collection.search("the cat at night"))
     best = answer["results"][0]["hits"][0]
     assert best["metadata"] == {"letter": best["id"][0]}
-    assert set(best["stages"]) == {"rrf", "fake-reranker"}
+    assert set(best["stages"]) == {"dbsf", "fake-reranker"}
 
 
 @pytest.mark.parametrize("explain", [False, True])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.search.judgements import judged_queries
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, TenantOption
 from diptych.cli.ui.output import stderr, stdout, write_json
@@ -19,7 +20,6 @@ from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
-    from diptych.config.models import EvaluateConfig
     from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
     from diptych.search import Pipeline
     from diptych.types import Query, Run
@@ -75,7 +75,7 @@ def evaluate(
     """
     session: Session = context.obj
     settings = session.config(config).evaluate
-    found, judged = _judged(settings, folder, queries, qrels)
+    found, judged = judged_queries(settings, folder, queries, qrels)
     names = split_names(metrics or settings.metrics)
     if runs:
         _make_folder(runs)
@@ -146,23 +146,6 @@ class Outcome:
         data = to_data(self.evaluations, self.comparisons, per_query=per_query)
         pools = {"depth": POOLED, "runs": [_pool(pool) for pool in self.pools]} if self.pools else None
         return {**data, "approximate_search": recalls, "calibration": pools}
-
-
-def _judged(
-    settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
-) -> tuple[list[Query], Qrels]:
-    """The queries that are judged, and the judgements."""
-    from diptych.evaluate import Qrels, read_beir, read_queries
-
-    if folder is not None and queries is None and qrels is None:
-        return read_beir(folder)
-    places = {"queries": queries or settings.queries, "qrels": qrels or settings.qrels}
-    for name, place in places.items():
-        if place is None:
-            do = f"give a BEIR folder, --{name} FILE, or evaluate.{name} in the config file"
-            raise EvaluationError(f"no {name} are named", do=do)
-    judgements = Qrels.read(str(places["qrels"]))
-    return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements
 
 
 def _evaluate(

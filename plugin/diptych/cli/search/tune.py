@@ -1,4 +1,4 @@
-"""`diptych tune`: measures settings on the collection's own vectors; `index` is how they are stored and searched."""
+"""`diptych tune`: `index` measures how vectors are stored, `search` which pipeline answers judged queries best."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Measure index settings on the collection's own vectors and recommend some.",
+    help="Measure settings of indexes and of searches, and recommend some.",
 )
 
 
@@ -106,6 +106,62 @@ def index(
     return show(found, plot)
 
 
+def search(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
+    ] = None,
+    config: ConfigOption = CONFIG,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); by default the config's.")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; by default the config's.")] = None,
+    depth: Annotated[
+        list[int] | None,
+        typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 100]"),
+    ] = None,
+    most: Annotated[
+        float | None, typer.Option("--max-ms", min=0.0, metavar="MS", help="Longest median time of a query.")
+    ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Without judgements: ask for 200 documents by words of their own.")
+    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put what passed into the config file.")] = False,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep what slots found there, to go on after an interrupt.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw quality against milliseconds.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Try fusions, weights and rescoring on judged queries, and recommend what is shown to be better.
+
+    Each slot is asked once for each query; all else is arithmetic. The collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune search
+
+      diptych tune search my-data --max-ms 20 --plot search.png
+
+      diptych tune search --write && diptych plan && diptych apply
+    """
+    from diptych.cli.search.tune_search import judged_or_synthetic, run, show_search, write_config
+    from diptych.tune.plots import plot_search, require_place
+
+    if plot is not None:
+        require_place(plot)
+    session: Session = context.obj
+    with session.collection(config, None, None) as opened, Bars() as bars:
+        settings = session.config(config).evaluate
+        asked, judged = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic)
+        found = run(opened, asked, judged, depths=depth or [], budget=most, folder=keep, progress=bars)
+    written = write_config(config, found, session.registry) if write and found.passed else ""
+    if plot is not None:
+        plot_search(found, plot)
+    show_search(found, synthetic=synthetic, written=written, config=config, plot=plot, as_json=as_json)
+
+
 def document(found: IndexReport) -> dict[str, object]:
     """The report as JSON values; each row with the config that sets it up."""
     rows = [{**_row_document(row, found.slot), "chosen": row == found.chosen} for row in found.rows]
@@ -168,3 +224,4 @@ def _snippet(row: Row, slot: str) -> str:
 
 
 command(app, "index", index)
+command(app, "search", search)

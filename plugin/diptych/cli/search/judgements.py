@@ -1,0 +1,34 @@
+"""The judged queries that a command's options name, or else the config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diptych.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from diptych.config.models import EvaluateConfig
+    from diptych.evaluate import Qrels
+    from diptych.types import Query
+
+
+def judged_queries(
+    settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
+) -> tuple[list[Query], Qrels]:
+    """The queries that are judged, and the judgements.
+
+    Raises:
+        EvaluationError: none are named, or they cannot be read.
+    """
+    from diptych.evaluate import Qrels, read_beir, read_queries
+
+    if folder is not None and queries is None and qrels is None:
+        return read_beir(folder)
+    places = {"queries": queries or settings.queries, "qrels": qrels or settings.qrels}
+    for name, place in places.items():
+        if place is None:
+            do = f"give a BEIR folder, --{name} FILE, or evaluate.{name} in the config file"
+            raise EvaluationError(f"no {name} are named", do=do)
+    judgements = Qrels.read(str(places["qrels"]))
+    return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements

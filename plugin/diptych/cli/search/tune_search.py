@@ -1,0 +1,181 @@
+"""What `diptych tune search` reads, shows and writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.cli.search.judgements import judged_queries
+from diptych.cli.swap.swap_text import say
+from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.config.models import EvaluateConfig
+    from diptych.evaluate import Qrels
+    from diptych.registry import Registry
+    from diptych.runtime.phases import Progress
+    from diptych.tune import SearchReport
+    from diptych.types import Query
+
+SAMPLE, SHOWN = 200, 12
+SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
+KEYS = ("retrieve", "fuse", "rescore")  # of the search section, which the tuner sets
+
+
+def judged_or_synthetic(
+    opened: Collection,
+    settings: EvaluateConfig,
+    folder: Path | None,
+    queries: Path | None,
+    qrels: Path | None,
+    *,
+    synthetic: bool,
+) -> tuple[list[Query], Qrels]:
+    """The judged queries; or made ones, each of which is answered by the document that it was cut from.
+
+    Raises:
+        EvaluationError: there are no judgements, or they cannot be read.
+    """
+    if not synthetic:
+        return judged_queries(settings, folder, queries, qrels)
+    from diptych.evaluate import Qrels
+    from diptych.swap.sample import sample_documents, sample_points
+    from diptych.types import Query
+
+    view = opened.handle.now()
+    documents = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
+    made = [Query(own.excerpt, own.id) for own in documents]
+    return made, Qrels({own.id: {own.id: 1} for own in documents})
+
+
+def run(
+    opened: Collection,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    *,
+    depths: Sequence[int],
+    budget: float | None,
+    folder: Path | None,
+    progress: Progress,
+) -> SearchReport:
+    """What the tuner finds."""
+    from diptych.tune import tune_search
+    from diptych.tune.search import DEPTH
+
+    return tune_search(
+        opened.handle, queries, qrels, depths=depths or (DEPTH,), budget=budget, folder=folder, progress=progress
+    )
+
+
+def show_search(
+    found: SearchReport, *, synthetic: bool, written: str, config: Path, plot: Path | None, as_json: bool
+) -> None:
+    """The best pipelines as a table, the verdict, and the config that sets up the chosen one."""
+    if as_json:
+        return write_json(document(found, written))
+    console = stdout()
+    kind = "made queries, cut from the documents" if synthetic else "judged queries"
+    say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}", "bold")
+    console.print(_table(found))
+    say(console, "● on the Pareto front of nDCG@10 and time; ★ the tuned one; now: what the config says")
+    for line in _gains(found):
+        say(console, line)
+    say(console, found.verdict, "bold")
+    if found.passed:
+        console.print(snippet(found), soft_wrap=True)
+    if synthetic:
+        say(stderr(), f"warning: {SYNTHETIC}", "yellow")
+    if written:
+        say(console, f"wrote {written} to {config}; to make it live: diptych plan, then diptych apply")
+    if plot is not None:
+        say(console, f"wrote {plot}")
+    say(console, f"{found.seconds:.1f} s, {found.calls} searches")
+    return None
+
+
+def _gains(found: SearchReport) -> Iterator[str]:
+    for gain in found.gains:
+        text = f"held out, against {gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        yield f"{text}; about {gain.needed} queries would show it" if gain.needed else text
+
+
+def document(found: SearchReport, written: str) -> dict[str, Any]:
+    """The report as JSON values."""
+    rows = [
+        {
+            "pipeline": repr(row.pipeline),
+            "config": row.config(),
+            **{name: getattr(row, name) for name in ("value", "error", "milliseconds", "front")},
+        }
+        for row in found.rows
+    ]
+    facts = {name: getattr(found, name) for name in ("collection", "queries", "present", "chosen", "tuned", "passed")}
+    gains = [dataclasses.asdict(gain) for gain in found.gains]
+    more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls, "written": written}
+    return {**facts, "rows": rows, "gains": gains, **more}
+
+
+def snippet(found: SearchReport) -> str:
+    """The YAML of the chosen pipeline."""
+    from ruamel.yaml import YAML
+
+    stream, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump({"search": found.rows[found.chosen].config()}, stream)
+    return "\n".join(f"  {line}" for line in stream.getvalue().splitlines())
+
+
+def write_config(config: Path, found: SearchReport, registry: Registry) -> str:
+    """Put the chosen pipeline into the config file; comments and everything else stay. Returns the keys it set.
+
+    Raises:
+        ConfigError: the file cannot be read or written, or would not be valid.
+    """
+    from ruamel.yaml import YAML
+
+    from diptych.config import check_adapters, parse_config
+
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 120
+    raw = yaml.load(config.read_text("utf-8-sig"))
+    section, wanted = raw.setdefault("search", {}), found.rows[found.chosen].config()
+    for key in KEYS:
+        if key in wanted:
+            section[key] = wanted[key]
+        else:
+            section.pop(key, None)
+    text = StringIO()
+    yaml.dump(raw, text)
+    check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
+    beside = config.with_name(f"{config.name}.new")
+    try:
+        beside.write_text(text.getvalue(), "utf-8")
+        beside.replace(config)
+    except OSError as error:
+        raise ConfigError("cannot write the config", where=config, got=error.strerror or str(error)) from error
+    return ", ".join(f"search.{key}" for key in wanted)
+
+
+def _table(found: SearchReport) -> Any:
+    best = sorted(range(len(found.rows)), key=lambda n: -found.rows[n].value)[:SHOWN]
+    singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
+    shown = table("", "pipeline", "nDCG@10", "±", "ms")
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
+        row = found.rows[n]
+        mark = ("★" if n == found.tuned else " ") + ("●" if row.front else " ")
+        name = f"{_name(row.pipeline)}{' (now)' if n == found.present else ''}"
+        shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}")
+    return shown
+
+
+def _name(pipeline: Any) -> str:
+    """The pipeline without what all of them share."""
+    slots = " + ".join(branch.slot for branch in pipeline.retrieve)
+    return " >> ".join([slots, *map(repr, pipeline.stages)])

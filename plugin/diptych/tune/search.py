@@ -1,0 +1,225 @@
+"""`tune_search`: which slots, fusion, weights, depth and rescoring suit judged queries, and whether that is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from diptych.errors import TuneError
+from diptych.evaluate import Qrels
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.metadata.payloads import id_filter
+from diptych.runtime.phases import Progress, Unwatched
+from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.run import search
+from diptych.tune.choose import choose
+from diptych.tune.legs import Doubles, Legs, pools_of
+from diptych.tune.search_report import SearchReport, SearchRow, front
+from diptych.tune.trials import Trial, Values, trials
+from diptych.types import Query
+
+DEPTH, BATCH, CUTOFF, ASKED = 100, 64, 10, 20
+Rankings = list[list[tuple[str, float]]]
+
+
+def tune_search(
+    handle: CollectionHandle | View,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    *,
+    depths: Sequence[int] = (DEPTH,),
+    budget: float | None = None,
+    confidence: float = 0.95,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> SearchReport:
+    """Try every fusion of the collection's slots on judged queries; the collection is only read.
+
+    Each slot is asked once for each query, and each slot that can rescore gives its scores of all candidates once;
+    the hundreds of trials after that are arithmetic. Rerankers are left out on both sides.
+
+    Args:
+        handle: the open collection.
+        queries, qrels: with judgements; queries without a relevant document are left out.
+        depths: candidates of each slot to try.
+        budget: the most milliseconds that the median query may take.
+        confidence: of the gate's intervals.
+        folder: keeps what slots found, so that a run that was cut off continues; None keeps nothing.
+        progress: receives the progress of the stages, each named after a slot.
+        seed: of the divisions into parts.
+
+    Raises:
+        TuneError: no judged query, or nothing to fuse.
+        CollectionNotFound: nothing has been populated yet.
+    """
+    started, view = time.perf_counter(), handle.now()
+    asked = [query for query in queries if qrels.relevant(query.id)]
+    if not asked:
+        raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
+    gathered = _Gathered(view, asked, max(depths), folder, progress or Unwatched())
+    slots, rescorers = _slots(view)
+    found = {slot: gathered.candidates(slot) for slot in slots}
+    legs = Legs.of(found, [qrels.judgements[query.id] for query in asked], cutoff=CUTOFF)
+    late = {slot: gathered.scores(slot, legs, found) for slot in rescorers}
+    tried, values = trials(slots, rescorers, depths=depths), Values(legs, late)
+    table = values.table(tried)
+    present, own = _present(view, asked, legs, qrels)
+    tried, table = [*tried, Trial(slots, None)], np.vstack([table, own])
+    rows = _rows(view, tried, table, [*(trial.pipeline() for trial in tried[:-1]), present], asked)
+    fitting = [n for n, row in enumerate(rows) if budget is None or row.milliseconds <= budget or n == len(rows) - 1]
+    choice = choose(table[fitting], [tried[n] for n in fitting], len(fitting) - 1, confidence=confidence, seed=seed)
+    choice = replace(choice, index=fitting[choice.index], tuned=fitting[choice.tuned])
+    return SearchReport(
+        collection=view.name,
+        queries=len(asked),
+        rows=tuple(front(rows)),
+        present=len(rows) - 1,
+        chosen=choice.index,
+        tuned=choice.tuned,
+        passed=choice.passed,
+        gains=choice.gains,
+        confidence=confidence,
+        seconds=time.perf_counter() - started,
+        calls=gathered.calls,
+    )
+
+
+class _Gathered:
+    """What slots answer: asked in batches, and kept in the folder once it is complete."""
+
+    def __init__(
+        self, view: View, queries: Sequence[Query], depth: int, folder: Path | None, progress: Progress
+    ) -> None:
+        self._view, self._queries, self._depth = view, queries, depth
+        self._folder, self._progress, self.calls = folder, progress, 0
+
+    def candidates(self, slot: str) -> Rankings:
+        """The first `depth` documents of each query with their scores."""
+
+        def ask() -> Rankings:
+            self._progress.begin(slot, len(self._queries))
+            found: Rankings = []
+            for start in range(0, len(self._queries), BATCH):
+                batch = self._queries[start : start + BATCH]
+                stages = Retrieve(slot, self._depth)
+                hits = search(self._view, batch, pipeline=stages, limit=self._depth, with_payload=False)
+                found += [[(hit.id, hit.score) for hit in own] for own in hits]
+                self.calls += 1
+                self._progress.advance(slot, len(batch))
+            return found
+
+        return self._once(slot, ask)
+
+    def scores(self, slot: str, legs: Legs, found: Mapping[str, Rankings]) -> Doubles:
+        """The scores `[n, width]` that the slot gives all candidates of each query; NaN where it has none."""
+
+        def ask() -> Rankings:
+            self._progress.begin(slot, len(self._queries))
+            scored: Rankings = []
+            for query, ids in zip(self._queries, pools_of(found), strict=True):
+                options = {
+                    "limit": len(ids),
+                    "filter": id_filter([str(name) for name in ids], self._view.layout),
+                    "with_payload": False,
+                }
+                hits = search(self._view, [query], pipeline=Retrieve(slot), **options) if ids else [[]]
+                scored.append([(hit.id, hit.score) for hit in hits[0]])
+                self.calls += 1
+                self._progress.advance(slot, 1)
+            return scored
+
+        table = np.full(legs.gains.shape, np.nan)
+        for n, (own, ids) in enumerate(zip(self._once(f"{slot}, all candidates", ask), pools_of(found), strict=True)):
+            known = dict(own)
+            table[n, : len(ids)] = [known.get(str(name), np.nan) for name in ids]
+        return table
+
+    def _once(self, what: str, ask: Callable[[], Rankings]) -> Rankings:
+        path = self._path(what)
+        if path is not None and path.is_file():
+            kept: Rankings = [[(name, score) for name, score in own] for own in json.loads(path.read_text("utf-8"))]
+            return kept
+        found = ask()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(".part")
+            beside.write_text(json.dumps(found), "utf-8")
+            beside.replace(path)
+        return found
+
+    def _path(self, what: str) -> Path | None:
+        """A file named after everything that the answers depend on."""
+        if self._folder is None:
+            return None
+        live = self._view.metadata.live.model_dump_json() if self._view.metadata else ""
+        count = self._view.client.count(self._view.name, exact=True).count
+        asked = [(query.id, query.text) for query in self._queries]
+        known = json.dumps([what, live, count, self._depth, asked], sort_keys=True)
+        return self._folder / f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
+
+
+def _slots(view: View) -> tuple[tuple[str, ...], list[str]]:
+    """The slots to retrieve from, and those that can only rescore."""
+    rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector"]
+    slots = tuple(name for name in view.slots if name not in rescorers)
+    if len(slots) + len(rescorers) < 2 or not slots:
+        raise TuneError(
+            "there is nothing to choose between",
+            where=f"collection {view.name!r}",
+            got=", ".join(view.slots),
+            expected="two slots or more",
+        )
+    return slots, rescorers
+
+
+def _present(view: View, queries: Sequence[Query], legs: Legs, qrels: Qrels) -> tuple[Pipeline, Doubles]:
+    """The config's pipeline without rerankers, and its value for each query, as it is served."""
+    pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
+    limit, hits = min(CUTOFF, pipeline.depth or CUTOFF), []
+    for start in range(0, len(queries), BATCH):
+        hits += search(view, queries[start : start + BATCH], pipeline=pipeline, limit=limit, with_payload=False)
+    found = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(own)] for own in hits]}
+    return pipeline, Legs.of(found, [qrels.judgements[q.id] for q in queries], cutoff=legs.cutoff).alone("present")
+
+
+def _rows(
+    view: View, tried: Sequence[Trial], table: Doubles, pipelines: Sequence[Pipeline], queries: Sequence[Query]
+) -> list[SearchRow]:
+    """A row for each trial. Those whose requests have one shape share one measurement of their time."""
+    shapes: dict[object, Pipeline] = {}
+    for pipeline in pipelines:
+        shapes.setdefault(_shape(pipeline), pipeline)
+    times = _milliseconds(view, shapes, [query.text for query in queries[:ASKED]])
+    errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
+    return [
+        SearchRow(pipeline, float(table[n].mean()), float(errors[n]), times[_shape(pipeline)])
+        for n, pipeline in enumerate(pipelines)
+    ]
+
+
+def _shape(pipeline: Pipeline) -> object:
+    fuse = pipeline.fuse
+    weighted = bool(getattr(fuse, "weights", {}))
+    kind = (type(fuse).__name__, getattr(fuse, "missing", None) is None, weighted)
+    return (tuple((own.slot, own.candidates) for own in pipeline.retrieve), kind, pipeline.rescore, pipeline.diversify)
+
+
+def _milliseconds(view: View, shapes: Mapping[object, Pipeline], texts: Sequence[str]) -> dict[object, float]:
+    """The median time of a query, encoding included; every query is put to all pipelines in turn."""
+    forgetful = replace(view, search_config=view.search_config.model_copy(update={"remember": 0}), kept={})
+    seconds: dict[object, list[float]] = {shape: [] for shape in shapes}
+    for turn, text in enumerate([texts[0], *texts]):
+        for shape, pipeline in shapes.items():
+            begin = time.perf_counter()
+            search(forgetful, [text], pipeline=pipeline, limit=min(CUTOFF, pipeline.depth or CUTOFF))
+            if turn:  # the first one warms up
+                seconds[shape].append(time.perf_counter() - begin)
+    return {shape: 1000 * float(np.median(own)) for shape, own in seconds.items()}

@@ -1,0 +1,138 @@
+"""What `tune_search` computes is what searches give, it gains where there is something to gain, and reads only."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Collection, hookimpl
+from diptych.config import parse_config
+from diptych.errors import TuneError
+from diptych.evaluate import Qrels, evaluate
+from diptych.protocols import Fingerprint
+from diptych.registry import Registry
+from diptych.specs import AdapterSpec
+from diptych.testing import fakes_plugin
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.tune import SearchReport, plot_search, tune_search
+from diptych.types import Document, Floats, Query, Run
+
+WORDS = [f"word{n}" for n in range(80)]
+CHANCE = random.Random(3)
+TEXTS = [" ".join(CHANCE.sample(WORDS, 10)) for _ in range(120)]
+QUERIES = [Query(" ".join(CHANCE.sample(TEXTS[n].split(), 3)), f"q{n}") for n in range(60)]
+QRELS = Qrels({query.id: {str(n): 1} for n, query in enumerate(QUERIES)})
+
+
+class Deaf(FakeDenseEncoder):
+    """Whatever it is asked, it hears the first words of all: a slot that ruins a fusion."""
+
+    def __init__(self) -> None:
+        super().__init__(dimension=16)
+        self.fingerprint = Fingerprint("deaf", "numpy")
+
+    def encode_query(self, inputs: Any) -> Floats:
+        """The vector of one word, for each."""
+        return super().encode_query(["word1"] * len(inputs))
+
+
+class BringsDeaf:
+    """A plugin."""
+
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        """`deaf`."""
+        return [AdapterSpec(name="deaf", kind="dense", factory=f"{__name__}:Deaf", summary="hears nothing")]
+
+
+def opened(store: str, **slots: dict[str, Any]) -> Collection:
+    search = {"fuse": {"kind": "rrf"}, "retrieve": {n: 100 for n in slots if n != "late"}}
+    config = parse_config(
+        {"store": store, "collection": "c", "slots": slots, "search": search, "cache": {"enabled": False}}
+    )
+    made = Collection.open(config, registry=Registry(fakes_plugin, BringsDeaf()))
+    made.populate(Document(str(n), text) for n, text in enumerate(TEXTS))
+    return made
+
+
+GOOD = {"adapter": "fake-dense", "dimension": 128}
+WORDY = {"adapter": "bm25"}
+
+
+@pytest.fixture(scope="module")
+def collection() -> Iterator[Collection]:
+    with opened("memory:", dense=GOOD, lexical=WORDY, late={"adapter": "fake-multivector"}) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def found(collection: Collection) -> SearchReport:
+    return tune_search(collection.handle, QUERIES, QRELS)
+
+
+def test_values_are_those_of_searching_so(collection: Collection, found: SearchReport) -> None:
+    rows = [*found.rows[:6], *found.rows[20:26], *(row for row in found.rows if row.pipeline.rescore), found.rows[-1]]
+    for row in rows:
+        hits = collection.search_batch(QUERIES, pipeline=row.pipeline, limit=10)
+        value = evaluate(Run.from_hits("run", QUERIES, hits), QRELS, ["nDCG@10"]).means["nDCG@10"]
+        assert row.value == pytest.approx(value, abs=0.02), row.pipeline  # ties and approximation alone differ
+        assert row.milliseconds > 0
+
+
+def test_the_present_pipeline_is_a_row_and_the_front_is_not_beaten(found: SearchReport) -> None:
+    assert found.present == len(found.rows) - 1
+    assert repr(found.rows[-1].pipeline).endswith(">> Rrf(k=60)")
+    best = max(row.value for row in found.rows)
+    assert all(
+        row.front
+        for row in found.rows
+        if row.value == best
+        and row.milliseconds == min(other.milliseconds for other in found.rows if other.value == best)
+    )
+
+
+def test_a_slot_that_hears_nothing_is_left_out_or_weighed_down() -> None:
+    with opened("memory:", deaf={"adapter": "deaf"}, lexical=WORDY) as collection:
+        before = collection.handle.read()
+        report = tune_search(collection.handle, QUERIES, QRELS)
+        assert report.passed, report.verdict
+        assert report.rows[report.chosen].value > report.rows[report.present].value + 0.05
+        assert report.gains[0].low > 0
+        assert "it is better than the present pipeline" in report.verdict
+        assert collection.handle.read() == before
+        few = tune_search(collection.handle, QUERIES[:5], QRELS)
+        assert (few.chosen, few.passed) == (few.present, False)
+        assert few.verdict.startswith("5 judged queries cannot choose anything")
+
+
+def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_path: Path) -> None:
+    first = tune_search(collection.handle, QUERIES[:20], QRELS, folder=tmp_path / "kept")
+    again = tune_search(collection.handle, QUERIES[:20], QRELS, folder=tmp_path / "kept")
+    assert (first.calls > 0, again.calls) == (True, 0)
+    assert [row.value for row in again.rows] == [row.value for row in first.rows]
+    other = tune_search(collection.handle, QUERIES[:21], QRELS, folder=tmp_path / "kept")
+    assert other.calls > 0
+
+
+def test_a_budget_leaves_only_what_is_fast_enough(collection: Collection) -> None:
+    report = tune_search(collection.handle, QUERIES, QRELS, budget=0.0)
+    assert report.chosen == report.present
+
+
+def test_one_slot_leaves_nothing_to_choose() -> None:
+    with opened("memory:", lexical=WORDY) as collection, pytest.raises(TuneError, match="nothing to choose between"):
+        tune_search(collection.handle, QUERIES, QRELS)
+    with (
+        opened("memory:", dense=GOOD, lexical=WORDY) as collection,
+        pytest.raises(TuneError, match="no query has"),
+    ):
+        tune_search(collection.handle, QUERIES, Qrels({"q0": {"1": 0}}))
+
+
+def test_the_plot_is_a_picture(found: SearchReport, tmp_path: Path) -> None:
+    plot_search(found, tmp_path / "search.png")
+    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,84 @@
+"""`diptych tune search`: what it prints, when it writes the config, and what it says when it cannot choose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych.cli.search.tune_search import show_search, write_config
+from diptych.config import load_config
+from diptych.registry import Registry
+from diptych.search import Linear, Retrieve, Rrf
+from diptych.tune import SearchReport, SearchRow
+from diptych.tune.choose import Against
+
+Run = Callable[..., Any]
+PAIR = Retrieve("dense", 100) + Retrieve("lexical", 100)
+ROWS = (
+    SearchRow(PAIR >> Linear("zscore", {"dense": 0.7, "lexical": 0.3}, missing=-1.0), 0.52, 0.02, 4.0, front=True),
+    SearchRow(PAIR >> Rrf(), 0.45, 0.02, 3.0, front=True),
+)
+
+
+def report(*, passed: bool) -> SearchReport:
+    gain = Against("the start", 0.05, 0.02 if passed else -0.01, 0.08, None if passed else 140)
+    return SearchReport("c", 60, ROWS, 1, 0 if passed else 1, 0, passed, (gain,), 0.95, 1.5, 12)
+
+
+def test_a_gain_that_is_shown_is_said_in_one_sentence_with_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    show_search(report(passed=True), synthetic=False, written="", config=Path("c"), plot=None, as_json=False)
+    out = capsys.readouterr().out
+    assert "gains +0.0500 nDCG@10 on held-out queries, 95% interval [+0.0200, +0.0800]: it is better than" in out
+    assert "    normalize: zscore" in out
+    assert "dense + lexical >> Rrf(k=60) (now)" in out
+
+
+def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_would(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_search(report(passed=False), synthetic=True, written="", config=Path("c"), plot=None, as_json=False)
+    shown = capsys.readouterr()
+    assert "not shown to be better, so the present pipeline stays; about 140 queries would show it" in shown.out
+    assert "normalize" not in shown.out.replace("Linear", "")
+    assert "words of the documents favour lexical slots" in shown.err
+
+
+def test_what_passed_is_written_and_comments_stay(config: Path, registry: Registry) -> None:
+    lines = [line for line in config.read_text().splitlines() if not line.startswith("search")]
+    config.write_text("\n".join(["# mine", *lines, "search:  # how", "  limit: 7", "  rescore: {slot: dense}", ""]))
+    assert write_config(config, report(passed=True), registry) == "search.retrieve, search.fuse"
+    text, search = config.read_text(), load_config(config).search
+    assert text.startswith("# mine\n")
+    assert "# how" in text
+    assert (search.limit, search.rescore) == (7, None)
+    assert search.fuse.model_dump() == {
+        "kind": "linear",
+        "normalize": "zscore",
+        "weights": {"dense": 0.7, "lexical": 0.3},
+        "missing": -1.0,
+    }
+
+
+def test_few_queries_choose_nothing_and_write_nothing(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
+    assert run("populate", corpus).code == 0
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "hunts mice"}) + "\n")
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\towl\t1\n")
+    before = config.read_text()
+    options = ("--queries", tmp_path / "queries.jsonl", "--qrels", tmp_path / "qrels.tsv", "--write")
+    answer = run("tune", "search", *options, "--json")
+    assert answer.code == 0
+    found = answer.json()
+    assert (found["queries"], found["passed"], found["written"]) == (1, False, "")
+    assert found["verdict"].startswith("1 judged queries cannot choose anything")
+    assert {row["config"]["fuse"]["kind"] for row in found["rows"] if "fuse" in row["config"]} == {
+        "rrf",
+        "dbsf",
+        "linear",
+    }
+    assert config.read_text() == before
+    assert "hunts" not in run("tune", "search", "--synthetic").out
+    assert run("tune", "search").code == 1
