@@ -48,12 +48,12 @@ def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_woul
 
 
 def test_what_passed_is_written_and_comments_stay(config: Path, registry: Registry) -> None:
-    lines = [line for line in config.read_text().splitlines() if not line.startswith("search")]
-    config.write_text("\n".join(["# mine", *lines, "search:  # how", "  limit: 7", "  rescore: {slot: dense}", ""]))
+    text = config.read_text()
+    config.write_text("# mine\n" + text.replace("  limit: 3", "  limit: 7  # how many\n  rescore: {slot: dense}"))
     assert write_config(config, report(passed=True), registry) == "search.retrieve, search.fuse"
     text, search = config.read_text(), load_config(config).search
     assert text.startswith("# mine\n")
-    assert "# how" in text
+    assert "# how many" in text
     assert (search.limit, search.rescore) == (7, None)
     assert search.fuse.model_dump() == {
         "kind": "linear",
