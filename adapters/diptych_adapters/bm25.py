@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,14 @@ from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Statistics
 from diptych.types import SparseVector
 from diptych_adapters.lexicon import analysis
-from diptych_adapters.lexicon.options import Bm25Options
+from diptych_adapters.lexicon.options import Bm25Options, Bm25Weights
 from diptych_adapters.lexicon.terms import Lexicon
 
 _BATCH = 1024  # texts that are counted together
 
 
-class Bm25:
-    """BM25 weights over words; see `Bm25Options` for the options.
+class Bm25Vectors:
+    """BM25 weights over the terms of a lexicon.
 
     `encode_document` needs `calibrate` or the option `average_length` first: the average length is a fact of the
     corpus, never a guess.
@@ -36,21 +36,12 @@ class Bm25:
 
     dimension = 2**32
     uses_idf = True
+    name: ClassVar[str]
 
-    def __init__(self, **options: Any) -> None:
-        self.options = Bm25Options(**options)
-        self.lexicon = Lexicon(analysis.Analyzer(self.options))
-        self.average_length: float | None = self.options.average_length
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of analysis, k1 and b. The average length belongs to the corpus, so it is not part."""
-        facts = self.options.model_dump(exclude={"average_length"}) | {
-            "stopwords": sorted(self.lexicon.analyzer.stopwords)
-        }
-        text = json.dumps(["bm25", analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
-        numerics = f"snowball {analysis.snowball_version()}"
-        return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
+    def __init__(self, weights: Bm25Weights, lexicon: Lexicon) -> None:
+        self.lexicon = lexicon
+        self._k1, self._b = weights.k1, weights.b
+        self.average_length: float | None = weights.average_length
 
     def measure(self, inputs: Sequence[str]) -> Statistics:
         """`documents` and `tokens` (counted words) of `inputs`; the measures of two batches can be added."""
@@ -66,7 +57,7 @@ class Bm25:
         documents, tokens = (statistics.get(key, math.nan) for key in ("documents", "tokens"))
         if not (math.isfinite(documents) and math.isfinite(tokens) and documents > 0 and tokens >= 0):
             raise ContractError(
-                "bm25 cannot take an average length from these statistics",
+                f"{self.name} cannot take an average length from these statistics",
                 got=dict(statistics),
                 expected="documents > 0 and tokens >= 0, as measure(inputs) adds them up",
             )
@@ -84,7 +75,7 @@ class Bm25:
         """
         if self.average_length is None:
             raise ContractError(
-                "bm25 does not know the corpus's average length yet",
+                f"{self.name} does not know the corpus's average length yet",
                 expected="calibrate(statistics) before encode_document",
                 do="populate measures the corpus first; where another program writes, set the option average_length; "
                 "in your own code: encoder.calibrate(encoder.measure(texts))",
@@ -114,10 +105,32 @@ class Bm25:
 
     def _saturate(self, counts: NDArray[Any], lengths: NDArray[np.int64], average: float) -> NDArray[np.float64]:
         """The weights of terms. A corpus without any word has no average: then every document counts as average."""
-        k1, b = self.options.k1, self.options.b
+        k1, b = self._k1, self._b
         relative = lengths / average if average > 0 else np.ones(len(lengths))
         weights: NDArray[np.float64] = counts * (k1 + 1) / (counts + k1 * (1 - b + b * relative))
         return weights
+
+
+class Bm25(Bm25Vectors):
+    """BM25 weights over words; see `Bm25Options` for the options."""
+
+    name = "bm25"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = Bm25Options(**options)
+        super().__init__(self.options, Lexicon(analysis.Analyzer(self.options)))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of analysis, k1 and b. The average length belongs to the corpus, so it is not part."""
+        # Options that came later are left out while they are off, so that older collections keep their fingerprint.
+        later = set() if self.options.identifiers else {"identifiers"}
+        facts = self.options.model_dump(exclude={"average_length", *later}) | {
+            "stopwords": sorted(self.lexicon.analyzer.stopwords)
+        }
+        text = json.dumps(["bm25", analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
+        numerics = f"snowball {analysis.snowball_version()}"
+        return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
 
 
 def _batches(inputs: Sequence[str]) -> list[Sequence[str]]:

@@ -12,12 +12,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from diptych.protocols import Fingerprint
-from diptych_adapters.lexicon.text_index_options import TextIndexOptions
+from diptych_adapters.lexicon.text_index_options import SPACELESS, TextIndexOptions
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
-_LANGUAGES_WITHOUT_STOPWORDS = ("armenian", "tamil")
+_LANGUAGES_WITHOUT_STOPWORDS = ("none", "armenian", "tamil", *SPACELESS)
 _AT_QUERY_TIME = {"k1", "b", "memory"}
 
 
@@ -69,7 +69,7 @@ def _stopwords(options: TextIndexOptions) -> models.StopwordsInterface | None:
     if options.stopwords is not None:
         words = sorted({word.lower() for word in options.stopwords})
         return models.StopwordsSet(custom=words) if words else None
-    if options.language == "none" or options.language in _LANGUAGES_WITHOUT_STOPWORDS:
+    if options.language in _LANGUAGES_WITHOUT_STOPWORDS:
         return None
     return models.Language(options.language)
 
@@ -77,6 +77,6 @@ def _stopwords(options: TextIndexOptions) -> models.StopwordsInterface | None:
 def _stemmer(language: str) -> models.SnowballParams | None:
     from qdrant_client import models
 
-    if language == "none":
+    if language in ("none", *SPACELESS):
         return None
     return models.SnowballParams(type=models.Snowball.SNOWBALL, language=models.SnowballLanguage(language))

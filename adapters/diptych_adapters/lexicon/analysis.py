@@ -13,12 +13,22 @@ from types import ModuleType
 from typing import Any
 
 from diptych.errors import MissingExtra
-from diptych_adapters.lexicon.options import LexiconOptions
+from diptych_adapters.lexicon.options import UNSTEMMED, LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
 BLOCK = 128  # characters, about those of a script
-_CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))  # kana, Chinese characters
-_CJK = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _CJK_RANGES) + "]+")
+# Scripts without spaces between words: kana and Chinese characters; then Thai, Lao, Burmese and Khmer.
+_CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
+_SOUTHEAST_ASIAN = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F))
+
+
+def _runs_of(*ranges: tuple[int, int]) -> re.Pattern[str]:
+    return re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]+")
+
+
+_CJK, _SPACELESS = _runs_of(*_CJK_RANGES), _runs_of(*_CJK_RANGES, *_SOUTHEAST_ASIAN)
+_IDENTIFIER = re.compile(r"\b(?=[A-Za-z0-9_]*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9]_+[A-Za-z0-9]))[A-Za-z0-9_]+\b")
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 class Analyzer:
@@ -26,8 +36,12 @@ class Analyzer:
 
     A text is brought to Unicode form NFKC and lower case. A word is a run of letters, digits, underscores and the
     marks that sit on letters; words outside the allowed lengths and stop words are left out. Runs of Chinese
-    characters and Japanese kana, which have no spaces, become overlapping pairs, as in Lucene's CJKAnalyzer. The rest
-    is stemmed by Snowball.
+    characters and Japanese kana, which have no spaces, become overlapping pairs, as in Lucene's CJKAnalyzer. So do
+    Thai, Lao, Khmer and Burmese with a language of `UNSTEMMED`, where a pair is two letters with the marks on them. The
+    rest is stemmed by Snowball.
+
+    With `identifiers` the names in program code count as a whole and by their parts: `getUserName` is also `get`,
+    `user` and `name`.
     """
 
     def __init__(self, options: LexiconOptions) -> None:
@@ -35,15 +49,18 @@ class Analyzer:
         self.stopwords = frozenset(self._brought_to_form(word) for word in _stopwords(options))
         self._stemmer = _stemmer(options.language)
         self._lock = threading.Lock()  # Snowball's stemmers keep state while they work
+        self._spaceless = _SPACELESS if options.language in UNSTEMMED else _CJK
         self._plain_words = re.compile(rf"\b\w{{{options.min_token_length},{options.max_token_length}}}\b")
 
     def words(self, text: str) -> list[str]:
         """The words of `text` in order, including stop words."""
+        if self.options.identifiers:
+            text = _IDENTIFIER.sub(_with_parts, text)
         text = self._brought_to_form(text)
         if text.isascii():
             return self._plain_words.findall(text)
         marks = _blocks_of_marks(text)
-        if not marks and not _CJK.search(text):
+        if not marks and not self._spaceless.search(text):
             return self._plain_words.findall(text)
         return list(self._unusual_words(text, marks))
 
@@ -59,8 +76,8 @@ class Analyzer:
     def _unusual_words(self, text: str, marks: tuple[int, ...]) -> Iterator[str]:
         low, high = self.options.min_token_length, self.options.max_token_length
         for word in _words_with_marks(marks).findall(text):
-            for part in _split_cjk(word):
-                if low <= len(part) <= high or _CJK.match(part):
+            for part in _split_spaceless(word, self._spaceless):
+                if low <= len(part) <= high or self._spaceless.match(part):
                     yield part
 
     def _brought_to_form(self, text: str) -> str:
@@ -81,7 +98,7 @@ def snowball_version() -> str:
 
 
 def _stemmer(language: str) -> Any:  # PyStemmer has no types
-    if language == "none":
+    if language in ("none", *UNSTEMMED):
         return None
     import Stemmer
 
@@ -91,6 +108,8 @@ def _stemmer(language: str) -> Any:  # PyStemmer has no types
 def _stopwords(options: LexiconOptions) -> Iterable[str]:
     if isinstance(options.stopwords, list):
         return options.stopwords
+    if options.language in UNSTEMMED:
+        return ()  # the lists hold words, and pairs are none
     english = "EN_PLUS" if options.stopwords == "nltk" else "EN"  # NLTK's, or the short list of Lucene
     name = english if options.language == "english" else options.language.upper()
     found: tuple[str, ...] = getattr(_stopword_module(), f"STOPWORDS_{name}", ())
@@ -112,16 +131,32 @@ def _stopword_module() -> ModuleType:
     return module
 
 
-def _split_cjk(word: str) -> Iterator[str]:
+def _with_parts(identifier: re.Match[str]) -> str:
+    parts = _PARTS.findall(identifier[0])
+    return " ".join((identifier[0], *parts)) if len(parts) > 1 else identifier[0]
+
+
+def _split_spaceless(word: str, spaceless: re.Pattern[str]) -> Iterator[str]:
     position = 0
-    for run in _CJK.finditer(word):
+    for run in spaceless.finditer(word):
         if run.start() > position:
             yield word[position : run.start()]
-        characters = run[0]
-        yield from (characters[i : i + 2] for i in range(max(len(characters) - 1, 1)))
+        letters = _letters(run[0])
+        yield from ("".join(letters[i : i + 2]) for i in range(max(len(letters) - 1, 1)))
         position = run.end()
     if position < len(word):
         yield word[position:]
+
+
+def _letters(run: str) -> list[str]:
+    """The characters, each with the marks on it."""
+    letters: list[str] = []
+    for character in run:
+        if letters and _is_mark(character):
+            letters[-1] += character
+        else:
+            letters.append(character)
+    return letters
 
 
 @functools.cache

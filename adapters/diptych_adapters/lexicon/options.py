@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,7 +11,9 @@ Language: TypeAlias = Literal[
     "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
     "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
     "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish", "none",
+    "chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual",
 ]  # fmt: skip
+UNSTEMMED = ("chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual")
 
 
 class LexiconOptions(BaseModel):
@@ -19,7 +22,10 @@ class LexiconOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: Language = Field(
-        "english", description="Snowball stemmer and stop words; `none` leaves words as they are."
+        "english",
+        description="Snowball stemmer and stop words. Chinese, Japanese, Thai, Lao, Khmer and Burmese have neither: "
+        "their texts, which have no spaces, are cut into overlapping pairs of letters. `multilingual` does so for "
+        "texts in several languages; `none` does so for Chinese and Japanese alone, and leaves words as they are.",
     )
     stopwords: list[str] | Literal["nltk"] | None = Field(
         None,
@@ -27,6 +33,10 @@ class LexiconOptions(BaseModel):
         "`[]` keeps every word.",
     )
     ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
+    identifiers: bool = Field(
+        False,
+        description="For program code: names such as `getUserName` and `get_user_name` also count by their parts.",
+    )
     min_token_length: int = Field(2, ge=1, description="Shorter words are left out.")
     max_token_length: int = Field(64, ge=1, description="Longer words, such as hashes and encoded data, are left out.")
 
@@ -39,8 +49,10 @@ class LexiconOptions(BaseModel):
         return self
 
 
-class Bm25Options(LexiconOptions):
-    """Options of the `bm25` adapter."""
+class Bm25Weights(BaseModel):
+    """How occurrences of a term become its weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     k1: float = Field(
         1.2, ge=0, description="How soon more occurrences of a word stop counting; 0 counts presence only."
@@ -52,3 +64,25 @@ class Bm25Options(LexiconOptions):
         description="Words that count of a document on average, used until a populate has measured the corpus: where "
         "another program fills the collection.",
     )
+
+
+class Bm25Options(Bm25Weights, LexiconOptions):
+    """Options of the `bm25` adapter."""
+
+    FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "english", "identifiers": True}
+
+
+class NGramOptions(Bm25Weights):
+    """Options of the `ngrams` adapter."""
+
+    minimum: int = Field(4, ge=2, le=10, description="Characters of the shortest n-grams.")
+    maximum: int = Field(
+        4, ge=2, le=10, description="Characters of the longest; 3 to 4 find a little more in twice the space."
+    )
+    ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> NGramOptions:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self

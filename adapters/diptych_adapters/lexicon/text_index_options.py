@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 IndexLanguage: TypeAlias = Literal[
     "arabic", "armenian", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish", "none",
+    "chinese", "japanese", "thai",
 ]  # fmt: skip
+SPACELESS = ("chinese", "japanese", "thai")
 
 
 class TextIndexOptions(BaseModel):
     """Options of the `qdrant-text-index` adapter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "none", "tokenizer": "code"}
 
-    language: IndexLanguage = Field("english", description="Snowball stemmer and stop words; `none` for neither.")
+    language: IndexLanguage = Field(
+        "english",
+        description="Snowball stemmer and stop words; `none` for neither. Chinese, Japanese and Thai have neither, and "
+        "the tokenizer `multilingual`.",
+    )
     stopwords: list[str] | None = Field(
         None, description="Words to leave out, instead of Qdrant's list for the language; `[]` keeps every word."
     )
@@ -33,6 +41,13 @@ class TextIndexOptions(BaseModel):
     memory: Literal["cold", "cached", "pinned"] | None = Field(
         None, description="Where Qdrant keeps the index: on disk, cached, or pinned in memory; its own default else."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cut_texts_without_spaces(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and raw.get("language") in SPACELESS:
+            return {"tokenizer": "multilingual", **raw}
+        return raw
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> TextIndexOptions:

@@ -17,6 +17,16 @@ SPECS = [
         cached=False,
     ),
     AdapterSpec(
+        name="ngrams",
+        kind="sparse",
+        factory="diptych_adapters.ngrams:NGrams",
+        summary="BM25 over character n-grams, which finds words in spite of typing errors",
+        options="diptych_adapters.lexicon.options:NGramOptions",
+        extra="diptych",
+        facts={"uses_idf": True},
+        cached=False,
+    ),
+    AdapterSpec(
         name="qdrant-text-index",
         kind="text_index",
         factory="diptych_adapters.text_index:QdrantTextIndex",

@@ -63,6 +63,42 @@ def test_options_choose_encoders_store_and_collection(run: Run, tmp_path: Path) 
     assert config.search.fuse.kind == "dbsf"
 
 
+def init(tmp_path: Path, *options: str) -> tuple[Any, str]:
+    """The slots of a file that the command wrote, with all adapters at hand, and what it warned of."""
+    path = tmp_path / "written.yaml"
+    builtin = Registry(diptych_adapters.hooks, installed=False)
+    result = CliRunner().invoke(app, ["init", "-c", str(path), *options], obj=Session(builtin))
+    assert result.exit_code == 0, result.output
+    return load_config(path).slots, " ".join(result.stderr.split())
+
+
+def test_an_english_model_for_texts_in_another_language_is_a_warning_that_names_one_that_fits(tmp_path: Path) -> None:
+    slots, warning = init(tmp_path, "--language", "german")
+    assert slots["lexical"].options == {"language": "german"}
+    assert "slot 'dense': all-MiniLM-L6-v2 was trained on English texts, and yours are german" in warning
+    assert "--dense paraphrase-multilingual-MiniLM-L12-v2" in warning
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--language", "english"),
+        ("--language", "thai", "--dense", "paraphrase-multilingual-MiniLM-L12-v2"),
+        ("--language", "german", "--dense", "none"),
+    ],
+)
+def test_a_model_that_fits_the_language_is_not_warned_of(tmp_path: Path, options: tuple[str, ...]) -> None:
+    assert init(tmp_path, *options)[1] == ""
+
+
+def test_for_program_code_lexical_slots_also_read_the_parts_of_names(tmp_path: Path) -> None:
+    slots, warning = init(tmp_path, "--language", "code")
+    assert slots["lexical"].options == {"language": "english", "identifiers": True}
+    assert warning == ""
+    slots, _ = init(tmp_path, "--language", "code", "--lexical", "qdrant-text-index", "--force")
+    assert slots["lexical"].options == {"language": "none", "tokenizer": "code"}
+
+
 def test_an_existing_file_is_kept_unless_forced(run: Run, config: Path) -> None:
     before = config.read_text()
     refused = run("init", "--dense", "fake-dense", "--lexical", "fake-sparse")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 SCHEMA = "diptych.schema.json"
 DENSE = "all-MiniLM-L6-v2"
+CODE = "code"  # program code instead of a language
+MULTILINGUAL = "paraphrase-multilingual-MiniLM-L12-v2"
+ENGLISH_MODELS = (
+    *("all-MiniLM-L6-v2", "all-MiniLM-L12-v2", "all-mpnet-base-v2", "all-distilroberta-v1"),
+    *("multi-qa-MiniLM-L6-cos-v1", "multi-qa-mpnet-base-cos-v1", "multi-qa-mpnet-base-dot-v1"),
+    *("paraphrase-MiniLM-L3-v2", "paraphrase-MiniLM-L6-v2", "msmarco-distilbert-base-v4"),
+    *("bge-small-en-v1.5", "bge-base-en-v1.5", "bge-large-en-v1.5"),
+    *("e5-small-v2", "e5-base-v2", "e5-large-v2", "gte-small", "gte-base", "gte-large"),
+    *("snowflake-arctic-embed-xs", "snowflake-arctic-embed-s", "snowflake-arctic-embed-m"),
+    *("nomic-embed-text-v1", "nomic-embed-text-v1.5", "mxbai-embed-large-v1", "static-retrieval-mrl-en-v1"),
+)
 PATIENCE = 3  # seconds for a server that is asked for its version
 
 
@@ -32,7 +44,9 @@ def init(
         str | None, typer.Option(help=f"Use the encoders of a service or server: {', '.join(PROVIDERS)}.")
     ] = None,
     lexical: Annotated[str, typer.Option(help="Lexical encoder: ADAPTER, ADAPTER:MODEL, or none.")] = "bm25",
-    language: Annotated[str, typer.Option(help="Language of the texts, for stemming.")] = "english",
+    language: Annotated[
+        str, typer.Option(help="Language of the texts, for stemming; code for program code.")
+    ] = "english",
     store: Annotated[str, typer.Option(help="edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
     collection: Annotated[str, typer.Option(help="Name of the collection.")] = "documents",
     schema: Annotated[
@@ -52,6 +66,10 @@ def init(
 
       diptych init --provider cohere
 
+      diptych init --language german --dense paraphrase-multilingual-MiniLM-L12-v2
+
+      diptych init --language code
+
       diptych init --dense ./my-model --lexical none --store http://localhost:6333
     """
     session: Session = context.obj
@@ -68,7 +86,8 @@ def init(
     written = [_write(config, text)]
     if schema:
         written.append(_write(config.parent / SCHEMA, _schema(session.registry)))
-    _report(session.registry, slots, written, _lacks(text, session.registry), as_json)
+    warnings = [*_other_language(slots, language), *_lacks(text, session.registry)]
+    _report(session.registry, slots, written, warnings, as_json)
 
 
 def _slots(registry: Registry, dense: str, lexical: str, language: str) -> list[SlotChoice]:
@@ -81,8 +100,22 @@ def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotC
     from diptych.plugins.factory import options_model
 
     model = options_model(registry.spec(slot.adapter))
-    takes = model is not None and "language" in model.model_fields
-    return SlotChoice(slot.name, slot.adapter, {**slot.options, "language": language}) if takes else slot
+    if model is None or "language" not in model.model_fields:
+        return slot
+    chosen = getattr(model, "FOR_CODE", {}) if language == CODE else {"language": language}
+    return SlotChoice(slot.name, slot.adapter, {**slot.options, **chosen})
+
+
+def _other_language(slots: Sequence[SlotChoice], language: str) -> list[str]:
+    """A warning where a dense model knows English alone and the texts are in another language."""
+    if language in ("english", CODE):
+        return []
+    return [
+        f"slot {slot.name!r}: {model} was trained on English texts, and yours are {language}: take a multilingual "
+        f"model, such as --dense {MULTILINGUAL}, or search by words alone with --dense none"
+        for slot in slots
+        if (model := str(slot.options.get("model", ""))).rpartition("/")[2] in ENGLISH_MODELS
+    ]
 
 
 def _require_valid(text: str, path: Path, registry: Registry) -> None:

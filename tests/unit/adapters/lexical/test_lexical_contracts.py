@@ -6,6 +6,7 @@ import pytest
 
 from diptych.testing import SparseEncoderContract, TextIndexContract
 from diptych_adapters.bm25 import Bm25
+from diptych_adapters.ngrams import NGrams
 from diptych_adapters.text_index import QdrantTextIndex
 
 
@@ -25,6 +26,26 @@ class TestBm25WithoutLanguage(SparseEncoderContract):
     @pytest.fixture
     def encoder(self) -> Bm25:
         made = Bm25(language="none", ascii_folding=True, min_token_length=1, k1=0.0, b=1.0)
+        made.calibrate(made.measure(self.texts))
+        return made
+
+
+class TestBm25OfCodeInSeveralLanguages(SparseEncoderContract):
+    asymmetric = True
+
+    @pytest.fixture
+    def encoder(self) -> Bm25:
+        made = Bm25(language="multilingual", identifiers=True)
+        made.calibrate(made.measure(self.texts))
+        return made
+
+
+class TestNGrams(SparseEncoderContract):
+    asymmetric = True
+
+    @pytest.fixture
+    def encoder(self) -> NGrams:
+        made = NGrams(minimum=3, maximum=4)
         made.calibrate(made.measure(self.texts))
         return made
 

@@ -105,3 +105,48 @@ def test_stop_words_are_read_without_importing_their_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "word"),
+    [
+        ("thai", "ฉันรักประเทศไทยมาก", "ประเทศ"),
+        ("lao", "ຂ້ອຍຮັກປະເທດລາວ", "ປະເທດ"),
+        ("khmer", "ខ្ញុំស្រឡាញ់ប្រទេសកម្ពុជា", "ប្រទេស"),
+        ("burmese", "ကျွန်တော်မြန်မာနိုင်ငံကိုချစ်တယ်", "နိုင်ငံ"),
+        ("chinese", "我喜欢图书馆", "图书馆"),
+        ("multilingual", "the word ประเทศไทย and 中文学习", "ประเทศ"),
+    ],
+)
+def test_a_word_is_found_in_a_text_without_spaces(language: str, text: str, word: str) -> None:
+    pairs = terms(text, language=language)
+    assert set(terms(word, language=language)) <= set(pairs)
+    assert word not in pairs
+
+
+def test_a_pair_is_two_letters_with_the_marks_on_them() -> None:
+    assert terms("น้ำใจ", language="thai") == ["น้ํา", "าใ", "ใจ"]
+    assert terms("ကို", language="burmese") == ["ကို"]
+
+
+def test_the_other_languages_cut_chinese_alone_as_before() -> None:
+    assert terms("ประเทศไทย 学习中", language="none") == ["ประเทศไทย", "学习", "习中"]
+    assert terms("files of ประเทศไทย", language="multilingual")[:2] == ["files", "of"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("getUserName", ["getusername", "get", "user", "name"]),
+        ("get_user_name", ["get_user_name", "get", "user", "name"]),
+        ("XMLHttpRequest", ["xmlhttprequest", "xml", "http", "request"]),
+        ("MAX_SIZE", ["max_size", "max", "size"]),
+        ("utf8", ["utf8"]),
+        ("Files", ["files"]),
+        ("HTTP", ["http"]),
+        ("_private", ["_private"]),
+    ],
+)
+def test_names_in_code_also_count_by_their_parts(name: str, words: list[str]) -> None:
+    assert analyzer(identifiers=True).words(f"{name};") == words
+    assert analyzer().words(f"{name};") == words[:1]

@@ -14,9 +14,10 @@ from diptych.hookspecs import hookimpl
 from diptych.protocols import TextIndex
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
-from diptych_adapters.lexicon.text_index_options import IndexLanguage
+from diptych_adapters.lexicon.text_index_options import SPACELESS, IndexLanguage
 from diptych_adapters.specs.lexical import SPECS
 from diptych_adapters.text_index import QdrantTextIndex
+from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.convert.indexes import index_schema
 
 TEXTS = ["audio files of the network", "text file editing", "audio audio audio", "a café in the network"]
@@ -104,7 +105,7 @@ def test_wrong_options_are_refused_with_a_reason(options: dict[str, object], tex
 @pytest.mark.parametrize("language", get_args(IndexLanguage))
 def test_every_language_is_one_that_edge_takes(language: IndexLanguage) -> None:
     params = index_schema(QdrantTextIndex(language=language).index_params())
-    assert (params.stemmer is None) == (language == "none")
+    assert (params.stemmer is None) == (language in ("none", *SPACELESS))
     assert params.scoring is not None
 
 
@@ -154,3 +155,20 @@ def test_the_fingerprint_is_of_the_index_alone() -> None:
     ]
     spaces = {QdrantTextIndex(**options).fingerprint.space for options in changes} | {plain.space}
     assert len(spaces) == len(changes) + 1
+
+
+@pytest.mark.parametrize("language", SPACELESS)
+def test_texts_without_spaces_are_cut_by_the_multilingual_tokenizer_unless_another_is_named(language: str) -> None:
+    assert QdrantTextIndex(language=language).options.tokenizer == "multilingual"
+    assert QdrantTextIndex(language=language, tokenizer="word").options.tokenizer == "word"
+
+
+def test_a_thai_word_is_found_within_its_text(tmp_path: Path) -> None:
+    client = EdgeClient(tmp_path)
+    client.create_collection("c", vectors_config={})
+    client.create_payload_index("c", "text", QdrantTextIndex(language="thai").index_params())
+    client.upsert("c", [models.PointStruct(id=1, vector={}, payload={"text": "ฉันรักประเทศไทยมาก"})])
+    client.upsert("c", [models.PointStruct(id=2, vector={}, payload={"text": "แมวกินปลา"})])
+    points = client.query_points("c", query=QdrantTextIndex(language="thai").query("ประเทศ"), using="text").points
+    assert [point.id for point in points] == [1]
+    client.close()
