@@ -263,10 +263,10 @@ def test_a_map_is_withdrawn_when_more_documents_show_that_it_is_not_good_enough(
         assert all("no drift map is offered" in warning for warning in report.warnings)
     (warning,) = report.warnings
     assert "the drift map that served is withdrawn, and the slot answers nothing until the cut-over: " in warning
-    assert "not near enough to the old vectors" in warning
+    assert "does not come near enough to the old vectors" in warning
     assert (report.asking, status(handle).vectors[0].asking) == ({}, "")
     assert [event.what for event in handle.read().history] == ["created", "began", *2 * ["switched queries"]]
-    assert "not near enough" in handle.read().history[-1].why
+    assert "does not come near enough" in handle.read().history[-1].why
     assert not maps(handle)
     for view in (handle, CollectionHandle(handle.client, "c", None, handle.registry)):
         with pytest.raises(AdapterFactoryError, match="410 Gone"):
