@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diptych.errors import AdapterFactoryError, MissingExtra
+from diptych_adapters.model_wheels import CARRIED, WHEELS, Wheel, to_install
 from diptych_adapters.pipelines import fingerprints
-from diptych_adapters.wheels import CARRIED, WHEELS, Wheel, to_install
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")

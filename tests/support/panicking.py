@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych import AdapterSpec, hookimpl
+from diptych.testing.fake_parts import CallSide
 from diptych.testing.fakes import FakeDenseEncoder, FakeReranker
-from diptych.testing.words import CallSide
 
 
 class PanicException(BaseException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
-from diptych_adapters.wheels import CARRIED
+from diptych_adapters.model_wheels import CARRIED
 
 _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"

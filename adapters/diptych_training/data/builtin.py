@@ -41,7 +41,7 @@ def diptych_counterfactuals(request: CounterRequest) -> Sequence[str] | None:
 
 def _writer(name: str, options: Mapping[str, Any]) -> _Writer | None:
     if name == "templates":
-        from diptych_training.data.templates import Templates
+        from diptych_training.data.template_generator import Templates
 
         if options:
             raise ConfigError("unknown options", where="generator 'templates'", got=sorted(options), expected="none")

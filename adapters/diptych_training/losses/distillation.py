@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import RetrievalLoss, mean_of_rows
-from diptych_training.losses.common.random_draws import Draws
+from diptych_training.losses.common.resumable_draws import Draws
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.teacher_scores import own_scores, teacher_scores
 

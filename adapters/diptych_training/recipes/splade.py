@@ -18,7 +18,7 @@ from diptych_training.models.lexicon import inverse_frequencies, lexicon, static
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.common.distillation import Asking, refuse_mining
-from diptych_training.recipes.common.teachers import TeacherOptions
+from diptych_training.recipes.common.teacher_options import TeacherOptions
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.columns import routes_of

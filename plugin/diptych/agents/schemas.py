@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from diptych.service.answers import CollectionDescription, ExplainedDocument, FoundDocument
+from diptych.service.search_answers import CollectionDescription, ExplainedDocument, FoundDocument
 
 MOST_HITS, MOST_EXPLAINED, MOST_DOCUMENTS, MOST_CHARACTERS = 100, 20, 1000, 100_000
 

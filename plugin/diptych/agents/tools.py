@@ -37,7 +37,7 @@ from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_words
-from diptych.service.answers import CollectionDescription, FoundDocument, PopulateAnswer, explained, found
+from diptych.service.search_answers import CollectionDescription, FoundDocument, PopulateAnswer, explained, found
 from diptych.service.served import Served, single
 from diptych.types import Document
 

@@ -19,7 +19,7 @@ from diptych.metadata.payloads import points_are_free
 from diptych.populate.encode import inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
 from diptych.populate.points import PointMaker, Ready, requests
-from diptych.populate.prefetch import read_ahead
+from diptych.populate.read_ahead import read_ahead
 from diptych.populate.rejects import SetsAside, reason_of
 from diptych.populate.statistics import batched
 from diptych.populate.store import Gaps, Refused, Store

@@ -26,12 +26,12 @@ from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import tell_failure
 from diptych.handle.tenancy import scope
-from diptych.populate.dedup import SeenIds
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
-from diptych.populate.prefetch import length_of, require_documents, watched
 from diptych.populate.prerequisites import created, turn, with_room
+from diptych.populate.read_ahead import length_of, require_documents, watched
 from diptych.populate.rejects import Aside, reason_of, report_file
+from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources.rejected import Rejected
 from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, drift_warnings

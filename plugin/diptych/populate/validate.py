@@ -17,8 +17,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import identity, settled, tenant_of
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, written_as
-from diptych.populate.dedup import Meeting, SeenIds
 from diptych.populate.rejects import Aside, reason_of
+from diptych.populate.seen_ids import Meeting, SeenIds
 from diptych.populate.sources.readers import Row
 from diptych.populate.sources.rejected import Rejected
 from diptych.types import LONGEST_ID, Document

@@ -35,7 +35,7 @@ from diptych.service.api_keys import Keys
 from diptych.service.error_answers import LOG, Refused, refusal_of
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
-from diptych.service.microbatch import Batches
+from diptych.service.model_batches import Batches
 from diptych.service.readiness import Readiness
 from diptych.service.route_context import json_of
 from diptych.service.routes.embeddings import embeddings, model, models

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from diptych.service.api_keys import Keys
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
-from diptych.service.microbatch import Batches
+from diptych.service.model_batches import Batches
 from diptych.service.readiness import Readiness
 from diptych.service.served import Served
 from diptych.service.write_queue import Writes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.testing import checks, fakes_plugin
 from diptych.testing.failures import ConformanceFailure
+from diptych.testing.fake_parts import Call, FakeFailure
 from diptych.testing.fakes import (
     FakeCalibratedEncoder,
     FakeDenseEncoder,
@@ -18,7 +19,6 @@ from diptych.testing.fakes import (
     FakeReranker,
     FakeSparseEncoder,
 )
-from diptych.testing.words import Call, FakeFailure
 
 if TYPE_CHECKING:
     from diptych.testing.contracts import (

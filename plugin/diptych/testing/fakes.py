@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from diptych.protocols import Fingerprint, Pair, Similarity, Statistics
-from diptych.testing.words import Recorder, WordVectors, space_of, word_id, words_of
+from diptych.testing.fake_parts import Recorder, WordVectors, space_of, word_id, words_of
 from diptych.types import Floats, SparseVector
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.client.arguments import check_arguments
 from qdrant_edge_client.client.base import EdgeBase
+from qdrant_edge_client.client.ignored_arguments import check_arguments
 from qdrant_edge_client.client.settings import reconfigure
 from qdrant_edge_client.convert.config import dense_vectors
 from qdrant_edge_client.convert.payloads import jsonable

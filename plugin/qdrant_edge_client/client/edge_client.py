@@ -12,10 +12,10 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
-from qdrant_edge_client.client.arguments import check_arguments
 from qdrant_edge_client.client.collections import Aliases, Collections
 from qdrant_edge_client.client.distance_matrix import Matrix
 from qdrant_edge_client.client.groups import Grouping
+from qdrant_edge_client.client.ignored_arguments import check_arguments
 from qdrant_edge_client.client.optimize import Optimizing
 from qdrant_edge_client.client.schema import Schema
 from qdrant_edge_client.client.unsupported import refuse_server_methods

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from qdrant_edge_client.client.arguments import unsupported
+from qdrant_edge_client.client.ignored_arguments import unsupported
 
 SERVER_METHODS = (
     "list_snapshots", "create_snapshot", "delete_snapshot", "recover_snapshot",

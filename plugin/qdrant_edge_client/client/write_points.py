@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.client.arguments import check_arguments, unsupported
 from qdrant_edge_client.client.base import EdgeBase
+from qdrant_edge_client.client.ignored_arguments import check_arguments, unsupported
 from qdrant_edge_client.convert.enums import member
 from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.payloads import jsonable

@@ -12,8 +12,8 @@ from qdrant_client import models
 
 from diptych import Collection, Hit, Registry
 from diptych.search import Retrieve
-from diptych.service.answers import FoundDocument, SearchAnswer
 from diptych.service.application import application
+from diptych.service.search_answers import FoundDocument, SearchAnswer
 from diptych.service.served import Served
 from serving import animals, served
 

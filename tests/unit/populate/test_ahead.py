@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.populate.prefetch import Abandoned, read_ahead
+from diptych.populate.read_ahead import Abandoned, read_ahead
 from interrupting import interrupted
 
 

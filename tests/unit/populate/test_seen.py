@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from diptych.populate import dedup as seen_ids
-from diptych.populate.dedup import Meeting, SeenIds
+from diptych.populate import seen_ids
+from diptych.populate.seen_ids import Meeting, SeenIds
 
 ONE, TWO = "0" * 32, "f" * 32
 

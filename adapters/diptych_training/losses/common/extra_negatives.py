@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import RetrievalLoss
-from diptych_training.losses.common.random_draws import Draws
+from diptych_training.losses.common.resumable_draws import Draws
 from diptych_training.losses.common.vector_queue import Queue
 from diptych_training.relevance import Candidates, Relevance
 

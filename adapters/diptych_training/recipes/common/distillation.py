@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from diptych_training.corpus import TrainingData
 from diptych_training.options import Beside, NegativesOptions, RetrievalOptions
 from diptych_training.recipes.common.base import NEGATIVES, RetrievalTraining, scores_by_query
-from diptych_training.recipes.common.teachers import TeacherOptions, teacher_scores
+from diptych_training.recipes.common.teacher_options import TeacherOptions, teacher_scores
 from diptych_training.rows import Lists, Scores, left_out, scored_rows
 
 SCORES = "scores"

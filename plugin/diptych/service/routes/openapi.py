@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from diptych import __version__
-from diptych.service.answers import PopulateAnswer, SearchAnswer
 from diptych.service.requests import (
     DocumentsRequest,
     EmbeddingsRequest,
@@ -17,6 +16,7 @@ from diptych.service.requests import (
     RerankRequest,
     SearchRequest,
 )
+from diptych.service.search_answers import PopulateAnswer, SearchAnswer
 
 REFERENCE = "#/components/schemas/{model}"
 

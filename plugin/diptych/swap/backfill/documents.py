@@ -14,7 +14,7 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
-from diptych.populate.dedup import SeenIds
+from diptych.populate.seen_ids import SeenIds
 from diptych.populate.store import plain_id
 from diptych.populate.validate import Intake, Tally
 from diptych.types import Document

@@ -18,7 +18,7 @@ from diptych.swap.gate.coverage import Coverage, coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.gate.latency import Latency, measure_latency
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap
-from diptych.swap.gate.stored_vectors import Canary, StoredVectors, check_canary, check_stored
+from diptych.swap.gate.vector_health import Canary, StoredVectors, check_canary, check_stored
 from diptych.swap.sample import Sampled, sample_documents, sample_points
 
 PIPELINE = "pipeline"
