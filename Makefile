@@ -23,7 +23,10 @@ types: $(VENV)/.test
 # One worker more than there are cores, since tests wait for processes and servers of theirs. Workers are forked when all tests are
 # collected (tests/support/forked_workers.py).
 WORKERS ?= $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
-PYTEST = $(BIN)/pytest --workers $(WORKERS) --durations 40
+# Stores wait for the disk at each write. Their files are kept in memory where there is room, unless TMPDIR says where.
+ROOM   := $(shell awk '/MemAvailable/ && $$2 > 8000000' /proc/meminfo 2>/dev/null)
+MEMORY := $(if $(ROOM),$(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 {print "/dev/shm"}'))
+PYTEST  = TMPDIR="$${TMPDIR:-$(MEMORY)}" $(BIN)/pytest --workers $(WORKERS) --durations 40
 
 tests: $(VENV)/.test
 	$(PYTEST) -m "not slow"

@@ -78,6 +78,7 @@ class ForkedWorkers:
     def __init__(self, config: pytest.Config, count: int) -> None:
         self.config, self.count = config, count
         self.workers: list[Worker] = []
+        self.started = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -92,21 +93,22 @@ class ForkedWorkers:
         gc.collect()
         gc.freeze()  # what is collected stays: no worker looks through it again, or copies it
         try:
-            for number in range(min(self.count, len(self.groups))):
-                self._start(number, [])
+            for _ in range(min(self.count, len(self.groups))):
+                self._start([])
             self._listen()
         finally:
             gc.unfreeze()
             self._stop()
         return True
 
-    def _start(self, number: int, rest: list[pytest.Item]) -> None:
+    def _start(self, rest: list[pytest.Item]) -> None:
+        self.started += 1
         ours, theirs = Pipe(duplex=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of OpenBLAS mind a fork
             pid = os.fork()
         if pid == 0:
-            work(self.session, number, theirs, self._taken(rest))
+            work(self.session, self.started, theirs, self._taken(rest))
         theirs.close()
         self.workers.append(Worker(pid, ours, rest))
 
@@ -163,7 +165,7 @@ class ForkedWorkers:
             said = f"the worker died while it ran this test: {how}"
             report = pytest.TestReport(item.nodeid, item.location, {}, "failed", said, "call")
             self.config.hook.pytest_runtest_logreport(report=report)
-        self._start(len(self.workers), rest if worker.group else [])
+        self._start(rest if worker.group else [])
 
     def _stop(self) -> None:
         for worker in self.workers:
@@ -177,9 +179,11 @@ class Reporter:
     """Sends to the parent what a worker's tests report."""
 
     def __init__(self, config: pytest.Config, events: Connection) -> None:
-        self.config, self.events = config, events
+        self.config, self.events, self.pid = config, events, os.getpid()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if os.getpid() != self.pid:  # a process that the test forked and that came out of it
+            os._exit(1)
         data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
         self.events.send(("report", data))
 
@@ -224,7 +228,7 @@ def _become_worker(config: pytest.Config, number: int, events: Connection) -> No
     config.pluginmanager.register(Reporter(config, events), "forked-reporter")
     _capture_apart(cast(Any, config.pluginmanager.get_plugin("capturemanager")))
     factory = cast(Any, config)._tmp_path_factory
-    factory._basetemp = factory.getbasetemp() / f"worker-{number}-{os.getpid()}"
+    factory._basetemp = factory.getbasetemp() / f"w{number}"  # short, since sockets are made in it
     factory._basetemp.mkdir(mode=0o700)
 
 

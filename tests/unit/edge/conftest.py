@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from qdrant_client import models
 from qdrant_edge_client import EdgeClient
 
 DIM = 32
+TEMPORARY = Path(tempfile.gettempdir())
 EARLY = models.OptimizersConfigDiff(indexing_threshold=50)  # kB, so that small collections get an index
 
 
@@ -96,3 +98,15 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def let_others_in() -> Callable[[Path], None]:
+    """Opens a folder, and those that pytest made around it, to every user of the machine."""
+
+    def open_up(folder: Path) -> None:
+        for each in (folder, *folder.parents):
+            if each.is_relative_to(TEMPORARY) and each != TEMPORARY:
+                each.chmod(0o755)
+
+    return open_up

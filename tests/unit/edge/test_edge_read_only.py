@@ -83,14 +83,13 @@ def test_a_store_that_is_open_for_writing_is_not_read_beside_its_engine(image: P
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
-def test_it_works_in_a_folder_that_cannot_be_written(image: Path, tmp_path: Path) -> None:
+def test_it_works_in_a_folder_that_cannot_be_written(
+    image: Path, tmp_path: Path, let_others_in: Callable[[Path], None]
+) -> None:
     for path in (image, *image.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     (tmp_path / "copies").chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    tmp_path.chmod(0o755)
+    let_others_in(tmp_path)
 
     def read() -> int:
         with ReadOnlyEdgeClient(image) as client:
