@@ -190,10 +190,10 @@ def test_too_few_documents_of_both_encoders_are_a_warning_and_end_nothing(
     handle = retired(300)
     report = apply(handle, config("mute"), BRIDGE)
     assert report.outcome == "filled"
-    assert report.warnings == (
-        "slot 'dense', 256 of 300 documents encoded: no drift map is fitted: 0 documents have a vector of both "
-        "encoders that is not zero, 50 are needed",
-    )
+    (warning,) = report.warnings
+    said = "no drift map is fitted: 0 documents have a vector of both encoders that is not zero, 50 are needed"
+    # Encoding may have run ahead to the last document when the first map is fitted.
+    assert warning in [f"slot 'dense', {encoded} of 300 documents encoded: {said}" for encoded in (256, 300)]
 
 
 def test_a_collection_too_small_to_judge_a_map_says_so(retired: Callable[..., CollectionHandle]) -> None:
