@@ -22,8 +22,9 @@ from diptych.handle.tenancy import tenancy_of
 from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
 from diptych.metadata.payloads import field_of, from_payload, id_filter, text_fields
 from diptych.metadata.store import metadata_payload, update_metadata
+from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import reason_of
-from diptych.populate.statistics import batched, summed
+from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts

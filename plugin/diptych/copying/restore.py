@@ -16,11 +16,11 @@ from diptych.copying.rows import Header, Shapes
 from diptych.copying.side import Side
 from diptych.errors import CopyError, DocumentError
 from diptych.handle.create import now, who
+from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Aside, reason_of
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources import readers
 from diptych.populate.sources.rejected import Rejected
-from diptych.populate.statistics import batched
 from diptych.reports import SetAside
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.upkeep import optimized

@@ -19,9 +19,8 @@ from diptych.metadata.payloads import points_are_free
 from diptych.populate.encode import inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
 from diptych.populate.points import PointMaker, Ready, requests
-from diptych.populate.read_ahead import read_ahead
+from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import SetsAside, reason_of
-from diptych.populate.statistics import batched
 from diptych.populate.store import Gaps, Refused, Store
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets

@@ -18,8 +18,7 @@ from typing import Any
 from diptych.errors import MissingExtra, PopulateError
 from diptych.populate.engine import Encoded, Piece, Work, Written
 from diptych.populate.ray_worker import Failure, Job, Worker, packed
-from diptych.populate.read_ahead import read_ahead
-from diptych.populate.statistics import batched
+from diptych.populate.read_ahead import batched, read_ahead
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import sample_size
 from diptych.slots.slot import Slot

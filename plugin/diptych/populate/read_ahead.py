@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from itertools import islice
 from typing import Generic, TypeVar
 
 from diptych.errors import DiptychError, PopulateError
@@ -115,6 +116,13 @@ def watched(documents: Iterable[object], stage: str, progress: Progress) -> Iter
             got=reason_of(error),
             do="fix the source and run again: what is in the collection is not encoded again",
         ) from error
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def length_of(documents: object) -> int | None:

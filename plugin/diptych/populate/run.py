@@ -34,7 +34,7 @@ from diptych.populate.rejects import Aside, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources.rejected import Rejected
 from diptych.populate.spool import Spool
-from diptych.populate.statistics import Measure, drift_warnings
+from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
 from diptych.populate.validate import Intake, Item, Tally
@@ -147,7 +147,7 @@ class _Run:
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
         if measure.slots:
-            self._warnings += drift_warnings(measure.slots, measure.sums, self._store.count())
+            self._warnings += shift_warnings(measure.slots, measure.sums, self._store.count())
         with phase("optimise the store"):  # also when a run before was killed just before that
             self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
         self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)

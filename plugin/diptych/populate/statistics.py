@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import TypeVar
 
 from diptych.errors import DiptychError, PopulateError
+from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
 from diptych.protocols import Statistics
@@ -14,8 +13,7 @@ from diptych.runtime.panics import contained
 from diptych.slots.slot import Slot
 
 BATCH = 256  # texts measured in one call
-TOLERANCE = 0.10  # relative drift that is worth a warning
-T = TypeVar("T")
+TOLERANCE = 0.10  # relative change of an average that is worth a warning
 
 
 class Measure:
@@ -55,11 +53,11 @@ def _measured(slot: Slot, inputs: list[str]) -> Statistics:
     return found
 
 
-def drift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:
+def shift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:
     """Relative change of each average per document since the collection was calibrated.
 
     Documents of the collection that were not measured now, `points` less the measured ones, are taken at their old
-    average: a few short documents added to a large collection are no drift.
+    average: a few short documents added to a large collection are no shift.
     """
     before, measured = then.get("documents", 0.0), now.get("documents", 0.0)
     if not before or not measured:
@@ -73,12 +71,12 @@ def drift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:
     return result
 
 
-def drift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], points: int) -> list[str]:
+def shift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], points: int) -> list[str]:
     """A sentence for each average that has moved by more than the tolerance."""
     found = []
     for name, slot in slots.items():
         then = slot.generation.statistics if slot.generation else None
-        for key, change in drift(then or {}, sums[name], points).items():
+        for key, change in shift(then or {}, sums[name], points).items():
             if abs(change) > TOLERANCE:
                 found.append(
                     f"slot {name!r}: the average of {key!r} per document is {abs(change):.0%} "
@@ -87,10 +85,3 @@ def drift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], po
                     "apply` does it."
                 )
     return found
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -16,9 +16,9 @@ from typing import Self
 from diptych.errors import PopulateError, SyncRefused, brief
 from diptych.handle.tenancy import identity
 from diptych.metadata.payloads import points_are_free
+from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Aside
 from diptych.populate.seen_ids import SeenIds
-from diptych.populate.statistics import batched
 from diptych.populate.store import PAGE, Store
 
 EXAMPLES = 5  # ids that an error or a report names

@@ -1,4 +1,4 @@
-"""`CorpusSample`: detects whether the corpus has drifted from the one that an encoder was calibrated on."""
+"""`CorpusSample`: detects whether corpus averages have shifted since an encoder was calibrated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diptych.swap.sample import FETCH, sample_points
 from diptych.types import Document
 
 SIZE = 1000  # points; the average length of texts is then known to 3% or so
-ERRORS = 3.0  # standard errors by which a drift must exceed the tolerance, so that noise is not taken for drift
+ERRORS = 3.0  # standard errors by which a shift must exceed the tolerance, so that noise is not reported
 
 
 class CorpusSample:
@@ -28,8 +28,8 @@ class CorpusSample:
         self._documents: list[Document] | None = None
         self._points = 0
 
-    def drift(self, encoder: Calibrated, then: Statistics, reading: Reading) -> str:
-        """A sentence about what has changed by over a tenth since the calibration; empty if nothing has."""
+    def shift(self, encoder: Calibrated, then: Statistics, reading: Reading) -> str:
+        """A sentence on each average that has changed by over a tenth since the calibration; empty if none has."""
         texts = texts_of(self._read(), reading)
         if not texts or not then.get("documents"):
             return ""

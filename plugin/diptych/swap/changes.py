@@ -112,7 +112,7 @@ def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
         return change
     if not isinstance(slot.encoder, Calibrated):
         return change
-    moved = corpus.drift(slot.encoder, live.statistics, live.reading)
+    moved = corpus.shift(slot.encoder, live.statistics, live.reading)
     return replace(change, action="recalibrate", why="; ".join(filter(None, (moved, change.why)))) if moved else change
 
 

@@ -86,7 +86,7 @@ def test_what_a_small_sample_says_by_chance_is_no_change(memory: QdrantBase, con
     found.populate([*corpus(180, words=2), *corpus(20, words=41, first=180)])
     then, layout = statistics(found) or {}, found.handle.view.layout
     encoder, reading = FakeCalibratedEncoder(dimension=512), found.handle.view.reading
-    assert CorpusSample(found.handle, layout, size=20).drift(encoder, then, reading) == ""
-    assert CorpusSample(found.handle, layout).drift(encoder, then, reading) == ""
+    assert CorpusSample(found.handle, layout, size=20).shift(encoder, then, reading) == ""
+    assert CorpusSample(found.handle, layout).shift(encoder, then, reading) == ""
     far = {**then, "tokens": then["tokens"] * 10}
-    assert "moved by -" in CorpusSample(found.handle, layout, size=20).drift(encoder, far, reading)
+    assert "moved by -" in CorpusSample(found.handle, layout, size=20).shift(encoder, far, reading)
