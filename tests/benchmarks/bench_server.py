@@ -6,11 +6,15 @@ The binary is started on loopback with an empty folder for each round; DIPTYCH_T
 instead, by its HTTP address, with gRPC at the next port. Made-up documents of 12 words and 384 numbers each, whose
 encoder reads its vectors from memory, so that everything else is measured.
 
-1. Rates: documents a second of `upload_collection` with the same points, as it comes and with `wait=True`, of populate,
-   and of the back-fill of an `apply` at full pace. They take turns in each round; each has one process. Processor time
-   is the client's alone.
+1. Rates: documents a second of `upload_collection` with the same points: as it comes, which is over before the server
+   has applied what it has taken; until the server has; with `wait=True`. And of populate, where every document is
+   applied, and of the back-fill of an `apply` at full pace right after it. They take turns in each round; each has one
+   process. Processor time is the client's alone.
 2. Searches: another process asks a query over and over, first while nothing else goes on, then during an `apply` at
    each pace and until the server has indexed the new vectors. Times are the caller's own.
+
+No wait is without end: an `apply` is stopped, and an index no longer waited for, after `--longest` seconds each. A
+figure says so.
 
 `--json FILE` keeps the figures (figures.py).
 """
@@ -48,6 +52,7 @@ from qdrant_process import BINARY, QdrantProcess  # the path has just been set
 
 NAMED = os.environ.get("DIPTYCH_TEST_SERVER", "")
 WAYS = ("gRPC", "HTTP")
+LONGEST = 300.0  # seconds
 WARM_UP = 500  # documents of each side that do not count
 Amounts = dict[str, float]
 
@@ -73,17 +78,22 @@ class FillWatch:
 
     def __init__(self) -> None:
         self.begun = self.ended = self.worked = self.seconds_worked = 0.0
+        self.filled = 0
 
     def begin(self, stage: str, total: int | None) -> None:
         if stage == "fill":
             self.begun, self.worked = time.perf_counter(), time.process_time()
 
     def advance(self, stage: str, n: int) -> None:
+        self.filled += n
         self.ended, self.seconds_worked = time.perf_counter(), time.process_time() - self.worked
 
 
-def upload(url: str, *, size: int, grpc: bool, wait: bool) -> Amounts:
-    """Documents a second of qdrant-client's own upload, and its microseconds of processor for each."""
+def upload(url: str, *, size: int, grpc: bool, wait: bool) -> tuple[Amounts, Amounts]:
+    """Documents a second of qdrant-client's own upload, and its microseconds of processor for each.
+
+    And the same until the server has applied what it has taken, which it does in order.
+    """
     host, _, port = url.partition("//")[2].rpartition(":")
     ports: dict[str, Any] = {"grpc_port": int(port), "prefer_grpc": True} if grpc else {"port": int(port)}
     rows, payloads = vectors(range(size)), [payload(number) for number in range(size)]
@@ -93,7 +103,9 @@ def upload(url: str, *, size: int, grpc: bool, wait: bool) -> Amounts:
         client.create_collection("c", {"dense.1": models.VectorParams(size=WIDTH, distance=models.Distance.COSINE)})
         begin, worked = time.perf_counter(), time.process_time()
         client.upload_collection("c", {"dense.1": rows}, payloads, ids, wait=wait)
-        return amounts(size, time.perf_counter() - begin, time.process_time() - worked)
+        sent = amounts(size, time.perf_counter() - begin, time.process_time() - worked)
+        client.set_payload("c", {"last": True}, [ids[0]], wait=True)
+        return sent, amounts(size, time.perf_counter() - begin, time.process_time() - worked)
 
 
 def payload(number: int) -> dict[str, Any]:
@@ -109,15 +121,20 @@ def populated(url: str, *, size: int) -> tuple[Amounts, Amounts]:
         report = populate(handle, Documents(size))
         first = amounts(report.new, time.perf_counter() - begin, time.process_time() - worked - Drawn.worked)
         watch, Drawn.worked = FillWatch(), 0.0
-        swap(handle, "full", watch)
+        swap(handle, "full", watch, LONGEST)
         return first, amounts(size, watch.ended - watch.begun, watch.seconds_worked - Drawn.worked)
 
 
-def swap(handle: CollectionHandle, pace: Any, watch: FillWatch) -> None:
-    options = ApplyOptions(pace=pace, gate=False, again=frozenset({"dense"}), later=True)
-    report = apply(handle, config_of("drawn"), options, progress=watch)
-    if report.outcome != "cut over" or report.missing:
+def swap(handle: CollectionHandle, pace: Any, watch: FillWatch, longest: float) -> bool:
+    """Apply; whether that ended within so many seconds, after which it is stopped."""
+    options, stopped = ApplyOptions(pace=pace, gate=False, again=frozenset({"dense"}), later=True), threading.Event()
+    timer = threading.Timer(longest, stopped.set)
+    timer.start()
+    report = apply(handle, config_of("drawn"), options, progress=watch, stopped=stopped)
+    timer.cancel()
+    if not stopped.is_set() and (report.outcome != "cut over" or report.missing):
         raise SystemExit(f"not what was expected: {report}")
+    return not stopped.is_set()
 
 
 def amounts(size: int, seconds: float, worked: float) -> Amounts:
@@ -136,16 +153,23 @@ def rates(size: int, rounds: int) -> list[Figure]:
             with server() as urls:
                 url = urls[WAYS.index(way) == 0]
                 count = size if number else WARM_UP
-                both = [upload(url, size=count, grpc=way == "gRPC", wait=wait) for wait in (False, True)]
+                bare = upload(url, size=count, grpc=way == "gRPC", wait=False)
+                waiting, _ = upload(url, size=count, grpc=way == "gRPC", wait=True)
                 own = populated(url, size=count)
             if number:
-                for side, one in zip(SIDES, [*both, *own], strict=True):
+                for side, one in zip(SIDES, [*bare, waiting, *own], strict=True):
                     found.setdefault((way, side), []).append(one)
                     print(f"{way}, {side}: {one['rate']:.0f}/s, {one['processor']:.1f} us", flush=True)
     return [figure for way in WAYS for figure in compared(way, {side: found[way, side] for side in SIDES})]
 
 
-SIDES = UPLOAD, WAITING, POPULATE, FILL = "upload_collection", "upload_collection, wait=True", "populate", "back-fill"
+SIDES = UPLOAD, APPLIED, WAITING, POPULATE, FILL = (
+    "upload_collection",
+    "upload_collection, until it is applied",
+    "upload_collection, wait=True",
+    "populate",
+    "back-fill",
+)
 
 
 def compared(way: str, found: dict[str, list[Amounts]]) -> Iterator[Figure]:
@@ -157,6 +181,7 @@ def compared(way: str, found: dict[str, list[Amounts]]) -> Iterator[Figure]:
         return Figure("documents a second", f"{ours}, {way}", "ratio", values, theirs, wanted)
 
     yield ratio(POPULATE, UPLOAD, ">= 0.8" if goal else "")
+    yield ratio(POPULATE, APPLIED, "")
     yield ratio(POPULATE, WAITING, "")
     yield ratio(FILL, POPULATE, ">= 0.8")
     more = [a["processor"] - b["processor"] for a, b in zip(found[POPULATE], found[UPLOAD], strict=True)]
@@ -168,7 +193,7 @@ def compared(way: str, found: dict[str, list[Amounts]]) -> Iterator[Figure]:
         yield Figure(what, f"{side}, {way}", "microseconds", [row["processor"] for row in rows])
 
 
-def searches(size: int, quiet: float) -> list[Figure]:
+def searches(size: int, quiet: float, longest: float) -> list[Figure]:
     """What a caller who asks all the time meets: before a swap, and during one at each pace."""
     found = {}
     for pace in ("gentle", "full"):
@@ -176,19 +201,21 @@ def searches(size: int, quiet: float) -> list[Figure]:
             made_anew(client)
             handle = opened(client, "drawn")
             populate(handle, Documents(size))
-            indexed(client)
+            indexed(client, longest)
             with asking(urls[1]) as times:
                 time.sleep(quiet)
                 marks, watch = [time.time()], FillWatch()
-                swap(handle, pace, watch)
+                ended = swap(handle, pace, watch, longest)
                 marks.append(time.time())
-                indexed(client)
+                ended = indexed(client, longest) and ended
                 marks.append(time.time())
-            found[pace] = (times, marks, watch.ended - watch.begun)
+            found[pace] = (times, marks, watch, ended)
     return [figure for pace, one in found.items() for figure in met(pace, *one)]
 
 
-def met(pace: str, times: list[tuple[float, float]], marks: list[float], seconds: float) -> Iterator[Figure]:
+def met(
+    pace: str, times: list[tuple[float, float]], marks: list[float], watch: FillWatch, ended: bool
+) -> Iterator[Figure]:
     parts = {
         "quiet": [took for at, took in times if at < marks[0]],
         "during apply": [took for at, took in times if marks[0] <= at < marks[1]],
@@ -205,15 +232,19 @@ def met(pace: str, times: list[tuple[float, float]], marks: list[float], seconds
         for value, percentile in zip(both, ("p50", "p99"), strict=True):
             yield Figure(f"{percentile} of a search, {name}", f"{pace} pace", "milliseconds", [value])
     yield Figure("searches that failed", f"{pace} pace", "", [sum(took < 0 for _, took in times)], wanted="<= 0")
+    seconds = watch.ended - watch.begun
     yield Figure("seconds of the back-fill", f"{pace} pace", "seconds", [seconds])
+    yield Figure("documents a second of the back-fill", f"{pace} pace", "a second", [watch.filled / seconds])
+    yield Figure("ended, and indexed, in time (1) or not (0)", f"{pace} pace", "", [float(ended)])
 
 
-def indexed(client: Any) -> None:
-    """Return when the server has nothing to optimise any more."""
-    calm = 0
-    while calm < 3:
+def indexed(client: Any, longest: float) -> bool:
+    """Return when the server has nothing to optimise any more, or after so many seconds; whether it has not."""
+    calm, due = 0, time.monotonic() + longest
+    while calm < 3 and time.monotonic() < due:
         time.sleep(0.5)
         calm = calm + 1 if client.get_collection("c").status == models.CollectionStatus.GREEN else 0
+    return calm == 3
 
 
 @contextmanager
@@ -269,6 +300,9 @@ def main() -> None:
         "--searched", type=int, default=60_000, help="documents of the collection that is searched; 0 leaves that out"
     )
     parser.add_argument("--quiet", type=float, default=20.0, help="seconds of searches before the swap")
+    parser.add_argument(
+        "--longest", type=float, default=LONGEST, help="seconds of an apply, and of waiting for an index"
+    )
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--ask", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -278,7 +312,7 @@ def main() -> None:
         raise SystemExit("name a server: DIPTYCH_TEST_SERVER_BINARY, or DIPTYCH_TEST_SERVER")
     table_in_memory(max(options.documents, options.searched))
     figures = rates(options.documents, options.rounds)
-    figures += searches(options.searched, options.quiet) if options.searched else []
+    figures += searches(options.searched, options.quiet, options.longest) if options.searched else []
     with server() as urls, closing(open_store(urls[0])) as client:
         version = ".".join(map(str, server_version(client) or ()))
     notes = [f"Qdrant {version} on loopback of the same machine, a fresh one for each round.", *notes_of(__doc__)]
@@ -287,7 +321,7 @@ def main() -> None:
 
 
 def notes_of(text: str) -> list[str]:
-    return [part.replace("\n", " ") for part in text.split("\n\n")[2:4]]
+    return [part.replace("\n", " ") for part in text.split("\n\n")[2:5]]
 
 
 if __name__ == "__main__":

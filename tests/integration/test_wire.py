@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,14 @@ from diptych.stores import open_store
 from diptych.stores.server import ServerClient
 
 IDS: tuple[Any, ...] = (0, 2**64 - 1, "f47ac10b-58cc-4372-a567-0e02b2c3d479")
-PAYLOAD: dict[str, Any] = {"text": "wörter", "n": 3, "deep": {"list": [1, 2.5, None, True, "x"]}, "none": None}
+PAYLOAD: dict[str, Any] = {
+    "text": "wörter" * 100,
+    "n": 3,
+    "bounds": [-(2**63), -1, 0, 2**63 - 1, 1.5, -0.0],
+    "deep": {"list": [1, 2.5, None, True, False, "x", [], {}], "": {"": ""}},
+    "none": None,
+}
+RARE: dict[str, Any] = {"moment": datetime.datetime(2026, 1, 2, 3, 4, 5), "numbered": {1: "one"}}  # no JSON
 Points = list[models.PointStruct]
 
 

@@ -55,6 +55,8 @@ class Work:
         targets: the slots to write; their encoders are loaded.
         room: pieces that may be encoded and not yet acknowledged.
         deliver: writes a piece with its outcomes; to be called in one thread.
+        send, confirm: the two halves of `deliver`, each to be called in one thread, with the pieces in the same order:
+            the first begins to write a piece, the second returns when it is acknowledged.
         hits: counts cache hits of other processes.
         written: counts what other processes wrote.
         stopped: set when the run is abandoned.
@@ -64,6 +66,8 @@ class Work:
     targets: Targets
     room: int
     deliver: Deliver
+    send: Deliver
+    confirm: Follow
     hits: Callable[[Mapping[str, int]], None]
     written: Callable[[Written], None]
     stopped: threading.Event
@@ -82,12 +86,13 @@ class Engine(Protocol):
 
 
 class Threads:
-    """The default engine: in this process, a thread for each slot and one that writes."""
+    """The default engine: in this process, a thread for each slot and two that write."""
 
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
         """Process all pieces in a `Pipeline`."""
         encoders = lambda: work.targets.encoders  # noqa: E731  # they may change between two pieces
-        with Pipeline(encoders, work.deliver, room=work.room, stopped=work.stopped) as pipeline:
+        then, stopped = (work.confirm,), work.stopped
+        with Pipeline(encoders, work.send, then=then, room=work.room, stopped=stopped) as pipeline:
             for piece in pieces:
                 pipeline.put(piece)
 

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
-from diptych.errors import DocumentError, PopulateError
+from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.payloads import points_are_free
-from diptych.populate.encode import inputs_of
+from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
-from diptych.populate.points import PointMaker, Ready, requests
+from diptych.populate.points import PointMaker, Ready
 from diptych.populate.read_ahead import batched, read_ahead
-from diptych.populate.rejects import SetsAside, reason_of
-from diptych.populate.store import Gaps, Refused, Store
+from diptych.populate.rejects import SetsAside
+from diptych.populate.store import Gaps, Store
+from diptych.populate.upload import Refusal, Stale, Upload, refusals
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
-from diptych.stores.versions import keeps_log
+from diptych.slots.slot import Slot
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most
-IN_FLIGHT, AT_ONCE = 2, 128  # requests under way to a server, and points of each
 FRESH = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
 # Pieces of a chunk: one is encoded while one is uploaded. Fewer, larger pieces pad less, since the encoder sorts each
 # by length.
 PIECES = 2
 
 
-class _Refusal(NamedTuple):
-    """A document that cannot be written: the reason, and whether the document itself or the store is at fault."""
+class _Sent(NamedTuple):
+    """A piece on its way to the store: its outcomes, the rows that are written, and the requests.
 
-    item: Item
-    reason: str
-    own: bool
+    `known` are the vectors that its points have.
+    """
 
-
-class _Stale(Exception):
-    """A write was refused because the set of vectors to write has changed."""
+    outcomes: Outcomes
+    rows: list[int]
+    known: frozenset[str]
+    ready: list[Ready]
+    requests: list[Future[list[Refusal]]]
 
 
 class Indexer:
@@ -63,7 +66,9 @@ class Indexer:
         self._progress, self._engine = progress, engine or Threads()
         self._layout = handle.view.layout
         self._points = PointMaker(handle.client, self._layout)
-        self._overlaps = keeps_log(handle.client)
+        self._upload = Upload(store)
+        self._sent: deque[_Sent] = deque()  # pieces that are on their way to the store, in order
+        self._counting = threading.Lock()
         self._looking, self._looked = threading.Lock(), -math.inf
         self.targets: Targets | None = None
         self.encoded = {name: 0 for name, slot in handle.slots.items() if slot.kind != "text_index"}
@@ -104,11 +109,17 @@ class Indexer:
             targets=targets,
             room=max(1, self._handle.populate_config.chunk // size),
             deliver=partial(self.deliver, targets),
+            send=partial(self.send, targets),
+            confirm=partial(self.confirm, targets),
             hits=targets.note_hits,
             written=partial(self._note, targets),
             stopped=stopped,
         )
-        self._engine.run(chain([first], pieces), work)
+        try:
+            self._engine.run(chain([first], pieces), work)
+        finally:
+            self._upload.close()
+            self._count_unconfirmed()
 
     def _note(self, targets: Targets, done: Written) -> None:
         """Count what was written elsewhere."""
@@ -152,21 +163,45 @@ class Indexer:
 
     def deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Write a piece; if a swap began, cut over or finished meanwhile, with the vectors needed now."""
+        self.send(targets, piece, outcomes)
+        self.confirm(targets, piece)
+
+    def send(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> None:
+        """Begin to write a piece."""
         self._count(targets, outcomes)
         if time.monotonic() - self._looked > FRESH:
             self._look(targets)
-        outcomes = self._completed(targets, piece, outcomes)
-        rows = self._accepted(targets, piece, outcomes)
+        self._sent.append(self._begun(targets, piece, outcomes))
+
+    def confirm(self, targets: Targets, piece: Sequence[Item]) -> None:
+        """Wait until the piece that was sent first is written, and write it anew if the vectors have changed."""
+        sent = self._sent.popleft()
         while True:
-            known = frozenset(targets.slots)
-            ready = self._ready(targets, piece, outcomes, rows)
             try:
-                refused = self._sent(targets, known, ready)
-                if self._look(targets) == known:
-                    return self._settle(ready, refused)
-            except _Stale:
+                refused = refusals(sent.requests)
+                if self._look(targets) == sent.known:
+                    return self._settle(sent.ready, refused)
+            except Stale:
                 pass
-            outcomes = self._completed(targets, piece, outcomes)
+            sent = self._begun(targets, piece, sent.outcomes, sent.rows)
+
+    def _count_unconfirmed(self) -> None:
+        """After a failure, count the pieces that the store has taken all the same."""
+        while self._sent:
+            sent = self._sent.popleft()
+            with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
+                self._settle(sent.ready, refusals(sent.requests))
+
+    def _begun(
+        self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes, rows: list[int] | None = None
+    ) -> _Sent:
+        """Begin to write these rows of a piece; unless they are given, the rows that can be written."""
+        with self._looking:  # the slots of one look: the other thread may look again meanwhile
+            slots, encoders = targets.slots, targets.encoders
+        outcomes = self._completed(targets, encoders, piece, outcomes)
+        rows = self._accepted(targets, piece, outcomes) if rows is None else rows
+        known, ready = frozenset(slots), self._ready(slots, piece, outcomes, rows)
+        return _Sent(outcomes, rows, known, ready, self._upload.begin(ready, known, partial(self._look, targets)))
 
     def _look(self, targets: Targets) -> frozenset[str]:
         """Read which vectors are to be written now; one thread at a time."""
@@ -175,26 +210,16 @@ class Indexer:
             self._looked = time.monotonic()
             return frozenset(targets.slots)
 
-    def _sent(self, targets: Targets, known: frozenset[str], ready: Sequence[Ready]) -> list[_Refusal]:
-        """Write the points; while a server handles one request, the next is prepared.
-
-        All requests are over when this returns: a late request could overwrite a repeated write.
-        """
-        batches = list(requests(ready, AT_ONCE if self._overlaps else None))
-        if len(batches) < 2:
-            return [pair for batch in batches for pair in self._written(targets, known, batch)]
-        with ThreadPoolExecutor(IN_FLIGHT, "write") as writers:
-            sent = [writers.submit(self._written, targets, known, batch) for batch in batches]
-        return [pair for one in sent for pair in one.result()]
-
-    def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> Outcomes:
+    def _completed(
+        self, targets: Targets, encoders: Mapping[str, SlotEncoder], piece: Sequence[Item], outcomes: Outcomes
+    ) -> Outcomes:
         """The outcomes for exactly the vectors to write now; missing ones are encoded."""
-        if outcomes.keys() == targets.encoders.keys():
+        if outcomes.keys() == encoders.keys():
             return outcomes
-        missing = {v: encoder for v, encoder in targets.encoders.items() if v not in outcomes}
+        missing = {v: encoder for v, encoder in encoders.items() if v not in outcomes}
         more = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in missing.items()}
         self._count(targets, more)
-        return {vector: found for vector, found in {**outcomes, **more}.items() if vector in targets.encoders}
+        return {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}
 
     def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows with a vector for every live slot and no conflict with a text index; others are refused.
@@ -214,21 +239,24 @@ class Indexer:
                 rows.append(row)
         return rows
 
-    def _ready(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes, rows: Iterable[int]) -> list[Ready]:
+    def _ready(
+        self, slots: Mapping[str, Slot], piece: Sequence[Item], outcomes: Outcomes, rows: Iterable[int]
+    ) -> list[Ready]:
         """The points of these rows, each with its item."""
         columns = list(outcomes.items())
         made = (
             (piece[row], {vector: own for vector, found in columns if not isinstance(own := found[row], str)})
             for row in rows
         )
-        return self._points.ready(made, targets.slots)
+        return self._points.ready(made, slots)
 
     def _count(self, targets: Targets, outcomes: Outcomes) -> None:
-        for vector, found in outcomes.items():
-            name = targets.name_of(vector)
-            self.encoded[name] = self.encoded.get(name, 0) + sum(not isinstance(outcome, str) for outcome in found)
+        with self._counting:  # a piece may be completed while the next one is sent
+            for vector, found in outcomes.items():
+                name = targets.name_of(vector)
+                self.encoded[name] = self.encoded.get(name, 0) + sum(not isinstance(outcome, str) for outcome in found)
 
-    def _settle(self, ready: Sequence[Ready], refused: Sequence[_Refusal]) -> None:
+    def _settle(self, ready: Sequence[Ready], refused: Sequence[Refusal]) -> None:
         blamed = [refusal for refusal in refused if not refusal.own]
         if blamed and len(blamed) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
             raise PopulateError(
@@ -245,28 +273,6 @@ class Indexer:
         self._tally.changed += changed
         self._tally.new += len(written) - changed
         self._progress.advance("index", len(written))
-
-    def _written(self, targets: Targets, known: frozenset[str], batch: Sequence[Ready]) -> list[_Refusal]:
-        """Write the points; a refused request is halved until the faulty points are alone.
-
-        Raises:
-            _Stale: the request named a vector that is no longer written, so the points are not at fault.
-        """
-        try:
-            self._store.upsert([point for _, point in batch])
-        except Refused as refusal:
-            if self._look(targets) != known:
-                raise _Stale from refusal
-            if len(batch) == 1:
-                cause = refusal.__cause__ or refusal
-                own = isinstance(cause, DocumentError)
-                return [_Refusal(batch[0][0], reason_of(cause), own)]
-            middle = len(batch) // 2
-            return [
-                *self._written(targets, known, batch[:middle]),
-                *self._written(targets, known, batch[middle:]),
-            ]
-        return []
 
     def _refuse(self, item: Item, reason: str) -> None:
         self._aside.add(item.document.id, item.position, reason)

@@ -9,7 +9,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.metadata.models import Layout
-from diptych.metadata.payloads import NATIVE, to_payload
+from diptych.metadata.payloads import NATIVE, OWN, to_payload
 from diptych.populate.validate import Item
 from diptych.slots.encode import Vector
 from diptych.slots.slot import Slot
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
-_BYTES_A_NUMBER = 12  # in JSON, roughly
+_BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # in JSON, roughly; of a point beside its numbers and texts
 Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 
 
@@ -28,15 +28,20 @@ class PointMaker:
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
         from diptych.stores.server import ServerClient
+        from diptych.stores.wire import Point
         from qdrant_edge_client import EdgeClient, SharedEdgeClient
 
-        self._numpy = isinstance(client, EdgeClient | SharedEdgeClient | ServerClient)
+        server = isinstance(client, ServerClient)
+        self._numpy = server or isinstance(client, EdgeClient | SharedEdgeClient)
+        # Their validation is not wanted here, and `model_construct` too is slow for what is made for each document.
+        self._point: Any = Point if server else models.PointStruct.model_construct
+        self._update: Any = Point if server else models.PointVectors.model_construct
         self._layout = layout
 
     def ready(self, made: Iterable[tuple[Item, Mapping[str, Vector]]], slots: Mapping[str, Slot]) -> list[Ready]:
         """Each item with its point; vectors and `slots` are by physical vector."""
         copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
-        point, ready = models.PointStruct.model_construct, []
+        point, ready = self._point, []
         for item, vectors in made:
             document = item.document
             payload = to_payload(document, item.hash, self._layout, item.held)
@@ -44,6 +49,10 @@ class PointMaker:
                 payload[key] = reading.of(document.title, document.text)
             ready.append((item, point(id=item.point, vector=self.vectors(vectors, slots), payload=payload)))
         return ready
+
+    def update(self, point: int | str, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> Any:
+        """New vectors of a point that exists, as `PointVectors`."""
+        return self._update(id=point, vector=self.vectors(vectors, slots))
 
     def vectors(self, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> dict[str, Any]:
         """Vectors by physical name in the client's form, including those of first stages."""
@@ -77,8 +86,10 @@ def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[
 
 def _weight(point: models.PointStruct) -> int:
     vectors: Any = point.vector
-    numbers = sum(_numbers(vector) for vector in vectors.values())
-    return numbers * _BYTES_A_NUMBER + 4 * len(str(point.payload))
+    payload: Any = point.payload
+    numbers = sum(map(_numbers, vectors.values()))
+    letters = sum(len(value) if type(value) is str else len(str(value)) for key, value in payload.items() if key != OWN)
+    return numbers * _BYTES_A_NUMBER + 4 * letters + _BYTES_A_POINT
 
 
 def _numbers(vector: Any) -> int:

@@ -9,9 +9,12 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 CACHE_KIB = 65_536  # of the table in memory; the rest lies in a file that the system deletes with the process
 NEWEST = 8192  # ids in a dictionary until inserted with one statement; one per id would wait for the GIL each time
 FILTER_BITS = 1 << 27  # 16 MiB, in use after some thousand ids; up to ten million it recognises nearly every new id
+PLACES = 4  # bits of a key in the filter
 KEY, HELD = 16, 33  # bytes of a digest, and of the record kept per id: a mark, the content hash, the point's digest
 MENTIONED = bytes(HELD)  # record of an id that the source names, but whose document was rejected
 
@@ -53,7 +56,7 @@ class SeenIds:
     def claim(self, identifier: str, content_hash: str, point: int | str) -> Meeting:
         """Claim the id for this content, unless an earlier document has it."""
         key, content = _digest(identifier), bytes.fromhex(content_hash)
-        known = self._meet(key)
+        known = self._known(key)
         if known in (None, MENTIONED):
             self._hold(key, b"\x01" + content + _digest(str(point)))
             return Meeting.FIRST
@@ -69,7 +72,7 @@ class SeenIds:
     def mention(self, identifier: str) -> None:
         """Record that the source has this id, though its document cannot be indexed."""
         key = _digest(identifier)
-        if self._meet(key) is None:
+        if self._known(key) is None:
             self._hold(key, MENTIONED)
 
     def accounts_for(self, identifier: str, point: int | str | None) -> bool:
@@ -77,13 +80,12 @@ class SeenIds:
         known = self._known(_digest(identifier))
         return known is not None and (point is None or known == MENTIONED or known[1 + KEY :] == _digest(str(point)))
 
-    def _meet(self, key: bytes) -> bytes | None:
-        """The earlier entry of an id, which is stored from now on."""
-        return self._known(key) if self._filter.add(key) else None
-
     def _known(self, key: bytes) -> bytes | None:
+        """The earlier entry of an id."""
         if (held := self._newest.get(key)) is not None:
             return held
+        if not self._filter.may_hold(key):
+            return None
         row = self._base.execute("SELECT held FROM seen WHERE id = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -96,29 +98,37 @@ class SeenIds:
                 "INSERT OR REPLACE INTO seen SELECT substr(:rows, at, :key), substr(:rows, at + :key, :held) FROM row",
                 {"rows": rows, "all": KEY + HELD, "bytes": len(rows), "key": KEY, "held": HELD},
             )
+            self._filter.add(b"".join(self._newest))
             self._newest.clear()
 
 
 class _Filter:
     """A Bloom filter: certain that a key is new, or unsure.
 
-    Source: B. Bloom, Space/time trade-offs in hash coding with allowable errors (1970), with four bits a key.
+    Source: B. Bloom, Space/time trade-offs in hash coding with allowable errors (1970).
     """
 
     def __init__(self) -> None:
         self._bits = mmap.mmap(-1, FILTER_BITS // 8)  # pages become memory when they are first written to
 
-    def add(self, key: bytes) -> bool:
-        """Add a key; returns whether it may have been added before."""
-        bits, met, place = self._bits, True, int.from_bytes(key[:8], "little")
+    def add(self, keys: bytes) -> None:
+        """Add keys, given one after the other: many at once take a fraction of the time."""
+        halves = np.frombuffer(keys, "<u8").reshape(-1, 2)
+        places, steps = halves[:, 0], halves[:, 1] | np.uint64(1)
+        bits = np.frombuffer(self._bits, np.uint8)
+        for turn in range(PLACES):
+            at = (places + np.uint64(turn) * steps) & np.uint64(FILTER_BITS - 1)
+            np.bitwise_or.at(bits, at >> np.uint64(3), np.uint8(1) << (at & np.uint64(7)).astype(np.uint8))
+
+    def may_hold(self, key: bytes) -> bool:
+        """Whether a key may have been added."""
+        bits, place = self._bits, int.from_bytes(key[:8], "little")
         step = int.from_bytes(key[8:], "little") | 1
-        for _ in range(4):
-            byte, bit = (place & (FILTER_BITS - 1)) >> 3, 1 << (place & 7)
-            if not bits[byte] & bit:
-                bits[byte] |= bit
-                met = False
+        for _ in range(PLACES):
+            if not bits[(place & (FILTER_BITS - 1)) >> 3] & 1 << (place & 7):
+                return False
             place += step
-        return met
+        return True
 
     def close(self) -> None:
         """Free the memory."""

@@ -35,13 +35,17 @@ class Targets:
         self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
         self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
 
-    def load(self) -> None:
+    def load(self, wanted: Mapping[str, Slot] | None = None) -> None:
         """Create the encoders one after another: heavy packages must not be imported in several threads at once.
 
+        Args:
+            wanted: the slots to write from now on, unless one of them fails; those of the last look unless given.
+
         Raises:
-            DiptychError: one of a live slot cannot be made.
+            DiptychError: one of a live slot cannot be made; nothing has changed, and the next look meets it again.
         """
-        loaded = {vector: slot for vector, slot in self.slots.items() if self._works(vector, slot)}
+        candidates = self.slots if wanted is None else wanted
+        loaded = {vector: slot for vector, slot in candidates.items() if self._works(vector, slot)}
         self.slots = loaded
         self.encoders = {
             vector: SlotEncoder(slot, self._busy.setdefault(vector, Busy()))
@@ -62,8 +66,7 @@ class Targets:
         wanted = self._wanted()
         # Compared by vector name: a number is never given twice, so equal names are equal generations.
         if wanted.keys() != before:
-            self.slots = wanted
-            self.load()
+            self.load(wanted)
         return self.slots.keys() != before
 
     def busy(self) -> dict[str, Busy]:

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import httpx
+from qdrant_client import grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
@@ -72,7 +73,24 @@ class Node(QdrantRemote):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=EXPIRY)
         super().__init__(limits=limits, check_compatibility=False, **options)
         self.skipped_until = 0.0
+        self._writes: dict[str, Callable[..., Any]] = {}  # the calls that take a request as bytes
         self.openapi_client.client.add_middleware(_within_deadline)
+
+    def write(self, method: str, head: Any, points: bytes, seconds: float) -> Any:
+        """Send points over gRPC; the server's answer.
+
+        Args:
+            method: `Upsert` or `UpdateVectors`.
+            head: the request without its points.
+            points: its field of points as bytes, see `wire`. In a message they would be read and written once more.
+            seconds: to wait.
+        """
+        if method not in self._writes:
+            self._init_grpc_channel()  # type: ignore[no-untyped-call]
+            answer = grpc.PointsOperationResponse.FromString
+            call = self._grpc_channel_pool[0].unary_unary(f"/qdrant.Points/{method}", None, answer)
+            self._writes[method] = call
+        return self._writes[method](head.SerializeToString() + points, timeout=seconds)
 
     @property
     def _updater_class(self) -> Any:

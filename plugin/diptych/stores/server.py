@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import orjson
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.client_base import QdrantBase
-from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, payload_to_grpc
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
+from diptych.stores import wire
 from diptych.stores.nodes import Nodes
 
 SEARCH_TIMEOUT = 10  # seconds
@@ -79,9 +79,8 @@ class ServerClient(QdrantClient):
             return super().upsert(collection_name, given, wait, ordering, shard_key_selector, **options)
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
-            request = grpc.UpsertPoints(collection_name=collection_name, wait=wait, **routing)
-            add_points(request, given)
-            answer = self.grpc_points.Upsert(request, timeout=self._seconds)
+            head = grpc.UpsertPoints(collection_name=collection_name, wait=wait, **routing)
+            answer = self._nodes.current.write("Upsert", head, wire.upserted(given), self._seconds)
             return GrpcToRest.convert_update_result(answer.result)
         api: Any = self.http.points_api  # its annotations lack what its defaults allow
         body = JsonPoints(given, shard_key_selector)
@@ -104,9 +103,8 @@ class ServerClient(QdrantClient):
             return super().update_vectors(collection_name, given, wait, ordering, shard_key_selector, **options)
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
-            request = grpc.UpdatePointVectors(collection_name=collection_name, wait=wait, **routing)
-            add_point_vectors(request, given)
-            answer = self.grpc_points.UpdateVectors(request, timeout=self._seconds)
+            head = grpc.UpdatePointVectors(collection_name=collection_name, wait=wait, **routing)
+            answer = self._nodes.current.write("UpdateVectors", head, wire.updated(given), self._seconds)
             return GrpcToRest.convert_update_result(answer.result)
         api: Any = self.http.points_api
         body = JsonPoints(given, shard_key_selector)
@@ -154,11 +152,10 @@ for _method, _function in inspect.getmembers(QdrantBase, inspect.isfunction):
         setattr(ServerClient, _method, _at_a_node(_method))
 
 
-# Points on their way to a server: numbers go from numpy into the request as they lie in memory.
+# Points on their way to a server.
 
 
-_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors), (np.ndarray, models.SparseVector)
-_DATA = b"\x0a"  # of DenseVector: field 1, a run of bytes
+_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors, wire.Point), (np.ndarray, models.SparseVector)
 
 
 def is_columnar(points: object) -> bool:
@@ -177,7 +174,9 @@ def is_columnar(points: object) -> bool:
 class JsonPoints:
     """The body of a write over HTTP, with the same interface as qdrant-client's own models."""
 
-    def __init__(self, points: Sequence[models.PointStruct | models.PointVectors], shard_key: Any = None) -> None:
+    def __init__(
+        self, points: Sequence[models.PointStruct | models.PointVectors | wire.Point], shard_key: Any = None
+    ) -> None:
         self._points, self._shard_key = points, shard_key
 
     def model_dump_json(self, **_: Any) -> bytes:
@@ -187,68 +186,14 @@ class JsonPoints:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _json_point(point: models.PointStruct | models.PointVectors) -> dict[str, Any]:
+def _json_point(point: models.PointStruct | models.PointVectors | wire.Point) -> dict[str, Any]:
     vectors: Any = point.vector
     made = {"id": point.id, "vector": {name: _json_vector(vector) for name, vector in vectors.items()}}
-    return {**made, "payload": point.payload} if isinstance(point, models.PointStruct) else made
+    payload = getattr(point, "payload", None)
+    return made if payload is None else {**made, "payload": payload}
 
 
 def _json_vector(vector: Any) -> Any:
     if isinstance(vector, models.SparseVector):
         return {"indices": vector.indices, "values": vector.values}
     return np.ascontiguousarray(vector, np.float32)
-
-
-def add_points(request: grpc.UpsertPoints, points: Sequence[models.PointStruct]) -> None:
-    """Add points to a request. They are built inside the request, because protobuf copies assigned messages."""
-    for point in points:
-        made = request.points.add(id=_point_id(point.id), payload=payload_to_grpc(point.payload or {}))
-        _set_vectors(made.vectors.vectors, point.vector)
-
-
-def add_point_vectors(request: grpc.UpdatePointVectors, points: Sequence[models.PointVectors]) -> None:
-    """Add new vectors of existing points to a request."""
-    for point in points:
-        made = request.points.add(id=_point_id(point.id))
-        _set_vectors(made.vectors.vectors, point.vector)
-
-
-def _point_id(identifier: Any) -> Any:
-    if type(identifier) is str:
-        return {"uuid": identifier}
-    return {"num": identifier} if type(identifier) is int else RestToGrpc.convert_extended_point_id(identifier)
-
-
-def _set_vectors(named: Any, vectors: Any) -> None:
-    """Set named vectors; a point may have none of them."""
-    if not vectors:
-        named.SetInParent()
-    made = named.vectors
-    for name, vector in vectors.items():
-        if isinstance(vector, models.SparseVector):
-            made[name].sparse.indices.extend(vector.indices)
-            made[name].sparse.values.extend(vector.values)
-        elif vector.ndim == 2:
-            for row in vector:
-                made[name].multi_dense.vectors.add().MergeFromString(_dense(row))
-        else:
-            made[name].dense.MergeFromString(_dense(vector))
-
-
-def _dense(row: Any) -> bytes:
-    content = np.ascontiguousarray(row, "<f4").tobytes()
-    return _prefix(len(content)) + content
-
-
-@lru_cache(maxsize=256)
-def _prefix(length: int) -> bytes:
-    return _DATA + _varint(length)
-
-
-def _varint(number: int) -> bytes:
-    """A length in protobuf's encoding: seven bits in each byte, the lowest first."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])

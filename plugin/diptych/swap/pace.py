@@ -34,17 +34,26 @@ FIRST = 1_000.0
 UP, DOWN = 1.15, 0.6  # what a decision multiplies the rate by
 FAILED = 60.0  # time assumed for an unanswered probe, in seconds
 AT_ONCE = 32  # points of a request
+IN_FLIGHT, PART = 3, 256  # at the full pace: requests on their way to a server, and points of each
 NEIGHBOURS = 10
 T = TypeVar("T")
 
 
 class Pace:
-    """The full pace: everything at once."""
+    """The full pace: to a server several requests at a time, to other stores everything at once.
+
+    Args:
+        server: whether the store is a server.
+    """
+
+    def __init__(self, *, server: bool = False) -> None:
+        self.in_flight, self._most = (IN_FLIGHT, PART) if server else (1, None)
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
-        """The points in parts, each yielded when it may be written."""
-        if points:
-            yield points
+        """The points in parts, one for each request, each yielded when it may be written."""
+        size = self._most or max(1, len(points))
+        for start in range(0, len(points), size):
+            yield points[start : start + size]
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -65,6 +74,7 @@ class Gentle(Pace):
     def __init__(
         self, probe: Callable[[], float], stopped: threading.Event, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__()
         self._probe, self._stopped, self._clock = probe, stopped, clock
         self._newest: deque[float] = deque(maxlen=WINDOW)
         self._asked, self._free = 0, clock()
@@ -132,7 +142,7 @@ def pace_of(wanted: str | None, client: QdrantBase, name: str, live: State, stop
     if wanted is None:
         wanted = "gentle" if keeps_log(client) else "full"
     probe = _probe(client, name, live) if wanted == "gentle" else None
-    return Pace() if probe is None else Gentle(probe, stopped)
+    return Pace(server=keeps_log(client)) if probe is None else Gentle(probe, stopped)
 
 
 def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,20 +21,22 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Outcomes, Pipeline
-from diptych.populate.points import PointMaker
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
+from diptych.stores.versions import keeps_log
 from diptych.swap.backfill.background import stand_back
 from diptych.swap.backfill.documents import SourceDocuments, document_of
 from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.backfill.page_writer import PageWriter
 from diptych.swap.lease import Lease
 from diptych.swap.lease_record import Checkpoint
 from diptych.swap.pace import Pace
 from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
+SERVER_PIECES = 2  # the same on a server, where every read and every checkpoint is a request
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
 
@@ -81,13 +84,12 @@ class Backfill:
         self._store = LivePoints(
             handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
         )
-        self._points = PointMaker(handle.client)
+        self._writer = PageWriter(self._store, handle.client, slots, pace)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         self._reached = reached
-        self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
-        self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
-        self._counting = threading.Lock()
+        pieces = SERVER_PIECES if keeps_log(handle.client) else PIECES
+        self._size = max(1, handle.populate_config.chunk // pieces)  # documents of a piece
         self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
         self.filled = Filled()
 
@@ -100,7 +102,7 @@ class Backfill:
         """
         for slot in self._slots.values():
             _ = slot.encoder  # one after another: some heavy packages cannot be imported in several threads at once
-        with self._pace.kept():
+        with self._pace.kept(), self._writer.working():
             self._finish_broken_off()
             start = self._start()
             if not start.complete:
@@ -112,7 +114,7 @@ class Backfill:
 
     def repair(self) -> Filled:
         """Fill the points that lack a vector, and those of an interrupted repair."""
-        with self._pace.kept():
+        with self._pace.kept(), self._writer.working():
             self._finish_broken_off()
             self._repaired()
         return self.filled
@@ -134,18 +136,23 @@ class Backfill:
         """
         self._progress.begin("fill", max(0, self._store.count() - done))
         self._settled = self._kept = Checkpoint(done=done)
-        offsets: deque[Any] = deque()
-        then = (partial(self._settle_page, offsets), self._keep)
+        offsets, sent = deque[Any](), deque[list[Future[int]]]()
+        then = (partial(self._settle_page, offsets, sent), self._keep)
+
+        def put(page: Sequence[Item], outcomes: Outcomes) -> None:
+            sent.append(self._begun(page, outcomes))
+
         room, begin = self._handle.populate_config.chunk // self._size, stand_back
         stopped, encoders = self._stopped, lambda: self._encoders
-        with Pipeline(encoders, self._put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
+        with Pipeline(encoders, put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)
         if not self._stopped.is_set():
             self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
 
-    def _settle_page(self, offsets: deque[Any], page: Sequence[Item]) -> None:
+    def _settle_page(self, offsets: deque[Any], sent: deque[list[Future[int]]], page: Sequence[Item]) -> None:
+        self._written(sent.popleft())
         self._settle(page)
         self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
 
@@ -162,24 +169,23 @@ class Backfill:
         self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
 
     def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
-        self._put(page, outcomes)
+        self._written(self._begun(page, outcomes))
         self._settle(page)
 
-    def _put(self, page: Sequence[Item], outcomes: Outcomes) -> None:
-        """Write new vectors, and the text for text indexes."""
-        good, gone = self._without_failures(page, outcomes), set[int | str]()
-        for rows in self._pace.parts(good):
-            gone |= self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows])
-        for items in self._pace.parts(page) if self._copied else ():
-            gone |= self._store.add_payload(self._copies(items))
-        with self._counting:
-            self.filled.encoded += sum(page[row].point not in gone for row in good)
+    def _begun(self, page: Sequence[Item], outcomes: Outcomes) -> list[Future[int]]:
+        """Begin to write new vectors, and the text for text indexes."""
+        return self._writer.begin(page, outcomes, self._without_failures(page, outcomes))
+
+    def _written(self, sent: Sequence[Future[int]]) -> None:
+        """Wait until all these requests are over, and count the points that they gave vectors."""
+        wait(sent)
+        self.filled.encoded += sum(one.result() for one in sent)
 
     def _settle(self, page: Sequence[Item]) -> None:
         """Read written points again, and rewrite what has changed, until nothing did."""
         while page := self._changed(page):
             self.filled.changed += len(page)
-            self._put(page, self._encoded(page))
+            self._written(self._begun(page, self._encoded(page)))
 
     def _without_failures(self, page: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows that get a vector of at least one slot; a point that a slot failed on is noted in `filled.left`."""
@@ -193,19 +199,6 @@ class Backfill:
             if len(reasons) < len(outcomes):
                 rows.append(row)
         return rows
-
-    def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
-        made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
-        vectors: Any = self._points.vectors(made, self._slots)
-        return models.PointVectors.model_construct(id=page[row].point, vector=vectors)
-
-    def _copies(self, page: Sequence[Item]) -> dict[int | str, dict[str, str]]:
-        """What text-index slots index, by point."""
-        copied = self._copied.items()
-        return {
-            item.point: {key: reading.of(item.document.title, item.document.text) for key, reading in copied}
-            for item in page
-        }
 
     def _changed(self, page: Sequence[Item]) -> list[Item]:
         """The items whose text changed; equal payloads, the usual case, need no further check."""

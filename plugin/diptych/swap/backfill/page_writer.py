@@ -1,0 +1,83 @@
+"""`PageWriter`: writes the new vectors of a page, at a server in several requests at a time if the pace allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qdrant_client import models
+
+from diptych.populate.engine import Outcomes
+from diptych.populate.points import PointMaker
+from diptych.populate.validate import Item
+from diptych.slots.slot import Slot
+from diptych.swap.backfill.background import stand_back
+from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.pace import Pace
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+class PageWriter:
+    """Writes vectors, and the texts of text indexes, of points that exist.
+
+    Args:
+        store, client: the collection.
+        slots: whose vectors are written, by physical vector.
+        pace: in what parts, when, and how many at a time.
+    """
+
+    def __init__(self, store: LivePoints, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace) -> None:
+        self._store, self._slots, self._pace = store, slots, pace
+        self._points = PointMaker(client)
+        self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
+        self._threads: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Within the block, requests may overlap where the pace allows it; none is on its way at the end."""
+        if self._pace.in_flight == 1:
+            yield
+            return
+        try:
+            with ThreadPoolExecutor(self._pace.in_flight, "write", stand_back) as self._threads:
+                yield
+        finally:
+            self._threads = None
+
+    def begin(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> list[Future[int]]:
+        """Begin to write these rows of a page; for each request, how many points it gives vectors."""
+        sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
+        copied = self._pace.parts(page) if self._copied else ()
+        return [*sent, *(self._sent(partial(self._add_copies, part)) for part in copied)]
+
+    def _sent(self, write: Callable[[], int]) -> Future[int]:
+        """The request: on its way, or made in this thread where requests do not overlap."""
+        if self._threads is not None:
+            return self._threads.submit(write)
+        future = Future[int]()
+        future.set_result(write())
+        return future
+
+    def _add_vectors(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> int:
+        return len(rows) - len(self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows]))
+
+    def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
+        made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
+        update: models.PointVectors = self._points.update(page[row].point, made, self._slots)
+        return update
+
+    def _add_copies(self, page: Sequence[Item]) -> int:
+        """Write what text-index slots index."""
+        copied = self._copied.items()
+        self._store.add_payload(
+            {
+                item.point: {key: reading.of(item.document.title, item.document.text) for key, reading in copied}
+                for item in page
+            }
+        )
+        return 0
