@@ -47,7 +47,8 @@ class Pace:
     """
 
     def __init__(self, *, server: bool = False) -> None:
-        self.in_flight, self._most = (IN_FLIGHT, PART) if server else (1, None)
+        self.in_flight = IN_FLIGHT if server else 1
+        self._most = PART if server else None
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
         """The points in parts, one for each request, each yielded when it may be written."""
