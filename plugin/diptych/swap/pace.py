@@ -78,7 +78,7 @@ class Gentle(Pace):
         super().__init__()
         self._probe, self._stopped, self._clock = probe, stopped, clock
         self._newest: deque[float] = deque(maxlen=WINDOW)
-        self._asked, self._free = 0, clock()
+        self._asked, self._free, self._held_back = 0, clock(), False
         self.quiet, self.rate = 0.0, FIRST
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -86,6 +86,7 @@ class Gentle(Pace):
         for start in range(0, len(points), AT_ONCE):
             part = points[start : start + AT_ONCE]
             now = self._clock()
+            self._held_back |= self._free > now
             self._stopped.wait(max(0.0, self._free - now))
             self._free = max(self._free, now) + len(part) / self.rate
             yield part
@@ -119,8 +120,8 @@ class Gentle(Pace):
         if slow > SLOWER * self.quiet:
             self.rate = max(LEAST, self.rate * DOWN)
             self._newest.clear()  # they were asked at the earlier rate
-        else:
-            self.rate = min(MOST, self.rate * UP)
+        elif self._held_back:  # else something else limits the writes, and a higher rate would take long to come down
+            self.rate, self._held_back = min(MOST, self.rate * UP), False
         self._tell(slow)
 
     def _tell(self, slow: float) -> None:

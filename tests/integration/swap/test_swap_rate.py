@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from diptych.runtime.phases import watched
 from diptych.stores import open_store
 from diptych.swap import ApplyOptions
 from diptych.types import Document
+from small_server import Routes, served
 
 OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
@@ -90,3 +92,39 @@ def test_a_server_is_filled_at_the_gentle_pace_unless_another_is_wanted(
     told = [line for line in lines if line.startswith("fill the new vectors: ")]
     assert told
     assert all(words in line for line in told)
+
+
+class Together(Routes):
+    """A server that takes the first writes to `place` only once all three of them are there."""
+
+    place = "/points"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting, self._coming, self._counting = threading.Barrier(3), 3, threading.Lock()
+
+    def again(self, place: str) -> None:
+        """Do the same with writes to another place."""
+        self.place, self._coming = place, 3
+
+    def answer(self, method: str, path: str, body: Any, query: Any) -> Any:
+        """As any server, once the others have come."""
+        if method == "PUT" and path.endswith(self.place):
+            with self._counting:
+                self._coming -= 1
+                first = self._coming >= 0
+            if first:
+                self.waiting.wait(30)
+        return super().answer(method, path, body, query)
+
+
+def test_a_server_gets_three_writes_at_a_time_though_a_piece_has_only_two(
+    config: Callable[..., Any], opened: Callable[..., Collection]
+) -> None:
+    with served(Together()) as server, closing(open_store(server.url)) as client:
+        settings = {"populate": {"chunk": 1024, "retries": 0}, "swap": {"pace": "full"}}
+        found = opened(client, config(OLD, **settings))
+        assert found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(1024)]).new == 1024
+        server.again("/points/vectors")
+        assert found.apply(config(NEW, **settings), ApplyOptions(gate=False)).encoded == {"dense.2": 1024}
+    assert not server.waiting.broken

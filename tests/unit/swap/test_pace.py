@@ -47,7 +47,9 @@ def pace(clock: Clock) -> Gentle:
 
 
 def noted(pace: Gentle, seconds: Iterable[float]) -> float:
+    """The rate after probes of so many seconds, while as much is written as it allows."""
     for one in seconds:
+        list(pace.parts([0] * 2 * AT_ONCE))
         pace.note(one)
     return pace.rate
 
@@ -78,6 +80,12 @@ def test_slow_probes_lower_the_rate_to_its_least_and_usual_ones_raise_it_to_its_
     assert noted(pace, [SLOW] * 100 * DECIDE) == LEAST
     assert noted(pace, [USUAL] * 10 * DECIDE) > LEAST
     assert noted(pace, [USUAL] * 100 * DECIDE) == MOST
+
+
+def test_a_rate_that_nothing_is_held_back_by_is_not_raised(pace: Gentle) -> None:
+    for _ in range(10 * DECIDE):
+        pace.note(USUAL)
+    assert pace.rate == FIRST
 
 
 def test_one_slow_probe_of_many_changes_nothing(pace: Gentle) -> None:
