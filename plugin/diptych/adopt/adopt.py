@@ -78,31 +78,35 @@ class _Adoption:
         self._client, self._name, self._config = client, name, config
         self._where = f"collection {name!r}"
         self._reading = reading_of(config.populate)
-        self._slots = {slot: Slot(slot, own, None, registry, verify=False) for slot, own in config.slots.items()}
+        self._slots = {
+            slot: Slot(slot, slot_config, None, registry, verify=False) for slot, slot_config in config.slots.items()
+        }
 
     def run(self, stated: Mapping[str, str], layout: Layout | None, size: int) -> AdoptReport:
         """Inspect, verify, then write the metadata."""
         require_foreign(self._client, self._name)
         require_vectors(self._slots, where=self._where)
-        every = physical_vectors(self._client.get_collection(self._name).config.params)
-        vectors = matched(self._slots, every, stated, where=self._where)
+        available = physical_vectors(self._client.get_collection(self._name).config.params)
+        vectors = matched(self._slots, available, stated, where=self._where)
         require_same_storage(self._slots, vectors, where=self._where)
         points = self._points(vectors, size)
         verifier = Verifier(self._slots, vectors, points, where=self._where)
-        found = self._layout(verifier, {p.id: p.payload for own in points.values() for p in own}, layout)
-        statistics = calibrate(self._slots, texts_of(self._client, self._name, found, self._reading))
-        verified = verifier.require(found, self._reading)
-        self._write(self._metadata(vectors, every, found, statistics, verified))
-        warnings = warnings_of(self._client, self._name, self._slots, vectors, every, found)
+        adopted_layout = self._layout(
+            verifier, {p.id: p.payload for verified_slot in points.values() for p in verified_slot}, layout
+        )
+        statistics = calibrate(self._slots, texts_of(self._client, self._name, adopted_layout, self._reading))
+        verified = verifier.require(adopted_layout, self._reading)
+        self._write(self._metadata(vectors, available, adopted_layout, statistics, verified))
+        warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)
         return AdoptReport(
             collection=self._name,
             points=self._client.count(self._name, exact=True).count,
-            layout=found,
-            slots=tuple(self._report(name, vectors[name], own) for name, own in verified.items()),
+            layout=adopted_layout,
+            slots=tuple(self._report(name, vectors[name], verified_slot) for name, verified_slot in verified.items()),
             warnings=(
                 *warnings,
-                *self._without_tenant(found),
-                *(warning for own in verified.values() for warning in own.warnings()),
+                *self._without_tenant(adopted_layout),
+                *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
             ),
         )
 
@@ -139,40 +143,42 @@ class _Adoption:
         calibrate(self._slots, texts)
         for slot in self._slots.values():
             provide_texts(slot.encoder, lambda size, _: texts[:size], self._reading)
-        found = with_id(verifier.closest_layout(layouts, self._reading), payloads)
-        if found.id is None:
-            return found
-        ids = [from_payload(point, payload, found).id for point, payload in payloads.items()]
-        held = self._client.count(self._name, count_filter=id_filter(ids, found), exact=True).count
-        if held == len(ids) == len(set(ids)):
-            return found
+        closest = with_id(verifier.closest_layout(layouts, self._reading), payloads)
+        if closest.id is None:
+            return closest
+        ids = [from_payload(point, payload, closest).id for point, payload in payloads.items()]
+        matching = self._client.count(self._name, count_filter=id_filter(ids, closest), exact=True).count
+        if matching == len(ids) == len(set(ids)):
+            return closest
         if stated is None:
-            return found.model_copy(update={"id": None, "integer_ids": False, "own_points": False})
+            return closest.model_copy(update={"id": None, "integer_ids": False, "own_points": False})
         raise CollectionError(
             "not every point has an id of its own",
-            where=f"{self._where}, payload key {found.id!r}",
+            where=f"{self._where}, payload key {closest.id!r}",
             do="name another key: --id KEY; without one the points' ids are the documents'",
         )
 
     def _metadata(
         self,
         vectors: Mapping[str, Physical],
-        every: Mapping[str, Physical],
+        available: Mapping[str, Physical],
         layout: Layout,
         statistics: Mapping[str, Statistics],
         verified: Mapping[str, Verified],
     ) -> CollectionMetadata:
         generations = {}
         for name, slot in self._slots.items():
-            own = slot.describe(
+            generation = slot.describe(
                 number=1, vector=vectors[name].name, reading=self._reading, statistics=statistics.get(name)
             )
-            generations[name] = own.model_copy(update={"similarity": vectors[name].similarity})
-        names = {name: f"{own.adapter}, generation 1" for name, own in generations.items()}
-        why = f"written as {layout.origin}; " + "; ".join(f"{name}: {own.likeness}" for name, own in verified.items())
+            generations[name] = generation.model_copy(update={"similarity": vectors[name].similarity})
+        names = {name: f"{generation.adapter}, generation 1" for name, generation in generations.items()}
+        why = f"written as {layout.origin}; " + "; ".join(
+            f"{name}: {generation.likeness}" for name, generation in verified.items()
+        )
         return CollectionMetadata(
             live=State(slots=generations),
-            numbers={name: _highest(name, every) for name in generations},
+            numbers={name: _highest(name, available) for name in generations},
             history=(Event(what="adopted", when=now(), by=who(), why=why, slots=names),),
             layout=layout,
             search=self._config.search.model_dump(mode="json"),
@@ -196,8 +202,8 @@ class _Adoption:
             require_kept(self._client, self._name)
             raise
 
-    def _report(self, name: str, physical: Physical, found: Verified) -> AdoptedSlot:
-        likeness = found.likeness
+    def _report(self, name: str, physical: Physical, verified: Verified) -> AdoptedSlot:
+        likeness = verified.likeness
         return AdoptedSlot(
             name=name,
             vector=physical.name,
@@ -208,10 +214,10 @@ class _Adoption:
         )
 
 
-def _highest(slot: str, every: Mapping[str, Physical]) -> int:
+def _highest(slot: str, available: Mapping[str, Physical]) -> int:
     """The number at which the slot's generations start, so that no new vector takes an existing name."""
-    taken = [key.removeprefix(f"{slot}.") for key in every if key.startswith(f"{slot}.")]
-    return max([1, *(int(number) for number in taken if number.isdecimal())])
+    numbers = [key.removeprefix(f"{slot}.") for key in available if key.startswith(f"{slot}.")]
+    return max([1, *(int(number) for number in numbers if number.isdecimal())])
 
 
 # Corpus statistics of an adopted collection, for encoders that live on them, such as BM25 on the average length.
@@ -222,13 +228,13 @@ PAGE = 512  # points read in one call
 
 def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Statistics]:
     """Measure the texts with each encoder that needs corpus statistics, and calibrate it."""
-    wanted = {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
-    if not wanted:
+    calibrated = {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
+    if not calibrated:
         return {}
-    sums: dict[str, Statistics] = {name: {} for name in wanted}
+    sums: dict[str, Statistics] = {name: {} for name in calibrated}
     for batch in batched(texts, PAGE):
-        sums = {name: summed(sums[name], slot, batch) for name, slot in wanted.items()}
-    for name, slot in wanted.items():
+        sums = {name: summed(sums[name], slot, batch) for name, slot in calibrated.items()}
+    for name, slot in calibrated.items():
         slot.encoder.calibrate(sums[name])
     return sums
 

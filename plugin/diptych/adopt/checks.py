@@ -32,11 +32,11 @@ def require_foreign(client: QdrantBase, name: str) -> None:
     if metadata is None:
         return
     first = metadata.history[0] if metadata.history else None
-    how = f"{first.what} by {first.by} at {first.when}" if first else "made by diptych"
+    origin = f"{first.what} by {first.by} at {first.when}" if first else "made by diptych"
     raise CollectionError(
         "diptych knows this collection already",
         where=f"collection {name!r}",
-        got=how,
+        got=origin,
         expected="a collection without diptych's metadata",
         do="open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply",
     )
@@ -60,18 +60,18 @@ def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physic
     for name, slot in slots.items():
         if not storage_of(slot.config):
             continue
-        asked = vector_params(slot.encoder, slot.kind, slot.config.storage).model_dump(
+        configured = vector_params(slot.encoder, slot.kind, slot.config.storage).model_dump(
             mode="json", exclude_none=True, include=_STORED
         )
-        have = vectors[name].params.model_dump(mode="json", exclude_none=True, include=_STORED)
+        actual = vectors[name].params.model_dump(mode="json", exclude_none=True, include=_STORED)
         if slot.config.storage.first_stage:
-            asked["first_stage"] = slot.config.storage.first_stage.model_dump(mode="json", exclude_none=True)
-        if not _within(asked, have):
+            configured["first_stage"] = slot.config.storage.first_stage.model_dump(mode="json", exclude_none=True)
+        if not _within(configured, actual):
             raise CollectionError(
                 "the config asks for another storage than the vectors have",
                 where=f"{where}, {slot.where}, storage",
-                got=asked,
-                expected=have or "Qdrant's defaults",
+                got=configured,
+                expected=actual or "Qdrant's defaults",
                 do="leave the storage out, adopt, and change it afterwards: diptych plan, then diptych apply",
             )
 
@@ -92,7 +92,7 @@ def warnings_of(
     name: str,
     slots: Mapping[str, Slot],
     vectors: Mapping[str, Physical],
-    every: Mapping[str, Physical],
+    available: Mapping[str, Physical],
     layout: Layout,
 ) -> Iterator[str]:
     """Sentences about what does not prevent the adoption but may be surprising."""
@@ -103,9 +103,9 @@ def warnings_of(
         if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
             yield f"{count:,} points have no {physical}: slot {slot!r} does not find them"
         yield from _differences(slots[slot], physical)
-    others = [str(physical) for key, physical in every.items() if physical not in vectors.values()]
-    if others:
-        yield f"{'; '.join(others)} belongs to no slot: documents that diptych writes do not get it"
+    unused = [str(physical) for key, physical in available.items() if physical not in vectors.values()]
+    if unused:
+        yield f"{'; '.join(unused)} belongs to no slot: documents that diptych writes do not get it"
 
 
 def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _count(client: QdrantBase, name: str, *, should: Any = None, must_not: Any =
     return client.count(name, count_filter=models.Filter(should=should, must_not=must_not), exact=True).count
 
 
-def _within(asked: Any, have: Any) -> bool:
-    if isinstance(asked, Mapping):
-        return isinstance(have, Mapping) and all(_within(value, have.get(key)) for key, value in asked.items())
-    return bool(asked == have)
+def _within(expected: Any, actual: Any) -> bool:
+    if isinstance(expected, Mapping):
+        return isinstance(actual, Mapping) and all(_within(value, actual.get(key)) for key, value in expected.items())
+    return bool(expected == actual)

@@ -44,17 +44,17 @@ def stated_layout(
         CollectionError: the framework is none of `LAYOUTS`, or no key of the text is given.
     """
     keys = {"text": text, "title": title, "id": id, "metadata": metadata}
-    given = {name: key for name, key in keys.items() if key is not None}
-    if framework is None and not given:
+    stated = {name: key for name, key in keys.items() if key is not None}
+    if framework is None and not stated:
         return None
     if framework is not None and framework not in LAYOUTS:
         raise CollectionError("unknown layout", got=repr(framework), expected=", ".join(LAYOUTS))
     if framework is None and text is None:
         raise CollectionError(
-            "a layout of your own needs the key of the text", got=", ".join(f"{k} {v!r}" for k, v in given.items())
+            "a layout of your own needs the key of the text", got=", ".join(f"{k} {v!r}" for k, v in stated.items())
         )
     base = LAYOUTS[framework] if framework else Layout(title=None, id=None, origin=BY_HAND)
-    return base.model_copy(update=given)
+    return base.model_copy(update=stated)
 
 
 def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]:
@@ -73,8 +73,8 @@ def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]
             do="copy those of one kind into a collection of their own, or delete the others, and adopt that",
         )
     origin = next(iter(origins), BY_HAND)
-    found = _by_hand(points) if origin == BY_HAND else _with_titles(origin, points)
-    if not found:
+    layouts = _by_hand(points) if origin == BY_HAND else _with_titles(origin, points)
+    if not layouts:
         keys = sorted({key for payload in points.values() for key in payload})
         raise CollectionError(
             "the points hold no text",
@@ -83,7 +83,7 @@ def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]
             expected="a key that holds text in every point",
             do="name it: --text KEY; vectors without their texts cannot be verified or encoded anew",
         )
-    return found
+    return layouts
 
 
 def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
@@ -98,8 +98,8 @@ def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
     return layout.model_copy(
         update={
             "origin": layout.origin if derived or layout.origin not in DERIVED else BY_HAND,
-            "integer_ids": all(isinstance(found, int) for found in ids.values()),
-            "own_points": all(own_point(str(found)) == point for point, found in ids.items()),
+            "integer_ids": all(isinstance(identifier, int) for identifier in ids.values()),
+            "own_points": all(own_point(str(identifier)) == point for point, identifier in ids.items()),
         }
     )
 
@@ -139,12 +139,12 @@ def _by_hand(points: Mapping[PointId, Payload]) -> list[Layout]:
 def _texts(payloads: Sequence[Payload]) -> list[str]:
     """The keys that hold text in most points, the most likely first; includes one level of nesting."""
     lengths: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for payload in payloads:
         for path, value in _strings(payload):
-            seen[path] += 1
+            counts[path] += 1
             lengths[path] += len(value)
-    usual = [path for path in seen if 2 * seen[path] > len(payloads) and path not in (*_IDS, "title")]
+    usual = [path for path in counts if 2 * counts[path] > len(payloads) and path not in (*_IDS, "title")]
     return sorted(usual, key=lambda path: (_rank(path), -lengths[path]))
 
 
@@ -153,13 +153,13 @@ def _rank(path: str) -> int:
 
 
 def _strings(payload: Payload) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    strings: list[tuple[str, str]] = []
     for key, value in payload.items():
         inner = value.items() if isinstance(value, Mapping) else ()
-        found += [(f"{key}.{name}", text) for name, text in inner if isinstance(text, str) and text.strip()]
+        strings += [(f"{key}.{name}", text) for name, text in inner if isinstance(text, str) and text.strip()]
         if isinstance(value, str) and value.strip():
-            found.append((key, value))
-    return found
+            strings.append((key, value))
+    return strings
 
 
 def _around(text: str, points: Mapping[PointId, Payload]) -> Layout:
@@ -167,17 +167,17 @@ def _around(text: str, points: Mapping[PointId, Payload]) -> Layout:
     payloads = list(points.values())
     title = "title" if any(isinstance(payload.get("title"), str) for payload in payloads) else None
     origin = "fastembed" if text == "document" else BY_HAND
-    own = next((key for key in _IDS if key != text and _identifies(key, payloads)), None)
-    nest = next((key for key in _NESTS if _nests(key, {text, title, own}, payloads)), None)
-    return Layout(text=text, title=title, id=own, metadata=nest, origin=origin)
+    id_key = next((key for key in _IDS if key != text and _identifies(key, payloads)), None)
+    nest = next((key for key in _NESTS if _nests(key, {text, title, id_key}, payloads)), None)
+    return Layout(text=text, title=title, id=id_key, metadata=nest, origin=origin)
 
 
 def _identifies(key: str, payloads: Sequence[Payload]) -> bool:
     """Whether every payload has a different id under the key."""
-    found = [payload.get(key) for payload in payloads]
-    return all(type(value) in (str, int) for value in found) and len(set(found)) == len(found)
+    ids = [payload.get(key) for payload in payloads]
+    return all(type(value) in (str, int) for value in ids) and len(set(ids)) == len(ids)
 
 
-def _nests(key: str, others: set[str | None], payloads: Sequence[Payload]) -> bool:
+def _nests(key: str, other_keys: set[str | None], payloads: Sequence[Payload]) -> bool:
     """Whether everything but text, title and id is under this key."""
-    return all(isinstance(p.get(key), Mapping) and p.keys() - others == {key} for p in payloads)
+    return all(isinstance(p.get(key), Mapping) and p.keys() - other_keys == {key} for p in payloads)

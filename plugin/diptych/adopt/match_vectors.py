@@ -56,13 +56,13 @@ class Physical:
 def physical_vectors(params: models.CollectionParams) -> dict[str, Physical]:
     """All vectors of a collection by name."""
     dense = params.vectors or {}
-    every: dict[str, Params] = {**dense} if isinstance(dense, dict) else {"": dense}
-    every |= params.sparse_vectors or {}
-    return {name: Physical(name, own) for name, own in every.items()}
+    vectors: dict[str, Params] = {**dense} if isinstance(dense, dict) else {"": dense}
+    vectors |= params.sparse_vectors or {}
+    return {name: Physical(name, vector_params) for name, vector_params in vectors.items()}
 
 
 def matched(
-    slots: Mapping[str, Slot], found: Mapping[str, Physical], stated: Mapping[str, str], *, where: str
+    slots: Mapping[str, Slot], available: Mapping[str, Physical], stated: Mapping[str, str], *, where: str
 ) -> dict[str, Physical]:
     """The vector of each slot.
 
@@ -72,28 +72,32 @@ def matched(
     Raises:
         CollectionError: a slot has no vector that its encoder could have made, or several.
     """
-    _require_known(slots, found, stated, where)
-    pairs = {name: found[vector] for name, vector in stated.items()}
+    _require_known(slots, available, stated, where)
+    pairs = {name: available[vector] for name, vector in stated.items()}
     for name, physical in pairs.items():
         _require_possible(slots[name], physical, where)
     open_slots = {name: slot for name, slot in slots.items() if name not in pairs}
     while open_slots:
-        free = {key: own for key, own in found.items() if own not in pairs.values()}
+        free = {
+            key: physical_vector for key, physical_vector in available.items() if physical_vector not in pairs.values()
+        }
         choices = {name: _candidates(slot, free) for name, slot in open_slots.items()}
-        settled = next((name for name, own in choices.items() if len(own) == 1), None)
-        if settled is None:
+        decided = next((name for name, physical_vector in choices.items() if len(physical_vector) == 1), None)
+        if decided is None:
             name = next(iter(choices))
-            raise _undecided(slots[name], choices[name], found, where)
-        pairs[settled] = choices[settled][0]
-        del open_slots[settled]
+            raise _undecided(slots[name], choices[name], available, where)
+        pairs[decided] = choices[decided][0]
+        del open_slots[decided]
     return {name: pairs[name] for name in slots}
 
 
 def _candidates(slot: Slot, free: Mapping[str, Physical]) -> list[Physical]:
     """The vectors that the slot's encoder could have made, those of its own similarity first."""
-    possible = [physical for physical in free.values() if _fits(slot, physical)]
-    alike = [physical for physical in possible if physical.similarity == getattr(slot.encoder, "similarity", None)]
-    return alike or possible
+    fitting = [physical for physical in free.values() if _fits(slot, physical)]
+    same_similarity = [
+        physical for physical in fitting if physical.similarity == getattr(slot.encoder, "similarity", None)
+    ]
+    return same_similarity or fitting
 
 
 def _fits(slot: Slot, physical: Physical) -> bool:
@@ -103,15 +107,15 @@ def _fits(slot: Slot, physical: Physical) -> bool:
 
 
 def _require_known(
-    slots: Mapping[str, Slot], found: Mapping[str, Physical], stated: Mapping[str, str], where: str
+    slots: Mapping[str, Slot], available: Mapping[str, Physical], stated: Mapping[str, str], where: str
 ) -> None:
     for name, vector in stated.items():
         if name not in slots:
             what, do = f"the config has no slot {name!r}", nearest(name, slots)
             raise CollectionError(what, where=where, expected=", ".join(slots), do=do)
-        if vector not in found:
+        if vector not in available:
             raise CollectionError(
-                f"the collection has no vector {vector!r}", where=f"{where}, slot {name!r}", expected=_listed(found)
+                f"the collection has no vector {vector!r}", where=f"{where}, slot {name!r}", expected=_listed(available)
             )
         if list(stated.values()).count(vector) > 1:
             raise CollectionError(f"two slots are given the vector {vector!r}", where=where)
@@ -123,12 +127,12 @@ def _require_possible(slot: Slot, physical: Physical, where: str) -> None:
             "the slot's encoder cannot have made this vector",
             where=f"{where}, {slot.where}",
             got=str(physical),
-            expected=_wanted(slot),
+            expected=_expected_vector(slot),
             do="name the encoder that filled the collection",
         )
 
 
-def _undecided(slot: Slot, choices: list[Physical], found: Mapping[str, Physical], where: str) -> CollectionError:
+def _undecided(slot: Slot, choices: list[Physical], available: Mapping[str, Physical], where: str) -> CollectionError:
     if choices:
         return CollectionError(
             "several vectors could belong to the slot",
@@ -140,15 +144,15 @@ def _undecided(slot: Slot, choices: list[Physical], found: Mapping[str, Physical
     return CollectionError(
         "the collection has no vector that the slot's encoder could have made",
         where=f"{where}, {slot.where}",
-        got=_listed(found),
-        expected=_wanted(slot),
+        got=_listed(available),
+        expected=_expected_vector(slot),
         do="name the encoder that filled the collection, or leave the slot out; it can be added later: diptych plan",
     )
 
 
-def _wanted(slot: Slot) -> str:
+def _expected_vector(slot: Slot) -> str:
     return "sparse" if slot.kind == "sparse" else f"{slot.kind}, {slot.encoder.dimension}, {slot.encoder.similarity}"
 
 
-def _listed(found: Mapping[str, Physical]) -> str:
-    return "; ".join(map(str, found.values())) or "no vectors"
+def _listed(available: Mapping[str, Physical]) -> str:
+    return "; ".join(map(str, available.values())) or "no vectors"

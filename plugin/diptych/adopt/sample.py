@@ -31,7 +31,7 @@ def sampled(client: QdrantBase, name: str, size: int, *, having: str | None = No
     chosen = None
     if having is not None:
         chosen = models.Filter(must=[models.HasVectorCondition(has_vector=having)])
-    found = client.query_points(
+    response = client.query_points(
         name,
         query=models.SampleQuery(sample=models.Sample.RANDOM),
         query_filter=chosen,
@@ -39,12 +39,12 @@ def sampled(client: QdrantBase, name: str, size: int, *, having: str | None = No
         with_payload=True,
         with_vectors=True,
     )
-    return [Sampled(plain_id(point.id), point.payload or {}, _vectors(point.vector)) for point in found.points]
+    return [Sampled(plain_id(point.id), point.payload or {}, _vectors(point.vector)) for point in response.points]
 
 
 def _vectors(raw: Any) -> dict[str, Vector]:
-    named = raw if isinstance(raw, dict) else {"": raw}
-    return {name: _vector(value) for name, value in named.items() if value is not None}
+    by_name = raw if isinstance(raw, dict) else {"": raw}
+    return {name: _vector(value) for name, value in by_name.items() if value is not None}
 
 
 def _vector(raw: Any) -> Vector:

@@ -37,45 +37,50 @@ class Likeness:
         return float(self.values.min()) if len(self.values) else 0.0
 
     @property
-    def alien(self) -> list[int]:
+    def foreign(self) -> list[int]:
         """The positions of points whose vectors the encoder did not make."""
         return np.flatnonzero(self.values < MINIMUM_LIKENESS).tolist()
 
     @property
     def fits(self) -> bool:
         """Whether the encoder made these vectors, with few exceptions."""
-        return len(self.values) > 0 and len(self.alien) <= (1 - MOST) * len(self.values)
+        return len(self.values) > 0 and len(self.foreign) <= (1 - MOST) * len(self.values)
 
     def __str__(self) -> str:
         return f"cosine of {len(self.values)} sampled points: median {self.median:.4f}, lowest {self.lowest:.4f}"
 
 
-def likeness_of(stored: Sequence[Vector], made: Sequence[Vector], *, by_length: bool) -> Likeness:
+def likeness_of(stored: Sequence[Vector], encoded: Sequence[Vector], *, by_length: bool) -> Likeness:
     """The likeness of two lists of vectors.
 
     Args:
         by_length: whether lengths count: they do not where Qdrant normalises what it is given.
     """
-    pairs = zip(stored, made, strict=True)
-    return Likeness(np.array([_cosine(then, now, by_length=by_length) for then, now in pairs], np.float32))
+    pairs = zip(stored, encoded, strict=True)
+    return Likeness(
+        np.array(
+            [_cosine(stored_vector, encoded_vector, by_length=by_length) for stored_vector, encoded_vector in pairs],
+            np.float32,
+        )
+    )
 
 
-def _cosine(then: Vector, now: Vector, *, by_length: bool) -> float:
-    a, b = _aligned(then, now)
+def _cosine(stored: Vector, encoded: Vector, *, by_length: bool) -> float:
+    a, b = _aligned(stored, encoded)
     if a.shape != b.shape:
         return 0.0
     lengths = float(a @ a + b @ b) / 2 if by_length else float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
 
 
-def _aligned(then: Vector, now: Vector) -> tuple[Floats, Floats]:
+def _aligned(stored: Vector, encoded: Vector) -> tuple[Floats, Floats]:
     """Both as plain arrays: sparse ones over the union of terms, multi-vectors token by token."""
-    if isinstance(then, SparseVector) and isinstance(now, SparseVector):
-        terms = np.union1d(then.indices, now.indices)
-        return _dense(then, terms), _dense(now, terms)
-    if isinstance(then, SparseVector) or isinstance(now, SparseVector):
+    if isinstance(stored, SparseVector) and isinstance(encoded, SparseVector):
+        terms = np.union1d(stored.indices, encoded.indices)
+        return _dense(stored, terms), _dense(encoded, terms)
+    if isinstance(stored, SparseVector) or isinstance(encoded, SparseVector):
         return np.zeros(0, np.float32), np.zeros(1, np.float32)
-    return then.ravel(), now.ravel()
+    return stored.ravel(), encoded.ravel()
 
 
 def _dense(vector: SparseVector, terms: np.ndarray) -> Floats:
@@ -121,11 +126,11 @@ class Verified:
 
     def warnings(self) -> Iterator[str]:
         """A sentence about the points whose vectors the encoder did not make, if there are any."""
-        alien = [self.points[place] for place in self.likeness.alien]
-        if alien:
+        foreign = [self.points[place] for place in self.likeness.foreign]
+        if foreign:
             yield (
-                f"slot {self.slot!r}: {len(alien)} of {len(self.points)} sampled points have other vectors than the "
-                f"encoder makes of their texts, such as {', '.join(map(str, alien[:3]))}: texts that were changed "
+                f"slot {self.slot!r}: {len(foreign)} of {len(self.points)} sampled points have other vectors than the "
+                f"encoder makes of their texts, such as {', '.join(map(str, foreign[:3]))}: texts that were changed "
                 "alone, or another encoder; populating these documents, or a swap, makes their vectors anew"
             )
 
@@ -152,21 +157,21 @@ class Verifier:
         """The first layout that all slots fit, else the closest."""
         best, score = layouts[0], -1.0
         for layout in layouts if len(layouts) > 1 else ():
-            found = [self.likeness(name, Trial(layout, reading), TRIAL) for name in self._slots]
-            if all(likeness.fits for likeness in found):
+            likenesses = [self.likeness(name, Trial(layout, reading), TRIAL) for name in self._slots]
+            if all(likeness.fits for likeness in likenesses):
                 return layout
-            lowest = min(likeness.median for likeness in found)
+            lowest = min(likeness.median for likeness in likenesses)
             best, score = (layout, lowest) if lowest > score else (best, score)
         return best
 
-    def likeness(self, name: str, trial: Trial, most: int | None = None) -> Likeness:
+    def likeness(self, name: str, trial: Trial, limit: int | None = None) -> Likeness:
         """The likeness of a slot's vectors to those made in this way."""
         slot, physical = self._slots[name], self._vectors[name]
         points, texts = _texts(self._points[name], physical.name, trial)
-        inputs = [trial.prompt + text for text in texts[:most]]
-        stored = [point.vectors[physical.name] for point in points[:most]]
-        made: Sequence[Vector] = slot.encode(trial.side, inputs) if inputs else []
-        return likeness_of(stored, made, by_length=physical.similarity != "cosine")
+        inputs = [trial.prompt + text for text in texts[:limit]]
+        stored = [point.vectors[physical.name] for point in points[:limit]]
+        encoded: Sequence[Vector] = slot.encode(trial.side, inputs) if inputs else []
+        return likeness_of(stored, encoded, by_length=physical.similarity != "cosine")
 
     def require(self, layout: Layout, reading: Reading) -> dict[str, Verified]:
         """The likeness of each slot.
@@ -175,7 +180,7 @@ class Verifier:
             FingerprintMismatch: a slot's encoder did not make its vectors; the text says what would fit.
             CollectionError: no sampled point has text and vector.
         """
-        found: dict[str, Verified] = {}
+        verified: dict[str, Verified] = {}
         for name, physical in self._vectors.items():
             trial = Trial(layout, reading)
             likeness = self.likeness(name, trial)
@@ -188,19 +193,19 @@ class Verifier:
             if not likeness.fits:
                 raise self._mismatch(name, layout, reading, likeness)
             points, _ = _texts(self._points[name], physical.name, trial)
-            found[name] = Verified(name, likeness, [point.id for point in points])
-        return found
+            verified[name] = Verified(name, likeness, [point.id for point in points])
+        return verified
 
-    def _mismatch(self, name: str, layout: Layout, reading: Reading, found: Likeness) -> FingerprintMismatch:
+    def _mismatch(self, name: str, layout: Layout, reading: Reading, likeness: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)
-        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(found)
+        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(likeness)
         return FingerprintMismatch(
-            f"the encoder did not make these vectors (cosine {found.median:.4f})",
+            f"the encoder did not make these vectors (cosine {likeness.median:.4f})",
             where=self._at(name),
-            got=f"{found}, with {self._slots[name].config.adapter} reading {_words(layout, reading)}",
+            got=f"{likeness}, with {self._slots[name].config.adapter} reading {_words(layout, reading)}",
             expected=f"{MINIMUM_LIKENESS} or more",
             do=do,
-            likeness=found,
+            likeness=likeness,
             fitting=trial if best.fits else None,
         )
 
@@ -208,10 +213,10 @@ class Verifier:
         """The closest variant; the first that fits, if any does."""
         best: tuple[Trial, Likeness] | None = None
         for trial in self._variants(name, layout, reading):
-            found = self.likeness(name, trial, TRIAL)
-            if best is None or found.median > best[1].median:
-                best = trial, found
-            if found.fits:
+            likeness = self.likeness(name, trial, TRIAL)
+            if best is None or likeness.median > best[1].median:
+                best = trial, likeness
+            if likeness.fits:
                 break
         assert best is not None, "the encoder's query side is always tried"
         return best
@@ -220,22 +225,22 @@ class Verifier:
         """Variants to try: other readings, the other side, prompts; each gives the encoder other texts."""
         points, vector = self._points[name], self._vectors[name].name
         tried = [_texts(points, vector, Trial(layout, reading))[1]]
-        for other in _readings():
-            _, texts = _texts(points, vector, Trial(layout, other))
+        for variant in _readings():
+            _, texts = _texts(points, vector, Trial(layout, variant))
             if texts not in tried:
                 tried.append(texts)
-                yield Trial(layout, other)
+                yield Trial(layout, variant)
         yield Trial(layout, reading, side="query")
-        for plain in (reading, Reading(input=("text",))):
-            yield from (Trial(layout, plain, prompt=prompt) for prompt in _PROMPTS)
+        for shorter in (reading, Reading(input=("text",))):
+            yield from (Trial(layout, shorter, prompt=prompt) for prompt in _PROMPTS)
 
     def _at(self, name: str) -> str:
         vector = self._vectors[name].name
         return f"{self._where}, slot {name!r}, {f'vector {vector!r}' if vector else 'the unnamed vector'}"
 
 
-def _advice(found: Likeness) -> str:
-    if found.median >= OTHER_NUMERICS:
+def _advice(likeness: Likeness) -> str:
+    if likeness.median >= OTHER_NUMERICS:
         return "this may be the same model at another precision, backend or length: name the very one that was used"
     return "name the encoder that filled the collection: adapter, model, and the prompts it was given"
 
@@ -249,12 +254,12 @@ def _readings() -> Iterator[Reading]:
 def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
     """The points that have both vector and text, and the encoder's input for each."""
     documents = ((point, from_payload(point.id, point.payload, trial.layout)) for point in points)
-    read = [(point, trial.reading.of(document.title, document.text)) for point, document in documents]
-    kept = [(point, text) for point, text in read if text and vector in point.vectors]
-    return [point for point, _ in kept], [text for _, text in kept]
+    inputs = [(point, trial.reading.of(document.title, document.text)) for point, document in documents]
+    usable = [(point, text) for point, text in inputs if text and vector in point.vectors]
+    return [point for point, _ in usable], [text for _, text in usable]
 
 
 def _words(layout: Layout, reading: Reading) -> str:
     keys = {"title": layout.title, "text": layout.text}
-    read = [f"payload key {keys[name]!r}" for name in reading.input if keys[name]]
-    return f" + {reading.separator!r} + ".join(read)
+    keys_read = [f"payload key {keys[name]!r}" for name in reading.input if keys[name]]
+    return f" + {reading.separator!r} + ".join(keys_read)

@@ -45,15 +45,15 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
         tenant: whose documents alone are served; without, each call names one where one is needed.
     """
     tools = Tools(served, tenant=tenant)
-    made = AgentServer(
+    server = AgentServer(
         "diptych", title="diptych", instructions=_instructions(served), version=__version__, log_level="WARNING"
     )
-    made.add_tool(tools.search, title="Search a collection", annotations=_READS)
-    made.add_tool(tools.explain, title="Explain a search", annotations=_READS)
-    made.add_tool(tools.info, title="List the collections", annotations=_READS)
+    server.add_tool(tools.search, title="Search a collection", annotations=_READS)
+    server.add_tool(tools.explain, title="Explain a search", annotations=_READS)
+    server.add_tool(tools.info, title="List the collections", annotations=_READS)
     if allow_populate:
-        made.add_tool(tools.populate, title="Bring documents in", annotations=_WRITES)
-    return made
+        server.add_tool(tools.populate, title="Bring documents in", annotations=_WRITES)
+    return server
 
 
 class AgentServer(MCPServer[Any]):
@@ -71,10 +71,10 @@ class AgentServer(MCPServer[Any]):
         if self.listed is not None:
             start, self.listed = self.listed, None
             start()
-        found = await super().list_tools()
-        for tool in found:
+        tools = await super().list_tools()
+        for tool in tools:
             tool.input_schema["additionalProperties"] = False
-        return found
+        return tools
 
     async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
         """The tool's answer.
@@ -82,9 +82,9 @@ class AgentServer(MCPServer[Any]):
         Raises:
             ToolError: an argument that it does not take.
         """
-        known = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}.get(name)
-        if unknown := [] if known is None else [key for key in arguments if key not in known]:
-            raise ToolError(f"{name} takes no argument {unknown[0]!r}\n  expected: {', '.join(known or ())}")
+        parameters = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}.get(name)
+        if unknown := [] if parameters is None else [key for key in arguments if key not in parameters]:
+            raise ToolError(f"{name} takes no argument {unknown[0]!r}\n  expected: {', '.join(parameters or ())}")
         self.under_way += 1
         try:
             return await super().call_tool(name, arguments, context)
@@ -132,7 +132,7 @@ def http_application(
         streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security, host=host
     )
     limits = limits or Limits()
-    posts = Posts(app, most=limits.body, seconds=limits.body_seconds)
+    posts = Posts(app, limit=limits.body, seconds=limits.body_seconds)
     return Gate(posts, keys=keys, concurrent=concurrent)
 
 
@@ -159,8 +159,8 @@ class Posts:
         seconds: time limit for receiving a body.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, seconds: float) -> None:
-        self._app, self._most, self._seconds = app, most, seconds
+    def __init__(self, app: ASGIApp, *, limit: int, seconds: float) -> None:
+        self._app, self._limit, self._seconds = app, limit, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -181,12 +181,12 @@ class Posts:
             return await slow.response()(scope, receive, send)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
-        given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def again() -> Message:
-            return given.pop() if given else await receive()
+        async def receive_again() -> Message:
+            return messages.pop() if messages else await receive()
 
-        return await self._app(scope, again, send)
+        return await self._app(scope, receive_again, send)
 
     async def _body(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -195,10 +195,10 @@ class Posts:
             if message["type"] != "http.request":
                 raise Refused(400, "the client went away", code="disconnected")
             body += message.get("body", b"")
-            if len(body) > self._most:
+            if len(body) > self._limit:
                 raise Refused(
                     413,
-                    f"the request's body is too large\n  expected: at most {self._most} bytes",
+                    f"the request's body is too large\n  expected: at most {self._limit} bytes",
                     code="request_too_large",
                     headers={"Connection": "close"},
                 )

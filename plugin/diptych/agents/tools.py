@@ -37,7 +37,13 @@ from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_words
-from diptych.service.search_answers import CollectionDescription, FoundDocument, PopulateAnswer, explained, found
+from diptych.service.search_answers import (
+    CollectionDescription,
+    FoundDocument,
+    PopulateAnswer,
+    documents_of,
+    explained,
+)
 from diptych.service.served import Served, single
 from diptych.types import Document
 
@@ -69,9 +75,9 @@ class Tools:
 
         Returns id, score, title, text and metadata of each hit, best first. Scores compare within one answer only.
         """
-        with _told():
+        with _tool_errors():
             opened, options = await self._question(query, collection, filter, slot, tenant)
-            hits = found(await opened.asearch(query, limit=limit, **options))
+            hits = documents_of(await opened.asearch(query, limit=limit, **options))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 
     async def explain(
@@ -89,16 +95,16 @@ class Tools:
         For each document: rank and score in every slot, what each slot adds to the final score, the words that match,
         the scores of later stages, and where it was left behind when it is no hit.
         """
-        with _told():
+        with _tool_errors():
             opened, options = await self._question(query, collection, filter, slot, tenant)
             count = None if ids else limit
             items = await asyncio.to_thread(opened.explain, query, ids=ids or None, limit=count, **options)
-            shown = repr(items[0].pipeline) if items else _pipeline(opened)
-            return ExplainResult(collection=opened.name, pipeline=shown, explanations=explained(items))
+            pipeline = repr(items[0].pipeline) if items else _pipeline(opened)
+            return ExplainResult(collection=opened.name, pipeline=pipeline, explanations=explained(items))
 
     async def info(self, collection: CollectionName = None) -> InfoResult:
         """List the collections: how many documents they hold, their slots, and how they are searched."""
-        with _told():
+        with _tool_errors():
             names = [self._served.collection(collection).name] if collection else list(self._served.collections)
             described = [_described(self._served.collections[name], self._tenant) for name in names]
             return InfoResult(collections=await asyncio.gather(*described))
@@ -116,13 +122,17 @@ class Tools:
 
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
         """
-        with _told():
+        with _tool_errors():
             opened = self._served.collection(collection)
-            _require_words(opened, [opened.handle.view.reading.of(one.title, one.text) for one in documents])
-            given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
+            _require_words(
+                opened, [opened.handle.view.reading.of(document.title, document.text) for document in documents]
+            )
+            rows = [Document(document.id, document.text, document.title, document.metadata) for document in documents]
             options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None}
             async with self._populating:
-                return await asyncio.to_thread(_populated, opened, given, {**options, "tenant": self._whose(tenant)})
+                return await asyncio.to_thread(
+                    _populated, opened, rows, {**options, "tenant": self._tenant_of_call(tenant)}
+                )
 
     async def _question(
         self,
@@ -136,10 +146,10 @@ class Tools:
         opened = self._served.collection(collection)
         _require_words(opened, [query])
         pipeline = await asyncio.to_thread(single, opened, slot)
-        wanted = None if filter is None else read_filter(filter)
-        return opened, {"filter": wanted, "pipeline": pipeline, "tenant": self._whose(tenant)}
+        condition = None if filter is None else read_filter(filter)
+        return opened, {"filter": condition, "pipeline": pipeline, "tenant": self._tenant_of_call(tenant)}
 
-    def _whose(self, tenant: str | None) -> str | None:
+    def _tenant_of_call(self, tenant: str | None) -> str | None:
         """The tenant of a call: the server's own, if it has one."""
         if self._tenant is None or tenant in (None, self._tenant):
             return self._tenant or tenant
@@ -147,7 +157,7 @@ class Tools:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _tool_errors() -> Iterator[None]:
     """diptych's errors as text, which says what to do; other errors are faults, logged and not shown."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from diptych.clients.inference import Resolver, unknown
-from diptych.clients.inference_objects import found
+from diptych.clients.inference_objects import inference_objects
 from diptych.encoders import Encoders
 from diptych.slots.encode import Side
 from diptych.stores.cluster import ClusterClient
@@ -50,74 +50,76 @@ def _with_uploads(client: C) -> C:
     return client
 
 
-def _resolving(plain: Callable[..., Any], side: Side, wanted: Sequence[str]) -> Callable[..., Any]:
-    named = _naming(plain)
+def _resolving(method: Callable[..., Any], side: Side, names: Sequence[str]) -> Callable[..., Any]:
+    arguments_of = _argument_names(method)
 
-    @functools.wraps(plain)
+    @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
-        given = named(self, *args, **options)
-        return plain(self, **given | _resolved(self._resolver, given, side, wanted))
+        arguments = arguments_of(self, *args, **options)
+        return method(self, **arguments | _resolved(self._resolver, arguments, side, names))
 
     return call
 
 
-def _resolving_later(plain: Callable[..., Any], side: Side, wanted: Sequence[str]) -> Callable[..., Any]:
-    named = _naming(plain)
+def _resolving_later(method: Callable[..., Any], side: Side, names: Sequence[str]) -> Callable[..., Any]:
+    arguments_of = _argument_names(method)
 
-    @functools.wraps(plain)
+    @functools.wraps(method)
     async def call(self: Any, *args: Any, **options: Any) -> Any:
-        given = named(self, *args, **options)
-        if any(True for _ in found(_of(given, wanted))):
-            given |= await asyncio.to_thread(_resolved, self._resolver, given, side, wanted)
-        return await plain(self, **given)
+        arguments = arguments_of(self, *args, **options)
+        if any(True for _ in inference_objects(_selected(arguments, names))):
+            arguments |= await asyncio.to_thread(_resolved, self._resolver, arguments, side, names)
+        return await method(self, **arguments)
 
     return call
 
 
-def _uploading(plain: Callable[..., Any], argument: str) -> Callable[..., Any]:
-    named = _naming(plain)
+def _uploading(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
+    arguments_of = _argument_names(method)
 
-    @functools.wraps(plain)
+    @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
-        given = named(self, *args, **options)
-        columns = isinstance(given[argument], Mapping) or hasattr(given[argument], "dtype")  # of numbers, all of them
-        values = given[argument] if columns else self._resolver.uploaded(given[argument])
-        return plain(self, **given | {argument: values})
+        arguments = arguments_of(self, *args, **options)
+        values = arguments[argument]
+        is_numeric = isinstance(values, Mapping) or hasattr(values, "dtype")  # columns or an array
+        return method(self, **arguments | {argument: values if is_numeric else self._resolver.uploaded(values)})
 
     return call
 
 
-def _sized(plain: Callable[..., int]) -> Callable[..., int]:
-    @functools.wraps(plain)
+def _sized(method: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(method)
     def call(self: Any, model_name: str) -> int:
         size: int | None = self._resolver.size(model_name)
-        return plain(self, model_name) if size is None else size
+        return method(self, model_name) if size is None else size
 
     return call
 
 
-def _resolved(resolver: Resolver, given: Mapping[str, Any], side: Side, wanted: Sequence[str]) -> dict[str, Any]:
-    resolved: dict[str, Any] = resolver.resolve(_of(given, wanted), side)
+def _resolved(resolver: Resolver, arguments: Mapping[str, Any], side: Side, names: Sequence[str]) -> dict[str, Any]:
+    resolved: dict[str, Any] = resolver.resolve(_selected(arguments, names), side)
     return resolved
 
 
-def _of(given: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
-    return {argument: given[argument] for argument in wanted if argument in given}
+def _selected(arguments: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {argument: arguments[argument] for argument in names if argument in arguments}
 
 
-def _naming(plain: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+def _argument_names(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """What gives the arguments of a call, without `self`, by their names."""
-    signature = inspect.signature(plain)
-    further = [parameter.name for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
+    signature = inspect.signature(method)
+    keyword_parameters = [
+        parameter.name for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD
+    ]
 
-    def named(self: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        given = signature.bind(self, *args, **options).arguments
-        del given["self"]
-        for name in further:
-            given |= given.pop(name, {})
-        return given
+    def arguments_of(self: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        arguments = signature.bind(self, *args, **options).arguments
+        del arguments["self"]
+        for name in keyword_parameters:
+            arguments |= arguments.pop(name, {})
+        return arguments
 
-    return named
+    return arguments_of
 
 
 _CORE_BM25 = "qdrant/bm25"  # qdrant-client's name for what the server computes

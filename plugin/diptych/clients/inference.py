@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from qdrant_client import models
 
-from diptych.clients.inference_objects import Inference, found, replaced
+from diptych.clients.inference_objects import Inference, inference_objects, replaced
 from diptych.encoders import Encoders, NamedEncoder
 from diptych.errors import AdapterOptionsError, UnknownAdapter
 from diptych.slots.encode import Side, Vector, require_finite
@@ -39,7 +39,7 @@ class Resolver:
             AdapterOptionsError: an encoder does not take such an input or such options, or makes no vectors.
             ContractError, FingerprintMismatch, RegistryError: as encoders raise them.
         """
-        items = list(found(value))
+        items = list(inference_objects(value))
         ours = {name for name in dict.fromkeys(item.model for item in items) if self._is_ours(name)}
         groups: dict[tuple[str, str], list[Inference]] = {}
         for item in items:
@@ -90,7 +90,7 @@ class Resolver:
         encode = encoder.encode_query if side == "query" else encoder.encode_document
         vectors = encode(inputs)
         require_finite(vectors, inputs, where=f"model {encoder.name!r}")
-        return {id(item): _plain(vector) for item, vector in zip(distinct, vectors, strict=True)}
+        return {id(item): _client_vector(vector) for item, vector in zip(distinct, vectors, strict=True)}
 
 
 class _Resolved(Sequence[Any]):
@@ -114,9 +114,9 @@ def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
     try:
         encoders.slot(name)
     except UnknownAdapter as error:
-        near = f"{error.do} " if error.do else ""
+        hint = f"{error.do} " if error.do else ""
         do = (
-            f"{near}Models of FastEmbed need a QdrantClient and pip install 'diptych[fastembed]'; those of the server "
+            f"{hint}Models of FastEmbed need a QdrantClient and pip install 'diptych[fastembed]'; those of the server "
             "need cloud_inference=True"
         )
         where = f"the inference object's model {name!r}"
@@ -125,10 +125,10 @@ def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
 
 
 def _options(item: Inference) -> dict[str, Any]:
-    given: Any = item.options
-    if isinstance(given, BaseModel):
-        return given.model_dump(exclude_none=True)
-    return dict(given or {})
+    options: Any = item.options
+    if isinstance(options, BaseModel):
+        return options.model_dump(exclude_none=True)
+    return dict(options or {})
 
 
 def _input(item: Inference, encoder: NamedEncoder) -> str:
@@ -136,15 +136,15 @@ def _input(item: Inference, encoder: NamedEncoder) -> str:
     if isinstance(item, models.Document):
         _require_accepted(item, encoder, "text" in encoder.accepts)
         return item.text
-    given = item.image if isinstance(item, models.Image) else item.object
+    content = item.image if isinstance(item, models.Image) else item.object
     if isinstance(item, models.Image):
         _require_accepted(item, encoder, "image" in encoder.accepts)
-    if isinstance(given, str | os.PathLike):
-        return os.fspath(given)
+    if isinstance(content, str | os.PathLike):
+        return os.fspath(content)
     raise AdapterOptionsError(
         "encoders take texts, and paths or URLs of files",
         where=f"models.{type(item).__name__}(model={item.model!r})",
-        got=type(given).__name__,
+        got=type(content).__name__,
         expected="str or a path",
         do="save it to a file and give its path",
     )
@@ -160,7 +160,7 @@ def _require_accepted(item: Inference, encoder: NamedEncoder, accepted: bool) ->
         )
 
 
-def _plain(vector: Vector) -> Any:
+def _client_vector(vector: Vector) -> Any:
     """The vector as qdrant-client's models hold it."""
     if isinstance(vector, SparseVector):
         return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())

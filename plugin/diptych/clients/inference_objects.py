@@ -15,13 +15,13 @@ _OTHER = frozenset({"payload", "payloads", "filter", "query_filter", "params"})
 _PLAIN = frozenset({int, float, str, list})  # a list of these alone is a vector, a multi-vector, or ids
 
 
-def found(value: Any) -> Iterator[Inference]:
+def inference_objects(value: Any) -> Iterator[Inference]:
     """The inference objects in `value`: a model, or lists and mappings of models, however deep."""
     if isinstance(value, INFERENCE):
         yield value
     else:
         for _, part in _parts(value):
-            yield from found(part)
+            yield from inference_objects(part)
 
 
 def replaced(value: Any, vectors: Mapping[int, Any]) -> Any:

@@ -76,17 +76,17 @@ def client(
         ConfigError, StoreError: see diptych.errors.
     """
     registry = registry or Registry.default()
-    wanted = None if config is None else config_at(config, registry)
-    made: Any
-    if wanted is not None and not _is_placed(location, options):
-        _refuse(options, f"store: {wanted.place}")
-        made = _ours(open_store_of(wanted, registry=registry, classes=_CLASSES), wanted.urls[0])
+    loaded = None if config is None else config_at(config, registry)
+    opened: Any
+    if loaded is not None and not _is_placed(location, options):
+        _refuse(options, f"store: {loaded.place}")
+        opened = _ours(open_store_of(loaded, registry=registry, classes=_CLASSES), loaded.urls[0])
     elif location is not None and _scheme(location) in _OWN_URLS:
-        made = _at_url(location, options)
+        opened = _at_url(location, options)
     else:
-        made = InferenceClient(location, **options)
-    made.encoders = encoders or Encoders.open(wanted, registry=registry)
-    return made  # type: ignore[no-any-return]
+        opened = InferenceClient(location, **options)
+    opened.encoders = encoders or Encoders.open(loaded, registry=registry)
+    return opened  # type: ignore[no-any-return]
 
 
 def async_client(
@@ -107,16 +107,16 @@ def async_client(
         StoreUnsupported: the store is embedded, or a cluster that the config describes.
     """
     registry = registry or Registry.default()
-    wanted = None if config is None else config_at(config, registry)
-    if wanted is not None and not _is_placed(location, options):
-        _refuse(options, f"store: {wanted.place}")
-        made = _later(wanted)
+    loaded = None if config is None else config_at(config, registry)
+    if loaded is not None and not _is_placed(location, options):
+        _refuse(options, f"store: {loaded.place}")
+        opened = _later(loaded)
     elif location is not None and _scheme(location) in _OWN_URLS:
-        made = _later_at(location, options)
+        opened = _later_at(location, options)
     else:
-        made = AsyncInferenceClient(location, **options)
-    made.encoders = encoders or Encoders.open(wanted, registry=registry)
-    return made
+        opened = AsyncInferenceClient(location, **options)
+    opened.encoders = encoders or Encoders.open(loaded, registry=registry)
+    return opened
 
 
 def _at_url(url: str, options: ClientOptions) -> Any:

@@ -40,9 +40,9 @@ class ClusterConfig(Section):
 
 def cluster_problems(cluster: ClusterConfig, store: str) -> Iterator[Problem]:
     """Settings that an embedded store could not honour, and two ways to choose shard keys at once."""
-    given = cluster.given
+    settings = cluster.given
     if store.startswith(EMBEDDED):
-        for key in given:
+        for key in settings:
             yield Problem(
                 ("cluster", key),
                 f"an embedded store is one shard on one machine: it has no {key}",
@@ -50,6 +50,6 @@ def cluster_problems(cluster: ClusterConfig, store: str) -> Iterator[Problem]:
                 expected="store: http(s)://... or grpc(s)://...",
                 do="leave it out",
             )
-    if {"shard_key", "shard_by"} <= given.keys():
+    if {"shard_key", "shard_by"} <= settings.keys():
         what = "shard_key gives all documents one key, shard_by each its own"
         yield Problem(("cluster", "shard_by"), what, do="leave one of them out")

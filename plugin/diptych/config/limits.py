@@ -48,18 +48,18 @@ def check_aliases(root: Node) -> None:
     _expanded(root, set(), {})
 
 
-def _expanded(node: Node, above: set[int], known: dict[int, int]) -> int:
+def _expanded(node: Node, above: set[int], sizes: dict[int, int]) -> int:
     """How many values the node is when its aliases are written out."""
     if id(node) in above:
         where = f"line {node.start_mark.line + 1}"
         raise ConfigError("an alias in the config contains itself", where=where, do="write the value out")
-    if id(node) not in known:
+    if id(node) not in sizes:
         above.add(id(node))
-        known[id(node)] = 1 + sum(_expanded(child, above, known) for child in children(node))
+        sizes[id(node)] = 1 + sum(_expanded(child, above, sizes) for child in children(node))
         above.remove(id(node))
-    if known[id(node)] > MAX_VALUES:
+    if sizes[id(node)] > MAX_VALUES:
         raise too_many()
-    return known[id(node)]
+    return sizes[id(node)]
 
 
 def children(node: Node) -> list[Node]:
@@ -74,7 +74,7 @@ def check_values(raw: Mapping[str, Any], source: Source) -> None:
 
     From a file, dates, bytes and numbers that are not finite are refused, too; Python may hand over any object.
     """
-    fault = first_fault(raw, most=MAX_VALUES, plain=source.path is not None)
+    fault = first_fault(raw, limit=MAX_VALUES, plain=source.path is not None)
     if fault is not None:
         where = source.where(fault.at)
         raise ConfigError(fault.what, where=where, got=fault.got, expected=fault.expected, location=fault.at)

@@ -186,8 +186,8 @@ class Config(Section):
 
     def digest(self) -> str:
         """A short hash of everything that it says, secrets as they are written; histories keep it."""
-        said = self.model_dump(mode="json", exclude={"api_key"})
-        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        content = self.model_dump(mode="json", exclude={"api_key"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def from_source(self, source: Source) -> Config:
         """A copy that knows where it came from."""

@@ -136,12 +136,12 @@ def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> list[Prob
 
 
 def _unknown_slots(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
-    named: list[tuple[Location, str]] = [(("search", "retrieve", name), name) for name in search.retrieve]
+    references: list[tuple[Location, str]] = [(("search", "retrieve", name), name) for name in search.retrieve]
     if search.rescore:
-        named.append((("search", "rescore", "slot"), search.rescore.slot))
+        references.append((("search", "rescore", "slot"), search.rescore.slot))
     if search.diversify:
-        named.append((("search", "diversify", "slot"), search.diversify.slot))
-    for location, name in named:
+        references.append((("search", "diversify", "slot"), search.diversify.slot))
+    for location, name in references:
         if name not in slots:
             do = nearest(name, slots) or "define it under slots"
             yield Problem(location, f"there is no slot {name!r}", expected=", ".join(slots), do=do)

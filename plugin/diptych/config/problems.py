@@ -63,14 +63,14 @@ def raise_problems(problems: Sequence[Problem], source: Source) -> None:
 
 def problems_of(error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any]) -> list[Problem]:
     """The problems that pydantic found in `raw`, at the places where the user wrote them."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for detail in error.errors(include_url=False):
         nested = detail.get("ctx", {}).get("error")
         if isinstance(nested, PipelineProblems):
-            found += nested.problems
+            problems += nested.problems
         else:
-            found.append(_problem(detail, model, raw))
-    return found
+            problems.append(_problem(detail, model, raw))
+    return problems
 
 
 def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> Problem:
@@ -94,9 +94,9 @@ def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:
     for key in location[:-1]:
         inside = _step(raw, key)
         raw = inside[0] if inside else None
-    there = [key for key in raw if isinstance(key, str) and key not in known] if isinstance(raw, Mapping) else []
-    near = difflib.get_close_matches(str(location[-1]), there, n=1)
-    return f"did you mean {location[-1]!r} by {near[0]!r}?" if near else ""
+    unknown = [key for key in raw if isinstance(key, str) and key not in known] if isinstance(raw, Mapping) else []
+    matches = difflib.get_close_matches(str(location[-1]), unknown, n=1)
+    return f"did you mean {location[-1]!r} by {matches[0]!r}?" if matches else ""
 
 
 def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel]) -> Problem:
@@ -125,13 +125,13 @@ def _unknown_kind(location: Location, tag: str | None, kinds: Sequence[str]) -> 
 
 def _as_written(location: Location, raw: object) -> Location:
     """Pydantic's location without the tags and `options` that it puts between the keys of the file."""
-    written: list[str | int] = []
+    path: list[str | int] = []
     for position, key in enumerate(location):
         inside = _step(raw, key)
         if inside is not None or position == len(location) - 1 or location[position + 1] == "[key]":
-            written.append(key)
+            path.append(key)
             raw = inside[0] if inside else None
-    return tuple(written)
+    return tuple(path)
 
 
 def _step(raw: object, key: str | int) -> tuple[object] | None:
@@ -175,14 +175,14 @@ def _walk(annotation: Any, location: list[str | int]) -> Any:
     annotation = _unwrap(annotation)
     if not location:
         return annotation
-    key, rest = location[0], location[1:]
+    key, remaining = location[0], location[1:]
     if isinstance(annotation, tuple):
-        return _walk(_tagged(annotation, key), rest)
+        return _walk(_tagged(annotation, key), remaining)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(key))
-        return _walk(field.annotation, rest) if field else None
+        return _walk(field.annotation, remaining) if field else None
     arguments = get_args(annotation)
-    return _walk(arguments[-1], rest) if get_origin(annotation) in (dict, list) else None
+    return _walk(arguments[-1], remaining) if get_origin(annotation) in (dict, list) else None
 
 
 def _unwrap(annotation: Any) -> Any:

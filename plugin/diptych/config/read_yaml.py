@@ -98,8 +98,8 @@ def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:
         raise ConfigError(error.what, where=where, expected=error.expected, do=error.do) from None
     except _PARSER_FAULTS as error:
         what = f"the {sort.name} file holds a value that is no value"
-        told = _QUOTED.sub("'...'", f"{type(error).__name__}: {error}")  # the value itself may be a key
-        raise ConfigError(what, where=path, got=told[:200]) from None
+        got = _QUOTED.sub("'...'", f"{type(error).__name__}: {error}")  # the value itself may be a key
+        raise ConfigError(what, where=path, got=got[:200]) from None
 
 
 def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigError:
@@ -118,10 +118,10 @@ def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigErro
 
 def _to_quote(line: str) -> str:
     """The hint for `key: value` with a colon in its bare value, which YAML takes for a second key."""
-    found = _BARE_COLON.match(line)
-    if found is None:
+    match = _BARE_COLON.match(line)
+    if match is None:
         return ""
-    return f"quote the value of {found[1]}" if is_secret(found[1]) else f'quote it: "{found[2].strip()}"'
+    return f"quote the value of {match[1]}" if is_secret(match[1]) else f'quote it: "{match[2].strip()}"'
 
 
 def _collect_lines(node: Node | None, at: Location, lines: dict[Location, int], seen: set[int]) -> None:

@@ -33,21 +33,21 @@ def json_schema(registry: Registry) -> dict[str, Any]:
 
 def _one_per_adapter(definitions: dict[str, Any], model: type[BaseModel], specs: Sequence[AdapterSpec]) -> Any:
     """One schema per adapter, told apart by the adapter's name, and one for all other names."""
-    own = definitions[model.__name__]
-    properties = own["properties"]
+    base = definitions[model.__name__]
+    properties = base["properties"]
     choices: list[dict[str, Any]] = []
     for spec in specs:
         name = f"{model.__name__}.{spec.name}"
-        definitions[name] = _with_options(own, properties, spec, definitions)
+        definitions[name] = _with_options(base, properties, spec, definitions)
         choices.append({"$ref": f"#/$defs/{name}"})
     names = [spec.name for spec in specs]
-    other: dict[str, Any] = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
-    choices.append({"type": "object", "properties": other, "required": ["adapter"], **ANY_OPTIONS})
-    return {"description": own["description"], "oneOf": choices}
+    other_properties: dict[str, Any] = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
+    choices.append({"type": "object", "properties": other_properties, "required": ["adapter"], **ANY_OPTIONS})
+    return {"description": base["description"], "oneOf": choices}
 
 
 def _with_options(
-    own: dict[str, Any], properties: dict[str, Any], spec: AdapterSpec, definitions: dict[str, Any]
+    base: dict[str, Any], properties: dict[str, Any], spec: AdapterSpec, definitions: dict[str, Any]
 ) -> dict[str, Any]:
     adapter: dict[str, Any] = {"const": spec.name, "description": spec.summary}
     result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
@@ -55,7 +55,7 @@ def _with_options(
     if options is None:
         return {**result, "properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
     definitions.update(options.pop("$defs", {}))
-    required = [*own["required"], *options.get("required", [])]
+    required = [*base["required"], *options.get("required", [])]
     merged = {**properties, "adapter": adapter, **options.get("properties", {})}
     return {**result, "properties": merged, "required": required, "additionalProperties": False}
 

@@ -15,10 +15,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def gather_options(raw: Any, own: tuple[str, ...]) -> Any:
-    """`raw` with all keys but `own` moved under `options`; what is no mapping is left to pydantic."""
+def gather_options(raw: Any, section_keys: tuple[str, ...]) -> Any:
+    """`raw` with all keys but `section_keys` moved under `options`; what is no mapping is left to pydantic."""
     nested = (raw.get("options") or {}) if isinstance(raw, dict) else None
     if not isinstance(nested, dict):
         return raw
-    rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
-    return {**{key: raw[key] for key in own if key in raw}, "options": {**nested, **rest}}
+    options = {key: value for key, value in raw.items() if key not in (*section_keys, "options")}
+    return {**{key: raw[key] for key in section_keys if key in raw}, "options": {**nested, **options}}

@@ -37,7 +37,7 @@ class Source:
 
     def line(self, location: Location) -> int | None:
         """The line of the key, or of the nearest one above it that stands in the file; counted from 1."""
-        return next((self.lines[known] for known in _upwards(location) if known in self.lines), None)
+        return next((self.lines[key] for key in _upwards(location) if key in self.lines), None)
 
     def where(self, location: Location) -> str:
         """`diptych.yaml, line 7, slots.dense.adapter`, or the place outside the file that the value was given at."""
@@ -49,8 +49,8 @@ class Source:
 
     def _given(self, location: Location) -> str:
         """Where the value was given, or what is below it and the file does not have; empty for one of the file."""
-        within = [self.given[known] for known in _upwards(location) if known in self.given]
-        below = [text for known, text in self.given.items() if location and known[: len(location)] == location]
+        within = [self.given[key] for key in _upwards(location) if key in self.given]
+        below = [text for key, text in self.given.items() if location and key[: len(location)] == location]
         return next(iter([*within, *(below if location not in self.lines else [])]), "")
 
 

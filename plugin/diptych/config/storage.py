@@ -69,13 +69,13 @@ class VectorStorage(Stored):
 
 def slot_problems(slots: Mapping[str, VectorStorage]) -> list[Problem]:
     """Slot names that Qdrant or the tables cannot take, and quantization options of another kind."""
-    found = [problem for name in slots for problem in _name(name)]
+    problems = [problem for name in slots for problem in _name(name)]
     for name, storage in slots.items():
         at: Location = ("slots", name, "storage")
-        found += _quantization(storage, at)
+        problems += _quantization(storage, at)
         if storage.first_stage:
-            found += _quantization(storage.first_stage, (*at, "first_stage"))
-    return found
+            problems += _quantization(storage.first_stage, (*at, "first_stage"))
+    return problems
 
 
 def storage_problems(kind: Kind, storage: VectorStorage, at: Location) -> Iterator[Problem]:
@@ -96,11 +96,11 @@ def _name(name: str) -> Iterator[Problem]:
 
 
 def _quantization(stored: Stored, at: Location) -> Iterator[Problem]:
-    asked = stored.quantization
-    if asked is None:
+    quantization = stored.quantization
+    if quantization is None:
         return
-    others = {key for kind, keys in _OF_KIND.items() if kind != asked.kind for key in keys}
-    for key in sorted(others & asked.model_fields_set):
-        own = ", ".join(sorted(_OF_KIND[asked.kind]))
-        what = f"{asked.kind} quantization has no option {key!r}"
-        yield Problem((*at, "quantization", key), what, expected=f"{own}, always_ram")
+    other_options = {key for kind, keys in _OF_KIND.items() if kind != quantization.kind for key in keys}
+    for key in sorted(other_options & quantization.model_fields_set):
+        options = ", ".join(sorted(_OF_KIND[quantization.kind]))
+        what = f"{quantization.kind} quantization has no option {key!r}"
+        yield Problem((*at, "quantization", key), what, expected=f"{options}, always_ram")

@@ -58,5 +58,5 @@ def tenant_problems(
         what = "an embedded store is one shard on one machine: it has no shard keys"
         yield Problem(place, what, got=f"store: {store}", expected="store: http(s)://... or grpc(s)://...")
     if cluster.shard_key is not None or cluster.shard_by not in (None, tenant.field):
-        given = "shard_key" if cluster.shard_key is not None else "shard_by"
-        yield Problem(("cluster", given), "the tenant's field gives the shard keys", do="leave it out")
+        key = "shard_key" if cluster.shard_key is not None else "shard_by"
+        yield Problem(("cluster", key), "the tenant's field gives the shard keys", do="leave it out")

@@ -29,8 +29,8 @@ def interpolate(value: Any, *, where: str = "config") -> Any:
 def conceal(text: str, value: Any) -> str:
     """`text` with the values of the variables in `value` replaced by `${NAME}` again, for errors."""
     names = {match["name"] for match in _REFERENCE.finditer(repr(value))}
-    held = {name: content for name in names if (content := os.environ.get(name))}
-    for name, content in sorted(held.items(), key=lambda item: -len(item[1])):
+    values = {name: content for name in names if (content := os.environ.get(name))}
+    for name, content in sorted(values.items(), key=lambda item: -len(item[1])):
         text = text.replace(content, f"${{{name}}}")
     return text
 
@@ -41,12 +41,12 @@ def refers(value: Any) -> bool:
 
 
 def _lookup(match: re.Match[str], where: str) -> str:
-    found = os.environ.get(match["name"], match["default"])
-    if found is None:
+    value = os.environ.get(match["name"], match["default"])
+    if value is None:
         raise ConfigError(
             f"environment variable {match['name']} is not set",
             where=where,
             got=match[0],
             do=f"export {match['name']}=... or write ${{{match['name']}:-default}}",
         )
-    return found
+    return value

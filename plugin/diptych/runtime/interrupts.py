@@ -52,16 +52,16 @@ def install_for_command() -> None:
 @contextlib.contextmanager
 def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
     """Within the block, an interrupt also prints the hint; a callable hint is evaluated at that moment."""
-    told = partial(str, hint) if isinstance(hint, str) else hint
-    _hints.append(told)
+    text = partial(str, hint) if isinstance(hint, str) else hint
+    _hints.append(text)
     try:
         yield
     except KeyboardInterrupt:
         if not _state["said"]:
-            sys.stderr.write(f"{told()}\n")
+            sys.stderr.write(f"{text()}\n")
         raise
     finally:
-        _hints.remove(told)
+        _hints.remove(text)
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def leaving() -> Iterator[None]:
         _state["first"] = True  # from here on Python waits for threads, and an exception would only be printed
 
 
-def said() -> None:
+def mark_told() -> None:
     """Note that the user has already been told about the interrupt."""
     _state["said"] = True
 

@@ -27,7 +27,7 @@ class Fault:
     expected: str
 
 
-def first_fault(value: Any, *, most: int, plain: bool = True) -> Fault | None:
+def first_fault(value: Any, *, limit: int, plain: bool = True) -> Fault | None:
     """The first fault of a value of lists, mappings and pydantic models; None when there is none.
 
     Args:
@@ -36,8 +36,8 @@ def first_fault(value: Any, *, most: int, plain: bool = True) -> Fault | None:
         plain: refuse other types than JSON's and numbers that are not finite, too.
     """
     for count, (at, inside) in enumerate(_walk((), value)):
-        if count > most:
-            return Fault(at[:1], "it holds too many values", f"more than {most:,}", f"at most {most:,}")
+        if count > limit:
+            return Fault(at[:1], "it holds too many values", f"more than {limit:,}", f"at most {limit:,}")
         if len(at) > MAX_DEPTH:
             return Fault(at[:1], "it is nested too deeply", f"more than {MAX_DEPTH} levels", f"at most {MAX_DEPTH}")
         if fault := _fault(at, inside, plain):

@@ -30,8 +30,8 @@ def recalled(kind: str, subject: str, state: object) -> Any:
     if not _enabled():
         return None
     try:
-        kept = json.loads(_file(kind, subject).read_bytes())
-        return kept["value"] if kept["state"] == _spelt(state) else None
+        stored = json.loads(_file(kind, subject).read_bytes())
+        return stored["value"] if stored["state"] == _spelt(state) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -41,15 +41,15 @@ def remember(kind: str, subject: str, state: object, value: object) -> None:
     if not _enabled():
         return
     file = _file(kind, subject)
-    beside = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")
     with contextlib.suppress(OSError):  # a full disk or a folder that may not be written: the check is made again
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            with open(beside, "x", encoding="utf-8", opener=_private) as opened:
+            with open(temporary, "x", encoding="utf-8", opener=_private) as opened:
                 json.dump({"state": _spelt(state), "value": value}, opened)
-            beside.replace(file)
+            temporary.replace(file)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         _forget(file.parent)
 
 
@@ -59,13 +59,13 @@ def stamps(paths: Iterable[Path]) -> list[list[object]] | None:
     Only the system sets the inode's change time, so it changes even if a program writes as many bytes as before and
     restores the modification time. None if one of the files changed too recently to be sure.
     """
-    now, found = time.time_ns(), []
+    now, states = time.time_ns(), []
     for path in sorted(paths):
         status = path.stat()
         if max(status.st_mtime_ns, status.st_ctime_ns) > now - SETTLED:
             return None
-        found.append([str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev])
-    return found
+        states.append([str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev])
+    return states
 
 
 def _enabled() -> bool:

@@ -139,7 +139,7 @@ def _parsed(text: str, name: str) -> Any:
 
 def require_usable(filter: object, name: str = "filter") -> None:
     """Raise SearchError for values that no store can compare: numbers beyond 64 bits, invalid Unicode."""
-    fault = first_fault(filter, most=MOST_VALUES, plain=False)
+    fault = first_fault(filter, limit=MOST_VALUES, plain=False)
     if fault is not None:
         where = ".".join(map(str, fault.at))
         raise SearchError(f"{name} cannot be used: {fault.what}", where=where, got=fault.got, expected=fault.expected)

@@ -45,16 +45,16 @@ class Gate:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         path = scope["path"]
-        counted = path not in UNCOUNTED
+        is_counted = path not in UNCOUNTED
         try:
-            self._require(Headers(scope=scope), key=path not in OPEN, room=counted)
+            self._require(Headers(scope=scope), key=path not in OPEN, room=is_counted)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
-        self._inside += counted
+        self._inside += is_counted
         try:
             await self._app(scope, receive, send)
         finally:
-            self._inside -= counted
+            self._inside -= is_counted
 
     def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
         if self._hosts and _host(headers.get("host", "")) not in self._hosts:

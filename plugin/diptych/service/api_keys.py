@@ -52,13 +52,13 @@ class Keys:
 
     def accept(self, header: str | None) -> bool:
         """Whether the value of an `Authorization` header is `Bearer KEY` with one of the keys."""
-        scheme, _, given = (header or "").partition(" ")
-        return self.accept_key(given.strip()) and scheme.lower() == "bearer"
+        scheme, _, key = (header or "").partition(" ")
+        return self.accept_key(key.strip()) and scheme.lower() == "bearer"
 
     def accept_key(self, key: str) -> bool:
         """Whether this is one of the keys."""
-        found = _hash(key)
-        same = [hmac.compare_digest(found, known) for known in self._hashes]  # all of them, whichever is right
+        digest = _hash(key)
+        same = [hmac.compare_digest(digest, stored) for stored in self._hashes]  # all of them, whichever is right
         return any(same)
 
 

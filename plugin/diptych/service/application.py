@@ -70,8 +70,8 @@ def application(
     """
     metrics = Metrics()
     readiness = Readiness(served, lambda ready: metrics.ready.set(ready), may_be_empty=writes)
-    own = Writes() if writes else None
-    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, own)
+    writers = Writes() if writes else None
+    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, writers)
     routes = [*ROUTES, *(WRITING if writes else ())]
     app = Starlette(
         routes=routes,
@@ -100,8 +100,8 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """`GET /metrics`, for Prometheus."""
-    own = Serving.of(request).metrics
-    return Response(own.text(), headers={"Content-Type": own.content_type})
+    collected = Serving.of(request).metrics
+    return Response(collected.text(), headers={"Content-Type": collected.content_type})
 
 
 async def description(request: Request) -> Response:
@@ -157,8 +157,10 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     routes = [*ROUTES, *(WRITING if Serving.of(request).writes else ())]
-    known = ", ".join(f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes)
-    message = f"{error.detail}\n  where: {request.method} {request.url.path[:80]}\n  expected: {known}"
+    served_routes = ", ".join(
+        f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes
+    )
+    message = f"{error.detail}\n  where: {request.method} {request.url.path[:80]}\n  expected: {served_routes}"
     return Refused(error.status_code, message, code="no_such_route", headers=error.headers).response()
 
 

@@ -64,9 +64,9 @@ class Connection(H11Protocol):
         """Disable delayed packets for a new connection; if there are too many, close an idle one or this one."""
         super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
         self.since = self.loop.time()
-        own = transport.get_extra_info("socket")
-        if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self.bounds.connections and not close_longest_idle(self.connections, but=self):
             SELDOM.warning("connections", "a connection was refused: all %d are busy", self.bounds.connections)
             self.transport.write(_BUSY)
@@ -122,10 +122,10 @@ def close_longest_idle(connections: set[Any], *, but: object = None) -> bool:
 
     Connections that never sent a request are closed first.
     """
-    idle = [own for own in connections if own is not but and own.idle]
+    idle = [connection for connection in connections if connection is not but and connection.idle]
     if not idle:
         return False
-    chosen = min(idle, key=lambda own: (own.cycle is not None, own.since))
+    chosen = min(idle, key=lambda connection: (connection.cycle is not None, connection.since))
     connections.discard(chosen)  # it is lost only at the loop's next turn, and another may be chosen before
     chosen.transport.abort()
     return True

@@ -55,10 +55,10 @@ class Bounds:
         except ImportError:  # Windows has no such limit
             return self
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.connections + SPARE
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        needed = self.connections + SPARE
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
+        if soft == resource.RLIM_INFINITY or soft >= needed:
             return self
         return replace(self, connections=max(soft - SPARE, soft // 2, 1))

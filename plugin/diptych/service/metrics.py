@@ -14,25 +14,27 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
-        own = self._registry = CollectorRegistry()
-        self.requests = Counter("diptych_requests", "Requests answered.", ["route", "status"], registry=own)
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter("diptych_requests", "Requests answered.", ["route", "status"], registry=registry)
         self.seconds = Histogram(
-            "diptych_request_seconds", "Seconds from request to answer.", ["route"], buckets=SECONDS, registry=own
+            "diptych_request_seconds", "Seconds from request to answer.", ["route"], buckets=SECONDS, registry=registry
         )
-        self.in_flight = Gauge("diptych_requests_in_flight", "Requests under way.", registry=own)
+        self.in_flight = Gauge("diptych_requests_in_flight", "Requests under way.", registry=registry)
         self.texts = Counter(
-            "diptych_texts_encoded", "Texts encoded by /v1/embeddings.", ["model", "side"], registry=own
+            "diptych_texts_encoded", "Texts encoded by /v1/embeddings.", ["model", "side"], registry=registry
         )
-        self.pairs = Counter("diptych_pairs_scored", "Pairs of query and document reranked.", ["model"], registry=own)
-        self.queries = Counter("diptych_queries", "Queries searched.", ["collection"], registry=own)
+        self.pairs = Counter(
+            "diptych_pairs_scored", "Pairs of query and document reranked.", ["model"], registry=registry
+        )
+        self.queries = Counter("diptych_queries", "Queries searched.", ["collection"], registry=registry)
         self.batches = Histogram(
             "diptych_encode_batch_size",
             "Texts or pairs in a call of a model.",
             ["model"],
             buckets=SIZES,
-            registry=own,
+            registry=registry,
         )
-        self.ready = Gauge("diptych_ready", "1 once everything that is served has been warmed.", registry=own)
+        self.ready = Gauge("diptych_ready", "1 once everything that is served has been warmed.", registry=registry)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -33,16 +33,16 @@ class Readiness:
         self, served: Served, tell: Callable[[bool], None] = lambda ready: None, *, may_be_empty: bool = False
     ) -> None:
         self._stopped, self._tell, self._served = threading.Event(), tell, served
-        self._asked: asyncio.Future[bool] | None = None
-        fine: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
-        self._looks = [_Look(served, name, self._stopped, self._told, fine) for name in served.names]
+        self._pending: asyncio.Future[bool] | None = None
+        allowed: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
+        self._checks = [_Check(served, name, self._stopped, self._on_change, allowed) for name in served.names]
 
     @property
     def state(self) -> str:
         """`ready`; `starting` until everything was ready once; or `failing`."""
-        if all(look.ready for look in self._looks):
+        if all(check.ready for check in self._checks):
             return "ready"
-        return "failing" if all(look.was_ready for look in self._looks) else "starting"
+        return "failing" if all(check.was_ready for check in self._checks) else "starting"
 
     async def now(self) -> str:
         """The state, after asking the stores; `failing` if one does not answer within `ANSWERS`.
@@ -51,40 +51,40 @@ class Readiness:
         """
         if self.state != "ready":
             return self.state
-        if self._asked is None or self._asked.done():
-            self._asked = asyncio.ensure_future(asyncio.to_thread(self._served.stores_answer, ANSWERS))
+        if self._pending is None or self._pending.done():
+            self._pending = asyncio.ensure_future(asyncio.to_thread(self._served.stores_answer, ANSWERS))
         try:
-            answered = await asyncio.wait_for(asyncio.shield(self._asked), ANSWERS)
+            stores_answer = await asyncio.wait_for(asyncio.shield(self._pending), ANSWERS)
         except TimeoutError:
-            answered = False
-        if not answered:
+            stores_answer = False
+        if not stores_answer:
             self.suspect()
-        return self.state if answered else "failing"
+        return self.state if stores_answer else "failing"
 
     def start(self) -> None:
         """Warm everything, then check it repeatedly."""
-        self._told()
-        for look in self._looks:
-            look.thread.start()
+        self._on_change()
+        for check in self._checks:
+            check.thread.start()
 
     def suspect(self) -> None:
         """Check now, because a request failed, perhaps through a fault of the service."""
-        for look in self._looks:
-            look.due.set()
+        for check in self._checks:
+            check.due.set()
 
     def stop(self) -> None:
         """Stop checking; waits for running checks, even for a model that is loading."""
         self._stopped.set()
         self.suspect()
-        for look in self._looks:
-            if look.thread.ident is not None:
-                look.thread.join()
+        for check in self._checks:
+            if check.thread.ident is not None:
+                check.thread.join()
 
-    def _told(self) -> None:
+    def _on_change(self) -> None:
         self._tell(self.state == "ready")
 
 
-class _Look:
+class _Check:
     """Checks one collection, or the encoders of one config."""
 
     def __init__(
@@ -92,10 +92,11 @@ class _Look:
         served: Served,
         name: str,
         stopped: threading.Event,
-        told: Callable[[], None],
-        fine: tuple[type[Exception], ...],
+        on_change: Callable[[], None],
+        allowed: tuple[type[Exception], ...],
     ) -> None:
-        self._served, self._name, self._stopped, self._told, self._fine = served, name, stopped, told, fine
+        self._served, self._name, self._stopped = served, name, stopped
+        self._on_change, self._allowed = on_change, allowed
         self._works, self._began, self._reasons = False, 0.0, set[str]()
         self.was_ready = False
         self.due = threading.Event()
@@ -111,16 +112,16 @@ class _Look:
     def _run(self) -> None:
         thorough = True
         while not self._stopped.is_set():
-            self._look(self._served.warm if thorough else self._served.check)
-            self._told()
+            self._run_check(self._served.warm if thorough else self._served.check)
+            self._on_change()
             thorough = self.due.wait(EVERY if self._works else AGAIN) or not self._works
             self.due.clear()
 
-    def _look(self, ask: Callable[[str], None]) -> None:
+    def _run_check(self, check: Callable[[str], None]) -> None:
         self._began = time.monotonic()
         try:
-            with suppress(*self._fine):
-                ask(self._name)
+            with suppress(*self._allowed):
+                check(self._name)
         except BaseException as error:  # whatever it is, the next check follows
             self._works = False
             self._log(as_error(error))

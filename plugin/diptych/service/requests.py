@@ -159,24 +159,24 @@ def parsed(body: bytes, kind: type[Asked], limits: Limits) -> Asked:
         Refused: it is no such request, or one of too many inputs.
     """
     try:
-        given = orjson.loads(body)
+        content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         message = f"the request cannot be read\n  expected: JSON: {error}"
         raise Refused(400, message, code="invalid_value") from None
-    if isinstance(given, dict):
-        _require_few(given, limits)
+    if isinstance(content, dict):
+        _require_few(content, limits)
     try:
-        return kind.model_validate(given)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise _malformed(error) from None
 
 
-def _require_few(given: dict[str, Any], limits: Limits) -> None:
+def _require_few(content: dict[str, Any], limits: Limits) -> None:
     """Raise Refused for more keys or inputs than allowed, before any is looked at."""
-    if len(given) > MOST_FIELDS:
-        message = f"the request has too many keys\n  got: {len(given)}\n  expected: at most {MOST_FIELDS}"
+    if len(content) > MOST_FIELDS:
+        message = f"the request has too many keys\n  got: {len(content)}\n  expected: at most {MOST_FIELDS}"
         raise Refused(400, message, code="invalid_value")
-    for name, value in given.items():
+    for name, value in content.items():
         many = isinstance(value, list) and len(value) > limits.inputs
         if name in INPUTS and many and isinstance(value[0], str | dict):
             raise _too_many(len(value), limits, name)
@@ -188,11 +188,11 @@ def read_query(request: Request, kind: type[Asked]) -> Asked:
     Raises:
         Refused: it is none.
     """
-    given = dict(request.query_params)
-    if len(given) > MOST_FIELDS:
+    params = dict(request.query_params)
+    if len(params) > MOST_FIELDS:
         raise Refused(400, "the query has too many keys", code="invalid_value")
     try:
-        return kind.model_validate(given)
+        return kind.model_validate(params)
     except ValidationError as error:
         raise _malformed(error) from None
 
@@ -233,22 +233,22 @@ def _too_many(count: int, limits: Limits, param: str) -> Refused:
     return Refused(422, f"{message}\n  do: send them in several requests", code="too_many_inputs", param=param)
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def _body(request: Request, limit: int) -> bytes:
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) <= MOST_DIGITS):
         raise Refused(400, "Content-Length is not a number of bytes", code="invalid_value")
-    if int(length) > most:
-        raise _too_large(most)
+    if int(length) > limit:
+        raise _too_large(limit)
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > most:
-            raise _too_large(most)
+        if len(body) > limit:
+            raise _too_large(limit)
     return bytes(body)
 
 
-def _too_large(most: int) -> Refused:
-    message = f"the request's body is too large\n  expected: at most {most} bytes\n  do: send several requests"
+def _too_large(limit: int) -> Refused:
+    message = f"the request's body is too large\n  expected: at most {limit} bytes\n  do: send several requests"
     return Refused(413, message, code="request_too_large", headers={"Connection": "close"})
 
 

@@ -155,27 +155,27 @@ class PopulateAnswer(BaseModel):
     @classmethod
     def of(cls, report: PopulateReport) -> PopulateAnswer:
         """From the report of a populate."""
-        aside = [SetAsideDocument(id=one.id, reason=one.reason) for one in report.examples]
+        rejected = [SetAsideDocument(id=example.id, reason=example.reason) for example in report.examples]
         names = cls.model_fields.keys() - {"examples"}
         facts = {name: getattr(report, name) for name in names}
         facts |= {name: list(facts[name]) for name in ("deleted_examples", "warnings")}
-        return cls(**facts, examples=aside)
+        return cls(**facts, examples=rejected)
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
     """The fields of a `FoundDocument`."""
-    own = hit.document
+    document = hit.document
     return {
-        "id": own.id,
+        "id": document.id,
         "score": hit.score,
-        "title": own.title,
-        "text": own.text,
-        "metadata": dict(own.metadata),
+        "title": document.title,
+        "text": document.text,
+        "metadata": dict(document.metadata),
         "stages": dict(hit.stages),
     }
 
 
-def found(hits: Iterable[Hit]) -> list[FoundDocument]:
+def documents_of(hits: Iterable[Hit]) -> list[FoundDocument]:
     """The hits, in order."""
     return [FoundDocument.of(hit) for hit in hits]
 

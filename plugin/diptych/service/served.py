@@ -58,7 +58,9 @@ class Served:
             if collection.name in self.collections:
                 raise _twice(collection.name)
             self.collections[collection.name] = collection
-        self._encoders = {name: own.encoders for name, own in self.collections.items()} | dict(encoders or {})
+        self._encoders = {name: collection.encoders for name, collection in self.collections.items()} | dict(
+            encoders or {}
+        )
         if adapters:
             self._encoders = {"": _alone(adapters, registry), **self._encoders}
 
@@ -82,10 +84,10 @@ class Served:
             ConfigError, StoreError, CollectionError: see diptych.errors.
         """
         registry = registry or Registry.default()
-        read = [config_at(config, registry) for config in configs]
+        loaded = [config_at(config, registry) for config in configs]
         with ExitStack() as stack:
             opened: list[Collection] = []
-            for config in read:
+            for config in loaded:
                 opened.append(_opened(config, opened, registry, create))
                 stack.callback(opened[-1].close)
             served = cls(opened, adapters=adapters, registry=registry)
@@ -102,8 +104,8 @@ class Served:
             raise CollectionError("no collection is named", where=f"--store {store}", do="add --collection NAME")
         first = Collection.open(store, names[0], registry=registry, create=False)
         try:
-            others = [Collection.open(first.client, name, registry=registry) for name in names[1:]]
-            return cls([first, *others], adapters=adapters, registry=registry)
+            further = [Collection.open(first.client, name, registry=registry) for name in names[1:]]
+            return cls([first, *further], adapters=adapters, registry=registry)
         except BaseException:
             first.close()
             raise
@@ -134,21 +136,21 @@ class Served:
             CollectionNotFound: there is none.
             CollectionError: there are several to choose from.
         """
-        known = ", ".join(self.collections) or "none: only encoders are served"
+        names = ", ".join(self.collections) or "none: only encoders are served"
         if name is None and len(self.collections) == 1:
             return next(iter(self.collections.values()))
         if name is None and self.collections:
-            raise CollectionError("which collection?", got="no `collection`", expected=known)
+            raise CollectionError("which collection?", got="no `collection`", expected=names)
         if name is None or name not in self.collections:
             do = nearest(name, self.collections)
-            raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=known, do=do)
+            raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=names, do=do)
         return self.collections[name]
 
     def models(self) -> list[Model]:
         """The further adapters, the current slots, and the rerankers of the pipelines."""
-        found = [*self._slots(), *self._rerankers()]
-        names = [model.name for model in found]
-        return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in found]
+        models = [*self._slots(), *self._rerankers()]
+        names = [model.name for model in models]
+        return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in models]
 
     def model(self, id: str, *kinds: Kind) -> Model:
         """The model of this name, which must be of one of `kinds`. `COLLECTION/SLOT` always names a slot.
@@ -159,18 +161,18 @@ class Served:
         """
         models = self.models()
         by_id = {**{f"{m.collection}/{m.name}": m for m in models if m.collection}, **{m.id: m for m in models}}
-        found = by_id.get(id)
+        served_model = by_id.get(id)
         fitting = [model.id for model in models if model.kind in kinds]
-        if found is None:
-            known = ", ".join(fitting) or "none is served"
-            raise UnknownAdapter(f"no model is called {id!r}", expected=known, do=nearest(id, fitting))
-        if found.kind not in kinds:
+        if served_model is None:
+            names = ", ".join(fitting) or "none is served"
+            raise UnknownAdapter(f"no model is called {id!r}", expected=names, do=nearest(id, fitting))
+        if served_model.kind not in kinds:
             raise AdapterOptionsError(
                 f"model {id!r} cannot do this",
-                got=found.kind.replace("_", " "),
+                got=served_model.kind.replace("_", " "),
                 expected=f"a model that is {' or '.join(kinds)}: {', '.join(fitting) or 'none is served'}",
             )
-        return found
+        return served_model
 
     def warm(self, name: str) -> None:
         """Load what a collection or config needs, or for "" the further adapters; see `Collection.warm`.
@@ -199,7 +201,7 @@ class Served:
 
     def stores_answer(self, seconds: float) -> bool:
         """Whether each store answers the smallest possible call; servers within that time."""
-        stores = {id(own.client): own for own in self.collections.values()}
+        stores = {id(collection.client): collection for collection in self.collections.values()}
         try:
             with deadline(seconds):
                 for collection in stores.values():
@@ -220,11 +222,11 @@ class Served:
 
     def _rerankers(self) -> Iterable[Model]:
         """The rerankers; if several pipelines have the same one, that of the first."""
-        found: dict[str, Model] = {}
+        rerankers: dict[str, Model] = {}
         for collection, encoders in self._encoders.items():
             for name in encoders.rerankers:
-                found.setdefault(name, Model(name, "reranker", collection, name, encoders))
-        return found.values()
+                rerankers.setdefault(name, Model(name, "reranker", collection, name, encoders))
+        return rerankers.values()
 
 
 def single(collection: Collection, slot: str | None) -> Pipeline | None:
@@ -239,10 +241,10 @@ def single(collection: Collection, slot: str | None) -> Pipeline | None:
 
 
 def _opened(config: Config, before: Sequence[Collection], registry: Registry, create: bool) -> Collection:
-    for other in before:
-        own: Any = other.handle.config
-        if config.urls[0].startswith(_WITHIN) and own is not None and own.store == config.store:
-            return Collection(CollectionHandle(other.client, config.collection, config, registry))
+    for collection in before:
+        other_config: Any = collection.handle.config
+        if config.urls[0].startswith(_WITHIN) and other_config is not None and other_config.store == config.store:
+            return Collection(CollectionHandle(collection.client, config.collection, config, registry))
     return Collection.open(config, registry=registry, create=create)
 
 

@@ -123,10 +123,10 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     """Log diptych's lines, and uvicorn's warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    for name, least in (("diptych", level), ("uvicorn", logging.WARNING)):
+    for name, threshold in (("diptych", level), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(least)
+        logger.setLevel(threshold)
     logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
 
 

@@ -74,14 +74,14 @@ class WordVectors:
         self._known: dict[str, Floats] = {}
 
     def __getitem__(self, word: str) -> Floats:
-        found = self._known.get(word)
-        if found is None:
+        vector = self._known.get(word)
+        if vector is None:
             digest = hashlib.shake_128(f"{self.seed}:{word}".encode(errors="replace")).digest(self.dimension)
             raw = np.frombuffer(digest, np.uint8).astype(np.float32) - np.float32(127.5)
-            found = raw / np.sqrt(np.square(raw).sum())
+            vector = raw / np.sqrt(np.square(raw).sum())
             if len(self._known) < 50_000:
-                self._known[word] = found
-        return found
+                self._known[word] = vector
+        return vector
 
     def rows(self, words: Sequence[str]) -> Floats:
         """The vectors of `words`, float32 `[len(words), dimension]`."""

@@ -205,5 +205,5 @@ class FakeReranker(Recorder):
 
 
 def _overlap(query: str, document: str) -> float:
-    asked, found = set(words_of(query)), words_of(document)
-    return len(asked & set(found)) / len(asked) - 1e-4 * min(len(found), 1000)
+    query_words, document_words = set(words_of(query)), words_of(document)
+    return len(query_words & set(document_words)) / len(query_words) - 1e-4 * min(len(document_words), 1000)

@@ -60,7 +60,7 @@ class RecipeFile:
         """
         factory = load_object(self.spec.factory, f"recipe {self.spec.name!r}")
         try:
-            made: Recipe = factory(self.options, watcher)
+            recipe: Recipe = factory(self.options, watcher)
         except DiptychError:
             raise
         except Exception as error:
@@ -69,7 +69,7 @@ class RecipeFile:
                 where=self.spec.factory,
                 got=f"{type(error).__name__}: {error}",
             ) from error
-        return made
+        return recipe
 
 
 def load_recipe(
@@ -133,8 +133,10 @@ def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) 
     try:
         return model.model_validate(_with_paths(filled, source.folder), context={"folder": source.folder})
     except ValidationError as error:
-        found = problems_of(error, model, options)
-        problems = [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in found]
+        raw_problems = problems_of(error, model, options)
+        problems = [
+            replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in raw_problems
+        ]
     raise_problems(problems, source)
     raise AssertionError  # there is at least one problem
 
@@ -149,6 +151,9 @@ def _with_paths(value: Any, folder: Path) -> Any:
 
 
 def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
-    first, rest = keys[0], keys[1:]
+    first, inner_keys = keys[0], keys[1:]
     inner = raw.get(first)
-    return {**raw, first: _changed(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
+    return {
+        **raw,
+        first: _changed(inner if isinstance(inner, Mapping) else {}, inner_keys, value) if inner_keys else value,
+    }

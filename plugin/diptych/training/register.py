@@ -60,9 +60,9 @@ def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None =
     Raises:
         ConfigError: the config cannot be read, or it is not clear which slot is meant.
     """
-    read = load_config(config)
-    check_adapters(read, registry)
-    return None if kind == "reranker" else slot or _only(read.slots, kind, config, registry)
+    loaded = load_config(config)
+    check_adapters(loaded, registry)
+    return None if kind == "reranker" else slot or _only(loaded.slots, kind, config, registry)
 
 
 def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
@@ -93,10 +93,10 @@ def _reranker(raw: Any, trained: Registration, config: Path) -> str:
     return "search.rerank[0]"
 
 
-def _section(old: Any, trained: Registration, config: Path, own: tuple[str, ...]) -> Any:
+def _section(old: Any, trained: Registration, config: Path, section_keys: tuple[str, ...]) -> Any:
     """The section with adapter and model replaced; the same object, so that its comments stay."""
     options = old.get("options") if isinstance(old.get("options"), MutableMapping) else old
-    for key in [key for key in options if key not in ("adapter", "options", *own)]:
+    for key in [key for key in options if key not in ("adapter", "options", *section_keys)]:
         if old.get("adapter") != trained.adapter or key in OF_THE_OLD_MODEL:
             del options[key]
     old["adapter"] = trained.adapter
@@ -107,14 +107,14 @@ def _section(old: Any, trained: Registration, config: Path, own: tuple[str, ...]
 
 def _relative(model: object, config: Path) -> str:
     """The model folder as the config names it: relative if it is below the config's folder."""
-    found = os.path.relpath(str(model), config.absolute().parent)
-    return str(model) if found.startswith("..") else f"./{found}"
+    path = os.path.relpath(str(model), config.absolute().parent)
+    return str(model) if path.startswith("..") else f"./{path}"
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f"{path.name}.new")
     try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise ConfigError("cannot write the config", where=path, got=error.strerror or str(error)) from error

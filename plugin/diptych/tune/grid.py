@@ -41,11 +41,11 @@ class Setup:
         """How the vectors are stored: `float32, m 16`, `turbo bits2`, `first 96`."""
         storage, first = self.storage, self.storage.first_stage
         parts = [f"first {first.dimension} x{first.oversampling:g}"] if first else []
-        for own in (first, storage) if first else (storage,):
-            if own.quantization:
-                parts.append(_named(own.quantization))
-            if own.hnsw and own.hnsw.m is not None:
-                parts.append(f"m {own.hnsw.m}")
+        for section in (first, storage) if first else (storage,):
+            if section.quantization:
+                parts.append(_named(section.quantization))
+            if section.hnsw and section.hnsw.m is not None:
+                parts.append(f"m {section.hnsw.m}")
         if not (first or storage.quantization):
             parts.insert(0, storage.datatype or "float32")
         return ", ".join([*parts, *(["on disk"] if storage.on_disk and not (first or storage.quantization) else [])])
@@ -62,7 +62,7 @@ class Setup:
 
     def config(self, slot: str) -> dict[str, Any]:
         """The sections of a config file for it, without empty ones."""
-        storage, params = (_said(part) for part in (self.storage, self.params))
+        storage, params = (_set_values(part) for part in (self.storage, self.params))
         slots = {"slots": {slot: {"storage": storage}}} if storage else {}
         return {**slots, **({"search": {"params": params}} if params else {})}
 
@@ -77,11 +77,11 @@ def grid(dimension: int, *, whole_numbers: bool = False, prefixes: Sequence[int]
         whole_numbers: whether a byte can hold each number of them.
         prefixes: dimensions of first stages; a half and a quarter of the vectors unless given.
     """
-    made = [*_graphs(), Setup(_storage(datatype="float16"))]
+    setups = [*_graphs(), Setup(_storage(datatype="float16"))]
     if whole_numbers:
-        made.append(Setup(_storage(datatype="uint8")))
+        setups.append(Setup(_storage(datatype="uint8")))
     chosen = [n for n in (dimension // 2, dimension // 4) if n >= SHORTEST] if prefixes is None else prefixes
-    return [*made, *_quantized(), *_first_stages(chosen)]
+    return [*setups, *_quantized(), *_first_stages(chosen)]
 
 
 def _named(quantization: Quantization) -> str:
@@ -110,9 +110,9 @@ def _first_stages(dimensions: Iterable[int]) -> Iterator[Setup]:
             yield Setup(_storage(first_stage={"dimension": dimension, "oversampling": oversampling}, on_disk=True))
 
 
-def _storage(**said: Any) -> VectorStorage:
-    return VectorStorage.model_validate(said)
+def _storage(**settings: Any) -> VectorStorage:
+    return VectorStorage.model_validate(settings)
 
 
-def _said(section: VectorStorage | SearchParams) -> dict[str, Any]:
+def _set_values(section: VectorStorage | SearchParams) -> dict[str, Any]:
     return section.model_dump(mode="json", exclude_none=True, exclude_unset=True)

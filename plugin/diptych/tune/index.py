@@ -64,24 +64,24 @@ def tune_index(
         CollectionNotFound: nothing has been populated yet.
     """
     view, watching, chosen_by = handle.now(), progress or Unwatched(), rule or Rule()
-    found = _slot(view, slot)
-    drawn = draw(view, found, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
-    given = grid(drawn.documents.shape[1], whole_numbers=drawn.whole_numbers, prefixes=prefixes)
-    wanted = _with_now(view, found, given if setups is None else setups)
-    with Scratch(drawn, points or drawn.points) as scratch:
-        rows = _Measuring(scratch, drawn, k, rounds, watching).rows(wanted)
+    tuned_slot = _slot(view, slot)
+    drawn_sample = draw(view, tuned_slot, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
+    default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers, prefixes=prefixes)
+    tried_setups = _with_now(view, tuned_slot, default_setups if setups is None else setups)
+    with Scratch(drawn_sample, points or drawn_sample.points) as scratch:
+        rows = _Measuring(scratch, drawn_sample, k, rounds, watching).rows(tried_setups)
     rows = sorted(with_front(rows), key=lambda row: (row.memory, row.p50))
     best, reached = chosen_by.choose(rows)
     return IndexReport(
         collection=view.name,
-        slot=found.name,
-        dimension=drawn.documents.shape[1],
-        similarity=drawn.similarity,
-        points=drawn.points,
-        as_of=points or drawn.points,
-        sample=len(drawn.documents),
-        queries=len(drawn.queries),
-        held_out=drawn.held_out,
+        slot=tuned_slot.name,
+        dimension=drawn_sample.documents.shape[1],
+        similarity=drawn_sample.similarity,
+        points=drawn_sample.points,
+        as_of=points or drawn_sample.points,
+        sample=len(drawn_sample.documents),
+        queries=len(drawn_sample.queries),
+        held_out=drawn_sample.held_out,
         k=k,
         rows=tuple(rows),
         chosen=best,
@@ -102,22 +102,32 @@ class _Measuring:
         """A row for each setup."""
         storages = list(dict.fromkeys(_key(setup) for setup in setups))
         self._progress.begin("build", len(storages))
-        built = {}
+        collections = {}
         for key in storages:
-            built[key] = self._scratch.build(VectorStorage.model_validate_json(key))
+            collections[key] = self._scratch.build(VectorStorage.model_validate_json(key))
             self._progress.advance("build", 1)
-        pairs = [(setup, built[_key(setup)]) for setup in setups]
-        answers, seconds = self._asked(pairs)
+        pairs = [(setup, collections[_key(setup)]) for setup in setups]
+        answers, seconds = self._measure(pairs)
         truth = self._sample.exact(2 * self._k)
         count = len(self._sample.documents)
-        found = []
-        for (setup, own), run, times in zip(pairs, answers, seconds, strict=True):
+        rows = []
+        for (setup, scratch_collection), run, times in zip(pairs, answers, seconds, strict=True):
             p50, p95 = np.percentile(1000 * np.array(times), (50, 95))
             recall = ann_recall(run, truth, self._k)
-            found.append(Row(setup, recall, float(p50), float(p95), own.memory / count, own.disk / count, own.seconds))
-        return found
+            rows.append(
+                Row(
+                    setup,
+                    recall,
+                    float(p50),
+                    float(p95),
+                    scratch_collection.memory / count,
+                    scratch_collection.disk / count,
+                    scratch_collection.seconds,
+                )
+            )
+        return rows
 
-    def _asked(self, pairs: Sequence[tuple[Setup, Built]]) -> tuple[list[Run], list[list[float]]]:
+    def _measure(self, pairs: Sequence[tuple[Setup, Built]]) -> tuple[list[Run], list[list[float]]]:
         """For each setup the answers, and the seconds of each query in each round; the first round warms up."""
         rankings: list[dict[str, list[tuple[str, float]]]] = [{} for _ in pairs]
         seconds: list[list[float]] = [[] for _ in pairs]
@@ -125,13 +135,13 @@ class _Measuring:
         for turn in range(self._rounds + 1):
             for number, query in enumerate(self._queries):
                 for place in self._random.permutation(len(pairs)):  # none is always asked when caches are cold
-                    setup, own = pairs[place]
+                    setup, scratch_collection = pairs[place]
                     begin = time.perf_counter()
-                    rankings[place][str(number)] = self._scratch.ask(own, query, setup, self._k)
+                    rankings[place][str(number)] = self._scratch.ask(scratch_collection, query, setup, self._k)
                     if turn:
                         seconds[place].append(time.perf_counter() - begin)
                 self._progress.advance("ask", 1)
-        return [Run(setup.stored, found) for (setup, _), found in zip(pairs, rankings, strict=True)], seconds
+        return [Run(setup.stored, ranking) for (setup, _), ranking in zip(pairs, rankings, strict=True)], seconds
 
 
 def _key(setup: Setup) -> str:
@@ -205,5 +215,5 @@ def with_front(rows: Sequence[Row]) -> list[Row]:
 
 def _beats(one: Row, other: Row) -> bool:
     """Whether `one` is nowhere worse, and somewhere better."""
-    mine, theirs = ((-row.recall, row.p50, row.memory) for row in (one, other))
-    return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+    costs, other_costs = ((-row.recall, row.p50, row.memory) for row in (one, other))
+    return costs != other_costs and all(a <= b for a, b in zip(costs, other_costs, strict=True))

@@ -79,11 +79,11 @@ def require_place(path: Path) -> None:
 
 def _draw(panel: Any, report: IndexReport, costs: Sequence[float], label: str) -> None:
     for kind, (colour, marker) in _KINDS.items():
-        own = [(cost, row) for cost, row in zip(costs, report.rows, strict=True) if _kind(row) == kind]
-        for cost, row in own:
+        points = [(cost, row) for cost, row in zip(costs, report.rows, strict=True) if _kind(row) == kind]
+        for cost, row in points:
             face = colour if row.front else "none"
             panel.plot(cost, row.recall, marker, color=colour, markerfacecolor=face, markersize=7, linestyle="")
-        if own:
+        if points:
             panel.plot([], [], marker, color=colour, label=kind)
     for number, (cost, row) in enumerate(zip(costs, report.rows, strict=True), 1):
         if row.front:
@@ -107,9 +107,9 @@ def _kind(row: Row) -> str:
 
 
 def _title(report: IndexReport) -> str:
-    asked = "held-out vectors" if report.held_out else "queries"
+    query_kind = "held-out vectors" if report.held_out else "queries"
     return (
         f"{report.collection}, slot {report.slot}: {report.sample:,} vectors of {report.dimension} numbers, "
-        f"{report.similarity}, as in a collection of {report.as_of:,}; {report.queries:,} {asked}\n"
+        f"{report.similarity}, as in a collection of {report.as_of:,}; {report.queries:,} {query_kind}\n"
         f"filled: Pareto front of recall, time and memory, numbered as in the table; ring: {report.rule}"
     )

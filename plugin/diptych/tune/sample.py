@@ -69,8 +69,8 @@ def draw(
         TuneError: the slot has no dense vectors, or too few.
     """
     _require_dense(slot)
-    wanted = size + (0 if texts else held_out)
-    points = _points(view, slot, wanted)
+    needed = size + (0 if texts else held_out)
+    points = _points(view, slot, needed)
     if len(points) < LEAST:
         raise TuneError(
             "too few vectors to tell anything by",
@@ -108,34 +108,34 @@ def _require_dense(slot: Slot) -> None:
     )
 
 
-def _points(view: View, slot: Slot, wanted: int) -> list[Any]:
+def _points(view: View, slot: Slot, limit: int) -> list[Any]:
     """Ids of random points that have the slot's vector, in id order."""
     having = models.Filter(must=[models.HasVectorCondition(has_vector=slot.vector)])
-    found = view.client.query_points(
+    response = view.client.query_points(
         view.name,
         query=models.SampleQuery(sample=models.Sample.RANDOM),
         query_filter=having,
-        limit=wanted,
+        limit=limit,
         with_payload=False,
     )
-    return sorted((point.id for point in found.points), key=str)
+    return sorted((point.id for point in response.points), key=str)
 
 
 def _read(view: View, slot: Slot, points: Sequence[Any], progress: Progress) -> Floats:
     rows: list[Floats] = []
-    wanted = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
+    names = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
     for start in range(0, len(points), PAGE):
         page = list(points[start : start + PAGE])
-        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=wanted)
-        found = (_vector(record.vector, slot.vector) for record in records)
-        rows += [vector for vector in found if vector is not None]
+        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=names)
+        vectors = (_vector(record.vector, slot.vector) for record in records)
+        rows += [vector for vector in vectors if vector is not None]
         progress.advance("read", len(page))
     return np.stack(rows)
 
 
 def _vector(raw: Any, name: str) -> Floats | None:
-    own = raw.get(name) if isinstance(raw, dict) else raw
-    return None if own is None else np.asarray(own, np.float32)
+    vector = raw.get(name) if isinstance(raw, dict) else raw
+    return None if vector is None else np.asarray(vector, np.float32)
 
 
 def _unit(rows: Floats) -> Floats:

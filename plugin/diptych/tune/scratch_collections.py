@@ -101,15 +101,15 @@ class Scratch:
 
     def _params(self, storage: VectorStorage) -> dict[str, models.VectorParams]:
         facts = _Facts(self._sample.documents.shape[1], self._sample.similarity)
-        whole, first = vector_params(facts, "dense", storage), _first(storage)
-        assert isinstance(whole, models.VectorParams), "the slot is dense"
-        made = {VECTOR: whole}
+        full, first = vector_params(facts, "dense", storage), _first(storage)
+        assert isinstance(full, models.VectorParams), "the slot is dense"
+        params_by_name = {VECTOR: full}
         if first is not None and storage.first_stage is not None:
-            made[first.vector] = first_stage_params(whole, storage.first_stage)
-        for params in made.values():
+            params_by_name[first.vector] = first_stage_params(full, storage.first_stage)
+        for params in params_by_name.values():
             if params.hnsw_config and params.hnsw_config.full_scan_threshold:
                 params.hnsw_config.full_scan_threshold = self._scaled(params.hnsw_config.full_scan_threshold)
-        return made
+        return params_by_name
 
     def _scaled(self, threshold: int) -> int:
         return max(1, round(threshold * self._share))

@@ -113,7 +113,7 @@ def test_a_few_alien_points_of_sixty_four_are_borne(alien: int, fits: bool) -> N
     values = np.ones(64, np.float32)
     values[:alien] = 0.5
     likeness = Likeness(values)
-    assert (likeness.fits, likeness.alien) == (fits, list(range(alien)))
+    assert (likeness.fits, likeness.foreign) == (fits, list(range(alien)))
 
 
 def test_nothing_fits_nothing() -> None:

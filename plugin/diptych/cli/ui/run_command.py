@@ -43,7 +43,7 @@ def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         stderr().print("interrupted")
-        interrupts.said()
+        interrupts.mark_told()
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # Python flushes standard output once more when it ends; that must go nowhere.

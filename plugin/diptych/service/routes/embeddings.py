@@ -29,23 +29,25 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 async def embeddings(request: Request) -> Response:
     """`POST /v1/embeddings`."""
     serving = Serving.of(request)
-    asked = await read(request, EmbeddingsRequest, serving.limits)
-    require_room(serving.limits, asked.input, param="input")
-    model = serving.served.model(asked.model, "dense")
-    require_words(asked.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
-    cut = None if asked.dimensions is None else await asyncio.to_thread(_cut, model, asked.dimensions)
-    vectors: Sequence[Any] = await serving.batches.encode(model, asked.input_type or "document", asked.input)
-    if sum(map(len, asked.input)) + sum(vector.size for vector in vectors) <= INLINE:
-        return _answer(asked, vectors, cut)
-    return await asyncio.to_thread(_answer, asked, vectors, cut)
+    body = await read(request, EmbeddingsRequest, serving.limits)
+    require_room(serving.limits, body.input, param="input")
+    model = serving.served.model(body.model, "dense")
+    require_words(body.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
+    dimension = (
+        None if body.dimensions is None else await asyncio.to_thread(_requested_dimension, model, body.dimensions)
+    )
+    vectors: Sequence[Any] = await serving.batches.encode(model, body.input_type or "document", body.input)
+    if sum(map(len, body.input)) + sum(vector.size for vector in vectors) <= INLINE:
+        return _answer(body, vectors, dimension)
+    return await asyncio.to_thread(_answer, body, vectors, dimension)
 
 
-def _answer(asked: EmbeddingsRequest, vectors: Sequence[Vector], cut: int | None) -> Response:
+def _answer(body: EmbeddingsRequest, vectors: Sequence[Vector], dimension: int | None) -> Response:
     data = [
-        {"object": "embedding", "index": place, "embedding": _written(row, asked.encoding_format)}
-        for place, row in enumerate(_shortened(vectors, cut))
+        {"object": "embedding", "index": place, "embedding": _encoded_row(row, body.encoding_format)}
+        for place, row in enumerate(_shortened(vectors, dimension))
     ]
-    return json_of({"object": "list", "data": data, "model": asked.model, "usage": _usage(asked.input)})
+    return json_of({"object": "list", "data": data, "model": body.model, "usage": _usage(body.input)})
 
 
 async def models(request: Request) -> Response:
@@ -65,39 +67,39 @@ def _listed(serving: Serving, model: Model) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": serving.started, "owned_by": "diptych", "kind": model.kind}
 
 
-def _cut(model: Model, dimensions: int) -> int | None:
+def _requested_dimension(model: Model, dimensions: int) -> int | None:
     """The requested dimension, None for whole vectors.
 
     Raises:
         AdapterOptionsError: the slot does not say that its vectors may be cut, or not so short.
     """
     encoder = model.encoders[model.name]
-    full, least = encoder.dimension, encoder.shortest
-    if dimensions == full:
+    dimension, shortest = encoder.dimension, encoder.shortest
+    if dimensions == dimension:
         return None
-    if least is not None and least <= dimensions < full:
+    if shortest is not None and shortest <= dimensions < dimension:
         return dimensions
     raise AdapterOptionsError(
         f"model {model.id!r} does not give vectors of this length",
         where="dimensions",
         got=dimensions,
-        expected=f"{full}" if least is None else f"{least} to {full}",
-        do="" if least else "leave it out; a slot allows it by `storage: {first_stage: ...}`, for Matryoshka models",
+        expected=f"{dimension}" if shortest is None else f"{shortest} to {dimension}",
+        do="" if shortest else "leave it out; a slot allows it by `storage: {first_stage: ...}`, for Matryoshka models",
     )
 
 
-def _shortened(vectors: Sequence[Vector], cut: int | None) -> Sequence[Any]:
+def _shortened(vectors: Sequence[Vector], dimension: int | None) -> Sequence[Any]:
     """The vectors, or their first numbers, rescaled to length 1 if the whole vectors have that."""
-    if cut is None:
+    if dimension is None:
         return vectors
-    whole: Floats = np.stack([np.asarray(vector) for vector in vectors])
-    short, norms = whole[:, :cut], np.linalg.norm(whole, axis=1)
+    vectors_array: Floats = np.stack([np.asarray(vector) for vector in vectors])
+    shortened, norms = vectors_array[:, :dimension], np.linalg.norm(vectors_array, axis=1)
     unit = np.isclose(norms, 1, atol=1e-3)
-    lengths = np.where(unit, np.linalg.norm(short, axis=1), 1)
-    return list((short / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32))
+    lengths = np.where(unit, np.linalg.norm(shortened, axis=1), 1)
+    return list((shortened / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32))
 
 
-def _written(row: Floats, format: Literal["float", "base64"]) -> Any:
+def _encoded_row(row: Floats, format: Literal["float", "base64"]) -> Any:
     """The numbers, or the base64 of float32 with the low byte first."""
     if format == "float":
         return np.ascontiguousarray(row)

@@ -154,12 +154,14 @@ def openapi(*, writes: bool = False) -> dict[str, Any]:
         writes: whether to include the routes that write.
     """
     operations = [*_READS, *(_WRITES if writes else ())]
-    models = {model for own in operations for model in (own.answer, own.asked) if model} | {ErrorAnswer}
+    models = {model for operation in operations for model in (operation.answer, operation.asked) if model} | {
+        ErrorAnswer
+    }
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
-    for own in operations:
-        paths.setdefault(own.path, {})[own.method] = _operation(own)
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -175,32 +177,35 @@ def openapi(*, writes: bool = False) -> dict[str, Any]:
     }
 
 
-def _operation(own: Operation) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "summary": own.summary,
-        "operationId": f"{own.method}{own.path.title().replace('/', '').replace('{', '').replace('}', '')}",
-        "security": [] if own.open else [{}, {"key": []}],
-        "responses": {"200": _response("The answer.", own.answer)},
+def _operation(operation: Operation) -> dict[str, Any]:
+    description: dict[str, Any] = {
+        "summary": operation.summary,
+        "operationId": f"{operation.method}{operation.path.title().replace('/', '').replace('{', '').replace('}', '')}",
+        "security": [] if operation.open else [{}, {"key": []}],
+        "responses": {"200": _response("The answer.", operation.answer)},
     }
-    for status in own.errors:
-        answer = StatusAnswer if own.open else ErrorAnswer
-        found["responses"][str(status)] = _response("What went wrong, and what to do.", answer)
-    if own.asked is not None:
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": _named(own.asked)}}}
-    if own.lines:
+    for status in operation.errors:
+        answer = StatusAnswer if operation.open else ErrorAnswer
+        description["responses"][str(status)] = _response("What went wrong, and what to do.", answer)
+    if operation.asked is not None:
+        description["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _reference(operation.asked)}},
+        }
+    if operation.lines:
         lines = {"schema": {"type": "string", "description": "A JSON object a line: id, text, title, further keys."}}
-        found["requestBody"] = {"required": True, "content": {"application/x-ndjson": lines}}
-    if parameters := [*_in_path(own.path), *_in_query(own.query)]:
-        found["parameters"] = parameters
-    return found
+        description["requestBody"] = {"required": True, "content": {"application/x-ndjson": lines}}
+    if parameters := [*_in_path(operation.path), *_in_query(operation.query)]:
+        description["parameters"] = parameters
+    return description
 
 
 def _response(description: str, model: type[BaseModel] | None) -> dict[str, Any]:
-    content = {"application/json": {"schema": _named(model)}} if model else {}
+    content = {"application/json": {"schema": _reference(model)}} if model else {}
     return {"description": description, "content": content} if content else {"description": description}
 
 
-def _named(model: type[BaseModel]) -> Mapping[str, str]:
+def _reference(model: type[BaseModel]) -> Mapping[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
 
 

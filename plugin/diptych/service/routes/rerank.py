@@ -19,15 +19,15 @@ from diptych.service.served import Served
 async def rerank(request: Request) -> Response:
     """Documents of one query by relevance, best first; ties stay in their order."""
     serving = Serving.of(request)
-    asked = await read(request, RerankRequest, serving.limits)
-    texts = asked.texts
-    require_room(serving.limits, [asked.query], param="query")
+    body = await read(request, RerankRequest, serving.limits)
+    texts = body.texts
+    require_room(serving.limits, [body.query], param="query")
     require_room(serving.limits, texts, param="documents")
-    model = _model(serving.served, asked.model)
-    scores = await serving.batches.score(model, [(asked.query, text) for text in texts])
-    order = np.argsort(-scores, kind="stable")[: asked.top_n].tolist()
+    model = _model(serving.served, body.model)
+    scores = await serving.batches.score(model, [(body.query, text) for text in texts])
+    order = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
     results: list[dict[str, Any]] = [{"index": place, "relevance_score": float(scores[place])} for place in order]
-    if asked.return_documents:
+    if body.return_documents:
         results = [{**result, "document": {"text": texts[result["index"]]}} for result in results]
     version = "2" if request.url.path.startswith("/v2") else "1"
     meta = {"api_version": {"version": version}, "billed_units": {"search_units": 1}}
@@ -42,10 +42,10 @@ def _model(served: Served, name: str | None) -> Model:
     """
     if name is not None:
         return served.model(name, "reranker")
-    found = [model for model in served.models() if model.kind == "reranker"]
-    if len(found) != 1:
-        names = ", ".join(model.id for model in found)
-        what = "several rerankers are served" if found else "no reranker is served"
-        do = "name one as `model`" if found else "serve one: diptych serve --adapter cross-encoder:MODEL"
+    rerankers = [model for model in served.models() if model.kind == "reranker"]
+    if len(rerankers) != 1:
+        names = ", ".join(model.id for model in rerankers)
+        what = "several rerankers are served" if rerankers else "no reranker is served"
+        do = "name one as `model`" if rerankers else "serve one: diptych serve --adapter cross-encoder:MODEL"
         raise AdapterOptionsError(what, where="model", expected=names, do=do)
-    return found[0]
+    return rerankers[0]

@@ -29,33 +29,34 @@ INLINE = 100  # hits that are written within the event loop; more are written in
 async def search(request: Request) -> Response:
     """`POST /search`."""
     serving = Serving.of(request)
-    asked = await read(request, SearchRequest, serving.limits)
-    texts = asked.texts
-    require_room(serving.limits, texts, param="query" if asked.query is not None else "queries")
-    collection = serving.served.collection(asked.collection)
+    body = await read(request, SearchRequest, serving.limits)
+    texts = body.texts
+    require_room(serving.limits, texts, param="query" if body.query is not None else "queries")
+    collection = serving.served.collection(body.collection)
     require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
-    _require_few(asked, collection.handle.search_config.limit, serving.limits)
-    if asked.slot is None and asked.filter is None:  # nothing to look up and little to read: a thread would cost more
-        options = _options(collection, asked)
+    _require_few(body, collection.handle.search_config.limit, serving.limits)
+    if body.slot is None and body.filter is None:  # nothing to look up and little to read: a thread would cost more
+        options = _options(collection, body)
     else:
-        options = await asyncio.to_thread(_options, collection, asked)
-    hits = await _found(collection, asked, options)
+        options = await asyncio.to_thread(_options, collection, body)
+    hits = await _hits(collection, body, options)
     serving.metrics.queries.labels(collection.name).inc(len(texts))
-    if not asked.explain and sum(map(len, hits)) <= INLINE:
-        return _written(collection, asked, hits, options)
-    return await asyncio.to_thread(_written, collection, asked, hits, options)
+    if not body.explain and sum(map(len, hits)) <= INLINE:
+        return _response(collection, body, hits, options)
+    return await asyncio.to_thread(_response, collection, body, hits, options)
 
 
-def _written(
-    collection: Collection, asked: SearchRequest, hits: Sequence[list[Hit]], options: dict[str, Any]
+def _response(
+    collection: Collection, body: SearchRequest, hits: Sequence[list[Hit]], options: dict[str, Any]
 ) -> Response:
     """The answer in the format of `SearchAnswer`, without building its models: that took four times as long."""
     results: list[dict[str, Any]] = [
-        {"query": text, "hits": [hit_fields(hit) for hit in own]} for text, own in zip(asked.texts, hits, strict=True)
+        {"query": text, "hits": [hit_fields(hit) for hit in query_hits]}
+        for text, query_hits in zip(body.texts, hits, strict=True)
     ]
-    if asked.explain:
-        for result, text, own in zip(results, asked.texts, hits, strict=True):
-            result["explanations"] = _explained(collection, text, own, options)
+    if body.explain:
+        for result, text, query_hits in zip(results, body.texts, hits, strict=True):
+            result["explanations"] = _explained(collection, text, query_hits, options)
     answer: dict[str, Any] = {"collection": collection.name, "results": results}
     if not any(hits) and (warnings := _warnings(collection, options)):
         answer["warnings"] = warnings
@@ -70,23 +71,23 @@ def _warnings(collection: Collection, options: dict[str, Any]) -> list[str]:
     return [f"no document has {key!r}, which the filter asks for" for key in missing]
 
 
-def _options(collection: Collection, asked: SearchRequest) -> dict[str, Any]:
+def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
     return {
-        "limit": asked.limit,
-        "offset": asked.offset,
-        "filter": None if asked.filter is None else read_filter(asked.filter),
-        "score_threshold": asked.score_threshold,
-        "pipeline": single(collection, asked.slot),
-        "with_payload": asked.with_payload,
-        "tenant": asked.tenant,
+        "limit": body.limit,
+        "offset": body.offset,
+        "filter": None if body.filter is None else read_filter(body.filter),
+        "score_threshold": body.score_threshold,
+        "pipeline": single(collection, body.slot),
+        "with_payload": body.with_payload,
+        "tenant": body.tenant,
     }
 
 
-async def _found(collection: Collection, asked: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
+async def _hits(collection: Collection, body: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
     """One query, joined with those of other requests; several as a batch of their own."""
-    if len(asked.texts) == 1:
-        return [await collection.asearch(asked.texts[0], **options)]
-    return await asyncio.to_thread(collection.search_batch, asked.texts, **options)
+    if len(body.texts) == 1:
+        return [await collection.asearch(body.texts[0], **options)]
+    return await asyncio.to_thread(collection.search_batch, body.texts, **options)
 
 
 def _explained(collection: Collection, query: str, hits: list[Hit], options: dict[str, Any]) -> list[ExplainedDocument]:
@@ -97,15 +98,15 @@ def _explained(collection: Collection, query: str, hits: list[Hit], options: dic
     return explained(collection.explain(query, ids=ids, **same))
 
 
-def _require_few(asked: SearchRequest, default: int, limits: Limits) -> None:
-    each = asked.offset + (asked.limit or default)
-    wanted = len(asked.texts) * each
-    most = EXPLAINED if asked.explain else limits.hits
-    if wanted > most:
+def _require_few(body: SearchRequest, default: int, limits: Limits) -> None:
+    each = body.offset + (body.limit or default)
+    requested = len(body.texts) * each
+    limit = EXPLAINED if body.explain else limits.hits
+    if requested > limit:
         raise Refused(
             422,
-            f"a request for too many hits\n  got: {len(asked.texts)} queries x {each} hits, skipped ones included\n"
-            f"  expected: at most {most} hits{' with explanations' if asked.explain else ''}\n"
+            f"a request for too many hits\n  got: {len(body.texts)} queries x {each} hits, skipped ones included\n"
+            f"  expected: at most {limit} hits{' with explanations' if body.explain else ''}\n"
             "  do: lower `limit` or `offset`, or send several requests",
             code="too_many_hits",
             param="limit",

@@ -31,19 +31,19 @@ async def put_documents(request: Request) -> Response:
     """`PUT /documents`: write some documents; one with a known id replaces that document."""
     serving, writes = _writable(request)
     with writes.room():
-        asked = await read(request, DocumentsRequest, serving.limits)
-        collection = serving.served.collection(asked.collection)
-        options = {"dry_run": asked.dry_run, "tenant": asked.tenant}
-        return await _answer(writes, lambda: populated(collection, writes.until_stopped(asked.documents), options))
+        body = await read(request, DocumentsRequest, serving.limits)
+        collection = serving.served.collection(body.collection)
+        options = {"dry_run": body.dry_run, "tenant": body.tenant}
+        return await _answer(writes, lambda: populated(collection, writes.until_stopped(body.documents), options))
 
 
 async def populate(request: Request) -> Response:
     """`POST /populate`: write documents from JSON lines, any number; `sync` deletes those that are missing."""
     serving, writes = _writable(request)
     require_kind(request, LINES)
-    asked = read_query(request, PopulateOptions)
-    collection = serving.served.collection(asked.collection)
-    options = asked.model_dump(include={"sync", "dry_run", "tenant"}) | {"max_deleted": 1.0 if asked.yes else None}
+    params = read_query(request, PopulateOptions)
+    collection = serving.served.collection(params.collection)
+    options = params.model_dump(include={"sync", "dry_run", "tenant"}) | {"max_deleted": 1.0 if params.yes else None}
     with writes.room(), tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
         path = Path(folder) / "request.jsonl"
         with path.open("wb") as file:
@@ -103,12 +103,12 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
         Refused: it is larger than `Limits.upload`, nothing comes for `Limits.body_seconds`, it comes more slowly than
             `Limits.upload_rate`, or the disk has too little space.
     """
-    size, looked, begun = 0, -_LOOK, time.monotonic()
+    size, checked, start = 0, -_LOOK, time.monotonic()
     stream = request.stream().__aiter__()
     while True:
-        left = begun + limits.body_seconds + size / limits.upload_rate - time.monotonic()
+        remaining = start + limits.body_seconds + size / limits.upload_rate - time.monotonic()
         try:
-            async with asyncio.timeout(min(left, limits.body_seconds)):
+            async with asyncio.timeout(min(remaining, limits.body_seconds)):
                 piece = await anext(stream, None)
         except TimeoutError:
             raise _slow(limits) from None
@@ -121,9 +121,9 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
             expected = f"at most {limits.upload} bytes"
             message = f"the documents are too large\n  expected: {expected}\n  do: send several requests"
             raise Refused(413, message, code="request_too_large", headers=_CLOSE)
-        if size - looked >= _LOOK:
+        if size - checked >= _LOOK:
             _require_space(file, len(piece) + limits.spare)
-            looked = size
+            checked = size
         await asyncio.to_thread(file.write, piece)
 
 

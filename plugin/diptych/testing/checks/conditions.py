@@ -58,5 +58,5 @@ class Conditions:
     def declared(self, adapter: Any, fact: Literal["normalized", "asymmetric"]) -> bool | None:
         """The fact as stated here, else from the adapter's optional attribute, else None."""
         stated = getattr(self, fact)
-        found = stated if stated is not None else getattr(adapter, fact, None)
-        return found if isinstance(found, bool) else None
+        value = stated if stated is not None else getattr(adapter, fact, None)
+        return value if isinstance(value, bool) else None

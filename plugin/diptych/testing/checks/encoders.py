@@ -38,9 +38,9 @@ def check_dimension(encoder: Any, conditions: Conditions) -> None:
     """Vectors have the declared dimension: dense `[n, dimension]`, each multi-vector `[tokens >= 1, dimension]`."""
     for side in SIDES:
         for vector in vectors(encoder, side, conditions.texts):
-            found = _dimension_error(vector, encoder.dimension, conditions)
-            if found:
-                raise _failure(f"encode_{side}: wrong dimension", found, encoder.dimension)
+            error = _dimension_error(vector, encoder.dimension, conditions)
+            if error:
+                raise _failure(f"encode_{side}: wrong dimension", error, encoder.dimension)
 
 
 @conformance_check
@@ -59,8 +59,8 @@ def check_float32(encoder: Any, conditions: Conditions) -> None:
 def check_finite(encoder: Any, conditions: Conditions) -> None:
     """No NaN and no infinity."""
     for side in SIDES:
-        found = vectors(encoder, side, conditions.texts)
-        for text, vector in zip(conditions.texts, found, strict=True):
+        encoded = vectors(encoder, side, conditions.texts)
+        for text, vector in zip(conditions.texts, encoded, strict=True):
             if not np.isfinite(numbers(vector)).all():
                 raise _failure(f"encode_{side}: not finite", f"NaN or infinity for {text[:40]!r}", "numbers")
 
@@ -100,10 +100,10 @@ def check_batch_independent(encoder: Any, conditions: Conditions) -> None:
 def check_inputs_kept(encoder: Any, conditions: Conditions) -> None:
     """The caller's list of inputs is not changed."""
     for side in SIDES:
-        given = list(conditions.texts)
-        getattr(encoder, f"encode_{side}")(given)
-        if given != list(conditions.texts):
-            raise _failure(f"encode_{side}: changed its inputs", given, list(conditions.texts))
+        inputs = list(conditions.texts)
+        getattr(encoder, f"encode_{side}")(inputs)
+        if inputs != list(conditions.texts):
+            raise _failure(f"encode_{side}: changed its inputs", inputs, list(conditions.texts))
 
 
 @conformance_check
@@ -154,14 +154,14 @@ def _check_usable(encoder: Any, texts: tuple[str, ...], conditions: Conditions) 
 def _dimension_error(vector: Any, dimension: int, conditions: Conditions) -> str:
     """What is wrong with the vector's shape; "" for a sparse vector, whose indices have their own check."""
     shape = np.shape(numbers(vector))
-    wanted = {"dense": (dimension,), "multivector": (max(len(shape) and shape[0], 1), dimension)}
-    return f"shape {list(shape)}" if shape != wanted.get(conditions.kind, shape) else ""
+    expected = {"dense": (dimension,), "multivector": (max(len(shape) and shape[0], 1), dimension)}
+    return f"shape {list(shape)}" if shape != expected.get(conditions.kind, shape) else ""
 
 
-def _same(vector: Any, at: int, others: list[Any], tolerance: float) -> int:
-    """The position of the same vector among `others`: `at` when it is there or nowhere."""
-    places = [at, *(place for place in range(len(others)) if place != at)]
-    return next((place for place in places if gap(vector, others[place]) <= tolerance), at)
+def _same(vector: Any, at: int, candidates: list[Any], tolerance: float) -> int:
+    """The position of the same vector among `candidates`: `at` when it is there or nowhere."""
+    places = [at, *(place for place in range(len(candidates)) if place != at)]
+    return next((place for place in places if gap(vector, candidates[place]) <= tolerance), at)
 
 
 def _within(what: str, worst: float, tolerance: float) -> None:

@@ -97,21 +97,21 @@ def check_odd_pairs(reranker: Any, conditions: Conditions) -> None:
 @conformance_check
 def check_relevant_scores_higher(reranker: Any, conditions: Conditions) -> None:
     """In each triple the document that answers the query has the higher score."""
-    for query, own, other in conditions.triples:
-        high, low = reranker.predict([(query, own), (query, other)]).tolist()
+    for query, relevant, irrelevant in conditions.triples:
+        high, low = reranker.predict([(query, relevant), (query, irrelevant)]).tolist()
         if high <= low:
             raise ConformanceFailure(
                 f"for {query!r} another document scores higher than its own",
-                got=f"{low:.4g} for {other!r}",
-                expected=f"less than the {high:.4g} of {own!r}",
+                got=f"{low:.4g} for {irrelevant!r}",
+                expected=f"less than the {high:.4g} of {relevant!r}",
             )
 
 
 def pairs_of(conditions: Conditions) -> list[Pair]:
     """The pairs that are tried: each query with both its documents, then with each text."""
-    near = [(query, document) for query, *documents in conditions.triples for document in documents]
-    asked = [query for query, _, _ in conditions.triples] or list(conditions.texts[:1])
-    return near + [(query, text) for query in asked for text in conditions.texts]
+    triple_pairs = [(query, document) for query, *documents in conditions.triples for document in documents]
+    queries = [query for query, _, _ in conditions.triples] or list(conditions.texts[:1])
+    return triple_pairs + [(query, text) for query in queries for text in conditions.texts]
 
 
 def _gap(one: Floats, other: Floats) -> float:

@@ -46,12 +46,12 @@ def check_queries_find_documents(encoder: Any, conditions: Conditions) -> None:
 def check_known_vectors(encoder: Any, conditions: Conditions) -> None:
     """Known vectors are reproduced: their first numbers, as many as given, within `known_tolerance`."""
     for side, text, expected in conditions.known:
-        found = numbers(vectors(encoder, side, [text])[0]).ravel()[: len(expected)]
-        worst = max(abs(float(one) - other) for one, other in zip(found, expected, strict=True))
+        computed = numbers(vectors(encoder, side, [text])[0]).ravel()[: len(expected)]
+        worst = max(abs(float(one) - other) for one, other in zip(computed, expected, strict=True))
         if not worst <= conditions.known_tolerance:
             raise ConformanceFailure(
                 f"encode_{side}({text!r}) is not the known vector",
-                got=found.tolist(),
+                got=computed.tolist(),
                 expected=list(expected),
             )
 
@@ -69,8 +69,8 @@ def check_sibling_documents(encoder: Any, conditions: Conditions) -> None:
             got=f"spaces {one.space} and {other.space}, documents {one.documents!r} and {other.documents!r}",
             expected="two spaces, and the same documents",
         )
-    found, others = (vectors(each, "document", conditions.texts) for each in (encoder, sibling))
-    worst = max(gap(vector, another) for vector, another in zip(found, others, strict=True))
+    vectors_of_first, vectors_of_second = (vectors(each, "document", conditions.texts) for each in (encoder, sibling))
+    worst = max(gap(vector, another) for vector, another in zip(vectors_of_first, vectors_of_second, strict=True))
     if not worst <= conditions.batch_tolerance:
         raise ConformanceFailure(
             "the fingerprints declare the same documents, and their vectors differ",
@@ -88,7 +88,7 @@ def can_tell_sides(encoder: Any, conditions: Conditions) -> bool:
 def margin(encoder: Any, conditions: Conditions, triple: Triple, *, swapped: bool = False) -> float:
     """How much nearer the query is to its document than to the other."""
     asking: Side = "document" if swapped else "query"
-    asked: Side = "query" if swapped else "document"
+    answering: Side = "query" if swapped else "document"
     (query,) = vectors(encoder, asking, triple[:1])
-    own, other = vectors(encoder, asked, triple[1:])
-    return score(encoder, conditions, query, own) - score(encoder, conditions, query, other)
+    relevant, irrelevant = vectors(encoder, answering, triple[1:])
+    return score(encoder, conditions, query, relevant) - score(encoder, conditions, query, irrelevant)

@@ -36,8 +36,8 @@ def check_text_query(text_index: Any, conditions: Conditions) -> None:
 
     queries = [text_index.query(text) for text in conditions.texts]
     again = [text_index.query(text) for text in conditions.texts]
-    kept = queries == again and all(queries[0] != query for query in queries[1:])
-    if not all(isinstance(query, models.TextQuery) for query in queries) or not kept:
+    stable = queries == again and all(queries[0] != query for query in queries[1:])
+    if not all(isinstance(query, models.TextQuery) for query in queries) or not stable:
         raise ConformanceFailure(
             "query is not usable",
             got=repr(queries[0]),
