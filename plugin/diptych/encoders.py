@@ -129,7 +129,11 @@ class Encoders:
         """
         registry = registry or Registry.default()
         config = None if source is None else config_at(source, registry)
-        slots = {name: Slot(name, own, None, registry) for name, own in config.slots.items()} if config else {}
+        slots = (
+            {name: Slot(name, slot_config, None, registry) for name, slot_config in config.slots.items()}
+            if config
+            else {}
+        )
         stages = {stage.adapter: stage.options for stage in config.search.rerank} if config else {}
         return cls(lambda: slots, registry, stages)
 
@@ -192,8 +196,8 @@ class Encoders:
         """
         slot = self._slots().get(name)
         if slot is None:
-            made = _encoding(self._adapter(name, options))
-            return NamedEncoder(name, lambda: made)
+            slot_of_adapter = _encoding(self._adapter(name, options))
+            return NamedEncoder(name, lambda: slot_of_adapter)
         if options and dict(options) != dict(slot.config.options):
             raise AdapterOptionsError(
                 f"{name!r} is a slot, which has its options already",
@@ -229,25 +233,25 @@ class Encoders:
         return self._rerankers.get(name, self._stages.get(name, {}) if options is None else options)
 
     def _adapter(self, name: str, options: Mapping[str, Any]) -> Slot:
-        wanted = dict(options)
+        wanted_options = dict(options)
         with self._lock:
-            for known, own, slot in self._adapters:
-                if known == name and own == wanted:
+            for adapter, adapter_options, slot in self._adapters:
+                if adapter == name and adapter_options == wanted_options:
                     return slot
             self._require(name)
-            made = Slot(name, SlotConfig(adapter=name, options=wanted), None, self._registry)
-            self._adapters.append((name, wanted, made))
-            return made
+            slot_of_adapter = Slot(name, SlotConfig(adapter=name, options=wanted_options), None, self._registry)
+            self._adapters.append((name, wanted_options, slot_of_adapter))
+            return slot_of_adapter
 
     def _require(self, name: str) -> None:
         slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
-        known = [*slots, *adapters]
-        if name not in known and all(spec.name != name for spec in self._registry.specs()):
+        names = [*slots, *adapters]
+        if name not in names and all(spec.name != name for spec in self._registry.specs()):
             raise UnknownAdapter(
                 f"no encoder is called {name!r}",
                 where="encoders",
                 expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
-                do=nearest(name, known),
+                do=nearest(name, names),
             )
 
 

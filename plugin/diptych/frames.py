@@ -63,12 +63,12 @@ def documents(
     key = _column(id, _IDS, names, "id")
     body = _column(text, (_TEXT,), names, "text", needed=title is None and _TITLE not in names)
     head = _column(title, (_TITLE,), names, "title", needed=False)
-    taken = {name for name in (key, body, head) if name is not None}
-    rest = [name for name in names if name not in taken] if metadata is None else list(metadata)
-    for name in rest:
+    used = {name for name in (key, body, head) if name is not None}
+    metadata_names = [name for name in names if name not in used] if metadata is None else list(metadata)
+    for name in metadata_names:
         _column(name, (), names, "metadata")
-    wanted = [name for name in dict.fromkeys([key, body, head, *rest]) if name is not None]
-    return (_document(row, key, body, head, rest) for row in _rows(frame, wanted))
+    columns = [name for name in dict.fromkeys([key, body, head, *metadata_names]) if name is not None]
+    return (_document(row, key, body, head, metadata_names) for row in _rows(frame, columns))
 
 
 def hits(found: Sequence[Hit]) -> Columns:
@@ -88,7 +88,9 @@ def answers(queries: Sequence[str | Query], found: Sequence[Sequence[Hit]]) -> C
     """
     pairs = zip(queries, found, strict=True)
     rows = (
-        {"query": _name_of(query), **_hit_row(rank, hit)} for query, own in pairs for rank, hit in enumerate(own, 1)
+        {"query": _name_of(query), **_hit_row(rank, hit)}
+        for query, query_hits in pairs
+        for rank, hit in enumerate(query_hits, 1)
     )
     return _table(rows, _FIXED)
 
@@ -125,9 +127,9 @@ def to_pandas(
     return pd.DataFrame(hits(found) if queries is None else answers(queries, found))  # type: ignore[arg-type]
 
 
-def _document(row: Mapping[str, Any], key: Any, body: Any, head: Any, rest: Sequence[str]) -> Document:
+def _document(row: Mapping[str, Any], key: Any, body: Any, head: Any, metadata_names: Sequence[str]) -> Document:
     present = {name: cell for name, cell in row.items() if not _is_missing(cell)}
-    metadata = {name: present[name] for name in rest if name in present}
+    metadata = {name: present[name] for name in metadata_names if name in present}
     return Document(_id_of(present.get(key)), present.get(body, ""), present.get(head, ""), metadata)
 
 

@@ -59,8 +59,8 @@ def _application() -> typer.Typer:
 app = _application()
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_given: bool) -> None:
+    if is_given:
         from diptych import __version__
 
         typer.echo(f"diptych {__version__}")
@@ -130,18 +130,18 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
         args: instead of `sys.argv[1:]`.
         session: where the commands take adapters from; everything installed unless given.
     """
-    own = args is None  # else it is called within another program, which keeps its own Ctrl-C
-    if own:
+    is_own_process = args is None  # else it is called within another program, which keeps its own Ctrl-C
+    if is_own_process:
         gc.set_threshold(*GARBAGE)
-    with interrupts.leaving() if own else nullcontext():
+    with interrupts.leaving() if is_own_process else nullcontext():
         _with_command(sys.argv[1:] if args is None else args)(args=args, obj=session, prog_name="diptych")
 
 
 def _with_command(args: Sequence[str]) -> typer.Typer:
     """The application with the command that the arguments begin with alone: typer takes long to build them all."""
-    named = [one for one in app.registered_commands if [one.name] == [*args[:1]]]
-    if not named:  # options, a group of commands, help, completion, or a mistake
+    commands = [command for command in app.registered_commands if [command.name] == [*args[:1]]]
+    if not commands:  # options, a group of commands, help, completion, or a mistake
         return app
-    found = _application()
-    found.registered_callback, found.registered_commands = app.registered_callback, named
-    return found
+    application = _application()
+    application.registered_callback, application.registered_commands = app.registered_callback, commands
+    return application

@@ -72,13 +72,13 @@ def adopt(
     from diptych.adopt import stated_layout
 
     session: Session = context.obj
-    wanted = session.config(config)
+    loaded = session.config(config)
     keys = stated_layout(layout, text=text, title=title, id=id, metadata=metadata)
-    with _opened(store, wanted, session) as client:
+    with _opened(store, loaded, session) as client:
         report = adopted(
             client,
-            collection or wanted.collection,
-            wanted,
+            collection or loaded.collection,
+            loaded,
             vectors=dict(_pairs(slot or ())),
             layout=keys,
             sample=sample,
@@ -105,8 +105,8 @@ def _opened(store: str | None, config: Config, session: Session) -> Iterator[Qdr
         client.close()
 
 
-def _pairs(given: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for pair in given:
+def _pairs(options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for pair in options:
         name, equals, vector = pair.partition("=")
         if not name or not equals:
             raise ConfigError("--slot is not usable", got=repr(pair), expected="NAME=VECTOR, such as dense=text-dense")

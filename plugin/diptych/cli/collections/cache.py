@@ -46,14 +46,14 @@ def cache(
     if opened is None:
         return write_json({"path": None}) if as_json else stdout().print("the embedding cache is off")
     with opened:
-        held = opened.usage() if opened.path.exists() else []
-        size = opened.size() if held else 0
+        usages = opened.usage() if opened.path.exists() else []
+        size = opened.size() if usages else 0
         if action is Action.CLEAR and opened.path.exists():
             opened.clear()
         _require_working(opened)
     if as_json:
-        return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": held})
-    return _show(opened, held, size, cleared=action is Action.CLEAR)
+        return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": usages})
+    return _show(opened, usages, size, cleared=action is Action.CLEAR)
 
 
 def _opened(path: Path) -> EmbeddingCache | None:
@@ -62,8 +62,8 @@ def _opened(path: Path) -> EmbeddingCache | None:
     from diptych.config.models import CacheConfig
     from diptych.slots.cache import EmbeddingCache
 
-    known = path.exists() or path != CONFIG
-    return EmbeddingCache.open(load_config(path).cache if known else CacheConfig())
+    is_named = path.exists() or path != CONFIG
+    return EmbeddingCache.open(load_config(path).cache if is_named else CacheConfig())
 
 
 def _require_working(opened: EmbeddingCache) -> None:
@@ -73,15 +73,15 @@ def _require_working(opened: EmbeddingCache) -> None:
         raise typer.Exit(FAILED)
 
 
-def _show(opened: EmbeddingCache, held: list[Usage], size: int, *, cleared: bool) -> None:
+def _show(opened: EmbeddingCache, usages: list[Usage], size: int, *, cleared: bool) -> None:
     console = stdout()
-    entries = sum(usage.entries for usage in held)
+    entries = sum(usage.entries for usage in usages)
     if cleared:
         return console.print(f"{opened.path}: {entries:,} vectors dropped", soft_wrap=True)
     console.print(f"{opened.path}: {_megabytes(size)} of {_megabytes(opened.limit)}", style="bold", soft_wrap=True)
-    if held:
+    if usages:
         rows = table("vectors", "size", "space")
-        for usage in held:
+        for usage in usages:
             rows.add_row(f"{usage.entries:,}", _megabytes(usage.size), printable(usage.space))
         console.print(rows)
     return None

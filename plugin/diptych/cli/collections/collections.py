@@ -45,7 +45,7 @@ def collections(
     """
     session: Session = context.obj
     with opened_store(session, config, store) as (client, configured):
-        names = sorted(found.name for found in client.get_collections().collections)
+        names = sorted(description.name for description in client.get_collections().collections)
         rows = [_row(client, name) for name in names]
     if as_json:
         return write_json({"collections": rows})
@@ -69,10 +69,10 @@ def _row(client: QdrantBase, name: str) -> Row:
 
 
 def _show(rows: list[Row], configured: str | None) -> None:
-    shown = table("collection", "points", "slots", "state")
+    listing = table("collection", "points", "slots", "state")
     for row in rows:
         slots = ", ".join(f"{slot} ({adapter})" for slot, adapter in row.slots.items())
-        mark = " *" if row.name == configured else ""
-        shown.add_row(printable(row.name) + mark, f"{row.points:,}", printable(slots) or "-", row.state)
+        marker = " *" if row.name == configured else ""
+        listing.add_row(printable(row.name) + marker, f"{row.points:,}", printable(slots) or "-", row.state)
     if rows:
-        stdout().print(shown)
+        stdout().print(listing)

@@ -71,12 +71,12 @@ def copy(
     with interrupts.resumable(RESUME), _opened(ends, session) as clients, Bars() as bars:
         from diptych.copying import copy_collection
 
-        wanted = collection or ends[0].collection or _only(clients[0])
+        source_name = collection or ends[0].collection or _only(clients[0])
         report = copy_collection(
             clients[0],
-            wanted,
+            source_name,
             clients[1],
-            name or ends[1].collection or wanted,
+            name or ends[1].collection or source_name,
             batch=batch,
             rate=rate,
             verify=verify,
@@ -107,8 +107,8 @@ class _End:
         if is_store_url(text):
             return cls((text,), key)
         config = session.config(Path(text))
-        own = config.api_key.get_secret_value() if config.api_key else None
-        return cls(config.urls, key or own, config.collection, config.timeout, config.cluster)
+        config_key = config.api_key.get_secret_value() if config.api_key else None
+        return cls(config.urls, key or config_key, config.collection, config.timeout, config.cluster)
 
     def open(self, session: Session, *, create: bool) -> QdrantBase:
         from diptych.runtime.environment import interpolate
@@ -152,14 +152,14 @@ def _require_lasting(target: _End) -> None:
         )
 
 
-def _same(one: _End, other: _End) -> bool:
+def _same(source: _End, target: _End) -> bool:
     from diptych.runtime.environment import interpolate
 
-    first, second = interpolate(one.urls[0], where="FROM"), interpolate(other.urls[0], where="TO")
-    return _plain(first) == _plain(second)
+    first, second = interpolate(source.urls[0], where="FROM"), interpolate(target.urls[0], where="TO")
+    return _normalized(first) == _normalized(second)
 
 
-def _plain(url: str) -> str:
+def _normalized(url: str) -> str:
     scheme, _, path = url.partition(":")
     return f"{scheme}:{Path(path).expanduser().resolve()}" if scheme in ("edge", "local") else url.rstrip("/")
 
@@ -167,7 +167,7 @@ def _plain(url: str) -> str:
 def _only(client: QdrantBase) -> str:
     from diptych.copying.side import place_of
 
-    names = sorted(found.name for found in client.get_collections().collections)
+    names = sorted(description.name for description in client.get_collections().collections)
     if len(names) == 1:
         return names[0]
     raise ConfigError(

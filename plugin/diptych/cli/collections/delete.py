@@ -53,8 +53,8 @@ def delete(
 
       diptych delete --where section=games --yes
     """
-    wanted = parse_filter(filter, where or [])
-    if bool(ids) == (wanted is not None):
+    condition = parse_filter(filter, where or [])
+    if bool(ids) == (condition is not None):
         raise CollectionError(
             "which documents?" if not ids else "ids and a filter do not go together",
             expected="ids, or --where and --filter",
@@ -62,15 +62,15 @@ def delete(
         )
     session: Session = context.obj
     with session.stored(config, store, collection) as opened:
-        if wanted is None:
-            found = [document.id for document in opened.get(ids or [], tenant=tenant)]
+        if condition is None:
+            matching = [document.id for document in opened.get(ids or [], tenant=tenant)]
         else:
-            found = [document.id for document in opened.documents(wanted, tenant=tenant)]
-        if not found and wanted is not None:
-            note_missing_keys(opened, wanted, tenant)
-        _ask(opened, found, yes=yes)
-        deleted = opened.delete(found, tenant=tenant) if found else 0
-    missing = [one for one in dict.fromkeys(ids or []) if one not in set(found)]
+            matching = [document.id for document in opened.documents(condition, tenant=tenant)]
+        if not matching and condition is not None:
+            note_missing_keys(opened, condition, tenant)
+        _ask(opened, matching, yes=yes)
+        deleted = opened.delete(matching, tenant=tenant) if matching else 0
+    missing = [identifier for identifier in dict.fromkeys(ids or []) if identifier not in set(matching)]
     if as_json:
         return write_json({"collection": opened.name, "deleted": deleted, "missing": missing})
     stdout().print(f"{opened.name}: {deleted:,} deleted", style="bold")
@@ -79,16 +79,16 @@ def delete(
     return None
 
 
-def _ask(collection: Collection, found: list[str], *, yes: bool) -> None:
+def _ask(collection: Collection, ids: list[str], *, yes: bool) -> None:
     """Ask the user to confirm, unless --yes was given.
 
     Raises:
         CollectionError: there is no terminal to ask at.
     """
-    if yes or not found:
+    if yes or not ids:
         return
-    examples = ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
-    question = printable(f"delete {len(found):,} of {collection.count():,} documents of {collection.name}: {examples}")
+    examples = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+    question = printable(f"delete {len(ids):,} of {collection.count():,} documents of {collection.name}: {examples}")
     if not sys.stdin.isatty():
         raise CollectionError(
             "nothing was deleted: there is no terminal to ask at", got=question, do="run it with --yes"

@@ -59,8 +59,8 @@ def serve(
         client = stack.enter_context(SharedEdgeClient(path))
         places = [client.url]
         if port is not None:
-            served = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
-            places.append(served.url)
+            port_server = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
+            places.append(port_server.url)
         _announce(places, client, as_json=as_json)
         while True:
             time.sleep(_LOOK)

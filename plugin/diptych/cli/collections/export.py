@@ -60,10 +60,10 @@ def export(
         raise CopyError("the file exists", where=file, do="name another one, or replace it: --force")
     if path is None and as_json:
         raise CopyError("--json and the export both write to standard output", do="leave --json out, or name a file")
-    wanted = parse_filter(filter, where or [])
+    condition = parse_filter(filter, where or [])
     session: Session = context.obj
     with session.stored(config, store, collection) as opened, Bars() as bars:
-        number = export_collection(opened.handle, path, vectors=vectors, filter=wanted, tenant=tenant, progress=bars)
+        number = export_collection(opened.handle, path, vectors=vectors, filter=condition, tenant=tenant, progress=bars)
         name = opened.name
     if as_json:
         return write_json({"collection": name, "file": file, "vectors": vectors, "exported": number})

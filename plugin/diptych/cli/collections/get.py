@@ -42,13 +42,15 @@ def get(
     """
     session: Session = context.obj
     with session.stored(config, store, collection) as opened:
-        found = opened.get(ids, tenant=tenant)
-    missing = [one for one in dict.fromkeys(ids) if one not in {document.id for document in found}]
+        documents = opened.get(ids, tenant=tenant)
+    missing = [
+        identifier for identifier in dict.fromkeys(ids) if identifier not in {document.id for document in documents}
+    ]
     if as_json:
-        write_json({"documents": [dataclasses.asdict(document) for document in found], "missing": missing})
+        write_json({"documents": [dataclasses.asdict(document) for document in documents], "missing": missing})
     else:
         console = stdout()
-        for document in found:
+        for document in documents:
             console.print(printable(document.id), style="bold cyan", soft_wrap=True)
             for label, value in (("title", document.title), ("text", document.text)):
                 if value:

@@ -55,12 +55,12 @@ def import_file(
     from diptych.copying import import_collection
 
     with opened_store(session, config, store, create=True) as (client, configured), Bars() as bars:
-        found = import_collection(client, file, collection or configured, report_path=report, progress=bars)
+        result = import_collection(client, file, collection or configured, report_path=report, progress=bars)
     if as_json:
-        write_json({**dataclasses.asdict(found), "complete": found.complete})
+        write_json({**dataclasses.asdict(result), "complete": result.complete})
     else:
-        _show(found)
-    if not found.complete:
+        _show(result)
+    if not result.complete:
         raise typer.Exit(SET_ASIDE)
     return None
 

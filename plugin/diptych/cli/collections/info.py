@@ -35,25 +35,30 @@ def info(
     """
     session: Session = context.obj
     with session.collection(config, store, collection, verify=False) as opened:
-        found = opened.info()
+        description = opened.info()
     if as_json:
-        slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in found.slots]
+        slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in description.slots]
         return write_json(
-            {"name": found.name, "documents": found.documents, "slots": slots, "warnings": found.warnings}
+            {
+                "name": description.name,
+                "documents": description.documents,
+                "slots": slots,
+                "warnings": description.warnings,
+            }
         )
-    _show(found)
-    for warning in found.warnings:
+    _show(description)
+    for warning in description.warnings:
         stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
     return None
 
 
-def _show(found: CollectionInfo) -> None:
+def _show(description: CollectionInfo) -> None:
     console = stdout()
-    console.print(f"{found.name}: {found.documents:,} documents", style="bold")
-    if not found.slots:
+    console.print(f"{description.name}: {description.documents:,} documents", style="bold")
+    if not description.slots:
         console.print("not filled yet: diptych populate SOURCE")
         return
-    for slot in found.slots:
+    for slot in description.slots:
         console.print(f"{slot.name} ({slot.kind})", style="bold cyan")
         for label, value in _facts(slot):
             console.print(f"  {label:<12}{printable(value)}", soft_wrap=True)

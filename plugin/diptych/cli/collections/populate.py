@@ -114,8 +114,8 @@ def populate(
     kinds = parse_types(types or [])
     opened = [open_source(path, format=format, types=kinds, **columns) for path in sources]
     session: Session = context.obj
-    kept = nullcontext() if dry_run else interrupts.resumable(RESUME)
-    with kept, _opened(session, config, dry_run) as collection, Bars() as bars:
+    resume_hint = nullcontext() if dry_run else interrupts.resumable(RESUME)
+    with resume_hint, _opened(session, config, dry_run) as collection, Bars() as bars:
         documents = together(counted(opened))
         result = bring_in(  # not by the collection, which would log what is printed below
             collection.handle,
@@ -154,19 +154,19 @@ def show_report(report: PopulateReport, *, as_json: bool) -> None:
         raise typer.Exit(SET_ASIDE)
 
 
-def parse_types(given: Sequence[str]) -> dict[str, str]:
+def parse_types(arguments: Sequence[str]) -> dict[str, str]:
     """`--types year=integer,zip=text` as column and type.
 
     Raises:
         PopulateError: a part is not COLUMN=TYPE.
     """
-    found = {}
-    for part in (part for text in given for part in text.split(",")):
+    types = {}
+    for part in (part for text in arguments for part in text.split(",")):
         name, equals, kind = part.strip().rpartition("=")
         if not equals or not name or not kind:
             raise PopulateError("--types is not COLUMN=TYPE", got=repr(part), expected="such as year=integer,zip=text")
-        found[name] = kind
-    return found
+        types[name] = kind
+    return types
 
 
 def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
@@ -177,8 +177,8 @@ def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
     from diptych.runtime.environment import interpolate
 
     config = session.config(path)
-    scheme, _, rest = interpolate(config.urls[0], where="store").partition(":")
-    folder = Path(rest).expanduser()
+    scheme, _, path_text = interpolate(config.urls[0], where="store").partition(":")
+    folder = Path(path_text).expanduser()
     if scheme == "edge" and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         config = config.model_copy(update={"store": "memory:"})
     return Collection.open(config, registry=session.registry, create=False)
@@ -275,5 +275,5 @@ def _counts(report: PopulateReport) -> str:
         "rejected": report.set_aside,
         "deleted": report.deleted,
     }
-    counted = [f"{count:,} {name}" for name, count in counts.items() if count]
-    return f"{report.read:,} read{': ' if counted else ''}{', '.join(counted)}"
+    nonzero = [f"{count:,} {name}" for name, count in counts.items() if count]
+    return f"{report.read:,} read{': ' if nonzero else ''}{', '.join(nonzero)}"

@@ -134,8 +134,8 @@ def _served(
         raise ConfigError(
             "--encoders-only opens no store", got=f"--store {store}", do="name a config, or leave one out"
         )
-    wanted = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
-    return Served.of_encoders(wanted, adapters=adapters or (), registry=session.registry)
+    paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
+    return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
 
 
 def _announce(url: str, served: Served, *, as_json: bool) -> None:

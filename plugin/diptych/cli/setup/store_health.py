@@ -37,10 +37,10 @@ def repair_store(config: Config, session: Session) -> Iterator[Check]:
     if report is None:
         return
     of = f" of {report.expected:,}" if report.expected is not None else ""
-    found = f"the collection was rebuilt with {report.points:,}{of} points"
+    text = f"the collection was rebuilt with {report.points:,}{of} points"
     unreadable = f"; {report.unreadable_count:,} could not be read" if report.unreadable_count else ""
-    kept = f"\nthe damaged data are in {report.kept}; remove them when nothing is missed" if report.kept else ""
-    yield Check("repair", "ok" if report.complete else "warn", found + unreadable, POPULATE + kept)
+    kept_text = f"\nthe damaged data are in {report.kept}; remove them when nothing is missed" if report.kept else ""
+    yield Check("repair", "ok" if report.complete else "warn", text + unreadable, POPULATE + kept_text)
 
 
 def verify_store(collection: Collection, *, sample: int | None, repair: bool) -> Iterator[Check]:
@@ -58,8 +58,8 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             yield Check("verify", "fail" if report.faulty else "warn", "; ".join(report.lines()), do)
         else:
             encoded, waiting = mend(collection.handle, report)
-            found = f"{encoded:,} points have new vectors; {waiting:,} documents must be written again"
-            yield Check("verify", "warn", f"{'; '.join(report.lines())}; {found}", POPULATE if waiting else "")
+            repaired = f"{encoded:,} points have new vectors; {waiting:,} documents must be written again"
+            yield Check("verify", "warn", f"{'; '.join(report.lines())}; {repaired}", POPULATE if waiting else "")
     except Exception as error:  # third-party adapters may raise anything
         yield failed("verify", error)
 

@@ -92,8 +92,10 @@ def scalar(value: Any) -> str:
     """A value as YAML inside a flow mapping; quoted when it could be read as anything but itself."""
     if not isinstance(value, str):
         return json.dumps(value)
-    plain = value and all(c.isalnum() or c in "-_./" for c in value) and value[0] not in "-./" and not _is_typed(value)
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    is_plain = (
+        value and all(c.isalnum() or c in "-_./" for c in value) and value[0] not in "-./" and not _is_typed(value)
+    )
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _is_typed(text: str) -> bool:

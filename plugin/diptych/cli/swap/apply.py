@@ -111,11 +111,11 @@ def apply(
     with waiting("reading the config"):
         from diptych.swap import ApplyOptions
 
-        wanted = session.config(config)
+        new_config = session.config(config)
     options = ApplyOptions(
         why=why,
-        again=slots_to_encode(re_encode, wanted),
-        judged=None if no_judgements else judgements(wanted, queries, qrels),
+        again=slots_to_encode(re_encode, new_config),
+        judged=None if no_judgements else judgements(new_config, queries, qrels),
         gate=not no_gate,
         cut_over=not no_cut_over,
         switch_queries=switch_queries,
@@ -126,11 +126,11 @@ def apply(
         later=later,
     )
     if no_judgements:
-        wanted = unjudged(wanted)
+        new_config = unjudged(new_config)
     with waiting("opening the collection"):
         stored = session.stored(config, None, None)
     with interrupts.resumable(_hint(stored)), stored as opened, _documents(opened, source) as documents:
-        report = _apply(opened, wanted, dataclasses.replace(options, documents=documents), as_json)
+        report = _apply(opened, new_config, dataclasses.replace(options, documents=documents), as_json)
     write_json(dataclasses.asdict(report)) if as_json else _show(report)
 
 
@@ -179,12 +179,12 @@ def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judg
     from diptych.evaluate.measures import parse_metrics
     from diptych.swap import Judged
 
-    given = {"queries": queries, "qrels": qrels}
-    named = {name: str(path) for name, path in given.items() if path is not None}
-    found = Judged.of(config.evaluate.model_copy(update=named))
-    if found is not None:
-        parse_metrics([config.swap.gate.metric or found.metric])
-    return found
+    options = {"queries": queries, "qrels": qrels}
+    paths = {name: str(path) for name, path in options.items() if path is not None}
+    judged = Judged.of(config.evaluate.model_copy(update=paths))
+    if judged is not None:
+        parse_metrics([config.swap.gate.metric or judged.metric])
+    return judged
 
 
 def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:
@@ -192,24 +192,24 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
     swap = opened.handle.read().swap
     if swap is None:
         with waiting("comparing with the collection"):
-            found = opened.plan(unjudged(config), again=again, sample=0)
-        planning.show(found)
-    elif begun := under_way(opened.handle.read(), config):
-        say(stdout(), begun.partition("; ")[0])
+            plan = opened.plan(unjudged(config), again=again, sample=0)
+        planning.show(plan)
+    elif progress := under_way(opened.handle.read(), config):
+        say(stdout(), progress.partition("; ")[0])
 
 
 def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
     """What the gate measured; the error itself says why it was not enough."""
     report, missing = error.context.get("report"), error.context.get("missing") or 0
-    left, asking = (error.context.get(key) or {} for key in ("left", "asking"))
+    unfilled, asking = (error.context.get(key) or {} for key in ("left", "asking"))
     if as_json:
         gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
-        found = {"collection": name, "outcome": "gate not passed", "gate": gate, "asking": asking, "left": left}
-        return write_json({**found, "missing": missing})
+        facts = {"collection": name, "outcome": "gate not passed", "gate": gate, "asking": asking, "left": unfilled}
+        return write_json({**facts, "missing": missing})
     if report is not None:
         show_gate(stdout(), report)  # type: ignore[arg-type]
-    _who_asks(asking)  # type: ignore[arg-type]
-    _left(left, missing)  # type: ignore[arg-type]
+    _show_query_encoders(asking)  # type: ignore[arg-type]
+    _show_unfilled(unfilled, missing)  # type: ignore[arg-type]
     return None
 
 
@@ -218,12 +218,12 @@ def _show(report: ApplyReport) -> None:
     if report.gate is not None:
         show_gate(console, report.gate)
     say(console, _outcome(report), "bold")
-    _who_asks(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
+    _show_query_encoders(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
     for line in _next(report):
         say(console, line)
     for warning in report.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
-    _left(report.left, report.missing)
+    _show_unfilled(report.left, report.missing)
 
 
 def _outcome(report: ApplyReport) -> str:
@@ -232,14 +232,14 @@ def _outcome(report: ApplyReport) -> str:
         for vector, count in report.encoded.items()
         if count
     )
-    made = f", encoded: {encoded}" if encoded else ""
+    encoded_text = f", encoded: {encoded}" if encoded else ""
     changed = f", {report.changed:,} of them again because they changed meanwhile" if report.changed else ""
-    return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{made}{changed}"
+    return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{encoded_text}{changed}"
 
 
-def _who_asks(asking: Mapping[str, str], until: str = "") -> None:
-    for slot, who in asking.items():
-        say(stdout(), f"{slot}: {until}{who}")
+def _show_query_encoders(asking: Mapping[str, str], until: str = "") -> None:
+    for slot, encoders in asking.items():
+        say(stdout(), f"{slot}: {until}{encoders}")
 
 
 def _next(report: ApplyReport) -> Iterator[str]:
@@ -252,13 +252,13 @@ def _next(report: ApplyReport) -> Iterator[str]:
     elif report.outcome == "measured":
         yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
     elif report.outcome == "filled":
-        who = "vectors" if report.asking else "encoders"
-        yield f"the old {who} still answer; to cut over: diptych apply; to abandon it: diptych rollback"
+        subject = "vectors" if report.asking else "encoders"
+        yield f"the old {subject} still answer; to cut over: diptych apply; to abandon it: diptych rollback"
 
 
-def _left(left: Mapping[int | str, str], missing: int) -> None:
+def _show_unfilled(unfilled: Mapping[int | str, str], missing: int) -> None:
     if not missing:
         return
     say(stderr(), f"{missing:,} points have no new vector", "yellow")
-    for point, reason in list(left.items())[:SHOWN]:
+    for point, reason in list(unfilled.items())[:SHOWN]:
         say(stderr(), printable(f"  {point}: {reason}", limit=200))

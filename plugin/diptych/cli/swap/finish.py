@@ -42,11 +42,11 @@ def finish(
     """
     session: Session = context.obj
     with session.stored(config, store, collection) as opened, interrupts.resumable(RETIRED), waiting("finishing"):
-        done = opened.finish(later=later)
+        result = opened.finish(later=later)
     if as_json:
-        return write_json(dataclasses.asdict(done))
-    say(stdout(), f"{done.collection}: {_sentence(done)}", "bold")
-    for warning in done.warnings:
+        return write_json(dataclasses.asdict(result))
+    say(stdout(), f"{result.collection}: {_sentence(result)}", "bold")
+    for warning in result.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
     return None
 

@@ -58,17 +58,17 @@ def plan(
     """
     session: Session = context.obj
     with waiting("opening the collection"):
-        wanted = session.config(config)
-        again = slots_to_encode(re_encode, wanted)
+        new_config = session.config(config)
+        again = slots_to_encode(re_encode, new_config)
         stored = session.stored(config, None, None)
     with stored as opened, waiting("comparing with the collection"):
-        found = opened.plan(wanted if sample else unjudged(wanted), again=again, sample=sample)
-        begun = under_way(opened.handle.read(), wanted)
+        result = opened.plan(new_config if sample else unjudged(new_config), again=again, sample=sample)
+        progress = under_way(opened.handle.read(), new_config)
     if as_json:
-        write_json(document(found))
+        write_json(document(result))
     else:
-        show(found, begun, advice=True)
-    if exit_code and found.pending:
+        show(result, progress, advice=True)
+    if exit_code and result.pending:
         raise typer.Exit(PENDING)
 
 
@@ -77,7 +77,7 @@ def document(planned: Plan) -> dict[str, object]:
     return {**dataclasses.asdict(planned), "pending": planned.pending, "seconds": planned.seconds}
 
 
-def show(planned: Plan, begun: str = "", *, advice: bool = False) -> None:
+def show(planned: Plan, progress: str = "", *, advice: bool = False) -> None:
     """The plan as a table, what differs in each slot, warnings, and with `advice` what to do next.
 
     Args:
@@ -90,8 +90,8 @@ def show(planned: Plan, begun: str = "", *, advice: bool = False) -> None:
         say(console, line)
     for warning in planned.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
-    if begun:
-        say(console, begun)
+    if progress:
+        say(console, progress)
     elif advice:
         say(console, _advice(planned))
 
@@ -126,12 +126,12 @@ def _to_do(step: Step) -> str:
 def _table(planned: Plan) -> Table:
     estimated = any(step.rate for step in planned.steps)
     names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[: 7 if estimated else 4]
-    shown = table(*names)
-    for column in shown.columns[2:]:
+    listing = table(*names)
+    for column in listing.columns[2:]:
         column.justify = "right"
     for step in planned.steps:
-        shown.add_row(*_row(step)[: len(names)])
-    return shown
+        listing.add_row(*_row(step)[: len(names)])
+    return listing
 
 
 def _row(step: Step) -> tuple[str, ...]:

@@ -46,17 +46,17 @@ def rollback(
     session: Session = context.obj
     with session.stored(config, store, collection) as opened:
         with interrupts.resumable(RETIRED), waiting("rolling back"):
-            done = opened.rollback(why=why, anyway=anyway, later=later)
+            result = opened.rollback(why=why, anyway=anyway, later=later)
         live = opened.handle.read().live
     if as_json:
-        return write_json(dataclasses.asdict(done))
+        return write_json(dataclasses.asdict(result))
     console = stdout()
-    say(console, f"{done.collection}: {done.outcome}; live now:", "bold")
-    for slot, encoder in done.live.items():
+    say(console, f"{result.collection}: {result.outcome}; live now:", "bold")
+    for slot, encoder in result.live.items():
         say(console, f"  {slot}: {encoder}")
-    if done.dropped:
-        say(console, f"dropped: {', '.join(done.dropped)}")
-    for warning in done.warnings:
+    if result.dropped:
+        say(console, f"dropped: {', '.join(result.dropped)}")
+    for warning in result.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
     if store is None and (warning := stale_config(session, config, live)):
         say(stderr(), f"warning: {warning}", "yellow")

@@ -90,5 +90,5 @@ def _samples(console: Console, samples: Sequence[SideBySide]) -> None:
 
 def _pair(old: str, new: str, width: int) -> str:
     """Two columns of `width` cells, behind two spaces."""
-    left = set_cell_size(printable(old, limit=width - 1), width)
-    return f"  {left}{printable(new, limit=width - 1)}".rstrip()
+    old_cell = set_cell_size(printable(old, limit=width - 1), width)
+    return f"  {old_cell}{printable(new, limit=width - 1)}".rstrip()

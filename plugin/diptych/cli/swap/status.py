@@ -43,14 +43,14 @@ def status(
     """
     session: Session = context.obj
     with session.stored(config, store, collection) as opened:
-        found = opened.status()
+        state = opened.status()
         written = opened.handle.read().written()
     options = {vector: redacted(generation.options) for vector, (_, generation) in written.items()}
     if as_json:
-        return write_json(_document(found, options, history=history))
-    _show(stdout(), found, options)
+        return write_json(_document(state, options, history=history))
+    _show(stdout(), state, options)
     if history:
-        _history(stdout(), found.history)
+        _history(stdout(), state.history)
     return None
 
 
@@ -58,11 +58,11 @@ def _document(state: Status, options: Options, *, history: bool) -> dict[str, ob
     """The status as JSON values; the history only when asked for."""
     vectors = [{**dataclasses.asdict(vector), "options": options.get(vector.vector, {})} for vector in state.vectors]
     swap = dataclasses.asdict(state.swap) if state.swap else None
-    shown: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
-    shown |= {"swap": swap, "orphans": list(state.orphans)}
+    document: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
+    document |= {"swap": swap, "orphans": list(state.orphans)}
     if history:
-        shown["history"] = [event.model_dump(mode="json") for event in state.history]
-    return shown
+        document["history"] = [event.model_dump(mode="json") for event in state.history]
+    return document
 
 
 def _show(console: Console, state: Status, options: Options) -> None:

@@ -77,14 +77,14 @@ def slots_to_encode(names: Iterable[str] | None, config: Config) -> frozenset[st
     """
     from qdrant_edge_client.value_errors import nearest
 
-    wanted = frozenset(names or ())
-    for name in sorted(wanted - config.slots.keys()):
+    slots = frozenset(names or ())
+    for name in sorted(slots - config.slots.keys()):
         raise SwapError(
             f"--re-encode names no slot of the config: {name!r}",
             expected=", ".join(config.slots),
             do=nearest(name, config.slots),
         )
-    return wanted
+    return slots
 
 
 def unjudged(config: Config) -> Config:
@@ -99,10 +99,10 @@ def under_way(metadata: CollectionMetadata, config: Config) -> str:
     swap = metadata.swap
     if swap is None:
         return ""
-    begun = f"a swap is under way, started {moment(swap.began)} by {swap.by}"
+    started = f"a swap is under way, started {moment(swap.began)} by {swap.by}"
     if describes(config, swap.target):
-        return f"{begun}; to continue: diptych apply; to abandon it: diptych rollback"
-    return f"{begun}, with another config; restore that config to continue; to abandon it: diptych rollback"
+        return f"{started}; to continue: diptych apply; to abandon it: diptych rollback"
+    return f"{started}, with another config; restore that config to continue; to abandon it: diptych rollback"
 
 
 def stale_config(session: Session, path: Path, live: State) -> str:

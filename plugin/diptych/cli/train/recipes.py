@@ -60,8 +60,8 @@ def _show_one(session: Session, spec: RecipeSpec, as_json: bool) -> None:
     listing.columns[0].no_wrap = True
     for option, facts, required in flat_options(schema):
         default = facts.get("default")
-        shown = "required" if required else "" if default is None else scalar(default)
-        listing.add_row(option, type_of(facts), shown, facts.get("description", ""))
+        default_text = "required" if required else "" if default is None else scalar(default)
+        listing.add_row(option, type_of(facts), default_text, facts.get("description", ""))
     return console.print(listing)
 
 
@@ -70,23 +70,25 @@ def flat_options(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool
     return _flat(schema, schema, "")
 
 
-def _flat(schema: dict[str, Any], whole: dict[str, Any], above: str) -> list[tuple[str, dict[str, Any], bool]]:
+def _flat(schema: dict[str, Any], root_schema: dict[str, Any], above: str) -> list[tuple[str, dict[str, Any], bool]]:
     """Every option with its dotted name, behind a row for its section where that is off unless given."""
-    found: list[tuple[str, dict[str, Any], bool]] = []
+    options: list[tuple[str, dict[str, Any], bool]] = []
     for name, facts in schema.get("properties", {}).items():
-        section = _section(facts, whole)
+        section = _section(facts, root_schema)
         if section is None:
-            found.append((f"{above}{name}", facts, name in schema.get("required", [])))
+            options.append((f"{above}{name}", facts, name in schema.get("required", [])))
         else:
             if facts.get("default", ...) is None:
-                told = f"Off unless given. {facts.get('description', '')}".rstrip()
-                found.append((f"{above}{name}", {"type": "section", "description": told}, False))
-            found += _flat(section, whole, f"{above}{name}.")
-    return found
+                description = f"Off unless given. {facts.get('description', '')}".rstrip()
+                options.append((f"{above}{name}", {"type": "section", "description": description}, False))
+            options += _flat(section, root_schema, f"{above}{name}.")
+    return options
 
 
-def _section(facts: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any] | None:
+def _section(facts: dict[str, Any], root_schema: dict[str, Any]) -> dict[str, Any] | None:
     """The schema of a section that an option is, alone or beside null."""
     references = [part["$ref"] for part in (facts, *facts.get("anyOf", ()), *facts.get("allOf", ())) if "$ref" in part]
-    found: dict[str, Any] | None = whole["$defs"][references[0].rpartition("/")[2]] if len(references) == 1 else None
-    return found if found and "properties" in found else None
+    section: dict[str, Any] | None = (
+        root_schema["$defs"][references[0].rpartition("/")[2]] if len(references) == 1 else None
+    )
+    return section if section and "properties" in section else None

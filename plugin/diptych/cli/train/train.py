@@ -71,14 +71,14 @@ def train(
     with Watched("reading the recipe") as bars:
         from diptych.training import Shown, load_recipe
 
-        read = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
-        check(into, None if model else read.spec.kind, slot, session)
-        made = read.make(bars)
-        for sentence in made.prepare():
+        recipe_file = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
+        check(into, None if model else recipe_file.spec.kind, slot, session)
+        training = recipe_file.make(bars)
+        for sentence in training.prepare():
             bars.say(sentence)
-        for line in made.prepared_examples() if prepare and isinstance(made, Shown) else ():
+        for line in training.prepared_examples() if prepare and isinstance(training, Shown) else ():
             bars.say(line)
-        report = None if prepare else made.train()
+        report = None if prepare else training.train()
     if report is None:
         return None
     change = put(report, into, slot, model, session) if into else None
@@ -90,17 +90,17 @@ def train(
     return _show_next(report, into, change)
 
 
-def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
+def _changes(arguments: list[str] | tuple[()]) -> dict[str, Any]:
     """`training.epochs=1` as a name and a value, read as YAML reads it."""
     from ruamel.yaml import YAML
 
-    found: dict[str, Any] = {}
-    for text in given:
+    changes: dict[str, Any] = {}
+    for text in arguments:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
-        found[name] = YAML(typ="safe", pure=True).load(value)
-    return found
+        changes[name] = YAML(typ="safe", pure=True).load(value)
+    return changes
 
 
 def _show(report: TrainReport) -> None:
@@ -119,9 +119,9 @@ def _show(report: TrainReport) -> None:
 
 def _show_next(report: TrainReport, into: Path | None, change: Change | None) -> None:
     console = stdout()
-    for found in report.models:
-        options = ", ".join(f"{key}: {value}" for key, value in found.options.items())
-        say(console, f"{found.name or 'model'}: {{adapter: {found.adapter}, {options}}}")
+    for trained in report.models:
+        options = ", ".join(f"{key}: {value}" for key, value in trained.options.items())
+        say(console, f"{trained.name or 'model'}: {{adapter: {trained.adapter}, {options}}}")
     if change:
         say(console, f"changed {change} of {into}")
     if change and not change.at_once:
@@ -159,9 +159,9 @@ def put(report: TrainReport, config: Path, slot: str | None, model: str | None, 
     chosen, before = _chosen(report, model), load_config(config)
     place = register(config, chosen, session.registry, slot=slot)
     change = Change(place, _encoder(before, place), _encoder(load_config(config), place))
-    doubted = doubt(report) if chosen is report.models[0] else ""
-    effect = f"{place} takes effect at once, without plan or apply: what opens {config} from now on reranks by it"
-    for sentence in filter(None, [doubted, effect if change.at_once else ""]):
+    doubt_text = doubt(report) if chosen is report.models[0] else ""
+    effect_text = f"{place} takes effect at once, without plan or apply: what opens {config} from now on reranks by it"
+    for sentence in filter(None, [doubt_text, effect_text if change.at_once else ""]):
         say(stderr(), sentence, "yellow")
     return change
 
@@ -191,8 +191,8 @@ class Change:
 def _encoder(config: Config, place: str) -> str:
     """Adapter and options at a place of the config."""
     stages = config.search.rerank
-    found = config.slots.get(place.removeprefix("slots.")) or (stages[0] if stages and "[0]" in place else None)
-    return encoder_text(found.adapter, found.options) if found else "nothing"
+    slot = config.slots.get(place.removeprefix("slots.")) or (stages[0] if stages and "[0]" in place else None)
+    return encoder_text(slot.adapter, slot.options) if slot else "nothing"
 
 
 def doubt(report: TrainReport) -> str:
@@ -207,8 +207,8 @@ def doubt(report: TrainReport) -> str:
 
 
 def _chosen(report: TrainReport, name: str | None) -> Registration:
-    for found in report.models:
-        if name is None or found.name == name:
-            return found
-    names = ", ".join(found.name or "(the main one)" for found in report.models)
+    for trained in report.models:
+        if name is None or trained.name == name:
+            return trained
+    names = ", ".join(trained.name or "(the main one)" for trained in report.models)
     raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)

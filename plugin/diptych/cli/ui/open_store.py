@@ -27,8 +27,8 @@ def opened_store(
     if store is not None:
         client, name = open_store(store, registry=session.registry, create=create), None
     else:
-        found = session.config(config)
-        client, name = open_store_of(found, registry=session.registry, create=create), found.collection
+        loaded = session.config(config)
+        client, name = open_store_of(loaded, registry=session.registry, create=create), loaded.collection
     try:
         yield client, name
     finally:

@@ -45,7 +45,7 @@ def drawing(console: Console) -> Iterator[None]:
 def write_json(value: Any, *, to_stderr: bool = False) -> None:
     """`value` as one JSON document; dataclasses, mappings and numbers of numpy are understood."""
     stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
+    stream.write(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2) + "\n")
 
 
 def write_error(error: DiptychError, *, as_json: bool) -> None:
@@ -53,9 +53,9 @@ def write_error(error: DiptychError, *, as_json: bool) -> None:
     if as_json:
         write_json({"error": error_document(error)}, to_stderr=True)
         return
-    first, *rest = str(error).splitlines()
+    first, *detail_lines = str(error).splitlines()
     text = Text.assemble(("error: ", "bold red"), (printable(first), "bold"))
-    for line in rest:
+    for line in detail_lines:
         label, colon, value = printable(line).partition(": ")
         text.append("\n").append(label + colon, "dim" if colon else "").append(value)
     for note in getattr(error, "__notes__", ()):
@@ -78,10 +78,10 @@ def error_document(error: DiptychError) -> dict[str, Any]:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table in the one style of all commands."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    listing = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        listing.add_column(column, overflow="fold")
+    return listing
 
 
 def printable(text: str, *, limit: int | None = None) -> str:
@@ -94,7 +94,7 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

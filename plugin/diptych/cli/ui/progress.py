@@ -42,7 +42,7 @@ def waiting(text: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with drawing(console), console.status(text) as shown, watched(lambda phase: shown.update(phase or text)):
+    with drawing(console), console.status(text) as status, watched(lambda phase: status.update(phase or text)):
         yield
 
 
@@ -97,8 +97,8 @@ class Bars:
         """A stage starts. Without a `total`, it expects what earlier stages have counted or expect."""
         self._show("")
         self._finish("measure")  # reads everything, so whatever begins next begins after it
-        known = [task.total for task in self._bars.tasks if task.total is not None and task.id != self._phase]
-        expected = total if total is not None else max(known, default=None)
+        totals = [task.total for task in self._bars.tasks if task.total is not None and task.id != self._phase]
+        expected = total if total is not None else max(totals, default=None)
         self._tasks[stage] = self._bars.add_task(NAMES.get(stage, stage), total=expected)
 
     def advance(self, stage: str, n: int) -> None:
