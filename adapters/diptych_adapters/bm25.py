@@ -91,13 +91,13 @@ class Bm25Vectors:
         order = np.argsort(-vector.values, kind="stable")[:top_k]
         return [(self.lexicon.word(int(vector.indices[i])), float(vector.values[i])) for i in order]
 
-    def _encode(self, texts: Sequence[str], average: float | None) -> list[SparseVector]:
+    def _encode(self, texts: Sequence[str], average_length: float | None) -> list[SparseVector]:
         ids, lengths = self.lexicon.term_ids(texts)
         rows = np.repeat(np.arange(len(texts), dtype=np.uint64), lengths)
         keys, counts = np.unique((rows << np.uint64(32)) | ids.astype(np.uint64), return_counts=True)
         row = (keys >> np.uint64(32)).astype(np.int64)
         indices = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-        weights = counts if average is None else self._saturate(counts, lengths[row], average)
+        weights = counts if average_length is None else self._saturate(counts, lengths[row], average_length)
         values = weights.astype(np.float32)
         ends = np.searchsorted(row, np.arange(len(texts) + 1))
         bounds = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)

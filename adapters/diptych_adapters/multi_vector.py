@@ -11,7 +11,7 @@ import numpy as np
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.graph_modules import Whole, has_plain_tokens, stand_in
+from diptych_adapters.engines.graph_modules import SingleFeature, has_plain_tokens, stand_in
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.torch_graph import TorchGraph
@@ -66,13 +66,13 @@ class LateInteractionEncoder(Pipeline):
         if self._options.backend == "torch":
             self._by_library_alone()
             return
-        own = copy.copy(transformer)  # which stays itself when another graph stands in for the transformer
-        whole = Whole(own, "token_embeddings") if fits and not self._options.file_name else None
-        self._run_by(whole, lambda: self._by_torch(whole), by_token=True)
+        body = copy.copy(transformer)  # which stays itself when another graph stands in for the transformer
+        module = SingleFeature(body, "token_embeddings") if fits and not self._options.file_name else None
+        self._run_by(module, lambda: self._by_torch(module), by_token=True)
 
-    def _by_torch(self, whole: Any) -> list[Floats]:
+    def _by_torch(self, module: Any) -> list[Floats]:
         tokens = Tokens(self.model.tokenizer, self.max_length)
-        return [vectors for vectors, _ in Runner(tokens, TorchGraph(whole, "torch")).token_vectors(TRIAL)]
+        return [vectors for vectors, _ in Runner(tokens, TorchGraph(module, "torch")).token_vectors(TRIAL)]
 
     def _take(self, runner: Runner | None) -> None:
         runs_apart = runner is not None and not isinstance(runner.graph, TorchGraph)
@@ -83,7 +83,7 @@ class LateInteractionEncoder(Pipeline):
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
         method = self.model.encode_query if task == "query" else self.model.encode_document
         with self._lock:
-            found = method(
+            embeddings = method(
                 list(inputs),
                 prompt=prompt,
                 batch_size=self._batch_size,
@@ -91,8 +91,8 @@ class LateInteractionEncoder(Pipeline):
                 convert_to_numpy=True,
                 normalize_embeddings=self._normalize,
             )
-        none = np.zeros((1, self.dimension), np.float32)
-        return [np.ascontiguousarray(vectors, np.float32) if len(vectors) else none for vectors in found]
+        zero_vector = np.zeros((1, self.dimension), np.float32)
+        return [np.ascontiguousarray(vectors, np.float32) if len(vectors) else zero_vector for vectors in embeddings]
 
 
 def _check_trained(folder: ModelFolder) -> None:

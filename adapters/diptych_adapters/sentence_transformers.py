@@ -68,17 +68,17 @@ class SentenceTransformerEncoder(Pipeline):
             self._prepared = files.prepared(backend, self._digests, facts)
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.graph_modules import Whole, is_plain
+        from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
 
-        whole = Whole(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
-        self._run_by(whole, self._by_library_whole, rest=list(self.model.children())[1:])
+        module = SingleFeature(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
+        self._run_by(module, self._by_library_full, tail=list(self.model.children())[1:])
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         steps = self.steps
-        added = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
-        return self.fingerprint_of(added, self._prompts, self.dimension)
+        more_steps = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
+        return self.fingerprint_of(more_steps, self._prompts, self.dimension)
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
@@ -95,7 +95,7 @@ class SentenceTransformerEncoder(Pipeline):
         vectors = np.ascontiguousarray(vectors[:, : self.dimension], np.float32)
         return unit(vectors) if self.normalized else vectors
 
-    def _by_library_whole(self) -> Floats:
+    def _by_library_full(self) -> Floats:
         """The library's own vectors of the trial texts, with all dimensions."""
         with untruncated(self.model):
             return np.asarray(self.model.encode(list(TRIAL), prompt="", show_progress_bar=False), np.float32)
@@ -179,18 +179,18 @@ def _facts_of(
     }
 
 
-def _truncation(own: int | None, full: int, truncate_dim: int | None, name: str) -> int | None:
+def _truncation(model_dim: int | None, full: int, truncate_dim: int | None, name: str) -> int | None:
     if truncate_dim is not None and truncate_dim > full:
         raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
-    return truncate_dim or own
+    return truncate_dim or model_dim
 
 
-def _normalized(steps: list[str], asked: bool | None, name: str) -> bool:
+def _normalized(steps: list[str], requested: bool | None, name: str) -> bool:
     ends_normal = steps[-1:] == ["normalize"]
-    if ends_normal and asked is False:
+    if ends_normal and requested is False:
         what = f"model {name!r} normalises its vectors itself"
         raise ModelError(what, where="option normalize", got="false", do="leave the option out")
-    return ends_normal if asked is None else asked
+    return ends_normal if requested is None else requested
 
 
 def _full_dimension(model: Any) -> int:
@@ -198,12 +198,12 @@ def _full_dimension(model: Any) -> int:
         return int(model.get_embedding_dimension() or 0)
 
 
-def _similarity(found: str | None, name: str) -> Similarity:
-    for known in get_args(Similarity):
-        if found == known:
-            return known  # type: ignore[no-any-return]
+def _similarity(measure: str | None, name: str) -> Similarity:
+    for supported in get_args(Similarity):
+        if measure == supported:
+            return supported  # type: ignore[no-any-return]
     raise ModelError(
         f"model {name!r} compares vectors by a measure that Qdrant slots do not have",
-        got=found,
+        got=measure,
         expected=", ".join(get_args(Similarity)),
     )

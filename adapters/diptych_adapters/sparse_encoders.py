@@ -41,7 +41,7 @@ class LearnedSparseEncoder(Pipeline):
         folder = find(options)
         super().__init__(folder, lambda: self._load(folder, options), options)
         self._batch_size = options.library_batch_size
-        facts = self._facts(lambda: self._of_model(options))
+        facts = self._facts(lambda: self._facts_of_model(options))
         self._prompts: tuple[str, str] = (facts["prompts"][0], facts["prompts"][1])
         self.asymmetric: bool = facts["asymmetric"]
         self._keep: int | None = facts["keep"]
@@ -49,7 +49,7 @@ class LearnedSparseEncoder(Pipeline):
         self.dimension: int = facts["dimension"]
         self._start()
 
-    def _of_model(self, options: SparseEncoderOptions) -> dict[str, Any]:
+    def _facts_of_model(self, options: SparseEncoderOptions) -> dict[str, Any]:
         """The facts about the library's model that the adapter needs."""
         prompts, kinds = prompts_of(self.model, options), {type(module).__name__ for module in self.model.modules()}
         return {
@@ -93,18 +93,18 @@ class LearnedSparseEncoder(Pipeline):
 
     def _run_library(self) -> None:
         """Let a backend run a masked language model up to its decoder; `LexiconGraph` adds decoder and pooling."""
-        from diptych_adapters.engines.graph_modules import Whole, is_plain, without_decoder
+        from diptych_adapters.engines.graph_modules import SingleFeature, is_plain, without_decoder
 
         head = _pooling(self.model)
         plain = head is not None and is_plain(self.model, modules=MASKED) and not self._options.file_name
-        cut = without_decoder(next(iter(self.model.children()))) if plain else None
-        if cut is None or head is None:
+        parts = without_decoder(next(iter(self.model.children()))) if plain else None
+        if parts is None or head is None:
             return self._run_by(None, list)
-        body, decoder = cut
+        body, decoder = parts
         bias = {} if decoder.bias is None else {"bias": decoder.bias.detach()}
         self._decoder = {"weight": decoder.weight.detach(), **bias}
         return self._run_by(
-            Whole(body, "token_embeddings"),
+            SingleFeature(body, "token_embeddings"),
             lambda: self._batch(list(TRIAL), "", "document", keep=self.dimension),
             head=lambda graph: _lexicon(graph, self._decoder, head),
         )
@@ -113,15 +113,15 @@ class LearnedSparseEncoder(Pipeline):
         from diptych_adapters.engines import processor, torch_program
 
         processor.import_torch()
-        head, decoder = self._facts(dict)["head"], torch_program.tensors(f"{self._kept_key} decoder")
+        head, decoder = self._facts(dict)["head"], torch_program.tensors(f"{self._cache_key} decoder")
         if head is None or decoder is None:
             return None
         return lambda graph: _lexicon(graph, decoder, head)
 
-    def _keep_more(self, sources: Sequence[Path]) -> None:
+    def _cache_head(self, sources: Sequence[Path]) -> None:
         from diptych_adapters.engines import torch_export
 
-        torch_export.keep_tensors(f"{self._kept_key} decoder", self._decoder, sources)
+        torch_export.cache_tensors(f"{self._cache_key} decoder", self._decoder, sources)
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[SparseVector]:
         if self.runner:

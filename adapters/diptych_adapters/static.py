@@ -38,8 +38,8 @@ class StaticEncoder:
         self.asymmetric: bool = options.query_prompt != options.document_prompt
         self._batch_size = options.batch_size
         self._model = _load(folder, options.truncate_dim)
-        self._normalize = self._own_normalize() if options.normalize is None else options.normalize
-        self.max_length: int | None = options.max_length or self._own_length()
+        self._normalize = self._model_normalizes() if options.normalize is None else options.normalize
+        self.max_length: int | None = options.max_length or self._model_length()
         self.dimension: int = int(self._model.dim)
 
     @classmethod
@@ -81,10 +81,10 @@ class StaticEncoder:
         )
         return np.ascontiguousarray(vectors, np.float32)
 
-    def _own_normalize(self) -> bool:
+    def _model_normalizes(self) -> bool:
         return bool(self._model.normalize) if self._foreign is None else "Normalize" in self._foreign
 
-    def _own_length(self) -> int | None:
+    def _model_length(self) -> int | None:
         return self._model.max_length if self._foreign is None else None
 
 

@@ -27,20 +27,20 @@ Attributes: TypeAlias = Mapping[str, str | int | float | bool | list[str] | None
 
 @hookimpl
 def diptych_listens(hook: str) -> bool:
-    """Whether the application has set a tracer provider; one that nobody imported was not set."""
+    """Whether the application has set a tracer provider; without the import of OpenTelemetry it has not."""
     return _provider() is not None
 
 
 @hookimpl
 def diptych_after_search(report: SearchReport) -> None:
     """A span of the search, with one for each stage beneath it."""
-    asked = {
+    attributes = {
         "diptych.slots": list(report.slots),
         "diptych.hits": report.hits,
-        **_many(report.queries),
+        **_batch_size(report.queries),
         **_texts(report),
     }
-    with _span("search", report.collection, report.started, report.ended, asked):
+    with _span("search", report.collection, report.started, report.ended, attributes):
         for stage, (begin, end) in report.times.items():
             _child(stage, report, begin, end)
 
@@ -51,25 +51,25 @@ def diptych_after_populate(report: PopulateReport) -> None:
     from opentelemetry.trace import SpanKind
 
     counts = ("read", "new", "changed", "unchanged", "duplicates", "deleted", "set_aside")
-    found = {f"diptych.documents.{name}": getattr(report, name) for name in counts}
+    attributes = {f"diptych.documents.{name}": getattr(report, name) for name in counts}
     ended = report.started + round(report.seconds * SECOND)
-    with _span("populate", report.collection, report.started, ended, {**found, **_encoded(report)}):
+    with _span("populate", report.collection, report.started, ended, {**attributes, **_vector_counts(report)}):
         for slot, (begin, end) in report.encode_times.items():
-            own: Attributes = {"diptych.slots": [slot], "diptych.busy_seconds": report.encode_seconds[slot]}
-            _started(f"encode {report.collection}", SpanKind.INTERNAL, begin, own).end(end)
+            slot_attributes: Attributes = {"diptych.slots": [slot], "diptych.busy_seconds": report.encode_seconds[slot]}
+            _start_span(f"encode {report.collection}", SpanKind.INTERNAL, begin, slot_attributes).end(end)
 
 
 @hookimpl
 def diptych_after_swap(report: SwapReport) -> None:
     """A span of the apply, with its outcome."""
-    found = {
+    attributes = {
         "diptych.swap.outcome": report.outcome,
         "diptych.swap.gate_passed": report.gate.passed if report.gate else None,
         "diptych.documents.changed": report.changed,
         "diptych.documents.missing": report.missing,
     }
     ended = report.started + round(report.seconds * SECOND)
-    with _span("swap", report.collection, report.started, ended, {**found, **_encoded(report)}):
+    with _span("swap", report.collection, report.started, ended, {**attributes, **_vector_counts(report)}):
         pass
 
 
@@ -78,8 +78,8 @@ def diptych_after_failure(report: FailureReport) -> None:
     """A span of the failure, with the class of the error but not its text."""
     from opentelemetry.trace import StatusCode
 
-    found = {"error.type": report.error}
-    with _span(report.operation, report.collection, report.started, report.ended, found) as span:
+    attributes = {"error.type": report.error}
+    with _span(report.operation, report.collection, report.started, report.ended, attributes) as span:
         span.set_status(StatusCode.ERROR, report.error)
 
 
@@ -88,17 +88,17 @@ def _provider() -> TracerProvider | None:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
-    found: TracerProvider = trace.get_tracer_provider()
-    return None if isinstance(found, trace.ProxyTracerProvider | trace.NoOpTracerProvider) else found
+    provider: TracerProvider = trace.get_tracer_provider()
+    return None if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider) else provider
 
 
 @contextmanager
-def _span(operation: str, collection: str, started: int, ended: int, found: Attributes) -> Iterator[Span]:
+def _span(operation: str, collection: str, started: int, ended: int, attributes: Attributes) -> Iterator[Span]:
     """A span for that time below the caller's span; it is current within the block."""
     from opentelemetry.trace import SpanKind, use_span
 
-    own: Attributes = {**_database(operation, collection), **found}
-    span = _started(f"{operation} {collection}", SpanKind.INTERNAL, started, own)
+    span_attributes: Attributes = {**_database(operation, collection), **attributes}
+    span = _start_span(f"{operation} {collection}", SpanKind.INTERNAL, started, span_attributes)
     with use_span(span, end_on_exit=False):
         yield span
     span.end(ended)
@@ -109,23 +109,23 @@ def _child(stage: str, report: SearchReport, begin: int, end: int) -> None:
     from opentelemetry.trace import SpanKind
 
     if stage != "retrieve":
-        return _started(f"{stage} {report.collection}", SpanKind.INTERNAL, begin, {}).end(end)
-    own = {**_database("query", report.collection), **_many(report.queries)}
-    return _started(f"query {report.collection}", SpanKind.CLIENT, begin, own).end(end)
+        return _start_span(f"{stage} {report.collection}", SpanKind.INTERNAL, begin, {}).end(end)
+    attributes = {**_database("query", report.collection), **_batch_size(report.queries)}
+    return _start_span(f"query {report.collection}", SpanKind.CLIENT, begin, attributes).end(end)
 
 
-def _started(name: str, kind: SpanKind, begin: int, found: Attributes) -> Span:
+def _start_span(name: str, kind: SpanKind, begin: int, attributes: Attributes) -> Span:
     from opentelemetry.trace import get_tracer
 
-    given: Any = {key: value for key, value in found.items() if value is not None}
-    return get_tracer(SCOPE).start_span(name, kind=kind, attributes=given, start_time=begin)
+    set_attributes: Any = {key: value for key, value in attributes.items() if value is not None}
+    return get_tracer(SCOPE).start_span(name, kind=kind, attributes=set_attributes, start_time=begin)
 
 
 def _database(operation: str, collection: str) -> Attributes:
     return {"db.system.name": "qdrant", "db.operation.name": operation, "db.collection.name": collection}
 
 
-def _many(queries: int) -> Attributes:
+def _batch_size(queries: int) -> Attributes:
     """The batch size, which the conventions define only from two on."""
     return {"db.operation.batch.size": queries} if queries > 1 else {}
 
@@ -135,6 +135,6 @@ def _texts(report: SearchReport) -> Attributes:
     return {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
 
 
-def _encoded(report: PopulateReport | SwapReport) -> Attributes:
+def _vector_counts(report: PopulateReport | SwapReport) -> Attributes:
     """Numbers of vectors by slot or vector, including those from the embedding cache."""
     return {f"diptych.encoded.{name}": number for name, number in report.encoded.items()}

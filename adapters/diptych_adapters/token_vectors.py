@@ -45,16 +45,16 @@ class TokenVectorEncoder(Pipeline):
         self._start()
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.graph_modules import Whole, is_plain
+        from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
 
-        whole = Whole(self.model, "token_embeddings") if is_plain(self.model, *self._prompts) else None
-        self._run_by(whole, self._by_library, by_token=True)
+        module = SingleFeature(self.model, "token_embeddings") if is_plain(self.model, *self._prompts) else None
+        self._run_by(module, self._by_library, by_token=True)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
-        kept = "all" if self._special else "words"
-        return self.fingerprint_of([f"tokens({kept})", "normalize"], self._prompts, self.dimension, pooled=False)
+        tokens = "all" if self._special else "words"
+        return self.fingerprint_of([f"tokens({tokens})", "normalize"], self._prompts, self.dimension, pooled=False)
 
     def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
         """Token vectors of queries, each float32 `[tokens_i, dimension]`, unit length."""
@@ -66,12 +66,12 @@ class TokenVectorEncoder(Pipeline):
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
         if self.runner:
-            return self.runner.each(inputs, lambda answer, row: self._kept(answer[: row.shape[1]], row[0]), prompt)
+            return self.runner.each(inputs, lambda answer, row: self._finished(answer[: row.shape[1]], row[0]), prompt)
         return by_length(inputs, self._batch_size, lambda texts: self._batch(texts, prompt, task))
 
     def _by_library(self) -> list[Floats]:
         outputs: Any = self.model.encode(list(TRIAL), prompt="", output_value=None, show_progress_bar=False)
-        return [one["token_embeddings"][one["attention_mask"].bool()].float().cpu().numpy() for one in outputs]
+        return [output["token_embeddings"][output["attention_mask"].bool()].float().cpu().numpy() for output in outputs]
 
     def _batch(self, texts: list[str], prompt: str, task: str) -> list[Floats]:
         method: Any = self.model.encode_query if task == "query" else self.model.encode_document
@@ -80,11 +80,11 @@ class TokenVectorEncoder(Pipeline):
         return [self._vectors(output) for output in outputs]
 
     def _vectors(self, output: dict[str, Any]) -> Floats:
-        seen = output["attention_mask"].bool()
-        vectors = output["token_embeddings"][seen].float().cpu().numpy()
-        return self._kept(vectors, output["input_ids"][seen].cpu().numpy())
+        mask = output["attention_mask"].bool()
+        vectors = output["token_embeddings"][mask].float().cpu().numpy()
+        return self._finished(vectors, output["input_ids"][mask].cpu().numpy())
 
-    def _kept(self, vectors: Floats, ids: NDArray[np.int64]) -> Floats:
+    def _finished(self, vectors: Floats, ids: NDArray[np.int64]) -> Floats:
         """The vectors of the tokens that count, with unit length."""
         if not self._special:
             vectors = vectors[~np.isin(ids, self._markers)]

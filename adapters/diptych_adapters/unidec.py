@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.graph_modules import Whole, is_plain
+from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
@@ -22,7 +22,7 @@ from diptych_adapters.pipelines.weights import check_modules
 from diptych_adapters.sentence_transformers import check_dense
 
 LABELS = "labels"
-ASKED, JOINT = "classifier_embedding", "joint_embedding"  # features
+CLASSIFIER, JOINT = "classifier_embedding", "joint_embedding"  # features
 
 
 class BothHeads(torch.nn.Module):
@@ -30,13 +30,13 @@ class BothHeads(torch.nn.Module):
 
     def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The features with `JOINT`."""
-        return {**features, JOINT: joined(features["sentence_embedding"], features[ASKED])}
+        return {**features, JOINT: joined(features["sentence_embedding"], features[CLASSIFIER])}
 
 
-def joined(dense: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+def joined(dense: torch.Tensor, classifier: torch.Tensor) -> torch.Tensor:
     """`[..., D + C]` of both embeddings, each of unit length."""
     normal = torch.nn.functional.normalize
-    return torch.cat([normal(dense, dim=-1), normal(asked, dim=-1)], -1)
+    return torch.cat([normal(dense, dim=-1), normal(classifier, dim=-1)], -1)
 
 
 class UniDECEncoder(Pipeline):
@@ -66,10 +66,14 @@ class UniDECEncoder(Pipeline):
         self._table: Any = SentenceTransformer(str(labels.path), device="cpu", local_files_only=True).eval()
         check_modules(self._table, labels)
         self._classifier = options.head == "classifier"
-        self._split, self._width = (int(one.get_embedding_dimension() or 0) for one in (self.model, self._table))
+        self._split, self._width = (
+            int(encoder.get_embedding_dimension() or 0) for encoder in (self.model, self._table)
+        )
         self.dimension: int = self._width if self._classifier else self._split + self._width
-        whole = Whole(torch.nn.Sequential(self.model, BothHeads()), JOINT)
-        self._run_by(whole if is_plain(self.model, *self._prompts) else None, lambda: self._by_library(list(TRIAL), ""))
+        module = SingleFeature(torch.nn.Sequential(self.model, BothHeads()), JOINT)
+        self._run_by(
+            module if is_plain(self.model, *self._prompts) else None, lambda: self._by_library(list(TRIAL), "")
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -79,7 +83,7 @@ class UniDECEncoder(Pipeline):
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
-        return self._kept(self._encode(inputs, self._prompts[0]))
+        return self._head_part(self._encode(inputs, self._prompts[0]))
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors of documents, float32 `[n, dimension]`; documents with unknown texts end in zeros."""
@@ -88,7 +92,7 @@ class UniDECEncoder(Pipeline):
             return rows
         return np.concatenate([self._encode(inputs, self._prompts[1])[:, : self._split], rows], 1)
 
-    def _kept(self, vectors: Floats) -> Floats:
+    def _head_part(self, vectors: Floats) -> Floats:
         return np.ascontiguousarray(vectors[:, self._split :]) if self._classifier else vectors
 
     def _rows(self, inputs: Sequence[str]) -> Floats:
@@ -96,25 +100,25 @@ class UniDECEncoder(Pipeline):
         if not inputs:
             return np.zeros((0, self._width), np.float32)
         with self._lock:
-            found = self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False)
-        return np.asarray(found, np.float32)
+            vectors = self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
 
     def _encode(self, inputs: Sequence[str], prompt: str) -> Floats:
         if not inputs:
             return np.zeros((0, self._split + self._width), np.float32)
-        made = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt)
-        return np.ascontiguousarray(made, np.float32)
+        vectors = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt)
+        return np.ascontiguousarray(vectors, np.float32)
 
     def _by_library(self, inputs: Sequence[str], prompt: str) -> Floats:
         with self._lock:
-            found: Any = self.model.encode(
+            outputs: Any = self.model.encode(
                 list(inputs),
                 prompt=prompt,
                 batch_size=self._options.library_batch_size,
                 show_progress_bar=False,
                 output_value=None,
             )
-        rows = [joined(one["sentence_embedding"], one[ASKED]) for one in found]
+        rows = [joined(output["sentence_embedding"], output[CLASSIFIER]) for output in outputs]
         return torch.stack(rows).float().cpu().numpy()
 
 

@@ -26,7 +26,7 @@ from diptych_adapters.engines import int8, openvino_graph, processor
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded_to_vectors
 from diptych_adapters.engines.calibration_texts import GENERAL
-from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.graph_modules import SingleFeature
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from figures import Figure, Result
@@ -51,7 +51,7 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     encoder.look_at(texts[:128])
     tokens = Tokens(encoder.model.tokenizer, encoder.max_length)
     rows = tokens.rows(texts)
-    plain = openvino_graph.converted(Whole(encoder.model, "sentence_embedding"), typed=False)
+    plain = openvino_graph.converted(SingleFeature(encoder.model, "sentence_embedding"), typed=False)
     scores = processor.beside_int8() == "float32"
     shown = tokens.rows([*texts[:128], *TRIAL, *GENERAL])  # as the encoder was
     model = int8.quantized(plain, shown, tokens.pad, scores=scores) if precision == "int8" else plain

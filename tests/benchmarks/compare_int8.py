@@ -24,7 +24,7 @@ from diptych.types import Floats
 from diptych_adapters.engines import batches, int8, openvino_graph
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.calibration_texts import GENERAL
-from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.graph_modules import SingleFeature
 from diptych_adapters.engines.openvino_graph import layer_values, place_of
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Row, Tokens
@@ -47,7 +47,7 @@ def main() -> None:
     texts = list(read_texts(folder_of(options.corpus)).values())[: options.documents]
     encoder: Any = SentenceTransformerEncoder.of(model=MINILM, device="cpu")
     tokens = Tokens(encoder.model.tokenizer, encoder.max_length)
-    plain = openvino_graph.converted(Whole(encoder.model, "sentence_embedding"), typed=False)
+    plain = openvino_graph.converted(SingleFeature(encoder.model, "sentence_embedding"), typed=False)
     models = made(plain, tokens.rows([*texts[:128], *TRIAL, *GENERAL]), tokens.pad)
     graphs = {name: openvino_graph.OpenVinoGraph(model, precision="float32") for name, model in models.items()}
     runners = {name: Runner(tokens, graph) for name, graph in graphs.items()}

@@ -38,7 +38,7 @@ from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.silence import quiet
 from diptych_training.losses import ContrastiveLoss, PSLLoss, SoftTopKLoss
-from diptych_training.models.unidec import ASKED, HEADS, TABLE, table_of, with_classifier
+from diptych_training.models.unidec import CLASSIFIER, HEADS, TABLE, table_of, with_classifier
 from diptych_training.options import TrainingOptions
 from diptych_training.pools import LabelPool, PoolCollator
 from diptych_training.relevance import Relevance
@@ -202,7 +202,7 @@ def scores(model: SentenceTransformer, data: Data, method: str) -> dict[str, Flo
     if method != "unidec":
         return {method: dense}
     rows = torch.nn.functional.normalize(table_of(model).weight.detach(), dim=-1).numpy()
-    classified = asked[ASKED] @ rows.T
+    classified = asked[CLASSIFIER] @ rows.T
     return {"unidec DE": dense, "unidec CLF": classified, "unidec joint": dense + classified}
 
 
@@ -212,7 +212,7 @@ def embedded(model: SentenceTransformer, texts: list[str]) -> dict[str, Floats]:
     model.eval()
     batches = [texts[start : start + 256] for start in range(0, len(texts), 256)]
     found = [model(model.preprocess(batch)) for batch in batches]
-    names = [name for name in ("sentence_embedding", ASKED) if name in found[0]]
+    names = [name for name in ("sentence_embedding", CLASSIFIER) if name in found[0]]
     whole = {name: torch.cat([one[name] for one in found]) for name in names}
     return {name: torch.nn.functional.normalize(own, dim=-1).numpy() for name, own in whole.items()}
 

@@ -17,17 +17,17 @@ NARROW = 0.8  # of a batch's longest row: shorter ones wait for the next batch, 
 FEW = 8
 VECTOR = 16  # tokens: OpenVINO's attention computes those beyond a multiple one by one, as measured with AVX-512
 WASTE = 1 / 16  # of a batch's longest row, which may be added to come to a multiple
-FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
+FULL = 0.75  # of the budget: smaller batches are no measurement of it
 
 
 @dataclass(slots=True)
 class Budget:
     """Tokens per batch: sizes are tried on the first batches of real work, and the fastest is kept.
 
-    Threads may share one. The vectors do not depend on it but for rounding.
+    Threads may share one. It affects vectors by rounding alone.
 
     Args:
-        sizes: those that are tried, the smallest first.
+        sizes: candidates, the smallest first.
     """
 
     sizes: Sequence[int] = BUDGETS
@@ -51,17 +51,17 @@ class Budget:
         self._settled = True
 
 
-def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> Iterator[tuple[int, list[int]]]:
-    """Rows in batches within the budget, at most `most` rows each, with the budget; too long rows come alone.
+def batches(lengths: Sequence[int], budget: Budget, max_rows: int | None = None) -> Iterator[tuple[int, list[int]]]:
+    """Rows in batches within the budget, at most `max_rows` rows each, with the budget; too long rows come alone.
 
-    The longest rows come first, so that a batch that does not fit into memory is met at once.
+    The longest rows come first, so that a batch that does not fit into memory fails at once.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
         tokens = budget.tokens
         longest = lengths[order[start]]
-        size = max(1, min(tokens // max(1, longest), most or tokens))
+        size = max(1, min(tokens // max(1, longest), max_rows or tokens))
         rows = order[start : start + size]
         alike = sum(lengths[row] >= NARROW * longest for row in rows)
         rows = rows[: max(alike, FEW)]
@@ -74,32 +74,34 @@ def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np
 
     Args:
         rows: of ids, `[channels, tokens_i]`.
-        pad: the id that fills rows up.
-        width: tokens of all rows; those of the longest one if that has more.
+        pad: the padding id.
+        width: the least length to pad to.
     """
     width = max(width, max(row.shape[1] for row in rows))
     inputs = np.zeros((rows[0].shape[0], len(rows), width), np.int64)
     inputs[0] = pad
     mask = np.zeros((len(rows), width), np.int64)
-    for place, row in enumerate(rows):
-        inputs[:, place, : row.shape[1]] = row
-        mask[place, : row.shape[1]] = 1
+    for index, row in enumerate(rows):
+        inputs[:, index, : row.shape[1]] = row
+        mask[index, : row.shape[1]] = 1
     return inputs, mask
 
 
-def padded_to_vectors(rows: Sequence[Row], pad: int, most: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Like `padded`, up to whole hardware vectors if few tokens are missing; `most` is the model's limit."""
-    return padded(rows, pad, width=whole_vectors(max(row.shape[1] for row in rows), most))
+def padded_to_vectors(
+    rows: Sequence[Row], pad: int, max_tokens: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Like `padded`, up to whole hardware vectors if few tokens are missing; `max_tokens` is the model's limit."""
+    return padded(rows, pad, width=whole_vectors(max(row.shape[1] for row in rows), max_tokens))
 
 
-def whole_vectors(longest: int, most: int | None) -> int:
+def whole_vectors(longest: int, max_tokens: int | None) -> int:
     """The padded length for attention in whole hardware vectors: slightly above the longest row's, or 0.
 
     So a batch may have a sixteenth more than its budget.
 
     Args:
         longest: tokens of that row.
-        most: tokens that the model reads of a text; a row with more might be one too long for it.
+        max_tokens: tokens that the model reads of a text; a row with more might be one too long for it.
     """
     width = -(-longest // VECTOR) * VECTOR
-    return width if width - longest <= WASTE * longest and width <= (most or 0) else 0
+    return width if width - longest <= WASTE * longest and width <= (max_tokens or 0) else 0

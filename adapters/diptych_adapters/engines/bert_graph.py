@@ -25,7 +25,7 @@ ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What config.json says of a BERT model, as far as it decides the graph.
+    """The facts in a BERT model's config.json that decide the graph.
 
     Args:
         layers: of the encoder.
@@ -49,9 +49,9 @@ class Shape:
 
 def bert_shape(config: Mapping[str, Any]) -> Shape | None:
     """The shape in a config.json; None for other architectures and unsupported variants."""
-    plain = {"model_type": "bert", "is_decoder": False, "add_cross_attention": False}
-    plain |= {"position_embedding_type": "absolute"}
-    if any(config.get(name, value) != value for name, value in plain.items()) or "model_type" not in config:
+    supported = {"model_type": "bert", "is_decoder": False, "add_cross_attention": False}
+    supported |= {"position_embedding_type": "absolute"}
+    if any(config.get(name, value) != value for name, value in supported.items()) or "model_type" not in config:
         return None
     if config.get("hidden_act", "gelu") not in ACTIVATIONS:
         return None
@@ -70,22 +70,22 @@ def bert_shape(config: Mapping[str, Any]) -> Shape | None:
 def expected_weights(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Name and shape of each weight that the graph needs."""
     width, inner = shape.width, shape.inner
-    found: dict[str, tuple[int, ...]] = {
+    shapes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (shape.words, width),
         "embeddings.position_embeddings.weight": (shape.positions, width),
         "embeddings.LayerNorm.weight": (width,),
         "embeddings.LayerNorm.bias": (width,),
     }
     for number in range(shape.layers):
-        at = f"encoder.layer.{number}."
+        prefix = f"encoder.layer.{number}."
         sizes = {f"attention.self.{part}": (width, width) for part in ("query", "key", "value")}
         sizes |= {"attention.output.dense": (width, width)}
         sizes |= {"intermediate.dense": (inner, width), "output.dense": (width, inner)}
         for name, size in sizes.items():
-            found |= {f"{at}{name}.weight": size, f"{at}{name}.bias": size[:1]}
+            shapes |= {f"{prefix}{name}.weight": size, f"{prefix}{name}.bias": size[:1]}
         for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            found |= {f"{at}{name}.weight": (width,), f"{at}{name}.bias": (width,)}
-    return found
+            shapes |= {f"{prefix}{name}.weight": (width,), f"{prefix}{name}.bias": (width,)}
+    return shapes
 
 
 def bert_model(shape: Shape, weights: Mapping[str, Floats], pooling: str, *, normalize: bool) -> Any:
@@ -98,63 +98,65 @@ def bert_model(shape: Shape, weights: Mapping[str, Floats], pooling: str, *, nor
         normalize: make that vector's length 1.
     """
     net = _Net()
-    seen = net.op("Cast", [MASK], to=1)  # float32
-    hidden = net.op("Mul", [net.op("Sub", [net.number(1), seen]), net.number(HIDDEN)])
-    scores = net.op("Unsqueeze", [hidden, net.shape(1, 2)])  # [rows, 1, 1, tokens]
+    mask = net.op("Cast", [MASK], to=1)  # float32
+    penalty = net.op("Mul", [net.op("Sub", [net.number(1), mask]), net.number(HIDDEN)])
+    bias = net.op("Unsqueeze", [penalty, net.shape(1, 2)])  # [rows, 1, 1, tokens]
     tokens = _embedded(net, shape, weights)
     for number in range(shape.layers):
-        tokens = _layer(net, shape, weights, f"encoder.layer.{number}.", tokens, scores)
-    pooled = _pooled(net, tokens, seen, pooling)
-    unit = net.op("LpNormalization", [pooled], axis=-1, p=2) if normalize else pooled
-    return net.model(net.op("Identity", [unit], into="answer"), shape.width)
+        tokens = _layer(net, shape, weights, f"encoder.layer.{number}.", tokens, bias)
+    pooled = _pooled(net, tokens, mask, pooling)
+    vector = net.op("LpNormalization", [pooled], axis=-1, p=2) if normalize else pooled
+    return net.model(net.op("Identity", [vector], into="answer"), shape.width)
 
 
 def _embedded(net: _Net, shape: Shape, weights: Mapping[str, Floats]) -> str:
     """Word, position and type embeddings, `[rows, tokens, width]`."""
     table = net.constant(weights["embeddings.word_embeddings.weight"], "embeddings.word_embeddings.weight")
     words = net.op("Gather", [table, CHANNELS[0]])
-    places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
+    positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     length = net.op("Shape", [CHANNELS[0]], start=1, end=2)
-    first = net.op("Slice", [net.constant(places, "places"), net.shape(0), length, net.shape(0)])
+    first = net.op("Slice", [net.constant(positions, "places"), net.shape(0), length, net.shape(0)])
     return net.layer_norm(net.op("Add", [words, first]), weights, "embeddings.LayerNorm", shape.epsilon)
 
 
-def _layer(net: _Net, shape: Shape, weights: Mapping[str, Floats], at: str, tokens: str, scores: str) -> str:
+def _layer(net: _Net, shape: Shape, weights: Mapping[str, Floats], prefix: str, tokens: str, bias: str) -> str:
     """One layer: attention and feed-forward, each added to its input and normalised."""
-    seen = net.linear(_attention(net, shape, weights, at, tokens, scores), weights, f"{at}attention.output.dense")
-    name = f"{at}attention.output.LayerNorm"
-    tokens = net.layer_norm(net.op("Add", [seen, tokens]), weights, name, shape.epsilon)
-    inner = net.linear(tokens, weights, f"{at}intermediate.dense")
+    context = net.linear(
+        _attention(net, shape, weights, prefix, tokens, bias), weights, f"{prefix}attention.output.dense"
+    )
+    name = f"{prefix}attention.output.LayerNorm"
+    tokens = net.layer_norm(net.op("Add", [context, tokens]), weights, name, shape.epsilon)
+    inner = net.linear(tokens, weights, f"{prefix}intermediate.dense")
     inner = net.op("Gelu", [inner], approximate=ACTIVATIONS[shape.activation])
-    outer = net.linear(inner, weights, f"{at}output.dense")
-    return net.layer_norm(net.op("Add", [outer, tokens]), weights, f"{at}output.LayerNorm", shape.epsilon)
+    output = net.linear(inner, weights, f"{prefix}output.dense")
+    return net.layer_norm(net.op("Add", [output, tokens]), weights, f"{prefix}output.LayerNorm", shape.epsilon)
 
 
-def _attention(net: _Net, shape: Shape, weights: Mapping[str, Floats], at: str, tokens: str, scores: str) -> str:
+def _attention(net: _Net, shape: Shape, weights: Mapping[str, Floats], prefix: str, tokens: str, bias: str) -> str:
     """The attention output of each token, `[rows, tokens, width]`."""
     size = shape.width // shape.heads
 
     def heads(part: str, *order: int) -> str:
-        made = net.linear(tokens, weights, f"{at}attention.self.{part}")
-        return net.op("Transpose", [net.op("Reshape", [made, net.shape(0, 0, shape.heads, size)])], perm=order)
+        projected = net.linear(tokens, weights, f"{prefix}attention.self.{part}")
+        return net.op("Transpose", [net.op("Reshape", [projected, net.shape(0, 0, shape.heads, size)])], perm=order)
 
     query, key, value = heads("query", 0, 2, 1, 3), heads("key", 0, 2, 3, 1), heads("value", 0, 2, 1, 3)
     likeness = net.op("Mul", [net.op("MatMul", [query, key]), net.number(size**-0.5)])
-    shares = net.op("Softmax", [net.op("Add", [likeness, scores])], axis=-1)
-    read = net.op("Transpose", [net.op("MatMul", [shares, value])], perm=(0, 2, 1, 3))
-    return net.op("Reshape", [read, net.shape(0, 0, shape.width)])
+    probabilities = net.op("Softmax", [net.op("Add", [likeness, bias])], axis=-1)
+    context = net.op("Transpose", [net.op("MatMul", [probabilities, value])], perm=(0, 2, 1, 3))
+    return net.op("Reshape", [context, net.shape(0, 0, shape.width)])
 
 
-def _pooled(net: _Net, tokens: str, seen: str, pooling: str) -> str:
+def _pooled(net: _Net, tokens: str, mask: str, pooling: str) -> str:
     """One vector of each row's tokens, `[rows, width]`."""
     if pooling == "cls":
         return net.op("Gather", [tokens, net.constant(np.array(0, np.int64))], axis=1)
-    seen = net.op("Unsqueeze", [seen, net.shape(2)])
+    mask = net.op("Unsqueeze", [mask, net.shape(2)])
     if pooling == "max":
-        away = net.op("Mul", [net.op("Sub", [net.number(1), seen]), net.number(-1e9)])
-        return net.op("ReduceMax", [net.op("Add", [tokens, away]), net.shape(1)], keepdims=0)
-    whole = net.op("ReduceSum", [net.op("Mul", [tokens, seen]), net.shape(1)], keepdims=0)
-    return net.op("Div", [whole, net.op("ReduceSum", [seen, net.shape(1)], keepdims=0)])
+        penalty = net.op("Mul", [net.op("Sub", [net.number(1), mask]), net.number(-1e9)])
+        return net.op("ReduceMax", [net.op("Add", [tokens, penalty]), net.shape(1)], keepdims=0)
+    total = net.op("ReduceSum", [net.op("Mul", [tokens, mask]), net.shape(1)], keepdims=0)
+    return net.op("Div", [total, net.op("ReduceSum", [mask, net.shape(1)], keepdims=0)])
 
 
 @dataclass(slots=True)
@@ -190,27 +192,27 @@ class _Net:
         """Add the shape for a Reshape: 0 keeps a size, -1 is what remains."""
         return self.constant(np.array(sizes, np.int64))
 
-    def linear(self, given: str, weights: Mapping[str, Floats], name: str) -> str:
+    def linear(self, inputs: str, weights: Mapping[str, Floats], name: str) -> str:
         """A linear layer over the last axis."""
         weight = self.constant(weights[f"{name}.weight"].T, f"{name}.weight")
-        product = self.op("MatMul", [given, weight])
+        product = self.op("MatMul", [inputs, weight])
         return self.op("Add", [product, self.constant(weights[f"{name}.bias"], f"{name}.bias")])
 
-    def layer_norm(self, given: str, weights: Mapping[str, Floats], name: str, epsilon: float) -> str:
+    def layer_norm(self, inputs: str, weights: Mapping[str, Floats], name: str, epsilon: float) -> str:
         """A layer norm over the last axis."""
         scale, bias = (self.constant(weights[f"{name}.{part}"], f"{name}.{part}") for part in ("weight", "bias"))
-        return self.op("LayerNormalization", [given, scale, bias], axis=-1, epsilon=epsilon)
+        return self.op("LayerNormalization", [inputs, scale, bias], axis=-1, epsilon=epsilon)
 
     def model(self, answer: str, width: int) -> Any:
         """The finished and checked model."""
         import onnx
         from onnx import TensorProto, helper
 
-        given = [
+        inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in (CHANNELS[0], MASK)
         ]
-        made = helper.make_tensor_value_info(answer, TensorProto.FLOAT, ["rows", width])
-        graph = helper.make_graph(self.nodes, "bert", given, [made], list(self.constants.values()))
+        output = helper.make_tensor_value_info(answer, TensorProto.FLOAT, ["rows", width])
+        graph = helper.make_graph(self.nodes, "bert", inputs, [output], list(self.constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         onnx.checker.check_model(model)
         return model

@@ -12,7 +12,7 @@ from diptych_adapters.engines.runner import Graph
 PLAIN = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 
 
-class Whole(torch.nn.Module):
+class SingleFeature(torch.nn.Module):
     """A model of sentence-transformers from ids to one of its features.
 
     Args:
@@ -31,26 +31,26 @@ class Whole(torch.nn.Module):
         features = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             features["token_type_ids"] = token_type_ids
-        found: torch.Tensor = self.model(features)[self.feature]
-        return found
+        answer: torch.Tensor = self.model(features)[self.feature]
+        return answer
 
 
 def without_decoder(transformer: Any) -> tuple[torch.nn.Module, torch.nn.Linear] | None:
     """A masked language model without its decoder, and the decoder; None if it has none.
 
-    The module is another one that shares the weights, since the given one is to stay whole.
+    The module is a copy that shares the weights, so that the given one keeps its decoder.
     """
     network = transformer.auto_model
     decoder = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
     if not isinstance(decoder, torch.nn.Linear):
         return None
-    shared: dict[int, Any] = {id(one): one for one in (*transformer.parameters(), *transformer.buffers())}
-    cut = copy.deepcopy(transformer, shared)
-    own = cut.auto_model.get_output_embeddings()
-    for parent in [*cut.modules()]:
-        for name in [name for name, child in parent.named_children() if child is own]:
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*transformer.parameters(), *transformer.buffers())}
+    body = copy.deepcopy(transformer, shared)
+    copied_decoder = body.auto_model.get_output_embeddings()
+    for parent in [*body.modules()]:
+        for name in [name for name, child in parent.named_children() if child is copied_decoder]:
             setattr(parent, name, torch.nn.Identity())
-    return cut, decoder
+    return body, decoder
 
 
 def is_plain(model: Any, *prompts: str, modules: tuple[str, ...] = PLAIN) -> bool:
@@ -58,8 +58,8 @@ def is_plain(model: Any, *prompts: str, modules: tuple[str, ...] = PLAIN) -> boo
     parts = list(model.children())
     if not parts or any(type(part).__name__ not in modules for part in parts):
         return False
-    whole = all(getattr(part, "include_prompt", True) for part in parts)
-    return (whole or not any(prompts)) and has_plain_tokens(model) and not getattr(parts[0], "do_lower_case", False)
+    pooled = all(getattr(part, "include_prompt", True) for part in parts)
+    return (pooled or not any(prompts)) and has_plain_tokens(model) and not getattr(parts[0], "do_lower_case", False)
 
 
 def has_plain_tokens(model: Any) -> bool:
@@ -70,7 +70,7 @@ def has_plain_tokens(model: Any) -> bool:
 
 
 def stand_in(transformer: Any, graph: Graph) -> None:
-    """Let a graph replace the module: it makes token vectors from ids and mask, without the module's weights."""
+    """Let the module compute its token vectors with a graph instead of its own weights."""
 
     def forward(features: dict[str, Any], **_: Any) -> dict[str, Any]:
         ids, mask = features["input_ids"].numpy(), features["attention_mask"].numpy()

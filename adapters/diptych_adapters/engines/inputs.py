@@ -12,12 +12,12 @@ MASK = "attention_mask"
 
 
 def input_names(*, typed: bool) -> tuple[str, ...]:
-    """The inputs of a part, in the order of `Whole.forward`; `typed` adds token types."""
+    """The inputs of a part, in the order of `SingleFeature.forward`; `typed` adds token types."""
     return (CHANNELS[0], MASK, *CHANNELS[1:]) if typed else (CHANNELS[0], MASK)
 
 
-def fed(names: Iterable[str], inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+def feeds(names: Iterable[str], inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     """The arrays for these inputs; missing token types are 0."""
-    given = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
-    given.setdefault(CHANNELS[1], np.zeros_like(mask))
-    return {name: given[name] for name in names}
+    arrays = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
+    arrays.setdefault(CHANNELS[1], np.zeros_like(mask))
+    return {name: arrays[name] for name in names}

@@ -23,7 +23,7 @@ from diptych_adapters.engines.tokens import Row
 
 SMOOTHING = 0.8  # the paper's alpha: 1 moves all of a channel's size into the weights
 LOSS = 1e-3  # share of an output's energy that its error may have
-APART = (0, 1, 2, 4, 8)  # channels that may keep their precision, the fewest that do
+APART = (0, 1, 2, 4, 8)  # numbers of channels that may keep their precision; the smallest that suffices is taken
 KEPT = 8  # tokens of a text on which a layer's loss is measured
 TINY = 1e-5
 
@@ -49,9 +49,9 @@ class Plan:
 
     Args:
         scale: the divisor of each channel.
-        low: the least number that is told apart, after the division.
-        high: the largest.
-        apart: channels that are left out of int8, and keep their precision beside it.
+        low: the lower end of the quantized range, after the division.
+        high: its upper end.
+        apart: channels that are left out of int8 and keep their precision.
     """
 
     scale: Floats
@@ -65,18 +65,18 @@ def quantized(model: Any, rows: Sequence[Row], pad: int, *, scores: bool = False
 
     Args:
         model: of `openvino_graph.converted`.
-        rows: token ids of the texts whose ranges are taken, 100 or so of those that it will encode.
-        pad: the id that fills rows up.
+        rows: token ids of the texts on which ranges are measured, about 100 of those that it will encode.
+        pad: the padding id.
         scores: quantize products of queries and keys, too.
     """
     copy = model.clone()
     groups = _by_input(copy)
-    measured = _measured(model, list(groups), rows, pad)
+    activations = _activations(model, list(groups), rows, pad)
     if scores:
         quantize_scores(copy, rows, pad)
     for key, layers in groups.items():
         matrices = [_matrix(node) for node in layers]
-        if plan := _plan(measured[key], matrices):
+        if plan := _plan(activations[key], matrices):
             _quantize(layers, matrices, plan)
     copy.validate_nodes_and_infer_types()
     return copy
@@ -99,40 +99,40 @@ def _by_input(model: Any) -> dict[Place, list[Any]]:
     return groups
 
 
-def _measured(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int) -> dict[Place, Activations]:
-    found: dict[Place, Activations] = {}
+def _activations(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int) -> dict[Place, Activations]:
+    activations: dict[Place, Activations] = {}
     random = np.random.default_rng(0)
-    for answers, seen in layer_values(model, places, rows, pad):
+    for answers, mask in layer_values(model, places, rows, pad):
         for place, values in zip(places, answers, strict=True):
-            of_tokens = values.ndim == 3 and values.shape[:2] == seen.shape  # else of rows, or of places rows share
-            own = values[seen] if of_tokens else values.reshape(-1, values.shape[-1])
-            _note(found, place, own, random.integers(0, len(own), min(KEPT * len(seen), len(own))))
-    return found
+            of_tokens = values.ndim == 3 and values.shape[:2] == mask.shape  # else of rows, or of places rows share
+            real = values[mask] if of_tokens else values.reshape(-1, values.shape[-1])
+            _record(activations, place, real, random.integers(0, len(real), min(KEPT * len(mask), len(real))))
+    return activations
 
 
-def _note(found: dict[Place, Activations], place: Place, values: Floats, kept: NDArray[np.int64]) -> None:
-    seen = found.setdefault(place, Activations(values.min(0), values.max(0)))
-    seen.low, seen.high = np.minimum(seen.low, values.min(0)), np.maximum(seen.high, values.max(0))
-    seen.some.append(values[kept])
+def _record(activations: dict[Place, Activations], place: Place, values: Floats, sample: NDArray[np.int64]) -> None:
+    ranges = activations.setdefault(place, Activations(values.min(0), values.max(0)))
+    ranges.low, ranges.high = np.minimum(ranges.low, values.min(0)), np.maximum(ranges.high, values.max(0))
+    ranges.some.append(values[sample])
 
 
-def _plan(measured: Activations, matrices: Sequence[Floats]) -> Plan | None:
-    """The plan that leaves the fewest channels out at little cost; None where all cost too much."""
-    scale = _smoothing(measured, matrices)
-    order = np.argsort(-np.maximum(np.abs(measured.low), np.abs(measured.high)) / scale)
-    values = np.concatenate(measured.some)
+def _plan(activations: Activations, matrices: Sequence[Floats]) -> Plan | None:
+    """The plan that leaves out the fewest channels with a loss of at most `LOSS`; None if there is none."""
+    scale = _smoothing(activations, matrices)
+    order = np.argsort(-np.maximum(np.abs(activations.low), np.abs(activations.high)) / scale)
+    values = np.concatenate(activations.some)
     for count in APART:
         apart = np.sort(order[:count])
-        plan = _without(apart, measured, matrices)
+        plan = _plan_without(apart, activations, matrices)
         if _loss(values, matrices, plan) <= LOSS:
             return plan
     return None
 
 
-def _without(apart: NDArray[np.intp], measured: Activations, matrices: Sequence[Floats]) -> Plan:
-    left = measured.without(apart)
-    scale = _smoothing(left, [_cleared(matrix, apart) for matrix in matrices])
-    low, high = min(0.0, float((left.low / scale).min())), max(TINY, float((left.high / scale).max()))
+def _plan_without(apart: NDArray[np.intp], activations: Activations, matrices: Sequence[Floats]) -> Plan:
+    narrowed = activations.without(apart)
+    scale = _smoothing(narrowed, [_cleared(matrix, apart) for matrix in matrices])
+    low, high = min(0.0, float((narrowed.low / scale).min())), max(TINY, float((narrowed.high / scale).max()))
     return Plan(scale, low, high, apart)
 
 
@@ -144,22 +144,22 @@ def _cleared(matrix: Floats, channels: NDArray[np.intp]) -> Floats:
 
 
 def _quantize(layers: Sequence[Any], matrices: Sequence[Floats], plan: Plan) -> None:
-    """Put quantization before and into layers that read the same activations."""
+    """Quantize the shared input and the weights of layers that read the same activations."""
     from openvino import opset13 as ops
 
     source = layers[0].input_value(0)
     factor = (1 / plan.scale).reshape([1] * (len(source.get_partial_shape()) - 1) + [-1]).astype(np.float32)
     bounds = [ops.constant(np.float32(bound)) for bound in (plan.low, plan.high)]
-    taken = ops.fake_quantize(ops.multiply(source, ops.constant(factor)), *bounds, *bounds, 256)
+    quantized_input = ops.fake_quantize(ops.multiply(source, ops.constant(factor)), *bounds, *bounds, 256)
     for node, matrix in zip(layers, matrices, strict=True):
         weights = (_cleared(matrix, plan.apart) * plan.scale).astype(np.float32)
         largest = np.maximum(np.abs(weights).max(1, keepdims=True), TINY)
         ends = [ops.constant(end) for end in (-largest, largest)]
-        product = ops.matmul(taken, ops.fake_quantize(ops.constant(weights), *ends, *ends, 255), False, True)
+        product = ops.matmul(quantized_input, ops.fake_quantize(ops.constant(weights), *ends, *ends, 255), False, True)
         readers = node.output(0).get_target_inputs()
         if len(plan.apart):
-            few = ops.gather(source, ops.constant(plan.apart.astype(np.int64)), ops.constant(np.int64(-1)))
-            product = ops.add(product, ops.matmul(few, ops.constant(matrix[:, plan.apart]), False, True))
+            separate = ops.gather(source, ops.constant(plan.apart.astype(np.int64)), ops.constant(np.int64(-1)))
+            product = ops.add(product, ops.matmul(separate, ops.constant(matrix[:, plan.apart]), False, True))
         for reader in readers:
             reader.replace_source_output(product.output(0))
 
@@ -170,9 +170,9 @@ def _matrix(node: Any) -> Floats:
     return matrix if node.get_attributes()["transpose_b"] else matrix.T
 
 
-def _smoothing(measured: Activations, matrices: Sequence[Floats]) -> Floats:
+def _smoothing(activations: Activations, matrices: Sequence[Floats]) -> Floats:
     """The divisor of each channel, 1 in the geometric mean."""
-    values = np.maximum(np.maximum(np.abs(measured.low), np.abs(measured.high)), TINY)
+    values = np.maximum(np.maximum(np.abs(activations.low), np.abs(activations.high)), TINY)
     weights = np.maximum(np.max([np.abs(matrix).max(0) for matrix in matrices], axis=0), TINY)
     scale = values**SMOOTHING / weights ** (1 - SMOOTHING)
     return np.asarray(scale / np.exp(np.log(scale).mean()), np.float32)
@@ -182,12 +182,12 @@ def _loss(values: Floats, matrices: Sequence[Floats], plan: Plan) -> float:
     """The error's share of the energy of the outputs, for the worst of the layers."""
     step = (plan.high - plan.low) / 255
     offset = np.round(plan.low / step)
-    taken = np.clip(np.round(values / plan.scale / step), offset, offset + 255) * step
+    rounded = np.clip(np.round(values / plan.scale / step), offset, offset + 255) * step
     losses = []
     for matrix in matrices:
-        left = _cleared(matrix, plan.apart)
-        weights = left * plan.scale
+        reduced = _cleared(matrix, plan.apart)
+        weights = reduced * plan.scale
         unit = np.maximum(np.abs(weights).max(1, keepdims=True), TINY) / 127
-        error = taken @ (np.round(weights / unit) * unit).T - values @ left.T
+        error = rounded @ (np.round(weights / unit) * unit).T - values @ reduced.T
         losses.append(float((error**2).sum() / max(TINY, float(((values @ matrix.T) ** 2).sum()))))
     return max(losses)

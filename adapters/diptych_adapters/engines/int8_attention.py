@@ -18,7 +18,7 @@ from diptych.types import Floats
 from diptych_adapters.engines.openvino_graph import layer_values, place_of
 from diptych_adapters.engines.tokens import Row
 
-ERROR = 0.1  # of a score, root of the mean square: its weight is off by as many parts of itself
+ERROR = 0.1  # largest root mean square error of a score; the relative error of its weight is about as large
 KEPT = 64  # tokens of a text on whose scores the error is measured
 TEXTS = 32  # whose tokens are kept for it
 MOVES = ("Reshape", "Transpose")
@@ -29,24 +29,24 @@ LEVELS = 255  # symmetric
 class Side:
     """The queries of a layer, or its keys: their largest number, and some of them, each `[heads, tokens, width]`.
 
-    `odd` is set where they are no `[n, heads, tokens, width]`.
+    `odd` is set if their shape is not `[n, heads, tokens, width]`.
     """
 
     largest: float = 0.0
     some: list[Floats] = field(default_factory=list)
     odd: bool = False
 
-    def note(self, values: Floats, seen: NDArray[np.bool_]) -> None:
-        """Record the queries or keys of some texts; `seen` marks tokens that are no padding, `[n, tokens]`."""
-        if values.ndim != 4 or (len(values), values.shape[2]) != seen.shape:
+    def note(self, values: Floats, mask: NDArray[np.bool_]) -> None:
+        """Record the queries or keys of some texts; `mask` marks tokens that are no padding, `[n, tokens]`."""
+        if values.ndim != 4 or (len(values), values.shape[2]) != mask.shape:
             self.odd = True
             return
-        for text, tokens in zip(values, seen, strict=True):
+        for text, tokens in zip(values, mask, strict=True):
             self.largest = max(self.largest, float(np.abs(text[:, tokens]).max()))
             if len(self.some) < TEXTS:
                 self.some.append(text[:, tokens][:, :KEPT].copy())
 
-    def taken(self, values: Floats) -> Floats:
+    def quantized(self, values: Floats) -> Floats:
         """The numbers after a round trip through int8."""
         unit = self.largest / (LEVELS // 2)
         return np.asarray(np.round(values / unit) * unit, np.float32)
@@ -58,12 +58,12 @@ def quantize_scores(model: Any, rows: Sequence[Row], pad: int) -> None:
     Args:
         model: of `openvino_graph.converted`; it is changed.
         rows: token ids of texts.
-        pad: the id that fills rows up.
+        pad: the padding id.
     """
     nodes = list(_attentions(model))
     if not nodes:
         return
-    for node, (queries, keys) in zip(nodes, _measured(model, nodes, rows, pad), strict=True):
+    for node, (queries, keys) in zip(nodes, _measured_sides(model, nodes, rows, pad), strict=True):
         scale = _scale(node)
         if _alike(queries, keys) and _error(queries, keys, scale) <= ERROR:
             _quantize(node, queries.largest, keys.largest, scale)
@@ -71,7 +71,7 @@ def quantize_scores(model: Any, rows: Sequence[Row], pad: int) -> None:
 
 
 def _attentions(model: Any) -> Iterator[Any]:
-    """The attentions with a mask and a known scale, in which tokens also see later ones."""
+    """The attentions with a mask and a known scale that are not causal."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "ScaledDotProductAttention" or node.get_attributes()["causal"]:
             continue
@@ -84,18 +84,18 @@ def _scale(node: Any) -> float:
     if node.get_input_size() < 5:
         width = node.input_value(0).get_partial_shape()[-1]
         return float(width.get_length() ** -0.5) if width.is_static else 0.0
-    given = node.input_value(4).get_node()
-    while given.get_type_name() == "Convert":
-        given = given.input_value(0).get_node()
-    return float(given.get_data()) if given.get_type_name() == "Constant" else 0.0
+    constant = node.input_value(4).get_node()
+    while constant.get_type_name() == "Convert":
+        constant = constant.input_value(0).get_node()
+    return float(constant.get_data()) if constant.get_type_name() == "Constant" else 0.0
 
 
-def _measured(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -> list[tuple[Side, Side]]:
+def _measured_sides(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -> list[tuple[Side, Side]]:
     sides = [Side() for _ in range(2 * len(nodes))]
     places = [place_of(node.input_value(port)) for node in nodes for port in (0, 1)]
-    for answers, seen in layer_values(model, places, rows, pad):
+    for answers, mask in layer_values(model, places, rows, pad):
         for side, values in zip(sides, answers, strict=True):
-            side.note(values, seen)
+            side.note(values, mask)
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
@@ -110,13 +110,13 @@ def _error(queries: Side, keys: Side, scale: float) -> float:
     """The root mean square error of the scores."""
     squares = []
     for left, right in zip(queries.some, keys.some, strict=True):
-        off = queries.taken(left) @ keys.taken(right).swapaxes(1, 2) - left @ right.swapaxes(1, 2)
+        off = queries.quantized(left) @ keys.quantized(right).swapaxes(1, 2) - left @ right.swapaxes(1, 2)
         squares.append(float((off**2).mean()))
     return scale * float(np.sqrt(np.mean(squares)))
 
 
 def _quantize(node: Any, queries: float, keys: float, scale: float) -> None:
-    """Write an attention as the products that it is, the first of them in int8; queries bring the scale with them."""
+    """Replace an attention by its products, the first of them in int8; the scale is applied to the queries."""
     from openvino import opset13 as ops
 
     _before_moves(node, 0, queries, queries * scale)
@@ -128,17 +128,17 @@ def _quantize(node: Any, queries: float, keys: float, scale: float) -> None:
         reader.replace_source_output(answer.output(0))
 
 
-def _before_moves(node: Any, port: int, largest: float, gives: float) -> None:
-    """Quantization of an input before it is split into heads, numbers up to `largest`, which become up to `gives`."""
+def _before_moves(node: Any, port: int, largest: float, scaled: float) -> None:
+    """Quantize an input before it is split into heads: numbers up to `largest` become numbers up to `scaled`."""
     from openvino import opset13 as ops
 
     while _moved_for_one(node.input_value(port)):
         node, port = node.input_value(port).get_node(), 0
-    ends = [ops.constant(np.float32(end)) for end in (-largest, largest, -gives, gives)]
+    ends = [ops.constant(np.float32(end)) for end in (-largest, largest, -scaled, scaled)]
     node.input(port).replace_source_output(ops.fake_quantize(node.input_value(port), *ends, LEVELS).output(0))
 
 
 def _moved_for_one(output: Any) -> bool:
-    """Whether these are transposed numbers that have no other reader, except for their shape."""
+    """Whether an output is only reshaped or transposed, for a single reader besides those of its shape."""
     readers = [reader.get_node().get_type_name() for reader in output.get_target_inputs()]
     return output.get_node().get_type_name() in MOVES and len(readers) - readers.count("ShapeOf") == 1

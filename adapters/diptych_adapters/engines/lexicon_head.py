@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from diptych.types import Floats
 from diptych_adapters.engines.runner import Graph
 
-TOKENS = 1024  # that are decoded together: their logits over a block of the lexicon stay in the processor's cache
+TOKENS = 1024  # decoded together, so that their logits over a block of the lexicon stay in the processor's cache
 BLOCK = 2048  # words of the lexicon that are decoded together
 
 
@@ -17,7 +17,7 @@ class LexiconGraph:
     """Term weights `[n, words]` of a graph of token vectors: log(1 + relu(logit)), the maximum or sum over tokens.
 
     The maximum is taken over the logits themselves, block by block, since what follows does not change their order:
-    the logits of all tokens over all words, a thousand times the result, are never there at once.
+    the logits of all tokens over all words, a thousand times the result, are never held at once.
 
     Args:
         body: makes the vectors that the decoder reads, float32 `[n, tokens, width]`.
@@ -51,35 +51,35 @@ class LexiconGraph:
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Weights of all words, float32 `[n, words]`."""
         vectors = self.body(inputs, mask)
-        found = np.empty((len(mask), len(self._weight)), np.float32)
+        rows = np.empty((len(mask), len(self._weight)), np.float32)
         step = max(1, TOKENS // mask.shape[1])
         with torch.inference_mode():
             for start in range(0, len(mask), step):
-                some = slice(start, start + step)
-                weights = self._pooled(torch.from_numpy(vectors[some]), torch.from_numpy(mask[some])).float()
+                part = slice(start, start + step)
+                weights = self._pooled(torch.from_numpy(vectors[part]), torch.from_numpy(mask[part])).float()
                 if self._unit:
                     weights = torch.nn.functional.normalize(weights, dim=1)
-                found[some] = weights.cpu().numpy()
-        return found
+                rows[part] = weights.cpu().numpy()
+        return rows
 
     def _pooled(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        seen = mask.bool().to(self._weight.device)
+        real = mask.bool().to(self._weight.device)
         vectors = vectors.to(self._weight.device, self._weight.dtype)
-        if self._pooling == "max":  # a row's first token stands in for what fills it up: it changes no maximum
-            vectors = torch.where(seen[:, :, None], vectors, vectors[:, :1])
+        if self._pooling == "max":  # padding is replaced by the row's first token, which changes no maximum
+            vectors = torch.where(real[:, :, None], vectors, vectors[:, :1])
         n, tokens, width = vectors.shape
-        turned = vectors.reshape(n * tokens, width).T.contiguous()
-        found = torch.empty((n, len(self._weight)), device=self._weight.device)
+        columns = vectors.reshape(n * tokens, width).T.contiguous()
+        pooled = torch.empty((n, len(self._weight)), device=self._weight.device)
         for start in range(0, len(self._weight), BLOCK):
             block = slice(start, start + BLOCK)
-            logits = torch.mm(self._weight[block], turned).view(-1, n, tokens)
+            logits = torch.mm(self._weight[block], columns).view(-1, n, tokens)
             bias = 0.0 if self._bias is None else self._bias[block, None]
             if self._pooling == "max":
-                found[:, block] = self._activated(logits.amax(2).float() + bias).T
+                pooled[:, block] = self._activated(logits.amax(2).float() + bias).T
             else:
                 weights = self._activated(logits.float() + (bias if isinstance(bias, float) else bias[:, :, None]))
-                found[:, block] = (weights * seen).sum(2).T
-        return found
+                pooled[:, block] = (weights * real).sum(2).T
+        return pooled
 
     def _activated(self, logits: torch.Tensor) -> torch.Tensor:
         weights = logits.relu_().log1p_()

@@ -14,17 +14,17 @@ from pathlib import Path
 import platformdirs
 
 
-def kept_at(backend: str, *facts: object) -> Path:
+def cache_folder(backend: str, *facts: object) -> Path:
     """The folder of a converted model; `facts` tell models, parts and library versions apart."""
     digest = hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:24]
     return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / backend / digest
 
 
-MOST = 4 * 2**30  # bytes of a backend's models that are kept; those that were used longest ago go
+MOST = 4 * 2**30  # bytes kept for each backend; the least recently used models are deleted
 
 
-def found_at(folder: Path, name: str) -> Path | None:
-    """The file of a converted model, if it was kept; it counts as used now."""
+def cached_file(folder: Path, name: str) -> Path | None:
+    """The file of a converted model, None if it is not cached; marks it as used now."""
     file = folder / name
     if not file.is_file():
         return None
@@ -33,40 +33,40 @@ def found_at(folder: Path, name: str) -> Path | None:
     return file
 
 
-def keep(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
-    """Have `write` fill a folder beside, and move its files into place in the order that it names them.
+def store(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
+    """Let `write` fill a temporary folder, then move its files into place in the order that it returns.
 
-    The last of them tells that all are there. What cannot be kept is a warning.
+    The last file marks the folder as complete. A failure to store is a warning, not an error.
     """
-    beside = folder / f"{os.getpid()}-{threading.get_ident()}"
+    staging = folder / f"{os.getpid()}-{threading.get_ident()}"
     try:
-        beside.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in write(beside):
-            (beside / name).replace(folder / name)
-        beside.rmdir()
-        _forget(folder.parent)
+        staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in write(staging):
+            (staging / name).replace(folder / name)
+        staging.rmdir()
+        _evict(folder.parent)
     except (OSError, RuntimeError) as error:
         warnings.warn(f"the converted model is not kept in {folder}: {error}", stacklevel=2)
 
 
-def _forget(place: Path) -> None:
-    """Delete the least recently used folders beyond `MOST` bytes; readers keep their files open, so none is hurt."""
+def _evict(parent: Path) -> None:
+    """Delete the least recently used folders beyond `MOST` bytes; readers have their files open, so none fails."""
     sizes: list[tuple[float, int, Path]] = []
-    for folder in place.iterdir():
+    for folder in parent.iterdir():
         with contextlib.suppress(OSError):  # another process may remove it, too
             files = [file.stat().st_size for file in folder.iterdir() if file.is_file()]
             sizes.append((folder.stat().st_mtime, sum(files), folder))
-    whole = 0
+    total = 0
     for _, size, folder in sorted(sizes, reverse=True):
-        whole += size
-        if whole > MOST:
+        total += size
+        if total > MOST:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def recalled(what: str, key: str) -> str | None:
     """The text stored under a key, None if there is none."""
     try:
-        return (kept_at(what, key) / "word").read_text("utf-8")
+        return (cache_folder(what, key) / "word").read_text("utf-8")
     except (OSError, ValueError):
         return None
 
@@ -78,4 +78,4 @@ def remember(what: str, key: str, word: str) -> None:
         (path / "word").write_text(word, "utf-8")
         return ("word",)
 
-    keep(kept_at(what, key), write)
+    store(cache_folder(what, key), write)

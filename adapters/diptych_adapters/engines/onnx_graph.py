@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import model_cache, processor
-from diptych_adapters.engines.inputs import fed, input_names
-from diptych_adapters.engines.openvino_graph import WANTED
+from diptych_adapters.engines.inputs import feeds, input_names
+from diptych_adapters.engines.openvino_graph import PREFERRED_OUTPUT
 from diptych_adapters.engines.processor import threads
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ class OnnxGraph:
 
     Args:
         model: its file, or the file's bytes.
-        precision: what `numerics` calls the model's.
+        precision: of the model, as `numerics` reports it.
     """
 
     def __init__(self, model: Path | bytes, *, precision: str) -> None:
         runtime, settings = onnxruntime(), onnxruntime().SessionOptions()
         settings.intra_op_num_threads = threads()
         settings.log_severity_level = 3
-        given = model if isinstance(model, bytes) else str(model)
-        self._session = runtime.InferenceSession(given, settings, providers=["CPUExecutionProvider"])
-        self._names = [given.name for given in self._session.get_inputs()]
-        answers = [made.name for made in self._session.get_outputs()]
-        self._answer = WANTED if WANTED in answers else answers[0]
+        model_file = model if isinstance(model, bytes) else str(model)
+        self._session = runtime.InferenceSession(model_file, settings, providers=["CPUExecutionProvider"])
+        self._names = [port.name for port in self._session.get_inputs()]
+        answers = [output.name for output in self._session.get_outputs()]
+        self._answer = PREFERRED_OUTPUT if PREFERRED_OUTPUT in answers else answers[0]
         self._numerics = f"onnx {precision} cpu"
 
     @property
@@ -52,7 +52,7 @@ class OnnxGraph:
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The model's answer, the vector of a text where it has one, float32 `[n, ...]`."""
-        answers = self._session.run([self._answer], fed(self._names, inputs, mask))
+        answers = self._session.run([self._answer], feeds(self._names, inputs, mask))
         return np.asarray(answers[0], np.float32)
 
 
@@ -65,21 +65,21 @@ def onnxruntime() -> Any:
     return _installed("onnxruntime")
 
 
-def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -> Path | bytes:
+def exported(key: str, module: torch.nn.Module, *, typed: bool, by_token: bool) -> Path | bytes:
     """The ONNX model of a part: the cached file, else exported now and cached.
 
     Args:
-        key: tells parts apart.
-        whole: the part.
-        typed: it reads types of tokens, too.
-        by_token: it answers for each token, not for each row.
+        key: identifies the part.
+        module: the part.
+        typed: it also takes token type ids.
+        by_token: it gives a vector for each token, not for each row.
     """
-    return kept(key, lambda: _export(whole.eval(), typed=typed, by_token=by_token))
+    return cached_or_made(key, lambda: _export(module.eval(), typed=typed, by_token=by_token))
 
 
-def kept(key: str, make: Callable[[], bytes]) -> Path | bytes:
+def cached_or_made(key: str, make: Callable[[], bytes]) -> Path | bytes:
     """The cached file for `key`, else the bytes of the model made now, which are then cached."""
-    if file := found(key):
+    if file := cached(key):
         return file
     _installed("onnx")
     folder, model = _folder(key), make()
@@ -88,20 +88,20 @@ def kept(key: str, make: Callable[[], bytes]) -> Path | bytes:
         (path / "model.onnx").write_bytes(model)
         return ("model.onnx",)
 
-    model_cache.keep(folder, write)
+    model_cache.store(folder, write)
     return model
 
 
-def found(key: str) -> Path | None:
+def cached(key: str) -> Path | None:
     """The cached file for `key`, None if there is none."""
-    return model_cache.found_at(_folder(key), "model.onnx")
+    return model_cache.cached_file(_folder(key), "model.onnx")
 
 
 def _folder(key: str) -> Path:
-    return model_cache.kept_at("onnx", EDITION, processor.version_of("torch"), key)
+    return model_cache.cache_folder("onnx", EDITION, processor.version_of("torch"), key)
 
 
-def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
+def _export(module: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
     import torch
 
     from diptych_adapters.pipelines.silence import quiet
@@ -111,10 +111,12 @@ def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
     axes = {name: {0: "rows", 1: "tokens"} for name in names}
     axes["answer"] = {0: "rows", 1: "tokens"} if by_token else {0: "rows"}
     with tempfile.TemporaryDirectory() as folder, quiet(), warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # tracing says what it takes for constant; what is wrong shows in the answers
+        warnings.simplefilter(
+            "ignore"
+        )  # tracing warns of values it treats as constants; a wrong one shows in the answers
         file = Path(folder, "model.onnx")
         torch.onnx.export(
-            whole,
+            module,
             example,
             file,
             input_names=list(names),

@@ -15,19 +15,19 @@ from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import model_cache
 from diptych_adapters.engines.batches import Budget, batches, padded
-from diptych_adapters.engines.inputs import CHANNELS, MASK, fed, input_names
+from diptych_adapters.engines.inputs import CHANNELS, MASK, feeds, input_names
 from diptych_adapters.engines.processor import beside_int8, threads
 from diptych_adapters.engines.tokens import Row
 
 if TYPE_CHECKING:
     import torch
 
-EDITION = 5  # of the conversion: counted up when the same part gives another model
+EDITION = 5  # of the conversion: raised when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-HIDDEN = -6e4  # added to the score of a token that is not to be seen: every precision has it
-WANTED = "sentence_embedding"  # of an exported model that has more than one answer
-PROBED = 1024  # tokens that are read together: what each layer reads of them is held at once, a GiB with 24 layers
-LONGEST = 512  # tokens of a text that are read to probe
+HIDDEN = -6e4  # added to the scores of masked tokens; every precision can represent it
+PREFERRED_OUTPUT = "sentence_embedding"  # of an exported model that has more than one answer
+PROBED = 1024  # tokens of a probe's batch: the inputs of all layers are held at once, a GiB with 24 layers
+LONGEST = 512  # tokens of a text that a probe reads
 
 Place: TypeAlias = tuple[str, int]  # an output of a node: the node's name, and which of its outputs
 
@@ -49,12 +49,12 @@ class OpenVinoGraph:
             "INFERENCE_NUM_THREADS": threads(),
         }
         self._compiled = openvino().Core().compile_model(model, "CPU", settings)
-        inputs = [given.names for given in self._compiled.inputs]
+        inputs = [port.names for port in self._compiled.inputs]
         self._names = [next(name for name in (*CHANNELS, MASK) if name in names) for names in inputs]
-        self._answer = next((i for i, one in enumerate(self._compiled.outputs) if WANTED in one.names), 0)
+        self._answer = next((i for i, port in enumerate(self._compiled.outputs) if PREFERRED_OUTPUT in port.names), 0)
         runs_in = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
-        known = {hint: name for name, hint in HINTS.items()}
-        runs_as = "int8" if precision == "int8" else known.get(runs_in, runs_in)
+        names_by_hint = {hint: name for name, hint in HINTS.items()}
+        runs_as = "int8" if precision == "int8" else names_by_hint.get(runs_in, runs_in)
         self._numerics = f"openvino {name or runs_as} cpu"
         self._requests = threading.local()
 
@@ -68,7 +68,7 @@ class OpenVinoGraph:
         request = getattr(self._requests, "own", None)
         if request is None:
             request = self._requests.own = self._compiled.create_infer_request()
-        answers = request.infer(fed(self._names, inputs, mask), share_inputs=True)
+        answers = request.infer(feeds(self._names, inputs, mask), share_inputs=True)
         return np.array(answers[self._answer], np.float32)
 
 
@@ -92,39 +92,39 @@ def openvino() -> Any:
     return package
 
 
-def kept(key: str, make: Callable[[], Any]) -> Any:
+def cached_or_made(key: str, make: Callable[[], Any]) -> Any:
     """The cached model for `key`, else the one made now, which is then cached."""
-    if (known := found(key)) is not None:
-        return known
+    if (model := cached(key)) is not None:
+        return model
     ov, folder, model = openvino(), _folder(key), make()
 
     def write(path: Path) -> tuple[str, ...]:
         ov.save_model(model, path / "model.xml", compress_to_fp16=False)
         return "model.bin", "model.xml"
 
-    model_cache.keep(folder, write)
+    model_cache.store(folder, write)
     return model
 
 
-def read(make: Callable[[], bytes]) -> Any:
+def from_onnx(make: Callable[[], bytes]) -> Any:
     """OpenVINO's model from the bytes of an ONNX model."""
     return openvino().Core().read_model(make())
 
 
-def found(key: str) -> Any:
+def cached(key: str) -> Any:
     """The cached model for `key`, None if there is none."""
-    file = model_cache.found_at(_folder(key), "model.xml")
+    file = model_cache.cached_file(_folder(key), "model.xml")
     return openvino().Core().read_model(file) if file else None
 
 
 def _folder(key: str) -> Path:
-    return model_cache.kept_at("openvino", EDITION, openvino().__version__, key)
+    return model_cache.cache_folder("openvino", EDITION, openvino().__version__, key)
 
 
-def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
-    """The part in OpenVINO's form, for any number of rows and tokens; `typed`: it reads types of tokens, too.
+def converted(module: torch.nn.Module, *, typed: bool) -> Any:
+    """The part in OpenVINO's form, for any number of rows and tokens; `typed`: it also takes token type ids.
 
-    By the front end itself: `openvino.convert_model` does the same, and reports its use over the network.
+    Calls the front end directly, since `openvino.convert_model` reports its use over the network.
     """
     import torch
     from openvino.frontend import FrontEndManager
@@ -138,20 +138,20 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns about constants; errors would show in the answers
-        decoder = TorchScriptPythonDecoder(whole.eval(), example_input=example)
+        decoder = TorchScriptPythonDecoder(module.eval(), example_input=example)
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
-    for place, name in zip(model.inputs, names, strict=True):
-        place.get_node().set_element_type(ov.Type.i64)
-        place.get_node().set_partial_shape(ov.PartialShape([-1, -1]))
-        place.get_tensor().set_names({name})
+    for port, name in zip(model.inputs, names, strict=True):
+        port.get_node().set_element_type(ov.Type.i64)
+        port.get_node().set_partial_shape(ov.PartialShape([-1, -1]))
+        port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     with_finite_masks(model)
     return model
 
 
 def with_finite_masks(model: Any) -> None:
-    """Replace infinities in masks: for a token that sees none, such as distant padding, OpenVINO makes NaN."""
+    """Replace infinities in masks, of which OpenVINO makes NaN for a token that attends to nothing, such as padding."""
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():
@@ -176,8 +176,8 @@ def layer_values(
     Args:
         model: of `converted`; it is not changed.
         places: outputs of its nodes.
-        rows: token ids of texts, the longest are read first, and of each its beginning.
-        pad: the id that fills rows up.
+        rows: token ids of texts; the longest are read first, and only the beginning of each.
+        pad: the padding id.
     """
     ov = openvino()
     probe = model.clone()
@@ -188,7 +188,7 @@ def layer_values(
     )
     names = input_names(typed=rows[0].shape[0] > 1)
     lengths = [min(row.shape[1], LONGEST) for row in rows]
-    for _, chosen in batches(lengths, Budget((PROBED,))):
-        given, mask = padded([rows[place][:, :LONGEST] for place in chosen], pad)
-        answers = compiled(fed(names, given, mask))
-        yield [np.asarray(answers[place], np.float32) for place in range(len(places))], mask.astype(bool)
+    for _, batch in batches(lengths, Budget((PROBED,))):
+        inputs, mask = padded([rows[index][:, :LONGEST] for index in batch], pad)
+        answers = compiled(feeds(names, inputs, mask))
+        yield [np.asarray(answers[index], np.float32) for index in range(len(places))], mask.astype(bool)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 SHAPE = (128, 384, 384)  # rows, inputs and outputs of the product that is timed: .3 ms of one core
-TIMES = 60  # of which the shortest counts, that nothing else disturbed
+TIMES = 60  # the shortest of them counts, as the least disturbed
 SLOWER = 0.9  # of float32's speed
 INEXACT = ("bfloat16", "float16")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")  # that torch reads
@@ -72,10 +72,10 @@ def have(*packages: str) -> bool:
 def threads() -> int:
     """The number of threads that torch uses, or would use, in this process; without torch one for each core."""
     if "torch" not in sys.modules:
-        known = recalled("threads", "torch", _here())
-        if not isinstance(known, int) and not have("torch"):
+        stored = recalled("threads", "torch", _here())
+        if not isinstance(stored, int) and not have("torch"):
             return _cores()
-        return known if isinstance(known, int) else import_torch().get_num_threads()
+        return stored if isinstance(stored, int) else import_torch().get_num_threads()
     return int(sys.modules["torch"].get_num_threads())
 
 
@@ -102,19 +102,19 @@ def _here() -> list[str]:
 @cache
 def speed(precision: str) -> float:
     """How many times faster than in float32 a matrix product is; measured once on a machine, in 50 ms."""
-    if isinstance(known := recalled("speed", precision, _here()), float):
-        return known
+    if isinstance(stored := recalled("speed", precision, _here()), float):
+        return stored
     import torch
 
-    found = measured(torch.float32, getattr(torch, precision))
-    remember("speed", precision, _here(), found)
-    return found
+    ratio = measured_speedup(torch.float32, getattr(torch, precision))
+    remember("speed", precision, _here(), ratio)
+    return ratio
 
 
-def measured(one: torch.dtype, other: torch.dtype) -> float:
-    """How many times faster a product is in `other` than in `one`, on one core: several would wait for each other."""
+def measured_speedup(base: torch.dtype, other: torch.dtype) -> float:
+    """How many times faster a product is in `other` than in `base`, on one core: several would wait for each other."""
     with ThreadPoolExecutor(1) as pool:  # how many threads torch uses is each thread's own
-        return pool.submit(_on_one_core, one, other).result()
+        return pool.submit(_speedup_on_one_core, base, other).result()
 
 
 def beside_int8() -> str:
@@ -124,33 +124,33 @@ def beside_int8() -> str:
 
 def warn_if_slower(precision: str) -> None:
     """Warn if an inexact precision is slower here."""
-    if precision in INEXACT and (found := speed(precision)) < SLOWER:
+    if precision in INEXACT and (ratio := speed(precision)) < SLOWER:
         warnings.warn(
-            f"precision {precision} is slower than float32 on this processor: {found:.1f} times its speed; "
+            f"precision {precision} is slower than float32 on this processor: {ratio:.1f} times its speed; "
             "leave `precision` out, or use int8",
             stacklevel=2,
         )
 
 
-def _on_one_core(one: torch.dtype, other: torch.dtype) -> float:
+def _speedup_on_one_core(base: torch.dtype, other: torch.dtype) -> float:
     import torch
 
     rows, inputs, outputs = SHAPE
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             left, right = torch.randn(rows, inputs), torch.randn(inputs, outputs)
-            first, second = (_shortest(left.to(dtype), right.to(dtype)) for dtype in (one, other))
+            base_time, other_time = (_shortest_product(left.to(dtype), right.to(dtype)) for dtype in (base, other))
     finally:
-        torch.set_num_threads(before)
-    return first / second
+        torch.set_num_threads(threads_before)
+    return base_time / other_time
 
 
-def _shortest(left: Any, right: Any) -> float:
-    taken = []
+def _shortest_product(left: Any, right: Any) -> float:
+    seconds = []
     for _ in range(TIMES):
         begin = time.perf_counter()
         left @ right
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)

@@ -46,11 +46,11 @@ class Runner:
     Args:
         tokens: makes the ids.
         graph: makes answers of ids.
-        most: rows of a batch; None for as many as the budget of tokens allows.
+        max_rows: rows of a batch; None for as many as the budget of tokens allows.
     """
 
-    def __init__(self, tokens: Tokens, graph: Graph, *, most: int | None = None) -> None:
-        self.tokens, self.graph, self._most = tokens, graph, most
+    def __init__(self, tokens: Tokens, graph: Graph, *, max_rows: int | None = None) -> None:
+        self.tokens, self.graph, self._max_rows = tokens, graph, max_rows
         on_cpu = graph.numerics.endswith("cpu")
         self._budget, self._first = Budget(BUDGETS if on_cpu else LARGE), CHUNK if on_cpu else FIRST
         self._in_vectors = graph.numerics.startswith("openvino")
@@ -65,14 +65,14 @@ class Runner:
 
     def each(self, inputs: Inputs, finish: Callable[[Floats, Row], Answer], prompt: str = "") -> list[Answer]:
         """The results of `finish` for each input's answer and ids. It must copy what it keeps of a large answer."""
-        found: list[Answer] = []
+        results: list[Answer] = []
         for rows in self._tokenised(inputs, prompt):
-            made: dict[int, Answer] = {}
-            for places, answers in self._run(rows):
-                for place, answer in zip(places, answers, strict=True):
-                    made[place] = finish(answer, rows[place])
-            found += [made[place] for place in range(len(rows))]
-        return found
+            by_row: dict[int, Answer] = {}
+            for indices, answers in self._run(rows):
+                for index, answer in zip(indices, answers, strict=True):
+                    by_row[index] = finish(answer, rows[index])
+            results += [by_row[index] for index in range(len(rows))]
+        return results
 
     def _tokenised(self, inputs: Inputs, prompt: str) -> Iterator[list[Row]]:
         """The ids of each chunk; the next chunk is tokenised while the caller works on one."""
@@ -82,19 +82,19 @@ class Runner:
             yield from (self.tokens.rows(part, prompt) for part in parts)
             return
         with ThreadPoolExecutor(1, "tokenise") as pool:
-            coming = pool.submit(self.tokens.rows, parts[0], prompt)
+            pending = pool.submit(self.tokens.rows, parts[0], prompt)
             for following in parts[1:]:
-                ready, coming = coming.result(), pool.submit(self.tokens.rows, following, prompt)
+                ready, pending = pending.result(), pool.submit(self.tokens.rows, following, prompt)
                 yield ready
-            yield coming.result()
+            yield pending.result()
 
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Floats]]:
-        for budget, places in batches([row.shape[1] for row in rows], self._budget, self._most):
-            given, mask = self._padded([rows[place] for place in places])
+        for budget, indices in batches([row.shape[1] for row in rows], self._budget, self._max_rows):
+            padded_ids, mask = self._padded([rows[index] for index in indices])
             begin = time.perf_counter()
-            answers = self.graph(given, mask)
+            answers = self.graph(padded_ids, mask)
             self._budget.note(budget, mask.size, time.perf_counter() - begin)
-            yield places, answers
+            yield indices, answers
 
     def _padded(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self._in_vectors:

@@ -16,12 +16,12 @@ Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the
 
 
 @dataclass(frozen=True, slots=True)
-class KeptTokenizer:
+class TokenizerData:
     """Everything needed from a fast transformers tokenizer to produce the same ids without that library.
 
     Args:
         text: the tokenizer as JSON.
-        pad: the id that fills rows up.
+        pad: the padding id.
         truncation_side: where a text that is too long is cut.
     """
 
@@ -42,26 +42,26 @@ class Tokens:
     Threads may use one at once, and the work goes on outside Python's lock.
 
     Args:
-        tokenizer: the model's, of transformers, or what was kept of it.
+        tokenizer: the model's, of transformers, or its `TokenizerData`.
         max_length: tokens that are read of a text, None for all.
         typed: the model is told which text of a pair a token is of.
     """
 
     def __init__(self, tokenizer: Any, max_length: int | None, *, typed: bool = False) -> None:
         self._typed, self.max_length = typed, max_length
-        self.kept = tokenizer if isinstance(tokenizer, KeptTokenizer) else KeptTokenizer.of(tokenizer)
-        self.pad = self.kept.pad
-        self._own = Tokenizer.from_str(self.kept.text)
-        self._own.no_padding()
+        self.data = tokenizer if isinstance(tokenizer, TokenizerData) else TokenizerData.of(tokenizer)
+        self.pad = self.data.pad
+        self._tokenizer = Tokenizer.from_str(self.data.text)
+        self._tokenizer.no_padding()
         if max_length is None:
-            self._own.no_truncation()
+            self._tokenizer.no_truncation()
         else:
-            self._own.enable_truncation(max_length, strategy="longest_first", direction=self.kept.truncation_side)
+            self._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=self.data.truncation_side)
 
     def rows(self, inputs: Sequence[str] | Sequence[Pair], prompt: str = "") -> list[Row]:
         """The ids of each text or pair, with `prompt` before each text."""
-        given = [prompt + one if isinstance(one, str) else one for one in inputs]
-        found = self._own.encode_batch_fast(given)
+        texts = [prompt + item if isinstance(item, str) else item for item in inputs]
+        encodings = self._tokenizer.encode_batch_fast(texts)
         if self._typed:
-            return [np.array([one.ids, one.type_ids], np.int64) for one in found]
-        return [np.array([one.ids], np.int64) for one in found]
+            return [np.array([item.ids, item.type_ids], np.int64) for item in encodings]
+        return [np.array([item.ids], np.int64) for item in encodings]

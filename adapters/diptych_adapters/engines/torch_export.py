@@ -22,7 +22,7 @@ from diptych_adapters.engines.backend import Job
 from diptych_adapters.engines.batches import padded
 from diptych_adapters.engines.inputs import input_names
 from diptych_adapters.engines.torch_graph import TorchGraph
-from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, folder_of, found
+from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, cached_list, folder_of
 
 CONSTANTS = "constants.safetensors"
 CHECKS = ("aten._assert", "aten.sym_constrain")  # operators that compute nothing
@@ -30,7 +30,7 @@ INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # settings
 OF_TORCH = (torch.dtype, torch.layout, torch.memory_format)
 
 
-def keep(job: Job, sources: Iterable[Path]) -> bool:
+def cache_program(job: Job, sources: Iterable[Path]) -> bool:
     """List a part's operators, and cache the list if it reproduces the part's answers exactly.
 
     Args:
@@ -41,11 +41,11 @@ def keep(job: Job, sources: Iterable[Path]) -> bool:
         Whether it is kept. A part that `torch.export` cannot list for any number of tokens is not.
     """
     try:
-        program = _exported(job.whole.eval(), typed=job.typed)
+        program = _exported(job.module.eval(), typed=job.typed)
         listing = _Listing(program, job.numerics)
         tensors: dict[str, Any] = {**program.state_dict, **program.constants}
         constants = {name: tensors[name].detach() for name in sorted(listing.constants)}
-        if not _same(TorchProgram(listing.content, constants), TorchGraph(job.whole, job.numerics), job):
+        if not _same(TorchProgram(listing.content, constants), TorchGraph(job.module, job.numerics), job):
             return False
     except Exception:  # torch.export raises errors of many kinds for what it cannot list
         return False
@@ -55,11 +55,11 @@ def keep(job: Job, sources: Iterable[Path]) -> bool:
         (path / LIST).write_text(json.dumps({**listing.content, "constants": placed}), "utf-8")
         return (CONSTANTS, LIST) if (path / CONSTANTS).exists() else (LIST,)
 
-    model_cache.keep(folder_of(job.key), write)
-    return found(job.key) is not None
+    model_cache.store(folder_of(job.key), write)
+    return cached_list(job.key) is not None
 
 
-def keep_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[Path]) -> None:
+def cache_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[Path]) -> None:
     """Cache tensors, or their location if the model's files contain them."""
 
     def write(path: Path) -> tuple[str, ...]:
@@ -67,16 +67,16 @@ def keep_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[P
         (path / TENSORS).write_text(json.dumps(placed), "utf-8")
         return (CONSTANTS, TENSORS) if (path / CONSTANTS).exists() else (TENSORS,)
 
-    model_cache.keep(folder_of(key), write)
+    model_cache.store(folder_of(key), write)
 
 
-def _exported(whole: torch.nn.Module, *, typed: bool) -> torch.export.ExportedProgram:
+def _exported(module: torch.nn.Module, *, typed: bool) -> torch.export.ExportedProgram:
     names = input_names(typed=typed)
     any_shape = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says what it takes for constant; what is wrong shows in the answers
-        return torch.export.export(whole, example, dynamic_shapes=tuple(any_shape for _ in names))
+        warnings.simplefilter("ignore")  # it warns of values it treats as constants; a wrong one shows in the answers
+        return torch.export.export(module, example, dynamic_shapes=tuple(any_shape for _ in names))
 
 
 class _Listing:
@@ -92,13 +92,13 @@ class _Listing:
             if node.op == "placeholder":
                 self._names[node] = {"value": constants.get(node.name, node.name)}
         (answer,) = self._walk(program.graph_module, "")
-        kept = {*constants.values(), answer["value"]}
+        retained = {*constants.values(), answer["value"]}
         self.constants = set(constants.values())
         self.content = {
             "numerics": numerics,
             "inputs": list(signature.user_inputs),
             "output": answer["value"],
-            "steps": [*self._with_unread(kept)],
+            "steps": [*self._with_unread(retained)],
         }
 
     def _walk(self, module: GraphModule, prefix: str) -> Any:
@@ -119,30 +119,30 @@ class _Listing:
             return
         if getattr(target, "__module__", "") == "_operator":
             name = f"operator.{getattr(target, '__name__', '')}"
-        given = self._spelt(node.args)
-        if name == "operator.getitem" and isinstance(given[0], list):  # one of the values of an inlined graph
-            self._names[node] = given[0][given[1]]
+        arguments = self._spelt(node.args)
+        if name == "operator.getitem" and isinstance(arguments[0], list):  # one of the values of an inlined graph
+            self._names[node] = arguments[0][arguments[1]]
             return
         if not name.startswith("aten.") and name.removeprefix("operator.") not in ARITHMETIC:
             raise ValueError(f"no plain operator: {name}")
         self._names[node] = {"value": prefix + node.name}
-        self._steps.append((prefix + node.name, name, given, {"of": self._spelt(dict(node.kwargs))}))
+        self._steps.append((prefix + node.name, name, arguments, {"of": self._spelt(dict(node.kwargs))}))
 
     def _inline(self, module: GraphModule, node: Node, before: int, prefix: str) -> Any:
         """Add the steps of a graph that a node calls; returns its output."""
         inner = getattr(module, str(cast(Node, node.args[before]).target))
-        given = node.args[before + 1 :]
-        for placeholder, one in zip((n for n in inner.graph.nodes if n.op == "placeholder"), given, strict=True):
-            self._names[placeholder] = self._spelt(one)
+        arguments = node.args[before + 1 :]
+        for placeholder, value in zip((n for n in inner.graph.nodes if n.op == "placeholder"), arguments, strict=True):
+            self._names[placeholder] = self._spelt(value)
         return self._walk(inner, prefix)
 
     def _spelt(self, value: Any) -> Any:
         if isinstance(value, Node):
             return self._names[value]
         if isinstance(value, list | tuple):
-            return [self._spelt(one) for one in value]
+            return [self._spelt(item) for item in value]
         if isinstance(value, dict):
-            return {name: self._spelt(one) for name, one in value.items()}
+            return {name: self._spelt(item) for name, item in value.items()}
         if isinstance(value, OF_TORCH):
             return {"torch": str(value).removeprefix("torch.")}
         if isinstance(value, torch.device):
@@ -151,20 +151,20 @@ class _Listing:
             return value
         raise ValueError(f"no constant: {value!r}")
 
-    def _with_unread(self, kept: set[str]) -> Iterator[tuple[str, str, Any, Any, list[str]]]:
+    def _with_unread(self, retained: set[str]) -> Iterator[tuple[str, str, Any, Any, list[str]]]:
         """The steps, each with the values that no later step reads."""
-        seen, found = set(kept), []
+        read_later, steps = set(retained), []
         for step in reversed(self._steps):
-            read = {step[0], *_values(step[2]), *_values(step[3])}
-            found.append((*step, sorted(read - seen)))
-            seen |= read
-        yield from reversed(found)
+            values = {step[0], *_values(step[2]), *_values(step[3])}
+            steps.append((*step, sorted(values - read_later)))
+            read_later |= values
+        yield from reversed(steps)
 
 
 def _values(spelt: Any) -> Iterator[str]:
     if isinstance(spelt, list):
-        for one in spelt:
-            yield from _values(one)
+        for item in spelt:
+            yield from _values(item)
     elif isinstance(spelt, dict) and "value" in spelt:
         yield spelt["value"]
     elif isinstance(spelt, dict):
@@ -174,8 +174,8 @@ def _values(spelt: Any) -> Iterator[str]:
 def _same(program: TorchProgram, graph: TorchGraph, job: Job) -> bool:
     """Whether both give the same numbers for the trial: each row alone, and all of them, padded."""
     rows = job.tokens.rows(job.trial)
-    given = [padded(some, job.tokens.pad) for some in ([row] for row in rows)]
-    return all(np.array_equal(program(*one), graph(*one)) for one in [*given, padded(rows, job.tokens.pad)])
+    batches = [padded(single, job.tokens.pad) for single in ([row] for row in rows)]
+    return all(np.array_equal(program(*batch), graph(*batch)) for batch in [*batches, padded(rows, job.tokens.pad)])
 
 
 def _placed(constants: dict[str, torch.Tensor], beside: Path, sources: Iterable[Path]) -> dict[str, tuple[str, str]]:
@@ -187,10 +187,10 @@ def _placed(constants: dict[str, torch.Tensor], beside: Path, sources: Iterable[
                 for name in _alike(key, constants):
                     if name not in placed and _equal(tensors.get_tensor(key), constants[name]):
                         placed[name] = (str(file), key)
-    own = {name: constant.contiguous().clone() for name, constant in constants.items() if name not in placed}
-    if own:
-        save_file(own, beside)
-    return placed | {name: (beside.name, name) for name in own}
+    unplaced = {name: constant.contiguous().clone() for name, constant in constants.items() if name not in placed}
+    if unplaced:
+        save_file(unplaced, beside)
+    return placed | {name: (beside.name, name) for name in unplaced}
 
 
 def _alike(key: str, names: Iterable[str]) -> list[str]:
@@ -199,5 +199,5 @@ def _alike(key: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith(ends)]
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return tensor.dtype == other.dtype and tensor.shape == other.shape and torch.equal(tensor, other)

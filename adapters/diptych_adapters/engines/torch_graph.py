@@ -16,15 +16,15 @@ class TorchGraph:
     """Runs a part of a model where its weights are.
 
     Args:
-        whole: the part, see `parts.Whole`.
+        module: the part, see `graph_modules.SingleFeature`.
         numerics: backend, precision and device.
         compiled: let `torch.compile` make the part faster; the first batches take long.
     """
 
-    def __init__(self, whole: torch.nn.Module, numerics: str, *, compiled: bool = False) -> None:
-        self._device = next(whole.parameters()).device
-        whole = whole.eval()
-        self._whole = torch.compile(whole, dynamic=True) if compiled else whole
+    def __init__(self, module: torch.nn.Module, numerics: str, *, compiled: bool = False) -> None:
+        self._device = next(module.parameters()).device
+        module = module.eval()
+        self._module = torch.compile(module, dynamic=True) if compiled else module
         self._numerics = numerics
 
     @property
@@ -35,10 +35,10 @@ class TorchGraph:
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The part's answers, float32 `[n, ...]`."""
         with torch.inference_mode():
-            ids, seen, *types = (
+            ids, mask_tensor, *types = (
                 torch.from_numpy(array).to(self._device, non_blocking=True) for array in (inputs[0], mask, *inputs[1:])
             )
-            return np.asarray(self._whole(ids, seen, *types).float().cpu().numpy(), np.float32)
+            return np.asarray(self._module(ids, mask_tensor, *types).float().cpu().numpy(), np.float32)
 
 
 class Finished:

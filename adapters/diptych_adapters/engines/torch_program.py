@@ -40,8 +40,8 @@ class TorchProgram:
         self._inputs, self._output, self._constants = content["inputs"], content["output"], constants
         self._numerics: str = content["numerics"]
         self._steps = [
-            (name, _operator(called), _reader(arguments), _reader(options), unread)
-            for name, called, arguments, options, unread in content["steps"]
+            (name, _operator(function), _reader(arguments), _reader(options), unread)
+            for name, function, arguments, options, unread in content["steps"]
         ]
 
     @classmethod
@@ -57,29 +57,29 @@ class TorchProgram:
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The part's answers, float32 `[n, ...]`."""
-        given = map(torch.from_numpy, (inputs[0], mask, *inputs[1:]))
+        tensors = map(torch.from_numpy, (inputs[0], mask, *inputs[1:]))
         with torch.inference_mode():
-            values: dict[str, Any] = {**self._constants, **dict(zip(self._inputs, given, strict=True))}
-            for name, called, arguments, options, unread in self._steps:
-                values[name] = called(*arguments(values), **options(values))
-                for one in unread:
-                    del values[one]
+            values: dict[str, Any] = {**self._constants, **dict(zip(self._inputs, tensors, strict=True))}
+            for name, function, arguments, options, unread in self._steps:
+                values[name] = function(*arguments(values), **options(values))
+                for unread_name in unread:
+                    del values[unread_name]
             return np.asarray(values[self._output].float().numpy(), np.float32)
 
 
-def found(key: str) -> Path | None:
+def cached_list(key: str) -> Path | None:
     """The cached list for `key`, None if there is none."""
-    return model_cache.found_at(folder_of(key), LIST)
+    return model_cache.cached_file(folder_of(key), LIST)
 
 
 def folder_of(key: str) -> Path:
     """The cache folder for the part with this key."""
-    return model_cache.kept_at("torch", EDITION, version("torch"), key)
+    return model_cache.cache_folder("torch", EDITION, version("torch"), key)
 
 
 def tensors(key: str) -> dict[str, torch.Tensor] | None:
     """The cached tensors for `key`, None if there are none."""
-    file = model_cache.found_at(folder_of(key), TENSORS)
+    file = model_cache.cached_file(folder_of(key), TENSORS)
     return _constants(json.loads(file.read_bytes()), file.parent) if file else None
 
 
@@ -90,40 +90,40 @@ def _operator(name: str) -> Callable[..., Any]:
         return getattr(operator, path[0])  # type: ignore[no-any-return]
     if space != "aten":
         raise ValueError(f"unknown operator {name}")
-    found: Any = torch.ops.aten
+    target: Any = torch.ops.aten
     for part in path:
-        found = getattr(found, part)
-    made: Callable[..., Any] = found
-    return made
+        target = getattr(target, part)
+    function: Callable[..., Any] = target
+    return function
 
 
-def _reader(given: Any) -> Callable[[Mapping[str, Any]], Any]:
+def _reader(spelt: Any) -> Callable[[Mapping[str, Any]], Any]:
     """A function from the values so far to the arguments that a step gives.
 
     In the list, `{"value": NAME}` stands for a value, `{"torch": "float32"}` for an attribute of torch,
     `{"device": "cpu"}` for a device, and `{"of": {...}}` for a mapping.
     """
-    if isinstance(given, list):
-        parts = [_reader(one) for one in given]
+    if isinstance(spelt, list):
+        parts = [_reader(item) for item in spelt]
         return lambda values: [part(values) for part in parts]
-    if not isinstance(given, dict):
-        return lambda values: given
-    kind, what = next(iter(given.items()))
+    if not isinstance(spelt, dict):
+        return lambda values: spelt
+    kind, content = next(iter(spelt.items()))
     if kind == "value":
-        return lambda values: values[what]
+        return lambda values: values[content]
     if kind == "of":
-        named = {name: _reader(one) for name, one in what.items()}
-        return lambda values: {name: read(values) for name, read in named.items()}
-    constant = torch.device(what) if kind == "device" else getattr(torch, what)
+        readers = {name: _reader(item) for name, item in content.items()}
+        return lambda values: {name: reader(values) for name, reader in readers.items()}
+    constant = torch.device(content) if kind == "device" else getattr(torch, content)
     return lambda values: constant
 
 
 def _constants(placed: Mapping[str, tuple[str, str]], folder: Path) -> dict[str, torch.Tensor]:
     """The tensors by their names in the list; each is in a safetensors file, named from `folder`, under a key."""
-    read: dict[str, torch.Tensor] = {}
+    weights: dict[str, torch.Tensor] = {}
     for file in {file for file, _ in placed.values()}:
         with safe_open(folder / file, "pt") as tensors:
-            for name, (place, key) in placed.items():
-                if place == file:
-                    read[name] = tensors.get_tensor(key).clone()  # the file may be replaced while this process runs
-    return read
+            for name, (source, key) in placed.items():
+                if source == file:
+                    weights[name] = tensors.get_tensor(key).clone()  # the file may be replaced while this process runs
+    return weights

@@ -1,7 +1,7 @@
 """Worker processes that hold an encoder each, and `Spread`, which distributes documents among them.
 
-A worker is `python -m diptych_adapters.engines.workers`, fed by its standard input: a script that uses one needs no
-`if __name__ == "__main__"`. It ends with the process that began it.
+A worker is `python -m diptych_adapters.engines.workers` and reads calls from its standard input, so a script that uses
+one needs no `if __name__ == "__main__"`. It ends with its parent process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from diptych.protocols import Pair
 from diptych.types import Floats
 from diptych_adapters.engines.cores import keep_to, shares
 
-LEAST = 16  # inputs that are given to a process at once
-TURNS = 4  # of each process for one call, so that all end at about the same time
-BROKEN = (OSError, EOFError, pickle.UnpicklingError)  # what a pipe to a process that ended gives
+LEAST = 16  # fewest inputs sent to a process at once
+TURNS = 4  # pieces for each process in one call, so that all end at about the same time
+BROKEN = (OSError, EOFError, pickle.UnpicklingError)  # raised by the pipe to a process that ended
 SHARED = ("encode_document", "predict")
 FACTS = ("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "encode_query", "decode")
 
@@ -40,13 +40,13 @@ class Worker:
     Args:
         factory: "module:class" of the adapter.
         options: of the adapter, as keywords.
-        cores: that it keeps to, a thread of torch on each; None leaves both to the system.
+        cores: to which it is bound, with a torch thread on each; None leaves both to the system.
     """
 
     def __init__(self, factory: str, options: dict[str, Any], cores: Sequence[int] | None) -> None:
         self._begin = (factory, options, cores)
         self._lock = threading.Lock()
-        self._seen: Any = None
+        self._sample_texts: Any = None
         self._process = self._started()
         self._ended = weakref.finalize(self, _end, [self._process])
 
@@ -63,7 +63,7 @@ class Worker:
             except BROKEN:
                 answer = self._ask_again(method, args)
             if method == "look_at":
-                self._seen = args
+                self._sample_texts = args
             return answer
 
     def close(self) -> None:
@@ -76,8 +76,8 @@ class Worker:
         self._process = self._started()
         self._ended = weakref.finalize(self, _end, [self._process])
         try:
-            if self._seen is not None and method != "look_at":
-                self._ask("look_at", self._seen)
+            if self._sample_texts is not None and method != "look_at":
+                self._ask("look_at", self._sample_texts)
             return self._ask(method, args)
         except BROKEN as error:
             self.close()
@@ -113,9 +113,9 @@ class Spread:
     """An adapter on several devices or in several processes, which share documents and pairs.
 
     Args:
-        first: the adapter in this process; queries are its business, so that they wait for nobody.
+        first: the adapter in this process; it alone encodes queries, so that they do not wait for documents.
         workers: the processes.
-        takes_part: `first` takes its share, too; on a CPU it would be in the others' way.
+        takes_part: whether `first` encodes a share, too; on a CPU it would slow down the workers.
     """
 
     def __init__(self, first: Any, workers: Sequence[Worker], *, takes_part: bool) -> None:
@@ -144,38 +144,38 @@ class Spread:
         self._pool.shutdown()
 
     def _shared(self, name: str) -> Callable[[Sequence[str] | Sequence[Pair]], Any]:
-        own = getattr(self._first, name)
+        method = getattr(self._first, name)
 
         def call(inputs: Sequence[str] | Sequence[Pair]) -> Any:
             if len(inputs) <= LEAST:
-                return own(inputs)
-            takers = [own] if self._takes_part else []
-            takers += [partial(worker.call, name) for worker in self._workers]
-            size = max(LEAST, -(-len(inputs) // (TURNS * len(takers))))
-            pieces = iter([(start, inputs[start : start + size]) for start in range(0, len(inputs), size)])
-            found: dict[int, Any] = {}
-            taking = threading.Lock()
+                return method(inputs)
+            workers = [method] if self._takes_part else []
+            workers += [partial(worker.call, name) for worker in self._workers]
+            step = max(LEAST, -(-len(inputs) // (TURNS * len(workers))))
+            pieces = iter([(start, inputs[start : start + step]) for start in range(0, len(inputs), step)])
+            results: dict[int, Any] = {}
+            lock = threading.Lock()
 
             def work(encode: Callable[[Any], Any]) -> None:
-                while (piece := _next(pieces, taking)) is not None:
-                    found[piece[0]] = encode(piece[1])
+                while (piece := _next(pieces, lock)) is not None:
+                    results[piece[0]] = encode(piece[1])
 
-            for done in [self._pool.submit(work, taker) for taker in takers]:
+            for done in [self._pool.submit(work, worker_call) for worker_call in workers]:
                 done.result()
-            return _joined([found[start] for start in sorted(found)])
+            return _joined([results[start] for start in sorted(results)])
 
         return call
 
 
-def _next(pieces: Any, taking: threading.Lock) -> Any:
-    with taking:
+def _next(pieces: Any, lock: threading.Lock) -> Any:
+    with lock:
         return next(pieces, None)
 
 
 def _joined(parts: Sequence[Any]) -> Floats | list[Any]:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
-    return [one for part in parts for one in part]
+    return [item for part in parts for item in part]
 
 
 def _threads(cores: Sequence[int] | None) -> dict[str, str]:
@@ -192,18 +192,18 @@ def spread(
         first: makes the adapter of this process on a device.
         options: of the adapter, as keywords.
         device: one or a list of them.
-        processes: that share the processor's cores.
+        processes: number of processes that share the CPU's cores.
     """
     devices = list(device) if isinstance(device, list | tuple) else [device]
-    made = first(devices[0])
+    adapter = first(devices[0])
     if len(devices) > 1:
-        workers = [Worker(factory, {**options, "device": other}, None) for other in devices[1:]]
-        return Spread(made, workers, takes_part=True)
+        workers = [Worker(factory, {**options, "device": extra}, None) for extra in devices[1:]]
+        return Spread(adapter, workers, takes_part=True)
     if processes > 1:
-        own = {**options, "processes": 1}
-        workers = [Worker(factory, own, cores) for cores in shares(processes)]
-        return Spread(made, workers, takes_part=False)
-    return made
+        worker_options = {**options, "processes": 1}
+        workers = [Worker(factory, worker_options, cores) for cores in shares(processes)]
+        return Spread(adapter, workers, takes_part=False)
+    return adapter
 
 
 def _send(stream: Any, message: object) -> None:
@@ -223,9 +223,9 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def main() -> None:
     """Serve one adapter until standard input ends; Ctrl-C is left to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
-    factory, options, cores = pickle.load(asked)
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that what a library prints is not read as an answer
+    factory, options, cores = pickle.load(requests)
     if cores:
         keep_to(cores)  # before a model is loaded, so that what it allocates lies in the memory beside them
     import torch
@@ -233,20 +233,20 @@ def main() -> None:
     if cores:
         torch.set_num_threads(len(cores))
     module, _, name = factory.partition(":")
-    made: Any = None
+    adapter: Any = None
     while True:
         try:
-            method, args = pickle.load(asked)
+            method, args = pickle.load(requests)
         except EOFError:
             return
         try:
-            made = made or getattr(import_module(module), name).of(**options)
-            _send(answers, (True, getattr(made, method)(*args)))
+            adapter = adapter or getattr(import_module(module), name).of(**options)
+            _send(answers, (True, getattr(adapter, method)(*args)))
         except Exception as error:
-            _send(answers, (False, _told(error)))
+            _send(answers, (False, _picklable(error)))
 
 
-def _told(error: Exception) -> Exception:
+def _picklable(error: Exception) -> Exception:
     """The error, or an equivalent one if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))

@@ -112,8 +112,8 @@ def _stopwords(options: LexiconOptions) -> Iterable[str]:
         return ()  # the lists hold words, and pairs are none
     english = "EN_PLUS" if options.stopwords == "nltk" else "EN"  # NLTK's, or the short list of Lucene
     name = english if options.language == "english" else options.language.upper()
-    found: tuple[str, ...] = getattr(_stopword_module(), f"STOPWORDS_{name}", ())
-    return found
+    words: tuple[str, ...] = getattr(_stopword_module(), f"STOPWORDS_{name}", ())
+    return words
 
 
 @functools.cache
@@ -167,7 +167,7 @@ def _words_with_marks(blocks: tuple[int, ...]) -> re.Pattern[str]:
 
 
 def _blocks_of_marks(text: str) -> tuple[int, ...]:
-    """The blocks of characters that the combining marks in `text` are of: few, so that patterns can be kept.
+    """The blocks of characters that the combining marks in `text` belong to: few, so that patterns can be cached.
 
     Variation selectors, which are beyond 0x20000, do not count.
     """

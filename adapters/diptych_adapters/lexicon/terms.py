@@ -35,13 +35,13 @@ class Lexicon:
     def term_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The term ids of all texts in one array `[terms]`, and the number of terms of each text `[n]`."""
         memory = self._fresh_memory()
-        found: list[int] = []
+        term_ids_of_texts: list[int] = []
         lengths = np.zeros(len(texts), np.int64)
         for row, text in enumerate(texts):
             ids = [i for i in map(memory.__getitem__, self.analyzer.words(text)) if i != STOP]
-            found.extend(ids)
+            term_ids_of_texts.extend(ids)
             lengths[row] = len(ids)
-        return np.array(found, np.int64), lengths
+        return np.array(term_ids_of_texts, np.int64), lengths
 
     def remember(self, texts: Sequence[str]) -> None:
         """Learn the words of `texts`, so that `word` knows their ids."""
@@ -57,8 +57,8 @@ class Lexicon:
 
     def collisions(self) -> dict[int, list[str]]:
         """The ids that several of the known stems share, with those stems."""
-        known = (self._older, self._memory)
-        return {term: sorted(stems) for memory in known for term, stems in memory.stems.items() if len(stems) > 1}
+        memories = (self._older, self._memory)
+        return {term: sorted(stems) for memory in memories for term, stems in memory.stems.items() if len(stems) > 1}
 
     def _fresh_memory(self) -> _Memory:
         if len(self._memory) > self._limit:
@@ -76,11 +76,11 @@ class _Memory(dict[str, int]):
 
     def __missing__(self, word: str) -> int:
         stem = self._analyzer.stem(word)
-        self[word] = found = STOP if not stem else term_id(stem)
-        if stem and found != STOP:
-            words = self.stems.setdefault(found, {})
+        self[word] = term = STOP if not stem else term_id(stem)
+        if stem and term != STOP:
+            words = self.stems.setdefault(term, {})
             words[stem] = min(words.get(stem, word), word, key=lambda w: (len(w), w))
-        return found
+        return term
 
 
 def term_id(stem: str) -> int:

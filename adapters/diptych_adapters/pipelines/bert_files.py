@@ -16,14 +16,14 @@ import numpy as np
 from diptych.types import Floats
 from diptych_adapters.engines.bert_graph import PREFIXES, UNREAD, Shape, bert_model, bert_shape, expected_weights
 from diptych_adapters.engines.processor import have
-from diptych_adapters.engines.tokens import KeptTokenizer
+from diptych_adapters.engines.tokens import TokenizerData
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import check_length
 from diptych_adapters.pipelines.prepared import Prepared
 
-EDITION = 1  # of the graph: counted up when the same files give another model
+EDITION = 1  # of the graph: raised when the same files give another model
 TYPES = "embeddings.token_type_embeddings.weight"
 POOLINGS = ("mean", "cls", "max")
 PACKAGES = {"openvino": ("openvino", "onnx"), "onnx": ("onnxruntime", "onnx")}
@@ -46,7 +46,7 @@ class BertFiles:
 
     folder: ModelFolder
     shape: Shape
-    tokenizer: KeptTokenizer
+    tokenizer: TokenizerData
     pooling: str
     normalize: bool
     max_length: int
@@ -71,13 +71,13 @@ class BertFiles:
         Args:
             backend: openvino or onnx.
             digests: of the folder.
-            facts: what the adapter would ask of the library.
+            facts: those that the adapter would read from the library.
         """
         config = fingerprints.file_sha256(self.folder.path / "config.json")
-        said = [f"bert {EDITION}", digests.weights, digests.tokenizer, config, *self.steps, str(self.max_length)]
+        key_parts = [f"bert {EDITION}", digests.weights, digests.tokenizer, config, *self.steps, str(self.max_length)]
         return Prepared(
             backend=backend,
-            key=" ".join(said),
+            key=" ".join(key_parts),
             tokenizer=self.tokenizer,
             max_length=self.max_length,
             typed=False,
@@ -91,17 +91,17 @@ class BertFiles:
 
         stored = load_file(self.folder.path / "model.safetensors")
         prefix = next(p for p in reversed(PREFIXES) if p == "" or any(name.startswith(p) for name in stored))
-        found = {name.removeprefix(prefix): values for name, values in stored.items()}
-        wanted = expected_weights(self.shape)
-        types = found.get(TYPES, np.zeros((0, 0)))
-        wanted[TYPES] = (max(1, types.shape[0]), self.shape.width)
-        wrong = [f"{name} missing" for name in wanted if name not in found]
+        weights = {name.removeprefix(prefix): values for name, values in stored.items()}
+        shapes = expected_weights(self.shape)
+        types = weights.get(TYPES, np.zeros((0, 0)))
+        shapes[TYPES] = (max(1, types.shape[0]), self.shape.width)
+        wrong = [f"{name} missing" for name in shapes if name not in weights]
         wrong += [
-            f"{name} {list(found[name].shape)} for {list(size)}"
-            for name, size in wanted.items()
-            if name in found and found[name].shape != size
+            f"{name} {list(weights[name].shape)} for {list(size)}"
+            for name, size in shapes.items()
+            if name in weights and weights[name].shape != size
         ]
-        wrong += [f"{name} unexpected" for name in found if name not in wanted and not name.startswith(UNREAD)]
+        wrong += [f"{name} unexpected" for name in weights if name not in shapes and not name.startswith(UNREAD)]
         if wrong:
             raise ModelError(
                 f"the weights of model {self.folder.name!r} do not match its config.json",
@@ -109,16 +109,18 @@ class BertFiles:
                 got=", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""),
                 do="save the model again, or pip install 'diptych[torch]' if it is a variant of BERT",
             )
-        return {name: np.asarray(found[name], np.float32) for name in wanted}
+        return {name: np.asarray(weights[name], np.float32) for name in shapes}
 
 
 def backend_without_torch(options: SentenceTransformersOptions) -> str:
     """The backend for a model read from files: OpenVINO or ONNX Runtime, in float32; "" if none is available."""
     if options.precision not in (None, "float32") or options.file_name or options.trust_remote_code:
         return ""
-    free = options.backend in ("auto", "torch")  # torch is the default
-    able = [name for name, packages in PACKAGES.items() if free or name == options.backend if have(*packages)]
-    return able[0] if able else ""
+    any_backend = options.backend in ("auto", "torch")  # torch is the default
+    available = [
+        name for name, packages in PACKAGES.items() if any_backend or name == options.backend if have(*packages)
+    ]
+    return available[0] if available else ""
 
 
 def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> BertFiles | None:
@@ -133,9 +135,9 @@ def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> Bert
         return None
     shape, pooling = bert_shape(folder.config()), _pooling(folder.config(f"{modules[1]['path']}/config.json"))
     settings = folder.config("sentence_bert_config.json")
-    if shape is None or pooling is None or not _has_plain_tokens(folder) or not _is_plain(settings):
+    if shape is None or pooling is None or not _has_plain_tokens(folder) or not _has_plain_settings(settings):
         return None
-    own = settings.get("max_seq_length") or min(
+    own_length = settings.get("max_seq_length") or min(
         int(folder.config("tokenizer_config.json").get("model_max_length") or shape.positions), shape.positions
     )
     check_length(options.max_length, shape.positions, folder.name)
@@ -147,13 +149,13 @@ def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> Bert
         tokenizer=tokenizer,
         pooling=pooling,
         normalize=len(kinds) == 3,
-        max_length=options.max_length or int(own),
+        max_length=options.max_length or int(own_length),
     )
 
 
 def _pooling(config: Mapping[str, Any]) -> str | None:
     """The pooling in a module's config.json, in its old or new form; None if the graph does not have it."""
-    old = {
+    flags = {
         "pooling_mode_cls_token": "cls",
         "pooling_mode_mean_tokens": "mean",
         "pooling_mode_max_tokens": "max",
@@ -162,12 +164,12 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
         "pooling_mode_lasttoken": "lasttoken",
     }
     mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else list(mode or [name for key, name in old.items() if config.get(key)])
-    alone = len(modes) == 1 and modes[0] in POOLINGS and config.get("include_prompt", True)
-    return str(modes[0]) if alone else None
+    modes = [mode] if isinstance(mode, str) else list(mode or [name for key, name in flags.items() if config.get(key)])
+    supported = len(modes) == 1 and modes[0] in POOLINGS and config.get("include_prompt", True)
+    return str(modes[0]) if supported else None
 
 
-def _is_plain(settings: Mapping[str, Any]) -> bool:
+def _has_plain_settings(settings: Mapping[str, Any]) -> bool:
     """Whether sentence_bert_config.json sets only a length and the last layer's token vectors."""
     default: dict[str, Any] = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
     default |= {"modality_config": TEXT_ONLY, "do_lower_case": False}
@@ -177,13 +179,13 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
 def _has_plain_tokens(folder: ModelFolder) -> bool:
     """Whether tokenizer.json describes the tokenizer completely, with padding on the right."""
     config = folder.config("tokenizer_config.json")
-    filled = config.get("padding_side", "right") == "right" and isinstance(config.get("pad_token"), str)
-    return filled and (folder.path / "tokenizer.json").is_file() and not fingerprints.overridden(folder.path)
+    padded_right = config.get("padding_side", "right") == "right" and isinstance(config.get("pad_token"), str)
+    return padded_right and (folder.path / "tokenizer.json").is_file() and not fingerprints.overridden(folder.path)
 
 
-def _tokenizer(folder: ModelFolder) -> KeptTokenizer | None:
+def _tokenizer(folder: ModelFolder) -> TokenizerData | None:
     from tokenizers import Tokenizer
 
     text = (folder.path / "tokenizer.json").read_text("utf-8")
     pad = Tokenizer.from_str(text).token_to_id(folder.config("tokenizer_config.json")["pad_token"])
-    return None if pad is None else KeptTokenizer(text, pad, "right")
+    return None if pad is None else TokenizerData(text, pad, "right")

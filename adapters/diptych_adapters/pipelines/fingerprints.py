@@ -67,10 +67,10 @@ def fingerprint(
         "length": max_length or "all",
         "dimension": dimension,
     }
-    spelt = {name: f"{name}:{value}" for name, value in parts.items()}
-    own = spelt | ({"weights": f"weights:{document_weights[:DIGITS]}"} if document_weights else {})
-    documents = " ".join(part for name, part in own.items() if name != "query")
-    return Fingerprint(" ".join(spelt.values()), numerics, documents)
+    labelled = {name: f"{name}:{value}" for name, value in parts.items()}
+    document_parts = labelled | ({"weights": f"weights:{document_weights[:DIGITS]}"} if document_weights else {})
+    documents = " ".join(part for name, part in document_parts.items() if name != "query")
+    return Fingerprint(" ".join(labelled.values()), numerics, documents)
 
 
 class Digests(NamedTuple):
@@ -88,8 +88,8 @@ def digests(folders: Sequence[Path], documents: Sequence[Path] | None = None) ->
         folders: all.
         documents: those that documents go through, where these are not all.
     """
-    own = "" if documents is None or list(documents) == list(folders) else weights_digest(documents)
-    return Digests(weights_digest(folders), tokenizer_digest(folders), own)
+    document_weights = "" if documents is None or list(documents) == list(folders) else weights_digest(documents)
+    return Digests(weights_digest(folders), tokenizer_digest(folders), document_weights)
 
 
 def weights_digest(folders: Iterable[Path]) -> str:
@@ -109,14 +109,14 @@ def weights_digest(folders: Iterable[Path]) -> str:
 def tokenizer_digest(folders: Iterable[Path]) -> str:
     """A digest of the tokenizer in the first folder that has one, without its padding and truncation settings.
 
-    What tokenizer_config.json says otherwise than tokenizer.json counts too.
+    Settings of tokenizer_config.json that override tokenizer.json count too.
     """
     for folder in folders:
         if (folder / "tokenizer.json").is_file():
-            whole = _once(folder / "tokenizer.json", _tokenizer_content)
-            return digest([whole, told]) if (told := overridden(folder)) else whole
-        if found := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
-            return digest([file_sha256(path) for path in found])
+            content = _once(folder / "tokenizer.json", _tokenizer_content)
+            return digest([content, overrides]) if (overrides := overridden(folder)) else content
+        if vocabularies := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
+            return digest([file_sha256(path) for path in vocabularies])
     return digest([])
 
 
@@ -147,8 +147,8 @@ def _content(path: Path) -> list[str]:
 
 def _weight_files(folder: Path) -> list[Path]:
     for patterns in (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt")):
-        if found := [path for pattern in patterns for path in folder.glob(pattern)]:
-            return found
+        if files := [path for pattern in patterns for path in folder.glob(pattern)]:
+            return files
     return []
 
 
@@ -159,10 +159,12 @@ def _prompt(text: str) -> str:
 def overridden(folder: Path) -> dict[str, Any]:
     """The settings of tokenizer_config.json that differ from tokenizer.json."""
     config, tokenizer = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
-    own = tokenizer.get("normalizer") or {}
-    told = {key: config[key] for key, name in OVERRIDES.items() if key in config and config[key] != own.get(name)}
-    told = told if own.get("type") == "BertNormalizer" else {}
-    return told | ({"truncation_side": "left"} if config.get("truncation_side") == "left" else {})
+    normalizer = tokenizer.get("normalizer") or {}
+    overrides = {
+        key: config[key] for key, name in OVERRIDES.items() if key in config and config[key] != normalizer.get(name)
+    }
+    overrides = overrides if normalizer.get("type") == "BertNormalizer" else {}
+    return overrides | ({"truncation_side": "left"} if config.get("truncation_side") == "left" else {})
 
 
 def _sha256(path: Path) -> str:
@@ -188,23 +190,23 @@ def _tensors(path: Path) -> list[str]:
 
 
 Content = TypeVar("Content", str, list[str])
-_known: dict[tuple[str, str], tuple[object, Any]] = {}
+_contents: dict[tuple[str, str], tuple[object, Any]] = {}
 
 
 def _once(path: Path, read: Callable[[Path], Content]) -> Content:
     """The result of `read` for a file; remembered, also for later processes, while the file is unchanged."""
     key, state = (read.__name__, str(path.absolute())), stamps([path.absolute()])
-    if state is None:  # so young that it may change again without a trace
+    if state is None:  # so new that it may change again with the same stamp
         return read(path)
-    if key in _known and _known[key][0] == state:
-        return _known[key][1]  # type: ignore[no-any-return]
-    made = recalled(f"digests{read.__name__}", key[1], state)
-    if made is None:
-        made = read(path)
+    if key in _contents and _contents[key][0] == state:
+        return _contents[key][1]  # type: ignore[no-any-return]
+    content = recalled(f"digests{read.__name__}", key[1], state)
+    if content is None:
+        content = read(path)
         if stamps([path.absolute()]) == state:
-            remember(f"digests{read.__name__}", key[1], state, made)
-    _known[key] = state, made
-    return made  # type: ignore[no-any-return]
+            remember(f"digests{read.__name__}", key[1], state, content)
+    _contents[key] = state, content
+    return content  # type: ignore[no-any-return]
 
 
 def _slice_sha256(data: mmap.mmap, start: int, begin: int, end: int) -> str:

@@ -14,8 +14,8 @@ def by_length(inputs: Sequence[str], batch_size: int, encode: Callable[[list[str
     Like lengths together waste no padding; the longest first fail early when memory is short.
     """
     order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
-    found: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        found.update(zip(chosen, encode([inputs[place] for place in chosen]), strict=True))
-    return [found[place] for place in range(len(inputs))]
+        batch = order[start : start + batch_size]
+        answers.update(zip(batch, encode([inputs[index] for index in batch]), strict=True))
+    return [answers[index] for index in range(len(inputs))]

@@ -38,9 +38,9 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
     from diptych_adapters.pipelines.silence import quiet
     from diptych_adapters.pipelines.weights import check_complete, check_modules, recorded
 
-    made = getattr(import_module("sentence_transformers"), kind)
+    model_class = getattr(import_module("sentence_transformers"), kind)
     with _loading, quiet(), recorded() as loads:
-        model = made(
+        model = model_class(
             str(folder.path),
             device=options.device if options.backend in ("torch", "auto") else "cpu",
             trust_remote_code=options.trust_remote_code,
@@ -72,24 +72,24 @@ def prompts_of(model: Any, options: PromptOptions) -> tuple[str, str]:
     return chosen_prompts(getattr(model, "prompts", None) or {}, options)
 
 
-def chosen_prompts(own: Mapping[str, str | None], options: PromptOptions) -> tuple[str, str]:
-    """The same for a model with these prompts."""
+def chosen_prompts(saved: Mapping[str, str | None], options: PromptOptions) -> tuple[str, str]:
+    """The prompts of queries and documents for a model that was saved with these."""
     query, document = options.query_prompt, options.document_prompt
     if query is None:
-        query = own.get("query") or ""
+        query = saved.get("query") or ""
     if document is None:
-        document = next((own[name] or "" for name in ("document", "passage", "corpus") if own.get(name)), "")
+        document = next((saved[name] or "" for name in ("document", "passage", "corpus") if saved.get(name)), "")
     return query, document
 
 
 @contextmanager
 def untruncated(model: Any) -> Iterator[None]:
-    """The model with all dimensions of its vectors."""
-    own, model.truncate_dim = model.truncate_dim, None
+    """Let the model give all dimensions of its vectors within the block."""
+    truncate_dim, model.truncate_dim = model.truncate_dim, None
     try:
         yield
     finally:
-        model.truncate_dim = own
+        model.truncate_dim = truncate_dim
 
 
 def numerics(model: Any) -> str:
@@ -105,15 +105,15 @@ def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, .
         ModelError: it is neither saved as that type nor of one of the transformers `architectures` (endings).
     """
     saved = folder.config("config_sentence_transformers.json").get("model_type")
-    found = [str(name) for name in folder.config().get("architectures") or []]
+    architectures_found = [str(name) for name in folder.config().get("architectures") or []]
     has_modules = (folder.path / "modules.json").is_file()
-    if saved == model_type if has_modules else any(name.endswith(architectures) for name in found):
+    if saved == model_type if has_modules else any(name.endswith(architectures) for name in architectures_found):
         return
     kind = saved or ("SentenceTransformer" if has_modules else "a bare transformer")
     raise ModelError(
         f"model {folder.name!r} is not a trained {model_type}",
         where=folder.path,
-        got=f"{kind}, architectures {', '.join(found) or 'unknown'}",
+        got=f"{kind}, architectures {', '.join(architectures_found) or 'unknown'}",
         expected=f"a saved {model_type}, or an architecture ending in {' or '.join(architectures)}",
         do=instead,
     )
@@ -123,7 +123,7 @@ def limit_length(model: Any, max_length: int | None, name: str) -> None:
     """Limit the number of tokens that a model reads of a text.
 
     Raises:
-        ModelError: it has no positions for them.
+        ModelError: the model has fewer positions.
     """
     if max_length is not None:
         check_length(max_length, getattr(getattr(model, "config", None), "max_position_embeddings", None), name)

@@ -47,7 +47,7 @@ class Pipeline:
     """
 
     options_model: ClassVar[type[TorchOptions]]
-    trial: ClassVar[Inputs] = TRIAL  # what a graph must answer as the library does
+    trial: ClassVar[Inputs] = TRIAL  # inputs on which a graph must agree with the library
 
     def __init__(self, folder: ModelFolder, load: Callable[[], Any], options: TorchOptions) -> None:
         self.name = folder.name
@@ -55,7 +55,7 @@ class Pipeline:
         self._options, self._folder, self._load_model = options, folder, load
         self._model: Any = None
         self._job: Job | None = None
-        self._seen: list[object] = []
+        self._sample_texts: list[object] = []
         self._lock, self._model_lock = threading.Lock(), threading.RLock()
         self._subject, self._state = subject_of(type(self).__name__, folder, options), state_of(folder, options)
         self._prepared = Prepared.recalled(self._subject, self._state)
@@ -79,13 +79,13 @@ class Pipeline:
     @classmethod
     def of(cls, **options: Any) -> Self:
         """The adapter from its options as keywords, as a config file gives them; on several devices a `Spread`."""
-        wanted: Any = cls.options_model(**options)
+        parsed: Any = cls.options_model(**options)
 
-        def on(device: str | None) -> Pipeline:
-            return cls(wanted.model_copy(update={"device": device}))  # type: ignore[call-arg]
+        def on_device(device: str | None) -> Pipeline:
+            return cls(parsed.model_copy(update={"device": device}))  # type: ignore[call-arg]
 
         name = f"{cls.__module__}:{cls.__qualname__}"
-        return spread(name, on, options, wanted.device, wanted.processes)  # type: ignore[no-any-return]
+        return spread(name, on_device, options, parsed.device, parsed.processes)  # type: ignore[no-any-return]
 
     @property
     def max_length(self) -> int | None:
@@ -120,7 +120,7 @@ class Pipeline:
         """A digest of everything that decides the vectors, libraries and machine included; "" if unknown."""
         if self._state is None:
             return ""
-        return identity_of(self._subject, self._state, self.numerics, self._seen)
+        return identity_of(self._subject, self._state, self.numerics, self._sample_texts)
 
     @property
     def numerics(self) -> str:
@@ -138,7 +138,7 @@ class Pipeline:
         Raises:
             ModelError: the quantized model answers otherwise than the library.
         """
-        if self.sample and texts and list(texts) != self._seen:
+        if self.sample and texts and list(texts) != self._sample_texts:
             runner = self._prepared.int8_runner(texts, self.trial, self._options) if self._prepared else None
             if runner is None and self._job is None:
                 self._run_library()
@@ -146,13 +146,13 @@ class Pipeline:
                 runner = runner_for(self._job, texts)
             if runner is not None:
                 self._take(runner)
-                self._seen = list(texts)
+                self._sample_texts = list(texts)
 
-    def _facts(self, ask: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+    def _facts(self, read: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
         """The facts about the library's model that the adapter needs, as JSON values; cached ones if still valid."""
         if self._prepared is None:
-            self._asked = ask()
-            return self._asked
+            self._library_facts = read()
+            return self._library_facts
         return self._prepared.facts
 
     def _start(self) -> None:
@@ -173,7 +173,7 @@ class Pipeline:
         """The modules after the converted model if the library is not loaded; None if they are not cached."""
         return lambda graph: graph
 
-    def _keep_more(self, sources: Sequence[Path]) -> None:
+    def _cache_head(self, sources: Sequence[Path]) -> None:
         """Cache what `_head` needs for later processes, by reference into the model's files `sources` if possible."""
 
     def _run_library(self) -> None:
@@ -185,23 +185,23 @@ class Pipeline:
         backend = runner.graph.numerics.split()[0] if runner is not None else ""
         if job is None or runner is None or job.file is not None or self._state is None:
             return
-        if backend not in ("openvino", "onnx") and not self._program_kept(job, runner):
+        if backend not in ("openvino", "onnx") and not self._cache_program(job, runner):
             return
         prepared = Prepared(
             backend=backend,
             key=job.key,
-            tokenizer=job.tokens.kept,
+            tokenizer=job.tokens.data,
             max_length=self.max_length,
             typed=job.typed,
             digests=self._digests,
             steps=self.steps,
-            facts=self._asked if self._prepared is None else self._prepared.facts,
+            facts=self._library_facts if self._prepared is None else self._prepared.facts,
         )
         if state_of(self._folder, self._options) == self._state:
-            self._keep_more(self._weight_files())
+            self._cache_head(self._weight_files())
             prepared.remember(self._subject, self._state)
 
-    def _program_kept(self, job: Job, runner: Runner) -> bool:
+    def _cache_program(self, job: Job, runner: Runner) -> bool:
         """Cache torch's operators as a list when a model is loaded for the second time.
 
         Listing takes seconds, which a model that is loaded once would never repay.
@@ -211,37 +211,37 @@ class Pipeline:
         graph = getattr(runner.graph, "body", runner.graph)
         if not isinstance(graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):
             return False
-        known = recalled("loaded", self._subject, self._state)
-        if known != "once":
-            if known is None:
+        loads = recalled("loaded", self._subject, self._state)
+        if loads != "once":
+            if loads is None:
                 remember("loaded", self._subject, self._state, "once")
             return False
         from diptych_adapters.engines import torch_export
 
-        kept = torch_export.keep(job, self._weight_files())
-        if not kept:  # nor would it be at the next time
+        cached = torch_export.cache_program(job, self._weight_files())
+        if not cached:  # nor would it be at the next time
             remember("loaded", self._subject, self._state, "by its library")
-        return kept
+        return cached
 
     def _weight_files(self) -> list[Path]:
         return [file for part in self._folder.module_folders() for file in sorted(part.glob("*.safetensors"))]
 
     @property
-    def _kept_key(self) -> str:
+    def _cache_key(self) -> str:
         """The cache key of the converted model."""
         return self._job.key if self._job is not None else self._prepared.key if self._prepared is not None else ""
 
-    def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
-        """Let the configured backend run `whole`, if available; see `engines.backend.Job`.
+    def _run_by(self, module: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
+        """Let the configured backend run `module`, if available; see `engines.backend.Job`.
 
         Raises:
             ModelError: another backend than torch is asked for and cannot run it.
         """
-        if whole is None or self._options.attention == "flash_attention_2":  # the library then pads nothing
+        if module is None or self._options.attention == "flash_attention_2":  # the library then pads nothing
             self._by_library_alone()
         else:
             self._job = Job(
-                whole=whole,
+                module=module,
                 tokens=Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed"))),
                 options=self._options,
                 key=self._key(),
@@ -258,9 +258,9 @@ class Pipeline:
         """A key that identifies converted models: everything that decides their answers."""
         code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
         files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
-        said = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
-        said += [*map(fingerprints.file_sha256, files), str(self.max_length), version("transformers")]
-        return " ".join(said)
+        parts = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
+        parts += [*map(fingerprints.file_sha256, files), str(self.max_length), version("transformers")]
+        return " ".join(parts)
 
     def _exported(self) -> Path | None:
         """The exported model named in the options.
@@ -279,7 +279,7 @@ class Pipeline:
         """Leave the model to the library, unless the options require an engine.
 
         Raises:
-            ModelError: something is.
+            ModelError: they do.
         """
         options = self._options
         if options.file_name:

@@ -20,7 +20,7 @@ from diptych.runtime.passed_checks import recalled, remember, stamps
 from diptych_adapters.engines import onnx_graph, openvino_graph, processor
 from diptych_adapters.engines.backend import int8_key
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
-from diptych_adapters.engines.tokens import KeptTokenizer, Tokens
+from diptych_adapters.engines.tokens import TokenizerData, Tokens
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipelines import fingerprints
@@ -47,7 +47,7 @@ class Prepared:
 
     backend: str
     key: str
-    tokenizer: KeptTokenizer
+    tokenizer: TokenizerData
     max_length: int | None
     typed: bool
     digests: fingerprints.Digests
@@ -57,12 +57,15 @@ class Prepared:
     @classmethod
     def recalled(cls, subject: str, state: object) -> Self | None:
         """The stored facts about a model in this state; None if there are none."""
-        kept = recalled("models", subject, state) if state is not None else None
-        if not isinstance(kept, dict):
+        stored = recalled("models", subject, state) if state is not None else None
+        if not isinstance(stored, dict):
             return None
         try:
-            exact = {"tokenizer": KeptTokenizer(**kept["tokenizer"]), "digests": fingerprints.Digests(*kept["digests"])}
-            return cls(**{**kept, **exact})
+            exact = {
+                "tokenizer": TokenizerData(**stored["tokenizer"]),
+                "digests": fingerprints.Digests(*stored["digests"]),
+            }
+            return cls(**{**stored, **exact})
         except (KeyError, TypeError):
             return None
 
@@ -86,27 +89,33 @@ class Prepared:
         precision = options.precision or "float32"
         processor.warn_if_slower(precision)
         graph = self._graph(self.key, processor.beside_int8() if precision == "int8" else precision, make)
-        return self._runs(graph, options, head)
+        return self._runner_of(graph, options, head)
 
     def int8_runner(self, texts: Inputs, trial: Inputs, options: TorchOptions) -> Runner | None:
         """The runner of the model in int8, with ranges measured on these texts; None if it is not cached."""
         tokens = Tokens(self.tokenizer, self.max_length, typed=self.typed)
-        return self._runs(self._graph(int8_key(self.key, tokens, texts, trial), "int8"), options)
+        return self._runner_of(self._graph(int8_key(self.key, tokens, texts, trial), "int8"), options)
 
-    def _runs(
+    def _runner_of(
         self, graph: Graph | None, options: TorchOptions, head: Callable[[Graph], Graph] = lambda graph: graph
     ) -> Runner | None:
         if graph is None:
             return None
-        return Runner(Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), most=options.batch_size)
+        return Runner(
+            Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), max_rows=options.batch_size
+        )
 
     def _graph(self, key: str, precision: str, make: Callable[[], bytes] | None = None) -> Graph | None:
         if self.backend == "torch":
             return _program(key)
         if self.backend == "onnx":
-            file = onnx_graph.kept(key, make) if make else onnx_graph.found(key)
+            file = onnx_graph.cached_or_made(key, make) if make else onnx_graph.cached(key)
             return onnx_graph.OnnxGraph(file, precision=precision) if file else None
-        model = openvino_graph.kept(key, partial(openvino_graph.read, make)) if make else openvino_graph.found(key)
+        model = (
+            openvino_graph.cached_or_made(key, partial(openvino_graph.from_onnx, make))
+            if make
+            else openvino_graph.cached(key)
+        )
         return None if model is None else openvino_graph.OpenVinoGraph(model, precision=precision)
 
 
@@ -117,7 +126,7 @@ def _program(key: str) -> Graph | None:
 
     from diptych_adapters.engines import torch_program
 
-    file = torch_program.found(key)
+    file = torch_program.cached_list(key)
     try:
         return torch_program.TorchProgram.read(file) if file else None
     except (OSError, ValueError, LookupError, AttributeError, SafetensorError):

@@ -61,23 +61,23 @@ def recorded() -> Iterator[list[Loaded]]:
     """
     loads: list[Loaded] = []
     owner, thread = cast(Any, transformers.PreTrainedModel), threading.get_ident()
-    own = owner.__dict__["from_pretrained"]
+    replaced = owner.__dict__["from_pretrained"]
 
-    def asking(cls: type[Any], *arguments: Any, **options: Any) -> Any:
-        original = own.__get__(None, cls)
+    def with_info(cls: type[Any], *arguments: Any, **options: Any) -> Any:
+        load = replaced.__get__(None, cls)
         if threading.get_ident() != thread or options.get("output_loading_info"):
-            return original(*arguments, **options)
+            return load(*arguments, **options)
         options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
-        model, info = original(*arguments, **options)
-        shapes = {key: f"{list(found)} for {list(wanted)}" for key, found, wanted in info["mismatched_keys"]}
+        model, info = load(*arguments, **options)
+        shapes = {key: f"{list(got)} for {list(expected)}" for key, got, expected in info["mismatched_keys"]}
         loads.append(Loaded(model, frozenset(info["missing_keys"]), frozenset(info["unexpected_keys"]), shapes))
         return model
 
-    owner.from_pretrained = classmethod(asking)
+    owner.from_pretrained = classmethod(with_info)
     try:
         yield loads
     finally:
-        owner.from_pretrained = own
+        owner.from_pretrained = replaced
 
 
 def check_complete(
@@ -90,10 +90,10 @@ def check_complete(
     """Raise ModelError if a model does not match its files.
 
     Args:
-        loads: what `recorded` gave.
-        folder: where it lies.
-        model: the whole pipeline; it is asked only where weights are missing.
-        fresh_head: a training starts with a new head, so only what the token vectors need must be present.
+        loads: from `recorded`.
+        folder: the model's.
+        model: the whole pipeline; it runs only if weights are missing.
+        fresh_head: for a training that starts with a new head: only weights that token vectors need must be present.
 
     Raises:
         ModelError: naming the keys.
@@ -105,7 +105,7 @@ def check_complete(
         answers = partial(_token_vectors, load.model) if fresh_head else partial(_outputs, model)
         missing = _needed(load.model, missing, answers) if missing else missing
         unexpected = _unexplained(load) if load.unexpected else set()
-        wrong = [f"{len(keys)} {what}: {_named(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
+        wrong = [f"{len(keys)} {what}: {_key_list(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
         if wrong:
             raise _refusal(folder, ", ".join(wrong), f"each weight of {type(load.model).__name__}, in its shape")
 
@@ -120,17 +120,19 @@ def check_modules(model: Any, folder: ModelFolder) -> None:
     """
     for module in model.modules():
         if isinstance(module, StaticEmbedding) and module.num_embeddings != module.tokenizer.get_vocab_size():
-            found, wanted = module.num_embeddings, module.tokenizer.get_vocab_size()
-            raise _refusal(folder, f"a table of {found} vectors", f"a vector for each of {wanted} tokens")
-    taken = [f".{key}" for key in model.state_dict()]
+            rows, tokens = module.num_embeddings, module.tokenizer.get_vocab_size()
+            raise _refusal(folder, f"a table of {rows} vectors", f"a vector for each of {tokens} tokens")
+    loaded = [f".{key}" for key in model.state_dict()]
     for part in folder.module_folders():
         file = part / "model.safetensors"
         if not file.is_file() or "model_type" in fingerprints.read_json(part / "config.json"):
             continue
         with safe_open(file, "pt") as weights:
             keys = set(weights.keys()) - OF_MODEL2VEC
-        if stray := sorted(key for key in keys if not any(own.endswith(f".{key}") for own in taken)):
-            raise _refusal(folder, f"{len(stray)} unexpected: {_named(stray)}", "weights that a module has", where=file)
+        if stray := sorted(key for key in keys if not any(name.endswith(f".{key}") for name in loaded)):
+            raise _refusal(
+                folder, f"{len(stray)} unexpected: {_key_list(stray)}", "weights that a module has", where=file
+            )
 
 
 def _refusal(folder: ModelFolder, got: str, expected: str, *, where: Path | None = None) -> ModelError:
@@ -151,40 +153,40 @@ def _kinds(
     yield from ((what, keys) for what, keys in kinds if keys)
 
 
-def _named(keys: list[str]) -> str:
+def _key_list(keys: list[str]) -> str:
     return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
 
 
 def _needed(model: Any, missing: frozenset[str], outputs: Callable[[], Iterable[torch.Tensor]]) -> frozenset[str]:
-    """Those of the missing weights that belong to a part of which others are there, and wholes that decide the outputs.
+    """The missing weights that matter: of parts that have other weights, and whole parts that affect the outputs.
 
     The former may be one expert of many, which no trial text reaches.
     """
-    there = {_part(model, key) for key in model.state_dict() if key not in missing}
-    wholes = frozenset(key for key in missing if _part(model, key) not in there)
-    return missing if _decide(model, wholes, outputs) else missing - wholes
+    present = {_part(model, key) for key in model.state_dict() if key not in missing}
+    absent_parts = frozenset(key for key in missing if _part(model, key) not in present)
+    return missing if _affect_outputs(model, absent_parts, outputs) else missing - absent_parts
 
 
-def _decide(model: Any, keys: Collection[str], outputs: Callable[[], Iterable[torch.Tensor]]) -> bool:
+def _affect_outputs(model: Any, keys: Collection[str], outputs: Callable[[], Iterable[torch.Tensor]]) -> bool:
     """Whether one of the weights affects the outputs: NaN weights then give NaN outputs."""
-    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-    tensors = [own[key] for key in keys if key in own and own[key].is_floating_point()]
-    kept = [tensor.detach().clone() for tensor in tensors]
+    by_name = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    tensors = [by_name[key] for key in keys if key in by_name and by_name[key].is_floating_point()]
+    originals = [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
         try:
             for tensor in tensors:
                 tensor.fill_(float("nan"))
             return any(bool(torch.isnan(output).any()) for output in outputs())
         finally:
-            for tensor, value in zip(tensors, kept, strict=True):
+            for tensor, value in zip(tensors, originals, strict=True):
                 tensor.copy_(value)
 
 
 def _part(model: Any, key: str) -> str:
     """The child of the model, or of its body, that a weight belongs to, such as the pooler."""
     body = f"{model.base_model_prefix}."
-    above = body if key.startswith(body) else ""
-    return above + key.removeprefix(above).partition(".")[0]
+    prefix = body if key.startswith(body) else ""
+    return prefix + key.removeprefix(prefix).partition(".")[0]
 
 
 def _of_body(model: Any) -> frozenset[str]:
@@ -204,34 +206,34 @@ def _unexplained(load: Loaded) -> set[str]:
     model = load.model
     body = f"{model.base_model_prefix}."
     buffers = {name.removeprefix(body) for name, _ in model.named_buffers()}
-    left = {key for key in load.unexpected if key.removeprefix(body) not in buffers}
-    left = {key for key in left if not key.endswith("position_ids")}  # of older versions of transformers
-    for sibling in _siblings(model.config) if left else ():
-        known = {key.removeprefix(body) for key in sibling}
-        left = {key for key in left if key.removeprefix(body) not in known}
-        if not left:
+    unexplained = {key for key in load.unexpected if key.removeprefix(body) not in buffers}
+    unexplained = {key for key in unexplained if not key.endswith("position_ids")}  # of older versions of transformers
+    for sibling in _siblings(model.config) if unexplained else ():
+        keys = {key.removeprefix(body) for key in sibling}
+        unexplained = {key for key in unexplained if key.removeprefix(body) not in keys}
+        if not unexplained:
             break
-    return left
+    return unexplained
 
 
 def _siblings(config: Any) -> Iterator[Collection[str]]:
     """The keys of each class that transformers has for a config, made without memory for weights."""
-    seen: set[type[Any]] = set()
+    classes: set[type[Any]] = set()
     for name in _SIBLINGS:
         kind = getattr(transformers, name).get(type(config), None)
-        for one in kind if isinstance(kind, tuple) else (kind,):
-            if one is not None and one not in seen:
-                seen.add(one)
+        for model_class in kind if isinstance(kind, tuple) else (kind,):
+            if model_class is not None and model_class not in classes:
+                classes.add(model_class)
                 with torch.device("meta"):
-                    yield one(config).state_dict().keys()
+                    yield model_class(config).state_dict().keys()
 
 
 def _outputs(model: Any) -> Iterator[torch.Tensor]:
     """The model's answers to one word: scores, or vectors of the text and its tokens; for each route."""
     texts: list[Any] = [("word", "text")] if hasattr(model, "predict") else ["word"]
-    for more in ({"task": "query"}, {"task": "document"}) if is_routed(model) else ({},):
-        features = model.preprocess(texts, **more)
-        given = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in features.items()}
+    for options in ({"task": "query"}, {"task": "document"}) if is_routed(model) else ({},):
+        features = model.preprocess(texts, **options)
+        inputs = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in features.items()}
         with torch.inference_mode():
-            answer = model(dict(given), **more)
+            answer = model(dict(inputs), **options)
         yield from (value for value in answer.values() if torch.is_tensor(value) and value.is_floating_point())

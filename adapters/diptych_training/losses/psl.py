@@ -17,7 +17,7 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import Reduction, both_ways, contrastive
-from diptych_training.models.unidec import ASKED, table_of
+from diptych_training.models.unidec import CLASSIFIER, table_of
 from diptych_training.relevance import Relevance
 
 
@@ -63,7 +63,7 @@ class PSLLoss(RetrievalLoss):
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch of pooled columns."""
         queries, documents = (self.model(dict(features)) for features in sentence_features)
-        columns = [queries["sentence_embedding"], documents["sentence_embedding"], queries[ASKED]]
+        columns = [queries["sentence_embedding"], documents["sentence_embedding"], queries[CLASSIFIER]]
         return self.compute_loss_from_embeddings(columns, labels)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from tokenizers.normalizers import Sequence as Steps
 from diptych.errors import ContractError
 from diptych.types import Floats
 
-ASKED = "classifier_embedding"  # the feature that the classifier's head makes
+CLASSIFIER = "classifier_embedding"  # the feature that the classifier's head makes
 HEADS, TABLE = r"model\.\d+\.linear\.", r"model\.\d+\.weight$"  # their parameters, for learning_rate_mapping
 LABELS = "labels"  # the folder of the free vectors in an exported model
 UNKNOWN = "\x00"
@@ -81,7 +81,7 @@ def with_classifier(
         with torch.no_grad():
             head.linear.weight.copy_(torch.eye(own))
             head.linear.bias.zero_()
-    asked = Dense(own, narrow, activation_function=torch.nn.Identity(), module_output_name=ASKED)
+    asked = Dense(own, narrow, activation_function=torch.nn.Identity(), module_output_name=CLASSIFIER)
     return _pipeline([*encoder, asked, head, Normalize(), LabelTable(labels, narrow)], model)
 
 

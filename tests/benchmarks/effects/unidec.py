@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych_training.losses import ContrastiveLoss, PSLLoss
-from diptych_training.models.unidec import ASKED, LabelTable
+from diptych_training.models.unidec import CLASSIFIER, LabelTable
 from diptych_training.pools import LabelPool
 from diptych_training.remining import hard_negatives
 from effects.lex import Lex, lex
@@ -103,7 +103,7 @@ class Heads(Encoder):
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The embeddings of both heads."""
         found = self.embed(features["input_ids"])
-        return {"sentence_embedding": found, ASKED: self.head(found)}
+        return {"sentence_embedding": found, CLASSIFIER: self.head(found)}
 
 
 def both_heads(seed: int) -> dict[str, dict[str, Doubles]]:

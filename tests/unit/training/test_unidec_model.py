@@ -11,7 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from diptych.errors import ContractError
-from diptych_training.models.unidec import ASKED, export, served, table_of, with_classifier
+from diptych_training.models.unidec import CLASSIFIER, export, served, table_of, with_classifier
 from tiny_models import bert
 
 LABELS = ["play music", "convert  audio\nfiles", "play music", "", "video"]
@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> SentenceTransformer:
 
 def both(model: SentenceTransformer, texts: list[str]) -> tuple[Any, Any]:
     found: Any = model.encode(texts, output_value=None, show_progress_bar=False)
-    dense, asked = (torch.stack([one[name] for one in found]).numpy() for name in ("sentence_embedding", ASKED))
+    dense, asked = (torch.stack([one[name] for one in found]).numpy() for name in ("sentence_embedding", CLASSIFIER))
     return dense, asked
 
 

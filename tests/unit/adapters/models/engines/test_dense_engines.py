@@ -22,7 +22,7 @@ from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import backend as choosing
 from diptych_adapters.engines import onnx_graph, openvino_graph
-from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.graph_modules import SingleFeature
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -210,7 +210,7 @@ def test_a_model_that_was_exported_elsewhere_is_run_and_pooled(
     folder = Path(shutil.copytree(minilm_path, tmp_path / "model"))
     (folder / "onnx").mkdir()
     model = SentenceTransformer(str(folder), device="cpu")
-    exported = onnx_graph._export(Whole(model[0], "token_embeddings"), typed=False, by_token=True)
+    exported = onnx_graph._export(SingleFeature(model[0], "token_embeddings"), typed=False, by_token=True)
     (folder / "onnx" / "model_mine.onnx").write_bytes(exported)
     for backend in ("onnx", "openvino"):
         pytest.importorskip(backend)

@@ -16,22 +16,22 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept(*facts: object) -> Path:
-    folder = model_cache.kept_at("some", *facts)
+    folder = model_cache.cache_folder("some", *facts)
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "weights").write_text("w")
         (path / "model").write_text("m")
         return "weights", "model"
 
-    model_cache.keep(folder, write)
+    model_cache.store(folder, write)
     return folder
 
 
 def test_what_is_kept_is_found_and_leaves_nothing_beside() -> None:
     folder = kept("a", 1)
-    assert model_cache.found_at(folder, "model") == folder / "model"
+    assert model_cache.cached_file(folder, "model") == folder / "model"
     assert sorted(path.name for path in folder.iterdir()) == ["model", "weights"]
-    assert model_cache.found_at(model_cache.kept_at("some", "a", 2), "model") is None
+    assert model_cache.cached_file(model_cache.cache_folder("some", "a", 2), "model") is None
 
 
 def test_those_that_were_used_longest_ago_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_those_that_were_used_longest_ago_go_when_they_take_too_much(monkeypatch
     folders = [kept(number) for number in range(4)]
     for age, folder in enumerate(folders):
         os.utime(folder, (age, age))
-    assert model_cache.found_at(folders[0], "model")
+    assert model_cache.cached_file(folders[0], "model")
     kept("one more")
     assert [folder.exists() for folder in folders] == [True, False, True, True]
 

@@ -14,7 +14,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 from diptych.types import Floats, SparseVector
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.engines import backend as choosing
-from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.graph_modules import SingleFeature
 from diptych_adapters.engines.lexicon_head import LexiconGraph
 from diptych_adapters.models import ModelError
 from diptych_adapters.multi_vector import LateInteractionEncoder
@@ -137,12 +137,12 @@ def test_int8_of_late_interaction_is_held_against_torch_itself(tiny: Callable[[s
     exact = LateInteractionEncoder.of(model=str(tiny("multivector")), device="cpu")
     encoder.look_at([f"{text} {n}" for n in range(8) for text in TEXTS])
     assert encoder.numerics == "openvino int8 cpu"
-    for a, b in zip(encoder._by_torch(encoder._job and encoder._job.whole), exact_tokens(exact), strict=True):
+    for a, b in zip(encoder._by_torch(encoder._job and encoder._job.module), exact_tokens(exact), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 def exact_tokens(encoder: LateInteractionEncoder) -> list[Floats]:
-    return encoder._by_torch(Whole(next(iter(encoder.model.children())), "token_embeddings"))
+    return encoder._by_torch(SingleFeature(next(iter(encoder.model.children())), "token_embeddings"))
 
 
 # cross-encoders

@@ -18,7 +18,7 @@ def test_a_speed_is_measured_once_in_a_process(precision: str) -> None:
 
 
 def test_a_precision_is_a_little_faster_or_slower_than_itself_at_most() -> None:
-    assert 0.3 < processor.measured(torch.float32, torch.float32) < 3
+    assert 0.3 < processor.measured_speedup(torch.float32, torch.float32) < 3
 
 
 def test_an_inexact_precision_that_costs_time_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from diptych.types import Floats
 from diptych_adapters.engines import backend, int8, int8_attention, openvino_graph, processor
-from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.graph_modules import SingleFeature
 from diptych_adapters.engines.int8 import Activations
 from diptych_adapters.engines.int8_attention import Side
 from diptych_adapters.engines.runner import Runner
@@ -53,7 +53,7 @@ def model() -> SentenceTransformer:
 @pytest.fixture(scope="module")
 def plain(model: SentenceTransformer) -> Any:
     """MiniLM as it is converted."""
-    return openvino_graph.converted(Whole(model, "sentence_embedding"), typed=False)
+    return openvino_graph.converted(SingleFeature(model, "sentence_embedding"), typed=False)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_the_channel_whose_values_are_far_larger_than_all_others_is_left_out_and
     assert plan is not None
     assert plan.apart.tolist() == [7]
     nothing = np.array([], np.intp)
-    everything = int8._without(nothing, measured, [matrix])
+    everything = int8._plan_without(nothing, measured, [matrix])
     losses = [int8._loss(values, [matrix], one) for one in (plan, everything)]
     assert 0 < losses[0] <= int8.LOSS < losses[1]
 
@@ -186,7 +186,7 @@ def test_openvino_computes_what_the_plan_of_a_layer_foretells() -> None:
     given = ops.parameter([-1, 32], np.float32)
     layer = ops.matmul(given, ops.constant(matrix), False, True)
     found = openvino_graph.openvino().Model([ops.relu(layer)], [given])
-    plan = int8._without(np.array([3, 7]), Activations(values.min(0), values.max(0), [values]), [matrix])
+    plan = int8._plan_without(np.array([3, 7]), Activations(values.min(0), values.max(0), [values]), [matrix])
     int8._quantize([layer], [matrix], plan)
     found.validate_nodes_and_infer_types()
     assert kinds(found)["Gather"] == 1
@@ -333,7 +333,7 @@ def test_an_exported_model_whose_padding_sees_no_token_makes_numbers_too(
     assert np.isnan(vectors(plain, tokens, texts)).any()
     file = tmp_path / "openvino_model.xml"
     openvino_graph.openvino().save_model(plain, file, compress_to_fp16=False)
-    found = Runner(tokens, backend._of_file("openvino", file)).encode(texts)
+    found = Runner(tokens, backend._file_graph("openvino", file)).encode(texts)
     np.testing.assert_allclose(cosines(found, np.asarray(tiny.encode(texts, show_progress_bar=False))), 1, atol=1e-5)
 
 
@@ -352,7 +352,7 @@ def converted(tmp_path: Path, model: SentenceTransformer) -> Callable[[str], tup
         model.tokenizer.save_pretrained(tmp_path)
         modules = [Transformer(str(tmp_path), max_seq_length=256), Pooling(64, "mean")]
         tiny = SentenceTransformer(modules=modules, device="cpu")
-        return openvino_graph.converted(Whole(tiny, "sentence_embedding"), typed=False), tiny
+        return openvino_graph.converted(SingleFeature(tiny, "sentence_embedding"), typed=False), tiny
 
     return make
 

@@ -52,7 +52,7 @@ def sums(folder: Path, texts: Sequence[str], max_length: int = 256) -> Floats:
 
 def made(folder: Path, graph: Sums | None = None, most: int | None = None) -> Runner:
     tokens = Tokens(AutoTokenizer.from_pretrained(folder), 256)
-    return Runner(tokens, graph or Sums(), most=most)
+    return Runner(tokens, graph or Sums(), max_rows=most)
 
 
 def test_each_text_has_the_answer_of_its_own_tokens_in_the_order_of_the_texts(folder: Path) -> None:
