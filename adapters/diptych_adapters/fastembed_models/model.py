@@ -60,7 +60,7 @@ class FastEmbedModel:
         try:
             return int(next(iter(self.model.embed(["a"]))).shape[-1])
         except Exception as error:  # numpy and onnxruntime each raise their own
-            outputs = _among(self.outputs())
+            outputs = _output_list(self.outputs())
             raise ModelError(
                 f"model {self.name!r} does not work as configured",
                 where=self.folder / self.description.model_file,
@@ -70,9 +70,9 @@ class FastEmbedModel:
             ) from error
 
     def outputs(self) -> list[str]:
-        """The outputs of the graph with their shapes, [] of a model that is none."""
+        """The outputs of the graph with their shapes; [] for a model without a graph."""
         session: Any = getattr(self._inner, "model", None)
-        return [shown(one) for one in session.get_outputs()] if hasattr(session, "get_outputs") else []
+        return [described(output) for output in session.get_outputs()] if hasattr(session, "get_outputs") else []
 
     def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
         """The fingerprint of this model; `steps` are those that the adapter requested from FastEmbed."""
@@ -95,13 +95,13 @@ class FastEmbedModel:
         return str(session.get_providers()[0]) if hasattr(session, "get_providers") else "numpy"
 
 
-def shown(output: Any) -> str:
+def described(output: Any) -> str:
     """Description of a graph's output, such as `last_hidden_state [batch, tokens, 384]`."""
     sizes = ", ".join("?" if size is None else str(size) for size in output.shape)
     return f"{output.name} [{sizes}]"
 
 
-def _among(outputs: list[str]) -> str:
+def _output_list(outputs: list[str]) -> str:
     return f": {', '.join(outputs)}" if outputs else ""
 
 
@@ -116,15 +116,15 @@ def onnx_file(folder: Path, model_file: str | None) -> str:
     Raises:
         ModelError: it is not there, or there are several and none was named.
     """
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
-    if (model_file or len(found) == 1) and (model_file or found[0]) in found:
-        return model_file or found[0]
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
+    if (model_file or len(files) == 1) and (model_file or files[0]) in files:
+        return model_file or files[0]
     raise ModelError(
         "cannot tell the ONNX file of the folder",
         where=folder,
-        got=", ".join(found) or "no *.onnx",
+        got=", ".join(files) or "no *.onnx",
         expected=model_file or "one ONNX file",
-        do="name one of them as model_file" if found else "give a folder with an ONNX file and tokenizer files",
+        do="name one of them as model_file" if files else "give a folder with an ONNX file and tokenizer files",
     )
 
 
@@ -138,13 +138,13 @@ def register(kind: type[Any], folder: Path, facts: dict[str, Any]) -> str:
     """Register a custom model with these `facts` in FastEmbed's class, once per process; returns its name."""
     name = f"diptych/{fingerprints.digest([str(folder), facts])[: fingerprints.DIGITS]}"
     with _registering:
-        if name not in _listed(kind):
+        if name not in _listed_names(kind):
             kind.add_custom_model(model=name, sources=ModelSource(hf=name), **facts)
     return name
 
 
 def _open(kind: type[Any], name: str, path: str | None, options: FastEmbedOptions) -> Any:
-    more = {"specific_model_path": path} if path else {}
+    location = {"specific_model_path": path} if path else {}
     logger.disable("fastembed")
     try:
         return kind(
@@ -153,7 +153,7 @@ def _open(kind: type[Any], name: str, path: str | None, options: FastEmbedOption
             threads=options.threads,
             providers=options.providers,
             local_files_only=options.local_files_only or path is not None,
-            **more,
+            **location,
         )
     except Exception as error:  # onnxruntime and the hub raise classes of many kinds
         outputs = _outputs_of_folder(path, options) if path else ""
@@ -172,21 +172,25 @@ def _open(kind: type[Any], name: str, path: str | None, options: FastEmbedOption
 
 def _outputs_of_folder(path: str, options: FastEmbedOptions) -> str:
     """The outputs of the graph in a folder, where the options name none of them; else ""."""
-    named, file = getattr(options, "output", None), Path(path) / (getattr(options, "model_file", None) or "")
+    output, file = getattr(options, "output", None), Path(path) / (getattr(options, "model_file", None) or "")
     graphs = [file] if file.is_file() else sorted(Path(path).rglob("*.onnx"))
-    if not named or len(graphs) != 1:
+    if not output or len(graphs) != 1:
         return ""
     try:
         session: Any = import_module("onnxruntime").InferenceSession(graphs[0], providers=["CPUExecutionProvider"])
-    except Exception:  # the graph itself is what cannot be opened, and the error in hand says so
+    except Exception:  # the graph itself cannot be opened, which the caller's error says
         return ""
     outputs = session.get_outputs()
-    return "" if named in [one.name for one in outputs] else _among([shown(one) for one in outputs])
+    return (
+        ""
+        if output in [candidate.name for candidate in outputs]
+        else _output_list([described(candidate) for candidate in outputs])
+    )
 
 
 def _check_listed(kind: type[Any], name: str) -> None:
-    listed = _listed(kind)
-    if name.lower() not in {known.lower() for known in listed}:
+    listed = _listed_names(kind)
+    if name.lower() not in {listed_name.lower() for listed_name in listed}:
         near = difflib.get_close_matches(name, listed, n=3, cutoff=0.4)
         raise ModelError(
             f"FastEmbed's {kind.__name__} does not know model {name!r}",
@@ -195,5 +199,5 @@ def _check_listed(kind: type[Any], name: str) -> None:
         )
 
 
-def _listed(kind: type[Any]) -> list[str]:
+def _listed_names(kind: type[Any]) -> list[str]:
     return [str(model["model"]) for model in kind.list_supported_models()]

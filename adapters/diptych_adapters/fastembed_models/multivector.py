@@ -44,11 +44,11 @@ class FastEmbedMultiVectorEncoder(FastEmbedModel):
 
     def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
         """Token vectors of queries, each float32 `[tokens_i, dimension]`."""
-        return [self._checked(found) for found in by_length(inputs, self._batch_size, self.model.query_embed)]
+        return [self._checked(vectors) for vectors in by_length(inputs, self._batch_size, self.model.query_embed)]
 
     def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
         """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
-        return [self._checked(found) for found in by_length(inputs, self._batch_size, self.model.passage_embed)]
+        return [self._checked(vectors) for vectors in by_length(inputs, self._batch_size, self.model.passage_embed)]
 
     def _checked(self, vectors: Any) -> Floats:
         return np.ascontiguousarray(vectors, np.float32) if len(vectors) else np.zeros((1, self.dimension), np.float32)

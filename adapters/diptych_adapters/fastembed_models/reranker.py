@@ -40,6 +40,6 @@ class FastEmbedReranker(FastEmbedModel):
         """Scores float32 `[n]` in the order of `pairs`, higher is better."""
         order = sorted(range(len(pairs)), key=lambda place: -sum(map(len, pairs[place])))
         scores = np.zeros(len(pairs), np.float32)
-        ordered = [(pairs[place][0], pairs[place][1]) for place in order]
+        ordered = [(pairs[index][0], pairs[index][1]) for index in order]
         scores[order] = list(self.model.rerank_pairs(ordered, batch_size=self._batch_size))
         return scores

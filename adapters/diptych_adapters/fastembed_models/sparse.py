@@ -50,11 +50,11 @@ class FastEmbedSparseEncoder(FastEmbedModel):
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of queries."""
-        return [_sparse(found) for found in by_length(inputs, self._batch_size, self.model.query_embed)]
+        return [_sparse(embedding) for embedding in by_length(inputs, self._batch_size, self.model.query_embed)]
 
     def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of documents."""
-        return [_sparse(found) for found in by_length(inputs, self._batch_size, self.model.passage_embed)]
+        return [_sparse(embedding) for embedding in by_length(inputs, self._batch_size, self.model.passage_embed)]
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The vector's terms with their weights, heaviest first: tokens, or numbers where the model hashes words."""
@@ -66,6 +66,6 @@ class FastEmbedSparseEncoder(FastEmbedModel):
         return token or f"term {index}"
 
 
-def _sparse(found: Any) -> SparseVector:
-    order = np.argsort(found.indices, kind="stable")
-    return SparseVector(found.indices[order].astype(np.uint32), found.values[order].astype(np.float32))
+def _sparse(embedding: Any) -> SparseVector:
+    order = np.argsort(embedding.indices, kind="stable")
+    return SparseVector(embedding.indices[order].astype(np.uint32), embedding.values[order].astype(np.float32))

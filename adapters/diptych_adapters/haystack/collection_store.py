@@ -18,7 +18,7 @@ from haystack.utils import Secret
 import diptych
 from diptych import Collection
 from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
-from diptych_adapters.haystack.encoder_choice import place_of, unserializable, written
+from diptych_adapters.haystack.encoder_choice import serializable, source_key, unserializable
 from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
 from diptych_adapters.haystack.filters import Filters, Opened, to_qdrant
 from diptych_adapters.haystack.shared_resources import Shared
@@ -50,13 +50,13 @@ class CollectionStore:
             ConfigError, StoreError, CollectionError: see diptych.errors; TenantError: there can be no such tenant.
         """
         source = self._source
-        found = source if isinstance(source, Opened) else _OPEN.take(self._key(source), self, self._opened)
-        return found if self._tenant is None else found.for_tenant(self._tenant)
+        collection = source if isinstance(source, Opened) else _OPEN.acquire(self._key(source), self, self._opened)
+        return collection if self._tenant is None else collection.for_tenant(self._tenant)
 
     def close(self) -> None:
         """Close the collection, unless it was given or another store uses it."""
         if not isinstance(self._source, Opened):
-            _OPEN.let_go(self._key(self._source), self)
+            _OPEN.release(self._key(self._source), self)
 
     def to_dict(self) -> dict[str, Any]:
         """The store as serialisable names.
@@ -67,7 +67,7 @@ class CollectionStore:
         if isinstance(self._source, Opened):
             raise unserializable(self, self._source)
         api_key = self._api_key and self._api_key.to_dict()
-        source = written(self._source)
+        source = serializable(self._source)
         return default_to_dict(self, source=source, name=self._name, api_key=api_key, tenant=self._tenant)
 
     @classmethod
@@ -85,31 +85,31 @@ class CollectionStore:
         Raises:
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
         """
-        return list(self._scanned(filters))
+        return list(self._matching(filters))
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Write documents and encode new and changed ones; returns how many were written or present already.
 
         Args:
-            documents: of the same id within them the last counts, with SKIP the first.
-            policy: NONE and OVERWRITE replace what has the same id; SKIP leaves it, and does not count it; FAIL writes
-                nothing if there is any.
+            documents: of several with the same id the last counts, with SKIP the first.
+            policy: NONE and OVERWRITE replace documents with the same id; SKIP leaves and does not count them; FAIL
+                writes nothing if there are any.
 
         Raises:
-            UnusableDocument: one is not a document, or something of it would be lost; then none is written, or with
-                metadata that cannot be stored, the others are.
-            DuplicateDocument: with FAIL, an id is taken.
+            UnusableDocument: one is not a document, or a part of it would be lost; then none is written. If only
+                metadata cannot be stored, the other documents are written.
+            DuplicateDocument: with FAIL, an id exists.
             PopulateError, ContractError: see diptych.errors.
         """
         converted = [to_diptych(document) for document in checked(documents)]
-        with _writing(self.collection):
-            wanted = self._by_policy(converted, policy)
-            if wanted:
-                self._populate(wanted)
+        with _write_lock(self.collection):
+            documents_to_write = self._apply_policy(converted, policy)
+            if documents_to_write:
+                self._populate(documents_to_write)
         vectors = sum(document.embedding is not None or document.sparse_embedding is not None for document in documents)
         if vectors:
             logger.warning("the embeddings of %d documents are not stored: the collection encodes them", vectors)
-        return len(wanted) if policy is DuplicatePolicy.SKIP else len(converted)
+        return len(documents_to_write) if policy is DuplicatePolicy.SKIP else len(converted)
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete the documents with these ids; missing ids are ignored."""
@@ -117,7 +117,7 @@ class CollectionStore:
 
     def delete_all_documents(self) -> None:
         """Delete all documents, of a tenant only its own; the collection and its statistics stay."""
-        self.collection.delete([document.id for document in self._scanned(None)])
+        self.collection.delete([document.id for document in self._matching(None)])
 
     def delete_by_filter(self, filters: Filters) -> int:
         """Delete the documents that match the filter; returns their number.
@@ -127,7 +127,7 @@ class CollectionStore:
         """
         if not filters:
             raise UnusableFilter("there is no filter", got=repr(filters), do="delete_all_documents() deletes all")
-        return self.collection.delete([document.id for document in self._scanned(filters)])
+        return self.collection.delete([document.id for document in self._matching(filters)])
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
         """Merge `meta` into the metadata of the documents that match the filter; returns their number.
@@ -135,7 +135,7 @@ class CollectionStore:
         Raises:
             UnusableFilter, UnusableDocument, PopulateError: as `filter_documents` and `write_documents`.
         """
-        changed = [replace(found, meta={**found.meta, **meta}) for found in self._scanned(filters)]
+        changed = [replace(document, meta={**document.meta, **meta}) for document in self._matching(filters)]
         return self.write_documents(changed, DuplicatePolicy.OVERWRITE)
 
     def count_documents_by_filter(self, filters: Filters) -> int:
@@ -144,15 +144,15 @@ class CollectionStore:
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
         """The type of each field of the metadata: keyword, long, float or boolean. Reads all documents."""
-        return fields_of(self._scanned(None))
+        return fields_of(self._matching(None))
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
         """The least and the greatest value of a field. Reads all documents."""
-        return extremes_of(self._scanned(None), metadata_field)
+        return extremes_of(self._matching(None), metadata_field)
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
-        """How many distinct values each field has in the documents that fit the filter. Reads them all."""
-        return numbers_of_values(self._scanned(filters), metadata_fields)
+        """The number of distinct values of each field in the documents that match the filter. Reads them all."""
+        return numbers_of_values(self._matching(filters), metadata_fields)
 
     def get_metadata_field_unique_values(
         self,
@@ -162,34 +162,34 @@ class CollectionStore:
         size: int = 10,
         filters: Filters = None,
     ) -> tuple[list[Any], int]:
-        """A page of the distinct values of a field whose text holds `search_term`, and how many they are."""
-        found = values_of(self._scanned(filters), metadata_field, search_term)
-        return found[from_ : from_ + size], len(found)
+        """A page of the distinct values of a field whose text contains `search_term`, and the number of all."""
+        values = values_of(self._matching(filters), metadata_field, search_term)
+        return values[from_ : from_ + size], len(values)
 
     def _key(self, source: str | dict[str, Any]) -> Hashable:
-        return place_of(source), self._name, self._api_key
+        return source_key(source), self._name, self._api_key
 
     def _opened(self) -> Collection:
         key = self._api_key.resolve_value() if self._api_key else None
         source: Any = self._source
         return Collection.open(source, self._name, api_key=key)
 
-    def _scanned(self, filters: Filters) -> Iterator[Document]:
+    def _matching(self, filters: Filters) -> Iterator[Document]:
         return map(to_haystack, self.collection.documents(to_qdrant(filters, self.collection)))
 
-    def _by_policy(self, documents: list[diptych.Document], policy: DuplicatePolicy) -> list[diptych.Document]:
+    def _apply_policy(self, documents: list[diptych.Document], policy: DuplicatePolicy) -> list[diptych.Document]:
         """The documents to write, each id once."""
         if policy in (DuplicatePolicy.NONE, DuplicatePolicy.OVERWRITE):
             return list({document.id: document for document in documents}.values())
-        taken = {document.id for document in self.collection.get([document.id for document in documents])}
-        free: dict[str, diptych.Document] = {}
+        existing = {document.id for document in self.collection.get([document.id for document in documents])}
+        accepted: dict[str, diptych.Document] = {}
         for document in documents:
-            if document.id not in taken and document.id not in free:
-                free[document.id] = document
+            if document.id not in existing and document.id not in accepted:
+                accepted[document.id] = document
             elif policy is DuplicatePolicy.FAIL:
                 do = "DuplicatePolicy.SKIP leaves what is there, OVERWRITE replaces it"
                 raise DuplicateDocument("a document of this id is there", where=f"document {document.id!r}", do=do)
-        return list(free.values())
+        return list(accepted.values())
 
     def _populate(self, documents: list[diptych.Document]) -> None:
         report = self.collection.populate(documents)
@@ -202,12 +202,12 @@ class CollectionStore:
             )
 
 
-def _writing(collection: Opened) -> threading.Lock:
+def _write_lock(collection: Opened) -> threading.Lock:
     """A lock for one writer at a time, of any tenant, so that a policy's check stays valid while it writes."""
     return _WRITERS.setdefault(collection.handle, threading.Lock())
 
 
-# What the documents' metadata hold: fields, extremes, distinct values. Told from the documents, one by one.
+# Fields, extremes and distinct values of metadata, computed by reading the documents one by one.
 
 
 _TYPES = {bool: "boolean", int: "long", float: "float"}  # and `keyword` for all else, in Haystack's words
@@ -215,12 +215,12 @@ _TYPES = {bool: "boolean", int: "long", float: "float"}  # and `keyword` for all
 
 def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:
     """The type of each field, by its first value."""
-    found: dict[str, dict[str, str]] = {}
+    fields: dict[str, dict[str, str]] = {}
     for document in documents:
         for name, value in document.meta.items():
             if value is not None:
-                found.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
-    return found
+                fields.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
+    return fields
 
 
 def extremes_of(documents: Iterable[Document], field: str) -> dict[str, Any]:
@@ -234,20 +234,20 @@ def extremes_of(documents: Iterable[Document], field: str) -> dict[str, Any]:
 
 
 def numbers_of_values(documents: Iterable[Document], fields: Sequence[str]) -> dict[str, int]:
-    """How many distinct values each of the fields has."""
-    found: dict[str, set[object]] = {field: set() for field in fields}
+    """The number of distinct values of each field."""
+    values_by_field: dict[str, set[object]] = {field: set() for field in fields}
     for document in documents:
-        for field, values in found.items():
+        for field, values in values_by_field.items():
             values.update(map(_key, _values([document], field)))
-    return {field: len(values) for field, values in found.items()}
+    return {field: len(values) for field, values in values_by_field.items()}
 
 
 def values_of(documents: Iterable[Document], field: str, search_term: str | None) -> list[Any]:
-    """The distinct values of a field whose text holds `search_term`, by their text and type."""
-    found = {_key(value): value for value in _values(documents, field)}
+    """The distinct values of a field whose text contains `search_term`, sorted by text and type."""
+    values_by_key = {_key(value): value for value in _values(documents, field)}
     term = (search_term or "").lower()
-    wanted = [value for value in found.values() if term in str(value).lower()]
-    return sorted(wanted, key=lambda value: (str(value), type(value).__name__))
+    matching = [value for value in values_by_key.values() if term in str(value).lower()]
+    return sorted(matching, key=lambda value: (str(value), type(value).__name__))
 
 
 def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
@@ -257,7 +257,7 @@ def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
         value: Any = document.meta
         for part in parts:
             value = value.get(part) if isinstance(value, dict) else None
-        yield from (one for one in (value if isinstance(value, list) else [value]) if one is not None)
+        yield from (item for item in (value if isinstance(value, list) else [value]) if item is not None)
 
 
 def _key(value: object) -> object:

@@ -46,7 +46,7 @@ def to_haystack(document: diptych.Document, score: float | None = None) -> Docum
 
 
 def checked(documents: object) -> list[Document]:
-    """The documents; raises if they are none.
+    """The documents; raises if it is not a list of documents.
 
     Raises:
         UnusableDocument: they are not.

@@ -20,13 +20,13 @@ class Embedding:
         encoder: a slot of `config` or an adapter, by name; or an encoder, such as `collection.encoders["dense"]`; the
             adapter of sentence-transformers unless given.
         model: the adapter's option of this name, which most have.
-        config: path of a config file, or a mapping that says the same.
+        config: path of a config file, or a mapping with its content.
         options: further ones of an adapter that is no slot: `{"average_length": 40}`.
         api_key: of a remote adapter: a secret from the environment.
     """
 
     kind: ClassVar[Literal["dense", "sparse"]]
-    usual: ClassVar[str]
+    default_encoder: ClassVar[str]
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class Embedding:
         options: dict[str, Any] | None = None,
         api_key: Secret | None = None,
     ) -> None:
-        self._given = encoder or self.usual
-        named = isinstance(self._given, str)
-        self._choice = Choice(str(self._given), model, config, options, api_key) if named else None
+        self._source = encoder or self.default_encoder
+        is_name = isinstance(self._source, str)
+        self._choice = Choice(str(self._source), model, config, options, api_key) if is_name else None
 
     @property
     def encoder(self) -> NamedEncoder:
@@ -49,8 +49,8 @@ class Embedding:
             AdapterOptionsError: it is of another kind.
             ConfigError, UnknownAdapter: see diptych.errors.
         """
-        found = self._given if isinstance(self._given, NamedEncoder) else self._choice_of().encoder()
-        return found.required(self.kind)
+        encoder = self._source if isinstance(self._source, NamedEncoder) else self._choice_of().encoder()
+        return encoder.required(self.kind)
 
     def warm_up(self) -> None:
         """Load the encoder."""
@@ -74,11 +74,11 @@ class Embedding:
         return default_from_dict(cls, data)
 
     def _init_parameters(self) -> dict[str, Any]:
-        return {"encoder": self._given, **self._choice_of().init_parameters()}
+        return {"encoder": self._source, **self._choice_of().init_parameters()}
 
     def _choice_of(self) -> Choice:
         if self._choice is None:
-            raise unserializable(self, self._given)
+            raise unserializable(self, self._source)
         return self._choice
 
 
@@ -110,18 +110,18 @@ class DocumentEmbedding(Embedding):
         return [text_of(document, fields, separator) for document in checked(documents)]
 
     def _init_parameters(self) -> dict[str, Any]:
-        own = {
+        fields = {
             "meta_fields_to_embed": self.meta_fields_to_embed,
             "embedding_separator": self.embedding_separator,
         }
-        return {**super()._init_parameters(), **own}
+        return {**super()._init_parameters(), **fields}
 
 
-def text_asked(text: object) -> str:
+def checked_query(text: object) -> str:
     """The query; raises if it is not text.
 
     Raises:
-        TypeError: it is none, as Haystack's own embedders have it.
+        TypeError: it is not, as in Haystack's own embedders.
     """
     if not isinstance(text, str):
         kind = "a list of documents" if isinstance(text, list) and any(isinstance(d, Document) for d in text) else ""

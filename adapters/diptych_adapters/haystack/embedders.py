@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from haystack import Document, component
 
-from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding, text_asked
+from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding, checked_query
 
 
 @component
@@ -21,12 +21,12 @@ class DiptychTextEmbedder(Embedding):
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
-    kind, usual = "dense", "sentence-transformers"
+    kind, default_encoder = "dense", "sentence-transformers"
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
         """The vector of a query."""
-        (vector,) = self.encoder.encode_query([text_asked(text)])
+        (vector,) = self.encoder.encode_query([checked_query(text)])
         return {"embedding": np.asarray(vector).tolist()}
 
     @component.output_types(embedding=list[float])
@@ -44,7 +44,7 @@ class DiptychDocumentEmbedder(DocumentEmbedding):
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
-    kind, usual = "dense", "sentence-transformers"
+    kind, default_encoder = "dense", "sentence-transformers"
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:

@@ -22,12 +22,12 @@ _OPEN: Shared[Encoders] = Shared()
 
 
 class Choice:
-    """An encoder or reranker by name, shared by the components of a process that name the same.
+    """An encoder or reranker by name; components of a process with the same name and config share it.
 
     Args:
         name: a slot of the config, a reranker, or an adapter.
         model: the adapter's option of this name, which most have.
-        config: path of a config file, or a mapping that says the same; None where the adapter is enough.
+        config: path of a config file, or a mapping with its content; None if the adapter is enough.
         options: further ones of an adapter that is no slot.
         api_key: of a remote adapter: an environment variable, whose name takes the place of its `api_key_env`.
     """
@@ -45,7 +45,7 @@ class Choice:
     def init_parameters(self) -> dict[str, Any]:
         """Its part of `to_dict`, besides the name."""
         api_key = self.api_key and self.api_key.to_dict()
-        return {"model": self.model, "config": written(self.config), "options": self.options, "api_key": api_key}
+        return {"model": self.model, "config": serializable(self.config), "options": self.options, "api_key": api_key}
 
     def encoder(self) -> NamedEncoder:
         """The encoder.
@@ -53,7 +53,7 @@ class Choice:
         Raises:
             ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
         """
-        return self._encoders().with_options(self.name, self._given())
+        return self._encoders().with_options(self.name, self._adapter_options())
 
     def reranker(self) -> Reranker:
         """The reranker, with the options that the config's pipeline gives it unless there are others.
@@ -61,18 +61,18 @@ class Choice:
         Raises:
             ConfigError, RegistryError: see diptych.errors.
         """
-        return self._encoders().reranker(self.name, self._given() or None)
+        return self._encoders().reranker(self.name, self._adapter_options() or None)
 
     def _encoders(self) -> Encoders:
-        return _OPEN.take(place_of(self.config), self, lambda: Encoders.open(self.config))
+        return _OPEN.acquire(source_key(self.config), self, lambda: Encoders.open(self.config))
 
-    def _given(self) -> dict[str, Any]:
+    def _adapter_options(self) -> dict[str, Any]:
         model = {"model": self.model} if self.model else {}
-        key = {"api_key_env": variable(self.api_key)} if self.api_key else {}
+        key = {"api_key_env": variable_name(self.api_key)} if self.api_key else {}
         return {**model, **(self.options or {}), **key}
 
 
-def variable(secret: Secret) -> str:
+def variable_name(secret: Secret) -> str:
     """The environment variable of the secret: the first one that is set, else the first.
 
     Raises:
@@ -88,18 +88,18 @@ def variable(secret: Secret) -> str:
     return next((name for name in names if name in os.environ), names[0])
 
 
-def place_of(source: str | Mapping[str, Any] | None) -> Hashable:
+def source_key(source: str | Mapping[str, Any] | None) -> Hashable:
     """A key that is equal for sources with the same content."""
     if isinstance(source, Mapping):
         return json.dumps(source, sort_keys=True, default=str)
     return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
 
 
-def written(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+def serializable(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
     """The config in a form that YAML can hold.
 
     Raises:
-        NotSerializable: it has the key of its server in clear.
+        NotSerializable: it contains the server's key in plain text.
     """
     key = config.get("api_key") if isinstance(config, dict) else None
     if key is not None and not re.fullmatch(r"\$\{\w+\}", str(key)):
@@ -108,10 +108,10 @@ def written(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
     return config
 
 
-def unserializable(component: object, held: object) -> NotSerializable:
+def unserializable(component: object, value: object) -> NotSerializable:
     """The error for a component that was made from an object."""
     return NotSerializable(
         f"a {type(component).__name__} made of an object cannot be written as YAML",
-        got=type(held).__name__,
+        got=type(value).__name__,
         do="make it of names: of a config file, a slot, an adapter; and filters in Haystack's words",
     )

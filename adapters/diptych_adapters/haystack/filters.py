@@ -1,9 +1,9 @@
 """Haystack's filters as Qdrant's.
 
-A filter means what `haystack.utils.filters.document_matches_filter` has it mean: NOT denies that all its conditions
-hold, a missing field is None, `!=` and `not in` hold for it, and numbers and dates are equal by value. Two things are
-Qdrant's: a condition on a field that holds a list holds if it does for any of its values, an empty list being none;
-and a time without a zone is UTC.
+A filter has the meaning of `haystack.utils.filters.document_matches_filter`: NOT denies that all its conditions hold, a
+missing field is None, `!=` and `not in` match it, and numbers and dates are compared by value. Two rules are Qdrant's:
+a condition on a list matches if any of its values does, an empty list counting as missing; and a time without a zone
+is UTC.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def to_qdrant(filters: Filters, collection: Opened) -> models.Filter | None:
 def _condition(raw: object, collection: Opened) -> Condition:
     if not isinstance(raw, Mapping):
         raise UnusableFilter("a filter is no mapping", got=repr(raw)[:80], expected=_EXAMPLE)
-    operator = _given(raw, "operator")
+    operator = _required(raw, "operator")
     if operator in LOGICAL:
         return _logical(raw, collection)
     if operator not in COMPARISONS:
-        known = [*COMPARISONS, *LOGICAL]
-        near = difflib.get_close_matches(str(operator).lower(), {name.lower(): name for name in known}, n=1)
-        hint = f"did you mean {next(n for n in known if n.lower() == near[0])!r}?" if near else ""
+        operators = [*COMPARISONS, *LOGICAL]
+        matches = difflib.get_close_matches(str(operator).lower(), {name.lower(): name for name in operators}, n=1)
+        hint = f"did you mean {next(n for n in operators if n.lower() == matches[0])!r}?" if matches else ""
         raise UnusableFilter(
-            f"no filter has the operator {operator!r}", where=repr(raw)[:120], expected=", ".join(known), do=hint
+            f"no filter has the operator {operator!r}", where=repr(raw)[:120], expected=", ".join(operators), do=hint
         )
-    field, value = _given(raw, "field"), _given(raw, "value")
+    field, value = _required(raw, "field"), _required(raw, "value")
     return _comparison(field, str(operator), value, collection)
 
 
-def _given(raw: Mapping[str, Any], key: str) -> Any:
+def _required(raw: Mapping[str, Any], key: str) -> Any:
     if key not in raw:
         expected = f"{_EXAMPLE}, or an operator of {', '.join(LOGICAL)} with conditions"
         raise UnusableFilter(f"a filter lacks {key!r}", where=repr(dict(raw))[:120], expected=expected)
@@ -62,7 +62,7 @@ def _given(raw: Mapping[str, Any], key: str) -> Any:
 
 
 def _logical(raw: Mapping[str, Any], collection: Opened) -> Condition:
-    conditions = _given(raw, "conditions")
+    conditions = _required(raw, "conditions")
     if not isinstance(conditions, list) or not conditions:
         raise UnusableFilter(
             f"{raw['operator']} has no conditions", got=repr(conditions)[:80], expected="a list of filters, not empty"
@@ -78,19 +78,19 @@ def _comparison(field: object, operator: str, value: Any, collection: Opened) ->
     if not isinstance(field, str) or not field or field in _WITHOUT_PAYLOAD:
         raise UnusableFilter("no filter reads this field", got=repr(field), expected="content, id or meta.KEY")
     if field == "id":
-        return _of_ids(operator, value, collection)
+        return _id_condition(operator, value, collection)
     key = collection.field("text" if field == "content" else field.removeprefix("meta."))
     return COMPARISONS[operator](key, value)
 
 
-def _of_ids(operator: str, value: Any, collection: Opened) -> Condition:
+def _id_condition(operator: str, value: Any, collection: Opened) -> Condition:
     if operator not in ("==", "!=", "in", "not in"):
         raise UnusableFilter("ids have no order", where="field 'id'", got=operator, expected="==, !=, in, not in")
-    ids = [value] if operator in ("==", "!=") else _listed(value)
+    ids = [value] if operator in ("==", "!=") else _checked_list(value)
     if not all(isinstance(identifier, str) for identifier in ids):
         raise UnusableFilter("ids are texts", where="field 'id'", got=repr(value)[:80])
-    found: Condition = collection.having(ids)
-    return found if operator in ("==", "in") else models.Filter(must_not=[found])
+    condition: Condition = collection.having(ids)
+    return condition if operator in ("==", "in") else models.Filter(must_not=[condition])
 
 
 def _equal(key: str, value: Any) -> Condition:
@@ -116,19 +116,19 @@ def _equal(key: str, value: Any) -> Condition:
     return models.Filter(should=[models.FieldCondition(key=key, match=models.MatchValue(value=value)), same])
 
 
-def _among(key: str, value: Any) -> Condition:
-    values = _listed(value)
-    return models.Filter(should=[_equal(key, one) for one in values]) if values else _NONE
+def _any_of(key: str, value: Any) -> Condition:
+    values = _checked_list(value)
+    return models.Filter(should=[_equal(key, item) for item in values]) if values else _NO_POINT
 
 
-def _without(compare: Callable[[str, Any], Condition]) -> Callable[[str, Any], Condition]:
+def _negated(compare: Callable[[str, Any], Condition]) -> Callable[[str, Any], Condition]:
     return lambda key, value: models.Filter(must_not=[compare(key, value)])
 
 
 def _ordered(bound: str) -> Callable[[str, Any], Condition]:
     def compare(key: str, value: Any) -> Condition:
         if value is None:
-            return _NONE
+            return _NO_POINT
         if (moment := _moment(value)) is not None:
             return models.FieldCondition(key=key, range=models.DatetimeRange(**{bound: moment}))
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -143,7 +143,7 @@ def _ordered(bound: str) -> Callable[[str, Any], Condition]:
     return compare
 
 
-def _listed(value: Any) -> list[Any]:
+def _checked_list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise UnusableFilter("`in` and `not in` need a list", got=repr(value)[:80], expected="a list of values")
     return value
@@ -161,14 +161,14 @@ def _moment(value: Any) -> datetime | None:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-_NONE = models.HasIdCondition(has_id=[])  # no point fits it
+_NO_POINT = models.HasIdCondition(has_id=[])  # matches no point
 COMPARISONS: Mapping[str, Callable[[str, Any], Condition]] = {
     "==": _equal,
-    "!=": _without(_equal),
+    "!=": _negated(_equal),
     ">": _ordered("gt"),
     ">=": _ordered("gte"),
     "<": _ordered("lt"),
     "<=": _ordered("lte"),
-    "in": _among,
-    "not in": _without(_among),
+    "in": _any_of,
+    "not in": _negated(_any_of),
 }

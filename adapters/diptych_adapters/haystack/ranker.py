@@ -23,10 +23,10 @@ class DiptychRanker:
     Args:
         reranker: an adapter, or any object that satisfies `diptych.Reranker`; `cross-encoder` unless given.
         model: the adapter's option of this name, which most have.
-        config: path of a config file, or a mapping that says the same; its pipeline's options are the reranker's.
+        config: path of a config file, or a mapping with its content; the reranker gets the options of its pipeline.
         options: further ones of the adapter, instead of the pipeline's.
         api_key: of a remote adapter: a secret from the environment.
-        top_k: how many documents come out; all unless given.
+        top_k: number of documents to return; all by default.
         meta_fields_to_embed: keys of `meta` whose values the reranker reads before the content.
         embedding_separator: stands between them.
     """
@@ -43,7 +43,7 @@ class DiptychRanker:
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
     ) -> None:
-        self._given = reranker
+        self._source = reranker
         self._choice = Choice(reranker, model, config, options, api_key) if isinstance(reranker, str) else None
         self.top_k = require_top_k(top_k)
         self.meta_fields_to_embed, self.embedding_separator = meta_fields_to_embed or [], embedding_separator
@@ -55,7 +55,7 @@ class DiptychRanker:
         Raises:
             ConfigError, RegistryError: see diptych.errors.
         """
-        return self._choice.reranker() if self._choice else self._given  # type: ignore[return-value]  # no str here
+        return self._choice.reranker() if self._choice else self._source  # type: ignore[return-value]  # no str here
 
     def warm_up(self) -> None:
         """Load the reranker."""
@@ -74,12 +74,12 @@ class DiptychRanker:
             ContractError, RegistryError: see diptych.errors.
         """
         limit = self.top_k if top_k is None else require_top_k(top_k)
-        once = list({document.id: document for document in checked(documents)}.values())
-        if not once:
+        unique = list({document.id: document for document in checked(documents)}.values())
+        if not unique:
             return {"documents": []}
         fields, separator = self.meta_fields_to_embed, self.embedding_separator
-        scores = score(self.reranker, query, [text_of(document, fields, separator) for document in once])
-        scored = [replace(document, score=float(own)) for document, own in zip(once, scores, strict=True)]
+        scores = score(self.reranker, query, [text_of(document, fields, separator) for document in unique])
+        scored = [replace(document, score=float(value)) for document, value in zip(unique, scores, strict=True)]
         return {"documents": sorted(scored, key=lambda document: -(document.score or 0.0))[:limit]}
 
     @component.output_types(documents=list[Document])
@@ -94,10 +94,10 @@ class DiptychRanker:
             NotSerializable: it was made of a reranker, not of a name.
         """
         if self._choice is None:
-            raise unserializable(self, self._given)
+            raise unserializable(self, self._source)
         return default_to_dict(
             self,
-            reranker=self._given,
+            reranker=self._source,
             top_k=self.top_k,
             meta_fields_to_embed=self.meta_fields_to_embed,
             embedding_separator=self.embedding_separator,
@@ -114,7 +114,7 @@ def require_top_k(top_k: int | None) -> int | None:
     """`top_k`; raises if it is not a number of documents.
 
     Raises:
-        SearchError: it is none.
+        SearchError: it is not.
     """
     if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
         raise SearchError(

@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 @component
 class DiptychRetriever:
-    """Documents for a query, with their score: encoded, retrieved, fused and reranked as the collection has it.
+    """Documents for a query with their scores, from the collection's whole pipeline.
 
     Args:
         document_store: over the collection.
         filters: Haystack's, or one of Qdrant's own, which YAML cannot hold.
-        top_k: how many documents; as many as the collection's config says unless given.
+        top_k: number of documents; the limit of the collection's config by default.
         filter_policy: whether filters of a run replace these or are merged with them.
         score_threshold: documents of a lower final score are left out.
-        explain: put into `meta["_explanation"]` why each document stands where it stands; costs a second search.
+        explain: put the explanation of each document's rank into `meta["_explanation"]`; costs a second search.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class DiptychRetriever:
         self.score_threshold, self.explain, self._warm = score_threshold, explain, False
 
     def warm_up(self) -> None:
-        """Load what queries need and search once, unless nothing was written so far; pipelines ask at every run."""
+        """Load what queries need and search once, unless the store is empty. Pipelines call this before every run."""
         if not self._warm and self.document_store.count_documents():
             self.document_store.collection.warm()
             self._warm = True
@@ -93,11 +93,11 @@ class DiptychRetriever:
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
             SearchError, FingerprintMismatch: see diptych.errors.
         """
-        limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
+        limit, qdrant_filter, threshold = self._run_options(filters, top_k, score_threshold)
         collection, hits = self.document_store.collection, list[Hit]()
-        with _told_if_empty():
-            hits = collection.search(query, limit=limit, filter=chosen, score_threshold=threshold)
-        return {"documents": self._documents(query, hits, chosen)}
+        with _warn_if_missing():
+            hits = collection.search(query, limit=limit, filter=qdrant_filter, score_threshold=threshold)
+        return {"documents": self._documents(query, hits, qdrant_filter)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -109,11 +109,11 @@ class DiptychRetriever:
     ) -> dict[str, Any]:
         """`run` without blocking the event loop. Queries that arrive at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
-        limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
+        limit, qdrant_filter, threshold = self._run_options(filters, top_k, score_threshold)
         hits: list[Hit] = []
-        with _told_if_empty():
-            hits = await collection.asearch(query, limit=limit, filter=chosen, score_threshold=threshold)
-        return {"documents": await asyncio.to_thread(self._documents, query, hits, chosen)}
+        with _warn_if_missing():
+            hits = await collection.asearch(query, limit=limit, filter=qdrant_filter, score_threshold=threshold)
+        return {"documents": await asyncio.to_thread(self._documents, query, hits, qdrant_filter)}
 
     def to_dict(self) -> dict[str, Any]:
         """The component as names.
@@ -138,30 +138,37 @@ class DiptychRetriever:
         """The component that `to_dict` wrote."""
         return default_from_dict(cls, data)
 
-    def _asked(self, filters: Any, top_k: int | None, threshold: float | None) -> Any:
+    def _run_options(self, filters: Any, top_k: int | None, threshold: float | None) -> Any:
         """Limit, filter and threshold of a run."""
-        both: Any = (self.filters, filters)  # Haystack passes Qdrant's own on as they are, and says dict
-        if self.filter_policy is FilterPolicy.MERGE and all(both) and any(isinstance(f, models.Filter) for f in both):
+        filter_pair: Any = (self.filters, filters)  # Haystack passes Qdrant's own on as they are, and says dict
+        if (
+            self.filter_policy is FilterPolicy.MERGE
+            and all(filter_pair)
+            and any(isinstance(f, models.Filter) for f in filter_pair)
+        ):
             do = "write both as Haystack's, or take FilterPolicy.REPLACE"
             raise UnusableFilter("Haystack merges its own filters only", got="one of Qdrant's", do=do)
-        chosen = apply_filter_policy(self.filter_policy, *both)
+        merged = apply_filter_policy(self.filter_policy, *filter_pair)
         return (
             self.top_k if top_k is None else require_top_k(top_k),
-            to_qdrant(chosen, self.document_store.collection),
+            to_qdrant(merged, self.document_store.collection),
             self.score_threshold if threshold is None else threshold,
         )
 
-    def _documents(self, query: str, hits: list[Hit], chosen: models.Filter | None) -> list[Document]:
-        found = [to_haystack(hit.document, hit.score) for hit in hits]
-        if not self.explain or not found:
-            return found
-        told = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=chosen)
-        pairs = zip(found, told, strict=True)
-        return [replace(document, meta={**document.meta, "_explanation": own.as_dict()}) for document, own in pairs]
+    def _documents(self, query: str, hits: list[Hit], qdrant_filter: models.Filter | None) -> list[Document]:
+        documents = [to_haystack(hit.document, hit.score) for hit in hits]
+        if not self.explain or not documents:
+            return documents
+        explanations = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=qdrant_filter)
+        pairs = zip(documents, explanations, strict=True)
+        return [
+            replace(document, meta={**document.meta, "_explanation": explanation.as_dict()})
+            for document, explanation in pairs
+        ]
 
 
 @contextmanager
-def _told_if_empty() -> Iterator[None]:
+def _warn_if_missing() -> Iterator[None]:
     """Log that the store does not exist yet and return nothing, as Haystack's other stores do."""
     try:
         yield

@@ -10,7 +10,7 @@ from haystack import Document, component
 from haystack.dataclasses import SparseEmbedding
 
 from diptych import SparseVector
-from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding, text_asked
+from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding, checked_query
 
 
 @component
@@ -22,12 +22,12 @@ class DiptychSparseTextEmbedder(Embedding):
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
-    kind, usual = "sparse", "sentence-transformers-sparse"
+    kind, default_encoder = "sparse", "sentence-transformers-sparse"
 
     @component.output_types(sparse_embedding=SparseEmbedding)
     def run(self, text: str) -> dict[str, Any]:
         """The term weights of a query."""
-        (vector,) = self.encoder.encode_query([text_asked(text)])
+        (vector,) = self.encoder.encode_query([checked_query(text)])
         return {"sparse_embedding": _sparse(vector)}
 
     @component.output_types(sparse_embedding=SparseEmbedding)
@@ -46,7 +46,7 @@ class DiptychSparseDocumentEmbedder(DocumentEmbedding):
             as `bm25`, has none here: give it options such as `{"average_length": 40}`.
     """
 
-    kind, usual = "sparse", "sentence-transformers-sparse"
+    kind, default_encoder = "sparse", "sentence-transformers-sparse"
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:

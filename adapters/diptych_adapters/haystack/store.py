@@ -16,14 +16,14 @@ class DiptychDocumentStore(CollectionStore):
     """Documents of a collection, written, read and searched with the collection's own encoders.
 
     Args:
-        source: a config, be it the path of its file or a mapping that says the same; a store's URL; or an open
-            `Collection`, or one tenant's view of it, which stays its owner's to close.
+        source: a config, as the path of its file or a mapping; a store's URL; or an open `Collection`, or one tenant's
+            view of it, which its owner closes.
         name: of the collection; with a config, instead of the one it names.
         api_key: of the server behind a URL; a config names its own.
-        tenant: whose documents all of it is about, in a collection with tenants.
+        tenant: to whose documents all methods are limited, in a collection with tenants.
 
-    The collection is opened when it is first needed. Stores of one process that name the same share it. A coroutine
-    does in a thread what the method without `_async` does, without blocking the event loop.
+    The collection is opened when it is first needed. Stores of one process with the same arguments share it. A
+    coroutine runs the method without `_async` in a thread, without blocking the event loop.
     """
 
     async def count_documents_async(self) -> int:
@@ -83,8 +83,8 @@ class DiptychDocumentStore(CollectionStore):
         filters: Filters = None,
     ) -> tuple[list[Any], int]:
         """`get_metadata_field_unique_values` in a thread."""
-        ask = self.get_metadata_field_unique_values
-        return await asyncio.to_thread(ask, metadata_field, search_term, from_, size, filters)
+        method = self.get_metadata_field_unique_values
+        return await asyncio.to_thread(method, metadata_field, search_term, from_, size, filters)
 
     async def close_async(self) -> None:
         """`close` in a thread."""

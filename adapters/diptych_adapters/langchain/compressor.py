@@ -36,19 +36,19 @@ class DiptychCompressor(BaseDocumentCompressor):
     top_n: int | None = Field(default=None, ge=1)
     encoders: Encoders | None = Field(default=None, repr=False)
 
-    _made: Reranker = PrivateAttr()
+    _reranker: Reranker = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
         """Make the reranker."""
-        given = self.reranker
-        if isinstance(given, str):
-            given = (self.encoders or Encoders.open()).reranker(given, self.options)
-        if not isinstance(given, Reranker):
+        reranker = self.reranker
+        if isinstance(reranker, str):
+            reranker = (self.encoders or Encoders.open()).reranker(reranker, self.options)
+        if not isinstance(reranker, Reranker):
             expected = "an adapter's name, or an object with predict, max_length and independent"
             raise AdapterOptionsError(
-                "this cannot rerank", where="DiptychCompressor", got=type(given).__name__, expected=expected
+                "this cannot rerank", where="DiptychCompressor", got=type(reranker).__name__, expected=expected
             )
-        self._made = given
+        self._reranker = reranker
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -58,9 +58,9 @@ class DiptychCompressor(BaseDocumentCompressor):
         Raises:
             ContractError: the reranker returns the wrong number of scores, NaN or infinity.
         """
-        scores = score(self._made, query, [document.page_content for document in documents])
+        scores = score(self._reranker, query, [document.page_content for document in documents])
         best = np.argsort(-scores, kind="stable")[: self.top_n]
-        return [_scored(documents[place], float(scores[place])) for place in best]
+        return [_scored(documents[index], float(scores[index])) for index in best]
 
 
 def _scored(document: Document, score: float) -> Document:

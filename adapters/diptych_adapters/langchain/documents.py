@@ -22,12 +22,12 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     if isinstance(title, str):
         metadata.pop("title", None)
     else:
-        title = ""  # what is not text stays where it is, and populate says why it cannot
-    made = Document("", text.page_content, title, metadata)
-    return Document(identifier or str(uuid.UUID(made.content_hash())), made.text, made.title, metadata)
+        title = ""  # other values stay in the metadata, where populate refuses them with the reason
+    document = Document("", text.page_content, title, metadata)
+    return Document(identifier or str(uuid.UUID(document.content_hash())), document.text, document.title, metadata)
 
 
-def to_langchain(document: Document, **beside: Any) -> Text:
-    """The document, with the values of `beside` added to its metadata."""
+def to_langchain(document: Document, **more_metadata: Any) -> Text:
+    """The document, with the values of `more_metadata` added to its metadata."""
     title = {"title": document.title} if document.title else {}
-    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **beside})
+    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **more_metadata})

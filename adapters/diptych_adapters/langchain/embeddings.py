@@ -42,5 +42,5 @@ class DiptychEmbeddings(Named, Embeddings):
 
 
 def _lists(vectors: Sequence[Any]) -> list[list[float]]:
-    found: list[list[float]] = np.stack(vectors).tolist() if vectors else []
-    return found
+    lists: list[list[float]] = np.stack(vectors).tolist() if vectors else []
+    return lists

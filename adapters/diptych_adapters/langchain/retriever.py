@@ -17,7 +17,7 @@ from diptych.search import Pipeline, Retrieve
 from diptych_adapters.langchain.documents import Opened, to_langchain
 
 
-class Asked(TypedDict, total=False):
+class RetrieverOptions(TypedDict, total=False):
     """Options of a search beside the query: those of `Collection.search`, and whether to explain."""
 
     limit: int | None
@@ -38,9 +38,9 @@ class DiptychRetriever(BaseRetriever):
     Args:
         collection: an open collection, or one tenant's view of it.
         limit, offset, filter, score_threshold, pipeline, params: as in `Collection.search`.
-        explain: whether each document says why it was found.
+        explain: whether each document's metadata explains its rank.
 
-    A call may say otherwise: `retriever.invoke("query", limit=3, filter=...)`.
+    A call may override them: `retriever.invoke("query", limit=3, filter=...)`.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -55,32 +55,32 @@ class DiptychRetriever(BaseRetriever):
     explain: bool = False
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **asked: Unpack[Asked]
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
     ) -> list[Document]:
-        wanted = self._wanted(asked)
-        explain = wanted.pop("explain")
-        hits = self.collection.search(query, **wanted)
-        return self._documents(query, hits, wanted, explain)
+        options = self._options(overrides)
+        explain = options.pop("explain")
+        hits = self.collection.search(query, **options)
+        return self._documents(query, hits, options, explain)
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **asked: Unpack[Asked]
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
     ) -> list[Document]:
-        wanted = self._wanted(asked)
-        explain = wanted.pop("explain")
-        hits = await self.collection.asearch(query, **wanted)
+        options = self._options(overrides)
+        explain = options.pop("explain")
+        hits = await self.collection.asearch(query, **options)
         if not explain:
-            return self._documents(query, hits, wanted, explain)
-        return await asyncio.to_thread(self._documents, query, hits, wanted, explain)
+            return self._documents(query, hits, options, explain)
+        return await asyncio.to_thread(self._documents, query, hits, options, explain)
 
-    def _wanted(self, asked: Asked) -> dict[str, Any]:
+    def _options(self, overrides: RetrieverOptions) -> dict[str, Any]:
         """The options of the call, completed by the retriever's."""
-        return {**{name: getattr(self, name) for name in Asked.__annotations__}, **asked}
+        return {**{name: getattr(self, name) for name in RetrieverOptions.__annotations__}, **overrides}
 
-    def _documents(self, query: str, hits: Sequence[Hit], wanted: dict[str, Any], explain: bool) -> list[Document]:
+    def _documents(self, query: str, hits: Sequence[Hit], options: dict[str, Any], explain: bool) -> list[Document]:
         if not explain or not hits:
             return [to_langchain(hit.document, _score=hit.score, _stages=dict(hit.stages)) for hit in hits]
-        alike = {name: wanted[name] for name in ("filter", "pipeline", "params")}
-        reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **alike)
+        explain_options = {name: options[name] for name in ("filter", "pipeline", "params")}
+        reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **explain_options)
         return [
             to_langchain(hit.document, _score=hit.score, _stages=dict(hit.stages), _explanation=reason.as_dict())
             for hit, reason in zip(hits, reasons, strict=True)

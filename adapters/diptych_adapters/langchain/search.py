@@ -53,7 +53,7 @@ class Searches(VectorStore):
         if not isinstance(collection, Opened):
             do = 'open one: Collection.open("diptych.yaml")'
             raise CollectionError("not a collection", got=repr(collection)[:80], expected="a Collection", do=do)
-        self.collection, self._wanted = collection, slot
+        self.collection, self._configured_slot = collection, slot
         if slot is not None:
             self._slot()
 
@@ -71,7 +71,7 @@ class Searches(VectorStore):
         """The best documents with the score of the pipeline's last stage; higher is better, also for distances.
 
         Raises:
-            SearchError: something that cannot be searched as asked.
+            SearchError: the request cannot be searched.
         """
         try:
             return _scored(self.collection.search(query, limit=k, **options))
@@ -114,7 +114,7 @@ class Searches(VectorStore):
             lambda_mult: 1 is relevance alone, 0 diversity alone.
 
         Raises:
-            SearchError: there is no dense slot, or something that cannot be searched as asked.
+            SearchError: there is no dense slot, or the request cannot be searched.
         """
         return self.similarity_search(query, k, pipeline=self._mmr(k, fetch_k, lambda_mult), **options)
 
@@ -133,26 +133,28 @@ class Searches(VectorStore):
         **options: Unpack[VectorOptions],
     ) -> list[Document]:
         """As `max_marginal_relevance_search`, for a vector of the dense slot."""
-        found = self._by_vector(embedding, self._mmr(k, fetch_k, lambda_mult), k, options)
-        return [document for document, _ in found]
+        hits = self._by_vector(embedding, self._mmr(k, fetch_k, lambda_mult), k, options)
+        return [document for document, _ in hits]
 
     def _similarity_search_with_relevance_scores(  # type: ignore[override]
         self, query: str, k: int = 4, **options: Unpack[VectorOptions]
     ) -> Scored:
         """The dense slot's best; scores of fusions and rerankers have no scale between 0 and 1."""
         slot = self._slot()
-        return self._relevant(self.similarity_search_with_score(query, k, pipeline=Retrieve(slot), **options), slot)
+        return self._with_relevance(
+            self.similarity_search_with_score(query, k, pipeline=Retrieve(slot), **options), slot
+        )
 
     async def _asimilarity_search_with_relevance_scores(  # type: ignore[override]
         self, query: str, k: int = 4, **options: Unpack[VectorOptions]
     ) -> Scored:
         slot = self._slot()
-        found = await self.asimilarity_search_with_score(query, k, pipeline=Retrieve(slot), **options)
-        return self._relevant(found, slot)
+        hits = await self.asimilarity_search_with_score(query, k, pipeline=Retrieve(slot), **options)
+        return self._with_relevance(hits, slot)
 
-    def _relevant(self, found: Scored, slot: str) -> Scored:
+    def _with_relevance(self, hits: Scored, slot: str) -> Scored:
         encoder = self.collection.encoders[slot]
-        return [(document, relevance(score, encoder)) for document, score in found]
+        return [(document, relevance(score, encoder)) for document, score in hits]
 
     def _by_vector(
         self, vector: Sequence[float], stages: Retrieve | Pipeline, k: int, options: VectorOptions
@@ -173,22 +175,22 @@ class Searches(VectorStore):
             SearchError: the collection has none.
         """
         slots = self.collection.encoders.of_kind("dense")
-        wanted = slots[0] if self._wanted is None and slots else self._wanted
-        if wanted not in slots:
+        slot = slots[0] if self._configured_slot is None and slots else self._configured_slot
+        if slot not in slots:
             raise SearchError(
                 "this needs a dense slot",
                 where=f"collection {self.collection.name!r}",
-                got=repr(wanted) if wanted else "none",
+                got=repr(slot) if slot else "none",
                 expected=", ".join(slots) or "a collection with a dense slot",
             )
-        return wanted
+        return slot
 
 
 def _scored(hits: Iterable[Hit]) -> Scored:
     return [(to_langchain(hit.document), hit.score) for hit in hits]
 
 
-# Scores on LangChain's scale of relevance: 0 says nothing in common, 1 says the same.
+# Scores on LangChain's scale of relevance, from 0 for nothing in common to 1 for equal.
 
 
 def relevance(score: float, encoder: NamedEncoder) -> float:

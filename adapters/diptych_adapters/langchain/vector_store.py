@@ -22,7 +22,7 @@ class DiptychVectorStore(Searches):
     and maximal marginal relevance need one dense slot, `slot`. Before the first document is added nothing is found.
 
     Args:
-        collection: an open collection, or one tenant's view of it; close it when the store is needed no more.
+        collection: an open collection, or one tenant's view of it; close it when the store is no longer needed.
         slot: the dense slot; the collection's first unless given.
         report_path: where documents that cannot be indexed are written, as in `Collection.populate`.
 
@@ -75,10 +75,10 @@ class DiptychVectorStore(Searches):
             ValueError: not as many metadatas or ids as texts.
             DocumentError, PopulateError: as `add_documents`.
         """
-        found = list(texts)
-        rows = zip(found, metadatas or [{}] * len(found), ids or [None] * len(found), strict=True)
+        contents = list(texts)
+        rows = zip(contents, metadatas or [{}] * len(contents), ids or [None] * len(contents), strict=True)
         return self.add_documents(
-            [Document(page_content=text, metadata=metadata, id=own) for text, metadata, own in rows]
+            [Document(page_content=text, metadata=metadata, id=identifier) for text, metadata, identifier in rows]
         )
 
     def add_documents(  # type: ignore[override]  # options by name, so that a misspelt one is an error
@@ -99,10 +99,12 @@ class DiptychVectorStore(Searches):
             DocumentError: some cannot be indexed; the text says how many and why. The others are in the collection.
             PopulateError: see diptych.errors.
         """
-        own = [document.id for document in documents] if ids is None else ids
-        made = [to_diptych(document, name) for document, name in zip(documents, own, strict=True)]
-        if made:
-            report = self.collection.populate(made, report_path=self._report_path)
+        identifiers = [document.id for document in documents] if ids is None else ids
+        converted = [
+            to_diptych(document, identifier) for document, identifier in zip(documents, identifiers, strict=True)
+        ]
+        if converted:
+            report = self.collection.populate(converted, report_path=self._report_path)
             if not report.complete:
                 first = report.examples[0]
                 raise DocumentError(
@@ -111,7 +113,7 @@ class DiptychVectorStore(Searches):
                     got=f"document {first.id!r}: {first.reason}",
                     report=report,
                 )
-        return [document.id for document in made]
+        return [document.id for document in converted]
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents with these ids, in their order; missing ones are left out."""

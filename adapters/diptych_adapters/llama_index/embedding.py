@@ -14,7 +14,7 @@ from llama_index.core.callbacks import CallbackManager
 from diptych.encoders import NamedEncoder
 from diptych_adapters.llama_index.open_collection import Source, encoder_of
 
-BATCH = 2048  # texts handed over in one call: the encoder makes its own batches, and those better of many texts
+BATCH = 2048  # texts in one call: the encoder makes its own batches, and better ones from many texts
 
 
 class DiptychEmbedding(BaseEmbedding):
@@ -26,7 +26,7 @@ class DiptychEmbedding(BaseEmbedding):
         config: path of a config file, an open `Collection` or `Encoders`; None for an adapter.
         encoder: name of a slot or an adapter; the config's only dense slot unless given.
         options: of the adapter.
-        model_name: what LlamaIndex's events call it; the encoder's name unless given.
+        model_name: its name in LlamaIndex's events; the encoder's by default.
         embed_batch_size: texts in one call, at most 2,048.
         callback_manager, num_workers, embeddings_cache, rate_limiter: as in every embedding of LlamaIndex.
 
@@ -51,11 +51,11 @@ class DiptychEmbedding(BaseEmbedding):
         embeddings_cache: Any = None,  # LlamaIndex's own fields are of type Any, too
         rate_limiter: Any = None,
     ) -> None:
-        found = encoder_of(config, encoder, options, "dense")
+        named_encoder = encoder_of(config, encoder, options, "dense")
         fields: dict[str, Any] = {
             "config": str(config) if isinstance(config, str | Path) else None,
-            "encoder": found.name,
-            "model_name": model_name or found.name,
+            "encoder": named_encoder.name,
+            "model_name": model_name or named_encoder.name,
             "embed_batch_size": embed_batch_size,
             "callback_manager": callback_manager or CallbackManager([]),
             "num_workers": num_workers,
@@ -63,7 +63,7 @@ class DiptychEmbedding(BaseEmbedding):
             "rate_limiter": rate_limiter,
         }
         super().__init__(**fields)
-        self._encoder = found
+        self._encoder = named_encoder
 
     @classmethod
     def class_name(cls) -> str:

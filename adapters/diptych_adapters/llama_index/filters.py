@@ -1,8 +1,8 @@
 """LlamaIndex's metadata filters as Qdrant's.
 
-They mean what LlamaIndex's own in-memory store takes them to mean: a key that is missing or null fits `!=`, `nin` and
-`is_empty` alone. A list fits where one of its values does, as everywhere in Qdrant, and a text match is Qdrant's: all
-its words are there as whole words, in any order and case. Servers before 1.19.1 need a text index for that.
+They have the meaning of LlamaIndex's own in-memory store: a missing or null key matches only `!=`, `nin` and
+`is_empty`. As everywhere in Qdrant, a list matches if one of its values does. A text match is Qdrant's: all words occur
+as whole words, in any order and case. Servers before 1.19.1 need a text index for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from qdrant_client import models
 
 from diptych.errors import SearchError
-from diptych_adapters.llama_index.nodes import CONTENT, KEPT, OWN, RESERVED, SOURCE
+from diptych_adapters.llama_index.nodes import CONTENT, NODE_KEY, OWN_METADATA, RESERVED, SOURCE
 from diptych_adapters.llama_index.open_collection import Opened
 
 _EXACT = 2**53  # integers up to here are floats without loss, so that 5 finds 5.0
@@ -40,15 +40,15 @@ def qdrant_filter(
     Raises:
         SearchError: a filter that Qdrant cannot answer.
     """
-    found: list[Any] = []
+    conditions: list[Any] = []
     if ids:
-        found.append(collection.having(ids))
+        conditions.append(collection.having(ids))
     if sources:
-        path = "doc_id" if is_llama_index_own(collection) else f"{collection.field(KEPT)}.{SOURCE}"
-        found.append(models.FieldCondition(key=path, match=models.MatchAny(any=list(sources))))
+        path = "doc_id" if is_llama_index_own(collection) else f"{collection.field(NODE_KEY)}.{SOURCE}"
+        conditions.append(models.FieldCondition(key=path, match=models.MatchAny(any=list(sources))))
     if filters is not None and filters.filters:
-        found.append(_joined(collection, filters))
-    return models.Filter(must=found) if found else None
+        conditions.append(_joined(collection, filters))
+    return models.Filter(must=conditions) if conditions else None
 
 
 def is_llama_index_own(collection: Opened) -> bool:
@@ -63,79 +63,79 @@ def _joined(collection: Opened, filters: MetadataFilters) -> models.Filter:
             if part.filters:
                 parts.append(_joined(collection, part))
         else:
-            parts.append(_placed(collection, part))
+            parts.append(_filter_condition(collection, part))
     return models.Filter(**{_JOIN[filters.condition or FilterCondition.AND]: parts})
 
 
-def _placed(collection: Opened, asked: MetadataFilter) -> models.Filter:
-    """The condition for the payload path where nodes have this key: keys that diptych reserves are below `_node`."""
+def _filter_condition(collection: Opened, filter: MetadataFilter) -> models.Filter:
+    """The condition on the payload path of this metadata key; keys that diptych reserves are stored below `_node`."""
     if is_llama_index_own(collection):
-        return _condition(asked, asked.key)
-    kept = f"{collection.field(KEPT)}.{CONTENT}"
-    plain = _condition(asked, collection.field(asked.key))
-    if asked.key not in RESERVED:
-        return plain
-    own = _condition(asked, f"{collection.field(KEPT)}.{OWN}.{asked.key}")
-    if asked.key != "title":
-        return own
+        return _condition(filter, filter.key)
+    content = f"{collection.field(NODE_KEY)}.{CONTENT}"
+    condition = _condition(filter, collection.field(filter.key))
+    if filter.key not in RESERVED:
+        return condition
+    own_condition = _condition(filter, f"{collection.field(NODE_KEY)}.{OWN_METADATA}.{filter.key}")
+    if filter.key != "title":
+        return own_condition
     return models.Filter(
         should=[
-            models.Filter(must=[own], must_not=[_empty(kept)]),
-            models.Filter(must=[plain, _empty(kept)]),
+            models.Filter(must=[own_condition], must_not=[_empty(content)]),
+            models.Filter(must=[condition, _empty(content)]),
         ]
     )
 
 
-def _condition(asked: MetadataFilter, path: str) -> models.Filter:
-    operator, value = asked.operator, asked.value
+def _condition(filter: MetadataFilter, path: str) -> models.Filter:
+    operator, value = filter.operator, filter.value
     if operator in _BOUNDS:
-        return models.Filter(must=[_bound(asked, path)])
+        return models.Filter(must=[_bound(filter, path)])
     if operator is FilterOperator.IS_EMPTY:
         return models.Filter(should=[_empty(path), _equal(path, "")])
     build = _BUILDERS.get(operator)
     if build is None:
-        raise _refused(asked, "is not known here", ", ".join(known.value for known in FilterOperator))
-    return build(asked, path, value)
+        raise _unsupported(filter, "is not known here", ", ".join(supported.value for supported in FilterOperator))
+    return build(filter, path, value)
 
 
-def _one(asked: MetadataFilter, path: str, value: Any) -> models.Filter:
-    return models.Filter(must=[_equal(path, _single(asked, value))])
+def _equal_value(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    return models.Filter(must=[_equal(path, _single(filter, value))])
 
 
-def _other(asked: MetadataFilter, path: str, value: Any) -> models.Filter:
-    return models.Filter(must_not=[_equal(path, _single(asked, value))])
+def _not_equal_value(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    return models.Filter(must_not=[_equal(path, _single(filter, value))])
 
 
-def _any(asked: MetadataFilter, path: str, value: Any) -> models.Filter:
-    conditions: list[Any] = [_equal(path, one) for one in _several(asked, value)]
+def _any_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    conditions: list[Any] = [_equal(path, item) for item in _several(filter, value)]
     return models.Filter(should=conditions or [models.HasIdCondition(has_id=[])])
 
 
-def _none(asked: MetadataFilter, path: str, value: Any) -> models.Filter:
-    return models.Filter(must_not=[_any(asked, path, value)])
+def _none_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    return models.Filter(must_not=[_any_of(filter, path, value)])
 
 
-def _all(asked: MetadataFilter, path: str, value: Any) -> models.Filter:
-    conditions: list[Any] = [_equal(path, one) for one in _several(asked, value)]
+def _all_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    conditions: list[Any] = [_equal(path, item) for item in _several(filter, value)]
     return models.Filter(must=conditions, must_not=[_empty(path)])
 
 
-def _words(asked: MetadataFilter, path: str, value: Any) -> models.Filter:
+def _text_match(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
     if not isinstance(value, str) or not value:
-        raise _refused(asked, "needs a text", "a text")
+        raise _unsupported(filter, "needs a text", "a text")
     return models.Filter(must=[models.FieldCondition(key=path, match=models.MatchText(text=value))])
 
 
 _BUILDERS: Mapping[FilterOperator, Callable[[MetadataFilter, str, Any], models.Filter]] = {
-    FilterOperator.EQ: _one,
-    FilterOperator.CONTAINS: _one,
-    FilterOperator.NE: _other,
-    FilterOperator.IN: _any,
-    FilterOperator.ANY: _any,
-    FilterOperator.NIN: _none,
-    FilterOperator.ALL: _all,
-    FilterOperator.TEXT_MATCH: _words,
-    FilterOperator.TEXT_MATCH_INSENSITIVE: _words,
+    FilterOperator.EQ: _equal_value,
+    FilterOperator.CONTAINS: _equal_value,
+    FilterOperator.NE: _not_equal_value,
+    FilterOperator.IN: _any_of,
+    FilterOperator.ANY: _any_of,
+    FilterOperator.NIN: _none_of,
+    FilterOperator.ALL: _all_of,
+    FilterOperator.TEXT_MATCH: _text_match,
+    FilterOperator.TEXT_MATCH_INSENSITIVE: _text_match,
 }
 
 
@@ -149,30 +149,30 @@ def _empty(path: str) -> models.IsEmptyCondition:
     return models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
 
 
-def _bound(asked: MetadataFilter, path: str) -> models.FieldCondition:
-    value, side = asked.value, _BOUNDS[asked.operator]
+def _bound(filter: MetadataFilter, path: str) -> models.FieldCondition:
+    value, side = filter.value, _BOUNDS[filter.operator]
     if isinstance(value, int | float):
         return models.FieldCondition(key=path, range=models.Range(**{side: value}))
     try:
         moment = datetime.datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
-        raise _refused(asked, "cannot be ordered by Qdrant", "a number, or a date as ISO 8601 writes it") from None
+        raise _unsupported(filter, "cannot be ordered by Qdrant", "a number, or a date as ISO 8601 writes it") from None
     return models.FieldCondition(key=path, range=models.DatetimeRange(**{side: moment}))
 
 
-def _single(asked: MetadataFilter, value: Any) -> str | int | float:
+def _single(filter: MetadataFilter, value: Any) -> str | int | float:
     if isinstance(value, str | int | float):
         return value
-    raise _refused(asked, "needs one value", "a text or a number; is_empty finds what is missing")
+    raise _unsupported(filter, "needs one value", "a text or a number; is_empty finds what is missing")
 
 
-def _several(asked: MetadataFilter, value: Any) -> list[str | int | float]:
+def _several(filter: MetadataFilter, value: Any) -> list[str | int | float]:
     if isinstance(value, list):
         return value
-    raise _refused(asked, "needs a list", "a list of texts or numbers")
+    raise _unsupported(filter, "needs a list", "a list of texts or numbers")
 
 
-def _refused(asked: MetadataFilter, what: str, expected: str) -> SearchError:
-    operator = getattr(asked.operator, "value", asked.operator)
-    where, got = f"metadata filter on {asked.key!r}", f"{operator} {asked.value!r}"
+def _unsupported(filter: MetadataFilter, what: str, expected: str) -> SearchError:
+    operator = getattr(filter.operator, "value", filter.operator)
+    where, got = f"metadata filter on {filter.key!r}", f"{operator} {filter.value!r}"
     return SearchError(f"the filter operator {operator} {what}", where=where, got=got, expected=expected)

@@ -5,8 +5,8 @@ such as its relationships, lies in one more key of the metadata:
 
     {"section": "sound", "_node": {"source": "sox.txt", "content": "<JSON>", "metadata": {"title": "..."}}}
 
-`metadata` holds those keys of the node that diptych needs for itself. A node that says no more than a document can has
-no such key: it is the document that `Collection.populate` would have written.
+`metadata` holds the node's keys that diptych reserves for itself. A node that has only what a document has gets no such
+key: it is the document that `Collection.populate` would have written.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from llama_index.core.schema import (
 
 from diptych import Document
 
-KEPT = "_node"
-CONTENT, SOURCE, OWN = "content", "source", "metadata"  # keys beneath it
-RESERVED = ("text", "title", "_diptych", KEPT)  # metadata keys that cannot lie at the top of a payload
+NODE_KEY = "_node"
+CONTENT, SOURCE, OWN_METADATA = "content", "source", "metadata"  # keys beneath it
+RESERVED = ("text", "title", "_diptych", NODE_KEY)  # metadata keys that cannot lie at the top of a payload
 _CLASSES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, WholeDocument, ImageDocument)
 }
@@ -43,37 +43,39 @@ def to_document(node: BaseNode) -> Document:
     """The node as a document; `to_node` restores the same node, except for its embedding."""
     raw = node.model_dump(mode="json", exclude={"embedding"})
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
-    free = {key: value for key, value in metadata.items() if key not in RESERVED}
-    plain = Document(node.node_id, text, _heading(node), free)
-    again = _plain_node(plain)
-    same = again.model_dump(mode="json", exclude={"embedding"}) == raw and list(again.metadata) == list(metadata)
+    plain_metadata = {key: value for key, value in metadata.items() if key not in RESERVED}
+    plain = Document(node.node_id, text, _heading(node), plain_metadata)
+    restored = _plain_node(plain)
+    same = restored.model_dump(mode="json", exclude={"embedding"}) == raw and list(restored.metadata) == list(metadata)
     if same:
         return plain
-    return replace(plain, metadata={**free, KEPT: _kept(node, metadata)})
+    return replace(plain, metadata={**plain_metadata, NODE_KEY: _stored_node(node, metadata)})
 
 
 def to_node(document: Document) -> BaseNode:
     """The document as a node, whoever wrote it."""
-    kept: Any = document.metadata.get(KEPT)  # whatever JSON lies there
-    content = _content(kept)
+    stored: Any = document.metadata.get(NODE_KEY)  # whatever JSON lies there
+    content = _content(stored)
     if not content:
         return _plain_node(document)
-    kind = _CLASSES.get(content.pop("class_name", ""), TextNode)
+    node_class = _CLASSES.get(content.pop("class_name", ""), TextNode)
     order = content.pop("metadata_keys", ())
-    metadata = _metadata(document.metadata, kept.get(OWN, {}), order)
+    metadata = _metadata(document.metadata, stored.get(OWN_METADATA, {}), order)
     if "text_resource" in content:
         content["text_resource"]["text"] = document.text
-    elif not issubclass(kind, Node):
+    elif not issubclass(node_class, Node):
         content["text"] = document.text
-    node = kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+    node = node_class.from_dict({**content, "id_": document.id, "metadata": metadata})
     node.excluded_embed_metadata_keys += [key for key in metadata if key not in (*order, "title")]  # was not encoded
     return _without_heading(node, document) if "title" in document.metadata else node
 
 
-def _metadata(free: Mapping[str, Any], own: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+def _metadata(
+    document_metadata: Mapping[str, Any], node_metadata: Mapping[str, Any], order: Sequence[str]
+) -> dict[str, Any]:
     """The node's metadata in its order, followed by what others added."""
-    found = {**{key: value for key, value in free.items() if key != KEPT}, **own}
-    return {key: found[key] for key in [*order, *found] if key in found}
+    merged = {**{key: value for key, value in document_metadata.items() if key != NODE_KEY}, **node_metadata}
+    return {key: merged[key] for key in [*order, *merged] if key in merged}
 
 
 def _without_heading(node: BaseNode, document: Document) -> BaseNode:
@@ -83,17 +85,17 @@ def _without_heading(node: BaseNode, document: Document) -> BaseNode:
     return bare if _heading(bare) == document.metadata["title"] == node.metadata["title"] else node
 
 
-def _content(kept: Any) -> dict[str, Any]:
+def _content(stored: Any) -> dict[str, Any]:
     """The recorded part of a node; empty if the key belongs to another program."""
     try:
-        found = json.loads(kept[CONTENT])
+        content = json.loads(stored[CONTENT])
     except (TypeError, KeyError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _plain_node(document: Document) -> TextNode:
-    """Title and metadata as metadata. What the title does not say was not encoded, and is excluded from that."""
+    """A node of a plain document, its title among the metadata; keys that were not encoded are excluded from it."""
     lines, title = {key: f"{key}: {value}" for key, value in document.metadata.items()}, document.title.splitlines()
     is_header = set(title) <= set(lines.values())
     titled = {"title": document.title} if title and not is_header else {}
@@ -103,20 +105,24 @@ def _plain_node(document: Document) -> TextNode:
 
 
 def _heading(node: BaseNode) -> str:
-    """What LlamaIndex encodes before the text; of a title that stands there alone the title itself."""
-    shown = [key for key in node.metadata if key not in node.excluded_embed_metadata_keys]
+    """The text that LlamaIndex encodes before the content; the bare title if that is the only encoded key."""
+    keys = [key for key in node.metadata if key not in node.excluded_embed_metadata_keys]
     title = node.metadata.get("title")
-    if shown == ["title"] and isinstance(title, str):
+    if keys == ["title"] and isinstance(title, str):
         return title
     return node.get_metadata_str(mode=MetadataMode.EMBED).strip()
 
 
-def _kept(node: BaseNode, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _stored_node(node: BaseNode, metadata: Mapping[str, Any]) -> dict[str, Any]:
     exclude = {"id_", "embedding", "metadata", "text"}
     content = node.to_dict(mode="json", exclude=exclude, exclude_defaults=True)
     if isinstance(content.get("text_resource"), dict):
         content["text_resource"].pop("text", None)
     content["metadata_keys"] = list(metadata)
-    own = {key: value for key, value in metadata.items() if key in RESERVED}
+    own_metadata = {key: value for key, value in metadata.items() if key in RESERVED}
     source = {SOURCE: node.ref_doc_id} if node.ref_doc_id else {}
-    return {**source, CONTENT: json.dumps(content, ensure_ascii=False), **({OWN: own} if own else {})}
+    return {
+        **source,
+        CONTENT: json.dumps(content, ensure_ascii=False),
+        **({OWN_METADATA: own_metadata} if own_metadata else {}),
+    }

@@ -33,20 +33,20 @@ def encoder_of(
 
     Raises:
         UnknownAdapter: there is none of this name.
-        AdapterOptionsError: it is of another kind, or no name is given and there is not one slot of the kind.
+        AdapterOptionsError: it is of another kind, or no name is given and there is not exactly one slot of the kind.
     """
     encoders = encoders_of(source)
     return encoders.with_options(name or _only(encoders, kind), options or {}).required(kind)
 
 
 def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:
-    found = encoders.of_kind(kind)
-    if len(found) != 1:
+    slots = encoders.of_kind(kind)
+    if len(slots) != 1:
         raise AdapterOptionsError(
             f"which {kind} encoder is meant?",
             where="diptych_adapters.llama_index",
-            got=f"{kind} slots: {', '.join(found) or 'none'}",
+            got=f"{kind} slots: {', '.join(slots) or 'none'}",
             expected="one",
             do='name a slot or an adapter: encoder="NAME"',
         )
-    return found[0]
+    return slots[0]

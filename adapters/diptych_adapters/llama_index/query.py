@@ -1,4 +1,4 @@
-"""`Asked`: a `VectorStoreQuery` as a search of a collection."""
+"""`Request`: a `VectorStoreQuery` as a search of a collection."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from diptych.search import Diversify, Linear, Pipeline, Retrieve
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.open_collection import Opened
 
-CANDIDATES = 100  # that maximal marginal relevance chooses from, at least
+CANDIDATES = 100  # from which maximal marginal relevance chooses, at least
 _LEXICAL = (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH)
-_KNOWN = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR, *_LEXICAL)
+_SUPPORTED = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR, *_LEXICAL)
 _EXTRA = ("mmr_threshold", "qdrant_filters", "search_params")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """A checked query. `stages` is None for the collection's pipeline, `text` if there is only a vector."""
 
     text: str | None
@@ -32,13 +32,13 @@ class Asked:
     params: models.SearchParams | None
 
     @classmethod
-    def of(cls, collection: Opened, query: VectorStoreQuery, extra: Mapping[str, Any]) -> Asked:
+    def of(cls, collection: Opened, query: VectorStoreQuery, extra: Mapping[str, Any]) -> Request:
         """From LlamaIndex's query and the `vector_store_kwargs` that came with it.
 
         Raises:
             SearchError: a mode, filter or further argument that cannot be served, or neither text nor vector.
         """
-        _require_known(query, extra)
+        _require_supported(query, extra)
         filter = extra.get("qdrant_filters") or qdrant_filter(
             collection, query.filters, sources=query.doc_ids, ids=query.node_ids
         )
@@ -55,16 +55,16 @@ def _stages(
     mode, limit = query.mode, query.similarity_top_k
     if mode is VectorStoreQueryMode.MMR:
         slot, candidates = _slot(collection, "dense"), max(CANDIDATES, 4 * limit)
-        found = threshold if threshold is not None else query.mmr_threshold
-        return Retrieve(slot, candidates) >> Diversify(slot, 0.5 if found is None else found, candidates)
+        relevance = threshold if threshold is not None else query.mmr_threshold
+        return Retrieve(slot, candidates) >> Diversify(slot, 0.5 if relevance is None else relevance, candidates)
     if mode in _LEXICAL:
         return Retrieve(_slot(collection, "sparse", "text_index"))
     if mode is VectorStoreQueryMode.HYBRID and query.alpha is not None:
-        return _weighed(collection, query, query.alpha)
+        return _weighted(collection, query, query.alpha)
     return None if of_text else Retrieve(_slot(collection, "dense"))
 
 
-def _weighed(collection: Opened, query: VectorStoreQuery, alpha: float) -> Pipeline:
+def _weighted(collection: Opened, query: VectorStoreQuery, alpha: float) -> Pipeline:
     """LlamaIndex's relative score fusion: min-max scores, weight `alpha` for dense ones, the rest for the others."""
     dense, lexical = _slot(collection, "dense"), _slot(collection, "sparse", "text_index")
     branches = Retrieve(dense, query.similarity_top_k) + Retrieve(lexical, query.sparse_top_k or query.similarity_top_k)
@@ -79,26 +79,26 @@ def _limit(query: VectorStoreQuery) -> int:
 
 def _slot(collection: Opened, *kinds: Any) -> str:
     """The first slot of these kinds."""
-    found = collection.encoders.of_kind(*kinds)
-    if not found:
+    slots = collection.encoders.of_kind(*kinds)
+    if not slots:
         raise SearchError(
             "the query mode needs a slot that the collection does not have",
             where=f"collection {collection.name!r}",
             got=", ".join(collection.encoders.names),
             expected=f"a {' or '.join(kind.replace('_', ' ') for kind in kinds)} slot",
         )
-    return found[0]
+    return slots[0]
 
 
-def _require_known(query: VectorStoreQuery, extra: Mapping[str, Any]) -> None:
-    if query.mode not in _KNOWN:
-        expected = ", ".join(mode.value for mode in _KNOWN)
+def _require_supported(query: VectorStoreQuery, extra: Mapping[str, Any]) -> None:
+    if query.mode not in _SUPPORTED:
+        expected = ", ".join(mode.value for mode in _SUPPORTED)
         raise SearchError(
             "this query mode is not served", got=getattr(query.mode, "value", query.mode), expected=expected
         )
     if unknown := [name for name in extra if name not in _EXTRA]:
         raise SearchError("unknown vector_store_kwargs", got=", ".join(unknown), expected=", ".join(_EXTRA))
-    vector_will_do = query.mode in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
-    if not query.query_str and not (vector_will_do and query.query_embedding):
-        expected = "query_str, or query_embedding" if vector_will_do else "query_str"
+    vector_suffices = query.mode in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
+    if not query.query_str and not (vector_suffices and query.query_embedding):
+        expected = "query_str, or query_embedding" if vector_suffices else "query_str"
         raise SearchError("the query says nothing to search for", where=f"mode {query.mode.value}", expected=expected)

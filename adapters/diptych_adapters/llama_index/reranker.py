@@ -17,7 +17,7 @@ from diptych_adapters.llama_index.open_collection import Source, encoders_of
 
 
 class DiptychReranker(BaseNodePostprocessor):
-    """Orders nodes anew by a reranker's scores. It reads what LlamaIndex shows an encoder: metadata and text.
+    """Reorders nodes by a reranker's scores, which reads what LlamaIndex gives an encoder: metadata and text.
 
     Args:
         reranker: name of an adapter, or an object that satisfies `diptych.Reranker`.
@@ -46,8 +46,8 @@ class DiptychReranker(BaseNodePostprocessor):
     ) -> None:
         name = reranker if isinstance(reranker, str) else type(reranker).__name__
         super().__init__(name=name, top_n=top_n, callback_manager=callback_manager or CallbackManager([]))
-        made = encoders_of(config).reranker(reranker, options) if isinstance(reranker, str) else reranker
-        self._reranker = made
+        opened = encoders_of(config).reranker(reranker, options) if isinstance(reranker, str) else reranker
+        self._reranker = opened
 
     @classmethod
     def class_name(cls) -> str:
@@ -64,5 +64,5 @@ class DiptychReranker(BaseNodePostprocessor):
             return []
         texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
         scores = score(self._reranker, query_bundle.query_str, texts).tolist()
-        scored = [NodeWithScore(node=found.node, score=own) for found, own in zip(nodes, scores, strict=True)]
-        return sorted(scored, key=lambda found: -found.get_score())[: self.top_n]
+        scored = [NodeWithScore(node=item.node, score=value) for item, value in zip(nodes, scores, strict=True)]
+        return sorted(scored, key=lambda node: -node.get_score())[: self.top_n]

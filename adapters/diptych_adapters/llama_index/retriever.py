@@ -19,14 +19,14 @@ from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
 
-FOUND = "diptych"  # key of the metadata that tells how a node was found; neither LLM nor encoder is shown it
+SEARCH_KEY = "diptych"  # metadata key for scores and explanation, hidden from LLMs and encoders
 
 
 class DiptychRetriever(BaseRetriever):
     """Nodes that answer a query, best first, whoever filled the collection.
 
     A node's score is that of the last stage. `node.metadata["diptych"]["stages"]` has the score of each stage, and
-    `["explanation"]` the explanation as JSON values where it is asked for.
+    `["explanation"]`, with `explain`, the explanation as JSON values.
 
     Args:
         source: an open collection or one tenant's view of it, or the path of a config file.
@@ -34,7 +34,7 @@ class DiptychRetriever(BaseRetriever):
         pipeline: stages instead of the config's.
         filters: LlamaIndex's metadata filters, or Qdrant's own filter.
         score_threshold: nodes whose final score is lower are dropped.
-        explain: whether each node tells why it stands where it stands, which costs a few more requests.
+        explain: whether each node's metadata explains its rank, which costs a few more requests.
         callback_manager, object_map, objects, verbose: as in every retriever of LlamaIndex.
 
     Raises:
@@ -60,8 +60,8 @@ class DiptychRetriever(BaseRetriever):
         self._collection = collection_of(source)
         self._limit, self._threshold = similarity_top_k, score_threshold
         self._pipeline, self._explain = pipeline, explain
-        found = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
-        self._filter: models.Filter | None = found
+        own_filter = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
+        self._filter: models.Filter | None = own_filter
 
     @property
     def collection(self) -> Opened:
@@ -93,19 +93,19 @@ class DiptychRetriever(BaseRetriever):
         return [_scored(hit, told.get(hit.id)) for hit in hits]
 
     def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, Any]:
-        found = self._collection.explain(
+        explanations = self._collection.explain(
             query,
             ids=[hit.id for hit in hits],
             filter=self._filter,
             pipeline=self._pipeline,
         )
-        return {explanation.document.id: explanation.as_dict() for explanation in found}
+        return {explanation.document.id: explanation.as_dict() for explanation in explanations}
 
 
 def _scored(hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
     node = to_node(hit.document)
-    told: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
-    node.metadata[FOUND] = {"stages": dict(hit.stages), **told}
-    node.excluded_embed_metadata_keys.append(FOUND)
-    node.excluded_llm_metadata_keys.append(FOUND)
+    details: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
+    node.metadata[SEARCH_KEY] = {"stages": dict(hit.stages), **details}
+    node.excluded_embed_metadata_keys.append(SEARCH_KEY)
+    node.excluded_llm_metadata_keys.append(SEARCH_KEY)
     return NodeWithScore(node=node, score=hit.score)

@@ -24,16 +24,16 @@ def sparse_doc_fn(
     Raises:
         ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
     """
-    found = encoder_of(config, encoder, options, "sparse")
-    return lambda texts: _weights(found.encode_document(texts))
+    named_encoder = encoder_of(config, encoder, options, "sparse")
+    return lambda texts: _weights(named_encoder.encode_document(texts))
 
 
 def sparse_query_fn(
     config: Source = None, encoder: str | None = None, *, options: Mapping[str, Any] | None = None
 ) -> SparseFunction:
     """The argument of `QdrantVectorStore(enable_hybrid=True, sparse_query_fn=...)`; see `sparse_doc_fn`."""
-    found = encoder_of(config, encoder, options, "sparse")
-    return lambda texts: _weights(found.encode_query(texts))
+    named_encoder = encoder_of(config, encoder, options, "sparse")
+    return lambda texts: _weights(named_encoder.encode_query(texts))
 
 
 def _weights(vectors: Sequence[Any]) -> Weights:

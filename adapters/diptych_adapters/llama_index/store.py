@@ -23,14 +23,14 @@ from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import to_document, to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
-from diptych_adapters.llama_index.query import Asked
+from diptych_adapters.llama_index.query import Request
 
 
 class DiptychVectorStore(BasePydanticVectorStore):
     """A collection that LlamaIndex fills and queries.
 
-    It encodes by itself, whatever is new, by each of its slots: give the index `embed_model=store.embed_model`. Queries
-    go as words through the collection's whole pipeline, fusion and rerankers included.
+    The store encodes new nodes itself, in each slot, so give the index `embed_model=store.embed_model`. Query texts go
+    through the collection's whole pipeline, fusion and rerankers included.
 
     Args:
         source: an open collection or one tenant's view of it, or the path of a config file.
@@ -78,15 +78,15 @@ class DiptychVectorStore(BasePydanticVectorStore):
         """
         _require_none(kwargs, "add")
         if any(node.embedding for node in nodes):
-            warnings.warn(_TWICE, stacklevel=2)
-        _require_own_place(self._collection)
+            warnings.warn(_EMBEDDINGS_UNUSED, stacklevel=2)
+        _require_own_layout(self._collection)
         report = self._collection.populate(map(to_document, nodes))
         if report.set_aside:
-            found = "; ".join(f"{aside.id}: {aside.reason}" for aside in report.examples)
+            reasons = "; ".join(f"{example.id}: {example.reason}" for example in report.examples)
             raise DocumentError(
                 f"{report.set_aside} of {report.read} nodes cannot be indexed, the others are in the collection",
                 where=f"collection {self._collection.name!r}, all of them in {report.report_file}",
-                got=found,
+                got=reasons,
                 report=report,
             )
         return [node.node_id for node in nodes]
@@ -115,7 +115,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
         _require_none(delete_kwargs, "delete_nodes")
         if node_ids is None and (filters is None or not filters.filters):
             raise CollectionError("which nodes are to be deleted?", do="name ids or filters; clear() deletes all")
-        self._delete(self._chosen(node_ids, filters))
+        self._delete(self._selected(node_ids, filters))
 
     async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -133,7 +133,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes with these ids, in their order, that match the filters; all nodes for None and None."""
-        return [to_node(document) for document in self._chosen(node_ids, filters)]
+        return [to_node(document) for document in self._selected(node_ids, filters)]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -150,57 +150,57 @@ class DiptychVectorStore(BasePydanticVectorStore):
             kwargs: `vector_store_kwargs` of LlamaIndex's retriever: `mmr_threshold`, `qdrant_filters`, `search_params`.
 
         Raises:
-            SearchError: what cannot be searched as asked.
+            SearchError: the request cannot be searched.
         """
-        if not self._filled():
+        if not self._exists():
             return _result([])
-        asked = Asked.of(self._collection, query, kwargs)
-        if asked.text is None:
-            return _result(self._by_vector(asked))
+        request = Request.of(self._collection, query, kwargs)
+        if request.text is None:
+            return _result(self._by_vector(request))
         hits = self._collection.search(
-            asked.text, limit=asked.limit, filter=asked.filter, pipeline=asked.stages, params=asked.params
+            request.text, limit=request.limit, filter=request.filter, pipeline=request.stages, params=request.params
         )
         return _result(hits)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop. Queries that arrive at the same time are answered together."""
-        if not await asyncio.to_thread(self._filled):
+        if not await asyncio.to_thread(self._exists):
             return _result([])
-        asked = await asyncio.to_thread(Asked.of, self._collection, query, kwargs)
-        if asked.text is None:
-            return _result(await asyncio.to_thread(self._by_vector, asked))
+        request = await asyncio.to_thread(Request.of, self._collection, query, kwargs)
+        if request.text is None:
+            return _result(await asyncio.to_thread(self._by_vector, request))
         hits = await self._collection.asearch(
-            asked.text, limit=asked.limit, filter=asked.filter, pipeline=asked.stages, params=asked.params
+            request.text, limit=request.limit, filter=request.filter, pipeline=request.stages, params=request.params
         )
         return _result(hits)
 
-    def _filled(self) -> bool:
+    def _exists(self) -> bool:
         """Whether the collection exists: before the first node is added nothing is found."""
         return self._collection.client.collection_exists(self._collection.name)
 
-    def _by_vector(self, asked: Asked) -> list[Hit]:
-        assert asked.stages is not None
-        assert asked.vector is not None
+    def _by_vector(self, request: Request) -> list[Hit]:
+        assert request.stages is not None
+        assert request.vector is not None
         return self._collection.search_by_vector(
-            asked.vector, asked.stages, limit=asked.limit, filter=asked.filter, params=asked.params
+            request.vector, request.stages, limit=request.limit, filter=request.filter, params=request.params
         )
 
-    def _chosen(self, ids: list[str] | None, filters: MetadataFilters | None) -> Iterable[Document]:
+    def _selected(self, ids: list[str] | None, filters: MetadataFilters | None) -> Iterable[Document]:
         if filters is None or not filters.filters:
             return self._collection.documents() if ids is None else self._collection.get(ids)
         if ids is not None and not ids:
             return []
-        found = self._collection.documents(qdrant_filter(self._collection, filters, ids=ids))
+        documents = self._collection.documents(qdrant_filter(self._collection, filters, ids=ids))
         if ids is None:
-            return found
-        by_id = {document.id: document for document in found}
+            return documents
+        by_id = {document.id: document for document in documents}
         return [by_id[identifier] for identifier in dict.fromkeys(ids) if identifier in by_id]
 
     def _delete(self, documents: Iterable[Document]) -> None:
         self._collection.delete([document.id for document in documents])
 
 
-_TWICE = (
+_EMBEDDINGS_UNUSED = (
     "nodes came with embeddings, which DiptychVectorStore does not use: it encodes what is new by itself. "
     "Give the index embed_model=store.embed_model, and nothing is encoded twice."
 )
@@ -214,8 +214,8 @@ def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
     )
 
 
-def _require_own_place(collection: Opened) -> None:
-    """Raise CollectionError if nodes are stored as LlamaIndex's own store does, which documents cannot express."""
+def _require_own_layout(collection: Opened) -> None:
+    """Raise CollectionError if nodes are stored in the layout of LlamaIndex's own store, which documents lack."""
     if is_llama_index_own(collection):
         raise CollectionError(
             "LlamaIndex's own store filled this collection, and its nodes lie there in another form",
@@ -224,10 +224,10 @@ def _require_own_place(collection: Opened) -> None:
         )
 
 
-def _require_none(further: dict[str, Any], method: str) -> None:
+def _require_none(arguments: dict[str, Any], method: str) -> None:
     """Refuse further arguments, which LlamaIndex would pass through without checking."""
-    if further:
-        raise CollectionError("unknown arguments", where=f"DiptychVectorStore.{method}", got=", ".join(further))
+    if arguments:
+        raise CollectionError("unknown arguments", where=f"DiptychVectorStore.{method}", got=", ".join(arguments))
 
 
 # `DeferredEmbedding`: the `embed_model` of an index whose store encodes by itself.
@@ -236,8 +236,8 @@ def _require_none(further: dict[str, Any], method: str) -> None:
 class DeferredEmbedding(BaseEmbedding):
     """Leaves nodes without vectors, so that `DiptychVectorStore` encodes new ones, in each of its slots.
 
-    LlamaIndex asks its `embed_model` for the vectors of all nodes before the store sees them, so that one that encodes
-    would encode what the collection has already, and what the store encodes anyway.
+    LlamaIndex asks its `embed_model` for the vectors of all nodes before the store sees them. An encoder there would
+    encode nodes that the collection already has, and new ones twice.
     """
 
     model_name: str = "deferred to the store"

@@ -18,31 +18,31 @@ def items(endpoint: Endpoint, path: str, answer: Any, *names: str) -> list[Any]:
     Raises:
         RemoteError: there is no such list.
     """
-    found = next((answer[name] for name in names if name in answer), None) if isinstance(answer, Mapping) else answer
-    if isinstance(found, list) and (not names or isinstance(answer, Mapping)):
-        return found
+    entries = next((answer[name] for name in names if name in answer), None) if isinstance(answer, Mapping) else answer
+    if isinstance(entries, list) and (not names or isinstance(answer, Mapping)):
+        return entries
     expected = f"a list under {' or '.join(names)}" if names else "a list"
     raise endpoint.error("the endpoint's answer has another form", path, got=as_text(answer), expected=expected)
 
 
-def in_order(endpoint: Endpoint, path: str, found: Sequence[Any], name: str, count: int) -> list[Any]:
+def in_order(endpoint: Endpoint, path: str, entries: Sequence[Any], name: str, count: int) -> list[Any]:
     """The values called `name`, sorted by their `index`; as they come when no item has one.
 
     Raises:
         RemoteError: an item without the value.
         ContractError: not one for each of `count` inputs.
     """
-    if not all(isinstance(item, Mapping) and name in item for item in found):
-        raise endpoint.error("the endpoint's answer has another form", path, got=as_text(found), expected=name)
-    positions = [item.get("index", place) for place, item in enumerate(found)]
+    if not all(isinstance(item, Mapping) and name in item for item in entries):
+        raise endpoint.error("the endpoint's answer has another form", path, got=as_text(entries), expected=name)
+    positions = [item.get("index", position) for position, item in enumerate(entries)]
     if sorted(positions, key=str) != sorted(range(count), key=str):
         raise ContractError(
             "the endpoint did not answer once for each input",
             where=f"{endpoint.url}{path}",
-            got=f"{len(found)} answers, indices {str(positions[:10])[:80]}",
+            got=f"{len(entries)} answers, indices {str(positions[:10])[:80]}",
             expected=f"{count}",
         )
-    return [item[name] for _, item in sorted(zip(positions, found, strict=True), key=lambda pair: pair[0])]
+    return [item[name] for _, item in sorted(zip(positions, entries, strict=True), key=lambda pair: pair[0])]
 
 
 def matrix(endpoint: Endpoint, path: str, rows: Sequence[Any], count: int, dimension: int | None) -> Floats:
@@ -60,29 +60,29 @@ def matrix(endpoint: Endpoint, path: str, rows: Sequence[Any], count: int, dimen
         expected = f"{dimension}, as declared" if dimension else "one dimension"
         got = f"vectors of {str(sorted(widths)[:10])[:80]}"
         raise ContractError("wrong dimension", where=where, got=got, expected=expected)
-    found = _numbers(rows)
-    if found is None or found.ndim > 2 or found.size != count * (widths or {0}).pop():
+    vectors = _numbers(rows)
+    if vectors is None or vectors.ndim > 2 or vectors.size != count * (widths or {0}).pop():
         got = next((row for row in rows if _numbers(row) is None), rows[0])
         raise endpoint.error("a vector holds something else than numbers", path, got=as_text(got))
-    return found.reshape(count, -1 if count else dimension or 0)
+    return vectors.reshape(count, -1 if count else dimension or 0)
 
 
 def _numbers(rows: Any) -> Floats | None:
     """The numbers as float32; None when something is none. A null becomes NaN, a number beyond float32 infinite."""
     try:
-        found = np.array(rows)
-        if found.dtype == object:  # nulls, or integers of any length
-            found = np.array(rows, np.float64) if _are_numbers(found) else found
-        if found.dtype.kind not in "fiu" and found.size:
+        numbers = np.array(rows)
+        if numbers.dtype == object:  # nulls, or integers of any length
+            numbers = np.array(rows, np.float64) if _are_numbers(numbers) else numbers
+        if numbers.dtype.kind not in "fiu" and numbers.size:
             return None
         with np.errstate(over="ignore"):
-            return found.astype(np.float32)
+            return numbers.astype(np.float32)
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _are_numbers(found: np.ndarray[Any, Any]) -> bool:
-    return all(value is None or type(value) in (int, float) for value in found.flat)
+def _are_numbers(numbers: np.ndarray[Any, Any]) -> bool:
+    return all(value is None or type(value) in (int, float) for value in numbers.flat)
 
 
 def as_text(value: Any) -> str:

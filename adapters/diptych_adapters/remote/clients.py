@@ -10,26 +10,26 @@ import httpx
 
 
 class Clients:
-    """At most `most` clients of one event loop, made when they are needed and kept with their connections.
+    """At most `limit` clients of one event loop, made when they are needed and kept with their connections.
 
-    A client whose request failed or was given up is closed: its connection may be in any state.
+    A client whose request failed or was cancelled is closed: its connection may be in any state.
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient], *, most: int) -> None:
-        self._make, self._idle, self._room = make, list[httpx.AsyncClient](), asyncio.Semaphore(most)
+    def __init__(self, make: Callable[[], httpx.AsyncClient], *, limit: int) -> None:
+        self._make, self._idle, self._free = make, list[httpx.AsyncClient](), asyncio.Semaphore(limit)
 
     @asynccontextmanager
-    async def one(self, *, new: bool = False) -> AsyncIterator[tuple[httpx.AsyncClient, bool]]:
-        """A client that nobody else uses meanwhile, and whether it has served before; waits while all are in use.
+    async def borrow(self, *, new: bool = False) -> AsyncIterator[tuple[httpx.AsyncClient, bool]]:
+        """A client for exclusive use, and whether it has served before; waits while all are in use.
 
         Args:
             new: make a client, whose connection the server cannot have closed yet.
         """
-        async with self._room:
-            kept = bool(self._idle) and not new
-            client = self._idle.pop() if kept else self._make()
+        async with self._free:
+            reused = bool(self._idle) and not new
+            client = self._idle.pop() if reused else self._make()
             try:
-                yield client, kept
+                yield client, reused
             except BaseException:
                 await client.aclose()
                 raise

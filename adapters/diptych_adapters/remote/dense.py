@@ -67,14 +67,16 @@ class _RemoteDense(ABC):
         dimension: int | None,
         deadline: float | None = None,
     ) -> Floats:
-        sent = list(batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters))
-        bodies = [{**self._body(texts), **fields} for texts in sent]
+        text_batches = list(
+            batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
+        )
+        bodies = [{**self._body(texts), **fields} for texts in text_batches]
         answers = self.endpoint.post_each(self.path, bodies, deadline=deadline)
-        found = [
+        parts = [
             matrix(self.endpoint, self.path, self._rows(answer, len(texts)), len(texts), dimension)
-            for texts, answer in zip(sent, answers, strict=True)
+            for texts, answer in zip(text_batches, answers, strict=True)
         ]
-        return np.concatenate(found) if found else np.zeros((0, dimension or 0), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, dimension or 0), np.float32)
 
 
 class _HostedModel(_RemoteDense):
@@ -94,7 +96,7 @@ class _HostedModel(_RemoteDense):
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of name and request options. Only canaries prove that the name still means this model."""
-        model = (self.name, self.options.model, self.options.dimensions, *self._sent_always())
+        model = (self.name, self.options.model, self.options.dimensions, *self._model_facts())
         documents = space(*model, document_facts(self.options))
         return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
 
@@ -102,7 +104,7 @@ class _HostedModel(_RemoteDense):
     def _declared(self) -> int | None:
         return self.options.dimensions or self.options.dimension
 
-    def _sent_always(self) -> tuple[str, ...]:
+    def _model_facts(self) -> tuple[str, ...]:
         """Options of this API alone that decide the vectors."""
         return ()
 
@@ -117,13 +119,13 @@ class OpenAIEncoder(_HostedModel):
         super().__init__(OpenAIOptions(**options))
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
-        asked = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
-        sent = {name: value for name, value in asked.items() if value is not None}
+        fields = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
+        sent = {name: value for name, value in fields.items() if value is not None}
         return {"model": self.options.model, "input": texts, **sent}
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
-        found = items(self.endpoint, self.path, answer, "data")
-        return [self._floats(row) for row in in_order(self.endpoint, self.path, found, "embedding", count)]
+        entries = items(self.endpoint, self.path, answer, "data")
+        return [self._floats(row) for row in in_order(self.endpoint, self.path, entries, "embedding", count)]
 
     def _floats(self, row: Any) -> Any:
         if not isinstance(row, str):
@@ -143,13 +145,13 @@ class CohereEncoder(_HostedModel):
     def __init__(self, **options: Any) -> None:
         super().__init__(CohereOptions(**options))
 
-    def _sent_always(self) -> tuple[str, ...]:
+    def _model_facts(self) -> tuple[str, ...]:
         return (self.options.truncate,)
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
-        shorter = {"output_dimension": self.options.dimensions} if self.options.dimensions else {}
-        asked = {"model": self.options.model, "texts": texts, "embedding_types": ["float"], **shorter}
-        return {**asked, "truncate": self.options.truncate}
+        dimension = {"output_dimension": self.options.dimensions} if self.options.dimensions else {}
+        fields = {"model": self.options.model, "texts": texts, "embedding_types": ["float"], **dimension}
+        return {**fields, "truncate": self.options.truncate}
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
         by_type = answer.get("embeddings") if isinstance(answer, Mapping) else answer

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import httpx
 
-ERROR_BYTES = 65_536  # of a refusal, which may be a web page or never end
+ERROR_BYTES = 65_536  # read of an error's body, which may be a web page or never end
 _INFLATED = 262_144  # bytes that are unpacked at once
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 
-class TooLarge(Exception):
+class AnswerTooLarge(Exception):
     """The answer is longer than the limit."""
 
 
-class Broken(Exception):
+class BrokenAnswer(Exception):
     """The answer is incomplete or cannot be unpacked."""
 
 
@@ -32,7 +32,7 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered."""
+    """A server's answer."""
 
     status: int
     headers: httpx.Headers
@@ -44,12 +44,14 @@ class Answer:
         return self.content.decode("utf-8", "replace")
 
 
-async def exchange(client: httpx.AsyncClient, method: str, url: str, content: bytes | None, *, most: int) -> Answer:
+async def exchange(
+    client: httpx.AsyncClient, method: str, url: str, content: bytes | None, *, max_bytes: int
+) -> Answer:
     """Send one request and return the answer. Reads no body of a redirect, and the first `ERROR_BYTES` of an error.
 
     Raises:
-        TooLarge: a successful answer has more than `most` bytes, compressed or not.
-        Broken: a compressed body ends early, is damaged, or was not requested.
+        AnswerTooLarge: a successful answer has more than `max_bytes` bytes, compressed or not.
+        BrokenAnswer: a compressed body ends early, is damaged, or was not requested.
         Unanswered: the connection ended before the answer began.
         httpx.HTTPError: the request failed.
     """
@@ -63,9 +65,9 @@ async def exchange(client: httpx.AsyncClient, method: str, url: str, content: by
         if response.is_redirect:
             return Answer(response.status_code, response.headers, b"")
         if response.is_success:
-            body = await _read(response, most)
-            if len(body) > most:
-                raise TooLarge
+            body = await _read(response, max_bytes)
+            if len(body) > max_bytes:
+                raise AnswerTooLarge
             return Answer(response.status_code, response.headers, bytes(body))
         return Answer(response.status_code, response.headers, await _beginning(response))
 
@@ -74,17 +76,17 @@ async def _beginning(response: httpx.Response) -> bytes:
     """The beginning of an error's body; empty if it cannot be decompressed, since the status says enough."""
     try:
         return bytes((await _read(response, ERROR_BYTES))[:ERROR_BYTES])
-    except Broken:
+    except BrokenAnswer:
         return b""
 
 
-async def _read(response: httpx.Response, most: int) -> bytearray:
-    """The decompressed body; of a longer one a little more than `most` bytes."""
+async def _read(response: httpx.Response, max_bytes: int) -> bytearray:
+    """The decompressed body; of a longer one a little more than `max_bytes` bytes."""
     body, decoder = bytearray(), _decoder(response)
     async for chunk in response.aiter_raw():
         for part in decoder.unpacked(chunk):
             body += part
-            if len(body) > most:
+            if len(body) > max_bytes:
                 return body
     decoder.finish()
     return body
@@ -107,21 +109,21 @@ class _Gzip(_Plain):
         self._begun = False
 
     def unpacked(self, chunk: bytes) -> Iterator[bytes]:
-        self._begun, more = True, True
-        while chunk or more:
+        self._begun, pending = True, True
+        while chunk or pending:
             if self._stream.eof:  # gzip allows several members, one after the other
                 self._stream = zlib.decompressobj(_ZLIB_OR_GZIP)
             try:
                 part = self._stream.decompress(chunk, _INFLATED)
             except zlib.error as error:
-                raise Broken(f"its compressed body is damaged: {error}") from None
+                raise BrokenAnswer(f"its compressed body is damaged: {error}") from None
             yield part
             chunk = self._stream.unconsumed_tail or self._stream.unused_data
-            more = len(part) == _INFLATED  # zlib may hold back output although it has read all of its input
+            pending = len(part) == _INFLATED  # zlib may hold back output although it has read all of its input
 
     def finish(self) -> None:
         if self._begun and not self._stream.eof:
-            raise Broken("its compressed body ends early")
+            raise BrokenAnswer("its compressed body ends early")
 
 
 def _decoder(response: httpx.Response) -> _Plain:
@@ -130,4 +132,4 @@ def _decoder(response: httpx.Response) -> _Plain:
         return _Plain()
     if coding in ("gzip", "x-gzip", "deflate"):
         return _Gzip()
-    raise Broken(f"its body is compressed as {coding[:40]!r}, which was not asked for")
+    raise BrokenAnswer(f"its body is compressed as {coding[:40]!r}, which was not asked for")

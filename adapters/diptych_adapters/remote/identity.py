@@ -23,5 +23,5 @@ def text_facts(options: OpenAIOptions | CohereOptions | TeiOptions | TeiSparseOp
 
 
 def document_facts(options: OpenAIOptions | CohereOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
-    """Those of them that concern documents."""
+    """The text options that concern documents."""
     return {name: value for name, value in text_facts(options).items() if not name.startswith("query_")}

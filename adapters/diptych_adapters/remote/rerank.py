@@ -30,11 +30,11 @@ class _RemoteReranker(ABC):
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better."""
-        places = _places_by_query(pairs, self.options.batch_size)
-        bodies = [self._body(query, self._documents(pairs, rows)) for query, rows in places]
+        groups = _positions_by_query(pairs, self.options.batch_size)
+        bodies = [self._body(query, self._documents(pairs, rows)) for query, rows in groups]
         scores = np.zeros(len(pairs), np.float32)
         answers = self.endpoint.post_each(self._path, bodies, deadline=self.options.query_deadline)
-        for (_, rows), answer in zip(places, answers, strict=True):
+        for (_, rows), answer in zip(groups, answers, strict=True):
             scores[rows] = self._scores(answer, len(rows))
         return scores
 
@@ -49,8 +49,8 @@ class _RemoteReranker(ABC):
         return next(batches([pairs[row][1] for row in rows], len(rows), longest=self.options.max_characters))
 
     def _scores(self, answer: Any, count: int) -> Floats:
-        found = items(self.endpoint, self._path, answer, *self.lists)
-        scores = in_order(self.endpoint, self._path, found, self.score, count)
+        entries = items(self.endpoint, self._path, answer, *self.lists)
+        scores = in_order(self.endpoint, self._path, entries, self.score, count)
         values = matrix(self.endpoint, self._path, scores, count, 1)[:, 0]
         if not np.isfinite(values).all():
             where = f"{self.endpoint.url}{self._path}"
@@ -87,13 +87,13 @@ class ApiReranker(_RemoteReranker):
         return self.options.path
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
-        asked = {"model": self.options.model, "query": query, "documents": documents}
-        return {**asked, self.options.count_field: len(documents), **self.options.fields}
+        fields = {"model": self.options.model, "query": query, "documents": documents}
+        return {**fields, self.options.count_field: len(documents), **self.options.fields}
 
 
-def _places_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
+def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
     """For each query the positions of its pairs, at most `size` at once."""
-    places: dict[str, list[int]] = {}
-    for place, (query, _) in enumerate(pairs):
-        places.setdefault(query, []).append(place)
-    return [(query, rows[i : i + size]) for query, rows in places.items() for i in range(0, len(rows), size)]
+    positions: dict[str, list[int]] = {}
+    for position, (query, _) in enumerate(pairs):
+        positions.setdefault(query, []).append(position)
+    return [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]

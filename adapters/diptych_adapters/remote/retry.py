@@ -12,10 +12,10 @@ from diptych.errors import RemoteError
 from diptych_adapters.remote.options import RemoteOptions
 
 _WORTH_RETRYING = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
-_HOPELESS = "insufficient_quota"  # OpenAI says 429 also when the account has no money left
+_HOPELESS = "insufficient_quota"  # OpenAI also answers 429 when the account has no credit left
 
 
-class Again(Exception):
+class Retryable(Exception):
     """An attempt failed and another may succeed: `error` is what to raise if none does."""
 
     def __init__(self, error: RemoteError, *, retry_after: float = 0.0) -> None:
@@ -43,26 +43,26 @@ def retry_after(value: str | None, *, now: float | None = None) -> float:
     return max(0.0, moment - (time.time() if now is None else now))
 
 
-def retrying(options: RemoteOptions, deadline: float) -> tenacity.AsyncRetrying:
-    """Retries `Again` with exponential, jittered waits, no shorter than the server asked for.
+def retry_policy(options: RemoteOptions, deadline: float) -> tenacity.AsyncRetrying:
+    """Retries `Retryable` with exponential, jittered waits, at least as long as the server requests.
 
-    Ends after `retries` further attempts, or when the server asks for more patience than `max_retry_wait` or than the
-    `deadline` leaves.
+    Ends after `retries` further attempts, or when the server requests a longer wait than `max_retry_wait` or the time
+    left until the `deadline`.
     """
     jittered = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_retry_wait)
 
-    def asked(state: tenacity.RetryCallState) -> float:
+    def requested_wait(state: tenacity.RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
-        return failure.retry_after if isinstance(failure, Again) else 0.0
+        return failure.retry_after if isinstance(failure, Retryable) else 0.0
 
     def is_over(state: tenacity.RetryCallState) -> bool:
-        left = deadline - (state.seconds_since_start or 0.0)
-        return state.attempt_number > options.retries or asked(state) > min(options.max_retry_wait, left)
+        remaining = deadline - (state.seconds_since_start or 0.0)
+        return state.attempt_number > options.retries or requested_wait(state) > min(options.max_retry_wait, remaining)
 
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(Again),
+        retry=tenacity.retry_if_exception_type(Retryable),
         stop=is_over,
-        wait=lambda state: max(asked(state), jittered(state)),
+        wait=lambda state: max(requested_wait(state), jittered(state)),
         sleep=asyncio.sleep,
         reraise=True,
     )

@@ -13,9 +13,9 @@ import httpx
 from diptych.errors import ConfigError
 
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
-_TELLING = 8  # characters of a key that are hidden wherever they stand
+_REDACTED = 8  # first characters of a key, which are hidden wherever they occur
 HIDDEN = "***"
-_SENDABLE = re.compile(r"[!-~]+")
+_HEADER_TEXT = re.compile(r"[!-~]+")
 
 
 class Key(httpx.Auth):
@@ -44,7 +44,7 @@ class Key(httpx.Auth):
         secret = os.environ.get(name, "").strip()
         if not secret:
             raise ConfigError(f"environment variable {name} is not set", where=where, do=f"export {name}=...")
-        if not _SENDABLE.fullmatch(secret):  # HTTP libraries quote such a header in their errors
+        if not _HEADER_TEXT.fullmatch(secret):  # HTTP libraries quote such a header in their errors
             raise ConfigError(
                 f"the key in environment variable {name} cannot be sent",
                 where=where,
@@ -63,8 +63,8 @@ class Key(httpx.Auth):
     def redact(self, text: str) -> str:
         """`text` without the key, or a beginning of it, which a server that shortens texts may show."""
         for form in self._forms:
-            first, *others = text.split(form[:_TELLING])
-            text = first + "".join(HIDDEN + rest[_shared(rest, form[_TELLING:]) :] for rest in others)
+            first, *parts = text.split(form[:_REDACTED])
+            text = first + "".join(HIDDEN + part[_common_prefix(part, form[_REDACTED:]) :] for part in parts)
         return text
 
     @property
@@ -80,9 +80,9 @@ class Key(httpx.Auth):
         return "Key(***)" if self._secret else "Key()"
 
 
-def _shared(one: str, other: str) -> int:
+def _common_prefix(text: str, other: str) -> int:
     """The length of the common beginning of both."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def checked_url(url: str, *, where: str) -> str:

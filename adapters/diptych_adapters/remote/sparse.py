@@ -45,19 +45,23 @@ class TeiSparseEncoder:
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The terms as words of the server's tokenizer, heaviest first; `#id` when the server has no `/decode`."""
         order = np.argsort(-vector.values, kind="stable")[:top_k]
-        ids = [int(vector.indices[place]) for place in order]
-        self._learn([term for term in ids if term not in self._words])
-        return [(self._words[term], float(vector.values[place])) for term, place in zip(ids, order, strict=True)]
+        ids = [int(vector.indices[position]) for position in order]
+        self._fetch_words([term for term in ids if term not in self._words])
+        return [(self._words[term], float(vector.values[position])) for term, position in zip(ids, order, strict=True)]
 
     def _encode(
         self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any], deadline: float | None = None
     ) -> list[SparseVector]:
-        sent = list(batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters))
-        cut = tei.truncation(self.options)
-        bodies = [{"inputs": texts, **cut, **fields} for texts in sent]
+        text_batches = list(
+            batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
+        )
+        truncation = tei.truncation(self.options)
+        bodies = [{"inputs": texts, **truncation, **fields} for texts in text_batches]
         answers = self.endpoint.post_each(_PATH, bodies, deadline=deadline)
         return [
-            vector for texts, answer in zip(sent, answers, strict=True) for vector in self._vectors(answer, len(texts))
+            vector
+            for texts, answer in zip(text_batches, answers, strict=True)
+            for vector in self._vectors(answer, len(texts))
         ]
 
     def _vectors(self, answer: Any, count: int) -> list[SparseVector]:
@@ -84,7 +88,7 @@ class TeiSparseEncoder:
             raise ContractError("a sparse vector names a term twice", where=f"{self.endpoint.url}{_PATH}")
         return vector
 
-    def _learn(self, ids: list[int]) -> None:
+    def _fetch_words(self, ids: list[int]) -> None:
         if not ids:
             return
         try:
@@ -93,5 +97,5 @@ class TeiSparseEncoder:
             if error.context.get("status") not in (404, 405):
                 raise
             words = []
-        shown = words if len(words) == len(ids) else [f"#{term}" for term in ids]
-        self._words.update(zip(ids, map(str, shown), strict=True))
+        names = words if len(words) == len(ids) else [f"#{term}" for term in ids]
+        self._words.update(zip(ids, map(str, names), strict=True))

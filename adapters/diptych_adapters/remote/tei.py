@@ -29,17 +29,17 @@ def fingerprint(
     precision = info.get("model_dtype") or ""
     if not isinstance(precision, str) or not all(isinstance(fact, str | int | dict | None) for fact in model):
         raise endpoint.error("the server tells nothing usable about its model", "/info", got=as_text(info))
-    known = (adapter, model, truncation(options))
-    documents = space(*known, document_facts(options), facts)
-    return Fingerprint(space(*known, text_facts(options), facts), precision, documents)
+    facts_sent = (adapter, model, truncation(options))
+    documents = space(*facts_sent, document_facts(options), facts)
+    return Fingerprint(space(*facts_sent, text_facts(options), facts), precision, documents)
 
 
 def _info(endpoint: Endpoint) -> dict[str, Any]:
     """The server's description of itself; empty if it has no `/info`."""
     try:
-        found = endpoint.get("/info")
+        info = endpoint.get("/info")
     except RemoteError as error:
         if error.context.get("status") == 404:
             return {}
         raise
-    return found if isinstance(found, dict) else {}
+    return info if isinstance(info, dict) else {}

@@ -17,10 +17,10 @@ from diptych.errors import AdapterOptionsError, DocumentError
 
 
 class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
-    """Vectors of an encoder, as scikit-learn's transformers give them.
+    """A scikit-learn transformer from texts to an encoder's vectors.
 
-    A dense encoder gives float32 `[n, dimension]`; a sparse one a csr matrix whose columns are the terms that the
-    fitted texts have, as those of `CountVectorizer` are. `fit` trains nothing: encoders come trained.
+    A dense encoder gives float32 `[n, dimension]`; a sparse one a csr matrix whose columns are the terms of the fitted
+    texts, as with `CountVectorizer`. `fit` trains nothing: encoders are trained already.
 
     Args:
         encoder: an adapter, or a slot of `config` or `encoders`.
@@ -51,7 +51,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         self.encoders = encoders
 
     def fit(self, X: Iterable[str], y: object = None) -> Self:  # noqa: N803
-        """Learn how wide the matrix is; of a sparse encoder, which terms the texts have.
+        """Set the number of columns; for a sparse encoder, from the terms of the texts.
 
         Raises:
             DocumentError: not an iterable of texts.
@@ -59,7 +59,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         """
         texts = _texts(X)
         if self._encoder().kind == "sparse":
-            self._learn(self._vectors(texts))
+            self._learn_terms(self._vectors(texts))
         else:
             self.terms_: Any = None
             self.n_features_out_ = self._encoder().dimension
@@ -80,7 +80,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         texts = _texts(X)
         vectors = self._vectors(texts)
         if self._encoder().kind == "sparse":
-            self._learn(vectors)
+            self._learn_terms(vectors)
         else:
             self.fit(texts)
         return self._matrix(vectors)
@@ -102,21 +102,21 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         return type(self)(**self.get_params(deep=False))
 
     def __getstate__(self) -> Any:
-        """Without what is loaded: a copy in another process loads it again."""
+        """The state without loaded encoders: a copy in another process loads them again."""
         return {name: value for name, value in super().__getstate__().items() if name != "_opened"}
 
     def _encoder(self) -> NamedEncoder:
-        encoders = self._own() if self.encoders is None else self.encoders
-        found = encoders.with_options(self.encoder, self.options or {})
-        if found.kind == "multivector":
+        encoders = self._configured_encoders() if self.encoders is None else self.encoders
+        encoder = encoders.with_options(self.encoder, self.options or {})
+        if encoder.kind == "multivector":
             got = f"{self.encoder!r}, which makes a vector for each token"
             expected = "a dense or sparse encoder"
             raise AdapterOptionsError(
                 "a matrix has one row a text", where="EncoderVectorizer", got=got, expected=expected
             )
-        return found
+        return encoder
 
-    def _own(self) -> Encoders:
+    def _configured_encoders(self) -> Encoders:
         config, opened = getattr(self, "_opened", (None, None))
         if opened is None or config != self.config:
             opened = Encoders.open(self.config)
@@ -127,7 +127,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         encoder = self._encoder()
         return list(encoder.encode_query(texts) if self.side == "query" else encoder.encode_document(texts))
 
-    def _learn(self, vectors: Sequence[SparseVector]) -> None:
+    def _learn_terms(self, vectors: Sequence[SparseVector]) -> None:
         self.terms_ = np.unique(np.concatenate([np.empty(0, np.uint32), *(vector.indices for vector in vectors)]))
         self.n_features_out_ = len(self.terms_)
 
@@ -143,21 +143,21 @@ def _csr(vectors: Sequence[SparseVector], terms: Any) -> Any:
     values = np.concatenate([np.empty(0, np.float32), *(vector.values for vector in vectors)])
     rows = np.repeat(np.arange(len(vectors)), [len(vector) for vector in vectors])
     columns = np.searchsorted(terms, ids)
-    known = np.isin(ids, terms)
+    is_column = np.isin(ids, terms)
     shape = (len(vectors), len(terms))
-    return csr_matrix((values[known], (rows[known], columns[known])), shape=shape)
+    return csr_matrix((values[is_column], (rows[is_column], columns[is_column])), shape=shape)
 
 
-def _texts(given: Any) -> list[str]:
-    if isinstance(given, str) or getattr(given, "ndim", 1) != 1 or not isinstance(given, Iterable):
+def _texts(column: Any) -> list[str]:
+    if isinstance(column, str) or getattr(column, "ndim", 1) != 1 or not isinstance(column, Iterable):
         raise DocumentError(
             "not a list of texts",
             where="EncoderVectorizer",
-            got=f"{type(given).__name__}{list(getattr(given, 'shape', ())) or ''}",
+            got=f"{type(column).__name__}{list(getattr(column, 'shape', ())) or ''}",
             expected="a list, an array or a column of texts, one for each row",
             do="in a ColumnTransformer name the column as a text, not as a list: 'text'",
         )
-    texts = list(given)
+    texts = list(column)
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             got = type(text).__name__

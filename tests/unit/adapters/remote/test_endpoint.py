@@ -198,7 +198,7 @@ def test_the_key_is_in_no_error_repr_or_log(
         reply(delay=0.5),
         reply(hang_up=True),
     ]
-    shown = [repr(asked), repr(vars(asked)), repr(asked._make().auth), repr(Key(KEY)), str(Key(KEY))]
+    shown = [repr(asked), repr(vars(asked)), repr(asked._make_client().auth), repr(Key(KEY)), str(Key(KEY))]
     for _ in range(4):
         with pytest.raises(RemoteError) as caught:
             asked.post("/embed", {"inputs": []})
