@@ -10,7 +10,7 @@ import numpy as np
 from diptych.protocols import Pair
 from diptych.types import Floats
 from diptych_adapters.engines.backend import PAIRS
-from diptych_adapters.engines.calibration_texts import GENERAL
+from diptych_adapters.engines.int8 import GENERAL
 from diptych_adapters.engines.runner import Inputs
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
 from diptych import hookspecs
 from diptych.specs import AdapterSpec
+from diptych_adapters.specs import SPECS
 from diptych_adapters.telemetry import (
     diptych_after_failure,
     diptych_after_populate,
@@ -24,12 +22,8 @@ __all__ = [
     "diptych_register_adapters",
 ]
 
-FAMILIES = ("models", "lexical", "remote")
-
 
 @hookspecs.hookimpl
 def diptych_register_adapters() -> list[AdapterSpec]:
-    """All built-in adapters: each module of `diptych_adapters.specs` holds one family in `SPECS`."""
-    modules = [f"diptych_adapters.specs.{family}" for family in FAMILIES]
-    present = [importlib.import_module(name) for name in modules if importlib.util.find_spec(name)]
-    return [spec for module in present for spec in module.SPECS]
+    """All built-in adapters."""
+    return [*SPECS]

@@ -11,10 +11,10 @@ import numpy as np
 from diptych.protocols import Fingerprint
 from diptych.types import Floats, SparseVector
 from diptych_adapters.engines.backend import TRIAL
+from diptych_adapters.engines.batches import by_length
 from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipelines.length_order import by_length
 from diptych_adapters.pipelines.library import find, load, prompts_of, require
 from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.steps import is_routed

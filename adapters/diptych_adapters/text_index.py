@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from diptych.protocols import Fingerprint
-from diptych_adapters.lexicon.text_index_options import SPACELESS, TextIndexOptions
+from diptych_adapters.lexicon.options import SPACELESS, TextIndexOptions
 
 if TYPE_CHECKING:
     from qdrant_client import models

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
+from diptych_adapters.engines.batches import by_length
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines.length_order import by_length
 from diptych_adapters.pipelines.library import find, load, prompts_of
 from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.steps import is_routed

@@ -36,7 +36,7 @@ from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.training import read_documents
 from diptych.types import Floats
 from diptych_adapters.models import resolve
-from diptych_adapters.pipelines.silence import quiet
+from diptych_adapters.pipelines.library import quiet
 from diptych_training.losses import ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import CLASSIFIER, HEADS, TABLE, table_of, with_classifier
 from diptych_training.options import TrainingOptions

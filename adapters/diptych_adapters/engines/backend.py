@@ -17,7 +17,7 @@ from diptych.runtime.passed_checks import recalled as recalled_check
 from diptych.runtime.passed_checks import remember as remember_check
 from diptych.types import Floats
 from diptych_adapters.engines import int8, onnx_graph, openvino_graph, processor
-from diptych_adapters.engines.calibration_texts import GENERAL
+from diptych_adapters.engines.int8 import GENERAL
 from diptych_adapters.engines.model_cache import recalled, remember
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
 from diptych_adapters.engines.tokens import Row, Tokens

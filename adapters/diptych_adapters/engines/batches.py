@@ -1,15 +1,20 @@
-"""Batches of rows with similar numbers of tokens, so that there is hardly any padding."""
+"""Batches of inputs of similar length, so that there is hardly any padding, and the arrays that models get."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych_adapters.engines.tokens import Row
 
+Answer = TypeVar("Answer")
+
+CHANNELS = ("input_ids", "token_type_ids")
+MASK = "attention_mask"
 BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch on a CPU, padding included
 LARGE = (8192, 16384, 32768, 65536)  # on a GPU
 TRIALS = 2  # batches of each budget that are timed before one is chosen
@@ -105,3 +110,28 @@ def whole_vectors(longest: int, max_tokens: int | None) -> int:
     """
     width = -(-longest // VECTOR) * VECTOR
     return width if width - longest <= WASTE * longest and width <= (max_tokens or 0) else 0
+
+
+def input_names(*, typed: bool) -> tuple[str, ...]:
+    """The inputs of a part, in the order of `SingleFeature.forward`; `typed` adds token types."""
+    return (CHANNELS[0], MASK, *CHANNELS[1:]) if typed else (CHANNELS[0], MASK)
+
+
+def feeds(names: Iterable[str], inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """The arrays for these inputs; missing token types are 0."""
+    arrays = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
+    arrays.setdefault(CHANNELS[1], np.zeros_like(mask))
+    return {name: arrays[name] for name in names}
+
+
+def by_length(inputs: Sequence[str], batch_size: int, encode: Callable[[list[str]], Iterable[Answer]]) -> list[Answer]:
+    """The results of `encode` for each input; it receives the longest first, `batch_size` at a time.
+
+    Like lengths together waste no padding; the longest first fail early when memory is short.
+    """
+    order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        answers.update(zip(batch, encode([inputs[index] for index in batch]), strict=True))
+    return [answers[index] for index in range(len(inputs))]

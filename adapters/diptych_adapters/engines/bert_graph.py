@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diptych.types import Floats
-from diptych_adapters.engines.inputs import CHANNELS, MASK
+from diptych_adapters.engines.batches import CHANNELS, MASK
 from diptych_adapters.engines.openvino_graph import HIDDEN
 
 OPSET = 20  # the first with Gelu

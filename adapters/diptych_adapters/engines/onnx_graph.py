@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import model_cache, processor
-from diptych_adapters.engines.inputs import feeds, input_names
+from diptych_adapters.engines.batches import feeds, input_names
 from diptych_adapters.engines.openvino_graph import PREFERRED_OUTPUT
 from diptych_adapters.engines.processor import threads
 
@@ -104,7 +104,7 @@ def _folder(key: str) -> Path:
 def _export(module: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
     import torch
 
-    from diptych_adapters.pipelines.silence import quiet
+    from diptych_adapters.pipelines.library import quiet
 
     names = input_names(typed=typed)
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)

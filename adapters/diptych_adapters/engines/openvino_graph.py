@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import model_cache
-from diptych_adapters.engines.batches import Budget, batches, padded
-from diptych_adapters.engines.inputs import CHANNELS, MASK, feeds, input_names
+from diptych_adapters.engines.batches import CHANNELS, MASK, Budget, batches, feeds, input_names, padded
 from diptych_adapters.engines.processor import beside_int8, threads
 from diptych_adapters.engines.tokens import Row
 
@@ -130,7 +129,7 @@ def converted(module: torch.nn.Module, *, typed: bool) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from diptych_adapters.pipelines.silence import quiet
+    from diptych_adapters.pipelines.library import quiet
 
     ov = openvino()
 

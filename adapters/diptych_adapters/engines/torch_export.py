@@ -19,8 +19,7 @@ from torch.fx import GraphModule, Node
 
 from diptych_adapters.engines import model_cache
 from diptych_adapters.engines.backend import Job
-from diptych_adapters.engines.batches import padded
-from diptych_adapters.engines.inputs import input_names
+from diptych_adapters.engines.batches import input_names, padded
 from diptych_adapters.engines.torch_graph import TorchGraph
 from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, cached_list, folder_of
 

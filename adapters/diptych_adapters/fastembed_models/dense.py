@@ -11,9 +11,9 @@ from fastembed.common.model_description import PoolingType
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.engines.batches import by_length
 from diptych_adapters.fastembed_models.model import FastEmbedModel, custom_folder, is_folder, register
 from diptych_adapters.model_options import FastEmbedDenseOptions
-from diptych_adapters.pipelines.length_order import by_length
 
 
 class FastEmbedEncoder(FastEmbedModel):

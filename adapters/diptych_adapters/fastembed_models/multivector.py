@@ -10,9 +10,9 @@ from fastembed import LateInteractionTextEmbedding
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.engines.batches import by_length
 from diptych_adapters.fastembed_models.model import FastEmbedModel
 from diptych_adapters.model_options import FastEmbedOptions
-from diptych_adapters.pipelines.length_order import by_length
 
 
 class FastEmbedMultiVectorEncoder(FastEmbedModel):

@@ -10,10 +10,10 @@ from fastembed import SparseTextEmbedding
 
 from diptych.protocols import Fingerprint
 from diptych.types import SparseVector
+from diptych_adapters.engines.batches import by_length
 from diptych_adapters.fastembed_models.model import FastEmbedModel
 from diptych_adapters.model_options import FastEmbedOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines.length_order import by_length
 
 HASHED = 2**32  # models without a vocabulary hash words to 32 bits
 

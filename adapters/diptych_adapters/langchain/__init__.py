@@ -23,9 +23,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from diptych_adapters.langchain.compressor import DiptychCompressor
-from diptych_adapters.langchain.embeddings import DiptychEmbeddings
+from diptych_adapters.langchain.embeddings import DiptychEmbeddings, DiptychSparseEmbeddings
 from diptych_adapters.langchain.retriever import DiptychRetriever
-from diptych_adapters.langchain.sparse import DiptychSparseEmbeddings
 from diptych_adapters.langchain.vector_store import DiptychVectorStore
 
 __all__ = [

@@ -16,10 +16,9 @@ except ModuleNotFoundError as error:
         do="pip install 'diptych[llama-index]'",
     ) from error
 
-from diptych_adapters.llama_index.embedding import DiptychEmbedding
+from diptych_adapters.llama_index.embedding import DiptychEmbedding, sparse_doc_fn, sparse_query_fn
 from diptych_adapters.llama_index.reranker import DiptychReranker
 from diptych_adapters.llama_index.retriever import DiptychRetriever
-from diptych_adapters.llama_index.sparse import sparse_doc_fn, sparse_query_fn
 from diptych_adapters.llama_index.store import DiptychVectorStore
 
 __all__ = [

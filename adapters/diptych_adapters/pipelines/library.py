@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from diptych_adapters.engines import processor
 from diptych_adapters.model_options import PromptOptions, TorchOptions
@@ -35,7 +36,6 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
         ModelError: weights are missing, too many or of another shape.
     """
     processor.import_torch()
-    from diptych_adapters.pipelines.silence import quiet
     from diptych_adapters.pipelines.weights import check_complete, check_modules, recorded
 
     model_class = getattr(import_module("sentence_transformers"), kind)
@@ -51,6 +51,26 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
         check_complete(loads, folder, model)
         check_modules(model, folder)
     return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Loading without progress bars and advice; the libraries' own settings are put back afterwards."""
+    from transformers.utils import logging as transformers_logging
+
+    logger, library = logging.getLogger("sentence_transformers"), cast(Any, transformers_logging)
+    level, verbosity = logger.level, library.get_verbosity()
+    bars = library.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        library.set_verbosity(verbosity)
+        if bars:
+            library.enable_progress_bar()
 
 
 def model_kwargs(options: TorchOptions) -> dict[str, Any]:

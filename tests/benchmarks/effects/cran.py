@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, BertModel
 from corpora import read_texts
 from diptych.evaluate import read_beir
 from diptych_adapters.models import resolve
-from diptych_adapters.pipelines.silence import quiet
+from diptych_adapters.pipelines.library import quiet
 from effects.tiny import Tiny
 from effects.world import World
 

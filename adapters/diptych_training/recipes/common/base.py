@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training import Registration, TrainReport, Watcher
-from diptych_adapters.pipelines.silence import quiet
+from diptych_adapters.pipelines.library import quiet
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.losses import CachedLoss
 from diptych_training.losses.common.base import RetrievalLoss

@@ -17,7 +17,7 @@ from diptych_adapters.lexicon import terms as lexicon
 from diptych_adapters.lexicon.analysis import Analyzer
 from diptych_adapters.lexicon.options import Bm25Options
 from diptych_adapters.lexicon.terms import Lexicon, term_id
-from diptych_adapters.specs.lexical import SPECS
+from diptych_adapters.specs import LEXICAL
 
 CORPUS = [
     "Convert audio files between formats, fast conversion of audio.",
@@ -33,7 +33,7 @@ class Plugin:
 
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return SPECS
+        return LEXICAL
 
 
 @pytest.fixture

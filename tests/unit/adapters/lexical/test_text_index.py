@@ -14,8 +14,8 @@ from diptych.hookspecs import hookimpl
 from diptych.protocols import TextIndex
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
-from diptych_adapters.lexicon.text_index_options import SPACELESS, IndexLanguage
-from diptych_adapters.specs.lexical import SPECS
+from diptych_adapters.lexicon.options import SPACELESS, IndexLanguage
+from diptych_adapters.specs import LEXICAL
 from diptych_adapters.text_index import QdrantTextIndex
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.convert.indexes import index_schema
@@ -26,7 +26,7 @@ TEXTS = ["audio files of the network", "text file editing", "audio audio audio",
 class Plugin:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return SPECS
+        return LEXICAL
 
 
 class Shard:

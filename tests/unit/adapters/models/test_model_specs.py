@@ -13,7 +13,7 @@ from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych_adapters.models import ModelError
-from diptych_adapters.specs.models import SPECS
+from diptych_adapters.specs import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_listing_adapters_and_their_options_imports_no_model_library() -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
 def test_every_option_is_described_and_unknown_ones_are_refused(spec: AdapterSpec, registry: Registry) -> None:
     model = options_model(spec)
     assert model is not None

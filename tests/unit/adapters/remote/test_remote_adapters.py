@@ -17,7 +17,7 @@ from diptych.types import SparseVector
 from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
 from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
 from diptych_adapters.remote.sparse import TeiSparseEncoder
-from diptych_adapters.specs.remote import SPECS
+from diptych_adapters.specs import REMOTE
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service
@@ -36,7 +36,7 @@ PATIENT: dict[str, dict[str, Any]] = {
 class Plugin:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return SPECS
+        return REMOTE
 
 
 def create(name: str, service: Service, **options: Any) -> Any:
@@ -51,7 +51,7 @@ Score = Callable[[str, str], float]
 
 @pytest.mark.parametrize("name", PATIENT)
 def test_each_satisfies_its_contract_and_is_marked_as_remote(service: Service, name: str) -> None:
-    spec = next(spec for spec in SPECS if spec.name == name)
+    spec = next(spec for spec in REMOTE if spec.name == name)
     assert isinstance(create(name, service), CONTRACTS[spec.kind])
     assert spec.remote
     assert spec.extra == "diptych[remote]"
@@ -338,7 +338,7 @@ def test_a_path_with_a_query_is_refused_and_not_shown() -> None:
 
 def test_the_specs_import_nothing_that_talks_to_servers() -> None:
     code = (
-        "import sys, diptych_adapters.specs.remote, diptych_adapters.remote.options;"
+        "import sys, diptych_adapters.specs, diptych_adapters.remote.options;"
         "print(sorted({'httpx', 'requests', 'torch', 'tenacity', 'qdrant_client'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

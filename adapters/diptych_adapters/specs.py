@@ -1,4 +1,7 @@
-"""The specs of the adapters that run models, without importing any model library."""
+"""The specs of diptych's own adapters: the facts about each that are known before any model library is imported.
+
+`MODELS` lists adapters that run models, `LEXICAL` those that count words, `REMOTE` those that call a server.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from diptych_adapters.model_wheels import CARRIED
 
 _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"
+_REMOTE_OPTIONS = f"{_PACKAGE}.remote.options"
 
 
 def _torch(
@@ -38,7 +42,7 @@ def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str) 
     )
 
 
-SPECS = [
+MODELS = [
     _torch(
         "sentence-transformers",
         "dense",
@@ -128,3 +132,68 @@ SPECS = [
         "Cross-encoders of FastEmbed, or a local folder with an ONNX file.",
     ),
 ]
+
+LEXICAL = [
+    AdapterSpec(
+        name="bm25",
+        kind="sparse",
+        factory="diptych_adapters.bm25:Bm25",
+        summary="BM25 over stemmed words, with the corpus's own average length; Qdrant supplies the IDF",
+        options="diptych_adapters.lexicon.options:Bm25Options",
+        requires=("Stemmer", "bm25s"),
+        extra="diptych",
+        facts={"uses_idf": True},
+        cached=False,
+    ),
+    AdapterSpec(
+        name="ngrams",
+        kind="sparse",
+        factory="diptych_adapters.ngrams:NGrams",
+        summary="BM25 over character n-grams, which finds words in spite of typing errors",
+        options="diptych_adapters.lexicon.options:NGramOptions",
+        extra="diptych",
+        facts={"uses_idf": True},
+        cached=False,
+    ),
+    AdapterSpec(
+        name="qdrant-text-index",
+        kind="text_index",
+        factory="diptych_adapters.text_index:QdrantTextIndex",
+        summary="Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
+        options="diptych_adapters.lexicon.options:TextIndexOptions",
+        cached=False,
+    ),
+]
+
+
+def _remote(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+    return AdapterSpec(
+        name=name,
+        kind=kind,
+        factory=f"{_PACKAGE}.remote.{factory}",
+        summary=summary,
+        options=f"{_REMOTE_OPTIONS}:{options}",
+        requires=("httpx", "tenacity"),
+        extra="diptych[remote]",
+        remote=True,
+    )
+
+
+REMOTE = [
+    _remote("openai", "dense", "dense:OpenAIEncoder", "OpenAIOptions", "any OpenAI-compatible /v1/embeddings"),
+    _remote("cohere", "dense", "dense:CohereEncoder", "CohereOptions", "Cohere's /v2/embed"),
+    _remote("tei", "dense", "dense:TeiEncoder", "TeiOptions", "text-embeddings-inference, /embed"),
+    _remote(
+        "tei-sparse",
+        "sparse",
+        "sparse:TeiSparseEncoder",
+        "TeiSparseOptions",
+        "text-embeddings-inference, /embed_sparse",
+    ),
+    _remote(
+        "tei-reranker", "reranker", "rerank:TeiReranker", "TeiRerankerOptions", "text-embeddings-inference, /rerank"
+    ),
+    _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina, Voyage or vLLM /rerank"),
+]
+
+SPECS = [*MODELS, *LEXICAL, *REMOTE]
