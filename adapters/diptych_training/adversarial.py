@@ -113,7 +113,7 @@ class AR2:
         self.retriever, self.ranker, self.game, self.seed = retriever, ranker, game or Game(), seed
         self.judge, self.watched = ranker, watched
         self.queries, self.documents = queries, documents
-        self.relevant = {query: list(own) for query, own in relevant.items() if own}
+        self.relevant = {query: list(ids) for query, ids in relevant.items() if ids}
         self._require_enough()
         game, steps = self.game, self.game.warm_ranker_steps + self.game.rounds * self.game.ranker_steps
         self._ranker_plan = _plan(ranker, game, game.ranker_rate, steps)
@@ -181,17 +181,20 @@ class AR2:
 
     def _require_enough(self) -> None:
         """Raise ContractError if there is no query, or too few documents to mine negatives from."""
-        places, there = [place for own in self.relevant.values() for place in own], sum(map(bool, self.documents))
+        places, with_text = (
+            [place for relevant in self.relevant.values() for place in relevant],
+            sum(map(bool, self.documents)),
+        )
         if places and max(places) >= len(self.documents):
             expected = f"places below {len(self.documents)}"
             raise ContractError("a relevant document is not there", where="AR2", got=max(places), expected=expected)
-        most = max(map(len, excluded(self.documents, self.relevant).values()), default=0)
-        if not places or there <= self.game.negatives + most:
+        most_excluded = max(map(len, excluded(self.documents, self.relevant).values()), default=0)
+        if not places or with_text <= self.game.negatives + most_excluded:
             raise ContractError(
                 "too little data for AR2",
                 where="AR2",
-                got=f"{len(self.relevant)} queries with relevant documents, {there} documents, "
-                f"{most} of them relevant to one query or copies of such",
+                got=f"{len(self.relevant)} queries with relevant documents, {with_text} documents, "
+                f"{most_excluded} of them relevant to one query or copies of such",
                 expected=f"a query at least, and over {self.game.negatives} documents beside relevant ones and copies",
             )
 
@@ -201,7 +204,7 @@ class AR2:
 
     def _rows(self, mined: Mined) -> list[list[int]]:
         """Query, relevant document, negatives: a row for each judged pair."""
-        return [[query, own, *mined[query]] for query in mined for own in self.relevant[query]]
+        return [[query, positive, *mined[query]] for query in mined for positive in self.relevant[query]]
 
     def _train(
         self, kind: Kind, model: Any, columns: dict[str, Any], loss: Any, plan: Any, steps: int, seed: int
@@ -211,9 +214,12 @@ class AR2:
 
         if not steps:
             return 0.0
-        library, told = family(kind), self.watched("retriever" if kind == "dense" else "ranker", plan[1].last_epoch)
+        library, callbacks = (
+            family(kind),
+            self.watched("retriever" if kind == "dense" else "ranker", plan[1].last_epoch),
+        )
         with tempfile.TemporaryDirectory() as folder:
-            given = library.arguments(
+            arguments = library.arguments(
                 output_dir=folder,
                 max_steps=steps,
                 per_device_train_batch_size=self.game.batch_size,
@@ -228,13 +234,13 @@ class AR2:
             )
             data = Dataset.from_dict(columns)
             if kind == "dense":
-                given.prompts = prompts_of_columns(model, columns)
-            made = library.trainer(
-                model=model, args=given, train_dataset=data, loss=loss, optimizers=plan, callbacks=[*told]
+                arguments.prompts = prompts_of_columns(model, columns)
+            trainer = library.trainer(
+                model=model, args=arguments, train_dataset=data, loss=loss, optimizers=plan, callbacks=[*callbacks]
             )
-            made.remove_callback(PrinterCallback)
-            found: float = made.train().training_loss
-        return found
+            trainer.remove_callback(PrinterCallback)
+            loss_value: float = trainer.train().training_loss
+        return loss_value
 
 
 class Scoring:
@@ -253,14 +259,14 @@ class Scoring:
     def predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Scores float32 `[n]`."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            found = self.model.predict(
+            scores = self.model.predict(
                 list(pairs),
                 batch_size=64,
                 show_progress_bar=False,
                 convert_to_tensor=True,
                 activation_fn=torch.nn.Identity(),
             )
-        return np.asarray(found.float().cpu().numpy(), np.float32)
+        return np.asarray(scores.float().cpu().numpy(), np.float32)
 
 
 def _plan(
@@ -269,9 +275,11 @@ def _plan(
     """An optimiser and its learning rate schedule, for all rounds together."""
     from transformers import get_scheduler
 
-    matrices, others = ([own for own in model.parameters() if (own.ndim > 1) is wide] for wide in (True, False))
-    groups = [{"params": matrices, "weight_decay": game.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    matrices, vectors = (
+        [parameter for parameter in model.parameters() if (parameter.ndim > 1) is wide] for wide in (True, False)
+    )
+    groups = [{"params": matrices, "weight_decay": game.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, lr=rate)
-    name, rising = SCHEDULES[game.schedule], round(game.warmup * steps)
-    made: Any = get_scheduler(name, adam, num_warmup_steps=rising, num_training_steps=max(1, steps))
-    return adam, made
+    name, warmup_steps = SCHEDULES[game.schedule], round(game.warmup * steps)
+    scheduler: Any = get_scheduler(name, adam, num_warmup_steps=warmup_steps, num_training_steps=max(1, steps))
+    return adam, scheduler

@@ -69,13 +69,13 @@ class TrainingData:
         texts, titles = _read(documents)
         names = names or Names()
         judged = Judged(qrels, queries, texts)
-        data = cls(queries, texts, judged.kept(), titles, remarks=_remarks(judged, names))
+        data = cls(queries, texts, judged.usable(), titles, remarks=_remarks(judged, names))
         if not data.qrels:
             raise ConfigError(
                 "there is nothing to train on",
                 where="data",
                 got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant"
-                f"{judged.apart(names)}",
+                f"{judged.mismatch(names)}",
                 do="take queries, corpus and qrels of one data set",
             )
         return data
@@ -99,7 +99,7 @@ class TrainingData:
         """
         if options.queries is None or options.qrels is None:
             return cls._unjudged(documents)
-        names = Names(options.queries.name, _place(options), options.qrels.name)
+        names = Names(options.queries.name, _documents_name(options), options.qrels.name)
         return cls.of(_texts(options.queries), documents, Qrels.read(options.qrels).judgements, names=names)
 
     @cached_property
@@ -139,25 +139,25 @@ class TrainingData:
 
     def relevant(self, query: str) -> list[str]:
         """The documents judged relevant to a query, the highest grade first."""
-        own = self.qrels.get(query, {})
-        return sorted((document for document, grade in own.items() if grade > 0), key=lambda d: (-own[d], d))
+        grades = self.qrels.get(query, {})
+        return sorted((document for document, grade in grades.items() if grade > 0), key=lambda d: (-grades[d], d))
 
     def relevant_numbers(self) -> dict[int, list[int]]:
         """The documents judged relevant to each query, by number."""
         names = self.document_numbers
-        return {self.query_numbers[query]: [names[one] for one in self.relevant(query)] for query in self.qrels}
+        return {self.query_numbers[query]: [names[name] for name in self.relevant(query)] for query in self.qrels}
 
     def only(self, queries: Iterable[str]) -> TrainingData:
         """The data with the judgements of these queries alone; numbers stay."""
-        wanted = set(queries)
-        kept = {query: own for query, own in self.qrels.items() if query in wanted}
-        return replace(self, qrels=kept)
+        chosen = set(queries)
+        qrels = {query: grades for query, grades in self.qrels.items() if query in chosen}
+        return replace(self, qrels=qrels)
 
     def split(self, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
         """The data for training, and the part of the judged queries, drawn by `seed`, that is held out."""
         names = sorted(self.qrels)
-        held = max(1, round(share * len(names))) if share and names else 0
-        drawn = set(np.random.default_rng(seed).permutation(names)[:held].tolist())
+        count = max(1, round(share * len(names))) if share and names else 0
+        drawn = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
         return self.only(query for query in names if query not in drawn), self.only(drawn)
 
 
@@ -172,10 +172,10 @@ def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[Train
         return data.split(dev.share, seed)
     queries = _texts(file)
     judged = Judged(Qrels.read(dev.qrels).judgements, queries, data.documents)
-    told = _remarks(judged, Names(file.name, _place(options), dev.qrels.name, "held-out judgements"))
-    kept = judged.kept()
-    held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles, remarks=told)
-    return data.only(set(data.qrels) - set(kept)), held
+    remarks = _remarks(judged, Names(file.name, _documents_name(options), dev.qrels.name, "held-out judgements"))
+    qrels = judged.usable()
+    held_data = TrainingData({**data.queries, **queries}, data.documents, qrels, data.titles, remarks=remarks)
+    return data.only(set(data.qrels) - set(qrels)), held_data
 
 
 def _read(documents: Iterable[Document]) -> tuple[dict[str, str], dict[str, str]]:
@@ -193,13 +193,13 @@ def _texts(queries: Path) -> dict[str, str]:
     return {query.id or "": query.text for query in read_queries(queries)}
 
 
-def _place(options: Sources) -> str:
+def _documents_name(options: Sources) -> str:
     return "the corpus" if options.collection is None else "the collection"
 
 
 def _remarks(judged: Judged, names: Names) -> tuple[str, ...]:
-    told = judged.left_out(names)
-    return (told,) if told else ()
+    remark = judged.left_out(names)
+    return (remark,) if remark else ()
 
 
 def file_name(path: Path) -> str:

@@ -18,11 +18,11 @@ __all__ = [
 _PACKAGE = "diptych_training.recipes"
 
 
-def _recipe(name: str, kind: Kind, made: str, summary: str) -> RecipeSpec:
+def _recipe(name: str, kind: Kind, recipe_class: str, summary: str) -> RecipeSpec:
     return RecipeSpec(
         name=name,
         kind=kind,
-        factory=f"{_PACKAGE}.{name}:{made}",
+        factory=f"{_PACKAGE}.{name}:{recipe_class}",
         options=f"{_PACKAGE}.{name}:Options",
         summary=summary,
         requires=("torch", "sentence_transformers", "accelerate", "datasets"),

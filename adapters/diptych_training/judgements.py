@@ -40,53 +40,53 @@ class Judged:
     queries: Mapping[str, str]
     documents: Mapping[str, str]
 
-    def kept(self) -> dict[str, dict[str, float]]:
+    def usable(self) -> dict[str, dict[str, float]]:
         """Judgements whose query and document exist; queries without a relevant document are left out."""
-        there = {query: self._present(own) for query, own in self.grades.items() if query in self.queries}
-        return {query: own for query, own in there.items() if any(grade > 0 for grade in own.values())}
+        present = {query: self._present(grades) for query, grades in self.grades.items() if query in self.queries}
+        return {query: grades for query, grades in present.items() if any(grade > 0 for grade in grades.values())}
 
     def left_out(self, names: Names) -> str | None:
         """How many judgements name a missing query or document, and which, as text; None if none does."""
-        pairs = [(query, document) for query, own in self.grades.items() for document in own]
-        lost = [pair for pair in pairs if pair[0] not in self.queries or not self.documents.get(pair[1])]
-        if not lost:
+        pairs = [(query, document) for query, grades in self.grades.items() for document in grades]
+        unusable = [pair for pair in pairs if pair[0] not in self.queries or not self.documents.get(pair[1])]
+        if not unusable:
             return None
-        queries = [query for query, _ in lost if query not in self.queries]
-        others = [document for query, document in lost if query in self.queries]
+        queries = [query for query, _ in unusable if query not in self.queries]
+        documents = [document for query, document in unusable if query in self.queries]
         causes = (
             _counted(queries, "query is", "queries are", f"not in {names.queries}"),
-            _counted((d for d in others if d not in self.documents), *_DOCUMENTS, f"not in {names.documents}"),
-            _counted((d for d in others if d in self.documents), *_DOCUMENTS, "without text"),
+            _counted((d for d in documents if d not in self.documents), *_DOCUMENTS, f"not in {names.documents}"),
+            _counted((d for d in documents if d in self.documents), *_DOCUMENTS, "without text"),
         )
         why = ", ".join(filter(None, causes))
-        return f"{len(lost):,} of {len(pairs):,} {names.judgements} left out: {why}"
+        return f"{len(unusable):,} of {len(pairs):,} {names.judgements} left out: {why}"
 
-    def apart(self, names: Names) -> str:
+    def mismatch(self, names: Names) -> str:
         """Why no judgement has an existing query and document, as text, with an id of each side."""
-        documents = [document for own in self.grades.values() for document in own]
+        documents = [document for grades in self.grades.values() for document in grades]
         sides = (
-            _apart("query", self.grades, names.qrels, self.queries, names.queries),
-            _apart("document", documents, names.qrels, self.documents, names.documents),
+            _mismatch("query", self.grades, names.qrels, self.queries, names.queries),
+            _mismatch("document", documents, names.qrels, self.documents, names.documents),
         )
         return "".join(f"; {side}" for side in sides if side)
 
-    def _present(self, own: Mapping[str, float]) -> dict[str, float]:
-        return {document: grade for document, grade in own.items() if self.documents.get(document)}
+    def _present(self, grades: Mapping[str, float]) -> dict[str, float]:
+        return {document: grade for document, grade in grades.items() if self.documents.get(document)}
 
 
 def first_of(ids: Iterable[str]) -> str:
     """The first of some ids as text, each once."""
-    found = list(dict.fromkeys(ids))
-    return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+    names = list(dict.fromkeys(ids))
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def _counted(ids: Iterable[str], one: str, more: str, where: str) -> str:
-    found = list(dict.fromkeys(ids))
-    return f"{len(found):,} {one if len(found) == 1 else more} {where} ({first_of(found)})" if found else ""
+def _counted(ids: Iterable[str], singular: str, plural: str, where: str) -> str:
+    names = list(dict.fromkeys(ids))
+    return f"{len(names):,} {singular if len(names) == 1 else plural} {where} ({first_of(names)})" if names else ""
 
 
-def _apart(what: str, judged: Iterable[str], qrels: str, there: Mapping[str, str], place: str) -> str:
-    found: Sequence[str] = list(judged)
-    if not found or not there or any(one in there for one in found):
+def _mismatch(what: str, judged: Iterable[str], qrels: str, present: Mapping[str, str], place: str) -> str:
+    names: Sequence[str] = list(judged)
+    if not names or not present or any(name in present for name in names):
         return ""
-    return f"no {what} of {qrels} (such as {found[0]!r}) is in {place} (which has {next(iter(there))!r})"
+    return f"no {what} of {qrels} (such as {names[0]!r}) is in {place} (which has {next(iter(present))!r})"

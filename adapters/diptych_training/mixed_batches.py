@@ -28,15 +28,15 @@ class Halves:
     """
 
     def __init__(self, labelled: ArrayLike, *, share: float = 0.5) -> None:
-        known = np.asarray(labelled, np.bool_)
-        self.parts, self.share = (np.flatnonzero(known), np.flatnonzero(~known)), share
+        is_labelled = np.asarray(labelled, np.bool_)
+        self.parts, self.share = (np.flatnonzero(is_labelled), np.flatnonzero(~is_labelled)), share
         if not all(map(len, self.parts)) or not 0 < share < 1:
             got = f"{len(self.parts[0])} labelled, {len(self.parts[1])} unlabelled, share {share}"
             raise ContractError(
                 "batches of two parts need both", where="Halves", got=got, expected="rows of both kinds"
             )
 
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> Batches:
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Batches:
         """The sampler of one training.
 
         Raises:
@@ -48,7 +48,7 @@ class Halves:
             raise ContractError("made for another data set", where="Halves", got=got, expected=expected)
         sizes = self.sizes(batch_size)
         count = max(math.ceil(len(part) / size) for part, size in zip(self.parts, sizes, strict=True))
-        return Batches(self._batch, count, dataset, batch_size, drop_last, given.get("seed", 0))
+        return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
     def sizes(self, batch_size: int) -> tuple[int, int]:
         """The number of rows of each part in a batch."""
@@ -56,7 +56,7 @@ class Halves:
         return labelled, min(batch_size - labelled, len(self.parts[1])) or 1
 
     def _batch(self, random: np.random.Generator, size: int) -> list[int]:
-        drawn = [
-            random.choice(part, own, replace=False) for part, own in zip(self.parts, self.sizes(size), strict=True)
+        parts = [
+            random.choice(part, count, replace=False) for part, count in zip(self.parts, self.sizes(size), strict=True)
         ]
-        return [int(row) for row in np.concatenate(drawn)]
+        return [int(row) for row in np.concatenate(parts)]

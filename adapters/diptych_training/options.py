@@ -70,8 +70,8 @@ class SyntheticQueries(Section):
 
     def step(self, seed: int) -> SyntheticOptions:
         """What the data step is asked for."""
-        ours = {"generator", "options", "cut", "double_to", "gain"}
-        return SyntheticOptions(**self.model_dump(exclude=ours), seed=seed)
+        recipe_options = {"generator", "options", "cut", "double_to", "gain"}
+        return SyntheticOptions(**self.model_dump(exclude=recipe_options), seed=seed)
 
 
 class DataOptions(Section):
@@ -136,10 +136,10 @@ class NegativesOptions(Section):
             )
         return self
 
-    def asked(self, names: Collection[str] = MINED) -> list[str]:
+    def set_options(self, names: Collection[str] = MINED) -> list[str]:
         """The options that were set, as `negatives.<name>`."""
-        given = [name for name in MINED if name in names and name in self.model_fields_set]
-        return [f"negatives.{name}" for name in given if getattr(self, name) is not None]
+        set_names = [name for name in MINED if name in names and name in self.model_fields_set]
+        return [f"negatives.{name}" for name in set_names if getattr(self, name) is not None]
 
     def step(self, seed: int) -> MiningOptions:
         """What the data step is asked for.
@@ -283,8 +283,8 @@ class RetrievalOptions(RecipeOptions):
 
     @model_validator(mode="after")
     def _cut_where_it_can_be(self) -> Self:
-        asked = self.data.synthetic
-        if self.shared and asked is not None and asked.cut and "cut" in asked.model_fields_set:
+        synthetic = self.data.synthetic
+        if self.shared and synthetic is not None and synthetic.cut and "cut" in synthetic.model_fields_set:
             raise ValueError(
                 "data.synthetic.cut is not for this recipe, in which all queries read the same documents: leave it "
                 "out, or make it false"

@@ -23,11 +23,11 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Pool:
     """A pool: `documents` `[M]`, all different, and `kept`, the places of the batch's queries that have a positive."""
 
     documents: Rows
-    kept: Rows
+    query_rows: Rows
 
 
 class LabelPool:
@@ -63,7 +63,10 @@ class LabelPool:
         num_neg: int = 6,
         seed: int = 0,
     ) -> None:
-        self.positives = {query: np.unique(np.asarray(own, np.int64)) for query, own in positives.items()}
+        self.positives = {
+            query: np.unique(np.asarray(documents_of_query, np.int64))
+            for query, documents_of_query in positives.items()
+        }
         self.documents, self.size, self.num_pos, self.num_neg, self.seed = documents, size, num_pos, num_neg, seed
         self.negatives: dict[int, Rows] = {}
         self.pairs = self.dropped = self.rows = self.rows_dropped = 0
@@ -72,14 +75,16 @@ class LabelPool:
     @property
     def relevance(self) -> Relevance:
         """All positives, for the loss."""
-        return Relevance((query, int(one)) for query, own in self.positives.items() for one in own)
+        return Relevance(
+            (query, int(document)) for query, positives in self.positives.items() for document in positives
+        )
 
     @property
     def dropped_share(self) -> float:
         """The share of all drawn positives that rule 2 has left out."""
         return self.dropped / max(1, self.pairs)
 
-    def draw(self, queries: Sequence[int]) -> Drawn:
+    def draw(self, queries: Sequence[int]) -> Pool:
         """The pool of a batch of queries.
 
         Raises:
@@ -87,20 +92,20 @@ class LabelPool:
         """
         if unknown := [query for query in queries if query not in self.positives]:
             raise ContractError("a query without positives in a batch", where="LabelPool", got=unknown[:5])
-        documents = np.arange(self.documents) if self.size is None else self._chosen(queries, self.size)
-        kept = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
-        self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(kept)
-        return Drawn(documents, np.array(kept, np.int64))
+        documents = np.arange(self.documents) if self.size is None else self._pooled_documents(queries, self.size)
+        query_rows = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
+        self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(query_rows)
+        return Pool(documents, np.array(query_rows, np.int64))
 
-    def _chosen(self, queries: Sequence[int], size: int) -> Rows:
+    def _pooled_documents(self, queries: Sequence[int], size: int) -> Rows:
         random = np.random.default_rng((self.seed, *queries))
-        found, counts = _counted(random, [self.positives[query] for query in queries], self.num_pos)
+        positives, counts = _by_frequency(random, [self.positives[query] for query in queries], self.num_pos)
         self.pairs, self.dropped = self.pairs + int(counts.sum()), self.dropped + int(counts[size:].sum())
-        if len(found) >= size:
-            return found[:size]
-        known = [self.negatives[query] for query in queries if query in self.negatives]
-        negatives, _ = _counted(random, known, self.num_neg)
-        return np.concatenate([found, negatives[~np.isin(negatives, found)][: size - len(found)]])
+        if len(positives) >= size:
+            return positives[:size]
+        hard_negatives = [self.negatives[query] for query in queries if query in self.negatives]
+        negatives, _ = _by_frequency(random, hard_negatives, self.num_neg)
+        return np.concatenate([positives, negatives[~np.isin(negatives, positives)][: size - len(positives)]])
 
 
 class PoolCollator:
@@ -135,32 +140,32 @@ class PoolCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Features of both columns, and the ids int64 `[B + M]`, queries first."""
         numbers = [int(np.ravel(row["label"])[0]) for row in rows]
-        drawn = self.pool.draw(numbers)
+        pool = self.pool.draw(numbers)
         batch: dict[str, Any] = {}
-        asked = [str(rows[place]["query"]) for place in drawn.kept]
-        for name, texts in (("query", asked), ("document", [self.texts[one] for one in drawn.documents])):
+        queries = [str(rows[index]["query"]) for index in pool.query_rows]
+        for name, texts in (("query", queries), ("document", [self.texts[document] for document in pool.documents])):
             features = self.preprocess(texts, prompt=self.prompts.get(name), task=name)
             batch |= {f"{name}_{key}": value for key, value in features.items()} | {f"{name}_task": name}
-        ids = [*(numbers[place] for place in drawn.kept), *drawn.documents.tolist()]
+        ids = [*(numbers[index] for index in pool.query_rows), *pool.documents.tolist()]
         return batch | {"label": torch.tensor(ids, dtype=torch.int64)}
 
 
-def _counted(random: np.random.Generator, given: Sequence[Rows], most: int) -> tuple[Rows, Rows]:
+def _by_frequency(random: np.random.Generator, lists: Sequence[Rows], limit: int) -> tuple[Rows, Rows]:
     """At most so many of each, drawn evenly: the values by frequency, ties in any order, and the frequencies."""
-    drawn = [own if len(own) <= most else random.choice(own, most, replace=False) for own in given]
-    found, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *drawn]), return_counts=True)
-    order = np.lexsort((random.random(len(found)), -counts))
-    return found[order], counts[order]
+    samples = [ids if len(ids) <= limit else random.choice(ids, limit, replace=False) for ids in lists]
+    values, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *samples]), return_counts=True)
+    order = np.lexsort((random.random(len(values)), -counts))
+    return values[order], counts[order]
 
 
 def _check(pool: LabelPool) -> None:
-    empty = [query for query, own in pool.positives.items() if not len(own)]
+    empty = [query for query, documents in pool.positives.items() if not len(documents)]
     if empty:
         raise ContractError("queries without a positive", where="LabelPool", got=empty[:5], do="leave them out")
-    reached = max((int(own[-1]) for own in pool.positives.values()), default=-1)
-    least = min((int(own[0]) for own in pool.positives.values()), default=0)
-    if reached >= pool.documents or least < 0:
-        got, expected = f"documents {least} to {reached}", f"0 to {pool.documents - 1}"
+    largest = max((int(documents[-1]) for documents in pool.positives.values()), default=-1)
+    smallest = min((int(documents[0]) for documents in pool.positives.values()), default=0)
+    if largest >= pool.documents or smallest < 0:
+        got, expected = f"documents {smallest} to {largest}", f"0 to {pool.documents - 1}"
         raise ContractError("documents out of range", where="LabelPool", got=got, expected=expected)
     if pool.size is not None and pool.size < 1:
         raise ContractError("a pool without room", where="LabelPool", got=f"size {pool.size}", expected="at least 1")

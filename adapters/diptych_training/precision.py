@@ -24,11 +24,11 @@ def computed_in(model: Any, precision: Precision) -> Iterator[None]:
     if precision == "float32":
         yield
         return
-    whole = model.forward
+    original = model.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(model.device.type, torch.bfloat16):
-            found = whole(*args, **kwargs)
+            found = original(*args, **kwargs)
         return _widened(found)
 
     with forward_kept(model):
@@ -42,20 +42,20 @@ def forward_kept(model: Any) -> Iterator[None]:
 
     Trainers wrap it to compute in bfloat16, and leave it so.
     """
-    before = vars(model).get("forward")
+    original = vars(model).get("forward")
     try:
         yield
     finally:
         vars(model).pop("forward", None)
-        if before is not None:
-            model.forward = before
+        if original is not None:
+            model.forward = original
 
 
-def _widened(found: Any) -> Any:
+def _widened(outputs: Any) -> Any:
     """The tensors of an output, or of a mapping, in float32."""
-    if isinstance(found, torch.Tensor):
-        return found.float() if found.dtype == torch.bfloat16 else found
-    if isinstance(found, Mapping):
-        for name in list(found):
-            found[name] = _widened(found[name])  # type: ignore[index]  # the library's own outputs, which it changes too
-    return found
+    if isinstance(outputs, torch.Tensor):
+        return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
+    if isinstance(outputs, Mapping):
+        for name in list(outputs):
+            outputs[name] = _widened(outputs[name])  # type: ignore[index]  # the library's own outputs, which it changes too
+    return outputs

@@ -35,12 +35,14 @@ class Relevance(torch.nn.Module):
     def __init__(self, pairs: Iterable[tuple[int, int]] = (), *, margin: float | None = None) -> None:
         super().__init__()
         self.margin = margin
-        found = torch.tensor(sorted(set(pairs)), dtype=torch.int64).reshape(-1, 2)
-        if len(found) and int(found.min()) < 0:
-            raise ContractError("judgements of unknown ids", where="Relevance", got=int(found.min()), expected=">= 0")
-        self.documents = int(found[:, 1].max()) + 1 if len(found) else 1
+        pair_ids = torch.tensor(sorted(set(pairs)), dtype=torch.int64).reshape(-1, 2)
+        if len(pair_ids) and int(pair_ids.min()) < 0:
+            raise ContractError(
+                "judgements of unknown ids", where="Relevance", got=int(pair_ids.min()), expected=">= 0"
+            )
+        self.documents = int(pair_ids[:, 1].max()) + 1 if len(pair_ids) else 1
         # Row-major places of the relevant pairs, ascending: a pair is looked up by bisection.
-        self.register_buffer("keys", found[:, 0] * self.documents + found[:, 1], persistent=False)
+        self.register_buffer("keys", pair_ids[:, 0] * self.documents + pair_ids[:, 1], persistent=False)
 
     @classmethod
     def of(
@@ -52,18 +54,18 @@ class Relevance(torch.nn.Module):
         margin: float | None = None,
     ) -> Relevance:
         """From judgements by name, with the numbers of the names. Grades of 0 and less are no relevance."""
-        judged = ((q, d) for q, own in qrels.items() if q in queries for d, grade in own.items() if grade > 0)
+        judged = ((q, d) for q, grades in qrels.items() if q in queries for d, grade in grades.items() if grade > 0)
         pairs = ((queries[query], documents[document]) for query, document in judged if document in documents)
         return cls(pairs, margin=margin)
 
     def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Whether each of `documents [M]` is relevant to each of `queries [B]`, bool `[B, M]`; unknown ids are not."""
-        known = (queries >= 0)[:, None] & (documents >= 0)[None] & (documents < self.documents)[None]
+        known_ids = (queries >= 0)[:, None] & (documents >= 0)[None] & (documents < self.documents)[None]
         if not len(self.keys):
-            return torch.zeros_like(known)
-        wanted = queries[:, None] * self.documents + documents[None]
-        places = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
-        return known & (self.keys[places] == wanted)
+            return torch.zeros_like(known_ids)
+        keys = queries[:, None] * self.documents + documents[None]
+        positions = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return known_ids & (self.keys[positions] == keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Candidates:
 
     positive: Tensor
     negative: Tensor
-    own: Tensor
+    own_column: Tensor
     queries: Tensor
     documents: Tensor
 
@@ -90,14 +92,16 @@ class Candidates:
         """
         device = relevance.keys.device
         queries, documents = _ids(rows, columns, labels, device)
-        places = torch.arange(rows * columns, device=device)
-        own = torch.arange(rows, device=device)
-        mine = documents[own]
-        given = (own[:, None] == places[None]) | ((mine[:, None] == documents[None]) & (mine >= 0)[:, None])
-        positive = relevance(queries, documents) | _shared(given, queries)
-        kept = _first(documents)
-        own = torch.where(documents[own] >= 0, _column_of(documents)[own], own)
-        return cls(positive & kept[None], ~positive & kept[None], own, queries, documents)
+        columns_of_all = torch.arange(rows * columns, device=device)
+        own_column = torch.arange(rows, device=device)
+        own_ids = documents[own_column]
+        is_own = (own_column[:, None] == columns_of_all[None]) | (
+            (own_ids[:, None] == documents[None]) & (own_ids >= 0)[:, None]
+        )
+        positive = relevance(queries, documents) | _shared(is_own, queries)
+        is_first = _first(documents)
+        own_column = torch.where(documents[own_column] >= 0, _column_of(documents)[own_column], own_column)
+        return cls(positive & is_first[None], ~positive & is_first[None], own_column, queries, documents)
 
     @classmethod
     def pooled(cls, queries: Tensor, documents: Tensor, relevance: Relevance) -> Candidates:
@@ -106,16 +110,16 @@ class Candidates:
         `own` is the first positive of a row, 0 for a row that has none.
         """
         queries, documents = queries.to(relevance.keys.device), documents.to(relevance.keys.device)
-        kept = _first(documents)[None]
-        positive = relevance(queries, documents) & kept
-        return cls(positive, ~positive & kept, positive.int().argmax(1), queries, documents)
+        is_first = _first(documents)[None]
+        positive = relevance(queries, documents) & is_first
+        return cls(positive, ~positive & is_first, positive.int().argmax(1), queries, documents)
 
     def sampled(self, number: int) -> Candidates:
         """With at most `number` positives of each row, drawn evenly by torch's generator; the others do not count."""
-        lots = torch.rand(self.positive.shape, device=self.positive.device).masked_fill(~self.positive, 2.0)
-        drawn = torch.zeros_like(self.positive)
-        drawn.scatter_(1, lots.topk(min(number, lots.shape[1]), largest=False).indices, torch.ones_like(drawn))
-        return replace(self, positive=self.positive & drawn)
+        draws = torch.rand(self.positive.shape, device=self.positive.device).masked_fill(~self.positive, 2.0)
+        is_drawn = torch.zeros_like(self.positive)
+        is_drawn.scatter_(1, draws.topk(min(number, draws.shape[1]), largest=False).indices, torch.ones_like(is_drawn))
+        return replace(self, positive=self.positive & is_drawn)
 
     def without(self, dropped: Tensor) -> Candidates:
         """Without the negatives where `dropped` `[B, M]` is true."""
@@ -128,7 +132,7 @@ class Candidates:
         negative, documents = torch.cat([self.negative, counted], 1), torch.cat([self.documents, unknown])
         return replace(self, positive=positive, negative=negative, documents=documents)
 
-    def beside(self, documents: Tensor, relevance: Relevance) -> Candidates:
+    def with_documents(self, documents: Tensor, relevance: Relevance) -> Candidates:
         """With further columns of documents that belong to no row: negatives, unless relevant, or here already."""
         documents = documents.to(self.documents)
         new = _first(torch.cat([self.documents, documents]))[len(self.documents) :]
@@ -148,8 +152,8 @@ class Candidates:
 
     def bar(self, similarity: Tensor, margin: float) -> Tensor:
         """The similarity `[B, 1]` above which the margin takes a negative for relevant; inf without a positive."""
-        own = similarity.detach().gather(1, self.own[:, None])
-        return torch.where(self.positive.gather(1, self.own[:, None]), own + margin, torch.inf)
+        own_similarity = similarity.detach().gather(1, self.own_column[:, None])
+        return torch.where(self.positive.gather(1, self.own_column[:, None]), own_similarity + margin, torch.inf)
 
     def of_rows(self, columns: int) -> Tensor:
         """Bool `[B, columns]`: whether each document of a row is relevant to the row's own query."""
@@ -160,15 +164,15 @@ class Candidates:
     @property
     def sisters(self) -> Tensor:
         """Bool `[B, B]`: whether the own positive of row j is relevant to query i; true on the diagonal."""
-        return self.positive[:, self.own]
+        return self.positive[:, self.own_column]
 
 
 def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
     unknown = torch.full((rows, columns + 1), -1, dtype=torch.int64, device=device)
     if labels is None or labels.ndim < 2 or labels.is_floating_point():
-        found = unknown
+        ids = unknown
     elif labels.shape == unknown.shape:
-        found = labels.to(device=device, dtype=torch.int64)
+        ids = labels.to(device=device, dtype=torch.int64)
     else:
         raise ContractError(
             "labels are not ids of the rows",
@@ -176,7 +180,7 @@ def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -
             got=list(labels.shape),
             expected=f"integers {list(unknown.shape)}: query, positive and each negative",
         )
-    return found[:, 0], found[:, 1:].T.reshape(-1)
+    return ids[:, 0], ids[:, 1:].T.reshape(-1)
 
 
 def _shared(positive: Tensor, queries: Tensor) -> Tensor:

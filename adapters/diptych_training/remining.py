@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from diptych.types import Floats
-from diptych_training.epoch_callback import Recurring
+from diptych_training.epoch_callback import EpochCallback
 from diptych_training.pools import LabelPool, Rows
 
 Vectors = NDArray[np.floating[Any]]
@@ -30,27 +30,27 @@ def hard_negatives(
     Args:
         queries, documents: embeddings `[n, D]` and `[L, D]`, in the order of `positives` and by number.
     """
-    numbers, found = list(positives), {}
+    numbers, negatives = list(positives), {}
     reach = min(len(documents), depth + max(map(len, positives.values()), default=0))
     for start in range(0, len(numbers), BLOCK):
         scores = queries[start : start + BLOCK] @ documents.T
         nearest = np.argpartition(-scores, reach - 1, axis=1)[:, :reach]
         order = np.argsort(-np.take_along_axis(scores, nearest, 1), axis=1, kind="stable")
-        for number, own in zip(numbers[start : start + BLOCK], np.take_along_axis(nearest, order, 1), strict=True):
-            found[number] = own[~np.isin(own, positives[number])][:depth].astype(np.int64)
-    return found
+        for number, ranked in zip(numbers[start : start + BLOCK], np.take_along_axis(nearest, order, 1), strict=True):
+            negatives[number] = ranked[~np.isin(ranked, positives[number])][:depth].astype(np.int64)
+    return negatives
 
 
 def balanced_clusters(embeddings: Vectors, size: int, random: np.random.Generator) -> list[Rows]:
     """Rows `[n, D]` in clusters of more than size / 2 and at most `size`, by halves around two centres each."""
-    waiting, done = [np.arange(len(embeddings))], []
-    while waiting:
-        own = waiting.pop()
-        if len(own) <= size:
-            done.append(own)
+    pending, clusters = [np.arange(len(embeddings))], []
+    while pending:
+        rows = pending.pop()
+        if len(rows) <= size:
+            clusters.append(rows)
         else:
-            waiting += [own[part] for part in _halves(embeddings[own], random)]
-    return [own for own in done if len(own)]
+            pending += [rows[part] for part in _halves(embeddings[rows], random)]
+    return [rows for rows in clusters if len(rows)]
 
 
 def _halves(vectors: Vectors, random: np.random.Generator) -> tuple[Rows, Rows]:
@@ -73,9 +73,9 @@ class Clustered:
     def __init__(self) -> None:
         self.groups: list[Rows] = []
 
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> ClusteredBatches:
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> ClusteredBatches:
         """The sampler of one training."""
-        return ClusteredBatches(self, dataset, batch_size, drop_last, given.get("seed", 0))
+        return ClusteredBatches(self, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
     def order(self, rows: int, random: np.random.Generator) -> Rows:
         """All rows, those of a group together."""
@@ -96,11 +96,11 @@ class ClusteredBatches(DefaultBatchSampler):
             yield order[start : start + self.batch_size].tolist()
 
     def __len__(self) -> int:
-        whole, rest = divmod(self._rows, self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        full, rest = divmod(self._rows, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
 
 
-class Refresh(Recurring[dict[str, NDArray[Any]]]):
+class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
     """Every few epochs embeds queries and documents with the model as it is, for new hard negatives and clusters.
 
     What it found is kept in `folder`, if given, and read again by a training that goes on after a kill.
@@ -141,7 +141,7 @@ class Refresh(Recurring[dict[str, NDArray[Any]]]):
         self.every, self.mine_from, self.cluster_from, self.cluster_size = every, mine_from, cluster_from, cluster_size
         self.depth, self.batch_size, self.folder, self.seed = depth or pool.num_neg * every, batch_size, folder, seed
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell what the pools left out."""
         if self.pool.size is None:
             return
@@ -149,58 +149,58 @@ class Refresh(Recurring[dict[str, NDArray[Any]]]):
         level = logging.WARNING if share > 0.05 else logging.INFO
         LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
 
-    def take(self, found: dict[str, NDArray[Any]], epoch: int) -> None:
+    def use(self, value: dict[str, NDArray[Any]], epoch: int) -> None:
         """Use negatives `[n, depth]`, filled up with -1, and clusters `[n]`, from this epoch on."""
         if epoch >= self.mine_from:
             numbers = list(self.pool.positives)
             self.pool.negatives = {
-                number: own[own >= 0] for number, own in zip(numbers, found["negatives"], strict=True)
+                number: ids[ids >= 0] for number, ids in zip(numbers, value["negatives"], strict=True)
             }
         if self.batches is not None and epoch >= self.cluster_from:
-            clusters = found["clusters"]
-            self.batches.groups = [np.flatnonzero(clusters == one) for one in range(int(clusters.max()) + 1)]
+            clusters = value["clusters"]
+            self.batches.groups = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
 
     def starts(self, epoch: int) -> bool:
         """Whether it is time."""
         first = min(self.mine_from, self.cluster_from if self.batches is not None else self.mine_from)
         return epoch in (self.mine_from, self.cluster_from) or (epoch >= first and (epoch - first) % self.every == 0)
 
-    def found(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
+    def compute(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
         """Negatives `[n, depth]` and clusters `[n]` by the model as it is."""
         queries, documents = self._embedded(bf16=bf16)
         mined = hard_negatives(queries, documents, self.pool.positives, self.depth)
         negatives = np.full((len(mined), self.depth), -1, np.int64)
-        for row, own in enumerate(mined.values()):
-            negatives[row, : len(own)] = own
+        for row, ids in enumerate(mined.values()):
+            negatives[row, : len(ids)] = ids
         clusters = np.zeros(len(queries), np.int64)
-        for one, rows in enumerate(balanced_clusters(queries, self.cluster_size, self._random(epoch))):
-            clusters[rows] = one
+        for cluster, rows in enumerate(balanced_clusters(queries, self.cluster_size, self._random(epoch))):
+            clusters[rows] = cluster
         if self.folder is not None:
             _write(self.folder / FILE.format(epoch), negatives, clusters)
         return {"negatives": negatives, "clusters": clusters}
 
     def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
-        given: dict[str, Any] = {
+        kwargs: dict[str, Any] = {
             "batch_size": self.batch_size,
             "show_progress_bar": False,
             "normalize_embeddings": True,
         }
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
-            queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **given)
-            documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **given)
-        made = [torch.stack(list(own)).float().cpu().numpy() for own in (queries, documents)]
-        return made[0], made[1]
+            queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **kwargs)
+            documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **kwargs)
+        arrays = [torch.stack(list(vectors)).float().cpu().numpy() for vectors in (queries, documents)]
+        return arrays[0], arrays[1]
 
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch))
 
-    def kept(self, epoch: int) -> dict[str, NDArray[Any]] | None:
+    def stored(self, epoch: int) -> dict[str, NDArray[Any]] | None:
         """The same as it was kept."""
         file = self.folder / FILE.format(epoch) if self.folder is not None else None
         if file is None or not file.is_file():
             return None
-        with np.load(file, allow_pickle=False) as kept:
-            return dict(kept)
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
 
 
 def _write(file: Path, negatives: Rows, clusters: Rows) -> None:

@@ -44,15 +44,15 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
         ConfigError: no query has a negative.
     """
     count = per_query if negatives is not None else 0
-    found = list(_rows(data, negatives or {}, count, seed))
-    if not found:
+    rows = list(_rows(data, negatives or {}, count, seed))
+    if not rows:
         raise ConfigError(
             "no judged pair has a row",
             where="training_rows",
             got=f"{len(data.qrels):,} queries, which judge all {len(data.documents):,} documents",
             do="give more documents, or take no negatives: negatives.per_query 0",
         )
-    return _dataset(found, count)
+    return _dataset(rows, count)
 
 
 def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int, ids: bool = False) -> Any:
@@ -65,16 +65,16 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
         ConfigError: no row has all its scores.
     """
     lists = {query: _scored(negatives.get(query, ()), scores.get(query, {}), per_query) for query in data.qrels}
-    queries, names, found = list(data.queries), list(data.documents), []
+    queries, names, rows = list(data.queries), list(data.documents), []
     for row in _rows(data, lists, per_query, 0):
         query, *documents = row["label"]
-        own = scores.get(queries[query], {})
-        values = [own[name] for name in (names[document] for document in documents) if name in own]
+        row_scores = scores.get(queries[query], {})
+        values = [row_scores[name] for name in (names[document] for document in documents) if name in row_scores]
         if len(values) == len(documents) and len(lists[queries[query]]) == per_query:
-            found.append({**row, "label": labels_of(row["label"], values) if ids else values})
-    if not found:
+            rows.append({**row, "label": labels_of(row["label"], values) if ids else values})
+    if not rows:
         raise ConfigError("no row has a teacher's scores", where="teacher.scores", do=SCORE)
-    return _dataset(found, per_query)
+    return _dataset(rows, per_query)
 
 
 def left_out(data: TrainingData, rows: Any) -> str | None:
@@ -91,15 +91,19 @@ def _left_out(data: TrainingData, rows: Any, why: str) -> str | None:
     return without_row(data, set(zip(rows["query"], rows["positive"], strict=True)), why)
 
 
-def without_row(data: TrainingData, kept: Set[tuple[str, str]], why: str) -> str | None:
+def without_row(data: TrainingData, present: Set[tuple[str, str]], why: str) -> str | None:
     """How many judged pairs are not among these of texts, why, and of which queries; None where all are."""
-    lost = [query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in kept]
+    lost = [
+        query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in present
+    ]
     if not lost:
         return None
-    return f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since {why} ({named(lost)})"
+    return (
+        f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since {why} ({query_list(lost)})"
+    )
 
 
-def named(queries: Sequence[str]) -> str:
+def query_list(queries: Sequence[str]) -> str:
     """The first of some queries in words, each once."""
     return f"queries {first_of(queries)}"
 
@@ -122,7 +126,7 @@ class MarginRows:
         """The same rows with the teacher's scores multiplied."""
         if factor == 1:
             return self
-        labels = [[factor * score for score in own] for own in self.rows["label"]]
+        labels = [[factor * score for score in pair_scores] for pair_scores in self.rows["label"]]
         return MarginRows(
             self.rows.remove_columns("label").add_column("label", labels), self.queries, factor * self.margins
         )
@@ -134,19 +138,19 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
     Raises:
         ConfigError: there is none.
     """
-    found, queries, margins = [], [], []
+    rows, queries, margins = [], [], []
     for query, positive in pairs(data):
-        own = scores.get(query, {})
+        query_scores = scores.get(query, {})
         for negative in negatives.get(query, ()):
-            if positive in own and negative in own:
+            if positive in query_scores and negative in query_scores:
                 texts = (data.queries[query], data.answer(query, positive), data.documents[negative])
-                label = [own[positive], own[negative]]
-                found.append({**dict(zip(columns(1), texts, strict=True)), "label": label})
+                label = [query_scores[positive], query_scores[negative]]
+                rows.append({**dict(zip(columns(1), texts, strict=True)), "label": label})
                 queries.append(data.query_numbers[query])
                 margins.append(label[0] - label[1])
-    if not found:
+    if not rows:
         raise ConfigError("no pair has a teacher's scores", where="teacher.scores", do=SCORE)
-    return MarginRows(_dataset(found, 1), np.array(queries), np.array(margins))
+    return MarginRows(_dataset(rows, 1), np.array(queries), np.array(margins))
 
 
 class MovingRows:
@@ -165,10 +169,10 @@ class MovingRows:
         numbers = {name: range(len(rows)) for name in rows.column_names}
         self.dataset = datasets.Dataset.from_dict(numbers).with_transform(self)
 
-    def __call__(self, asked: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+    def __call__(self, numbers: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         """The rows of these numbers as they are now."""
-        found: dict[str, list[Any]] = self.rows[next(iter(asked.values()))]
-        return found
+        rows: dict[str, list[Any]] = self.rows[next(iter(numbers.values()))]
+        return rows
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: `datasets` hashes whatever makes its rows, and would hash all of them."""
@@ -195,32 +199,36 @@ def pairs(data: TrainingData) -> Iterator[tuple[str, str]]:
 
 def _scored(negatives: Sequence[str], scores: Mapping[str, float], count: int) -> list[str]:
     """`count` of the negatives that have a score, in turn; none where none has."""
-    known = [name for name in negatives if name in scores]
-    return [known[place % len(known)] for place in range(count)] if known else []
+    with_score = [name for name in negatives if name in scores]
+    return [with_score[place % len(with_score)] for place in range(count)] if with_score else []
 
 
 def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterator[dict[str, Any]]:
     random = np.random.default_rng(seed)
     everything = list(data.documents)
     for query, document in pairs(data):
-        others = _chosen(data, query, list(negatives.get(query, ())), count, random, everything)
-        if len(others) < count:
+        chosen = _filled_up(data, query, list(negatives.get(query, ())), count, random, everything)
+        if len(chosen) < count:
             continue
-        texts = [data.queries[query], data.answer(query, document), *(data.documents[name] for name in others)]
-        ids = [data.query_numbers[query], *(data.document_numbers[name] for name in (document, *others))]
+        texts = [
+            data.queries[query],
+            data.answer(query, document),
+            *(data.documents[name] for name in chosen),
+        ]
+        ids = [data.query_numbers[query], *(data.document_numbers[name] for name in (document, *chosen))]
         yield {**dict(zip(columns(count), texts, strict=True)), "label": ids}
 
 
-def _chosen(
-    data: TrainingData, query: str, mined: list[str], count: int, random: np.random.Generator, everything: list[str]
+def _filled_up(
+    data: TrainingData, query: str, negatives: list[str], count: int, random: np.random.Generator, everything: list[str]
 ) -> list[str]:
     """`count` negatives of a query; none where none was mined and every document is judged."""
-    known = data.qrels[query]
-    while len(mined) < count and len(known) + len(mined) < len(everything):
+    judged = data.qrels[query]
+    while len(negatives) < count and len(judged) + len(negatives) < len(everything):
         name = everything[int(random.integers(len(everything)))]
-        if name not in known and name not in mined and data.documents[name]:
-            mined.append(name)
-    return [mined[place % len(mined)] for place in range(count)] if mined else []
+        if name not in judged and name not in negatives and data.documents[name]:
+            negatives.append(name)
+    return [negatives[place % len(negatives)] for place in range(count)] if negatives else []
 
 
 def _dataset(rows: list[dict[str, Any]], negatives: int) -> Any:

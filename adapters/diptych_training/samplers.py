@@ -50,39 +50,39 @@ class TASBalanced:
         bins: int = 10,
         clusters_per_batch: int = 1,
     ) -> None:
-        asked, topics = np.asarray(queries, np.int64), np.asarray(clusters, np.int64)
-        scores = np.zeros(len(asked)) if margins is None else np.asarray(margins, np.float64)
-        if not len(asked) == len(topics) == len(scores):
-            got = f"{len(asked)} queries, {len(topics)} clusters, {len(scores)} margins"
+        query_ids, topics = np.asarray(queries, np.int64), np.asarray(clusters, np.int64)
+        scores = np.zeros(len(query_ids)) if margins is None else np.asarray(margins, np.float64)
+        if not len(query_ids) == len(topics) == len(scores):
+            got = f"{len(query_ids)} queries, {len(topics)} clusters, {len(scores)} margins"
             raise ContractError("columns of different lengths", where="TASBalanced", got=got, expected="one a row")
-        self.clusters_per_batch, self.rows = clusters_per_batch, len(asked)
-        rows_of = _grouped(asked)
-        self.pairs = {query: _binned(own, scores[own], bins) for query, own in rows_of.items() if len(own) > 1}
+        self.clusters_per_batch, self.rows = clusters_per_batch, len(query_ids)
+        rows_of = _grouped(query_ids)
+        self.pairs = {query: _binned(rows, scores[rows], bins) for query, rows in rows_of.items() if len(rows) > 1}
         self.single = [query for query in rows_of if query not in self.pairs]
-        topic_of = {query: int(topics[own[0]]) for query, own in rows_of.items()}
-        kept = list(self.pairs)
-        if not kept:
-            raise ContractError("no query has two pairs", where="TASBalanced", got=f"{len(asked)} rows")
-        self.topics = list(_grouped(np.array([topic_of[query] for query in kept]), np.array(kept)).values())
+        topic_of = {query: int(topics[rows[0]]) for query, rows in rows_of.items()}
+        paired = list(self.pairs)
+        if not paired:
+            raise ContractError("no query has two pairs", where="TASBalanced", got=f"{len(query_ids)} rows")
+        self.topics = list(_grouped(np.array([topic_of[query] for query in paired]), np.array(paired)).values())
 
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> Batches:
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Batches:
         """The sampler of one training."""
         _require_rows(self.rows, dataset, "TASBalanced")
         count = max(1, len(self.pairs) // batch_size)
-        return Batches(self._batch, count, dataset, batch_size, drop_last, given.get("seed", 0))
+        return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
     def _batch(self, random: np.random.Generator, size: int) -> list[int]:
         part = max(1, size // self.clusters_per_batch)
-        taken: list[int] = []
+        chosen: list[int] = []
         for cluster in random.permutation(len(self.topics)):
-            taken += random.permutation(self.topics[cluster])[: min(part, size - len(taken))].tolist()
-            if len(taken) >= size:
+            chosen += random.permutation(self.topics[cluster])[: min(part, size - len(chosen))].tolist()
+            if len(chosen) >= size:
                 break
-        return [self._pair(random, query) for query in taken]
+        return [self._pair(random, query) for query in chosen]
 
     def _pair(self, random: np.random.Generator, query: int) -> int:
-        filled = self.pairs[query]
-        return int(random.choice(filled[random.integers(len(filled))]))
+        bins = self.pairs[query]
+        return int(random.choice(bins[random.integers(len(bins))]))
 
 
 class PairedViews:
@@ -95,7 +95,7 @@ class PairedViews:
     def __init__(self, groups: ArrayLike) -> None:
         self.groups = list(_grouped(np.asarray(groups, np.int64)).values())
 
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> GroupedBatches:
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> GroupedBatches:
         """The sampler of one training.
 
         Raises:
@@ -110,7 +110,7 @@ class PairedViews:
                 got=f"{largest} rows",
                 expected=f"<= {batch_size}",
             )
-        return GroupedBatches(self.groups, dataset, batch_size, drop_last, given.get("seed", 0))
+        return GroupedBatches(self.groups, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
 
 class NoDuplicates:
@@ -134,33 +134,37 @@ class NoDuplicates:
             expected = "[rows, 2 + H]: query, positive and each negative"
             raise ContractError("labels are not ids of rows", where="NoDuplicates", got=[*ids.shape], expected=expected)
         self.documents = [frozenset(row[row >= 0].tolist()) for row in ids[:, 1:]]
-        wanted: dict[int, set[int]] = {query: set(own) for query, own in (relevant or {}).items()}
+        relevant_of: dict[int, set[int]] = {query: set(documents) for query, documents in (relevant or {}).items()}
         for query, positive in ids[:, :2].tolist():
             if query >= 0 and positive >= 0:
-                wanted.setdefault(query, set()).add(positive)
-        none: set[int] = set()
-        self.wanted = [wanted.get(query, none) if query >= 0 else none for query in ids[:, 0].tolist()]
+                relevant_of.setdefault(query, set()).add(positive)
+        nothing: set[int] = set()
+        self.relevant = [relevant_of.get(query, nothing) if query >= 0 else nothing for query in ids[:, 0].tolist()]
 
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> DistinctBatches:
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> DistinctBatches:
         """The sampler of one training."""
         _require_rows(len(self.documents), dataset, "NoDuplicates")
-        return DistinctBatches(self, dataset, batch_size, drop_last, given.get("seed", 0))
+        return DistinctBatches(self, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
     def batches(self, order: Iterable[int], size: int) -> Iterator[list[int]]:
         """Rows in this order as batches, each as full as the rows that are left allow."""
         waiting = deque(order)
         while waiting:
-            batch, left, taken, wanted = list[int](), list[int](), set[int](), set[int]()
+            batch, postponed, batch_documents, batch_relevant = list[int](), list[int](), set[int](), set[int]()
             while waiting and len(batch) < size:
                 row = waiting.popleft()
-                own, asks = self.documents[row], self.wanted[row]
-                if own.isdisjoint(taken) and own.isdisjoint(wanted) and asks.isdisjoint(taken):
+                documents, relevant = self.documents[row], self.relevant[row]
+                if (
+                    documents.isdisjoint(batch_documents)
+                    and documents.isdisjoint(batch_relevant)
+                    and relevant.isdisjoint(batch_documents)
+                ):
                     batch.append(row)
-                    taken |= own
-                    wanted |= asks
+                    batch_documents |= documents
+                    batch_relevant |= relevant
                 else:
-                    left.append(row)
-            waiting.extendleft(reversed(left))
+                    postponed.append(row)
+            waiting.extendleft(reversed(postponed))
             yield batch
 
 
@@ -169,11 +173,11 @@ class DistinctBatches(DefaultBatchSampler):
 
     def __init__(self, rows: NoDuplicates, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
         super().__init__(dataset, batch_size, drop_last, seed=seed)
-        self._of = rows
+        self._rows = rows
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self._of.documents)).tolist()
-        for batch in self._of.batches(order, self.batch_size):
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self._rows.documents)).tolist()
+        for batch in self._rows.batches(order, self.batch_size):
             if len(batch) == self.batch_size or not self.drop_last:
                 yield batch
 
@@ -224,10 +228,10 @@ class GroupedBatches(DefaultBatchSampler):
 
 def _grouped(keys: Rows, values: Rows | None = None) -> dict[int, Rows]:
     """For each key its values, by default the row numbers."""
-    found: dict[int, list[int]] = {}
+    groups: dict[int, list[int]] = {}
     for key, value in zip(keys.tolist(), range(len(keys)) if values is None else values.tolist(), strict=True):
-        found.setdefault(key, []).append(value)
-    return {key: np.array(own) for key, own in found.items()}
+        groups.setdefault(key, []).append(value)
+    return {key: np.array(members) for key, members in groups.items()}
 
 
 def _binned(rows: Rows, margins: NDArray[np.float64], bins: int) -> list[Rows]:

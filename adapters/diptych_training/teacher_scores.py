@@ -25,11 +25,11 @@ def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequen
     Raises:
         ContractError: rows of different lengths.
     """
-    lengths = {len(own) for own in documents}
+    lengths = {len(texts) for texts in documents}
     if len(lengths) > 1 or len(queries) != len(documents):
         got = f"{len(queries)} queries, rows of {sorted(lengths)} documents"
         raise ContractError("a teacher is asked for rows of different lengths", where="scored", got=got)
-    pairs = [(query, text) for query, own in zip(queries, documents, strict=True) for text in own]
+    pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
     return np.asarray(teacher.predict(pairs), np.float32).reshape(len(queries), -1)
 
 
@@ -71,11 +71,11 @@ class LiveTeacher:
         if not pairs:
             return
         new = list(dict.fromkeys(pairs))
-        for sort, places, texts in zip(
+        for sort, ids, texts in zip(
             ("query", "document"), zip(*new, strict=True), (self.queries, self.documents), strict=True
         ):
-            if not 0 <= min(places) <= max(places) < len(texts):
-                got = f"{sort} ids from {min(places)} to {max(places)}"
+            if not 0 <= min(ids) <= max(ids) < len(texts):
+                got = f"{sort} ids from {min(ids)} to {max(ids)}"
                 raise ContractError(
                     "a teacher is asked for texts it does not have",
                     where="LiveTeacher",
@@ -120,6 +120,8 @@ def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
 
 def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
     """The similarity `[B]` of each query with its own document, of tokens; see `losses.common.base.similarities`."""
-    asked, held = queries.any(-1), documents.any(-1)
-    found: Tensor = maxsim_pairwise(queries, documents, a_mask=asked, b_mask=held, length_normalize=True)
-    return found
+    query_mask, document_mask = queries.any(-1), documents.any(-1)
+    similarity: Tensor = maxsim_pairwise(
+        queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True
+    )
+    return similarity

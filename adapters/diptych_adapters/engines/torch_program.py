@@ -57,9 +57,9 @@ class TorchProgram:
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The part's answers, float32 `[n, ...]`."""
-        tensors = map(torch.from_numpy, (inputs[0], mask, *inputs[1:]))
+        arrays = map(torch.from_numpy, (inputs[0], mask, *inputs[1:]))
         with torch.inference_mode():
-            values: dict[str, Any] = {**self._constants, **dict(zip(self._inputs, tensors, strict=True))}
+            values: dict[str, Any] = {**self._constants, **dict(zip(self._inputs, arrays, strict=True))}
             for name, function, arguments, options, unread in self._steps:
                 values[name] = function(*arguments(values), **options(values))
                 for unread_name in unread:

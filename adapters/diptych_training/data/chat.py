@@ -66,65 +66,72 @@ class Chat:
         if request.style not in self.styles:
             expected = ", ".join(self.styles)
             raise ConfigError("unknown style", where="generator 'chat'", got=request.style, expected=expected)
-        told = (
+        instruction = (
             f"Write {request.count} different search queries that the text below answers, one on each line, nothing "
             f"else. Each is {self.styles[request.style]}. Use the language of the text, and not its sentences."
         )
         texts = [self._cut(f"{document.title}\n{document.text}".strip()) for document in request.documents]
-        answers = self._ask([(told, text) for text in texts], seed=request.seed)
+        answers = self._ask([(instruction, text) for text in texts], seed=request.seed)
         return [_lines(answer)[: request.count] for answer in answers]
 
     def judge(self, request: JudgeRequest) -> list[float]:
         """The number from 0 to 100 answered for each pair, divided by 100; errors as `queries`."""
-        told = (
+        instruction = (
             "How well does the text answer the query? Answer with one whole number from 0 (not at all) to 100 "
             "(completely), nothing else."
         )
         texts = [f"Query: {query}\n\nText: {self._cut(text)}" for query, text in request.pairs]
-        return [self._number(answer) for answer in self._ask([(told, text) for text in texts], temperature=0.0)]
+        return [self._number(answer) for answer in self._ask([(instruction, text) for text in texts], temperature=0.0)]
 
     def counter(self, request: CounterRequest) -> list[str]:
         """The first line that is answered for each instance; errors as `queries`."""
-        told = (
+        instruction = (
             "A search has a query and an instruction that says which texts count. Text A satisfies the instruction, "
             "text B does not. Write another instruction for the same query, clearly different from the given one, that "
             "text B satisfies and text A does not. Answer with the instruction on one line, nothing else."
         )
-        answers = self._ask([(told, self._instance(own)) for own in request.instances], seed=request.seed)
+        answers = self._ask(
+            [(instruction, self._instance_text(instance)) for instance in request.instances], seed=request.seed
+        )
         return [next(iter(_lines(answer)), "") for answer in answers]
 
-    def _instance(self, own: Instance) -> str:
-        texts = f"Text A: {self._cut(own.positive)}\n\nText B: {self._cut(own.negative)}"
-        return f"Query: {own.query}\nInstruction: {own.instruction}\n\n{texts}"
+    def _instance_text(self, instance: Instance) -> str:
+        texts = f"Text A: {self._cut(instance.positive)}\n\nText B: {self._cut(instance.negative)}"
+        return f"Query: {instance.query}\nInstruction: {instance.instruction}\n\n{texts}"
 
-    def _ask(self, asked: Sequence[tuple[str, str]], *, temperature: float | None = None, seed: int = 0) -> list[str]:
-        heat = self.options.temperature if temperature is None else temperature
-        shared = {"model": self.options.model, "temperature": heat, "max_tokens": self.options.max_tokens, "seed": seed}
+    def _ask(self, prompts: Sequence[tuple[str, str]], *, temperature: float | None = None, seed: int = 0) -> list[str]:
+        actual = self.options.temperature if temperature is None else temperature
+        shared = {
+            "model": self.options.model,
+            "temperature": actual,
+            "max_tokens": self.options.max_tokens,
+            "seed": seed,
+        }
         bodies = [
             {
                 **shared,
-                "messages": [{"role": "system", "content": told}, {"role": "user", "content": text}],
+                "messages": [{"role": "system", "content": instruction}, {"role": "user", "content": text}],
                 **self.options.fields,
             }
-            for told, text in asked
+            for instruction, text in prompts
         ]
         return [self._text(answer) for answer in self.endpoint.post_each(PATH, bodies)]
 
     def _text(self, answer: Any) -> str:
         try:
-            found = answer["choices"][0]["message"]["content"]
+            content = answer["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            found = None
-        if not isinstance(found, str):
+            content = None
+        if not isinstance(content, str):
             expected = "choices[0].message.content, a text"
             raise self.endpoint.error(
                 "the endpoint's answer has another form", PATH, got=repr(answer)[:200], expected=expected
             )
-        return found
+        return content
 
     def _number(self, answer: str) -> float:
-        found = _NUMBER.search(answer)
-        number = float(found.group()) if found else -1.0
+        match = _NUMBER.search(answer)
+        number = float(match.group()) if match else -1.0
         if not 0 <= number <= 100:
             raise self.endpoint.error(
                 "a judgement is not a number", PATH, got=answer[:80], expected="0 to 100", do="try another model"
@@ -141,16 +148,16 @@ def chat(options: Mapping[str, Any]) -> Chat:
     Raises:
         ConfigError: options that it does not take, or no key where one is named. No value is shown.
     """
-    return _made(json.dumps(dict(options), sort_keys=True))
+    return _cached_chat(json.dumps(dict(options), sort_keys=True))
 
 
 @functools.lru_cache(maxsize=8)
-def _made(options: str) -> Chat:
+def _cached_chat(options: str) -> Chat:
     try:
         return Chat(ChatOptions(**json.loads(options)))
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-    raise ConfigError("options that cannot be used", where="generator 'chat'", got=said)
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+    raise ConfigError("options that cannot be used", where="generator 'chat'", got=problems)
 
 
 def _lines(answer: str) -> list[str]:

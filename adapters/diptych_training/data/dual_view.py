@@ -91,7 +91,7 @@ class DualViews:
 
 def originals(instances: Sequence[Instructed]) -> DualViews:
     """The instances unchanged, each a group of one: the baseline for dual views at equal numbers of rows."""
-    return DualViews(tuple(_original(own, place) for place, own in enumerate(instances)))
+    return DualViews(tuple(_original(instance, place) for place, instance in enumerate(instances)))
 
 
 def dual_views(
@@ -108,25 +108,30 @@ def dual_views(
         DocumentError: an instance names a document that is not there.
         RegistryError, ContractError, RemoteError: the generator cannot write.
     """
-    asked = [
-        Instance(own.query, own.instruction, _text(documents, own.positive), _text(documents, own.negative))
-        for own in instances
+    requests = [
+        Instance(
+            instance.query,
+            instance.instruction,
+            _text(documents, instance.positive),
+            _text(documents, instance.negative),
+        )
+        for instance in instances
     ]
-    written = generator.counter(asked, seed=seed)
+    instructions = generator.counter(requests, seed=seed)
     dropped: Counter[str] = Counter()
     views: list[View] = []
-    for own, instruction in zip(instances, written, strict=True):
-        reason = _unusable(own, instruction)
+    for instance, instruction in zip(instances, instructions, strict=True):
+        reason = _unusable(instance, instruction)
         if reason:
             dropped[reason] += 1
             continue
-        views += [_original(own, len(views) // 2), reversed_view(own, instruction, len(views) // 2)]
+        views += [_original(instance, len(views) // 2), reversed_view(instance, instruction, len(views) // 2)]
     return DualViews(tuple(views), dict(dropped))
 
 
-def reversed_view(own: Instructed, instruction: str, group: int = 0) -> View:
+def reversed_view(instance: Instructed, instruction: str, group: int = 0) -> View:
     """The counterpart: another instruction, positive and negative exchanged, everything else the same."""
-    return View(own.query, instruction, own.negative, (own.positive, *own.others), group)
+    return View(instance.query, instruction, instance.negative, (instance.positive, *instance.others), group)
 
 
 def view_rows(views: Sequence[View], documents: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -149,20 +154,20 @@ def view_relevance(views: Sequence[View], documents: Mapping[str, str]) -> set[t
     return {(keys[view.key], numbers[view.positive]) for view in views if view.positive in numbers}
 
 
-def _original(own: Instructed, group: int) -> View:
-    return View(own.query, own.instruction, own.positive, (own.negative, *own.others), group)
+def _original(instance: Instructed, group: int) -> View:
+    return View(instance.query, instance.instruction, instance.positive, (instance.negative, *instance.others), group)
 
 
-def _unusable(own: Instructed, instruction: str) -> str:
+def _unusable(instance: Instructed, instruction: str) -> str:
     if not instruction:
         return "no counter-instruction"
-    return "the same instruction" if _plain(instruction) == _plain(own.instruction) else ""
+    return "the same instruction" if _plain(instruction) == _plain(instance.instruction) else ""
 
 
 def _row(view: View, key: int, numbers: Mapping[str, int], documents: Mapping[str, str], width: int) -> dict[str, Any]:
     negatives = view.negatives[:width]
-    texts = {f"negative_{place}": _text(documents, own) for place, own in enumerate(negatives, 1)}
-    label = [key, numbers[view.positive], *(numbers[own] for own in negatives)]
+    texts = {f"negative_{place}": _text(documents, document) for place, document in enumerate(negatives, 1)}
+    label = [key, numbers[view.positive], *(numbers[document] for document in negatives)]
     return {"query": view.text, "positive": _text(documents, view.positive), **texts, "label": label}
 
 

@@ -21,24 +21,27 @@ def mine(
 
     None is judged relevant, nor has the text of one that is.
     """
-    source, asked = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
-    out = excluded(documents, relevant)
-    depth = negatives + max(map(len, out.values()))
-    found: dict[int, list[int]] = {}
-    for start in range(0, len(asked), CHUNK):
-        part = asked[start : start + CHUNK]
+    source, query_ids = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
+    excluded_of = excluded(documents, relevant)
+    depth = negatives + max(map(len, excluded_of.values()))
+    negatives_of: dict[int, list[int]] = {}
+    for start in range(0, len(query_ids), CHUNK):
+        part = query_ids[start : start + CHUNK]
         rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
-        for query, own in zip(part, rankings, strict=True):
-            places = (int(name) for name, _ in own.ranking)
-            found[query] = [place for place in places if place not in out[query]][:negatives]
-    return found
+        for query, result in zip(part, rankings, strict=True):
+            places = (int(name) for name, _ in result.ranking)
+            negatives_of[query] = [document for document in places if document not in excluded_of[query]][:negatives]
+    return negatives_of
 
 
 def excluded(documents: Sequence[str], relevant: Mapping[int, Sequence[int]]) -> dict[int, set[int]]:
     """For each query the documents with the text of a relevant one."""
-    wanted = {documents[place] for own in relevant.values() for place in own}
-    places: dict[str, set[int]] = {text: set() for text in wanted}
-    for place, text in enumerate(documents):
-        if text in wanted:
-            places[text].add(place)
-    return {query: set().union(*(places[documents[place]] for place in own)) for query, own in relevant.items()}
+    relevant_texts = {documents[document] for positives in relevant.values() for document in positives}
+    documents_of: dict[str, set[int]] = {text: set() for text in relevant_texts}
+    for document, text in enumerate(documents):
+        if text in relevant_texts:
+            documents_of[text].add(document)
+    return {
+        query: set().union(*(documents_of[documents[document]] for document in positives))
+        for query, positives in relevant.items()
+    }

@@ -47,44 +47,44 @@ class Generator:
         if not documents:
             return []
         request = QueryRequest(self.name, tuple(documents), style, count, seed, self.options)
-        found = self._answers("diptych_generate_queries", request, len(documents))
-        for place, own in enumerate(found):
-            if isinstance(own, str) or not all(isinstance(text, str) for text in own):
-                self._refuse("diptych_generate_queries", f"{own!r} for document {place}", "a list of texts")
-        return [[plain for text in own if (plain := " ".join(text.split()))][:count] for own in found]
+        answers = self._answers("diptych_generate_queries", request, len(documents))
+        for index, texts in enumerate(answers):
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                self._refuse("diptych_generate_queries", f"{texts!r} for document {index}", "a list of texts")
+        return [[cleaned for text in texts if (cleaned := " ".join(text.split()))][:count] for texts in answers]
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """A score from 0 to 1 for each pair of a query's and a document's text; errors as `queries`."""
         if not pairs:
             return []
-        found = self._answers("diptych_judge", JudgeRequest(self.name, tuple(pairs), self.options), len(pairs))
-        for place, score in enumerate(found):
+        scores = self._answers("diptych_judge", JudgeRequest(self.name, tuple(pairs), self.options), len(pairs))
+        for index, score in enumerate(scores):
             number = isinstance(score, int | float) and math.isfinite(score)
             if not number or not 0 <= score <= 1:
-                self._refuse("diptych_judge", f"{score!r} for pair {place}", "a number from 0 to 1")
-        return [float(score) for score in found]
+                self._refuse("diptych_judge", f"{score!r} for pair {index}", "a number from 0 to 1")
+        return [float(score) for score in scores]
 
     def counter(self, instances: Sequence[Instance], *, seed: int = 0) -> list[str]:
         """A counter-instruction for each instance, "" where there is none; errors as `queries`."""
         if not instances:
             return []
         request = CounterRequest(self.name, tuple(instances), seed, self.options)
-        found = self._answers("diptych_counterfactuals", request, len(instances))
-        for place, text in enumerate(found):
+        texts = self._answers("diptych_counterfactuals", request, len(instances))
+        for index, text in enumerate(texts):
             if not isinstance(text, str):
-                self._refuse("diptych_counterfactuals", f"{text!r} for instance {place}", "a text")
-        return [" ".join(text.split()) for text in found]
+                self._refuse("diptych_counterfactuals", f"{text!r} for instance {index}", "a text")
+        return [" ".join(text.split()) for text in texts]
 
     def _answers(self, hook: str, request: object, count: int) -> list[Any]:
-        found = getattr(self._hook, hook)(request=request)
-        if found is None:
+        result = getattr(self._hook, hook)(request=request)
+        if result is None:
             raise RegistryError(
                 f"no plugin has a generator called {self.name!r}",
                 where=hook,
                 expected="templates, chat, or one of an installed plugin",
                 do=f"a plugin answers {hook} when the request names its generator",
             )
-        answers = list(found)
+        answers = list(result)
         if len(answers) != count:
             self._refuse(hook, f"{len(answers)} answers", f"{count}, one for each in order")
         return answers

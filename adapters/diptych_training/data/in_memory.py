@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diptych.errors import ContractError
 from diptych.protocols import DenseEncoder, Similarity, SparseEncoder
 from diptych.types import Floats, SparseVector
-from diptych_training.data.sources import Found
+from diptych_training.data.sources import SearchResult
 
 
 class EncoderSource:
@@ -29,18 +29,18 @@ class EncoderSource:
         self._documents, self._ids = documents, list(documents)
         self._places = {identifier: place for place, identifier in enumerate(self._ids)}
         texts = list(documents.values())
-        made = _Sparse if isinstance(encoder, SparseEncoder) else _Dense
-        self._scores: _Scores = made(encoder, texts, block)  # type: ignore[arg-type]
+        scores_class = _Sparse if isinstance(encoder, SparseEncoder) else _Dense
+        self._scores: _Scores = scores_class(encoder, texts, block)  # type: ignore[arg-type]
 
-    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[SearchResult]:
         """As `CandidateSource`; named but unknown documents have no score."""
         if not queries:
             return []
         scores = self._scores.of(queries)
-        known = [[i for i in ids if i in self._places] for ids in named]
+        known_ids = [[i for i in ids if i in self._places] for ids in named]
         return [
-            Found(self._ranking(own, depth), {i: float(own[self._places[i]]) for i in ids})
-            for own, ids in zip(scores, known, strict=True)
+            SearchResult(self._ranking(row, depth), {i: float(row[self._places[i]]) for i in ids})
+            for row, ids in zip(scores, known_ids, strict=True)
         ]
 
     def texts(self, ids: Sequence[str]) -> dict[str, str]:
@@ -69,18 +69,18 @@ class _Dense:
             self._documents = unit(self._documents)
 
     def of(self, queries: Sequence[str]) -> Floats:
-        asked = _finite(np.asarray(self._encoder.encode_query(queries), np.float32))
+        query_vectors = _finite(np.asarray(self._encoder.encode_query(queries), np.float32))
         if self._similarity == "cosine":
-            asked = unit(asked)
+            query_vectors = unit(query_vectors)
         starts = range(0, len(self._documents), self._block)
-        parts = [self._compare(asked, self._documents[at : at + self._block]) for at in starts]
-        return np.concatenate([np.zeros((len(asked), 0), np.float32), *parts], axis=1)
+        parts = [self._compare(query_vectors, self._documents[at : at + self._block]) for at in starts]
+        return np.concatenate([np.zeros((len(query_vectors), 0), np.float32), *parts], axis=1)
 
-    def _compare(self, asked: Floats, documents: Floats) -> Floats:
-        dots: Floats = asked @ documents.T
+    def _compare(self, queries: Floats, documents: Floats) -> Floats:
+        dots: Floats = queries @ documents.T
         if self._similarity != "euclidean":
             return dots
-        squares = np.square(asked).sum(1)[:, None] + np.square(documents).sum(1)[None] - 2 * dots
+        squares = np.square(queries).sum(1)[:, None] + np.square(documents).sum(1)[None] - 2 * dots
         distances: Floats = np.sqrt(np.maximum(squares, 0))
         return -distances
 
@@ -99,9 +99,9 @@ class _Sparse:
         self._weights = _joined([vector.values for vector in vectors], np.float32)[order]
 
     def of(self, queries: Sequence[str]) -> Floats:
-        return np.stack([self._one(vector) for vector in self._encoder.encode_query(queries)])
+        return np.stack([self._query_scores(vector) for vector in self._encoder.encode_query(queries)])
 
-    def _one(self, vector: SparseVector) -> Floats:
+    def _query_scores(self, vector: SparseVector) -> Floats:
         scores = np.zeros(self._count, np.float64)
         for term, weight in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
             first, last = np.searchsorted(self._terms, [term, term + 1])
@@ -109,9 +109,9 @@ class _Sparse:
             scores[self._rows[first:last]] += weight * self._weights[first:last]
         return scores.astype(np.float32)
 
-    def _idf(self, holding: int) -> float:
+    def _idf(self, document_count: int) -> float:
         """Qdrant's: ln((N - n + 0.5) / (n + 0.5) + 1)."""
-        return float(np.log((self._count - holding + 0.5) / (holding + 0.5) + 1))
+        return float(np.log((self._count - document_count + 0.5) / (document_count + 0.5) + 1))
 
 
 def unit(vectors: Floats) -> Floats:

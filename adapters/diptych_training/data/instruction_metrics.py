@@ -32,14 +32,14 @@ def p_mrr(before: Sequence[int], after: Sequence[int]) -> float:
     return float(np.mean([rank_change(old, new) for old, new in zip(before, after, strict=True)]))
 
 
-def flip_accuracy(own: ArrayLike, other: ArrayLike) -> float:
+def flip_accuracy(relevant: ArrayLike, other: ArrayLike) -> float:
     """The share of views in which the relevant document scores higher; half of equal scores count.
 
     With both views of each pair, an encoder that ignores instructions has 0.5.
 
     Args:
-        own: scores of the relevant document of each view `[n]`.
+        relevant: scores of the relevant document of each view `[n]`.
         other: scores of the sister's `[n]`.
     """
-    right, wrong = np.asarray(own, np.float64), np.asarray(other, np.float64)
+    right, wrong = np.asarray(relevant, np.float64), np.asarray(other, np.float64)
     return float(np.mean((right > wrong) + 0.5 * (right == wrong)))

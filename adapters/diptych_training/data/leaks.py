@@ -21,13 +21,13 @@ class Leaks:
 
     def __init__(self, queries: Iterable[str], *, words: int = 5) -> None:
         self._words = words
-        said = [tuple(plain_words(query)) for query in queries]
-        self._whole = set(said) - {()}
-        self._runs = {run for text in said for run in runs(text, words)}
+        word_lists = [tuple(plain_words(query)) for query in queries]
+        self._texts = set(word_lists) - {()}
+        self._runs = {run for text in word_lists for run in runs(text, words)}
 
     def __contains__(self, text: str) -> bool:
-        said = tuple(plain_words(text))
-        return said in self._whole or any(run in self._runs for run in runs(said, self._words))
+        words = tuple(plain_words(text))
+        return words in self._texts or any(run in self._runs for run in runs(words, self._words))
 
 
 def plain_words(text: str) -> list[str]:

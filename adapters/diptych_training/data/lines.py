@@ -16,19 +16,19 @@ Row = Mapping[str, Any]
 def write_lines(path: Path, rows: Iterable[Row]) -> None:
     """Write all rows; a reader, or a kill at any time, finds the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with aside.open("w", encoding="utf-8") as file:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
         file.writelines(_line(row) for row in rows)
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(path)
+    part.replace(path)
 
 
 def append_lines(path: Path, rows: Iterable[Row]) -> None:
     """Append rows, durable when this returns. A line that a kill has cut off is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
-        _cut_half_a_line(file)
+        _remove_partial_line(file)
         file.write("".join(map(_line, rows)).encode())
         file.flush()
         os.fsync(file.fileno())
@@ -50,28 +50,28 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        row = None
+    if not isinstance(row, dict):
         raise DocumentError("a line is not a JSON object", where=where, got=repr(line[:80]), do="delete the file")
-    return found
+    return row
 
 
 def _line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _cut_half_a_line(file: Any) -> None:
+def _remove_partial_line(file: Any) -> None:
     size = file.seek(0, os.SEEK_END)
-    place = size
-    while place:
-        step = min(place, 65536)
-        file.seek(place - step)
-        found = file.read(step).rfind(b"\n")
-        if found >= 0:
-            place = place - step + found + 1
+    end = size
+    while end:
+        step = min(end, 65536)
+        file.seek(end - step)
+        newline = file.read(step).rfind(b"\n")
+        if newline >= 0:
+            end = end - step + newline + 1
             break
-        place -= step
-    if place < size:
-        file.truncate(place)
+        end -= step
+    if end < size:
+        file.truncate(end)

@@ -22,7 +22,7 @@ import numpy as np
 
 from diptych import Reranker
 from diptych_training.data.negatives import Mined, MiningOptions, MiningReport, Scored
-from diptych_training.data.sources import CandidateSource, Found
+from diptych_training.data.sources import CandidateSource, SearchResult
 
 Qrels = Mapping[str, Mapping[str, float]]
 BATCH = 64  # queries that a source is asked at once
@@ -45,11 +45,11 @@ def mine(
         options: which candidates count.
         teacher: any reranker; scores only as many candidates as it takes to have enough.
     """
-    wanted = options or MiningOptions()
+    settings = options or MiningOptions()
     relevant = {query: [d for d, grade in qrels.get(query, {}).items() if grade > 0] for query in queries}
-    asked = [query for query in queries if relevant[query]]
-    work = [own for batch in batches(asked) for own in _mined(source, queries, relevant, batch, wanted, teacher)]
-    return _together(work, wanted, tuple(query for query in queries if not relevant[query]))
+    judged = [query for query in queries if relevant[query]]
+    work = [item for batch in batches(judged) for item in _mined(source, queries, relevant, batch, settings, teacher)]
+    return _combined(work, settings, tuple(query for query in queries if not relevant[query]))
 
 
 @dataclass(slots=True)
@@ -75,93 +75,100 @@ def _mined(
     options: MiningOptions,
     teacher: Reranker | None,
 ) -> list[_Work]:
-    found = source.find([queries[q] for q in batch], [relevant[q] for q in batch], options.ranks[1])
+    results = source.find([queries[q] for q in batch], [relevant[q] for q in batch], options.ranks[1])
     first = options.ranks[0] - 1
-    ids = {i for own in found for i, _ in own.ranking[first:]} | {i for query in batch for i in relevant[query]}
+    ids = {i for item in results for i, _ in item.ranking[first:]} | {i for query in batch for i in relevant[query]}
     texts = source.texts(list(ids))
-    work = [_begun(q, queries[q], relevant[q], own, texts, options) for q, own in zip(batch, found, strict=True)]
-    while any(needy := [own for own in work if len(own.kept) < options.per_query]):
-        taken = [(own, list(islice(own.pending, options.per_query - len(own.kept)))) for own in needy]
-        if not any(candidates for _, candidates in taken):
+    work = [
+        _filtered_work(q, queries[q], relevant[q], item, texts, options) for q, item in zip(batch, results, strict=True)
+    ]
+    while any(unfinished := [item for item in work if len(item.kept) < options.per_query]):
+        candidates_of = [(item, list(islice(item.pending, options.per_query - len(item.kept)))) for item in unfinished]
+        if not any(candidates for _, candidates in candidates_of):
             break
-        _judge(taken, options, teacher)
-    for own in work:
-        own.dropped["not needed"] += sum(1 for _ in own.pending)
+        _judge(candidates_of, options, teacher)
+    for item in work:
+        item.dropped["not needed"] += sum(1 for _ in item.pending)
     return work
 
 
-def _begun(
-    query: str, text: str, relevant: list[str], found: Found, texts: Mapping[str, str], options: MiningOptions
+def _filtered_work(
+    query: str, text: str, relevant: list[str], result: SearchResult, texts: Mapping[str, str], options: MiningOptions
 ) -> _Work:
     """A query with the candidates that pass all checks but the teacher's."""
-    window = found.ranking[options.ranks[0] - 1 : options.ranks[1]]
-    bar = options.threshold(max(found.named.values())) if found.named else np.inf
-    said = {_plain(texts[i]) for i in relevant if i in texts}
+    window = result.ranking[options.ranks[0] - 1 : options.ranks[1]]
+    bar = options.threshold(max(result.named.values())) if result.named else np.inf
+    relevant_texts = {_plain(texts[i]) for i in relevant if i in texts}
     dropped: Counter[str] = Counter()
-    left = []
+    passing = []
     for candidate, score in window:
-        reason = _reason(candidate, score, relevant, texts, said, bar)
+        reason = _reason(candidate, score, relevant, texts, relevant_texts, bar)
         if reason:
             dropped[reason] += 1
         else:
-            left.append((candidate, score))
+            passing.append((candidate, score))
     if options.pick == "random":
         random = np.random.default_rng((options.seed, zlib.crc32(query.encode())))
-        left = [left[place] for place in random.permutation(len(left))]
-    own = {i: texts[i] for i in (*relevant, *(i for i, _ in left)) if i in texts}
-    return _Work(query, text, relevant, iter(left), own, bool(found.named), dropped)
+        passing = [passing[place] for place in random.permutation(len(passing))]
+    document_texts = {i: texts[i] for i in (*relevant, *(i for i, _ in passing)) if i in texts}
+    return _Work(query, text, relevant, iter(passing), document_texts, bool(result.named), dropped)
 
 
 def _reason(
-    candidate: str, score: float, relevant: Sequence[str], texts: Mapping[str, str], said: set[str], bar: float
+    candidate: str,
+    score: float,
+    relevant: Sequence[str],
+    texts: Mapping[str, str],
+    relevant_texts: set[str],
+    bar: float,
 ) -> str:
     """Why a candidate is left out, "" if it is not."""
     if candidate in relevant:
         return "judged"
     if candidate not in texts:
         return "gone"
-    if _plain(texts[candidate]) in said:
+    if _plain(texts[candidate]) in relevant_texts:
         return "same text"
     return "near the positive" if score > bar else ""
 
 
-def _judge(taken: Sequence[tuple[_Work, list[Scored]]], options: MiningOptions, teacher: Reranker | None) -> None:
+def _judge(work: Sequence[tuple[_Work, list[Scored]]], options: MiningOptions, teacher: Reranker | None) -> None:
     """Keep the candidates that the teacher, if any, scores below the threshold; all pairs in one call."""
     if teacher is None:
-        for own, candidates in taken:
-            own.kept += candidates
+        for item, candidates in work:
+            item.kept += candidates
         return
-    pairs = [(own.text, text) for own, candidates in taken for text in _asked(own, candidates)]
+    pairs = [(item.text, text) for item, candidates in work for text in _texts_to_score(item, candidates)]
     scores = iter(np.asarray(teacher.predict(pairs), np.float32).tolist())
-    for own, candidates in taken:
-        if own.bar is None:
-            known = [next(scores) for i in own.relevant if i in own.texts]
-            own.bar = max(known) - options.teacher_margin if known else np.inf
+    for item, candidates in work:
+        if item.bar is None:
+            relevant_scores = [next(scores) for i in item.relevant if i in item.texts]
+            item.bar = max(relevant_scores) - options.teacher_margin if relevant_scores else np.inf
         for candidate in candidates:
-            if next(scores) > own.bar:
-                own.dropped["teacher"] += 1
+            if next(scores) > item.bar:
+                item.dropped["teacher"] += 1
             else:
-                own.kept.append(candidate)
+                item.kept.append(candidate)
 
 
-def _asked(own: _Work, candidates: Sequence[Scored]) -> list[str]:
+def _texts_to_score(item: _Work, candidates: Sequence[Scored]) -> list[str]:
     """The texts whose scores are needed: the relevant ones, once, and the candidates."""
-    ids = [*(own.relevant if own.bar is None else ()), *(i for i, _ in candidates)]
-    return [own.texts[i] for i in ids if i in own.texts]
+    ids = [*(item.relevant if item.bar is None else ()), *(i for i, _ in candidates)]
+    return [item.texts[i] for i in ids if i in item.texts]
 
 
-def _together(work: Sequence[_Work], options: MiningOptions, unjudged: tuple[str, ...]) -> Mined:
-    dropped = sum((own.dropped for own in work), Counter[str]())
-    negatives = {own.query: sorted(own.kept, key=lambda pair: -pair[1]) for own in work}
-    texts = {i: own.texts[i] for own in work for i in (*own.relevant, *dict(own.kept)) if i in own.texts}
-    kept = sum(map(len, negatives.values()))
+def _combined(work: Sequence[_Work], options: MiningOptions, unjudged: tuple[str, ...]) -> Mined:
+    dropped = sum((item.dropped for item in work), Counter[str]())
+    negatives = {item.query: sorted(item.kept, key=lambda pair: -pair[1]) for item in work}
+    texts = {i: item.texts[i] for item in work for i in (*item.relevant, *dict(item.kept)) if i in item.texts}
+    total = sum(map(len, negatives.values()))
     report = MiningReport(
         queries=len(work),
-        candidates=kept + sum(dropped.values()),
-        kept=kept,
+        candidates=total + sum(dropped.values()),
+        kept=total,
         dropped={reason: count for reason, count in dropped.items() if count},
-        short={own.query: len(own.kept) for own in work if len(own.kept) < options.per_query},
-        unscored=tuple(own.query for own in work if not own.scored),
+        short={item.query: len(item.kept) for item in work if len(item.kept) < options.per_query},
+        unscored=tuple(item.query for item in work if not item.scored),
         unjudged=unjudged,
     )
     return Mined(negatives, texts, report)

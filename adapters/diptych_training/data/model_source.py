@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diptych_training.data.sources import Found
+from diptych_training.data.sources import SearchResult
 from diptych_training.precision import Precision, computed_in
 
 
@@ -30,20 +30,20 @@ class ModelSource:
         self._places = {name: place for place, name in enumerate(self._names)}
         self.vectors = self._encoded(model.encode_document, list(self._documents.values()))
 
-    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[SearchResult]:
         """As `CandidateSource`."""
         if not queries:
             return []
         scores = self._model.similarity(self._encoded(self._model.encode_query, queries), self.vectors)
         values, places = scores.topk(min(depth, len(self._names)), dim=1)
         rankings = zip(values.tolist(), places.tolist(), strict=True)
-        known = [[name for name in own if name in self._places] for own in named]
+        known_names = [[name for name in row_scores if name in self._places] for row_scores in named]
         return [
-            Found(
-                [(self._names[place], value) for value, place in zip(row, which, strict=True)],
-                {name: float(own[self._places[name]]) for name in ids},
+            SearchResult(
+                [(self._names[place], value) for value, place in zip(row, indices, strict=True)],
+                {name: float(row_scores[self._places[name]]) for name in ids},
             )
-            for (row, which), own, ids in zip(rankings, scores, known, strict=True)
+            for (row, indices), row_scores, ids in zip(rankings, scores, known_names, strict=True)
         ]
 
     def texts(self, ids: Sequence[str]) -> dict[str, str]:

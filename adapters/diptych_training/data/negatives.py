@@ -81,11 +81,11 @@ class MiningReport:
     def __str__(self) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
         lines = [f"{self.kept} negatives for {self.queries} queries, of {self.candidates} candidates ({reasons})"]
-        named = (("fewer than wanted", self.short), ("positive without a score", self.unscored))
-        for words, ids in (*named, ("without a positive", self.unjudged)):
+        groups = (("fewer than wanted", self.short), ("positive without a score", self.unscored))
+        for words, ids in (*groups, ("without a positive", self.unjudged)):
             if ids:
-                shown = ", ".join(islice(ids, 5))
-                lines.append(f"{words}: {len(ids)} queries ({shown}{', ...' if len(ids) > 5 else ''})")
+                examples = ", ".join(islice(ids, 5))
+                lines.append(f"{words}: {len(ids)} queries ({examples}{', ...' if len(ids) > 5 else ''})")
         return "\n".join(lines)
 
 

@@ -33,10 +33,10 @@ Queries = Sequence[SyntheticQuery]
 
 def once(queries: Queries) -> list[SyntheticQuery]:
     """Each text once, ignoring case and punctuation; the first is kept."""
-    kept: dict[str, SyntheticQuery] = {}
+    by_words: dict[str, SyntheticQuery] = {}
     for query in queries:
-        kept.setdefault(" ".join(plain_words(query.text)), query)
-    return list(kept.values())
+        by_words.setdefault(" ".join(plain_words(query.text)), query)
+    return list(by_words.values())
 
 
 def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None) -> list[SyntheticQuery]:
@@ -48,26 +48,26 @@ def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None
         encoder: its vectors of queries are compared; counts of words where there is none.
     """
     by_document: dict[str, list[int]] = {}
-    for place, query in enumerate(queries):
-        by_document.setdefault(query.document, []).append(place)
+    for index, query in enumerate(queries):
+        by_document.setdefault(query.document, []).append(index)
     vectors = _encoded(queries, encoder)
-    kept: set[int] = set()
-    for places in by_document.values():
-        own = _counted([queries[place].text for place in places]) if vectors is None else vectors[places]
-        kept.update(places[row] for row in _apart(own, near))
-    return [query for place, query in enumerate(queries) if place in kept]
+    kept_places: set[int] = set()
+    for indices in by_document.values():
+        document_vectors = _counted([queries[index].text for index in indices]) if vectors is None else vectors[indices]
+        kept_places.update(indices[row] for row in _apart(document_vectors, near))
+    return [query for index, query in enumerate(queries) if index in kept_places]
 
 
 def unleaked(
     queries: Queries, leaks: Leaks, tests: Sequence[str], near: float, encoder: DenseEncoder | None = None
 ) -> list[SyntheticQuery]:
     """Queries without those that give away a test query: by words or, with an encoder, by a cosine above `near`."""
-    kept = [query for query in queries if query.text not in leaks]
-    vectors = _encoded(kept, encoder)
+    clean = [query for query in queries if query.text not in leaks]
+    vectors = _encoded(clean, encoder)
     if encoder is None or vectors is None or not tests:
-        return kept
+        return clean
     nearest = (vectors @ unit(np.asarray(encoder.encode_query(list(tests)), np.float32)).T).max(1)
-    return [query for query, cosine in zip(kept, nearest.tolist(), strict=True) if cosine <= near]
+    return [query for query, cosine in zip(clean, nearest.tolist(), strict=True) if cosine <= near]
 
 
 def round_trip(
@@ -84,9 +84,11 @@ def round_trip(
     kept: list[SyntheticQuery] = []
     for at in range(0, len(queries), BATCH):
         batch = queries[at : at + BATCH]
-        found = source.find([query.text for query in batch], [[query.document] for query in batch], first)
+        results = source.find([query.text for query in batch], [[query.document] for query in batch], first)
         passed = {
-            query.id for query, own in zip(batch, found, strict=True) if query.document in dict(own.ranking[:first])
+            query.id
+            for query, result in zip(batch, results, strict=True)
+            if query.document in dict(result.ranking[:first])
         }
         failed = [query for query in batch if query.id not in passed]
         if judge is not None and failed:
@@ -103,11 +105,11 @@ def _judged(queries: Queries, source: CandidateSource, judge: Generator, least: 
 
 def _apart(vectors: Floats, near: float) -> list[int]:
     """The rows that are not too near an earlier one."""
-    cosines, kept = vectors @ vectors.T, list[int]()
+    cosines, rows = vectors @ vectors.T, list[int]()
     for row in range(len(vectors)):
-        if not kept or float(cosines[row, kept].max()) <= near:
-            kept.append(row)
-    return kept
+        if not rows or float(cosines[row, rows].max()) <= near:
+            rows.append(row)
+    return rows
 
 
 def _encoded(queries: Queries, encoder: DenseEncoder | None) -> Floats | None:

@@ -44,21 +44,21 @@ class Saturation:
         return fitted([n for n, _ in points], [score for _, score in points]) if len(points) > 2 else None
 
 
-def doubled(measure: Callable[[int], float], *, start: int, most: int, gain: float = 0.005) -> Saturation:
-    """Measure at `start`, twice that, and so on, until a doubling gains less than `gain` or `most` would be passed.
+def doubled(measure: Callable[[int], float], *, start: int, limit: int, gain: float = 0.005) -> Saturation:
+    """Measure at `start`, twice that, and so on, until a doubling gains less than `gain` or `limit` would be passed.
 
     Args:
         measure: gives the score, such as nDCG@10 on dev queries, with so much data; more contains what less does.
-        start, most: the first amount, and the largest allowed.
+        start, limit: the first amount, and the largest allowed.
         gain: 0.005 is half a point.
 
     Raises:
-        ConfigError: a start below 1 or above `most`.
+        ConfigError: a start below 1 or above `limit`.
     """
-    if not 1 <= start <= most:
-        raise ConfigError("no amount to start with", where="doubled", got=f"{start} of {most}", expected="1 <= start")
+    if not 1 <= start <= limit:
+        raise ConfigError("no amount to start with", where="doubled", got=f"{start} of {limit}", expected="1 <= start")
     amounts, scores, stopped = [start], [measure(start)], "most"
-    while 2 * amounts[-1] <= most:
+    while 2 * amounts[-1] <= limit:
         amounts.append(2 * amounts[-1])
         scores.append(measure(amounts[-1]))
         if scores[-1] - scores[-2] < gain:

@@ -27,7 +27,7 @@ def score_lists(
     queries: Mapping[str, str],
     documents: Mapping[str, str],
     *,
-    read: Callable[[str, str], str] | None = None,
+    text_of: Callable[[str, str], str] | None = None,
     name: str = "",
     path: Path | None = None,
     pairs: int = PAIRS,
@@ -39,7 +39,7 @@ def score_lists(
         teacher: any reranker.
         lists: document ids by query id.
         queries, documents: text by id.
-        read: gives the text of a document beside a query, both by id; the document's own for None.
+        text_of: gives the text of a document beside a query, both by id; the document's own for None.
         name: of the teacher, with its options; what another one scored is not taken.
         path: where scores are kept and found again; None keeps none.
         pairs: about so many are scored between two writes.
@@ -48,24 +48,24 @@ def score_lists(
     Raises:
         ConfigError: the file holds another teacher's scores.
     """
-    kept = _kept(path, name) if path else {}
-    texts_of = read or (lambda _, document: documents[document])
-    keys = {(q, d): pair_key(queries[q], texts_of(q, d)) for q, own in lists.items() for d in own}
-    scored_pairs(sum(key in kept for key in keys.values()))
-    missing = {q: [d for d in dict.fromkeys(own) if keys[q, d] not in kept] for q, own in lists.items()}
-    for part in _parts({query: own for query, own in missing.items() if own}, pairs):
-        texts = [[texts_of(query, document) for document in own] for query, own in part]
-        found = scored(teacher, [queries[query] for query, _ in part], texts)
+    stored = _stored_scores(path, name) if path else {}
+    texts_of = text_of or (lambda _, document: documents[document])
+    keys = {(q, d): pair_key(queries[q], texts_of(q, d)) for q, ids in lists.items() for d in ids}
+    scored_pairs(sum(key in stored for key in keys.values()))
+    missing = {q: [d for d in dict.fromkeys(ids) if keys[q, d] not in stored] for q, ids in lists.items()}
+    for part in _parts({query: ids for query, ids in missing.items() if ids}, pairs):
+        texts = [[texts_of(query, document) for document in ids] for query, ids in part]
+        new_scores = scored(teacher, [queries[query] for query, _ in part], texts)
         rows = [
             {"query": q, "document": d, "pair": keys[q, d], "score": float(score)}
-            for (q, own), scores in zip(part, found, strict=True)
-            for d, score in zip(own, scores, strict=True)
+            for (q, ids), scores in zip(part, new_scores, strict=True)
+            for d, score in zip(ids, scores, strict=True)
         ]
-        kept |= {str(row["pair"]): float(str(row["score"])) for row in rows}
+        stored |= {str(row["pair"]): float(str(row["score"])) for row in rows}
         if path:
             append_lines(path, rows)
         scored_pairs(len(rows))
-    return {query: {document: kept[keys[query, document]] for document in own} for query, own in lists.items()}
+    return {query: {document: stored[keys[query, document]] for document in ids} for query, ids in lists.items()}
 
 
 def pair_key(query: str, document: str) -> str:
@@ -77,7 +77,7 @@ def pair_key(query: str, document: str) -> str:
     return digest.hexdigest()
 
 
-def _kept(path: Path, name: str) -> dict[str, float]:
+def _stored_scores(path: Path, name: str) -> dict[str, float]:
     """The content of the file; a new file gets its first line."""
     rows = read_lines(path)
     head = next(rows, None)

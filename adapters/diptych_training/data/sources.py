@@ -16,7 +16,7 @@ from diptych.types import Document
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The candidates for one query.
 
     Args:
@@ -31,7 +31,7 @@ class Found:
 class CandidateSource(Protocol):
     """Ranks documents for queries, and returns their texts."""
 
-    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[SearchResult]:
         """For each query its first `depth` documents, and the scores of the documents named for it."""
         ...
 
@@ -67,10 +67,10 @@ class CollectionSource:
         self.collection, self.slot, self.pipeline = collection, slot, pipeline
 
     def __repr__(self) -> str:
-        asked = self.slot or self.pipeline or "its pipeline"
-        return f"CollectionSource({self.collection.name!r}, {asked!r})"
+        searched = self.slot or self.pipeline or "its pipeline"
+        return f"CollectionSource({self.collection.name!r}, {searched!r})"
 
-    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[SearchResult]:
         """As `CandidateSource`; one request for all rankings, and with a slot another for named documents.
 
         Raises:
@@ -78,13 +78,13 @@ class CollectionSource:
         """
         stages = Retrieve(self.slot, depth) if self.slot else self.pipeline
         hits = self.collection.search_batch(list(queries), limit=depth, pipeline=stages, with_payload=False)
-        rankings = [[(hit.id, hit.score) for hit in own] for own in hits]
+        rankings = [[(hit.id, hit.score) for hit in item] for item in hits]
         if self.slot:
             scores = self.collection.scores(list(queries), named, slot=self.slot)
         else:
-            found = [dict(ranking) for ranking in rankings]
-            scores = [{i: own[i] for i in ids if i in own} for own, ids in zip(found, named, strict=True)]
-        return [Found(ranking, own) for ranking, own in zip(rankings, scores, strict=True)]
+            scores_of = [dict(ranking) for ranking in rankings]
+            scores = [{i: item[i] for i in ids if i in item} for item, ids in zip(scores_of, named, strict=True)]
+        return [SearchResult(ranking, item) for ranking, item in zip(rankings, scores, strict=True)]
 
     def texts(self, ids: Sequence[str]) -> dict[str, str]:
         """As `CandidateSource`."""

@@ -139,34 +139,34 @@ def synthesize(
         ConfigError: a round trip without a source.
         RegistryError, ContractError, RemoteError: the generator cannot write.
     """
-    wanted = options or SyntheticOptions()
-    if wanted.round_trip and source is None:
+    settings = options or SyntheticOptions()
+    if settings.round_trip and source is None:
         raise ConfigError(
             "a round trip without a retriever",
             where="synthetic queries",
             do="give a source such as CollectionSource(collection), or round_trip=None",
         )
     by_id = {document.id: document for document in documents}
-    chosen = sampled({i: text_of(own) for i, own in by_id.items()}, wanted.documents, seed=wanted.seed)
-    written = list(_written([by_id[identifier] for identifier in chosen], generator, wanted))
+    sample = sampled({i: text_of(item) for i, item in by_id.items()}, settings.documents, seed=settings.seed)
+    written = list(_written([by_id[identifier] for identifier in sample], generator, settings))
     unique = once(written)
-    apart = far_apart(unique, wanted.near, encoder)
-    leaks = Leaks(test_queries, words=wanted.leak_words)
-    clean = unleaked(apart, leaks, test_queries, wanted.near, encoder)
-    kept = clean
-    if source is not None and wanted.round_trip:
-        judge = generator if wanted.judged is not None else None
-        kept = round_trip(clean, source, wanted.round_trip, judge=judge, least=wanted.judged or 0.0)
-    steps = {"same text": unique, "near-duplicate": apart, "leak": clean, "round trip": kept}
-    return Synthetic(tuple(kept), _report(chosen, wanted, written, steps))
+    distinct = far_apart(unique, settings.near, encoder)
+    leaks = Leaks(test_queries, words=settings.leak_words)
+    clean = unleaked(distinct, leaks, test_queries, settings.near, encoder)
+    passing = clean
+    if source is not None and settings.round_trip:
+        judge = generator if settings.judged is not None else None
+        passing = round_trip(clean, source, settings.round_trip, judge=judge, least=settings.judged or 0.0)
+    steps = {"same text": unique, "near-duplicate": distinct, "leak": clean, "round trip": passing}
+    return Synthetic(tuple(passing), _report(sample, settings, written, steps))
 
 
 def _written(
     documents: Sequence[Document], generator: Generator, options: SyntheticOptions
 ) -> Iterator[SyntheticQuery]:
     for style, count in options.per_style().items():
-        found = generator.queries(documents, style=style, count=count, seed=options.seed)
-        for document, texts in zip(documents, found, strict=True):
+        texts_of = generator.queries(documents, style=style, count=count, seed=options.seed)
+        for document, texts in zip(documents, texts_of, strict=True):
             for number, text in enumerate(texts):
                 yield SyntheticQuery(f"{document.id}#{style}.{number}", text, document.id, style)
 
@@ -177,19 +177,19 @@ def _report(
     written: Sequence[SyntheticQuery],
     steps: Mapping[str, Sequence[SyntheticQuery]],
 ) -> SyntheticReport:
-    left, dropped = written, {}
+    remaining, dropped = written, {}
     for reason, passed in steps.items():
-        if len(passed) < len(left):
-            dropped[reason] = len(left) - len(passed)
-        left = passed
-    heard = {query.document for query in left}
+        if len(passed) < len(remaining):
+            dropped[reason] = len(remaining) - len(passed)
+        remaining = passed
+    covered = {query.document for query in remaining}
     return SyntheticReport(
         documents=len(chosen),
         asked=len(chosen) * options.density,
         written=len(written),
-        kept=len(left),
+        kept=len(remaining),
         dropped=dropped,
-        silent=tuple(identifier for identifier in chosen if identifier not in heard),
+        silent=tuple(identifier for identifier in chosen if identifier not in covered),
     )
 
 

@@ -49,7 +49,7 @@ class Templates:
             raise ConfigError("unknown style", where="generator 'templates'", got=request.style, expected=expected)
         weights = _idf([f"{document.title} {document.text}" for document in request.documents])
         return [
-            list(dict.fromkeys(_said(document, request.style, request.count, weights)))[: request.count]
+            list(dict.fromkeys(_generated(document, request.style, request.count, weights)))[: request.count]
             for document in request.documents
         ]
 
@@ -59,10 +59,10 @@ class Templates:
 
     def counter(self, request: CounterRequest) -> list[str]:
         """Exchanges `must mention` and `must not mention`; else requires what only the negative mentions."""
-        return [_countered(instance) for instance in request.instances]
+        return [_counter_instruction(instance) for instance in request.instances]
 
 
-def _said(document: Document, style: str, count: int, weights: dict[str, float]) -> Iterator[str]:
+def _generated(document: Document, style: str, count: int, weights: dict[str, float]) -> Iterator[str]:
     sentences = [text for text in _SENTENCE.split(document.text.strip()) if text] or [document.title]
     if style == "title":
         yield document.title or sentences[0]
@@ -80,11 +80,11 @@ def _said(document: Document, style: str, count: int, weights: dict[str, float])
 
 def _of_words(words: Sequence[str], style: str, count: int) -> Iterator[str]:
     for turn in range(count):
-        own = words[turn : turn + KEYWORDS]
-        if style == "keywords" and own:
-            yield " ".join(own)
-        elif style == "question" and len(own) > 1:
-            yield QUESTIONS[turn % len(QUESTIONS)].format(*own)
+        chosen = words[turn : turn + KEYWORDS]
+        if style == "keywords" and chosen:
+            yield " ".join(chosen)
+        elif style == "question" and len(chosen) > 1:
+            yield QUESTIONS[turn % len(QUESTIONS)].format(*chosen)
 
 
 def _heaviest(text: str, weights: dict[str, float]) -> list[str]:
@@ -98,18 +98,18 @@ def _idf(texts: Sequence[str]) -> dict[str, float]:
     return {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
 
 
-def _countered(instance: Instance) -> str:
+def _counter_instruction(instance: Instance) -> str:
     for order, other in _ORDERS:
         if order.search(instance.instruction):
             return order.sub(other, instance.instruction)
-    has, lacks = _words(instance.negative), {*_words(instance.positive), *_words(instance.query)}
-    only = Counter(word for word in has if word not in lacks)
-    best = min(only, key=lambda word: (-only[word] * len(word), word), default="")
+    negative_words, other_words = _words(instance.negative), {*_words(instance.positive), *_words(instance.query)}
+    counts = Counter(word for word in negative_words if word not in other_words)
+    best = min(counts, key=lambda word: (-counts[word] * len(word), word), default="")
     return f"The document must mention {best}." if best else ""
 
 
-def _share(asked: Sequence[str], found: set[str]) -> float:
-    return sum(word in found for word in asked) / len(asked) if asked else 0.0
+def _share(query_words: Sequence[str], document_words: set[str]) -> float:
+    return sum(word in document_words for word in query_words) / len(query_words) if query_words else 0.0
 
 
 def _words(text: str) -> list[str]:

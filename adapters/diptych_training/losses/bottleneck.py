@@ -75,15 +75,15 @@ class LexiconBottleneckLoss(torch.nn.Module):
         """
         features = next(iter(sentence_features))
         ids, mask = features["input_ids"], features["attention_mask"].bool()
-        hidden, more = self.gaps(ids, mask)
-        vectors = self.vectors(features, hidden)
+        encoder_gaps, decoder_gaps = self.gaps(ids, mask)
+        vectors = self.vectors(features, encoder_gaps)
         table = self.network.get_input_embeddings()
         distribution = max_logits(vectors, self._output, mask).softmax(1)
         bottleneck = distribution @ table.weight.detach()
-        written = self.decoder(table(ids.masked_fill(more, self._mask_id)), bottleneck, mask)
+        restored = self.decoder(table(ids.masked_fill(decoder_gaps, self._mask_id)), bottleneck, mask)
         return {
-            "encoder_loss": cross_entropy(self._decoded(vectors[hidden]).float(), ids[hidden]),
-            "decoder_loss": cross_entropy(linear(written[more], table.weight).float(), ids[more]),
+            "encoder_loss": cross_entropy(self._decoded(vectors[encoder_gaps]).float(), ids[encoder_gaps]),
+            "decoder_loss": cross_entropy(linear(restored[decoder_gaps], table.weight).float(), ids[decoder_gaps]),
         }
 
     def gaps(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,18 +91,18 @@ class LexiconBottleneckLoss(torch.nn.Module):
 
         Special tokens are always seen.
         """
-        free = mask & ~torch.isin(ids, torch.tensor(self._special, device=ids.device))
-        drawn = torch.rand(ids.shape, generator=self._draws()).to(ids.device).masked_fill(~free, 2.0)
-        least = drawn == drawn.min(1, keepdim=True).values
-        encoder, decoder = ((least | (drawn < share)) & free for share in self.shares)
+        maskable = mask & ~torch.isin(ids, torch.tensor(self._special, device=ids.device))
+        draws = torch.rand(ids.shape, generator=self._draws()).to(ids.device).masked_fill(~maskable, 2.0)
+        lowest = draws == draws.min(1, keepdim=True).values
+        encoder, decoder = ((lowest | (draws < share)) & maskable for share in self.shares)
         return encoder, decoder
 
     def vectors(self, features: Features, hidden: Tensor) -> Tensor:
         """The inputs of the encoder's decoder, `[B, T, width]`, for the masked text."""
-        given = {**features, "input_ids": features["input_ids"].masked_fill(hidden, self._mask_id)}
+        masked = {**features, "input_ids": features["input_ids"].masked_fill(hidden, self._mask_id)}
         with undecoded(self._output):
-            found: Tensor = self._transformer(given)["token_embeddings"]
-        return found
+            vectors: Tensor = self._transformer(masked)["token_embeddings"]
+        return vectors
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""

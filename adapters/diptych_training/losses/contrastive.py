@@ -52,30 +52,32 @@ def contrastive(
         denominator: whether negatives are added, or averaged so that the batch size does not matter.
         label_smoothing: the share of the target that goes to the negatives, evenly.
     """
-    counts, others = positive.sum(1), negative.sum(1)
+    positive_counts, negative_counts = positive.sum(1), negative.sum(1)
     low = logsumexp_where(scores, negative)
     if denominator == "mean":
-        low = low - others.clamp(min=1).log()
+        low = low - negative_counts.clamp(min=1).log()
     high = logsumexp_where(scores, positive)[:, None]
     if reduction == "decoupled":
         high = scores
     elif reduction == "balanced":
-        high = high - counts.clamp(min=1).log()[:, None]
-    whole = torch.logaddexp(high, low[:, None]).expand_as(scores)
+        high = high - positive_counts.clamp(min=1).log()[:, None]
+    denominators = torch.logaddexp(high, low[:, None]).expand_as(scores)
     zeros = torch.zeros_like(scores)
-    rows = torch.where(positive, whole - scores, zeros).sum(1) / counts.clamp(min=1)
+    rows = torch.where(positive, denominators - scores, zeros).sum(1) / positive_counts.clamp(min=1)
     if label_smoothing:
-        away = torch.where(positive, whole, zeros).sum(1) / counts.clamp(min=1)
-        away = away - torch.where(negative, scores, zeros).sum(1) / others.clamp(min=1)
-        rows = (1 - label_smoothing) * rows + label_smoothing * away
-    return mean_of_rows(rows, (counts > 0) & (others > 0))
+        smoothed = torch.where(positive, denominators, zeros).sum(1) / positive_counts.clamp(min=1)
+        smoothed = smoothed - torch.where(negative, scores, zeros).sum(1) / negative_counts.clamp(min=1)
+        rows = (1 - label_smoothing) * rows + label_smoothing * smoothed
+    return mean_of_rows(rows, (positive_counts > 0) & (negative_counts > 0))
 
 
 def both_ways(scores: Tensor, positive: Tensor, negative: Tensor, *, reduction: Reduction = "decoupled") -> Tensor:
     """The mean of the loss and of its transpose, in which documents with a positive look for their queries."""
-    asked = positive.any(0)
-    turned = contrastive(scores.T[asked], positive.T[asked], negative.T[asked], reduction=reduction)
-    return (contrastive(scores, positive, negative, reduction=reduction) + turned) / 2
+    has_positive = positive.any(0)
+    reverse = contrastive(
+        scores.T[has_positive], positive.T[has_positive], negative.T[has_positive], reduction=reduction
+    )
+    return (contrastive(scores, positive, negative, reduction=reduction) + reverse) / 2
 
 
 class ContrastiveLoss(RetrievalLoss):
@@ -136,16 +138,16 @@ class ContrastiveLoss(RetrievalLoss):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
-        documents, known = self.with_earlier(documents, self.candidates(embeddings, labels))
+        documents, candidates = self.with_earlier(documents, self.candidates(embeddings, labels))
         similarity = self.similarities(queries, documents)
-        found, left_out = self._masked(queries, documents, similarity, known)
-        found = found if self.sample_positives is None else found.sampled(self.sample_positives)
-        loss = self._of(*self._widened(queries, documents, similarity, found, left_out))
+        filtered, left_out = self._masked(queries, documents, similarity, candidates)
+        filtered = filtered if self.sample_positives is None else filtered.sampled(self.sample_positives)
+        loss = self._of(*self._widened(queries, documents, similarity, filtered, left_out))
         if not self.symmetric:
             return loss
-        asked = found.positive.any(0)
-        turned = (part.T[asked] for part in (similarity, found.positive, found.negative))
-        return (loss + self._of(*turned)) / 2
+        has_positive = filtered.positive.any(0)
+        transposed = (part.T[has_positive] for part in (similarity, filtered.positive, filtered.negative))
+        return (loss + self._of(*transposed)) / 2
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
@@ -174,16 +176,16 @@ class ContrastiveLoss(RetrievalLoss):
         )
 
     def _widened(
-        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates, left_out: Tensor
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates, left_out: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, positives and negatives with the columns of mixed negatives and of further blocks.
 
         Args:
             left_out: rows that are no negatives of each other, `[B, B]`.
         """
-        own = documents[found.own]
-        pairs = {"qq": (queries, queries), "dd": (own, own), "dq": (own, queries)}
-        scores, wider = self.with_mixed(queries, documents, similarity, found)
+        own_documents = documents[candidates.own_column]
+        pairs = {"qq": (queries, queries), "dd": (own_documents, own_documents), "dq": (own_documents, queries)}
+        scores, wider = self.with_mixed(queries, documents, similarity, candidates)
         if "qd" not in self.blocks:
             wider = wider.without(torch.arange(scores.shape[1], device=scores.device)[None] < similarity.shape[1])
         for block in self.blocks:
@@ -193,35 +195,38 @@ class ContrastiveLoss(RetrievalLoss):
         return scores, wider.positive, wider.negative
 
     def _masked(
-        self, queries: Tensor, documents: Tensor, similarity: Tensor, known: Candidates
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates
     ) -> tuple[Candidates, Tensor]:
         """The candidates without what is too near, and which rows are no negatives of each other `[B, B]`.
 
         Beside further blocks a row that is too near by its query or document is left out of all blocks.
         """
-        sisters = known.sisters | known.sisters.T
+        sisters = candidates.sisters | candidates.sisters.T
         if self.margin is None:
-            return known, sisters
-        found, bar = known.margin_filtered(similarity, self.margin), known.bar(similarity, self.margin)
+            return candidates, sisters
+        filtered, bar = candidates.margin_filtered(similarity, self.margin), candidates.bar(similarity, self.margin)
         if self.blocks == ("qd",):
-            return found, sisters
-        near = [self.similarities(queries, others).detach() > bar for others in (queries, documents[known.own])]
-        columns = torch.nn.functional.one_hot(known.own, similarity.shape[1])
+            return filtered, sisters
+        near = [
+            self.similarities(queries, vectors).detach() > bar
+            for vectors in (queries, documents[candidates.own_column])
+        ]
+        columns = torch.nn.functional.one_hot(candidates.own_column, similarity.shape[1])
         rows = near[0] | near[1]
-        return found.without(rows.float() @ columns.float() > 0), sisters | rows
+        return filtered.without(rows.float() @ columns.float() > 0), sisters | rows
 
 
-def _check(**given: Any) -> None:
+def _check(**options: Any) -> None:
     allowed: dict[str, tuple[str, bool]] = {
-        "tau": ("above 0", given["tau"] > 0),
-        "reduction": (", ".join(get_args(Reduction)), given["reduction"] in get_args(Reduction)),
-        "denominator": ("sum, mean", given["denominator"] in ("sum", "mean")),
-        "label_smoothing": ("from 0 to below 1", 0 <= given["label_smoothing"] < 1),
+        "tau": ("above 0", options["tau"] > 0),
+        "reduction": (", ".join(get_args(Reduction)), options["reduction"] in get_args(Reduction)),
+        "denominator": ("sum, mean", options["denominator"] in ("sum", "mean")),
+        "label_smoothing": ("from 0 to below 1", 0 <= options["label_smoothing"] < 1),
         "blocks": (
             f"some of {', '.join(get_args(Block))}",
-            bool(given["blocks"]) and set(given["blocks"]) <= {*get_args(Block)},
+            bool(options["blocks"]) and set(options["blocks"]) <= {*get_args(Block)},
         ),
     }
     for name, (expected, fits) in allowed.items():
         if not fits:
-            raise ContractError(f"unusable {name}", where="ContrastiveLoss", got=repr(given[name]), expected=expected)
+            raise ContractError(f"unusable {name}", where="ContrastiveLoss", got=repr(options[name]), expected=expected)

@@ -64,12 +64,12 @@ class CPRDLoss(RowDistillation):
             return super().compute_loss_from_embeddings(embeddings, labels)
         queries, documents = self.prepared(embeddings)
         ids, teacher = split_labels(labels, len(queries), columns, where="CPRDLoss")
-        known = self.candidates(embeddings, ids)
-        similarity, found = self.scored(queries, documents, known)
-        contrast = contrastive(similarity / self.tau, found.positive, found.negative)
-        own = own_scores(queries, documents, columns)[:, 1:] / self.tau
-        counted = ~known.of_rows(columns)[:, 1:]
-        return contrast + self.weight * self.order(own, teacher[:, 1:].to(own), counted)
+        candidates = self.candidates(embeddings, ids)
+        similarity, filtered = self.scored(queries, documents, candidates)
+        contrast = contrastive(similarity / self.tau, filtered.positive, filtered.negative)
+        row_scores = own_scores(queries, documents, columns)[:, 1:] / self.tau
+        counted = ~candidates.of_rows(columns)[:, 1:]
+        return contrast + self.weight * self.order(row_scores, teacher[:, 1:].to(row_scores), counted)
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of scores `[B, 1 + H]`, with contrast within the row."""
@@ -82,9 +82,9 @@ class CPRDLoss(RowDistillation):
         sorted_, places = teacher.masked_fill(~counted, -torch.inf).sort(dim=1, descending=True, stable=True)
         scores = student.masked_fill(~counted, NOTHING).gather(1, places)
         # log of the sum of exp over each place and all after it
-        rest = scores.flip(1).logcumsumexp(1).flip(1)
+        tail = scores.flip(1).logcumsumexp(1).flip(1)
         valid = self._valid(sorted_, counted.sum(1, keepdim=True))
-        terms = torch.where(valid, rest - scores, torch.zeros_like(scores)).sum(1)
+        terms = torch.where(valid, tail - scores, torch.zeros_like(scores)).sum(1)
         return (terms / valid.sum(1).clamp(min=1)).mean()
 
     def _valid(self, teacher: Tensor, counted: Tensor) -> Tensor:

@@ -69,8 +69,8 @@ class KLDistillation(RowDistillation):
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of scores `[B, 1 + H]`."""
-        wanted, found = ((scores / self.temperature).log_softmax(1) for scores in (teacher, student))
-        divergence = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        target, logs = ((scores / self.temperature).log_softmax(1) for scores in (teacher, student))
+        divergence = torch.nn.functional.kl_div(logs, target, reduction="batchmean", log_target=True)
         return self.temperature**2 * divergence
 
 
@@ -106,8 +106,8 @@ class AR2RetrieverLoss(RowDistillation):
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of scores `[B, 1 + H]`."""
-        wanted = (teacher / self.temperature).softmax(1)
-        distilled = -(wanted * student.log_softmax(1)).sum(1).mean()
+        target = (teacher / self.temperature).softmax(1)
+        distilled = -(target * student.log_softmax(1)).sum(1).mean()
         return self.adv_weight * self.adversarial(student, teacher) + (1 - self.adv_weight) * distilled
 
     def adversarial(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -157,19 +157,19 @@ class FocalBCELoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        similarity, found = self.masked(embeddings, labels)
+        similarity, candidates = self.masked(embeddings, labels)
         logits = similarity / self.tau + self.bias
-        negative = found.negative if self.negatives is None else self._drawn(found, self.negatives)
-        counted = found.positive | negative
-        losses = focal_bce(logits, found.positive, self.gamma)
+        negative = candidates.negative if self.negatives is None else self._drawn(candidates, self.negatives)
+        counted = candidates.positive | negative
+        losses = focal_bce(logits, candidates.positive, self.gamma)
         rows = torch.where(counted, losses, torch.zeros_like(losses)).sum(1) / counted.sum(1).clamp(min=1)
         return mean_of_rows(rows, counted.any(1))
 
-    def _drawn(self, found: Candidates, number: int) -> Tensor:
+    def _drawn(self, candidates: Candidates, number: int) -> Tensor:
         """`number` negatives for each positive of a row, or as many as it has."""
-        lots = torch.rand(found.negative.shape, generator=self._draws()).to(found.negative.device)
-        ranks = lots.masked_fill(~found.negative, 2.0).argsort(1).argsort(1)
-        return found.negative & (ranks < number * found.positive.sum(1, keepdim=True))
+        draws = torch.rand(candidates.negative.shape, generator=self._draws()).to(candidates.negative.device)
+        ranks = draws.masked_fill(~candidates.negative, 2.0).argsort(1).argsort(1)
+        return candidates.negative & (ranks < number * candidates.positive.sum(1, keepdim=True))
 
 
 def focal_bce(logits: Tensor, positive: Tensor, gamma: float) -> Tensor:

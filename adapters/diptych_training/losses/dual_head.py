@@ -65,8 +65,8 @@ class DualHeadLoss(torch.nn.Module):
         labelled = ids[:, 0] >= 0
         if not bool(labelled.any()):
             return embeddings[0].sum() * 0
-        own = [column[labelled] for column in embeddings]
-        return self.supervised.compute_loss_from_embeddings(own, ids[labelled])
+        columns = [column[labelled] for column in embeddings]
+        return self.supervised.compute_loss_from_embeddings(columns, ids[labelled])
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""

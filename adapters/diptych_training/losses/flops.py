@@ -44,7 +44,7 @@ class Flops(torch.nn.Module):
         self._terms, self._texts = self._terms + int(active_terms(weights).sum()), self._texts + len(weights)
         return flops(torch.nn.functional.normalize(weights, dim=1) if self.normalized else weights)
 
-    def taken_mean(self) -> float | None:
+    def pop_mean(self) -> float | None:
         """The mean number of terms of the texts seen since the last call; None without any."""
         terms, texts = self._terms, self._texts
         self._terms = self._texts = 0
@@ -99,8 +99,8 @@ class ActiveTerms(TrainerCallback):
         """Add the means since the last log to `logs`."""
         if logs is None or "loss" not in logs:
             return
-        found = {f"{side}_active_terms": counted.taken_mean() for side, counted in self._counted.items()}
-        self.last = {name: round(mean, 1) for name, mean in found.items() if mean is not None}
+        means = {f"{side}_active_terms": penalty.pop_mean() for side, penalty in self._counted.items()}
+        self.last = {name: round(mean, 1) for name, mean in means.items() if mean is not None}
         logs.update(self.last)
 
 

@@ -24,11 +24,11 @@ class Groups(torch.nn.Module):
 
     def __init__(self, sets: Mapping[int, Iterable[int]]) -> None:
         super().__init__()
-        kept = {document: sorted(set(own)) for document, own in sets.items()}
-        size = (max(kept, default=-1) + 2, max((own[-1] for own in kept.values() if own), default=0) + 1)
+        members = {document: sorted(set(groups)) for document, groups in sets.items()}
+        size = (max(members, default=-1) + 2, max((groups[-1] for groups in members.values() if groups), default=0) + 1)
         rows = torch.zeros(size)  # the last row is of those without sets
-        for document, own in kept.items():
-            rows[document, own] = 1.0
+        for document, groups in members.items():
+            rows[document, groups] = 1.0
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
@@ -85,25 +85,25 @@ class HybridNCELoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        similarity, found = self.masked(embeddings, labels)
+        similarity, candidates = self.masked(embeddings, labels)
         scores = similarity / self.tau
-        weights, negative = found.positive.float(), found.negative
+        weights, negative = candidates.positive.float(), candidates.negative
         if self.groups is not None:
-            overlap = self.groups.to(scores.device)(found.documents[found.own], found.documents)
-            more = negative & (overlap >= self.iou_min) & (overlap > 0)
-            weights, negative = weights + self.further * overlap * more, negative & ~more
+            overlap = self.groups.to(scores.device)(candidates.documents[candidates.own_column], candidates.documents)
+            further = negative & (overlap >= self.iou_min) & (overlap > 0)
+            weights, negative = weights + self.further * overlap * further, negative & ~further
         loss = self._of(scores, weights, negative)
         if not self.symmetric:
             return loss
-        asked = found.positive.any(0)
-        return (loss + self._of(scores.T[asked], weights.T[asked], negative.T[asked])) / 2
+        has_positive = candidates.positive.any(0)
+        return (loss + self._of(scores.T[has_positive], weights.T[has_positive], negative.T[has_positive])) / 2
 
     def _of(self, scores: Tensor, weights: Tensor, negative: Tensor) -> Tensor:
         positive = weights > 0
         high = logsumexp_where(scores + torch.where(positive, weights, torch.ones_like(weights)).log(), positive)
         low = logsumexp_where(scores + self._hardness(scores, negative), negative)
-        whole = torch.logaddexp(high + torch.tensor(self.alpha).log(), low)
-        return mean_of_rows(whole - high, positive.any(1) & negative.any(1))
+        denominators = torch.logaddexp(high + torch.tensor(self.alpha).log(), low)
+        return mean_of_rows(denominators - high, positive.any(1) & negative.any(1))
 
     def _hardness(self, scores: Tensor, negative: Tensor) -> Tensor:
         """log of the weights; their mean over a row's negatives is 1."""

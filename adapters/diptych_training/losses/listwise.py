@@ -64,16 +64,16 @@ class ListwiseLoss(torch.nn.Module):
             ContractError: other columns, or rows whose labels do not fit.
         """
         counts = _counts(inputs, labels)
-        pairs = [(query, text) for query, own in zip(*inputs, strict=True) for text in own]
+        pairs = [(query, text) for query, documents in zip(*inputs, strict=True) for text in documents]
         size = self.mini_batch_size or len(pairs)
         parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         scores = torch.cat([self._scores(part, prompt, task) for part in parts]).float()
         rows = torch.nn.utils.rnn.pad_sequence(
             list(torch.split(scores, counts)), batch_first=True, padding_value=-torch.inf
         )
-        given = [own.to(scores.device).float() for own in labels]
-        known = torch.nn.utils.rnn.pad_sequence(given, batch_first=True, padding_value=-torch.inf)
-        return listwise(rows, self._distribution(known))
+        numbers = [documents.to(scores.device).float() for documents in labels]
+        padded = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True, padding_value=-torch.inf)
+        return listwise(rows, self._distribution(padded))
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
@@ -81,10 +81,10 @@ class ListwiseLoss(torch.nn.Module):
 
     def _scores(self, pairs: Sequence[tuple[str, str]], prompt: str | None, task: str | None) -> Tensor:
         features = self.model.preprocess(list(pairs), prompt=prompt, task=task)
-        found: Tensor = self.model({name: _moved(value, self.model.device) for name, value in features.items()})[
+        scores: Tensor = self.model({name: _moved(value, self.model.device) for name, value in features.items()})[
             "scores"
         ]
-        return found.view(-1)
+        return scores.view(-1)
 
     def _distribution(self, labels: Tensor) -> Tensor:
         if self.target == "scores":
@@ -100,13 +100,13 @@ def _moved(value: Any, device: Any) -> Any:
 def _counts(inputs: Sequence[Any], labels: Sequence[Tensor]) -> list[int]:
     """Number of documents in each row."""
     columns = len(inputs)
-    counts = [len(own) for own in inputs[1]] if columns == 2 and not isinstance(inputs[1][0], str) else []
-    known = [label.numel() for label in labels]
-    if not counts or counts != known or 0 in counts:
+    counts = [len(documents) for documents in inputs[1]] if columns == 2 and not isinstance(inputs[1][0], str) else []
+    label_counts = [label.numel() for label in labels]
+    if not counts or counts != label_counts or 0 in counts:
         raise ContractError(
             "rows do not fit",
             where="ListwiseLoss",
-            got=f"{columns} columns, documents {counts[:8]}, labels {known[:8]}",
+            got=f"{columns} columns, documents {counts[:8]}, labels {label_counts[:8]}",
             expected="a query, a list of documents, and as many labels",
         )
     return counts

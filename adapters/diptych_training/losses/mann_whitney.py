@@ -55,9 +55,9 @@ class MannWhitneyLoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        similarity, found = self.masked(embeddings, labels)
+        similarity, candidates = self.masked(embeddings, labels)
         return mann_whitney(
-            similarity / self.tau, found.positive, found.negative, scope=self.scope, reduction=self.reduction
+            similarity / self.tau, candidates.positive, candidates.negative, scope=self.scope, reduction=self.reduction
         )
 
 
@@ -74,9 +74,9 @@ def mann_whitney(
     high = scores[rows, columns]
     total, pairs = scores.sum() * 0, 0
     for start in range(0, len(high), CHUNK):
-        own = slice(start, start + CHUNK)
-        low, counted = _compared(scores, negative, rows[own], scope)
-        gaps = torch.nn.functional.softplus(low - high[own, None])
+        part = slice(start, start + CHUNK)
+        low, counted = _compared(scores, negative, rows[part], scope)
+        gaps = torch.nn.functional.softplus(low - high[part, None])
         total = total + torch.where(counted, gaps, torch.zeros_like(gaps)).sum()
         pairs += int(counted.sum())
     return total / max(1, pairs if reduction == "mean" else len(high))

@@ -83,8 +83,8 @@ class DualMarginMSELoss(RetrievalLoss):
             )
         queries, documents = self.prepared(embeddings)
         pairwise = teacher_scores(labels, len(queries), 2, where="DualMarginMSELoss").to(queries.device)
-        own = own_scores(queries, documents, 2)
-        loss = (own[:, 0] - own[:, 1] - (pairwise[:, 0] - pairwise[:, 1])).square().mean()
+        row_scores = own_scores(queries, documents, 2)
+        loss = (row_scores[:, 0] - row_scores[:, 1] - (pairwise[:, 0] - pairwise[:, 1])).square().mean()
         if teacher is None:
             return loss
         student = self.similarities(queries, documents)
@@ -101,6 +101,6 @@ def in_batch_margins(student: Tensor, teacher: Tensor) -> Tensor:
     others = ~torch.eye(rows, dtype=torch.bool, device=student.device)
     parts = []
     for column in (slice(0, rows), slice(rows, 2 * rows)):
-        wanted, found = (scores.diagonal()[:, None] - scores[:, column] for scores in (teacher, student))
-        parts.append((found - wanted)[others].square().mean() if rows > 1 else student.sum() * 0)
+        target, margins = (scores.diagonal()[:, None] - scores[:, column] for scores in (teacher, student))
+        parts.append((margins - target)[others].square().mean() if rows > 1 else student.sum() * 0)
     return (parts[0] + parts[1]) / 2

@@ -59,8 +59,8 @@ class MomentumContrastiveLoss(RetrievalLoss):
         # In a tuple and a list: queues and twin are no part of what is trained, and dropout stays off.
         self._queues = (Queue(queue), Queue(queue))
         self._twin: list[Any] = []
-        self._seen: list[Tensor] = []
-        self._kept: dict[str, Tensor] = {}
+        self._twin_embeddings: list[Tensor] = []
+        self._pending_state: dict[str, Tensor] = {}
 
     @property
     def queries(self) -> Queue:
@@ -82,22 +82,22 @@ class MomentumContrastiveLoss(RetrievalLoss):
 
     def state_aside(self) -> dict[str, Tensor]:
         """The state in checkpoints beside the trained weights: slow copy and queues."""
-        own = {"queries": self.queries, "documents": self.documents, "twin": self.twin}
-        return {f"{part}.{name}": value for part, module in own.items() for name, value in _tensors(module).items()}
+        modules = {"queries": self.queries, "documents": self.documents, "twin": self.twin}
+        return {f"{part}.{name}": value for part, module in modules.items() for name, value in _tensors(module).items()}
 
     def load_aside(self, state: Mapping[str, Tensor]) -> None:
         """Continue with the state of `state_aside`; with an empty one the slow copy and the queues start anew."""
-        self._kept = dict(state)
+        self._pending_state = dict(state)
         for name, queue in (("queries", self.queries), ("documents", self.documents)) if state else ():
             queue.vectors, queue.ids = state[f"{name}.vectors"], state[f"{name}.ids"]
         if self._twin:
             self._restore()
 
     def _restore(self) -> None:
-        kept, self._kept = self._kept, {}
+        state, self._pending_state = self._pending_state, {}
         with torch.no_grad():
-            for name, value in _tensors(self._twin[0]).items() if kept else ():
-                value.copy_(kept[f"twin.{name}"])
+            for name, value in _tensors(self._twin[0]).items() if state else ():
+                value.copy_(state[f"twin.{name}"])
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
@@ -111,7 +111,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         if self.training:
             self._follow()
         with torch.no_grad():
-            self._seen = [self.twin(dict(column))["sentence_embedding"] for column in features]
+            self._twin_embeddings = [self.twin(dict(column))["sentence_embedding"] for column in features]
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch that the slow copy has encoded.
@@ -119,23 +119,30 @@ class MomentumContrastiveLoss(RetrievalLoss):
         Raises:
             ContractError: it has not.
         """
-        if [seen.shape for seen in self._seen] != [column.shape for column in embeddings]:
+        if [vectors.shape for vectors in self._twin_embeddings] != [column.shape for column in embeddings]:
             where, do = "MomentumContrastiveLoss", "call look_at with the batch first, as forward does"
             raise ContractError("the twin has not seen this batch", where=where, do=do)
         queries, documents = self.prepared(embeddings)
-        slow_queries, slow_documents = self.prepared(self._seen)
-        known = self.candidates(embeddings, labels)
-        own = known.documents[known.own]
-        held = self.relevance(known.queries, self.documents.ids) | _same(own, self.documents.ids)
-        there = self._contrast(queries, slow_documents, known, self.documents, held)
-        asked = self.relevance(self.queries.ids, own).T | _same(known.queries, self.queries.ids)
-        turned = replace(known, positive=known.sisters.T, negative=~known.sisters.T, own=torch.arange(len(own)).to(own))
-        back = self._contrast(documents[known.own], slow_queries, turned, self.queries, asked)
+        slow_queries, slow_documents = self.prepared(self._twin_embeddings)
+        candidates = self.candidates(embeddings, labels)
+        own_ids = candidates.documents[candidates.own_column]
+        relevant_documents = self.relevance(candidates.queries, self.documents.ids) | _same(own_ids, self.documents.ids)
+        forward_loss = self._contrast(queries, slow_documents, candidates, self.documents, relevant_documents)
+        relevant_queries = self.relevance(self.queries.ids, own_ids).T | _same(candidates.queries, self.queries.ids)
+        transposed = replace(
+            candidates,
+            positive=candidates.sisters.T,
+            negative=~candidates.sisters.T,
+            own_column=torch.arange(len(own_ids)).to(own_ids),
+        )
+        backward_loss = self._contrast(
+            documents[candidates.own_column], slow_queries, transposed, self.queries, relevant_queries
+        )
         if self.training:
-            self.queries.put(slow_queries, known.queries)
-            self.documents.put(slow_documents, known.documents)
-        self._seen = []
-        return (there + back) / 2
+            self.queries.put(slow_queries, candidates.queries)
+            self.documents.put(slow_documents, candidates.documents)
+        self._twin_embeddings = []
+        return (forward_loss + backward_loss) / 2
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
@@ -146,13 +153,15 @@ class MomentumContrastiveLoss(RetrievalLoss):
             "similarity": self.similarity,
         }
 
-    def _contrast(self, asking: Tensor, pool: Tensor, known: Candidates, queue: Queue, left_out: Tensor) -> Tensor:
+    def _contrast(
+        self, vectors: Tensor, pool: Tensor, candidates: Candidates, queue: Queue, left_out: Tensor
+    ) -> Tensor:
         """The loss in one direction; `left_out` `[B, held]` marks relevant entries of the queue."""
-        similarity = asking @ torch.cat([pool, queue.like(pool)]).T
-        positive = torch.cat([known.positive, torch.zeros_like(left_out)], 1)
-        wider = replace(known, positive=positive, negative=torch.cat([known.negative, ~left_out], 1))
-        found = wider.margin_filtered(similarity, self.margin)
-        return contrastive(similarity / self.tau, found.positive, found.negative)
+        similarity = vectors @ torch.cat([pool, queue.like(pool)]).T
+        positive = torch.cat([candidates.positive, torch.zeros_like(left_out)], 1)
+        widened = replace(candidates, positive=positive, negative=torch.cat([candidates.negative, ~left_out], 1))
+        filtered = widened.margin_filtered(similarity, self.margin)
+        return contrastive(similarity / self.tau, filtered.positive, filtered.negative)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -198,6 +207,6 @@ def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _same(ids: Tensor, held: Tensor) -> Tensor:
+def _same(ids: Tensor, queued: Tensor) -> Tensor:
     """Bool `[n, held]`: whether ids are equal; unknown ids are not."""
-    return (ids[:, None] == held.to(ids.device)[None]) & (ids >= 0)[:, None]
+    return (ids[:, None] == queued.to(ids.device)[None]) & (ids >= 0)[:, None]

@@ -56,29 +56,29 @@ class MultiExitLoss(torch.nn.Module):
     ) -> dict[str, Tensor]:
         """The same from the embeddings `[B, D]` of each column at each exit."""
         exits = list(zip(*columns, strict=True))
-        found = {
+        losses = {
             f"exit_{layer}": weight * self.loss.compute_loss_from_embeddings(embeddings, labels)
             for layer, weight, embeddings in zip(self.layers, self.weights, exits, strict=True)
         }
         if self.distill_weight:
-            found["distill"] = self.distill_weight * self.divergence(exits)
-        return found
+            losses["distill"] = self.distill_weight * self.divergence(exits)
+        return losses
 
     def divergence(self, exits: Sequence[Sequence[Tensor]]) -> Tensor:
         """The mean over exits below the last of their divergence from it; the last gets no gradient."""
         scores = [queries @ documents.T / self.distill_tau for queries, documents in map(self.loss.prepared, exits)]
-        wanted = scores[-1].detach().log_softmax(1)
+        target = scores[-1].detach().log_softmax(1)
         terms = [
-            torch.nn.functional.kl_div(own.log_softmax(1), wanted, reduction="batchmean", log_target=True)
-            for own in scores[:-1]
+            torch.nn.functional.kl_div(exit_scores.log_softmax(1), target, reduction="batchmean", log_target=True)
+            for exit_scores in scores[:-1]
         ]
         return torch.stack(terms).mean() if terms else scores[-1].sum() * 0
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
-        own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        named = {"loss": type(self.loss).__name__, "exits": self.layers, "weights": self.weights}
-        return {**named, **own, "distill_weight": self.distill_weight}
+        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
+        settings = {"loss": type(self.loss).__name__, "exits": self.layers, "weights": self.weights}
+        return {**settings, **inner, "distill_weight": self.distill_weight}
 
 
 def exits_of(model: Any) -> list[int]:
@@ -95,12 +95,12 @@ def exits_of(model: Any) -> list[int]:
     return layers
 
 
-def _weights(given: Any, layers: list[int]) -> list[float]:
-    if given == "depth":
+def _weights(weights: Any, layers: list[int]) -> list[float]:
+    if weights == "depth":
         return [layer / layers[-1] for layer in layers]
-    if given == "equal":
+    if weights == "equal":
         return [1.0] * len(layers)
-    if isinstance(given, str) or len(given) != len(layers):
+    if isinstance(weights, str) or len(weights) != len(layers):
         expected = f"depth, equal, or {len(layers)} numbers"
-        raise ContractError("unusable weights", where="MultiExitLoss", got=given, expected=expected)
-    return [float(weight) for weight in given]
+        raise ContractError("unusable weights", where="MultiExitLoss", got=weights, expected=expected)
+    return [float(weight) for weight in weights]

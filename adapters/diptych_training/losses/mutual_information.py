@@ -62,21 +62,21 @@ class CMIMLoss(torch.nn.Module):
         decoder: Decoder = last_of(self.model, Decoder, do="give the loss a model of with_decoder")
         sigma = decoder.sigma(mean)
         code = mean + sigma * torch.randn_like(mean)
-        found = {"contrastive": self.contrastive_weight * self.factor(code, mean)}
+        losses = {"contrastive": self.contrastive_weight * self.factor(code, mean)}
         if self.mim_weight:
-            likely = decoder.log_likelihood(code, ids, mask, words_of(self.model))
+            likelihood = decoder.log_likelihood(code, ids, mask, words_of(self.model))
             codes = (
                 log_normal(code, mean, sigma) + log_normal(code, torch.zeros_like(mean), torch.ones_like(mean))
             ) / 2
-            found |= {"reconstruction": -self.mim_weight * likely.mean(), "code": -self.mim_weight * codes.mean()}
-        return found
+            losses |= {"reconstruction": -self.mim_weight * likelihood.mean(), "code": -self.mim_weight * codes.mean()}
+        return losses
 
     def factor(self, code: Tensor, mean: Tensor) -> Tensor:
         """`-log p(k=1|x, z)`, the mean over the batch; ln 2 if all are equally similar, whatever the batch size."""
         normal = torch.nn.functional.normalize
         scores = normal(code, dim=-1) @ normal(mean, dim=-1).T / self.tau
-        own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-        return contrastive(scores, own, ~own, denominator=self.denominator)
+        diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        return contrastive(scores, diagonal, ~diagonal, denominator=self.denominator)
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""

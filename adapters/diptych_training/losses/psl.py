@@ -72,20 +72,23 @@ class PSLLoss(RetrievalLoss):
         Raises:
             ContractError: the labels are not ids of a pool, or of documents that the table has not.
         """
-        *columns, asked = [self._dropped(one.float()) for one in embeddings]
-        known = self.candidates(columns, labels)
-        places = known.documents
+        *columns, classified = [self._dropped(part.float()) for part in embeddings]
+        candidates = self.candidates(columns, labels)
+        places = candidates.documents
         if len(places) and not 0 <= int(places.min()) <= int(places.max()) < len(self.table.weight):
             got, expected = f"ids {int(places.min())} to {int(places.max())}", f"0 to {len(self.table.weight) - 1}"
             raise ContractError("documents that have no row", where="PSLLoss", got=got, expected=expected)
         queries, documents = self.prepared(columns)
         rows = self._dropped(self.table.weight[places].float())
         if self.classifier_similarity == "cosine":
-            asked, rows = (torch.nn.functional.normalize(one, dim=-1) for one in (asked, rows))
-        parts = [queries @ documents.T, asked @ rows.T]
-        take = both_ways if self.symmetric else contrastive
-        known = known.margin_filtered(parts[0], self.margin)
-        losses = [take(one / self.tau, known.positive, known.negative, reduction=self.reduction) for one in parts]
+            classified, rows = (torch.nn.functional.normalize(part, dim=-1) for part in (classified, rows))
+        parts = [queries @ documents.T, classified @ rows.T]
+        contrast = both_ways if self.symmetric else contrastive
+        candidates = candidates.margin_filtered(parts[0], self.margin)
+        losses = [
+            contrast(part / self.tau, candidates.positive, candidates.negative, reduction=self.reduction)
+            for part in parts
+        ]
         return self.weight * losses[0] + (1 - self.weight) * losses[1]
 
     def get_config_dict(self) -> dict[str, Any]:

@@ -32,21 +32,21 @@ class _LogSoftTopK(torch.autograd.Function):
             middle = (low + high) / 2
             too_many = torch.sigmoid(alpha * (scores + middle[:, None])).sum(1) > k
             low, high = torch.where(too_many, low, middle), torch.where(too_many, middle, high)
-        found = torch.nn.functional.logsigmoid(alpha * (scores + ((low + high) / 2)[:, None]))
-        ctx.save_for_backward(found)
+        logs = torch.nn.functional.logsigmoid(alpha * (scores + ((low + high) / 2)[:, None]))
+        ctx.save_for_backward(logs)
         ctx.alpha = alpha
-        return found
+        return logs
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of the scores."""
-        (found,) = ctx.saved_tensors
-        share = found.exp()
+        (logs,) = ctx.saved_tensors
+        share = logs.exp()
         rest = 1 - share
-        own = ctx.alpha * upstream[0] * rest
+        direct = ctx.alpha * upstream[0] * rest
         weight = share * rest
-        moved = own.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
-        return own - weight * moved, None, None
+        moved = direct.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        return direct - weight * moved, None, None
 
 
 def log_soft_top_k(scores: Tensor, k: Tensor, alpha: float) -> Tensor:
@@ -91,13 +91,13 @@ class SoftTopKLoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
-        similarity, found = self.masked(embeddings, labels)
-        found = found if self.sample_positives is None else found.sampled(self.sample_positives)
-        counted = found.positive | found.negative
-        sizes, positives = counted.sum(1), found.positive.sum(1)
+        similarity, candidates = self.masked(embeddings, labels)
+        candidates = candidates if self.sample_positives is None else candidates.sampled(self.sample_positives)
+        counted = candidates.positive | candidates.negative
+        sizes, positives = counted.sum(1), candidates.positive.sum(1)
         k = positives if self.k is None else torch.full_like(sizes, self.k)
         rows = (positives > 0) & (k < sizes)
         scores = (similarity / self.tau).masked_fill(~counted, -torch.inf)
         logs = log_soft_top_k(scores, torch.minimum(k, sizes - 1).to(scores), self.alpha)
-        own = torch.where(found.positive, logs, torch.zeros_like(logs)).sum(1)
-        return mean_of_rows(-own / positives.clamp(min=1), rows)
+        row_logs = torch.where(candidates.positive, logs, torch.zeros_like(logs)).sum(1)
+        return mean_of_rows(-row_logs / positives.clamp(min=1), rows)

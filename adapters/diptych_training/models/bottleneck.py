@@ -49,6 +49,6 @@ class WeakDecoder(torch.nn.Module):
             bottleneck: `[B, width]`, in place of the first token.
             mask: bool `[B, T]`, which tokens are text.
         """
-        read = torch.cat([bottleneck[:, None], words[:, 1:]], 1) + self.positions[: words.shape[1]]
-        written: Tensor = self.head(self.layers(self.norm(read), src_key_padding_mask=~mask))
-        return written
+        inputs = torch.cat([bottleneck[:, None], words[:, 1:]], 1) + self.positions[: words.shape[1]]
+        vectors: Tensor = self.head(self.layers(self.norm(inputs), src_key_padding_mask=~mask))
+        return vectors

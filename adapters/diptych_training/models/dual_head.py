@@ -110,8 +110,8 @@ def mixed_model(model: SentenceTransformer, *, mix: float | None = None, sides: 
     if sides != "query":
         raise ContractError("unknown sides", where="export_dual_head", got=sides, expected="both, query")
     # A factor of 0 would leave out rows that the documents have.
-    asked = torch.cat([a * heads.head_a.weight.detach(), (1 - a) * heads.head_b.weight.detach()])
-    router = Router.for_query_document([_dense(asked)], [_dense(heads.weight(1, 1))])
+    query_weight = torch.cat([a * heads.head_a.weight.detach(), (1 - a) * heads.head_b.weight.detach()])
+    router = Router.for_query_document([_dense(query_weight)], [_dense(heads.weight(1, 1))])
     return assembled(model, [*parts, router])
 
 

@@ -66,21 +66,21 @@ class Decoder(TrainedModule):
             ids, mask: of the text, `[B, T]`, T at most `max_length`.
             words: vectors of the vocabulary `[V, width]`.
         """
-        before = nn.functional.embedding(ids[:, :-1], words)
+        previous = nn.functional.embedding(ids[:, :-1], words)
         start = self.start.expand(len(ids), 1, self.width)
-        inputs = torch.cat([start, before], 1) + self.places.weight[: ids.shape[1]] + code[:, None]
-        later = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
-        left_out = torch.cat([torch.zeros_like(mask[:, :1]), 1 - mask[:, :-1]], 1).bool()
-        found: Tensor = self.blocks(
-            inputs, code[:, None], tgt_mask=later, tgt_key_padding_mask=left_out, tgt_is_causal=True
+        inputs = torch.cat([start, previous], 1) + self.places.weight[: ids.shape[1]] + code[:, None]
+        future = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
+        padding = torch.cat([torch.zeros_like(mask[:, :1]), 1 - mask[:, :-1]], 1).bool()
+        states: Tensor = self.blocks(
+            inputs, code[:, None], tgt_mask=future, tgt_key_padding_mask=padding, tgt_is_causal=True
         )
-        return found
+        return states
 
     def log_likelihood(self, code: Tensor, ids: Tensor, mask: Tensor, words: Tensor) -> Tensor:
         """`log p(x | z)` `[B]`, the sum over the words of each text; arguments as of `states`."""
         logits = (self.states(code, ids, mask, words) @ words.T).float()
-        own = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-        return (own * mask).sum(1)
+        log_probabilities = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        return (log_probabilities * mask).sum(1)
 
     def get_embedding_dimension(self) -> int:
         """The width of the code."""
@@ -106,8 +106,8 @@ def with_decoder(
         raise ContractError("vectors and word vectors of different widths", where="with_decoder", got=got)
     length = int(model.max_seq_length or 512)
     decoder = Decoder(width, layers=layers, heads=heads, max_length=length, sigma_floor=sigma_floor)
-    kept = [part for part in parts if not isinstance(part, Normalize)]
-    return assembled(model, [*kept, decoder], similarity="cosine")
+    modules = [part for part in parts if not isinstance(part, Normalize)]
+    return assembled(model, [*modules, decoder], similarity="cosine")
 
 
 def encoder_of(model: SentenceTransformer) -> SentenceTransformer:
@@ -122,7 +122,7 @@ def informative(model: SentenceTransformer, texts: Sequence[str], *, batch_size:
     They need the decoder, so no plain folder gives them: for looking at what a model knows, not for serving.
     """
     decoder: Decoder = last_of(model, Decoder, do="make it by with_decoder")
-    was, found = model.training, []
+    training, vectors = model.training, []
     model.eval()
     with torch.no_grad():
         for start in range(0, len(texts), batch_size):
@@ -130,12 +130,12 @@ def informative(model: SentenceTransformer, texts: Sequence[str], *, batch_size:
             ids, mask = features["input_ids"], features["attention_mask"]
             states = decoder.states(model({**features})["sentence_embedding"], ids, mask, words_of(model))
             weights = mask[..., None].to(states.dtype)
-            found.append((states * weights).sum(1) / weights.sum(1).clamp(min=1))
-    model.train(was)
-    return torch.cat(found) if found else torch.zeros(0, decoder.width)
+            vectors.append((states * weights).sum(1) / weights.sum(1).clamp(min=1))
+    model.train(training)
+    return torch.cat(vectors) if vectors else torch.zeros(0, decoder.width)
 
 
 def words_of(model: Any) -> Tensor:
     """The word vectors of the model's transformer, `[V, width]`."""
-    found: Tensor = next(model.children()).auto_model.get_input_embeddings().weight
-    return found
+    words: Tensor = next(model.children()).auto_model.get_input_embeddings().weight
+    return words

@@ -19,11 +19,11 @@ def layers_of(network: Any) -> nn.ModuleList:
         ContractError: it has none of that length, such as one that uses a layer several times.
     """
     depth = getattr(network.config, "num_hidden_layers", None)
-    found = [part for part in network.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
-    if not found:
+    lists = [part for part in network.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
+    if not lists:
         kind = type(network).__name__
         raise ContractError("a network without a list of layers", where=kind, got=depth, expected="one module a layer")
-    return found[0]
+    return lists[0]
 
 
 def final_norm(network: Any) -> tuple[nn.Module, str] | None:
@@ -51,16 +51,16 @@ def truncated(transformer: Any, layers: int, norm: nn.Module | None = None) -> A
         layers: how many to keep, 1 at least.
         norm: in the place of the final norm.
     """
-    cut = copy.deepcopy(transformer)
-    place = final_norm(cut.auto_model)
+    shortened = copy.deepcopy(transformer)
+    place = final_norm(shortened.auto_model)
     if place is not None and norm is not None:
         setattr(*place, copy.deepcopy(norm))
-    config = cut.auto_model.config
-    del layers_of(cut.auto_model)[layers:]
+    config = shortened.auto_model.config
+    del layers_of(shortened.auto_model)[layers:]
     config.num_hidden_layers, config.output_hidden_states = layers, False
     if getattr(config, "layer_types", None):
         config.layer_types = list(config.layer_types[:layers])
-    return cut
+    return shortened
 
 
 def states_of(features: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -69,7 +69,7 @@ def states_of(features: dict[str, Any]) -> tuple[Tensor, ...]:
     Raises:
         ContractError: the transformer does not give them.
     """
-    found = features.get("all_layer_embeddings")
-    if found is None:
+    states = features.get("all_layer_embeddings")
+    if states is None:
         raise ContractError("the transformer gives no states of its layers", where="exits", do="make it by multi_exit")
-    return (*found[:-1], features["token_embeddings"])
+    return (*states[:-1], features["token_embeddings"])

@@ -51,18 +51,18 @@ def lexicon(
     parts: list[Any] = list(model.children())
     routed = isinstance(parts[0], Router)
     if not routed and not any(isinstance(part, SpladePooling) for part in parts):
-        found = ", ".join(type(part).__name__ for part in parts)
+        names = ", ".join(type(part).__name__ for part in parts)
         what = "the model has no masked-language-model head"
-        raise ContractError(what, where="lexicon", got=found, expected="SpladePooling")
+        raise ContractError(what, where="lexicon", got=names, expected="SpladePooling")
     extra = [Normalize()] if normalize and not any(isinstance(part, Normalize) for part in parts) else []
-    made = [*parts, *extra]
+    modules = [*parts, *extra]
     if queries != "encoder" and not routed:
         side = _static(model.tokenizer, idf, frozen=queries == "bag")
-        made = [Router.for_query_document(query_modules=[side], document_modules=parts), *extra]
-    if made == parts:
+        modules = [Router.for_query_document(query_modules=[side], document_modules=parts), *extra]
+    if modules == parts:
         return model
     prompts: Any = model.prompts
-    return SparseEncoder(modules=made, similarity_fn_name="dot", device=str(model.device), prompts=dict(prompts))
+    return SparseEncoder(modules=modules, similarity_fn_name="dot", device=str(model.device), prompts=dict(prompts))
 
 
 def inverse_frequencies(texts: Iterable[str], tokenizer: Any) -> Tensor:
@@ -77,8 +77,8 @@ def inverse_frequencies(texts: Iterable[str], tokenizer: Any) -> Tensor:
 
 def static_weights(model: SparseEncoder) -> list[torch.nn.Parameter]:
     """The trained weights of static sides, to be kept at 0 or above."""
-    found = [module for module in model.modules() if isinstance(module, SparseStaticEmbedding)]
-    return [module.weight for module in found if module.weight.requires_grad]
+    embeddings = [module for module in model.modules() if isinstance(module, SparseStaticEmbedding)]
+    return [module.weight for module in embeddings if module.weight.requires_grad]
 
 
 def _loaded(folder: Path) -> SparseEncoder:

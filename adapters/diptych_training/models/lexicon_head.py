@@ -39,11 +39,11 @@ class MaxLogits(torch.autograd.Function):
         ctx.biased = bias is not None
         # A text's first token stands in for what fills it up: that changes no maximum.
         first = vectors[torch.arange(len(vectors), device=vectors.device), mask.int().argmax(1)]
-        filled = torch.where(mask[:, :, None], vectors, first[:, None]).to(ctx.kind)
-        coded, step = weight.to(ctx.kind), max(1, TOKENS // mask.shape[1])
-        found = torch.cat([_maxima(filled[start : start + step], coded) for start in range(0, len(filled), step)])
-        found = found.to(torch.promote_types(vectors.dtype, torch.float32))
-        return found if bias is None else found + bias
+        padded = torch.where(mask[:, :, None], vectors, first[:, None]).to(ctx.kind)
+        decoder, step = weight.to(ctx.kind), max(1, TOKENS // mask.shape[1])
+        maxima = torch.cat([_maxima(padded[start : start + step], decoder) for start in range(0, len(padded), step)])
+        maxima = maxima.to(torch.promote_types(vectors.dtype, torch.float32))
+        return maxima if bias is None else maxima + bias
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
@@ -52,12 +52,12 @@ class MaxLogits(torch.autograd.Function):
         vectors, weight, mask = ctx.saved_tensors
         of_vectors = torch.zeros_like(vectors, dtype=gradient.dtype)
         of_weight = torch.zeros_like(weight, dtype=gradient.dtype)
-        for row, own in enumerate(gradient):
-            terms, seen = own.nonzero()[:, 0], mask[row].nonzero()[:, 0]
-            read, rows, part = vectors[row, seen], weight[terms], own[terms, None]
-            places = (read.to(ctx.kind) @ rows.to(ctx.kind).T).argmax(0)
-            of_weight[terms] += part * read[places]
-            of_vectors[row].index_add_(0, seen[places], part * rows)
+        for row, row_gradient in enumerate(gradient):
+            terms, tokens = row_gradient.nonzero()[:, 0], mask[row].nonzero()[:, 0]
+            token_vectors, rows, part = vectors[row, tokens], weight[terms], row_gradient[terms, None]
+            places = (token_vectors.to(ctx.kind) @ rows.to(ctx.kind).T).argmax(0)
+            of_weight[terms] += part * token_vectors[places]
+            of_vectors[row].index_add_(0, tokens[places], part * rows)
         of_bias = gradient.sum(0) if ctx.biased else None
         return of_vectors.to(vectors.dtype), of_weight.to(weight.dtype), of_bias, None
 
@@ -80,11 +80,13 @@ def blockwise(model: Any) -> Iterator[bool]:
     """
     heads = [head for parts in _pipelines(model) if (head := _head(parts)) is not None]
     with ExitStack() as stack:
-        before = [head.trial() for head in heads]
+        expected = [head.trial() for head in heads]
         for head in heads:
             stack.enter_context(undecoded(head.decoder))
             stack.enter_context(_replaced(head.pooling, head.pooled))
-        same = all(torch.allclose(old, head.trial(), atol=NEAR) for old, head in zip(before, heads, strict=True))
+        same = all(
+            torch.allclose(weights, head.trial(), atol=NEAR) for weights, head in zip(expected, heads, strict=True)
+        )
         if not same:
             stack.close()
         yield bool(heads) and same
@@ -93,7 +95,7 @@ def blockwise(model: Any) -> Iterator[bool]:
 @contextmanager
 def undecoded(decoder: torch.nn.Linear) -> Iterator[None]:
     """Within the block the decoder returns its input, so that the model's logits are the vectors before it."""
-    with _replaced(decoder, _as_it_is):
+    with _replaced(decoder, _identity):
         yield
 
 
@@ -120,31 +122,31 @@ class _Head:
         trained = self.transformer.training
         self.transformer.eval()
         features = self.transformer.preprocess(["a trial", "of a longer text than the other one"])
-        given = {name: _beside(value, self.decoder.weight) for name, value in features.items()}
+        inputs = {name: _on_device(value, self.decoder.weight) for name, value in features.items()}
         with torch.no_grad():
-            found: Tensor = self.pooling(self.transformer(given))["sentence_embedding"].float()
+            weights: Tensor = self.pooling(self.transformer(inputs))["sentence_embedding"].float()
         self.transformer.train(trained)
-        return found
+        return weights
 
 
 @contextmanager
 def _replaced(module: torch.nn.Module, forward: Any) -> Iterator[None]:
     """Replace the module's forward within the block."""
-    before = module.__dict__.get("forward")
+    original = module.__dict__.get("forward")
     module.forward = forward
     try:
         yield
     finally:
         del module.forward
-        if before is not None:
-            module.forward = before
+        if original is not None:
+            module.forward = original
 
 
-def _as_it_is(vectors: Tensor) -> Tensor:
+def _identity(vectors: Tensor) -> Tensor:
     return vectors
 
 
-def _beside(value: Any, weight: Tensor) -> Any:
+def _on_device(value: Any, weight: Tensor) -> Any:
     return value.to(weight.device) if isinstance(value, Tensor) else value
 
 
@@ -176,6 +178,6 @@ def _maxima(vectors: Tensor, weight: Tensor) -> Tensor:
     Rounding keeps the order, so that the maximum of rounded products is that which float32 would find among them.
     """
     n, tokens, width = vectors.shape
-    turned = vectors.reshape(n * tokens, width).T.contiguous()
+    columns = vectors.reshape(n * tokens, width).T.contiguous()
     starts = range(0, len(weight), BLOCK)
-    return torch.cat([torch.mm(weight[s : s + BLOCK], turned).view(-1, n, tokens).amax(2) for s in starts]).T
+    return torch.cat([torch.mm(weight[s : s + BLOCK], columns).view(-1, n, tokens).amax(2) for s in starts]).T

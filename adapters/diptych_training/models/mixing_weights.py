@@ -51,6 +51,6 @@ def ndcg(scores: Scores, gains: Scores, *, k: int = 10) -> NDArray[np.float64]:
     depth = min(k, scores.shape[1])
     discounts = 1 / np.log2(np.arange(depth) + 2)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-    found = (np.take_along_axis(gains, best, 1) * discounts).sum(1)
+    gained = (np.take_along_axis(gains, best, 1) * discounts).sum(1)
     ideal = (-np.sort(-gains, axis=1)[:, :depth] * discounts).sum(1)
-    return np.asarray(np.divide(found, ideal, out=np.zeros(len(scores)), where=ideal > 0), np.float64)
+    return np.asarray(np.divide(gained, ideal, out=np.zeros(len(scores)), where=ideal > 0), np.float64)

@@ -78,8 +78,8 @@ class Exits(TrainedModule):
         self.dimension = dimension or pooled
         _check(self.layers, heads, self.dimension, pooled)
         shared = _head(pooled, self.dimension) if heads == "shared" else None
-        made = {} if heads == "none" else {str(n): shared or _head(pooled, self.dimension) for n in self.layers}
-        self.head = nn.ModuleDict(made)
+        head_of = {} if heads == "none" else {str(n): shared or _head(pooled, self.dimension) for n in self.layers}
+        self.head = nn.ModuleDict(head_of)
         inner = [] if norm_eps is None else self.layers[:-1]
         self.norm = nn.ModuleDict({str(n): nn.LayerNorm(width, eps=norm_eps or 0.0, bias=norm_bias) for n in inner})
 
@@ -93,11 +93,11 @@ class Exits(TrainedModule):
     def embedding(self, features: dict[str, Any], states: Tensor, layer: int) -> Tensor:
         """The embeddings `[B, dimension]` of the states `[B, T, width]` after a layer."""
         normed = self.norm[str(layer)](states) if str(layer) in self.norm else states
-        own = {**features, "token_embeddings": normed}
+        state = {**features, "token_embeddings": normed}
         for step in self.steps(layer):
-            own = step(own)
-        found: Tensor = own["sentence_embedding"]
-        return found
+            state = step(state)
+        vectors: Tensor = state["sentence_embedding"]
+        return vectors
 
     def steps(self, layer: int) -> list[nn.Module]:
         """What follows the transformer at an exit, as modules of sentence-transformers."""
@@ -125,17 +125,17 @@ def multi_exit(
     parts = parts_of(model, where="multi_exit", allowed=("Pooling", "Normalize"))
     transformer: Any = parts[0]
     network, pool = transformer.auto_model, next(part for part in parts if isinstance(part, Pooling))
-    depth, wanted = len(layers_of(network)), sorted(set(layers))
-    if not wanted or wanted[0] < 1 or wanted[-1] > depth:
+    depth, exit_layers = len(layers_of(network)), sorted(set(layers))
+    if not exit_layers or exit_layers[0] < 1 or exit_layers[-1] > depth:
         expected = f"numbers from 1 to {depth}"
         raise ContractError("layers that the model has not", where="exits", got=list(layers), expected=expected)
-    if wanted[-1] < depth:
-        transformer = truncated(transformer, wanted[-1])
+    if exit_layers[-1] < depth:
+        transformer = truncated(transformer, exit_layers[-1])
         network = transformer.auto_model
     place = final_norm(network)
     norm: Any = getattr(*place) if place else None
     exits = Exits(
-        wanted,
+        exit_layers,
         int(transformer.get_embedding_dimension()),
         heads=heads,
         dimension=dimension,
@@ -145,12 +145,12 @@ def multi_exit(
         norm_eps=norm.eps if norm else None,
         norm_bias=norm is not None and norm.bias is not None,
     )
-    for own in exits.norm.values():
-        own.load_state_dict(norm.state_dict())
+    for copied in exits.norm.values():
+        copied.load_state_dict(norm.state_dict())
     network.config.output_hidden_states = True
-    made = assembled(model, [transformer, exits])
-    _check_cuts(made)
-    return made
+    model_with_exits = assembled(model, [transformer, exits])
+    _check_cuts(model_with_exits)
+    return model_with_exits
 
 
 def exit_model(model: SentenceTransformer, layer: int) -> SentenceTransformer:
@@ -162,8 +162,8 @@ def exit_model(model: SentenceTransformer, layer: int) -> SentenceTransformer:
     exits: Exits = last_of(model, Exits, do="make it by multi_exit")
     if layer not in exits.layers:
         raise ContractError("no such exit", where="exits", got=layer, expected=", ".join(map(str, exits.layers)))
-    own = dict(exits.norm.items()).get(str(layer))
-    return assembled(model, [truncated(next(model.children()), layer, own), *exits.steps(layer)])
+    norm = dict(exits.norm.items()).get(str(layer))
+    return assembled(model, [truncated(next(model.children()), layer, norm), *exits.steps(layer)])
 
 
 def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
@@ -179,14 +179,15 @@ def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
         The folder of each exit, by its number of layers.
     """
     exits: Exits = last_of(model, Exits, do="make it by multi_exit")
-    made = {n: folder if n == exits.layers[-1] else folder / f"exit_{n}" for n in exits.layers}
-    for layer, path in made.items():
+    folders = {n: folder if n == exits.layers[-1] else folder / f"exit_{n}" for n in exits.layers}
+    for layer, path in folders.items():
         saved(exit_model(model, layer), path)
-    said = [
-        {"layers": n, "folder": str(path.relative_to(folder)), "dimension": exits.dimension} for n, path in made.items()
+    entries = [
+        {"layers": n, "folder": str(path.relative_to(folder)), "dimension": exits.dimension}
+        for n, path in folders.items()
     ]
-    (folder / "exits.json").write_text(json.dumps(said, indent=2) + "\n", "utf-8")
-    return made
+    (folder / "exits.json").write_text(json.dumps(entries, indent=2) + "\n", "utf-8")
+    return folders
 
 
 def _head(width: int, dimension: int) -> Any:
@@ -207,13 +208,13 @@ def _check(layers: list[int], heads: str, dimension: int, pooled: int) -> None:
 
 def _check_cuts(model: SentenceTransformer) -> None:
     """Raise ContractError if a truncated model would not answer like the whole one at that exit."""
-    was, features = model.training, batch_to_device(model.preprocess(["which layers answer alike"]), model.device)
+    training, features = model.training, batch_to_device(model.preprocess(["which layers answer alike"]), model.device)
     model.eval()
     with torch.no_grad():
-        wanted = model({**features})[EMBEDDINGS]
-        for layer, vectors in zip(last_of(model, Exits, do="").layers, wanted, strict=True):
-            found = exit_model(model, layer)({**features})["sentence_embedding"]
-            if not torch.allclose(found, vectors, atol=1e-4):
-                gap = float((found - vectors).abs().max())
+        expected = model({**features})[EMBEDDINGS]
+        for layer, vectors in zip(last_of(model, Exits, do="").layers, expected, strict=True):
+            vectors_of_cut = exit_model(model, layer)({**features})["sentence_embedding"]
+            if not torch.allclose(vectors_of_cut, vectors, atol=1e-4):
+                gap = float((vectors_of_cut - vectors).abs().max())
                 raise ContractError("a model that cannot be left there", where=f"layer {layer}", got=f"{gap:.2g} apart")
-    model.train(was)
+    model.train(training)

@@ -54,11 +54,11 @@ class Prototypes(TrainedModule):
         """The features as they are."""
         return features
 
-    def replaced(self, ids: Tensor, found: Tensor) -> Tensor:
+    def replaced(self, ids: Tensor, vectors: Tensor) -> Tensor:
         """Token vectors `[B, T, token_width]` of `ids [B, T]` with those of the soft prompt in their places."""
         soft = (ids >= self.first_id) & (ids < self.first_id + self.tokens)
-        own = nn.functional.embedding((ids - self.first_id).clamp(0, self.tokens - 1), self.rows)
-        return torch.where(soft[..., None], own.to(found.dtype), found)
+        prompt_vectors = nn.functional.embedding((ids - self.first_id).clamp(0, self.tokens - 1), self.rows)
+        return torch.where(soft[..., None], prompt_vectors.to(vectors.dtype), vectors)
 
     def start_at(self, vectors: Tensor, classes: Tensor) -> None:
         """Set each prototype to the mean of its texts' vectors of unit length; a class without texts stays zero.
@@ -100,20 +100,20 @@ def prototype_model(
     transformer: Any = parts[0]
     first = _add_tokens(transformer, tokens)
     table = transformer.auto_model.get_input_embeddings()
-    made = Prototypes(
+    prototypes = Prototypes(
         classes,
         int(model.get_embedding_dimension() or 0),
         tokens=tokens,
         token_width=table.weight.shape[1],
         first_id=first,
     )
-    drawn = torch.randint(first, (tokens,), generator=torch.Generator().manual_seed(seed))
+    random_words = torch.randint(first, (tokens,), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        made.rows.copy_(table.weight[drawn])
+        prototypes.rows.copy_(table.weight[random_words])
     if tokens:
-        table.register_forward_hook(lambda _, given, found: made.replaced(given[0], found))
+        table.register_forward_hook(lambda _, given, found: prototypes.replaced(given[0], found))
     names = ("query", "document") if tokens else ()
-    return assembled(model, [*parts, made], prompts=dict.fromkeys(names, prompt_of(tokens)))
+    return assembled(model, [*parts, prototypes], prompts=dict.fromkeys(names, prompt_of(tokens)))
 
 
 def prompt_of(tokens: int) -> str:
@@ -136,8 +136,8 @@ def classifying_model(model: SentenceTransformer) -> SentenceTransformer:
     """The plain model that `export_prototypes` writes; it shares the encoder of the given one."""
     tuned: Prototypes = last_of(model, Prototypes, do="make it by prototype_model")
     parts = _with_rows(model, tuned)
-    asked = parts if isinstance(parts[-1], Normalize) else [*parts, Normalize()]
-    router = Router.for_query_document(asked, [_table(tuned), Normalize()], default_route="query")
+    query_modules = parts if isinstance(parts[-1], Normalize) else [*parts, Normalize()]
+    router = Router.for_query_document(query_modules, [_table(tuned), Normalize()], default_route="query")
     prompts = {"query": prompt_of(tuned.tokens)} if tuned.tokens else {}
     return assembled(model, [router], prompts=prompts, similarity="cosine")
 

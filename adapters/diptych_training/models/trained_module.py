@@ -30,12 +30,12 @@ class TrainedModule(Module):
 
     @classmethod
     def load(  # type: ignore[override]  # what is not named here is handed on
-        cls, model_name_or_path: str, subfolder: str = "", **given: Any
+        cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any
     ) -> Self:
         """Load the module from a checkpoint folder."""
-        hub = {key: given[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in given}
-        made = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
-        loaded: Self = cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=made, **hub)
+        hub = {key: kwargs[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in kwargs}
+        module = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
+        loaded: Self = cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)
         return loaded
 
 
@@ -92,15 +92,15 @@ def assembled(
         prompts: instead of those of `like`.
         similarity: instead of that of `like`.
     """
-    asked: Any = like.prompts if prompts is None else prompts
-    made = SentenceTransformer(
+    model_prompts: Any = like.prompts if prompts is None else prompts
+    model = SentenceTransformer(
         modules=list(modules),
         device=str(like.device),
-        prompts=dict(asked),
+        prompts=dict(model_prompts),
         default_prompt_name=like.default_prompt_name,
         similarity_fn_name=similarity or like.similarity_fn_name,
     )
-    return made.train(like.training)
+    return model.train(like.training)
 
 
 def saved(model: SentenceTransformer, folder: Path) -> Path:

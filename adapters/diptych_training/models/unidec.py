@@ -73,22 +73,22 @@ def with_classifier(
         classifier_dimension: of the classifier's; that of the dual encoder when not given.
     """
     encoder = [part for part in model.children() if not isinstance(part, Normalize)]
-    own = int(model.get_embedding_dimension() or 0)
-    wide = dimension or own
+    width = int(model.get_embedding_dimension() or 0)
+    wide = dimension or width
     narrow = classifier_dimension or wide
-    head = Dense(own, wide, activation_function=torch.nn.Tanh())
-    if wide == own:
+    head = Dense(width, wide, activation_function=torch.nn.Tanh())
+    if wide == width:
         with torch.no_grad():
-            head.linear.weight.copy_(torch.eye(own))
+            head.linear.weight.copy_(torch.eye(width))
             head.linear.bias.zero_()
-    asked = Dense(own, narrow, activation_function=torch.nn.Identity(), module_output_name=CLASSIFIER)
-    return _pipeline([*encoder, asked, head, Normalize(), LabelTable(labels, narrow)], model)
+    classifier = Dense(width, narrow, activation_function=torch.nn.Identity(), module_output_name=CLASSIFIER)
+    return _pipeline([*encoder, classifier, head, Normalize(), LabelTable(labels, narrow)], model)
 
 
 def added_to(model: SentenceTransformer) -> list[torch.nn.Parameter]:
     """The parameters that `with_classifier` added: both heads and the table."""
-    asked, head, _, table = list(model.children())[-4:]
-    return [own for part in (asked, head, table) for own in part.parameters()]
+    classifier, head, _, table = list(model.children())[-4:]
+    return [parameter for part in (classifier, head, table) for parameter in part.parameters()]
 
 
 def table_of(model: Any) -> LabelTable:
@@ -138,8 +138,8 @@ def export(
         got, expected = f"{len(texts)} texts", f"{len(rows)}, one a row"
         raise ContractError("texts of another number than the table's", where="export", got=got, expected=expected)
     served(model).save_pretrained(str(folder), create_model_card=False)
-    kept = [place for place in range(len(texts)) if known is None or place in known]
-    parts: list[Any] = [_by_text([texts[place] for place in kept], rows[kept]), Normalize()]
+    exported = [place for place in range(len(texts)) if known is None or place in known]
+    parts: list[Any] = [_by_text([texts[place] for place in exported], rows[exported]), Normalize()]
     labels = SentenceTransformer(modules=parts, similarity_fn_name="dot", device="cpu")
     labels.save_pretrained(str(Path(folder) / LABELS), create_model_card=False)
 

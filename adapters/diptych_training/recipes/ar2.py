@@ -30,7 +30,7 @@ from diptych_training.options import (
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
-from diptych_training.running.callbacks import Draw, Telling, drawing
+from diptych_training.running.callbacks import Draw, ProgressCallback, drawing
 from diptych_training.running.evaluation import PRIMARY, HeldOut
 from diptych_training.running.run import BEFORE, measured
 
@@ -91,9 +91,9 @@ class Options(RetrievalOptions):
         for name in sorted(self.training.model_fields_set & NOT_HERE.keys()):
             if getattr(self.training, name) not in (None, 0):
                 raise ValueError(f"training.{name} is not for ar2: leave it out; {NOT_HERE[name]}")
-        if asked := self.negatives.asked():
+        if options := self.negatives.set_options():
             raise ValueError(
-                f"{', '.join(asked)}: rounds take the retriever's best that are not judged relevant: leave it out"
+                f"{', '.join(options)}: rounds take the retriever's best that are not judged relevant: leave it out"
             )
         return self
 
@@ -105,7 +105,7 @@ class Adversarial(RetrievalTraining[Options]):
 
     def data_steps(self) -> list[str]:
         """Have synthetic queries written, if configured; each round mines by itself."""
-        return self._have_written()
+        return self._write_queries()
 
     def loss(self, model: Any) -> Any:
         """The loss of the warm-up."""
@@ -123,10 +123,10 @@ class Adversarial(RetrievalTraining[Options]):
 
     def export(self, model: Any) -> list[Registration]:
         """Save the retriever in the run's folder, and the ranker of the same round below it."""
-        found = super().export(model)
+        models = super().export(model)
         shutil.copytree(self._round(self._best()) / "ranker", self.folder.path / "ranker", dirs_exist_ok=True)
         ranker = {"model": str(self.folder.path / "ranker")}
-        return [*found, Registration(family("reranker").adapter, ranker, name="ranker")]
+        return [*models, Registration(family("reranker").adapter, ranker, name="ranker")]
 
     def _play(self, game: AR2, last: int | None, evaluator: HeldOut | None, draw: Draw) -> None:
         """The rounds after the last stored one; the ranker's warm-up first, if there is none."""
@@ -137,34 +137,34 @@ class Adversarial(RetrievalTraining[Options]):
         else:
             self._load(game, last)
         for number in range((last or 0) + 1, self.options.game.rounds + 1):
-            told = game.play(number)
-            self._save(game, number, {**asdict(told), "measured": measured(game.retriever, evaluator)})
-            self._tell(told, draw)
+            report = game.play(number)
+            self._save(game, number, {**asdict(report), "measured": measured(game.retriever, evaluator)})
+            self._report_round(report, draw)
 
     def _warm(self, model: Any, evaluator: HeldOut | None) -> None:
-        steps, rising = self.options.game.warm_steps, self.options.training.warmup
-        changes = {"max_steps": steps, "eval_steps": steps, "save_steps": steps, "warmup_steps": round(rising * steps)}
+        steps, share = self.options.game.warm_steps, self.options.training.warmup
+        changes = {"max_steps": steps, "eval_steps": steps, "save_steps": steps, "warmup_steps": round(share * steps)}
         if steps:
             self.fitted(model, training_rows(self.data), self.loss(model), changes=changes)
         else:
-            self.folder.keep(BEFORE, [measured(model, evaluator)])
+            self.folder.store(BEFORE, [measured(model, evaluator)])
 
     def _game(self, model: Any, draw: Draw) -> AR2:
         from transformers import set_seed
 
         data, training = self.data, self.options.training
         set_seed(self.options.seed)  # of the ranker's new head, wherever a run goes on
-        name, plain = self.options.ranker or self.options.model, torch.nn.Identity()
+        name, activation = self.options.ranker or self.options.model, torch.nn.Identity()
         return AR2(
             model,
-            family("reranker").load(name, training, num_labels=1, activation_fn=plain),
+            family("reranker").load(name, training, num_labels=1, activation_fn=activation),
             list(data.queries.values()),
             list(data.documents.values()),
             data.relevant_numbers(),
             game=self._as_game(),
             seed=self.options.seed,
             watched=lambda name, behind: [
-                Telling(self.watcher, self.folder, None, model=name, behind=behind, draw=partial(draw, name))
+                ProgressCallback(self.watcher, self.folder, None, model=name, behind=behind, draw=partial(draw, name))
             ],
         )
 
@@ -178,57 +178,57 @@ class Adversarial(RetrievalTraining[Options]):
             **training.model_dump(include={"warmup", "schedule", "weight_decay", "max_grad_norm", "precision"}),
         )
 
-    def _tell(self, told: Round, draw: Draw) -> None:
+    def _report_round(self, report: Round, draw: Draw) -> None:
         """Report a round: a line in the log, points of the curves, and a message for the watcher."""
         rounds = self._rounds()
-        seen, measures = {"hardness": told.hardness, "fooled": told.fooled}, rounds[told.number]["measured"]
-        self.folder.log({ROUND: told.number, **seen, **{f"eval_{name}": value for name, value in measures.items()}})
-        draw(ROUND, {**seen, **measures}, told.number)
-        known = [own["measured"][PRIMARY] for own in rounds.values() if PRIMARY in own["measured"]]
-        held = f"; {measures[PRIMARY]:.4f} on held-out queries, best {max(known):.4f}" if known else ""
-        self.watcher.say(f"round {told.number}: hardness {told.hardness:.3f}, fooled {told.fooled:.3f}{held}")
+        values, measures = {"hardness": report.hardness, "fooled": report.fooled}, rounds[report.number]["measured"]
+        self.folder.log({ROUND: report.number, **values, **{f"eval_{name}": value for name, value in measures.items()}})
+        draw(ROUND, {**values, **measures}, report.number)
+        scores = [entry["measured"][PRIMARY] for entry in rounds.values() if PRIMARY in entry["measured"]]
+        summary = f"; {measures[PRIMARY]:.4f} on held-out queries, best {max(scores):.4f}" if scores else ""
+        self.watcher.say(f"round {report.number}: hardness {report.hardness:.3f}, fooled {report.fooled:.3f}{summary}")
 
     def _round(self, number: int) -> Path:
         return self.folder.checkpoints / f"round-{number}"
 
     def _rounds(self) -> dict[int, dict[str, Any]]:
         """The reports of all completely stored rounds; round 0 is the warm-up."""
-        found = self.folder.checkpoints.glob("round-*/round.json")
-        return {int(path.parent.name.rpartition("-")[2]): json.loads(path.read_text("utf-8")) for path in found}
+        files = self.folder.checkpoints.glob("round-*/round.json")
+        return {int(path.parent.name.rpartition("-")[2]): json.loads(path.read_text("utf-8")) for path in files}
 
     def _last(self) -> int | None:
         return max(self._rounds(), default=None)
 
     def _best(self) -> int:
         """The round with the best retriever; the last one without held-out queries."""
-        values = {number: told["measured"].get(PRIMARY, 0.0) for number, told in self._rounds().items()}
+        values = {number: report["measured"].get(PRIMARY, 0.0) for number, report in self._rounds().items()}
         return max(values, key=lambda number: (values[number], number))
 
-    def _save(self, game: AR2, number: int, told: dict[str, Any]) -> None:
+    def _save(self, game: AR2, number: int, report: dict[str, Any]) -> None:
         folder = self._round(number)
         shutil.rmtree(folder, ignore_errors=True)
         for name, model in (("retriever", game.retriever), ("ranker", game.ranker), ("judge", game.judge)):
             model.save_pretrained(str(folder / name), create_model_card=False)
         torch.save(game.state(), folder / "state.pt")
-        (folder / "round.json").write_text(json.dumps(told), "utf-8")  # last: a round without it was not finished
+        (folder / "round.json").write_text(json.dumps(report), "utf-8")  # last: a round without it was not finished
 
     def _load(self, game: AR2, number: int) -> None:
-        folder, made = self._round(number), {"dense": game.retriever, "reranker": game.ranker}
-        for (kind, model), name in zip(made.items(), ("retriever", "ranker"), strict=True):
-            kept = family(kind).load(str(folder / name), self.options.training)  # type: ignore[arg-type]
-            model.load_state_dict(kept.state_dict())
+        folder, models = self._round(number), {"dense": game.retriever, "reranker": game.ranker}
+        for (kind, model), name in zip(models.items(), ("retriever", "ranker"), strict=True):
+            stored = family(kind).load(str(folder / name), self.options.training)  # type: ignore[arg-type]
+            model.load_state_dict(stored.state_dict())
         game.judge = family("reranker").load(str(folder / "judge"), self.options.training)
         game.load_state(torch.load(folder / "state.pt", weights_only=True))
 
     def _finished(self, model: Any, *, resumed_at: int) -> Fitted:
         best, rounds, options = self._best(), self._rounds(), self.options.game
-        kept = self.family.load(str(self._round(best) / "retriever"), self.options.training)
-        model.load_state_dict(kept.state_dict())
+        stored = self.family.load(str(self._round(best) / "retriever"), self.options.training)
+        model.load_state_dict(stored.state_dict())
         hardness = ", ".join(f"{rounds[n]['hardness']:.3f}" for n in sorted(rounds) if n)
         self.remarks.append(
             f"Hardness of the mined negatives by round: {hardness}. The model is that after round {best}."
         )
         steps = options.warm_steps + options.warm_ranker_steps
         steps += options.rounds * (options.ranker_steps + options.retriever_steps)
-        before = (self.folder.kept(BEFORE) or [{}])[0]
+        before = (self.folder.stored(BEFORE) or [{}])[0]
         return Fitted(steps, resumed_at, before, rounds[best]["measured"])

@@ -73,8 +73,10 @@ class CMIM(Training[Options]):
 
     def model(self) -> Any:
         """The encoder with a decoder."""
-        given = self.options.information
-        return with_decoder(super().model(), layers=given.layers, heads=given.heads, sigma_floor=given.sigma_floor)
+        options = self.options.information
+        return with_decoder(
+            super().model(), layers=options.layers, heads=options.heads, sigma_floor=options.sigma_floor
+        )
 
     def fit(self, model: Any) -> Fitted:
         """Train on a row for each document."""
@@ -85,8 +87,10 @@ class CMIM(Training[Options]):
 
     def loss(self, model: Any) -> CMIMLoss:
         """The loss of the mutual information machine, with its contrastive factor."""
-        given = self.options.information
-        return CMIMLoss(model, tau=given.tau, contrastive_weight=given.contrastive_weight, mim_weight=given.mim_weight)
+        options = self.options.information
+        return CMIMLoss(
+            model, tau=options.tau, contrastive_weight=options.contrastive_weight, mim_weight=options.mim_weight
+        )
 
     def export(self, model: Any) -> list[Registration]:
         """The encoder without the decoder."""

@@ -12,7 +12,10 @@ from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.running.evaluation import HeldOut, pooled
 from diptych_training.samplers import NoDuplicates
 
-OWN = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}  # what of `loss` other losses have, too
+SHARED = {
+    "hybrid": {"tau", "symmetric", "margin"},
+    "focal": {"tau", "margin"},
+}  # what of `loss` other losses have, too
 
 
 class LossOptions(Section):
@@ -68,13 +71,13 @@ class Options(RetrievalOptions):
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:
-        chosen = [name for name in OWN if getattr(self, name) is not None]
+        chosen = [name for name in SHARED if getattr(self, name) is not None]
         if len(chosen) > 1:
             raise ValueError(f"{' and '.join(chosen)} are losses of their own: take one")
         changed = {name for name, value in self.loss if value != getattr(LossOptions(), name)}
         for name in chosen:
-            if refused := [f"loss.{option}" for option in sorted(changed - OWN[name])]:
-                raise ValueError(f"{name} is a loss of its own, without {', '.join(refused)}")
+            if unusable := [f"loss.{option}" for option in sorted(changed - SHARED[name])]:
+                raise ValueError(f"{name} is a loss of its own, without {', '.join(unusable)}")
         return self
 
 
@@ -86,25 +89,25 @@ class Contrastive(RetrievalTraining[Options]):
     def loss(self, model: Any) -> RetrievalLoss:
         """The family's loss, Hybrid-NCE or focal cross-entropy, with the configured further negatives."""
         mixing, queue, seed = self.options.mixing, self.options.queue, self.options.seed
-        found = self._base(model)
+        base = self._base(model)
         if mixing is None and not queue:
-            return found
-        return harder(found, mixing=Mixing(**mixing.model_dump(), seed=seed) if mixing else None, queue=queue)
+            return base
+        return harder(base, mixing=Mixing(**mixing.model_dump(), seed=seed) if mixing else None, queue=queue)
 
     def evaluator(self) -> HeldOut | None:
         """The evaluator, which also measures the threshold if focal cross-entropy trains for one."""
-        found = super().evaluator()
-        return found if self.options.focal is None else pooled(found, self.held)
+        evaluator = super().evaluator()
+        return evaluator if self.options.focal is None else pooled(evaluator, self.held)
 
     def _base(self, model: Any) -> RetrievalLoss:
         options, hybrid, focal = self.options.loss, self.options.hybrid, self.options.focal
         relevance = self.data.relevance(margin=options.margin)
         if hybrid is not None:
-            own = {"symmetric": options.symmetric, **hybrid.model_dump()}
-            return HybridNCELoss(model, tau=options.tau, relevance=relevance, **own)
+            settings = {"symmetric": options.symmetric, **hybrid.model_dump()}
+            return HybridNCELoss(model, tau=options.tau, relevance=relevance, **settings)
         if focal is not None:
-            own = {"seed": self.options.seed, **focal.model_dump()}
-            return FocalBCELoss(model, tau=options.tau, relevance=relevance, **own)
+            settings = {"seed": self.options.seed, **focal.model_dump()}
+            return FocalBCELoss(model, tau=options.tau, relevance=relevance, **settings)
         return ContrastiveLoss(model, relevance=relevance, **options.model_dump(exclude={"margin"}))
 
     def sampler(self, rows: Any) -> Any | None:

@@ -84,8 +84,10 @@ class Options(RetrievalOptions):
 
     @model_validator(mode="after")
     def _ranks_alone(self) -> Self:
-        asked = self.negatives
-        if asked.margin is not None or ("relative" in asked.model_fields_set and asked.relative is not None):
+        negatives = self.negatives
+        if negatives.margin is not None or (
+            "relative" in negatives.model_fields_set and negatives.relative is not None
+        ):
             raise ValueError(
                 "negatives.relative and negatives.margin are not for cross_encoder, which draws from a window of "
                 "ranks: leave them out, and skip the best ranks by negatives.first_rank"
@@ -117,17 +119,19 @@ class CrossEncoding(RetrievalTraining[Options]):
     def data_steps(self) -> list[str]:
         """Retrieve candidates with the first stage, and let the teacher score them."""
         done = []
-        if self.folder.kept(CANDIDATES) is None:
+        if self.folder.stored(CANDIDATES) is None:
             queries = [*self.data.qrels, *self.held.qrels]
             depth = max(self.options.negatives.last_rank, self.options.candidates)
             self.watcher.begin("finding candidates", None)
             candidates = first_stage(self.options, self.data, queries, depth, self.searcher)
-            self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in candidates.items()))
+            self.folder.store(
+                CANDIDATES, ({"query": query, "documents": documents} for query, documents in candidates.items())
+            )
             done.append(f"the first stage found candidates of {len(candidates):,} queries")
-        if self.options.teacher is not None and self.folder.kept(SCORES) is None:
-            asked = self.folder.path / "data" / "pairs.jsonl"
-            found = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, asked)
-            self.folder.keep(SCORES, found)
+        if self.options.teacher is not None and self.folder.stored(SCORES) is None:
+            pairs_file = self.folder.path / "data" / "pairs.jsonl"
+            scores = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, pairs_file)
+            self.folder.store(SCORES, scores)
             done.append("the teacher scored the candidates")
         return done
 
@@ -135,16 +139,16 @@ class CrossEncoding(RetrievalTraining[Options]):
         """The data set: lists of documents for each query, or pairs with loss bce."""
         import datasets
 
-        taught = scores_by_query(list(self.folder.kept(SCORES) or ())) if self.options.teacher else None
-        found = list_rows(
+        scores = scores_by_query(list(self.folder.stored(SCORES) or ())) if self.options.teacher else None
+        lists = list_rows(
             self.data,
             self.negatives(),
             per_query=self.options.negatives.per_query,
             draws=self.options.draws,
             seed=self.options.seed,
-            scores=taught,
+            scores=scores,
         )
-        rows = list(found)
+        rows = list(lists)
         self.remarks += filter(None, [too_few(self.data, rows)])
         return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
 
@@ -171,7 +175,7 @@ class CrossEncoding(RetrievalTraining[Options]):
     def negatives(self) -> Lists:
         """The candidates of each query within the window of ranks."""
         first, last = self.options.negatives.first_rank - 1, self.options.negatives.last_rank
-        return {query: own[first:last] for query, own in self._candidates.items()}
+        return {query: documents[first:last] for query, documents in self._candidates.items()}
 
     def evaluator(self) -> HeldOut | None:
         """Reranks the first stage's candidates of the held-out queries."""
@@ -186,8 +190,8 @@ class CrossEncoding(RetrievalTraining[Options]):
 
     @cached_property
     def _reranking(self) -> Reranking:
-        found = {query: own[: self.options.candidates] for query, own in self._candidates.items()}
-        return Reranking(self.held, found)
+        candidates = {query: documents[: self.options.candidates] for query, documents in self._candidates.items()}
+        return Reranking(self.held, candidates)
 
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:

@@ -58,21 +58,21 @@ class Dexml(Pooling[Options]):
         Raises:
             ConfigError: all documents of a batch are among the k best.
         """
-        k, most = self.options.loss.k, min(len(self._judged[0].documents), self.pooling.size or sys.maxsize)
-        if self.options.loss.name == "soft_topk" and k >= most:
+        k, largest = self.options.loss.k, min(len(self._judged[0].documents), self.pooling.size or sys.maxsize)
+        if self.options.loss.name == "soft_topk" and k >= largest:
             raise ConfigError(
                 "all documents are among the k best, and nothing is learned",
                 where="loss.k",
-                got=f"{k}, and {most:,} documents that a query is compared with",
+                got=f"{k}, and {largest:,} documents that a query is compared with",
                 expected="fewer than these",
             )
         return super().data_steps()
 
     def loss(self, model: Any) -> Any:
         """The loss over the pool."""
-        own = self.options.loss
-        known: dict[str, Any] = {"relevance": self.pool.relevance, "tau": own.tau}
-        if own.name == "soft_topk":
-            drawn = own.sample_positives or own.k
-            return SoftTopKLoss(model, k=own.k, alpha=own.alpha, sample_positives=drawn, **known)
-        return ContrastiveLoss(model, sample_positives=own.sample_positives or 1, **known)
+        options = self.options.loss
+        common: dict[str, Any] = {"relevance": self.pool.relevance, "tau": options.tau}
+        if options.name == "soft_topk":
+            positives = options.sample_positives or options.k
+            return SoftTopKLoss(model, k=options.k, alpha=options.alpha, sample_positives=positives, **common)
+        return ContrastiveLoss(model, sample_positives=options.sample_positives or 1, **common)

@@ -89,24 +89,26 @@ class DualHead(Distilling[Options]):
         """The data including unjudged queries, whose negatives are mined and scored too."""
         if self.options.unlabelled is None:
             return self.labelled
-        known = self.labelled.qrels.keys() | self.held.qrels.keys()
-        asked = ((query.id or "", query.text) for query in read_queries(self.options.unlabelled))
-        more = {name: text for name, text in asked if name not in known}
-        judged: Any = {**self.labelled.qrels, **{query: {} for query in more}}
-        return replace(self.labelled, queries={**self.labelled.queries, **more}, qrels=judged)
+        judged_queries = self.labelled.qrels.keys() | self.held.qrels.keys()
+        unlabelled = ((query.id or "", query.text) for query in read_queries(self.options.unlabelled))
+        new = {name: text for name, text in unlabelled if name not in judged_queries}
+        qrels: Any = {**self.labelled.qrels, **{query: {} for query in new}}
+        return replace(self.labelled, queries={**self.labelled.queries, **new}, qrels=qrels)
 
     def prepare(self) -> list[str]:
         """Find candidates for unjudged queries, mine negatives of the others, and let the teacher score both.
 
         Where scores are stored, nothing is looked for: what they are of are the candidates.
         """
-        wanted = [query for query, judged in self.data.qrels.items() if not judged]
-        if not wanted or self.teacher.scores is not None or self.folder.kept(CANDIDATES) is not None:
+        unjudged = [query for query, judged in self.data.qrels.items() if not judged]
+        if not unjudged or self.teacher.scores is not None or self.folder.stored(CANDIDATES) is not None:
             return super().prepare()
         self.watcher.begin("finding candidates", None)
-        found = self._found(wanted)
-        self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in found.items()))
-        return [f"found candidates for {len(found):,} queries without judgements", *super().prepare()]
+        candidates = self._candidates(unjudged)
+        self.folder.store(
+            CANDIDATES, ({"query": query, "documents": documents} for query, documents in candidates.items())
+        )
+        return [f"found candidates for {len(candidates):,} queries without judgements", *super().prepare()]
 
     def negatives(self) -> Lists:
         """What was mined, and what was found for queries without judgements, by query."""
@@ -122,11 +124,11 @@ class DualHead(Distilling[Options]):
         options, lists, scores = self.options.negatives, self.negatives(), self.scores()
         pairs = scored_rows(self.labelled, lists, scores, per_query=options.per_query, ids=True)
         self.remarks += filter(None, [left_out(self.labelled, pairs)])
-        found = [*pairs, *_unlabelled(self.data, lists, scores, options.per_query)]
+        all_rows = [*pairs, *_unlabelled(self.data, lists, scores, options.per_query)]
         import datasets
 
         names = [*columns(options.per_query), "label"]
-        return datasets.Dataset.from_dict({name: [row[name] for row in found] for name in names})
+        return datasets.Dataset.from_dict({name: [row[name] for row in all_rows] for name in names})
 
     def sampler(self, rows: Any) -> Any | None:
         """Labelled and unlabelled rows in every batch; None without unlabelled ones."""
@@ -135,10 +137,10 @@ class DualHead(Distilling[Options]):
 
     def loss(self, model: Any) -> Any:
         """The contrastive family's loss on one head, the divergence from the teacher on the other."""
-        given, distill = self.options.supervised.model_dump(), self.options.distill
-        supervised = ContrastiveLoss(model, similarity="dot", relevance=self.labelled.relevance(), **given)
-        taught = KLDistillation(model, similarity="dot", tau=distill.tau, temperature=distill.temperature)
-        return DualHeadLoss(model, supervised=supervised, distill=taught, distill_weight=distill.weight)
+        options, distill = self.options.supervised.model_dump(), self.options.distill
+        supervised = ContrastiveLoss(model, similarity="dot", relevance=self.labelled.relevance(), **options)
+        distilled = KLDistillation(model, similarity="dot", tau=distill.tau, temperature=distill.temperature)
+        return DualHeadLoss(model, supervised=supervised, distill=distilled, distill_weight=distill.weight)
 
     def fit(self, model: Any) -> Fitted:
         """Train, then choose the weight of the heads."""
@@ -158,30 +160,30 @@ class DualHead(Distilling[Options]):
         export_dual_head(model, self.folder.path, sides=self.options.heads.sides)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
-    def _found(self, queries: list[str]) -> dict[str, list[str]]:
+    def _candidates(self, queries: list[str]) -> dict[str, list[str]]:
         """The best documents for these queries, from the live collection or by the model itself."""
         with searched(self.options, self.data, self.model, slot=self.options.negatives.slot) as source:
             return self._ranked(source, queries)
 
     def _ranked(self, source: CandidateSource, queries: list[str]) -> dict[str, list[str]]:
         first, count = self.options.negatives.first_rank - 1, 1 + self.options.negatives.per_query
-        found = source.find([self.data.queries[query] for query in queries], [[]] * len(queries), first + count)
-        known = self.data.documents
+        results = source.find([self.data.queries[query] for query in queries], [[]] * len(queries), first + count)
+        documents = self.data.documents
         return {
-            query: [name for name, _ in own.ranking[first:] if name in known]
-            for query, own in zip(queries, found, strict=True)
+            query: [name for name, _ in result.ranking[first:] if name in documents]
+            for query, result in zip(queries, results, strict=True)
         }
 
 
 def scores_of_heads(model: Any, task: Any) -> tuple[Any, Any, Any]:
     """Scores `[queries, documents]` of either head and the grades, for an InformationRetrievalEvaluator's task."""
     heads, width = model[-1], model[-1].dimension
-    own, heads.mix = heads.mix, 0.5
+    mix, heads.mix = heads.mix, 0.5
     queries, documents = (
         2**0.5 * encode(texts, batch_size=64, show_progress_bar=False)
         for encode, texts in ((model.encode_query, task.queries), (model.encode_document, task.corpus))
     )
-    heads.mix = own
+    heads.mix = mix
     gains = np.array([[name in task.relevant_docs[query] for name in task.corpus_ids] for query in task.queries_ids])
     a, b = (queries[:, part] @ documents[:, part].T for part in (slice(width), slice(width, None)))
     return a, b, gains.astype(np.float32)
@@ -189,12 +191,12 @@ def scores_of_heads(model: Any, task: Any) -> tuple[Any, Any, Any]:
 
 def _unlabelled(data: TrainingData, lists: Lists, scores: Scores, per_query: int) -> list[dict[str, Any]]:
     """A row for each query without judgements: its best candidates, in the order of its list."""
-    found = []
+    rows = []
     for query in (query for query, judged in data.qrels.items() if not judged):
-        own = scores.get(query, {})
-        chosen = [name for name in lists.get(query, ()) if name in own][: 1 + per_query]
-        if len(chosen) == 1 + per_query:
-            texts = [data.queries[query], *(data.documents[name] for name in chosen)]
-            label = labels_of([-1] * (2 + per_query), [own[name] for name in chosen])
-            found.append({**dict(zip(columns(per_query), texts, strict=True)), "label": label})
-    return found
+        query_scores = scores.get(query, {})
+        names = [name for name in lists.get(query, ()) if name in query_scores][: 1 + per_query]
+        if len(names) == 1 + per_query:
+            texts = [data.queries[query], *(data.documents[name] for name in names)]
+            label = labels_of([-1] * (2 + per_query), [query_scores[name] for name in names])
+            rows.append({**dict(zip(columns(per_query), texts, strict=True)), "label": label})
+    return rows

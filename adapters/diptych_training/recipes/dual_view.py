@@ -1,6 +1,6 @@
 """`dual_view`: a dense encoder that follows instructions, by views in pairs with exchanged labels.
 
-Source: "Dual-View Training for Instruction-Following Information Retrieval"; see docs/methods/dual_view.md.
+Source: "Dual-View Training for Instruction-InstructionEvaluator Information Retrieval"; see docs/methods/dual_view.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import searching
-from diptych_training.running.instruction_evaluation import Following
+from diptych_training.running.instruction_evaluation import InstructionEvaluator
 from diptych_training.samplers import PairedViews
 
 VIEWS, HELD = "views", "held_views"
@@ -97,39 +97,39 @@ class DualView(Training[Options]):
         """Have counter-instructions written, for the training and the held-out instances."""
         done = []
         for name, instances in zip((VIEWS, HELD), self._split, strict=True):
-            if self.folder.kept(name) is None:
-                found = self._views(instances, held=name == HELD)
-                self.folder.keep(name, map(_as_row, found.views))
-                left_out = "".join(f", {count:,} left out: {reason}" for reason, count in found.dropped.items())
-                done.append(f"{name}: {len(found.views):,} of {len(instances):,} instances{left_out}")
+            if self.folder.stored(name) is None:
+                dual = self._views(instances, held=name == HELD)
+                self.folder.store(name, map(_as_row, dual.views))
+                left_out = "".join(f", {count:,} left out: {reason}" for reason, count in dual.dropped.items())
+                done.append(f"{name}: {len(dual.views):,} of {len(instances):,} instances{left_out}")
         return done
 
     def fit(self, model: Any) -> Fitted:
         """Train on the views, those of one instance in one batch."""
         import datasets
 
-        found = _views_of(self.folder.kept(VIEWS) or ())
-        if not found:
+        views = _views_of(self.folder.stored(VIEWS) or ())
+        if not views:
             raise ConfigError("no view is left to train on", where="data.instances", do="give other instances")
-        loss = ContrastiveLoss(model, tau=self.options.loss.tau, relevance=self._relevance(found))
+        loss = ContrastiveLoss(model, tau=self.options.loss.tau, relevance=self._relevance(views))
         return self.fitted(
             model,
-            datasets.Dataset.from_list(view_rows(found, self.documents)),
+            datasets.Dataset.from_list(view_rows(views, self.documents)),
             loss,
-            sampler=PairedViews([view.group for view in found]),
+            sampler=PairedViews([view.group for view in views]),
         )
 
-    def evaluator(self) -> Following | None:
+    def evaluator(self) -> InstructionEvaluator | None:
         """Searches both views of held-out instances, and measures how the two documents change places."""
-        held = _views_of(self.folder.kept(HELD) or ())
-        judged = {str(place): {view.positive: 1.0} for place, view in enumerate(held)}
-        asked = {str(place): view.text for place, view in enumerate(held)}
-        data = TrainingData(asked, self.documents, judged)
-        inner = searching(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
-        if inner is None:
+        views = _views_of(self.folder.stored(HELD) or ())
+        judged = {str(place): {view.positive: 1.0} for place, view in enumerate(views)}
+        queries = {str(place): view.text for place, view in enumerate(views)}
+        data = TrainingData(queries, self.documents, judged)
+        evaluator = searching(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
+        if evaluator is None:
             return None
-        searched = dict(zip(inner.inner.corpus_ids, inner.inner.corpus, strict=True))
-        return Following(inner.inner, held, searched)
+        documents = dict(zip(evaluator.inner.corpus_ids, evaluator.inner.corpus, strict=True))
+        return InstructionEvaluator(evaluator.inner, views, documents)
 
     @cached_property
     def documents(self) -> Mapping[str, str]:
@@ -138,14 +138,14 @@ class DualView(Training[Options]):
 
     def _instance(self, row: Mapping[str, Any], where: str) -> Instructed:
         """An instance, if all its documents exist."""
-        found = Instructed.from_mapping(row, where=where)
-        for name in (found.positive, found.negative, *found.others):
+        instance = Instructed.from_mapping(row, where=where)
+        for name in (instance.positive, instance.negative, *instance.others):
             if name not in self.documents:
                 do = "give the corpus that the instances were made of, or leave the line out"
                 raise DocumentError(
                     "an instance names a document that is not there", where=where, got=repr(name), do=do
                 )
-        return found
+        return instance
 
     def _views(self, instances: Sequence[Instructed], *, held: bool) -> DualViews:
         if not self.options.views and not held:
@@ -163,13 +163,15 @@ class DualView(Training[Options]):
     def _split(self) -> tuple[list[Instructed], list[Instructed]]:
         """Instances for training and held out, drawn by the seed; those of one query are on one side."""
         path = self.options.data.instances
-        found = [self._instance(row, f"{path}:{number}") for number, row in enumerate(read_lines(path), 1)]
-        queries = sorted({own.query for own in found})
+        instances = [self._instance(row, f"{path}:{number}") for number, row in enumerate(read_lines(path), 1)]
+        queries = sorted({instance.query for instance in instances})
         random = np.random.default_rng(self.options.seed)
         count = round(self.options.data.share * len(queries))
         held = {queries[place] for place in random.permutation(len(queries))[:count]}
-        order = [found[place] for place in random.permutation(len(found))]
-        return [own for own in order if own.query not in held], [own for own in order if own.query in held]
+        order = [instances[place] for place in random.permutation(len(instances))]
+        return [instance for instance in order if instance.query not in held], [
+            instance for instance in order if instance.query in held
+        ]
 
 
 def _as_row(view: View) -> dict[str, Any]:

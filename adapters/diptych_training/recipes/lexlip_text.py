@@ -88,10 +88,10 @@ class LexLIPText(RetrievalTraining[Options]):
     def data_steps(self) -> list[str]:
         """Train the first phase, then mine negatives with its model."""
         options = self.options.bottleneck
-        if options is None or self.folder.kept(FIRST) is not None:
+        if options is None or self.folder.stored(FIRST) is not None:
             return super().data_steps()
         steps = self.first_phase(options)
-        self.folder.keep(FIRST, [{"steps": steps}])
+        self.folder.store(FIRST, [{"steps": steps}])
         sentence = f"the first phase took {steps:,} steps over {len(self.data.documents):,} documents"
         return [sentence, *super().data_steps()]
 
@@ -117,7 +117,7 @@ class LexLIPText(RetrievalTraining[Options]):
 
     def model(self) -> Any:
         """The lexicon after the first phase, with vectors of unit length."""
-        source = str(self._first) if self.folder.kept(FIRST) is not None else self.options.model
+        source = str(self._first) if self.folder.stored(FIRST) is not None else self.options.model
         loaded = self.family.load(source, self.options.training, prompts=self.options.prompts)
         return lexicon(loaded, normalize=True)
 
@@ -125,15 +125,15 @@ class LexLIPText(RetrievalTraining[Options]):
         """The second phase."""
         rows, loss = self.rows(), self.loss(model)
         ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
-        if self.folder.kept(FIRST) is not None:
+        if self.folder.stored(FIRST) is not None:
             self.remarks.append("What was measured before is the model after its first phase.")
         with blockwise(model):  # and so is the twin, a copy of it
-            return self.fitted(model, rows, loss, further=[ramp, ActiveTerms(loss)])
+            return self.fitted(model, rows, loss, more_callbacks=[ramp, ActiveTerms(loss)])
 
     def loss(self, model: Any) -> Any:
         """Both directions against the slow copy's batch and queue, and FLOPS."""
-        given = self.options.loss.model_dump()
-        return LexLIPLoss(model, flops_weight=self.options.sparsity.flops, relevance=self.data.relevance(), **given)
+        options = self.options.loss.model_dump()
+        return LexLIPLoss(model, flops_weight=self.options.sparsity.flops, relevance=self.data.relevance(), **options)
 
     def export(self, model: Any) -> list[Registration]:
         """Save it for the adapter of masked language models."""

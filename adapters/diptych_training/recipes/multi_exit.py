@@ -56,8 +56,8 @@ class MultiExit(RetrievalTraining[Options]):
         """The contrastive family's loss at each exit."""
         exits = self.options.exits
         inner = ContrastiveLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
-        given = {"distill_weight": exits.distill_weight, "distill_tau": exits.distill_tau}
-        return MultiExitLoss(inner, weights=exits.weights, **given)
+        distillation = {"distill_weight": exits.distill_weight, "distill_tau": exits.distill_tau}
+        return MultiExitLoss(inner, weights=exits.weights, **distillation)
 
     def export(self, model: Any) -> list[Registration]:
         """The deepest exit as the folder's model, the others in folders of their own, all measured."""
@@ -65,8 +65,8 @@ class MultiExit(RetrievalTraining[Options]):
         evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         *inner, deepest = folders
         self.measured_exits = {f"exit_{n}": measured(exit_model(model, n), evaluator) for n in inner}
-        named = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
-        return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in named]
+        names_of_exits = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
+        return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in names_of_exits]
 
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
         report = super()._report(fitted, models)

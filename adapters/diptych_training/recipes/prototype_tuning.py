@@ -75,13 +75,13 @@ class PrototypeTuning(Training[Options]):
 
     def model(self) -> Any:
         """The frozen encoder with its prompt; each class begins at the mean of its examples."""
-        made: Any = prototype_model(
+        model: Any = prototype_model(
             super().model(), self.classes, tokens=self.options.prompt.tokens, seed=self.options.seed
         )
         texts, names = self.examples
-        vectors = made.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-        made[-1].start_at(vectors, torch.tensor(class_numbers(names, self.classes)))
-        return made
+        vectors = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+        model[-1].start_at(vectors, torch.tensor(class_numbers(names, self.classes)))
+        return model
 
     def fit(self, model: Any) -> Fitted:
         """Train on a row for each text and class of it."""
@@ -111,8 +111,8 @@ class PrototypeTuning(Training[Options]):
     def examples(self) -> tuple[list[str], list[str]]:
         """Texts behind their prompt, and the names of their classes."""
         data, prompt = self._split[0], prompt_of(self.options.prompt.tokens)
-        found = [(prompt + data.queries[query], data.documents[name]) for query, name in pairs(data)]
-        return [text for text, _ in found], [name for _, name in found]
+        examples = [(prompt + data.queries[query], data.documents[name]) for query, name in pairs(data)]
+        return [text for text, _ in examples], [name for _, name in examples]
 
     @cached_property
     def _split(self) -> tuple[TrainingData, TrainingData]:

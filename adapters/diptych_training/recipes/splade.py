@@ -17,7 +17,7 @@ from diptych_training.losses.flops import ActiveTerms, NonNegative, SparseLoss
 from diptych_training.models.lexicon import inverse_frequencies, lexicon, static_weights
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.common.distillation import Asking, refuse_mining
+from diptych_training.recipes.common.distillation import WithTeacher, refuse_mining
 from diptych_training.recipes.common.teacher_options import TeacherOptions
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
@@ -70,7 +70,7 @@ class Options(RetrievalOptions):
     whole: ClassVar[str] = WHOLE
 
 
-class Splade(Asking[Options]):
+class Splade(WithTeacher[Options]):
     """Trains a lexicon."""
 
     name: ClassVar[str] = "splade"
@@ -93,9 +93,9 @@ class Splade(Asking[Options]):
         """Train on the rows, with the ramp of both penalties."""
         rows, loss = self.rows(), self.loss(model)
         ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
-        further = [ramp, ActiveTerms(loss), NonNegative(*static_weights(model))]
+        callbacks = [ramp, ActiveTerms(loss), NonNegative(*static_weights(model))]
         with blockwise(model):
-            return self.fitted(model, rows, loss, further=further)
+            return self.fitted(model, rows, loss, more_callbacks=callbacks)
 
     def loss(self, model: Any) -> Any:
         """The main loss and both penalties."""
@@ -118,11 +118,11 @@ class Splade(Asking[Options]):
             return super().rows()
         scores = self.scores()
         if self.options.loss.kind == "margin_mse":
-            found = margin_rows(self.data, self.negatives(), scores).rows
+            rows = margin_rows(self.data, self.negatives(), scores).rows
         else:
-            found = scored_rows(self.data, self.negatives(), scores, per_query=self.options.negatives.per_query)
-        self.remarks += filter(None, [left_out(self.data, found)])
-        return found
+            rows = scored_rows(self.data, self.negatives(), scores, per_query=self.options.negatives.per_query)
+        self.remarks += filter(None, [left_out(self.data, rows)])
+        return rows
 
     def export(self, model: Any) -> list[Registration]:
         """Save it; a model with a separate query side is served by the adapter of such models."""

@@ -18,7 +18,7 @@ from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.common.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
 from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
-from diptych_training.rows import MarginRows, left_out, margin_rows, named
+from diptych_training.rows import MarginRows, left_out, margin_rows, query_list
 from diptych_training.running import Fitted
 from diptych_training.running.columns import prompts_of_sides
 from diptych_training.samplers import TASBalanced
@@ -83,18 +83,18 @@ class TasBalanced(Distilling[Options]):
     def data_steps(self) -> list[str]:
         """Mine negatives, ask the teacher, and put queries of one topic into one cluster."""
         done = super().data_steps()
-        if self.folder.kept(CLUSTERS) is not None:
+        if self.folder.stored(CLUSTERS) is not None:
             return done
-        found = self._clusters()
-        self.folder.keep(CLUSTERS, ({"query": query, "cluster": own} for query, own in found.items()))
-        return [*done, f"{len(found):,} queries lie in {len(set(found.values())):,} clusters"]
+        clusters = self._clusters()
+        self.folder.store(CLUSTERS, ({"query": query, "cluster": cluster} for query, cluster in clusters.items()))
+        return [*done, f"{len(clusters):,} queries lie in {len(set(clusters.values())):,} clusters"]
 
     def fit(self, model: Any) -> Fitted:
         """Train on pairs, drawn by topic and margin."""
         prepared = self.pairs()
         prepared = prepared.scaled(self._teacher_scale(model, prepared))
         options = self.options.sampler
-        cluster = {self.data.query_numbers[row["query"]]: row["cluster"] for row in self.folder.kept(CLUSTERS) or ()}
+        cluster = {self.data.query_numbers[row["query"]]: row["cluster"] for row in self.folder.stored(CLUSTERS) or ()}
         sampler = TASBalanced(
             prepared.queries,
             np.array([cluster[query] for query in prepared.queries.tolist()]),
@@ -108,8 +108,8 @@ class TasBalanced(Distilling[Options]):
     def pairs(self) -> MarginRows:
         """Each positive with each negative of its query, and what the teacher gives them."""
         count, stored = self.options.negatives.per_query, self.teacher.scores is not None
-        chosen = _spread if stored else _first
-        return margin_rows(self.data, {q: chosen(own, count) for q, own in self.negatives().items()}, self.scores())
+        pick = _spread if stored else _hardest
+        return margin_rows(self.data, {q: pick(names, count) for q, names in self.negatives().items()}, self.scores())
 
     def loss(self, model: Any) -> Any:
         """Squared differences of margins."""
@@ -126,16 +126,16 @@ class TasBalanced(Distilling[Options]):
         names, count = list(self.data.queries), len(sampler.pairs) + len(sampler.single)
         return (
             f"{len(sampler.single):,} of {count:,} queries were left out, since they have one pair and two are drawn "
-            f"among ({named([names[query] for query in sampler.single])})"
+            f"among ({query_list([names[query] for query in sampler.single])})"
         )
 
     def _teacher_scale(self, model: Any, prepared: MarginRows) -> float:
-        given = self.options.loss.teacher_scale
-        most = float(np.quantile(np.abs(prepared.margins), WITHIN))
-        if given is not None or most <= 1 or not any(isinstance(part, Normalize) for part in model):
-            return given or 1.0
-        self.remarks.append(f"the teacher's margins were divided by {most:.3g}, to fit a model of unit vectors")
-        return 1 / most
+        scale = self.options.loss.teacher_scale
+        limit = float(np.quantile(np.abs(prepared.margins), WITHIN))
+        if scale is not None or limit <= 1 or not any(isinstance(part, Normalize) for part in model):
+            return scale or 1.0
+        self.remarks.append(f"the teacher's margins were divided by {limit:.3g}, to fit a model of unit vectors")
+        return 1 / limit
 
     def _clusters(self) -> dict[str, int]:
         from sklearn.cluster import KMeans
@@ -143,11 +143,11 @@ class TasBalanced(Distilling[Options]):
         queries = list(self.data.qrels)
         count = self.options.sampler.clusters or max(10, len(queries) // PER_CLUSTER)
         vectors = self.model().encode_query([self.data.queries[query] for query in queries], show_progress_bar=False)
-        found = KMeans(min(count, len(queries)), random_state=self.options.seed, n_init=1).fit_predict(vectors)
-        return dict(zip(queries, found.tolist(), strict=True))
+        labels = KMeans(min(count, len(queries)), random_state=self.options.seed, n_init=1).fit_predict(vectors)
+        return dict(zip(queries, labels.tolist(), strict=True))
 
 
-def _first(names: Sequence[str], count: int) -> Sequence[str]:
+def _hardest(names: Sequence[str], count: int) -> Sequence[str]:
     """The hardest."""
     return names[:count]
 
@@ -177,7 +177,7 @@ def _in_batch(teacher: Any, student: Any) -> Any:
 
     def scores(columns: Sequence[Features]) -> torch.Tensor:
         queries, *documents = (teacher(dict(features))["sentence_embedding"] for features in columns)
-        found: torch.Tensor = queries @ torch.cat(documents).T
-        return found
+        similarity: torch.Tensor = queries @ torch.cat(documents).T
+        return similarity
 
     return scores

@@ -66,16 +66,16 @@ class UniDec(Pooling[Options]):
 
     def loss(self, model: Any) -> Any:
         """Over both heads."""
-        own, classifier = self.options.loss, self.options.classifier
+        options, classifier = self.options.loss, self.options.classifier
         return PSLLoss(
             model,
             relevance=self.pool.relevance,
             weight=1 - classifier.weight,
-            tau=own.tau,
-            reduction=own.reduction,
-            symmetric=own.symmetric,
+            tau=options.tau,
+            reduction=options.reduction,
+            symmetric=options.symmetric,
             classifier_similarity=classifier.similarity,
-            dropout=own.dropout,
+            dropout=options.dropout,
         )
 
     def new(self, model: Any) -> list[Any]:
@@ -89,14 +89,14 @@ class UniDec(Pooling[Options]):
 
     def export(self, model: Any) -> list[Registration]:
         """One folder: both heads as one vector, and each alone."""
-        known = {int(one) for own in self.pool.positives.values() for one in own}
-        export(model, list(self.data.documents.values()), self.folder.path, known=known)
-        if len(known) < len(self.data.documents):
-            rest = len(self.data.documents) - len(known)
-            self.remarks.append(f"{rest:,} documents that no query asked for have no vector of the classifier")
-        own = {"model": str(self.folder.path)}
+        trained = {int(document) for model_options in self.pool.positives.values() for document in model_options}
+        export(model, list(self.data.documents.values()), self.folder.path, known=trained)
+        if len(trained) < len(self.data.documents):
+            untrained = len(self.data.documents) - len(trained)
+            self.remarks.append(f"{untrained:,} documents that no query asked for have no vector of the classifier")
+        model_options = {"model": str(self.folder.path)}
         return [
-            Registration("unidec", own),
-            Registration("sentence-transformers", own, "de"),
-            Registration("unidec", {**own, "head": "classifier"}, "clf"),
+            Registration("unidec", model_options),
+            Registration("sentence-transformers", model_options, "de"),
+            Registration("unidec", {**model_options, "head": "classifier"}, "clf"),
         ]

@@ -15,7 +15,7 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 
 
 def arguments(
-    made: Family,
+    family: Family,
     options: TrainingOptions,
     folder: RunFolder,
     *,
@@ -29,7 +29,7 @@ def arguments(
     """The arguments of a trainer.
 
     Args:
-        made: whose arguments.
+        family: whose arguments.
         options: what the recipe file says.
         folder: of the run.
         batches: of an epoch.
@@ -41,21 +41,21 @@ def arguments(
     """
     steps = max(1, math.ceil(options.epochs * batches))
     every = options.evaluate_every or math.ceil(steps / EVALUATIONS)
-    chosen: dict[str, Any] = {"eval_strategy": "no"}
+    more: dict[str, Any] = {"eval_strategy": "no"}
     if metric is not None:
-        chosen = {
+        more = {
             "eval_strategy": "steps",
             "eval_steps": every,
             "load_best_model_at_end": True,
             "metric_for_best_model": metric,
             "greater_is_better": True,
         }
-    for name, given in (("prompts", prompts), ("router_mapping", router_mapping)):
-        if given:
-            chosen[name] = dict(given)
+    for name, mapping in (("prompts", prompts), ("router_mapping", router_mapping)):
+        if mapping:
+            more[name] = dict(mapping)
     if sampler is not None:
-        chosen["batch_sampler"] = sampler
-    return made.arguments(
+        more["batch_sampler"] = sampler
+    return family.arguments(
         output_dir=str(folder.checkpoints),
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
@@ -77,5 +77,5 @@ def arguments(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        **chosen,
+        **more,
     )

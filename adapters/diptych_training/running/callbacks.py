@@ -17,7 +17,7 @@ STAGE = "training"
 Draw: TypeAlias = Callable[[str, Mapping[str, Any], int], None]  # the group of curves, a value of each, and the step
 
 
-class Telling(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Reports each step and each evaluation to the watcher, and logs a line for each in the folder.
 
     Args:
@@ -41,7 +41,7 @@ class Telling(TrainerCallback):
     ) -> None:
         self.watcher, self.folder, self.metric, self.draw = watcher, folder, metric, draw
         self.stage, self.behind = f"{STAGE} the {model}" if model else STAGE, behind
-        self.said = {"model": model} if model else {}
+        self.entry = {"model": model} if model else {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report the number of steps, and how many an earlier run has done."""
@@ -58,7 +58,7 @@ class Telling(TrainerCallback):
         """Write a line to the log."""
         plain = {key: value for key, value in kwargs["logs"].items() if _is_plain(value)}
         step = self.behind + state.global_step
-        self.folder.log({"step": step, **self.said, **plain})
+        self.folder.log({"step": step, **self.entry, **plain})
         if self.draw is not None:
             self.draw(plain, step)
 
@@ -92,18 +92,18 @@ def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience:
     """All callbacks of a training; TensorBoard's where its writer is installed."""
     from transformers import EarlyStoppingCallback
 
-    found: list[Any] = [Telling(watcher, folder, metric)]
+    all_callbacks: list[Any] = [ProgressCallback(watcher, folder, metric)]
     if patience is not None and metric is not None:
-        found.append(EarlyStoppingCallback(early_stopping_patience=patience))
+        all_callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
     if metric is not None:
-        found.append(LastOfEqual(metric))
+        all_callbacks.append(LastOfEqual(metric))
     if importlib.util.find_spec("tensorboardX"):
         from tensorboardX import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
         writer: Any = SummaryWriter(logdir=str(folder.path / "logs"))
-        found.append(TensorBoardCallback(tb_writer=writer))
-    return found
+        all_callbacks.append(TensorBoardCallback(tb_writer=writer))
+    return all_callbacks
 
 
 @contextmanager

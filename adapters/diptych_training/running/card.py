@@ -26,8 +26,8 @@ def write_card(report: TrainReport, options: RecipeOptions) -> Path:
 
 def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
     name = Path(report.folder).name
-    used = "\n".join(
-        f"    {found.name or 'model'}: {_as_config(found.adapter, found.options)}" for found in report.models
+    configs = "\n".join(
+        f"    {model.name or 'model'}: {_as_config(model.adapter, model.options)}" for model in report.models
     )
     return [
         *_front_matter(report, options),
@@ -35,7 +35,7 @@ def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
         f"A {report.kind} model, trained from `{_short(options.model)}` by diptych's recipe `{report.recipe}`.\n",
         "## Use\n",
         "In a diptych.yaml:\n",
-        f"{used}\n",
+        f"{configs}\n",
         "## Measured\n",
         *_measured(report),
         "\n## Training\n",

@@ -18,27 +18,27 @@ NAMES = {QUERY: (QUERY,), DOCUMENT: (DOCUMENT, "passage", "corpus")}  # of promp
 DOCUMENTS = (DOCUMENT, "positive", "negative_")  # how names of columns of documents begin
 
 
-def settle_prompts(model: Any, asked: Prompts | None = None) -> None:
+def settle_prompts(model: Any, prompts: Prompts | None = None) -> None:
     """Store the configured prompts, else the model's own, as `query` and `document`, in place.
 
     sentence-transformers' `encode_document` takes an empty `document` for one, and never looks at `passage`.
     """
-    given = asked.model_dump(exclude_none=True) if asked is not None else {}
-    others = NAMES[DOCUMENT][1:] if DOCUMENT in given else ()
-    own = {name: text for name, text in (model.prompts or {}).items() if name not in others}
-    model.prompts = {**own, **prompts_of_sides(model), **given}
+    configured = prompts.model_dump(exclude_none=True) if prompts is not None else {}
+    replaced = NAMES[DOCUMENT][1:] if DOCUMENT in configured else ()
+    kept_prompts = {name: text for name, text in (model.prompts or {}).items() if name not in replaced}
+    model.prompts = {**kept_prompts, **prompts_of_sides(model), **configured}
 
 
 def prompts_of_sides(model: Any) -> dict[str, str]:
     """The model's prompts of `query` and `document`, "" for none."""
-    own: Mapping[str, str | None] = getattr(model, "prompts", None) or {}
-    return {side: next((own[name] or "" for name in names if own.get(name)), "") for side, names in NAMES.items()}
+    saved: Mapping[str, str | None] = getattr(model, "prompts", None) or {}
+    return {side: next((saved[name] or "" for name in names if saved.get(name)), "") for side, names in NAMES.items()}
 
 
 def prompts_of_columns(model: Any, columns: Iterable[str]) -> dict[str, str]:
     """The prompt of each column that has one, as the trainer's `prompts`; a column that is no side has none."""
-    own, sides = prompts_of_sides(model), {column: side_of(column) for column in columns}
-    return {column: own[side] for column, side in sides.items() if side is not None and own[side]}
+    prompts, sides = prompts_of_sides(model), {column: side_of(column) for column in columns}
+    return {column: prompts[side] for column, side in sides.items() if side is not None and prompts[side]}
 
 
 def routes_of(model: Any, columns: Iterable[str]) -> dict[str, str]:

@@ -56,12 +56,12 @@ class Pooled(HeldOut):
 
     Args:
         inner: the search, an evaluator of sentence-transformers for dense models, of documents that all have text.
-        held: the judged queries.
+        held_out: the judged queries.
     """
 
-    def __init__(self, inner: Any, held: TrainingData) -> None:
+    def __init__(self, inner: Any, held_out: TrainingData) -> None:
         super().__init__(inner)
-        self.primary_metric, self.held = AUC, held
+        self.primary_metric, self.held = AUC, held_out
 
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a model, by measure: the greatest F1 at one threshold, and that threshold, among them."""
@@ -72,34 +72,36 @@ class Pooled(HeldOut):
 
     def _pool(self, source: ModelSource) -> ScorePool:
         """The scores of each query's relevant documents and of its best others."""
-        known = set(self.inner.corpus_ids)
-        asked = {query: [name for name in self.held.relevant(query) if name in known] for query in self.held.qrels}
-        depth = POOLED + max(map(len, asked.values()))
-        found = source.find([self.held.queries[query] for query in asked], list(asked.values()), depth)
+        searched = set(self.inner.corpus_ids)
+        relevant_of = {
+            query: [name for name in self.held.relevant(query) if name in searched] for query in self.held.qrels
+        }
+        depth = POOLED + max(map(len, relevant_of.values()))
+        results = source.find([self.held.queries[query] for query in relevant_of], list(relevant_of.values()), depth)
         rows: list[tuple[float, bool]] = []
-        for own, relevant in zip(found, asked.values(), strict=True):
-            others = [score for name, score in own.ranking if name not in relevant][:POOLED]
-            rows += [(own.named[name], True) for name in relevant] + [(score, False) for score in others]
+        for result, relevant in zip(results, relevant_of.values(), strict=True):
+            others = [score for name, score in result.ranking if name not in relevant][:POOLED]
+            rows += [(result.named[name], True) for name in relevant] + [(score, False) for score in others]
         scores, kinds = zip(*rows, strict=True)
         return ScorePool("held out", np.array(scores, np.float64), np.array(kinds, bool))
 
 
-def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:
+def searching(held_out: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:
     """An evaluator that searches exactly; None when nothing is held out.
 
     Args:
-        held: the judged queries and the documents.
+        held_out: the judged queries and the documents.
         kind: dense, sparse or multivector.
         documents: searched at most, the judged ones always.
         seed: of the others that are drawn.
         batch_size: of encoding.
     """
-    if not held.qrels:
+    if not held_out.qrels:
         return None
-    texts = _drawn(held, documents, seed)
-    relevant = {query: {name for name in held.relevant(query) if name in texts} for query in held.qrels}
-    made = _evaluator(kind)(
-        {query: held.queries[query] for query in held.qrels},
+    texts = _drawn(held_out, documents, seed)
+    relevant = {query: {name for name in held_out.relevant(query) if name in texts} for query in held_out.qrels}
+    evaluator = _evaluator(kind)(
+        {query: held_out.queries[query] for query in held_out.qrels},
         texts,
         relevant,
         ndcg_at_k=[10],
@@ -110,20 +112,20 @@ def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batc
         batch_size=batch_size,
         write_csv=False,
     )
-    return HeldOut(made)
+    return HeldOut(evaluator)
 
 
-def pooled(found: HeldOut | None, held: TrainingData) -> Pooled | None:
+def pooled(evaluator: HeldOut | None, held_out: TrainingData) -> Pooled | None:
     """An evaluator of `searching` that also measures the threshold; None if nothing is held out."""
-    return None if found is None else Pooled(found.inner, held)
+    return None if evaluator is None else Pooled(evaluator.inner, held_out)
 
 
-def by_metric(found: Mapping[str, Any]) -> dict[str, float]:
+def by_metric(values: Mapping[str, Any]) -> dict[str, float]:
     """The results of an evaluator, by the names of measures."""
     return {
         name: float(value)
         for end, name in {**METRICS, **TERMS}.items()
-        for key, value in found.items()
+        for key, value in values.items()
         if key == end or key.endswith(f"_{end}")
     }
 
@@ -144,10 +146,10 @@ def _evaluator(kind: Kind) -> Any:
     return InformationRetrievalEvaluator
 
 
-def _drawn(held: TrainingData, count: int, seed: int) -> dict[str, str]:
+def _drawn(held_out: TrainingData, count: int, seed: int) -> dict[str, str]:
     """The judged documents and others, `count` at most, in the order of the corpus."""
-    judged = {name for own in held.qrels.values() for name in own}
-    others = [name for name, text in held.documents.items() if text and name not in judged]
+    judged = {name for grades in held_out.qrels.values() for name in grades}
+    others = [name for name, text in held_out.documents.items() if text and name not in judged]
     order = np.random.default_rng(seed).permutation(len(others))[: max(0, count - len(judged))]
-    kept = judged | {others[place] for place in order}
-    return {name: text for name, text in held.documents.items() if name in kept and text}
+    chosen = judged | {others[place] for place in order}
+    return {name: text for name, text in held_out.documents.items() if name in chosen and text}

@@ -100,12 +100,12 @@ def _dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:
     return {name: options.attention_dropout for name in _ATTENTION_DROPOUT if name in folder.config()}
 
 
-def device(wanted: str) -> str:
+def device(name: str) -> str:
     """`auto` as a device: a GPU if there is one."""
     import torch
 
-    if wanted != "auto":
-        return wanted
+    if name != "auto":
+        return name
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -156,46 +156,48 @@ class _Checkpoints:
             raise _diverged("weights are no finite numbers", self.state.global_step, ", ".join(broken[:3]))
         folder = Path(str(output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {f"{ASIDE}{part}.{name}": v for part, own in _aside(self.loss) for name, v in own.state_aside().items()}
-        save_file({name: value.detach().contiguous() for name, value in (weights | kept).items()}, folder / WEIGHTS)
+        aside = {
+            f"{ASIDE}{part}.{name}": v for part, module in _aside(self.loss) for name, v in module.state_aside().items()
+        }
+        save_file({name: value.detach().contiguous() for name, value in (weights | aside).items()}, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        found, there = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
-        kept = {name: value for name, value in found.items() if not name.startswith(ASIDE)}
-        if kept.keys() != there.keys():
+        stored, weights = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
+        stored_weights = {name: value for name, value in stored.items() if not name.startswith(ASIDE)}
+        if stored_weights.keys() != weights.keys():
             raise ConfigError(
                 "a checkpoint has other weights than the model that is trained",
                 where=checkpoint_path,
-                got=", ".join(sorted(kept.keys() ^ there.keys())[:3]),
+                got=", ".join(sorted(stored_weights.keys() ^ weights.keys())[:3]),
                 do="delete the folder of the run, or name another output",
             )
         with torch.no_grad():
-            for name, value in kept.items():
-                if there[name].shape != value.shape and not there[name].requires_grad:  # a queue that has grown
-                    there[name].resize_(value.shape)
-                there[name].copy_(value)
-        for part, own in _aside(self.loss):
-            begin = f"{ASIDE}{part}."
-            own.load_aside({name.removeprefix(begin): v for name, v in found.items() if name.startswith(begin)})
+            for name, value in stored_weights.items():
+                if weights[name].shape != value.shape and not weights[name].requires_grad:  # a queue that has grown
+                    weights[name].resize_(value.shape)
+                weights[name].copy_(value)
+        for part, module in _aside(self.loss):
+            prefix = f"{ASIDE}{part}."
+            module.load_aside({name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)})
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers of the model and of the loss around it, those that share memory once."""
-        found, seen = {}, set()
+        weights, pointers = {}, set()
         for part, module in (("model", self.model), ("loss", self.loss)):
-            own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            for name, value in own.items():
-                if value.data_ptr() not in seen or not value.numel():
-                    found[f"{part}.{name}"] = value
-                    seen.add(value.data_ptr())
-        return found
+            tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            for name, value in tensors.items():
+                if value.data_ptr() not in pointers or not value.numel():
+                    weights[f"{part}.{name}"] = value
+                    pointers.add(value.data_ptr())
+        return weights
 
 
 def _aside(loss: Any) -> list[tuple[str, Any]]:
     """Untrained state, by part of the loss, that a training needs to continue."""
-    return [(part, own) for part, own in loss.named_modules() if hasattr(own, "state_aside")]
+    return [(part, module) for part, module in loss.named_modules() if hasattr(module, "state_aside")]
 
 
 def _diverged(what: str, step: int, got: object) -> ConfigError:

@@ -26,7 +26,7 @@ from diptych.errors import ConfigError
 from diptych.training import Registration, TrainReport
 from diptych_training.options import RecipeOptions
 
-ASKED, REPORT, LOG = "recipe.json", "report.json", "log.jsonl"
+RECIPE, REPORT, LOG = "recipe.json", "report.json", "log.jsonl"
 
 
 class RunFolder:
@@ -42,8 +42,8 @@ class RunFolder:
 
     def __init__(self, recipe: str, options: RecipeOptions) -> None:
         self.path = options.output
-        asked = {"recipe": recipe, **options.model_dump(mode="json", exclude={"output"})}
-        self._claim(asked, options)
+        settings = {"recipe": recipe, **options.model_dump(mode="json", exclude={"output"})}
+        self._claim(settings, options)
 
     @property
     def checkpoints(self) -> Path:
@@ -52,11 +52,11 @@ class RunFolder:
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint; incomplete ones, of a killed run, are deleted."""
-        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-        whole = [path for path in found if _is_whole(path)]
-        for path in {*found} - {*whole}:
+        folders = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        complete = [path for path in folders if _is_complete(path)]
+        for path in {*folders} - {*complete}:
             shutil.rmtree(path)
-        return whole[-1] if whole else None
+        return complete[-1] if complete else None
 
     def report(self) -> TrainReport | None:
         """The report of a finished run."""
@@ -68,15 +68,17 @@ class RunFolder:
         if not (folder / REPORT).exists():
             return None
         raw = json.loads((folder / REPORT).read_text("utf-8"))
-        models = tuple(Registration(**found) for found in raw.pop("models"))
+        models = tuple(Registration(**model) for model in raw.pop("models"))
         return TrainReport(**{**raw, "models": models, "remarks": tuple(raw["remarks"])})
 
-    def take_over(self, other: Path) -> TrainReport:
+    def copy_run(self, other: Path) -> TrainReport:
         """Copy the results of a finished run, model included; its report gets the paths of this folder."""
         report = self.reported(other)
         assert report is not None
-        shutil.copytree(other, self.path, ignore=shutil.ignore_patterns(ASKED, REPORT), dirs_exist_ok=True)
-        return replace(report, folder=str(self.path), models=tuple(self._here(own, report) for own in report.models))
+        shutil.copytree(other, self.path, ignore=shutil.ignore_patterns(RECIPE, REPORT), dirs_exist_ok=True)
+        return replace(
+            report, folder=str(self.path), models=tuple(self._here(model, report) for model in report.models)
+        )
 
     def finish(self, report: TrainReport) -> TrainReport:
         """Store the report; the checkpoints are deleted."""
@@ -84,23 +86,23 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return report
 
-    def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    def store(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write `data/<name>.jsonl`, all or nothing."""
         path = self.path / "data" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
-        beside = path.with_suffix(".new")
-        with beside.open("w", encoding="utf-8") as file:
+        part = path.with_suffix(".new")
+        with part.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        beside.replace(path)
+        part.replace(path)
         return path
 
-    def keep_prepared(self, other: Path, last: str) -> None:
+    def store_prepared(self, other: Path, last: str) -> None:
         """Copy another run's data; the rows of this name once all others are there."""
         data = other / "data"
         shutil.copytree(data, self.path / "data", ignore=shutil.ignore_patterns(f"{last}.jsonl"), dirs_exist_ok=True)
-        self.keep(last, self.rows(other, last) or [])
+        self.store(last, self.rows(other, last) or [])
 
-    def kept(self, name: str) -> list[dict[str, Any]] | None:
+    def stored(self, name: str) -> list[dict[str, Any]] | None:
         """The rows stored under this name, None if there are none."""
         return self.rows(self.path, name)
 
@@ -124,38 +126,38 @@ class RunFolder:
 
         return replace(model, options={name: moved(value) for name, value in model.options.items()})
 
-    def _claim(self, asked: dict[str, Any], options: RecipeOptions) -> None:
-        there = self.path / ASKED
-        if self._holds_more():
-            if not there.exists():
+    def _claim(self, settings: dict[str, Any], options: RecipeOptions) -> None:
+        file = self.path / RECIPE
+        if self._has_content():
+            if not file.exists():
                 raise ConfigError(
                     "the folder is not empty and no training's", where=self.path, do="name another output"
                 )
-            found = _filled(json.loads(there.read_text("utf-8")), options)
-            self._compare(found, asked, frozenset() if self._begun() else options.later())
-            if found != asked:
+            stored = _filled(json.loads(file.read_text("utf-8")), options)
+            self._compare(stored, settings, frozenset() if self._has_trained() else options.later())
+            if stored != settings:
                 self._forget_log()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._write(ASKED, asked)
+        self._write(RECIPE, settings)
 
-    def _compare(self, found: dict[str, Any], asked: dict[str, Any], later: frozenset[str]) -> None:
-        one, other = _without(found, later), _without(asked, later)
-        if one != other:
+    def _compare(self, stored: dict[str, Any], settings: dict[str, Any], later: frozenset[str]) -> None:
+        fixed, requested = _without(stored, later), _without(settings, later)
+        if fixed != requested:
             raise ConfigError(
                 "the folder holds another training",
                 where=self.path,
-                got=_difference(one, other),
+                got=_difference(fixed, requested),
                 do="delete it, or name another output",
             )
 
-    def _holds_more(self) -> bool:
+    def _has_content(self) -> bool:
         """Whether more than the options is stored: a run that ended before making anything does not bind the folder."""
-        return self.path.exists() and any(path.name not in (ASKED, f"{ASKED}.new") for path in self.path.iterdir())
+        return self.path.exists() and any(path.name not in (RECIPE, f"{RECIPE}.new") for path in self.path.iterdir())
 
-    def _begun(self) -> bool:
+    def _has_trained(self) -> bool:
         """Whether weights were trained, and not only data prepared."""
-        kept = self.checkpoints.exists() and any(self.checkpoints.iterdir())
-        return kept or (self.path / REPORT).exists()
+        has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
+        return has_checkpoints or (self.path / REPORT).exists()
 
     def _forget_log(self) -> None:
         """Delete the log of other options, of which no checkpoint is left."""
@@ -163,12 +165,12 @@ class RunFolder:
         shutil.rmtree(self.path / "logs", ignore_errors=True)
 
     def _write(self, name: str, value: Any) -> None:
-        beside = self.path / f"{name}.new"
-        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        beside.replace(self.path / name)
+        part = self.path / f"{name}.new"
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        part.replace(self.path / name)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint is complete: the trainer writes its state last."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
@@ -182,34 +184,34 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in file)
 
 
-def _filled(found: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
+def _filled(stored: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
     """The stored options, with defaults for options that the writing version did not have."""
-    filled = dict(found)
+    filled = dict(stored)
     for name, field in type(options).model_fields.items():
-        own = getattr(options, name)
+        value = getattr(options, name)
         if name not in filled and not field.is_required():
             filled[name] = to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
-        elif isinstance(own, BaseModel) and isinstance(filled.get(name), Mapping):
-            filled[name] = _filled(filled[name], own)
+        elif isinstance(value, BaseModel) and isinstance(filled.get(name), Mapping):
+            filled[name] = _filled(filled[name], value)
     return filled
 
 
-def _without(asked: Mapping[str, Any], names: Collection[str], above: str = "") -> dict[str, Any]:
+def _without(settings: Mapping[str, Any], names: Collection[str], prefix: str = "") -> dict[str, Any]:
     """The stored options without these options or sections: `training.epochs`."""
-    kept = {key: value for key, value in asked.items() if f"{above}{key}" not in names}
+    remaining = {key: value for key, value in settings.items() if f"{prefix}{key}" not in names}
     return {
-        key: _without(value, names, f"{above}{key}.") if isinstance(value, Mapping) else value
-        for key, value in kept.items()
+        key: _without(value, names, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in remaining.items()
     }
 
 
-def _difference(found: Mapping[str, Any], asked: Mapping[str, Any], above: str = "") -> str:
+def _difference(stored: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> str:
     """The first option in which two trainings differ: `training.epochs: 2 there, 3 asked`."""
-    for key in {**found, **asked}:
-        one, other = found.get(key), asked.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            if inner := _difference(one, other, f"{above}{key}."):
+    for key in {**stored, **settings}:
+        old, new = stored.get(key), settings.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if inner := _difference(old, new, f"{prefix}{key}."):
                 return inner
-        elif one != other:
-            return f"{above}{key}: {one} there, {other} asked"
+        elif old != new:
+            return f"{prefix}{key}: {old} there, {new} asked"
     return ""

@@ -12,7 +12,7 @@ from diptych_training.data.instruction_metrics import flip_accuracy, p_mrr
 from diptych_training.running.evaluation import HeldOut
 
 
-class Following(HeldOut):
+class InstructionEvaluator(HeldOut):
     """Beside the search of both views: flip accuracy, and p-MRR of the documents that the second view makes irrelevant.
 
     Args:
@@ -39,15 +39,15 @@ def following(model: Any, views: Sequence[View], documents: Mapping[str, str]) -
         documents: text by id.
     """
     place = {name: number for number, name in enumerate(documents)}
-    held = model.encode_document(list(documents.values()), convert_to_tensor=True, show_progress_bar=False)
-    asked = model.encode_query([view.text for view in views], convert_to_tensor=True, show_progress_bar=False)
-    scores = model.similarity(asked, held).double().cpu().numpy()
+    document_vectors = model.encode_document(list(documents.values()), convert_to_tensor=True, show_progress_bar=False)
+    query_vectors = model.encode_query([view.text for view in views], convert_to_tensor=True, show_progress_bar=False)
+    scores = model.similarity(query_vectors, document_vectors).double().cpu().numpy()
     rows = np.arange(len(views))
-    own = scores[rows, [place[view.positive] for view in views]]
+    relevant = scores[rows, [place[view.positive] for view in views]]
     other = scores[rows, [place[view.negatives[0]] for view in views]]
     ranks = [[_rank(scores[row], place[view.positive]) for row in (first, first + 1)] for first, view in _firsts(views)]
     return {
-        "flip accuracy": flip_accuracy(own, other),
+        "flip accuracy": flip_accuracy(relevant, other),
         "p-MRR": p_mrr([before for before, _ in ranks], [after for _, after in ranks]),
     }
 

@@ -33,8 +33,8 @@ def adapt(model: Any, options: LoraOptions) -> None:
     transformer = model.transformers_model
     linear = [name for name, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)]
     if not any(name.endswith(options.modules) for name in linear):
-        known = sorted({name.rpartition(".")[2] for name in linear})
-        got, expected = ", ".join(options.modules), ", ".join(known)
+        endings = sorted({name.rpartition(".")[2] for name in linear})
+        got, expected = ", ".join(options.modules), ", ".join(endings)
         raise ConfigError("no layer has such a name", where="training.lora.modules", got=got, expected=expected)
     config = LoraConfig(
         r=options.rank,
@@ -58,8 +58,8 @@ def merge(model: Any) -> None:
     for name, layer in [*transformer.named_modules()]:
         if isinstance(layer, LoraLayer):
             layer.merge()
-            above, _, own = name.rpartition(".")
-            setattr(transformer.get_submodule(above), own, layer.get_base_layer())
+            parent, _, child = name.rpartition(".")
+            setattr(transformer.get_submodule(parent), child, layer.get_base_layer())
     for parameter in transformer.parameters():
         parameter.requires_grad_(True)
 
@@ -67,7 +67,7 @@ def merge(model: Any) -> None:
 def new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
     """The parameters missing in the model's files, as transformers reports when it loads them again."""
     folders = resolve(transformer.name_or_path).module_folders()
-    _, told = type(transformer).from_pretrained(
+    _, info = type(transformer).from_pretrained(
         next(folder for folder in folders if "model_type" in read_json(folder / "config.json")),
         config=copy.deepcopy(transformer.config),
         output_loading_info=True,
@@ -75,5 +75,5 @@ def new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
         use_safetensors=True,
         trust_remote_code=False,
     )
-    missing = told["missing_keys"]
-    return [own for name, own in transformer.named_parameters(remove_duplicate=False) if name in missing]
+    missing = info["missing_keys"]
+    return [parameter for name, parameter in transformer.named_parameters(remove_duplicate=False) if name in missing]

@@ -48,7 +48,7 @@ def fit(
     rows: Any,
     loss: Any,
     *,
-    made: Family,
+    family: Family,
     options: TrainingOptions,
     folder: RunFolder,
     watcher: Watcher,
@@ -56,7 +56,7 @@ def fit(
     evaluator: HeldOut | None = None,
     sampler: Any | None = None,
     collator: Any | None = None,
-    further: Sequence[Any] = (),
+    more_callbacks: Sequence[Any] = (),
     changes: Mapping[str, Any] | None = None,
     new: Iterable[Any] = (),
 ) -> Fitted:
@@ -66,7 +66,7 @@ def fit(
         model: of sentence-transformers.
         rows: a `datasets.Dataset` with the columns that `loss` wants.
         loss: a module over `(features, labels)`.
-        made: the model's family.
+        family: the model's family.
         options: the recipe's `training` section.
         folder: where checkpoints are kept and looked for.
         watcher: who is told.
@@ -74,7 +74,7 @@ def fit(
         evaluator: by whose primary metric the best checkpoint is kept; None keeps the last.
         sampler: of batches; see `diptych_training.samplers`.
         collator: instead of the trainer's own.
-        further: callbacks beside ours.
+        more_callbacks: callbacks beside ours.
         changes: arguments of the trainer that the `training` section has no words for.
         new: parameters that the recipe has added to the model. `untrained_share` leaves them alone, and those that the
             model's files had no weights for.
@@ -83,18 +83,29 @@ def fit(
     before = _before(model, evaluator, folder, watcher)
     metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
-    columns = () if made.kind == "reranker" else rows.column_names  # a reranker reads pairs, no column by itself
-    encoded = {"prompts": prompts_of_columns(model, columns), "router_mapping": routes_of(model, columns)}
-    asked = arguments(made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, **encoded)
+    columns = () if family.kind == "reranker" else rows.column_names  # a reranker reads pairs, no column by itself
+    by_column = {"prompts": prompts_of_columns(model, columns), "router_mapping": routes_of(model, columns)}
+    settings = arguments(
+        family, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, **by_column
+    )
     for name, value in (changes or {}).items():
-        setattr(asked, name, value)
+        setattr(settings, name, value)
     untrained = _untrained(model, new) if options.untrained_share else None
     if options.lora is not None:
         lora.adapt(model, options.lora)
-    told = [*further, *callbacks(watcher, folder, metric, options.patience)]  # what is added to logs comes first
-    given = {"data_collator": collator} if collator is not None else {}
-    trainer = made.trainer(
-        model=model, args=asked, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=told, **given
+    all_callbacks = [
+        *more_callbacks,
+        *callbacks(watcher, folder, metric, options.patience),
+    ]  # what is added to logs comes first
+    more = {"data_collator": collator} if collator is not None else {}
+    trainer = family.trainer(
+        model=model,
+        args=settings,
+        train_dataset=rows,
+        loss=loss,
+        evaluator=evaluator,
+        callbacks=all_callbacks,
+        **more,
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = folder.last_checkpoint()
@@ -112,10 +123,13 @@ def fit(
 
 def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
     """Which checkpoint was kept, and whether the held-out queries distinguish it from the untrained model."""
-    kept = f"Kept are the weights of step {state.best_global_step} of {state.global_step}, by {metric}."
+    sentence = f"Kept are the weights of step {state.best_global_step} of {state.global_step}, by {metric}."
     if before[metric] != after[metric]:
-        return (kept,)
-    return kept, f"{metric} is {after[metric]:.4f} before and after: the held-out queries do not tell what was learned."
+        return (sentence,)
+    return (
+        sentence,
+        f"{metric} is {after[metric]:.4f} before and after: the held-out queries do not tell what was learned.",
+    )
 
 
 def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
@@ -136,13 +150,13 @@ def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
 
 def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: Watcher) -> dict[str, float]:
     """The values of the untrained model, measured once for all runs of the folder."""
-    kept = folder.kept(BEFORE)
-    if kept is None:
+    stored = folder.stored(BEFORE)
+    if stored is None:
         if evaluator is not None:
             watcher.begin("measuring the untrained model", None)
-        kept = [measured(model, evaluator)]
-        folder.keep(BEFORE, kept)
-    return kept[0]
+        stored = [measured(model, evaluator)]
+        folder.store(BEFORE, stored)
+    return stored[0]
 
 
 # Weights between those of the untrained and of the trained model.
@@ -158,8 +172,8 @@ class Untrained:
 
     def __init__(self, model: Any, new: Iterable[torch.nn.Parameter] = ()) -> None:
         unseen = {id(value) for value in new}
-        kept = ((name, value) for name, value in model.named_parameters() if id(value) not in unseen)
-        self._weights = {name: value.detach().clone() for name, value in kept}
+        pairs = ((name, value) for name, value in model.named_parameters() if id(value) not in unseen)
+        self._weights = {name: value.detach().clone() for name, value in pairs}
 
     def mix_into(self, model: Any, share: float) -> None:
         """Make each weight a mixture of `share` of the copy's and the rest of its own; unknown weights stay."""

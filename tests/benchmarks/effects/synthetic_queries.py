@@ -103,7 +103,7 @@ def _stop(amounts: Mapping[int, list[Found]]) -> list[Effect]:
     means = [[float(own[seed].after.mean()) for own in amounts.values()] for seed in range(len(amounts[SOME]))]
     ends = []
     for seed, own in enumerate(means):
-        rule = doubled(partial(_dev, amounts, seed), start=AMOUNTS[0], most=AMOUNTS[-1])
+        rule = doubled(partial(_dev, amounts, seed), start=AMOUNTS[0], limit=AMOUNTS[-1])
         ends.append(own[AMOUNTS.index(rule.best)])
         print(f"   seed {seed}: stopped by {rule.stopped} at {rule.amounts[-1]}, best {rule.best}", flush=True)
     curves = [fitted(AMOUNTS[:-1], own[:-1]) for own in means]

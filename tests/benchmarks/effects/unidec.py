@@ -144,7 +144,7 @@ def fitted(model: Encoder, loss: Any, world: Lex, pool: LabelPool, *, seed: int)
         model.train()
         adam.zero_grad()
         drawn = pool.draw([numbers[place] for place in places])
-        queries, documents = torch.tensor(numbers)[places][drawn.kept], torch.from_numpy(drawn.documents)
+        queries, documents = torch.tensor(numbers)[places][drawn.query_rows], torch.from_numpy(drawn.documents)
         features = [{"input_ids": world.query_tokens[queries]}, {"input_ids": world.document_tokens[documents]}]
         loss(features, torch.cat([queries, documents])).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

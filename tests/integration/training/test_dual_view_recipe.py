@@ -60,7 +60,7 @@ def test_held_out_pairs_are_searched_and_the_trained_views_are_learned(folder: P
     assert set(report.measured["after"]) >= {"nDCG@10", "flip accuracy", "p-MRR"}
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"]
     model = SentenceTransformer(report.folder, device="cpu")
-    rows = training.folder.kept("views")
+    rows = training.folder.stored("views")
     views = [View(r["query"], r["instruction"], r["positive"], tuple(r["negatives"]), r["group"]) for r in rows]
     texts = training.documents
     assert following(model, views, texts)["flip accuracy"] > 0.8
@@ -71,8 +71,8 @@ def test_held_out_pairs_are_searched_and_the_trained_views_are_learned(folder: P
 def test_rows_are_as_many_as_is_asked(folder: Path, views: bool, replace: bool, rows: int) -> None:
     training: Any = load_recipe(recipe(folder, views=views, replace=replace), Registry.default()).make(Told())
     training.prepare()
-    assert len(training.folder.kept("views")) == rows
-    assert len(training.folder.kept("held_views")) == 8, "what is held out has both views in any case"
+    assert len(training.folder.stored("views")) == rows
+    assert len(training.folder.stored("held_views")) == 8, "what is held out has both views in any case"
 
 
 def test_a_model_that_ignores_instructions_flips_half_and_has_no_p_mrr() -> None:

@@ -401,7 +401,7 @@ def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_pa
     given["data"] |= {"synthetic": WRITTEN}
     recipe = made(given, Told())
     recipe.prepare()
-    assert 0 < len(recipe.folder.kept("synthetic")) <= 12
+    assert 0 < len(recipe.folder.stored("synthetic")) <= 12
 
 
 @pytest.mark.parametrize(

@@ -263,13 +263,13 @@ def test_pairs_with_too_few_candidates_are_told_of_and_none_at_all_is_an_error(w
     assert isinstance(made, CrossEncoding)
     lost, *others = made.data.qrels
     found = {lost: [*OTHERS][:2], **{query: [*OTHERS][:9] for query in others}}
-    made.folder.keep("candidates", [{"query": query, "documents": own} for query, own in found.items()])
+    made.folder.store("candidates", [{"query": query, "documents": own} for query, own in found.items()])
     assert len(made.rows()) == len(others)
     assert made.remarks == [
         f"1 of {1 + len(others)} judged pairs were left out, since their query has fewer unjudged candidates than "
         f"negatives.per_query, or the teacher gave no score (queries {lost})"
     ]
-    made.folder.keep("candidates", [])
+    made.folder.store("candidates", [])
     empty = load_recipe(few, REGISTRY).make(Told())
     with pytest.raises(ConfigError, match=r"no judged pair has a row(?s:.*)make negatives.per_query smaller"):
         empty.train()

@@ -89,7 +89,7 @@ def test_a_teacher_reads_what_the_student_reads() -> None:
             asked.extend(text for _, text in pairs)
             return super().predict(pairs)
 
-    score_lists(Asked(), {"a": ["d0", "d1"]}, cut.queries, cut.documents, read=cut.read_beside)
+    score_lists(Asked(), {"a": ["d0", "d1"]}, cut.queries, cut.documents, text_of=cut.read_beside)
     assert sorted(asked) == ["They eat mice. Dogs bark.", "They purr."]
 
 

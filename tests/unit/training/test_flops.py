@@ -67,8 +67,8 @@ def test_terms_are_counted_between_two_looks() -> None:
     penalty = Flops()
     penalty.compute_loss_from_embeddings(torch.tensor([[1.0, 0, 2.0], [0, 0, 1.0]]))
     penalty.compute_loss_from_embeddings(torch.tensor([[1.0, 1.0, 1.0]]).to_sparse())
-    assert penalty.taken_mean() == pytest.approx(2.0)
-    assert penalty.taken_mean() is None
+    assert penalty.pop_mean() == pytest.approx(2.0)
+    assert penalty.pop_mean() is None
     assert active_terms(torch.tensor([[1.0, 0], [0, 0]])).tolist() == [1, 0]
 
 

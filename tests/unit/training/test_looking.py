@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.common.preview import examples, lying_in
+from diptych_training.recipes.common.preview import data_files, examples
 
 DOCUMENTS = {"d1": "one\nline, and " + "many words " * 40, "d2": "two", "d3": "three"}
 DATA = TrainingData({"q1": "first", "q2": "second", "q3": "third"}, DOCUMENTS, {"q1": {"d1": 1.0}, "q2": {"d2": 1.0}})
@@ -33,6 +33,6 @@ def test_no_more_than_was_asked_for_are_shown() -> None:
 
 
 def test_where_nothing_was_prepared_no_place_is_named(tmp_path: Path) -> None:
-    assert lying_in(tmp_path / "data") == []
+    assert data_files(tmp_path / "data") == []
     (tmp_path / "negatives.jsonl").touch()
-    assert lying_in(tmp_path) == [f"what was prepared lies in {tmp_path}: negatives.jsonl"]
+    assert data_files(tmp_path) == [f"what was prepared lies in {tmp_path}: negatives.jsonl"]

@@ -44,13 +44,13 @@ def test_the_target_matrix_is_the_join_of_batch_and_pool_with_all_judgements(see
     queries = np.random.default_rng(seed).integers(20, size=6).tolist()
     pool = LabelPool(POSITIVES, documents=DOCUMENTS, size=size, num_pos=1, seed=seed)
     made = pool.draw(queries)
-    kept = [queries[place] for place in made.kept]
+    kept = [queries[place] for place in made.query_rows]
     found = pooled(kept, made.documents)
     assert torch.equal(found.positive, target(kept, made.documents.tolist()))
     assert torch.equal(found.negative, ~found.positive)
     assert found.positive.any(1).all()
-    assert found.positive.gather(1, found.own[:, None]).all()
-    assert not target([queries[n] for n in range(6) if n not in made.kept], made.documents.tolist()).any()
+    assert found.positive.gather(1, found.own_column[:, None]).all()
+    assert not target([queries[n] for n in range(6) if n not in made.query_rows], made.documents.tolist()).any()
 
 
 def test_a_document_that_stands_twice_in_a_pool_counts_once_and_unknown_ones_are_negatives() -> None:
@@ -123,7 +123,7 @@ def test_the_positives_that_most_queries_share_stay_and_the_share_that_left_is_t
     pool = LabelPool(positives, documents=5, size=2)
     made = pool.draw([0, 1, 2, 3])
     assert made.documents.tolist() == [0, 1]
-    assert made.kept.tolist() == [0, 1, 2]
+    assert made.query_rows.tolist() == [0, 1, 2]
     assert pool.dropped_share == pytest.approx(2 / 7)
     assert (pool.rows, pool.rows_dropped) == (4, 1)
 

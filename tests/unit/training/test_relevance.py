@@ -36,7 +36,7 @@ def test_the_mask_is_the_join_of_ids_and_judgements(pairs: set[tuple[int, int]],
             wanted = brute(pairs, labels, row, column)
             assert bool(found.positive[row, column]) == (wanted == "p")
             assert bool(found.negative[row, column]) == (wanted == "n")
-        assert found.positive[row, found.own[row]]
+        assert found.positive[row, found.own_column[row]]
 
 
 @settings(deadline=None)
@@ -73,7 +73,7 @@ def test_a_document_that_is_there_twice_is_one_column() -> None:
     found = Candidates.of(2, 1, torch.tensor([[0, 7], [1, 7]]), Relevance())
     assert found.positive.tolist() == [[True, False], [True, False]]
     assert not found.negative.any()
-    assert found.own.tolist() == [0, 0]
+    assert found.own_column.tolist() == [0, 0]
 
 
 def test_the_margin_drops_exactly_what_is_above_it_and_never_a_positive() -> None:

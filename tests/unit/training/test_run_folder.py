@@ -26,7 +26,7 @@ def options_of(folder: Path, recipe: str = "contrastive", **more: Any) -> Any:
 
 def begun_without(name: str, folder: Path, recipe: str = "contrastive") -> None:
     """A folder as a version began it that had no such option."""
-    RunFolder(recipe, options_of(folder, recipe)).keep("negatives", [])
+    RunFolder(recipe, options_of(folder, recipe)).store("negatives", [])
     asked = json.loads((folder / "recipe.json").read_text())
     *above, last = name.split(".")
     section = asked
@@ -67,7 +67,7 @@ def test_an_option_that_is_gone_is_another_training(tmp_path: Path) -> None:
 
 def test_a_folder_in_which_nothing_was_made_binds_nobody(tmp_path: Path) -> None:
     RunFolder("contrastive", options_of(tmp_path / "run"))
-    RunFolder("mw", options_of(tmp_path / "run", "mw", seed=2)).keep("negatives", [])
+    RunFolder("mw", options_of(tmp_path / "run", "mw", seed=2)).store("negatives", [])
     with pytest.raises(ConfigError, match=r"holds another training(?s:.*)recipe: mw there, contrastive asked"):
         RunFolder("contrastive", options_of(tmp_path / "run"))
 
@@ -76,10 +76,10 @@ LATER = {"epochs": 9, "batch_size": 3, "learning_rate": 1e-3, "patience": 2, "ke
 
 
 def test_what_was_prepared_outlives_options_of_the_training_alone(tmp_path: Path) -> None:
-    RunFolder("contrastive", options_of(tmp_path / "run")).keep("negatives", [{"query": "q"}])
+    RunFolder("contrastive", options_of(tmp_path / "run")).store("negatives", [{"query": "q"}])
     (tmp_path / "run" / "log.jsonl").write_text('{"step": 1}\n')
     changed = options_of(tmp_path / "run", training=LATER, loss={"tau": 0.5})
-    assert RunFolder("contrastive", changed).kept("negatives") == [{"query": "q"}]
+    assert RunFolder("contrastive", changed).stored("negatives") == [{"query": "q"}]
     asked = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert (asked["training"]["epochs"], asked["loss"]["tau"]) == (9, 0.5)
     assert not (tmp_path / "run" / "log.jsonl").exists(), "it is of other options"
@@ -87,7 +87,7 @@ def test_what_was_prepared_outlives_options_of_the_training_alone(tmp_path: Path
 
 @pytest.mark.parametrize("begun", ["checkpoints/checkpoint-3", "checkpoints/round-0", "report.json"])
 def test_what_was_trained_outlives_no_change(begun: str, tmp_path: Path) -> None:
-    RunFolder("contrastive", options_of(tmp_path / "run")).keep("negatives", [])
+    RunFolder("contrastive", options_of(tmp_path / "run")).store("negatives", [])
     (tmp_path / "run" / begun).mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.epochs: 2.0 there, 9.0 asked"):
         RunFolder("contrastive", options_of(tmp_path / "run", training=LATER))
@@ -106,14 +106,14 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_options_that_the_data_steps_read_are_another_training_once_data_is_prepared(name: str, tmp_path: Path) -> None:
-    RunFolder("contrastive", options_of(tmp_path / "run")).keep("negatives", [])
+    RunFolder("contrastive", options_of(tmp_path / "run")).store("negatives", [])
     with pytest.raises(ConfigError, match=rf"holds another training(?s:.*)got: {re.escape(name)}: "):
         RunFolder("contrastive", options_of(tmp_path / "run", **CHANGES[name]))
 
 
 def test_where_queries_are_doubled_every_option_is_read_by_a_data_step(tmp_path: Path) -> None:
     data = {**DATA, "synthetic": {"double_to": 1000}}
-    RunFolder("contrastive", options_of(tmp_path / "run", data=data)).keep("best", [])
+    RunFolder("contrastive", options_of(tmp_path / "run", data=data)).store("best", [])
     with pytest.raises(ConfigError, match=r"training.epochs: 2.0 there, 9.0 asked"):
         RunFolder("contrastive", options_of(tmp_path / "run", data=data, training={"epochs": 9}))
 

@@ -55,11 +55,11 @@ class RetrievalLoss(torch.nn.Module, ABC):
     def embedded(self, features: Features, place: int) -> Tensor:
         """The embeddings of a column, the queries' at place 0: `[B, D]`, or of tokens `[B, T, D]`, zeros for none."""
         if self.similarity != "maxsim":
-            found: Tensor = self.model(dict(features))["sentence_embedding"]
-            return found
-        given = dict(features)
-        told: Any = given.pop("task", "document" if place else "query")
-        output = self.model(given, task=told)
+            vectors: Tensor = self.model(dict(features))["sentence_embedding"]
+            return vectors
+        inputs = dict(features)
+        task: Any = inputs.pop("task", "document" if place else "query")
+        output = self.model(inputs, task=task)
         tokens: Tensor = output["token_embeddings"] * output["attention_mask"][..., None].to(output["token_embeddings"])
         return tokens
 
@@ -100,27 +100,27 @@ class RetrievalLoss(torch.nn.Module, ABC):
         """Similarities `[B, M]`, and what of them is relevant or a negative, without what the margin leaves out."""
         return self.scored(*self.prepared(embeddings), self.candidates(embeddings, labels))
 
-    def scored(self, queries: Tensor, documents: Tensor, known: Candidates) -> tuple[Tensor, Candidates]:
+    def scored(self, queries: Tensor, documents: Tensor, candidates: Candidates) -> tuple[Tensor, Candidates]:
         """The same for queries and documents that are prepared."""
-        documents, known = self.with_earlier(documents, known)
+        documents, candidates = self.with_earlier(documents, candidates)
         similarity = self.similarities(queries, documents)
-        return self.with_mixed(queries, documents, similarity, known.margin_filtered(similarity, self.margin))
+        return self.with_mixed(queries, documents, similarity, candidates.margin_filtered(similarity, self.margin))
 
-    def with_earlier(self, documents: Tensor, known: Candidates) -> tuple[Tensor, Candidates]:
+    def with_earlier(self, documents: Tensor, candidates: Candidates) -> tuple[Tensor, Candidates]:
         """Prepared documents and candidates, followed by those of earlier batches, if any are kept."""
         if self.more_negatives is None or not self.training:
-            return documents, known
-        found: tuple[Tensor, Candidates] = self.more_negatives.beside(documents, known, self.relevance)
-        return found
+            return documents, candidates
+        widened: tuple[Tensor, Candidates] = self.more_negatives.beside(documents, candidates, self.relevance)
+        return widened
 
     def with_mixed(
-        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates
     ) -> tuple[Tensor, Candidates]:
         """Similarities and candidates, followed by mixed negatives, if any."""
         if self.more_negatives is None or not self.training:
-            return similarity, found
-        wider: tuple[Tensor, Candidates] = self.more_negatives.mixed(queries, documents, similarity, found)
-        return wider
+            return similarity, candidates
+        widened: tuple[Tensor, Candidates] = self.more_negatives.mixed(queries, documents, similarity, candidates)
+        return widened
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
         """What is relevant to what in this batch, ignoring the margin."""
@@ -142,28 +142,29 @@ def similarities(queries: Tensor, documents: Tensor) -> Tensor:
     """Dot products `[B, M]` of vectors; of tokens, a token of zeros being none, the mean of each query token's best."""
     if queries.ndim == 2:
         return queries @ documents.T
-    asked, held = queries.any(-1), documents.any(-1)
-    found: Tensor = maxsim(queries, documents, a_mask=asked, b_mask=held, length_normalize=True)
-    return found
+    query_mask, document_mask = queries.any(-1), documents.any(-1)
+    values: Tensor = maxsim(queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True)
+    return values
 
 
 def _as_long(columns: list[Tensor]) -> list[Tensor]:
     """Columns of tokens with as many as the longest has, filled up with zeros; columns of vectors as they are."""
     if columns[0].ndim == 2:
         return columns
-    most = max(column.shape[1] for column in columns)
-    return [torch.nn.functional.pad(column, (0, 0, 0, most - column.shape[1])) for column in columns]
+    longest = max(column.shape[1] for column in columns)
+    return [torch.nn.functional.pad(column, (0, 0, 0, longest - column.shape[1])) for column in columns]
 
 
 def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
     """The mean of `values [B]` over the rows that count; 0, with a gradient of 0, where none does."""
-    kept = torch.where(counted, values, torch.zeros_like(values))
-    return kept.sum() / counted.sum().clamp(min=1)
+    values_of_counted = torch.where(counted, values, torch.zeros_like(values))
+    return values_of_counted.sum() / counted.sum().clamp(min=1)
 
 
 def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
     """log of the sum of exp(scores) over the chosen entries of each row `[B]`; 0, without gradient, for none."""
-    some = chosen.any(1, keepdim=True)
+    counted = chosen.any(1, keepdim=True)
     return (
-        torch.where(some, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores)).logsumexp(1) * some[:, 0]
+        torch.where(counted, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores)).logsumexp(1)
+        * counted[:, 0]
     )

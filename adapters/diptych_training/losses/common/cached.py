@@ -41,8 +41,8 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; see the cached loss."""
-        found: Tensor = self.forward_cached(sentence_features, labels)
-        return found
+        loss: Tensor = self.forward_cached(sentence_features, labels)
+        return loss
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
@@ -56,5 +56,5 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
-        own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        return {"loss": type(self.loss).__name__, **own, "mini_batch_size": self.mini_batch_size}
+        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
+        return {"loss": type(self.loss).__name__, **inner, "mini_batch_size": self.mini_batch_size}

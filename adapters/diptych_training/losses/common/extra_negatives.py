@@ -41,11 +41,11 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
         what = "tokens are not mixed or kept" if loss.similarity == "maxsim" else "mixes of unit length among others"
         do = 'train vectors of whole texts by similarity="cosine"'
         raise ContractError(what, where=type(loss).__name__, got=f"similarity {loss.similarity}", do=do)
-    loss.more_negatives = Further(mixing, queue)
+    loss.more_negatives = ExtraNegatives(mixing, queue)
     return loss
 
 
-class Further(torch.nn.Module):
+class ExtraNegatives(torch.nn.Module):
     """The extension that `harder` adds to a loss."""
 
     def __init__(self, mixing: Mixing | None, queue: int) -> None:
@@ -55,22 +55,25 @@ class Further(torch.nn.Module):
     def __repr__(self) -> str:
         return f"{self.mixing}, queue={self.queue.size}" if self.mixing else f"queue={self.queue.size}"
 
-    def beside(self, documents: Tensor, known: Candidates, relevance: Relevance) -> tuple[Tensor, Candidates]:
+    def with_queue(self, documents: Tensor, candidates: Candidates, relevance: Relevance) -> tuple[Tensor, Candidates]:
         """The batch's documents `[M, D]`, of unit length for cosines, with the queue's behind; they go into it then."""
         if not self.queue.size:
-            return documents, known
-        wider, found = torch.cat([documents, self.queue.like(documents)]), known.beside(self.queue.ids, relevance)
-        self.queue.put(documents, known.documents)
-        return wider, found
+            return documents, candidates
+        vectors, widened = (
+            torch.cat([documents, self.queue.like(documents)]),
+            candidates.with_documents(self.queue.ids, relevance),
+        )
+        self.queue.put(documents, candidates.documents)
+        return vectors, widened
 
     def mixed(
-        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates
     ) -> tuple[Tensor, Candidates]:
         """Similarities and candidates `[B, M]` with mixes behind, which have no id."""
         if self.mixing is None:
-            return similarity, found
-        scores, counted = self.mixing(queries, documents, similarity, found.negative)
-        return torch.cat([similarity, scores], 1), found.with_negatives(counted)
+            return similarity, candidates
+        scores, counted = self.mixing(queries, documents, similarity, candidates.negative)
+        return torch.cat([similarity, scores], 1), candidates.with_negatives(counted)
 
 
 # Hard negatives mixed of others in the space of embeddings.
@@ -101,8 +104,8 @@ class Mixing(torch.nn.Module):
         self.register_buffer("step", torch.tensor(0))
 
     def __repr__(self) -> str:
-        given = f"hardest={self.hardest}, pairs={self.pairs}, with_query={self.with_query}"
-        return f"Mixing({given}, start_step={self.start_step})"
+        settings = f"hardest={self.hardest}, pairs={self.pairs}, with_query={self.with_query}"
+        return f"Mixing({settings}, start_step={self.start_step})"
 
     def forward(
         self, queries: Tensor, documents: Tensor, similarity: Tensor, negative: Tensor
@@ -128,10 +131,10 @@ class Mixing(torch.nn.Module):
         first, second = (self._drawn(places, available, self.pairs, random) for _ in range(2))
         share = _uniform(len(queries), self.pairs, random).to(queries)
         pairs = share * documents[first] + (1 - share) * documents[second]
-        chosen = self._drawn(places, available, self.with_query, random)
+        partners = self._drawn(places, available, self.with_query, random)
         share = _uniform(len(queries), self.with_query, random).to(queries) / 2
-        beside = share * queries[:, None] + (1 - share) * documents[chosen]
-        return torch.nn.functional.normalize(torch.cat([pairs, beside], 1), dim=-1), available > 0
+        with_query = share * queries[:, None] + (1 - share) * documents[partners]
+        return torch.nn.functional.normalize(torch.cat([pairs, with_query], 1), dim=-1), available > 0
 
     def _drawn(self, places: Tensor, available: Tensor, number: int, random: torch.Generator) -> Tensor:
         """`[B, number]` columns, each one of the `available` first of `places`."""

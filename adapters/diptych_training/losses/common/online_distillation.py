@@ -39,8 +39,8 @@ class TaughtLoss(RetrievalLoss):
             ContractError: the labels are not ids, or ids that the teacher does not know.
         """
         columns = list(sentence_features)
-        found: Tensor = self.loss(columns, self._scores(labels, len(columns)))
-        return found
+        loss: Tensor = self.loss(columns, self._scores(labels, len(columns)))
+        return loss
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch from the embeddings of its columns."""
@@ -48,8 +48,8 @@ class TaughtLoss(RetrievalLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
-        own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        return {"loss": type(self.loss).__name__, **own, "teacher": type(self.teacher).__name__}
+        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
+        return {"loss": type(self.loss).__name__, **inner, "teacher": type(self.teacher).__name__}
 
     def _scores(self, labels: Tensor | None, columns: int) -> Tensor:
         fits = labels is not None and labels.ndim == 2 and not labels.is_floating_point() and labels.shape[1] == columns

@@ -19,9 +19,9 @@ from diptych_training.losses import CachedLoss
 from diptych_training.losses.common.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.common.negatives import documents_of, mined
-from diptych_training.recipes.common.preview import examples, lying_in
-from diptych_training.recipes.common.synthetic_queries import with_written, written
-from diptych_training.recipes.common.synthetic_size import enough
+from diptych_training.recipes.common.preview import data_files, examples
+from diptych_training.recipes.common.synthetic_queries import with_synthetic, write_queries
+from diptych_training.recipes.common.synthetic_size import best_size
 from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.card import write_card
@@ -72,7 +72,7 @@ class Training(ABC, Generic[O]):
 
     def prepared_examples(self) -> list[str]:
         """Where the prepared data is, and some of it; a line each."""
-        return lying_in(self.folder.path / "data")
+        return data_files(self.folder.path / "data")
 
     def train(self) -> TrainReport:
         """The whole run, without repeating finished steps."""
@@ -83,7 +83,7 @@ class Training(ABC, Generic[O]):
         started = time.monotonic()
         self.prepare()
         same = self.same()
-        report = self._trained() if same is None else self.folder.take_over(same)
+        report = self._trained() if same is None else self.folder.copy_run(same)
         report = replace(report, seconds=time.monotonic() - started)
         write_card(report, self.options)
         return self.folder.finish(report)
@@ -108,22 +108,22 @@ class Training(ABC, Generic[O]):
         """The evaluator during training; None for none."""
         return None
 
-    def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
-        """`running.fit` with this recipe's folder, seed, evaluator and options; `more` changes them.
+    def fitted(self, model: Any, rows: Any, loss: Any, **changes: Any) -> Fitted:
+        """`running.fit` with this recipe's folder, seed, evaluator and options; `changes` changes them.
 
         Raises:
             ConfigError: `training.mini_batch_size` with a loss that cannot be taken in pieces.
         """
-        given = {
-            "made": self.family,
+        settings = {
+            "family": self.family,
             "options": self.options.training,
             "folder": self.folder,
             "watcher": self.watcher,
             "seed": self.options.seed,
             "new": self.new(model),
         }
-        measuring = {} if "evaluator" in more else {"evaluator": self.evaluator()}
-        return fit(model, rows, self.in_pieces(loss), **{**given, **measuring, **more})
+        measuring = {} if "evaluator" in changes else {"evaluator": self.evaluator()}
+        return fit(model, rows, self.in_pieces(loss), **{**settings, **measuring, **changes})
 
     def in_pieces(self, loss: Any) -> Any:
         """The loss over batches that are embedded in pieces, if `training.mini_batch_size` is set.
@@ -179,12 +179,14 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     def data_steps(self) -> list[str]:
         """Have synthetic queries written and negatives mined, as configured."""
-        done = self._have_written()
-        if self.options.negatives.per_query == 0 or self.folder.kept(NEGATIVES) is not None:
+        done = self._write_queries()
+        if self.options.negatives.per_query == 0 or self.folder.stored(NEGATIVES) is not None:
             return done
         self.watcher.begin("mining negatives", None)
         lists, sentence = mined(self.options, self.data, self.model)
-        self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
+        self.folder.store(
+            NEGATIVES, ({"query": query, "documents": list(documents)} for query, documents in lists.items())
+        )
         return [*done, sentence]
 
     def prepared_examples(self) -> list[str]:
@@ -204,9 +206,9 @@ class RetrievalTraining(Training[R], Generic[R]):
         """The data set: a row for each judged pair, with negatives and ids."""
         options = self.options.negatives
         lists = self.negatives() if options.per_query else None
-        found = training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
-        self.remarks += filter(None, [without_negatives(self.data, found)])
-        return found
+        rows = training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
+        self.remarks += filter(None, [without_negatives(self.data, rows)])
+        return rows
 
     def sampler(self, rows: Any) -> Any | None:
         """The batch sampler; None draws rows evenly."""
@@ -214,7 +216,7 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     def same(self) -> Path | None:
         """The finished training with the best amount of synthetic queries, which had the same rows and seed."""
-        best = self.folder.kept(BEST)
+        best = self.folder.stored(BEST)
         folder = self.folder.path / best[0]["trial"] if best else None
         return folder if folder and RunFolder.reported(folder) else None
 
@@ -233,12 +235,12 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     def lists(self, kept: str) -> dict[str, list[str]]:
         """Stored documents by query, without those that no longer exist; a remark lists them."""
-        rows = self.folder.kept(kept) or ()
-        gone = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
-        told = f"{len(gone):,} documents of data/{kept}.jsonl are no longer there, and were left out"
-        if gone and told not in self.remarks:
-            self.remarks.append(told)
-        return {row["query"]: [name for name in row["documents"] if name not in gone] for row in rows}
+        rows = self.folder.stored(kept) or ()
+        missing = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
+        remark = f"{len(missing):,} documents of data/{kept}.jsonl are no longer there, and were left out"
+        if missing and remark not in self.remarks:
+            self.remarks.append(remark)
+        return {row["query"]: [name for name in row["documents"] if name not in missing] for row in rows}
 
     @property
     def data(self) -> TrainingData:
@@ -250,22 +252,22 @@ class RetrievalTraining(Training[R], Generic[R]):
         """The held-out data."""
         return self._split[1]
 
-    def _have_written(self) -> list[str]:
-        asked = self.options.data.synthetic
-        if asked is None or self.folder.kept(SYNTHETIC) is not None:
+    def _write_queries(self) -> list[str]:
+        synthetic = self.options.data.synthetic
+        if synthetic is None or self.folder.stored(SYNTHETIC) is not None:
             return []
-        if asked.double_to is not None:
-            return [self._have_doubled(asked)]
+        if synthetic.double_to is not None:
+            return [self._double_queries(synthetic)]
         self.watcher.begin("writing queries", None)
-        found = written(self.options, *self._judged, self.searcher)
-        self.folder.keep(SYNTHETIC, map(asdict, found.queries))
-        return [str(found.report)]
+        result = write_queries(self.options, *self._judged, self.searcher)
+        self.folder.store(SYNTHETIC, map(asdict, result.queries))
+        return [str(result.report)]
 
-    def _have_doubled(self, asked: SyntheticQueries) -> str:
+    def _double_queries(self, synthetic: SyntheticQueries) -> str:
         count = sum(1 for text in self._judged[0].documents.values() if text)
-        best, sentence = enough(self.options, asked, lambda options: type(self)(options, self.watcher), count)
-        self.folder.keep(BEST, [{"trial": str(best.relative_to(self.folder.path))}])
-        self.folder.keep_prepared(best, SYNTHETIC)
+        best, sentence = best_size(self.options, synthetic, lambda options: type(self)(options, self.watcher), count)
+        self.folder.store(BEST, [{"trial": str(best.relative_to(self.folder.path))}])
+        self.folder.store_prepared(best, SYNTHETIC)
         return sentence
 
     @cached_property
@@ -276,12 +278,12 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     @cached_property
     def _split(self) -> tuple[TrainingData, TrainingData]:
-        asked = self.options.data.synthetic
-        if asked is None:
+        synthetic = self.options.data.synthetic
+        if synthetic is None:
             return self._judged
-        self._have_written()
-        rows = self.folder.kept(SYNTHETIC) or []
-        return with_written(asked, *self._judged, rows, self.options.data.dev.share, self.options.seed)
+        self._write_queries()
+        rows = self.folder.stored(SYNTHETIC) or []
+        return with_synthetic(synthetic, *self._judged, rows, self.options.data.dev.share, self.options.seed)
 
 
 def scores_by_query(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

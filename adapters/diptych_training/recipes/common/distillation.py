@@ -42,7 +42,7 @@ T = TypeVar("T", bound=TaughtOptions)
 R = TypeVar("R", bound=RetrievalOptions)
 
 
-class Asking(RetrievalTraining[R]):
+class WithTeacher(RetrievalTraining[R]):
     """A recipe that may have a teacher: candidates are the documents with stored scores, else the mined ones."""
 
     @property
@@ -55,26 +55,26 @@ class Asking(RetrievalTraining[R]):
         teacher = self.teacher
         if teacher is None:
             return super().data_steps()
-        done = self._have_written()
-        if teacher.scores is not None and self.folder.kept(NEGATIVES) is None:
-            scores = scores_by_query(list(self.asked(teacher, {})))
-            self.folder.keep(NEGATIVES, stored_lists(self.data, scores))
+        done = self._write_queries()
+        if teacher.scores is not None and self.folder.stored(NEGATIVES) is None:
+            scores = scores_by_query(list(self.teacher_rows(teacher, {})))
+            self.folder.store(NEGATIVES, stored_lists(self.data, scores))
         done += super().data_steps()
-        if self.folder.kept(SCORES) is not None:
+        if self.folder.stored(SCORES) is not None:
             return done
-        self.folder.keep(SCORES, self.asked(teacher, self.negatives()))
+        self.folder.store(SCORES, self.teacher_rows(teacher, self.negatives()))
         return [*done, f"the teacher scored documents of {len(self.scores()):,} queries"]
 
-    def asked(self, teacher: TeacherOptions, lists: Lists) -> Iterator[dict[str, Any]]:
+    def teacher_rows(self, teacher: TeacherOptions, lists: Lists) -> Iterator[dict[str, Any]]:
         """Let the teacher score these lists and the relevant documents; no pair is scored twice."""
         return teacher_scores(teacher, self.data, lists, self.watcher, self.folder.path / "data" / "pairs.jsonl")
 
     def scores(self) -> Scores:
         """The teacher's scores, by query and document."""
-        return scores_by_query(list(self.folder.kept(SCORES) or ()))
+        return scores_by_query(list(self.folder.stored(SCORES) or ()))
 
 
-class Distilling(Asking[T]):
+class Distilling(WithTeacher[T]):
     """A recipe whose rows have a teacher's scores, after their ids if its loss needs these."""
 
     with_ids: ClassVar[bool] = False
@@ -86,9 +86,9 @@ class Distilling(Asking[T]):
 
     def rows(self) -> Any:
         """A row for each judged pair, with the teacher's scores."""
-        found = self.rows_of(self.negatives(), self.scores())
-        self.remarks += filter(None, [left_out(self.data, found)])
-        return found
+        rows = self.rows_of(self.negatives(), self.scores())
+        self.remarks += filter(None, [left_out(self.data, rows)])
+        return rows
 
     def rows_of(self, lists: Lists, scores: Scores) -> Any:
         """The same of any negatives and scores."""
@@ -96,10 +96,10 @@ class Distilling(Asking[T]):
 
 
 def stored_lists(data: TrainingData, scores: Scores) -> Iterator[dict[str, Any]]:
-    """`{"query", "documents"}`: for each training query the documents that a teacher scored, see `_others`."""
-    for query, own in scores.items():
+    """`{"query", "documents"}`: for each training query the documents that a teacher scored, see `_unjudged`."""
+    for query, document_scores in scores.items():
         if query in data.qrels:
-            yield {"query": query, "documents": _others(data, query, own)}
+            yield {"query": query, "documents": _unjudged(data, query, document_scores)}
 
 
 def refuse_mining(teacher: TeacherOptions | None, negatives: NegativesOptions) -> None:
@@ -108,13 +108,13 @@ def refuse_mining(teacher: TeacherOptions | None, negatives: NegativesOptions) -
     Raises:
         ValueError: which options say so.
     """
-    if teacher is not None and teacher.scores is not None and (asked := negatives.asked()):
+    if teacher is not None and teacher.scores is not None and (options := negatives.set_options()):
         raise ValueError(
-            f"{', '.join(asked)}: none is mined with teacher.scores, whose documents are the candidates: leave it out"
+            f"{', '.join(options)}: none is mined with teacher.scores, whose documents are the candidates: leave it out"
         )
 
 
-def _others(data: TrainingData, query: str, scores: Mapping[str, float]) -> list[str]:
+def _unjudged(data: TrainingData, query: str, scores: Mapping[str, float]) -> list[str]:
     """The documents that a teacher scored and nobody judged, best first."""
-    judged, there = data.qrels[query], data.documents
-    return sorted((name for name in scores if name not in judged and there.get(name)), key=lambda name: -scores[name])
+    judged, texts = data.qrels[query], data.documents
+    return sorted((name for name in scores if name not in judged and texts.get(name)), key=lambda name: -scores[name])

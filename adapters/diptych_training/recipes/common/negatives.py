@@ -79,10 +79,10 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
     Raises:
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    wanted = options.negatives
-    with searched(options, data, model, slot=wanted.slot) as source:
-        found = _mined(source, data, wanted.step(options.seed))
-    return _lists(found, data), str(found.report)
+    negatives = options.negatives
+    with searched(options, data, model, slot=negatives.slot) as source:
+        result = _mined(source, data, negatives.step(options.seed))
+    return _lists(result, data), str(result.report)
 
 
 def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
@@ -93,13 +93,13 @@ def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists
 
 def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:
     """The documents of each query's list, ranked by the current model."""
-    named = {name: data.documents[name] for own in lists.values() for name in own}
-    source, asked = ModelSource(model, named, precision=options.training.precision), list(lists)
+    texts = {name: data.documents[name] for result in lists.values() for name in result}
+    source, query_ids = ModelSource(model, texts, precision=options.training.precision), list(lists)
     ranked: dict[str, list[str]] = {}
-    for part in batches(asked):
-        found = source.find([data.queries[query] for query in part], [lists[query] for query in part], 1)
-        for query, own in zip(part, found, strict=True):
-            ranked[query] = [name for name, _ in sorted(own.named.items(), key=lambda pair: -pair[1])]
+    for part in batches(query_ids):
+        results = source.find([data.queries[query] for query in part], [lists[query] for query in part], 1)
+        for query, result in zip(part, results, strict=True):
+            ranked[query] = [name for name, _ in sorted(result.named.items(), key=lambda pair: -pair[1])]
     return ranked
 
 
@@ -121,6 +121,8 @@ def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) 
     return mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, options)
 
 
-def _lists(found: Mined, data: TrainingData) -> dict[str, list[str]]:
+def _lists(mining: Mined, data: TrainingData) -> dict[str, list[str]]:
     """Only documents of the training data; a live collection may have others."""
-    return {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}
+    return {
+        query: [name for name, _ in ranking if name in data.documents] for query, ranking in mining.negatives.items()
+    }

@@ -62,13 +62,13 @@ class Pooling(RetrievalTraining[P]):
 
     def data_steps(self) -> list[str]:
         """Have synthetic queries written, if configured; negatives are found during training."""
-        return self._have_written()
+        return self._write_queries()
 
     @cached_property
     def pool(self) -> LabelPool:
         """The pool of the queries that are trained."""
-        positives, own = self.data.relevant_numbers(), self.pooling
-        sizes = {"size": own.size, "num_pos": own.num_pos, "num_neg": own.num_neg}
+        positives, options = self.data.relevant_numbers(), self.pooling
+        sizes = {"size": options.size, "num_pos": options.num_pos, "num_neg": options.num_neg}
         return LabelPool(positives, documents=len(self.data.documents), seed=self.options.seed, **sizes)  # type: ignore[arg-type]
 
     def rows(self) -> Any:
@@ -90,7 +90,7 @@ class Pooling(RetrievalTraining[P]):
             self.loss(model),
             sampler=batches,
             collator=PoolCollator(model.preprocess, self.pool, texts, prompts=prompts),
-            further=[self.refresh(model, rows["query"], texts, batches)] if self.moves else [],
+            more_callbacks=[self.refresh(model, rows["query"], texts, batches)] if self.moves else [],
             changes=self.changes(),
         )
         if self.pool.dropped:
@@ -107,18 +107,18 @@ class Pooling(RetrievalTraining[P]):
 
     def refresh(self, model: Any, queries: Any, documents: list[str], batches: Clustered) -> Refresh:
         """The callback that recomputes hard negatives and clusters."""
-        own = self.pooling
+        options = self.pooling
         return Refresh(
             model,
             list(queries),
             documents,
             self.pool,
-            batches if own.cluster_from is not None else None,
-            every=own.refresh_every,
-            mine_from=own.mine_from,
-            cluster_from=own.cluster_from or 0,
-            cluster_size=own.cluster_size,
-            depth=own.depth,
+            batches if options.cluster_from is not None else None,
+            every=options.refresh_every,
+            mine_from=options.mine_from,
+            cluster_from=options.cluster_from or 0,
+            cluster_size=options.cluster_size,
+            depth=options.depth,
             folder=self.folder.path / "data",
             seed=self.options.seed,
         )

@@ -12,7 +12,7 @@ from diptych_training.rows import Lists
 EXAMPLES, WIDTH = 3, 100
 
 
-def lying_in(folder: Path) -> list[str]:
+def data_files(folder: Path) -> list[str]:
     """The place of the prepared data of a run; empty without any."""
     names = sorted(path.name for path in folder.glob("*.jsonl"))
     return [f"what was prepared lies in {folder}: {', '.join(names)}"] if names else []
@@ -20,13 +20,13 @@ def lying_in(folder: Path) -> list[str]:
 
 def examples(data: TrainingData, lists: Lists, count: int = EXAMPLES) -> list[str]:
     """The first queries with a relevant document and a negative, a line each."""
-    return [line for own in islice(_examples(data, lists), count) for line in own]
+    return [line for example in islice(_examples(data, lists), count) for line in example]
 
 
 def _examples(data: TrainingData, lists: Lists) -> Iterator[tuple[str, str, str]]:
-    for query, found in lists.items():
+    for query, documents in lists.items():
         relevant = data.relevant(query)
-        negative = next((name for name in found if name not in data.qrels.get(query, {})), None)
+        negative = next((name for name in documents if name not in data.qrels.get(query, {})), None)
         if relevant and negative is not None:
             yield (
                 _line("query", query, data.queries[query]),

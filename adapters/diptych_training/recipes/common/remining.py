@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from diptych_training.epoch_callback import Recurring
+from diptych_training.epoch_callback import EpochCallback
 from diptych_training.recipes.common.base import scores_by_query
 from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.recipes.common.negatives import mined_by, ranked_by
@@ -38,8 +38,8 @@ class RenewingOptions(TaughtOptions):
     @property
     def every(self) -> int:
         """Epochs between two minings; 0 mines only once."""
-        given = self.negatives.refresh_every
-        return int(self.teacher.scores is None) if given is None else given
+        every = self.negatives.refresh_every
+        return int(self.teacher.scores is None) if every is None else every
 
 
 N = TypeVar("N", bound=RenewingOptions)
@@ -53,7 +53,7 @@ class Renewing(Distilling[N]):
         if not self.options.every:
             return super().fit(model)
         rows = MovingRows(self.rows())
-        return self.fitted(model, rows.dataset, self.loss(model), further=[Renewal(self, model, rows)])
+        return self.fitted(model, rows.dataset, self.loss(model), more_callbacks=[Renewal(self, model, rows)])
 
     def renewed(self, model: Any) -> tuple[Lists, Scores]:
         """Negatives by the current model, the hardest first, and the teacher's scores of these and relevant documents.
@@ -62,24 +62,24 @@ class Renewing(Distilling[N]):
         keeps what was mined before training, so that the same pairs have rows.
         """
         scores, count = self.scores(), self.options.negatives.per_query
-        first = {q: own for q, own in self.negatives().items() if any(name in scores.get(q, {}) for name in own)}
+        first = {q: names for q, names in self.negatives().items() if any(name in scores.get(q, {}) for name in names)}
         if self.teacher.scores is not None:
             ranked = ranked_by(model, self.options, self.data, first)
-            return self._told(first, {query: own[:count] for query, own in ranked.items()}), scores
-        found = mined_by(model, self.options, self.data)
-        lists = self._told(first, {query: found.get(query) or own for query, own in first.items()})
-        return lists, scores_by_query(self.asked(self.teacher, lists))
+            return self._report_new(first, {query: names[:count] for query, names in ranked.items()}), scores
+        mined = mined_by(model, self.options, self.data)
+        lists = self._report_new(first, {query: mined.get(query) or names for query, names in first.items()})
+        return lists, scores_by_query(self.teacher_rows(self.teacher, lists))
 
-    def _told(self, first: Lists, lists: Lists) -> Lists:
+    def _report_new(self, first: Lists, lists: Lists) -> Lists:
         """The lists, after reporting to the watcher how many documents are new."""
         count = self.options.negatives.per_query
-        new = sum(len({*own} - {*first[query][:count]}) for query, own in lists.items())
+        new = sum(len({*documents} - {*first[query][:count]}) for query, documents in lists.items())
         share = new / sum(map(len, lists.values()))
         self.watcher.say(f"{share:.0%} of the negatives by the model as it is are others than before training")
         return lists
 
 
-class Renewal(Recurring[tuple[Lists, Scores]]):
+class Renewal(EpochCallback[tuple[Lists, Scores]]):
     """Lets a recipe mine again every few epochs, and replaces the training rows.
 
     Args:
@@ -95,20 +95,24 @@ class Renewal(Recurring[tuple[Lists, Scores]]):
         """Every so many epochs except the first, whose negatives were mined before."""
         return epoch > 0 and epoch % self.recipe.options.every == 0
 
-    def found(self, epoch: int, *, bf16: bool) -> tuple[Lists, Scores]:
+    def compute(self, epoch: int, *, bf16: bool) -> tuple[Lists, Scores]:
         """Negatives and scores by the current model."""
         lists, scores = self.recipe.renewed(self.model)
-        wanted = {query: [*own, *self.recipe.data.relevant(query)] for query, own in lists.items()}
-        known = {query: {d: scores[query][d] for d in own if d in scores[query]} for query, own in wanted.items()}
-        rows = ({"query": query, "documents": own, "scores": known[query]} for query, own in lists.items())
-        self.recipe.folder.keep(RENEWED.format(epoch), rows)
+        scored = {query: [*names, *self.recipe.data.relevant(query)] for query, names in lists.items()}
+        document_scores = {
+            query: {d: scores[query][d] for d in names if d in scores[query]} for query, names in scored.items()
+        }
+        rows = (
+            {"query": query, "documents": names, "scores": document_scores[query]} for query, names in lists.items()
+        )
+        self.recipe.folder.store(RENEWED.format(epoch), rows)
         return lists, scores
 
-    def kept(self, epoch: int) -> tuple[Lists, Scores] | None:
+    def stored(self, epoch: int) -> tuple[Lists, Scores] | None:
         """The stored negatives and scores."""
-        rows = self.recipe.folder.kept(RENEWED.format(epoch))
+        rows = self.recipe.folder.stored(RENEWED.format(epoch))
         return None if rows is None else ({row["query"]: row["documents"] for row in rows}, scores_by_query(rows))
 
-    def take(self, found: tuple[Lists, Scores], epoch: int) -> None:
+    def use(self, value: tuple[Lists, Scores], epoch: int) -> None:
         """Train on them."""
-        self.rows.exchange(self.recipe.rows_of(*found))
+        self.rows.exchange(self.recipe.rows_of(*value))

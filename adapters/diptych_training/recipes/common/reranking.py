@@ -43,16 +43,18 @@ def first_stage(
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
     with searched(options, data, retriever, slot=options.negatives.slot) as source:
-        return _found(source, data, queries, depth)
+        return _candidates(source, data, queries, depth)
 
 
-def _found(source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _candidates(
+    source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int
+) -> dict[str, list[str]]:
+    candidates: dict[str, list[str]] = {}
     for part in batches(queries, BATCH):
         rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
-        for query, own in zip(part, rankings, strict=True):
-            found[query] = [name for name, _ in own.ranking if name in data.documents]
-    return found
+        for query, result in zip(part, rankings, strict=True):
+            candidates[query] = [name for name, _ in result.ranking if name in data.documents]
+    return candidates
 
 
 def list_rows(
@@ -77,13 +79,13 @@ def list_rows(
     random = np.random.default_rng(seed)
     for _ in range(draws):
         for query, positive in pairs(data):
-            known = scores.get(query, {}) if scores is not None else None
+            query_scores = scores.get(query, {}) if scores is not None else None
             pool = [name for name in candidates.get(query, ()) if name not in data.qrels[query]]
-            pool = [name for name in pool if known is None or name in known]
-            if len(pool) < per_query or (known is not None and positive not in known):
+            pool = [name for name in pool if query_scores is None or name in query_scores]
+            if len(pool) < per_query or (query_scores is not None and positive not in query_scores):
                 continue
             names = [positive, *(pool[n] for n in random.permutation(len(pool))[:per_query])]
-            label = [1.0] + [0.0] * per_query if known is None else [float(known[name]) for name in names]
+            label = [1.0] + [0.0] * per_query if query_scores is None else [float(query_scores[name]) for name in names]
             texts = [data.answer(query, positive), *(data.documents[name] for name in names[1:])]
             yield Row(query=data.queries[query], documents=texts, label=label)
 
@@ -101,12 +103,12 @@ def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
     Raises:
         ConfigError: none has one.
     """
-    told = without_row(
+    remark = without_row(
         data,
         {(row["query"], row["documents"][0]) for row in rows},
         "their query has fewer unjudged candidates than negatives.per_query, or the teacher gave no score",
     )
-    if told is not None and not rows:
+    if remark is not None and not rows:
         count = sum(1 for _ in pairs(data))
         raise ConfigError(
             "no judged pair has a row",
@@ -114,7 +116,7 @@ def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
             got=f"{count:,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
             do="make negatives.per_query smaller or negatives.last_rank larger",
         )
-    return told
+    return remark
 
 
 class Reranking:
@@ -132,14 +134,18 @@ class Reranking:
 
     def __call__(self, model: Any) -> dict[str, float]:
         """The values of a model, under the names of sentence-transformers' evaluators."""
-        asked = [(self.data.queries[q], self.data.documents[d]) for q, own in self.candidates.items() for d in own]
+        text_pairs = [
+            (self.data.queries[q], self.data.documents[d]) for q, names in self.candidates.items() for d in names
+        ]
         scores = iter(
-            model.predict(asked, batch_size=self.batch_size, show_progress_bar=False).tolist() if asked else ()
+            model.predict(text_pairs, batch_size=self.batch_size, show_progress_bar=False).tolist()
+            if text_pairs
+            else ()
         )
         ranked = {}
-        for query, own in self.candidates.items():
-            values = {name: next(scores) for name in own}
-            ranked[query] = sorted(own, key=lambda name: -values[name])
+        for query, names in self.candidates.items():
+            values = {name: next(scores) for name in names}
+            ranked[query] = sorted(names, key=lambda name: -values[name])
         return self.values(ranked)
 
     def first(self) -> dict[str, float]:
@@ -148,9 +154,9 @@ class Reranking:
 
     def values(self, ranked: Mapping[str, Sequence[str]]) -> dict[str, float]:
         """Means over the queries."""
-        grades = [([self.data.qrels[q].get(name, 0.0) for name in own], q) for q, own in ranked.items()]
-        ndcg = [_dcg(own[:10]) / _dcg(sorted(self.data.qrels[q].values(), reverse=True)[:10]) for own, q in grades]
-        mrr = [next((1 / rank for rank, grade in enumerate(own[:10], 1) if grade > 0), 0.0) for own, _ in grades]
+        grades = [([self.data.qrels[q].get(name, 0.0) for name in gains], q) for q, gains in ranked.items()]
+        ndcg = [_dcg(gains[:10]) / _dcg(sorted(self.data.qrels[q].values(), reverse=True)[:10]) for gains, q in grades]
+        mrr = [next((1 / rank for rank, grade in enumerate(gains[:10], 1) if grade > 0), 0.0) for gains, _ in grades]
         return {"ndcg@10": float(np.mean(ndcg)), "mrr@10": float(np.mean(mrr))}
 
 

@@ -18,7 +18,9 @@ from diptych_training.recipes.common.negatives import searched
 Rows = Sequence[Mapping[str, Any]]
 
 
-def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any]) -> Synthetic:
+def write_queries(
+    options: RetrievalOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any]
+) -> Synthetic:
     """Queries for the documents of `data` that give away no held-out query.
 
     Args:
@@ -29,24 +31,24 @@ def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, m
     Raises:
         RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
     """
-    asked = options.data.synthetic
-    assert asked is not None
-    wanted = asked.step(options.seed)
+    synthetic = options.data.synthetic
+    assert synthetic is not None
+    settings = synthetic.step(options.seed)
     documents = [data.document(name) for name, text in data.documents.items() if text]
-    generator = Generator(asked.generator, asked.options)
+    generator = Generator(synthetic.generator, synthetic.options)
     tests = [held.queries[query] for query in held.qrels]
 
-    def made(source: CandidateSource | None) -> Synthetic:
-        return synthesize(documents, generator, wanted, source=source, test_queries=tests)
+    def synthesized(source: CandidateSource | None) -> Synthetic:
+        return synthesize(documents, generator, settings, source=source, test_queries=tests)
 
-    if wanted.round_trip is None:
-        return made(None)
+    if settings.round_trip is None:
+        return synthesized(None)
     with searched(options, data, model) as source:
-        return made(source)
+        return synthesized(source)
 
 
-def with_written(
-    asked: SyntheticQueries, data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
+def with_synthetic(
+    synthetic: SyntheticQueries, data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
 ) -> tuple[TrainingData, TrainingData]:
     """The training data with synthetic queries, and the held-out data.
 
@@ -54,9 +56,9 @@ def with_written(
     that is trained would be no new one.
 
     Args:
-        asked: whether queries are cut out of their documents.
+        synthetic: whether queries are cut out of their documents.
         data, held: of judged queries.
-        rows: `{"id", "text", "document"}` as `written` gave them; documents that have gone since are not asked for.
+        rows: `{"id", "text", "document"}` as `write_queries` gave them; missing documents are left out.
         share, seed: of the documents whose synthetic queries are held out.
 
     Raises:
@@ -65,23 +67,23 @@ def with_written(
     texts = {row["id"]: row["text"] for row in rows}
     qrels = {row["id"]: {row["document"]: 1.0} for row in rows if data.documents.get(row["document"])}
     queries = {**held.queries, **data.queries, **texts}
-    cut = frozenset(texts) if asked.cut else frozenset[str]()
-    both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)
-    if not both.qrels:
+    cut = frozenset(texts) if synthetic.cut else frozenset[str]()
+    combined = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)
+    if not combined.qrels:
         raise ConfigError(
             "no synthetic query is left, and none is judged",
             where="data.synthetic",
             do="give another generator, more documents, or a higher round_trip",
         )
     if data.qrels or held.qrels:
-        return both, held
-    return _by_document(both, share, seed)
+        return combined, held
+    return _by_document(combined, share, seed)
 
 
-def _by_document(both: TrainingData, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
+def _by_document(combined: TrainingData, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
     """Training and held-out data: all queries of a share of the documents, drawn by `seed`, are held out."""
-    documents = sorted({name for own in both.qrels.values() for name in own})
+    documents = sorted({name for judged in combined.qrels.values() for name in judged})
     count = max(1, round(share * len(documents))) if share else 0
-    drawn = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
-    held = {query for query, own in both.qrels.items() if not drawn.isdisjoint(own)}
-    return both.only(query for query in both.qrels if query not in held), both.only(held)
+    chosen = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
+    held_queries = {query for query, judged in combined.qrels.items() if not chosen.isdisjoint(judged)}
+    return combined.only(query for query in combined.qrels if query not in held_queries), combined.only(held_queries)

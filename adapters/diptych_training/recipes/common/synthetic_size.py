@@ -17,34 +17,34 @@ from diptych_training.options import RetrievalOptions, SyntheticQueries
 from diptych_training.running.evaluation import PRIMARY
 
 
-def enough(
-    options: RetrievalOptions, asked: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
+def best_size(
+    options: RetrievalOptions, synthetic: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
 ) -> tuple[Path, str]:
     """The folder of the training with the best amount, and a sentence on all amounts.
 
     Args:
         options: of the recipe.
-        asked: their `data.synthetic`, which says where doubling begins and ends.
+        synthetic: their `data.synthetic`, which says where doubling begins and ends.
         recipe: makes a training of such options.
         documents: how many there are.
 
     Raises:
         ConfigError: nothing is held out.
     """
-    most = min(asked.double_to or asked.documents, documents)
+    limit = min(synthetic.double_to or synthetic.documents, documents)
     trials: dict[int, RetrievalOptions] = {}
 
     def measure(amount: int) -> float:
-        trials[amount] = _trial(options, asked, amount)
+        trials[amount] = _trial(options, synthetic, amount)
         return _score(recipe(trials[amount]).train())
 
-    found = doubled(measure, start=min(asked.documents, most), most=most, gain=asked.gain)
-    return trials[found.best].output, _told(found)
+    saturation = doubled(measure, start=min(synthetic.documents, limit), limit=limit, gain=synthetic.gain)
+    return trials[saturation.best].output, _sentence(saturation)
 
 
-def _trial(options: RetrievalOptions, asked: SyntheticQueries, amount: int) -> RetrievalOptions:
-    once = asked.model_copy(update={"documents": amount, "double_to": None})
-    data = options.data.model_copy(update={"synthetic": once})
+def _trial(options: RetrievalOptions, synthetic: SyntheticQueries, amount: int) -> RetrievalOptions:
+    changed = synthetic.model_copy(update={"documents": amount, "double_to": None})
+    data = options.data.model_copy(update={"synthetic": changed})
     return options.model_copy(update={"data": data, "output": options.output / "trials" / f"documents-{amount}"})
 
 
@@ -54,6 +54,6 @@ def _score(report: TrainReport) -> float:
     return report.measured["after"][PRIMARY]
 
 
-def _told(found: Saturation) -> str:
-    steps = ", ".join(f"{score:.4f} of {amount:,}" for amount, score in zip(found.amounts, found.scores, strict=True))
-    return f"{PRIMARY} on held-out queries by documents with synthetic queries: {steps}; {found.best:,} are taken"
+def _sentence(result: Saturation) -> str:
+    steps = ", ".join(f"{score:.4f} of {amount:,}" for amount, score in zip(result.amounts, result.scores, strict=True))
+    return f"{PRIMARY} on held-out queries by documents with synthetic queries: {steps}; {result.best:,} are taken"

@@ -58,20 +58,22 @@ def teacher_scores(
         yield from _stored(options.scores)
         return
     reranker = Encoders.open(None).reranker(str(options.adapter), options.options)
-    wanted = {query: list(dict.fromkeys([*data.relevant(query), *lists.get(query, ())])) for query in data.qrels}
-    watcher.begin(STAGE, sum(map(len, wanted.values())))
-    found = score_lists(
+    lists_to_score = {
+        query: list(dict.fromkeys([*data.relevant(query), *lists.get(query, ())])) for query in data.qrels
+    }
+    watcher.begin(STAGE, sum(map(len, lists_to_score.values())))
+    scores = score_lists(
         reranker,
-        wanted,
+        lists_to_score,
         data.queries,
         data.documents,
-        read=data.read_beside,
+        text_of=data.read_beside,
         name=f"{options.adapter} {json.dumps(options.options, sort_keys=True, default=str)}",
         path=path,
         pairs=options.pairs,
         scored_pairs=lambda count: watcher.advance(STAGE, count),
     )
-    yield from ({"query": query, "scores": own} for query, own in found.items())
+    yield from ({"query": query, "scores": document_scores} for query, document_scores in scores.items())
 
 
 def _stored(path: Path) -> Iterator[dict[str, Any]]:
@@ -89,13 +91,13 @@ def _stored(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, Mapping) or not isinstance(row.get("scores"), Mapping) or "query" not in row:
                 expected = '{"query": id, "scores": {document id: score}}'
                 raise ConfigError("a line holds no scores", where=f"{path}:{number}", got=line[:80], expected=expected)
-            own = row["scores"]
-            if unusable := [name for name, score in own.items() if not _is_finite(score)]:
-                got = f"{own[unusable[0]]!r} of document {unusable[0]}"
+            document_scores = row["scores"]
+            if unusable := [name for name, score in document_scores.items() if not _is_finite(score)]:
+                got = f"{document_scores[unusable[0]]!r} of document {unusable[0]}"
                 raise ConfigError(
                     "a score is not a finite number", where=f"{path}:{number}", got=got, expected="a number"
                 )
-            yield {"query": str(row["query"]), "scores": dict(own)}
+            yield {"query": str(row["query"]), "scores": dict(document_scores)}
 
 
 def _is_finite(score: object) -> bool:

@@ -16,7 +16,7 @@ from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Floats
 from diptych_training.data.mining import mine
 from diptych_training.data.negatives import MiningOptions
-from diptych_training.data.sources import CollectionSource, Found
+from diptych_training.data.sources import CollectionSource, SearchResult
 from diptych_training.options import NegativesOptions
 
 
@@ -27,10 +27,10 @@ class Ranked:
         self.scores = scores
         self.known = {i: i for own in scores.values() for i in own} if texts is None else texts
 
-    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[SearchResult]:
         rankings = [sorted(self.scores[q].items(), key=lambda pair: -pair[1]) for q in queries]
         return [
-            Found(own[:depth], {i: dict(own)[i] for i in ids if i in dict(own)})
+            SearchResult(own[:depth], {i: dict(own)[i] for i in ids if i in dict(own)})
             for own, ids in zip(rankings, named, strict=True)
         ]
 

@@ -41,16 +41,16 @@ def test_scores_that_do_not_rise_are_a_flat_line() -> None:
 
 def test_doubling_ends_with_the_first_small_gain() -> None:
     scores = {1: 0.1, 2: 0.2, 4: 0.25, 8: 0.252, 16: 0.9}
-    found = doubled(scores.__getitem__, start=1, most=16, gain=0.005)
+    found = doubled(scores.__getitem__, start=1, limit=16, gain=0.005)
     assert (found.amounts, found.stopped, found.best) == ((1, 2, 4, 8), "gain", 8)
     assert found.curve is not None
     assert found.curve(100) == pytest.approx(0.26, abs=0.02)
 
 
 def test_doubling_never_passes_the_most_and_two_points_are_no_curve() -> None:
-    found = doubled(float, start=3, most=11)
+    found = doubled(float, start=3, limit=11)
     assert (found.amounts, found.stopped, found.curve) == ((3, 6), "most", None)
     with pytest.raises(ConfigError, match="no amount to start with"):
-        doubled(float, start=0, most=4)
+        doubled(float, start=0, limit=4)
     with pytest.raises(ConfigError, match=r"(?s)no curve fits.*above 0"):
         fitted([0, 1], [0.1, 0.2])
