@@ -72,9 +72,9 @@ class Round:
 
     Args:
         number: from 1.
-        hardness: how likely the ranker as it was after its warm-up takes a mined negative for better than the relevant
-            document, `sigmoid(f- - f+)`, on average. One judge for all rounds, so that rounds compare.
-        fooled: the same by the ranker after its steps of this round.
+        hardness: the mean probability, `sigmoid(f- - f+)`, that the ranker as it was after its warm-up prefers a mined
+            negative to the relevant document. One judge for all rounds, so that rounds can be compared.
+        fooled: the same for the ranker after its steps of this round.
         ranker_loss, retriever_loss: means over the round's steps.
     """
 
@@ -149,7 +149,7 @@ class AR2:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state`."""
         for name, part in self._parts().items():
-            part.load_state_dict(copy.deepcopy(state[name]))  # an optimiser works in what it is given
+            part.load_state_dict(copy.deepcopy(state[name]))  # an optimiser changes the state it is given
 
     def train_ranker(self, mined: Mined, steps: int, *, seed: int) -> float:
         """Train the ranker on the mined negatives; returns the mean loss. The retriever does not change."""
@@ -181,10 +181,8 @@ class AR2:
 
     def _require_enough(self) -> None:
         """Raise ContractError if there is no query, or too few documents to mine negatives from."""
-        places, with_text = (
-            [place for relevant in self.relevant.values() for place in relevant],
-            sum(map(bool, self.documents)),
-        )
+        places = [place for relevant in self.relevant.values() for place in relevant]
+        with_text = sum(map(bool, self.documents))
         if places and max(places) >= len(self.documents):
             expected = f"places below {len(self.documents)}"
             raise ContractError("a relevant document is not there", where="AR2", got=max(places), expected=expected)
@@ -214,10 +212,8 @@ class AR2:
 
         if not steps:
             return 0.0
-        library, callbacks = (
-            family(kind),
-            self.watched("retriever" if kind == "dense" else "ranker", plan[1].last_epoch),
-        )
+        library = family(kind)
+        callbacks = self.watched("retriever" if kind == "dense" else "ranker", plan[1].last_epoch)
         with tempfile.TemporaryDirectory() as folder:
             arguments = library.arguments(
                 output_dir=folder,

@@ -46,8 +46,8 @@ class TrainingData:
         documents: their texts as encoders read them, the title before the text.
         qrels: for each query the grades of its judged documents; above 0 is relevant.
         titles: of documents that have one.
-        cut: queries that are left out of their documents where these have them word for word.
-        remarks: what a reader of the figures should know of how they were read.
+        cut: queries that are removed from their documents if these contain them word for word.
+        remarks: sentences for the report on how the data was read.
     """
 
     queries: Mapping[str, str]
@@ -95,7 +95,7 @@ class TrainingData:
             documents: those that `options` name.
 
         Raises:
-            ConfigError, EvaluationError, PopulateError: a file cannot be read, or nothing in them goes together.
+            ConfigError, EvaluationError, PopulateError: a file cannot be read, or the files share no judged pair.
         """
         if options.queries is None or options.qrels is None:
             return cls._unjudged(documents)
@@ -124,7 +124,7 @@ class TrainingData:
     def answer(self, query: str, name: str) -> str:
         """The text of a document as the answer to a query.
 
-        A query that is to be cut is not in it, unless it is all there is: what is left has to be told by its meaning.
+        A query in `cut` is removed from it, unless nothing would remain, so that they match by meaning, not by words.
         Lee, Chang, Toutanova, "Latent Retrieval for Weakly Supervised Open Domain Question Answering", ACL 2019 (the
         inverse cloze task).
         """

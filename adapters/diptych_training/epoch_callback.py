@@ -1,4 +1,4 @@
-"""A base for what a training recomputes every few epochs with the current model."""
+"""The base of callbacks that recompute something every few epochs with the current model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Generic, TypeVar
 
 from transformers import TrainerCallback
 
-Value = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class EpochCallback(TrainerCallback, ABC, Generic[Value]):
-    """Recomputes something at the start of some epochs: a subclass says when, what, and how it is used.
+    """Recomputes a value at the start of some epochs; a subclass says when, which value, and how it is used.
 
-    A training that goes on within an epoch takes what was kept as that epoch began, so that it ends as one that was
-    never killed.
+    A training that is resumed within an epoch uses the value stored when that epoch began, so that it ends like one
+    that was never killed.
     """
 
     _last_start = -1
@@ -25,7 +25,8 @@ class EpochCallback(TrainerCallback, ABC, Generic[Value]):
         due = [start for start in range(epoch + 1) if self.starts(start)]
         if due and due[-1] > self._last_start:
             self._last_start = due[-1]
-            value = self.stored(due[-1]) if (state.epoch or 0) > due[-1] else None  # else it is of another training
+            # A value stored before this epoch has begun is another training's.
+            value = self.stored(due[-1]) if (state.epoch or 0) > due[-1] else None
             if value is None:
                 value = self.compute(due[-1], bf16=bool(getattr(args, "bf16", False)))
             self.use(value, epoch)

@@ -28,7 +28,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Judgements beside the queries and the documents that they are of.
+    """Judgements with the queries and documents that they refer to.
 
     Args:
         grades: as they were read, by query and document.

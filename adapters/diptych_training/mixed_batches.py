@@ -12,12 +12,11 @@ from diptych.errors import ContractError
 from diptych_training.samplers import Batches
 
 
-class Halves:
+class MixedBatches:
     """A sampler whose batches have a share of labelled rows, however few there are.
 
-    Rows of each part come without repetition within a batch; a part with fewer rows than its share gives all of them.
-    An epoch is as long as the larger part takes. So Kang et al. train two heads: as many labelled as unlabelled rows a
-    step.
+    No row is repeated within a batch; a part with fewer rows than its share gives all of them. An epoch is as long as
+    the larger part takes. Kang et al. train two heads in this way, with as many labelled as unlabelled rows a step.
 
     Args:
         labelled: whether each row is `[rows]`.
@@ -33,7 +32,7 @@ class Halves:
         if not all(map(len, self.parts)) or not 0 < share < 1:
             got = f"{len(self.parts[0])} labelled, {len(self.parts[1])} unlabelled, share {share}"
             raise ContractError(
-                "batches of two parts need both", where="Halves", got=got, expected="rows of both kinds"
+                "batches of two parts need both", where="MixedBatches", got=got, expected="rows of both kinds"
             )
 
     def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Batches:
@@ -45,7 +44,7 @@ class Halves:
         rows = sum(map(len, self.parts))
         if len(dataset) != rows:
             got, expected = f"{len(dataset)} rows", f"{rows} rows"
-            raise ContractError("made for another data set", where="Halves", got=got, expected=expected)
+            raise ContractError("made for another data set", where="MixedBatches", got=got, expected=expected)
         sizes = self.sizes(batch_size)
         count = max(math.ceil(len(part) / size) for part, size in zip(self.parts, sizes, strict=True))
         return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))

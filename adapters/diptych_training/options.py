@@ -69,7 +69,7 @@ class SyntheticQueries(Section):
     gain: AboveZero = Field(0.005, description="With double_to: of nDCG@10, less than which ends the doubling.")
 
     def step(self, seed: int) -> SyntheticOptions:
-        """What the data step is asked for."""
+        """The options of the data step."""
         recipe_options = {"generator", "options", "cut", "double_to", "gain"}
         return SyntheticOptions(**self.model_dump(exclude=recipe_options), seed=seed)
 
@@ -113,7 +113,7 @@ Relative = Annotated[
 ]
 
 
-MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # how negatives are looked for
+MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # options of the search for negatives
 
 
 class NegativesOptions(Section):
@@ -208,7 +208,7 @@ class Prompts(Section):
     document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
 
 
-# Of the training section, what no data step reads: they load models and encode texts, and train nothing.
+# Options of the training section that no data step reads: data steps load models and encode texts, but do not train.
 STEPS = ("epochs", "batch_size", "mini_batch_size", "learning_rate", "warmup", "schedule", "weight_decay")
 OF_TRAINING = (*STEPS, "max_grad_norm", "untrained_share", "evaluate_every", "patience", "keep")
 
@@ -222,9 +222,9 @@ class RecipeOptions(Section):
     prompts: Prompts = Field(default_factory=Prompts)
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 
-    # Behind "training.mini_batch_size": why the recipe needs a batch as a whole; "" where it does not.
+    # Error text after "training.mini_batch_size": why the recipe needs whole batches; "" if it does not.
     whole: ClassVar[str] = ""
-    # Behind "prompts": why the recipe's model has none; "" where it does.
+    # Error text after "prompts": why the recipe's model has none; "" if it has.
     unprompted: ClassVar[str] = ""
 
     @model_validator(mode="after")
@@ -271,7 +271,7 @@ class RetrievalOptions(RecipeOptions):
         return self.data.dev.holds_out()
 
     def later(self) -> frozenset[str]:
-        """None where queries are doubled: then whole trainings are a data step."""
+        """No option if the number of queries is doubled, since whole trainings are a data step then."""
         doubles = self.data.synthetic is not None and self.data.synthetic.double_to is not None
         return frozenset() if doubles else super().later()
 

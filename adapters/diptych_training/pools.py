@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A pool: `documents` `[M]`, all different, and `kept`, the places of the batch's queries that have a positive."""
+    """A pool: `documents` `[M]`, all distinct, and `query_rows`, the batch's queries that have a positive in it."""
 
     documents: Rows
     query_rows: Rows
@@ -34,18 +34,18 @@ class LabelPool:
     """Draws the pool of a batch.
 
     1. The positives of the batch's queries, at most `num_pos` of each, drawn evenly, are joined.
-    2. If these are more than `size`, the ones that most queries of the batch share stay.
-    3. If they are fewer, hard negatives join them, `num_neg` of each query, those that most queries share first.
-    4. What of the pool is relevant to what is for the loss to say, which knows all judgements.
+    2. If these are more than `size`, those that most queries of the batch share stay.
+    3. If they are fewer, hard negatives are added, `num_neg` of each query, those that most queries share first.
+    4. The loss, which has all judgements, decides which document of the pool is relevant to which query.
     5. Queries without a positive in the pool leave the batch.
 
-    The same batch gives the same pool. `negatives` holds the hard negatives of a query, no positive among them; it
-    is empty until something fills it, such as `diptych_training.remining.Refresh`.
+    The same batch gives the same pool. `negatives` has the hard negatives of each query, without its positives; it is
+    empty until it is filled, for example by `diptych_training.remining.Refresh`.
 
     Args:
         positives: for each query's number those of its documents, at least one.
         documents: how many there are.
-        size: documents of a pool at most; None takes all documents into each, whatever the other options say.
+        size: the most documents of a pool; None takes all documents, and the other options have no effect.
         num_pos, num_neg: of each query.
         seed: of the draws.
 
@@ -63,10 +63,7 @@ class LabelPool:
         num_neg: int = 6,
         seed: int = 0,
     ) -> None:
-        self.positives = {
-            query: np.unique(np.asarray(documents_of_query, np.int64))
-            for query, documents_of_query in positives.items()
-        }
+        self.positives = {query: np.unique(np.asarray(ids, np.int64)) for query, ids in positives.items()}
         self.documents, self.size, self.num_pos, self.num_neg, self.seed = documents, size, num_pos, num_neg, seed
         self.negatives: dict[int, Rows] = {}
         self.pairs = self.dropped = self.rows = self.rows_dropped = 0
@@ -75,9 +72,7 @@ class LabelPool:
     @property
     def relevance(self) -> Relevance:
         """All positives, for the loss."""
-        return Relevance(
-            (query, int(document)) for query, positives in self.positives.items() for document in positives
-        )
+        return Relevance((query, int(document)) for query, ids in self.positives.items() for document in ids)
 
     @property
     def dropped_share(self) -> float:

@@ -15,7 +15,7 @@ Precision = Literal["float32", "bfloat16"]
 def computed_in(model: Any, precision: Precision) -> Iterator[None]:
     """Within the block, `model.forward` computes in `precision`; its weights and results stay float32.
 
-    Only the forward pass: scores that are made of the vectors afterwards keep their ranks.
+    This applies to the forward pass alone: scores computed from the vectors afterwards keep their ranks.
 
     Args:
         model: a module; float32 leaves it alone.
@@ -28,8 +28,8 @@ def computed_in(model: Any, precision: Precision) -> Iterator[None]:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(model.device.type, torch.bfloat16):
-            found = original(*args, **kwargs)
-        return _widened(found)
+            outputs = original(*args, **kwargs)
+        return _widened(outputs)
 
     with forward_kept(model):
         model.forward = forward

@@ -1,8 +1,8 @@
 """Which documents of a batch are relevant to which of its queries.
 
-A document that is relevant to one query sits in the batch as the positive of another, and a loss that does not know so
-pushes it away. `Relevance` holds what is known (qrels), and `Candidates` says for a batch which pairs are positive,
-which negative, and which do not count. Every loss of `diptych_training` uses it.
+A document that is relevant to one query may be in the batch as the positive of another, and a loss that does not know
+this would push it away. `Relevance` holds the judgements (qrels), and `Candidates` says for a batch which pairs are
+positive, which are negative, and which do not count. Every loss of `diptych_training` uses it.
 
 Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
@@ -70,11 +70,11 @@ class Relevance(torch.nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The documents of a batch beside its queries.
+    """The candidate documents of a batch's queries.
 
-    `positive` and `negative` are bool `[B, M]` and exclude each other; what is neither does not count. `own` `[B]` is
-    the column of each row's own positive. `queries` `[B]` and `documents` `[M]` are ids, -1 where unknown. Columns are
-    the positives of all rows, then their first negatives, and so on.
+    `positive` and `negative` are bool `[B, M]` and exclude each other; pairs that are neither do not count.
+    `own_column` `[B]` is the column of each row's own positive. `queries` `[B]` and `documents` `[M]` are ids, -1 where
+    unknown. Columns are the positives of all rows, then their first negatives, and so on.
     """
 
     positive: Tensor
@@ -105,9 +105,9 @@ class Candidates:
 
     @classmethod
     def pooled(cls, queries: Tensor, documents: Tensor, relevance: Relevance) -> Candidates:
-        """For queries `[B]` and documents `[M]` by id, where no document belongs to a row but by `relevance`.
+        """For queries `[B]` and documents `[M]` by id, where only `relevance` relates documents to rows.
 
-        `own` is the first positive of a row, 0 for a row that has none.
+        `own_column` is the first positive of a row, 0 for a row without positives.
         """
         queries, documents = queries.to(relevance.keys.device), documents.to(relevance.keys.device)
         is_first = _first(documents)[None]
@@ -115,7 +115,7 @@ class Candidates:
         return cls(positive, ~positive & is_first, positive.int().argmax(1), queries, documents)
 
     def sampled(self, number: int) -> Candidates:
-        """With at most `number` positives of each row, drawn evenly by torch's generator; the others do not count."""
+        """With at most `number` positives of each row, drawn uniformly by torch's generator; others do not count."""
         draws = torch.rand(self.positive.shape, device=self.positive.device).masked_fill(~self.positive, 2.0)
         is_drawn = torch.zeros_like(self.positive)
         is_drawn.scatter_(1, draws.topk(min(number, draws.shape[1]), largest=False).indices, torch.ones_like(is_drawn))
@@ -151,7 +151,7 @@ class Candidates:
         return self.without(similarity.detach() > self.bar(similarity, margin))
 
     def bar(self, similarity: Tensor, margin: float) -> Tensor:
-        """The similarity `[B, 1]` above which the margin takes a negative for relevant; inf without a positive."""
+        """The similarity `[B, 1]` above which a negative counts as likely relevant; inf without a positive."""
         own_similarity = similarity.detach().gather(1, self.own_column[:, None])
         return torch.where(self.positive.gather(1, self.own_column[:, None]), own_similarity + margin, torch.inf)
 

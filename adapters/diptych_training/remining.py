@@ -1,4 +1,4 @@
-"""What a training with pools looks up again as the model moves: hard negatives, and which queries are alike."""
+"""Hard negatives and clusters of similar queries, recomputed with the current model during a training with pools."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def _halves(vectors: Vectors, random: np.random.Generator) -> tuple[Rows, Rows]:
 
 
 class Clustered:
-    """Batches of rows that are alike, once `groups` says which are: `batch_sampler` of the training arguments.
+    """Batches of similar rows, given by `groups`: `batch_sampler` of the training arguments.
 
-    Groups and the rows in them come in random order and are cut into batches one after another, so that there are as
-    many batches as without groups. Every row comes once an epoch. Seed and epoch give the same batches again.
+    Groups and the rows in them are shuffled and cut into batches one after another, so that there are as many batches
+    as without groups. Each row occurs once an epoch. Batches are reproducible by seed and epoch.
     """
 
     def __init__(self) -> None:
@@ -101,9 +101,9 @@ class ClusteredBatches(DefaultBatchSampler):
 
 
 class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
-    """Every few epochs embeds queries and documents with the model as it is, for new hard negatives and clusters.
+    """Every few epochs embeds queries and documents with the current model, for new hard negatives and clusters.
 
-    What it found is kept in `folder`, if given, and read again by a training that goes on after a kill.
+    They are stored in `folder`, if given, and read by a training that is resumed after a kill.
 
     Args:
         model: that is trained.
@@ -142,7 +142,7 @@ class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
         self.depth, self.batch_size, self.folder, self.seed = depth or pool.num_neg * every, batch_size, folder, seed
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell what the pools left out."""
+        """Log the share of positives that the pools left out."""
         if self.pool.size is None:
             return
         share = self.pool.dropped_share
@@ -166,7 +166,7 @@ class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
         return epoch in (self.mine_from, self.cluster_from) or (epoch >= first and (epoch - first) % self.every == 0)
 
     def compute(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
-        """Negatives `[n, depth]` and clusters `[n]` by the model as it is."""
+        """Negatives `[n, depth]` and clusters `[n]` by the current model."""
         queries, documents = self._embedded(bf16=bf16)
         mined = hard_negatives(queries, documents, self.pool.positives, self.depth)
         negatives = np.full((len(mined), self.depth), -1, np.int64)
@@ -195,7 +195,7 @@ class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
         return np.random.default_rng((self.seed, epoch))
 
     def stored(self, epoch: int) -> dict[str, NDArray[Any]] | None:
-        """The same as it was kept."""
+        """The stored negatives and clusters of an epoch."""
         file = self.folder / FILE.format(epoch) if self.folder is not None else None
         if file is None or not file.is_file():
             return None

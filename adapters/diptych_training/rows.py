@@ -78,12 +78,12 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
 
 
 def left_out(data: TrainingData, rows: Any) -> str | None:
-    """How many judged pairs have no row for want of a teacher's scores, in words; None where all have one."""
+    """A sentence on the judged pairs without a row for lack of teacher scores; None if all have one."""
     return _left_out(data, rows, "the teacher gave them or all negatives of their query no score")
 
 
 def without_negatives(data: TrainingData, rows: Any) -> str | None:
-    """How many judged pairs have no row since their query judges all documents, in words; None where all have one."""
+    """A sentence on the judged pairs without a row because their query judges all documents; None if all have one."""
     return _left_out(data, rows, "their query judges all documents, and none was mined")
 
 
@@ -92,19 +92,16 @@ def _left_out(data: TrainingData, rows: Any, why: str) -> str | None:
 
 
 def without_row(data: TrainingData, present: Set[tuple[str, str]], why: str) -> str | None:
-    """How many judged pairs are not among these of texts, why, and of which queries; None where all are."""
-    lost = [
-        query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in present
-    ]
+    """A sentence on the judged pairs that are not among these pairs of texts, with the reason; None if all are."""
+    lost = [query for query, name in pairs(data) if (data.queries[query], data.answer(query, name)) not in present]
     if not lost:
         return None
-    return (
-        f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since {why} ({query_list(lost)})"
-    )
+    count = sum(1 for _ in pairs(data))
+    return f"{len(lost):,} of {count:,} judged pairs were left out, since {why} ({query_list(lost)})"
 
 
 def query_list(queries: Sequence[str]) -> str:
-    """The first of some queries in words, each once."""
+    """The first of some queries as text, each once."""
     return f"queries {first_of(queries)}"
 
 
@@ -154,9 +151,9 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
 
 
 class MovingRows:
-    """Rows that can be exchanged while a training reads them; `dataset` has their columns, and numbers beneath.
+    """Rows that can be replaced while a training reads them; `dataset` has their columns over row numbers.
 
-    Samplers see how many there are, and no more.
+    Samplers see the number of rows alone.
 
     Args:
         rows: a `datasets.Dataset` to begin with.
@@ -179,7 +176,7 @@ class MovingRows:
         return {}
 
     def exchange(self, rows: Any) -> None:
-        """Others from now on.
+        """Use other rows from now on.
 
         Raises:
             ContractError: they are more or fewer.
@@ -198,7 +195,7 @@ def pairs(data: TrainingData) -> Iterator[tuple[str, str]]:
 
 
 def _scored(negatives: Sequence[str], scores: Mapping[str, float], count: int) -> list[str]:
-    """`count` of the negatives that have a score, in turn; none where none has."""
+    """`count` of the negatives that have a score, repeated in turn; none if none has."""
     with_score = [name for name in negatives if name in scores]
     return [with_score[place % len(with_score)] for place in range(count)] if with_score else []
 
@@ -210,11 +207,7 @@ def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterat
         chosen = _filled_up(data, query, list(negatives.get(query, ())), count, random, everything)
         if len(chosen) < count:
             continue
-        texts = [
-            data.queries[query],
-            data.answer(query, document),
-            *(data.documents[name] for name in chosen),
-        ]
+        texts = [data.queries[query], data.answer(query, document), *(data.documents[name] for name in chosen)]
         ids = [data.query_numbers[query], *(data.document_numbers[name] for name in (document, *chosen))]
         yield {**dict(zip(columns(count), texts, strict=True)), "label": ids}
 
@@ -222,7 +215,7 @@ def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterat
 def _filled_up(
     data: TrainingData, query: str, negatives: list[str], count: int, random: np.random.Generator, everything: list[str]
 ) -> list[str]:
-    """`count` negatives of a query; none where none was mined and every document is judged."""
+    """`count` negatives of a query, random ones added if too few were mined; none if there are none at all."""
     judged = data.qrels[query]
     while len(negatives) < count and len(judged) + len(negatives) < len(everything):
         name = everything[int(random.integers(len(everything)))]

@@ -122,7 +122,7 @@ class NoDuplicates:
 
     Args:
         labels: ids of each row, query first, then its documents, integers `[rows, 2 + H]`; below 0 is unknown.
-        relevant: what else is known: for a query's id those of its documents.
+        relevant: further judgements: for a query's id those of its relevant documents.
 
     Raises:
         ContractError: labels without documents.
@@ -147,18 +147,15 @@ class NoDuplicates:
         return DistinctBatches(self, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
     def batches(self, order: Iterable[int], size: int) -> Iterator[list[int]]:
-        """Rows in this order as batches, each as full as the rows that are left allow."""
+        """Rows in this order as batches, each as full as the remaining rows allow."""
         waiting = deque(order)
         while waiting:
             batch, postponed, batch_documents, batch_relevant = list[int](), list[int](), set[int](), set[int]()
             while waiting and len(batch) < size:
                 row = waiting.popleft()
                 documents, relevant = self.documents[row], self.relevant[row]
-                if (
-                    documents.isdisjoint(batch_documents)
-                    and documents.isdisjoint(batch_relevant)
-                    and relevant.isdisjoint(batch_documents)
-                ):
+                fits = documents.isdisjoint(batch_documents) and documents.isdisjoint(batch_relevant)
+                if fits and relevant.isdisjoint(batch_documents):
                     batch.append(row)
                     batch_documents |= documents
                     batch_relevant |= relevant

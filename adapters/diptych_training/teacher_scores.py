@@ -90,7 +90,7 @@ def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str
     """The label column as a teacher's scores, float32 `[rows, columns]`.
 
     Raises:
-        ContractError: it is none.
+        ContractError: it has another type or shape.
     """
     fits = labels is not None and labels.is_floating_point() and tuple(labels.shape) == (rows, columns)
     if labels is None or not fits:

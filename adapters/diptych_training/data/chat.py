@@ -1,7 +1,7 @@
 """`Chat`: a model behind an OpenAI-compatible `/chat/completions` writes queries, judgements and counter-instructions.
 
-Address, key, retries and patience are those of the remote adapters: the key comes from an environment variable and is
-in no error, log or file. Texts leave the machine for the server that is named.
+Address, key, retries and timeouts are those of the remote adapters: the key comes from an environment variable and is
+in no error, log or file. Texts are sent to the configured server.
 """
 
 from __future__ import annotations
@@ -101,12 +101,8 @@ class Chat:
 
     def _ask(self, prompts: Sequence[tuple[str, str]], *, temperature: float | None = None, seed: int = 0) -> list[str]:
         actual = self.options.temperature if temperature is None else temperature
-        shared = {
-            "model": self.options.model,
-            "temperature": actual,
-            "max_tokens": self.options.max_tokens,
-            "seed": seed,
-        }
+        options = self.options
+        shared = {"model": options.model, "temperature": actual, "max_tokens": options.max_tokens, "seed": seed}
         bodies = [
             {
                 **shared,

@@ -26,7 +26,7 @@ class Instructed:
 
     Args:
         query: text of the query.
-        instruction: what else counts.
+        instruction: a further condition.
         positive: satisfies both.
         negative: on topic, and violates the instruction.
         others: further negatives; the same in both views.
@@ -109,13 +109,8 @@ def dual_views(
         RegistryError, ContractError, RemoteError: the generator cannot write.
     """
     requests = [
-        Instance(
-            instance.query,
-            instance.instruction,
-            _text(documents, instance.positive),
-            _text(documents, instance.negative),
-        )
-        for instance in instances
+        Instance(item.query, item.instruction, _text(documents, item.positive), _text(documents, item.negative))
+        for item in instances
     ]
     instructions = generator.counter(requests, seed=seed)
     dropped: Counter[str] = Counter()

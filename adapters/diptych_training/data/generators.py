@@ -23,7 +23,7 @@ class Generator:
     Args:
         name: such as `templates` or `chat`.
         options: of the generator.
-        registry: whose plugins are asked; everything installed unless given.
+        registry: of the plugins; by default all that are installed.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from diptych.evaluate.instructions import rank_change
 
 
 def p_mrr(before: Sequence[int], after: Sequence[int]) -> float:
-    """The mean over documents that a changed instruction makes irrelevant; -1 to 1, 0 for who ignores it.
+    """The mean over documents that a changed instruction makes irrelevant; -1 to 1, 0 for a model that ignores it.
 
     The same over rankings and their judgements is `diptych.evaluate.p_mrr`.
 

@@ -11,8 +11,7 @@ _WORD = re.compile(r"\w+")
 class Leaks:
     """Test queries that no training text may repeat.
 
-    A text leaks when it has `words` words in a row in common with a test query, or, where either is shorter, is the
-    same words.
+    A text leaks if it shares `words` consecutive words with a test query or, if either is shorter, has the same words.
 
     Args:
         queries: texts of the test queries.

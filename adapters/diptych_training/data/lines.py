@@ -35,7 +35,7 @@ def append_lines(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows; none where there is no file. Half a line at the end, which a kill leaves behind, is no row.
+    """The rows; none without a file. An incomplete last line, left by a kill, is skipped.
 
     Raises:
         DocumentError: a line that is not a JSON object.

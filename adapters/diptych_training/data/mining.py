@@ -43,7 +43,7 @@ def mine(
         queries: text by id.
         qrels: grades above 0 are relevant; a document judged 0 may become a negative.
         options: which candidates count.
-        teacher: any reranker; scores only as many candidates as it takes to have enough.
+        teacher: any reranker; it scores only as many candidates as are needed.
     """
     settings = options or MiningOptions()
     relevant = {query: [d for d, grade in qrels.get(query, {}).items() if grade > 0] for query in queries}

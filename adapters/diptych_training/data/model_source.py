@@ -37,7 +37,7 @@ class ModelSource:
         scores = self._model.similarity(self._encoded(self._model.encode_query, queries), self.vectors)
         values, places = scores.topk(min(depth, len(self._names)), dim=1)
         rankings = zip(values.tolist(), places.tolist(), strict=True)
-        known_names = [[name for name in row_scores if name in self._places] for row_scores in named]
+        known_names = [[name for name in names if name in self._places] for names in named]
         return [
             SearchResult(
                 [(self._names[place], value) for value, place in zip(row, indices, strict=True)],

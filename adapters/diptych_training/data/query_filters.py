@@ -45,7 +45,7 @@ def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None
     Args:
         queries: of any documents.
         near: a cosine.
-        encoder: its vectors of queries are compared; counts of words where there is none.
+        encoder: its query vectors are compared; without one, word counts.
     """
     by_document: dict[str, list[int]] = {}
     for index, query in enumerate(queries):
@@ -78,7 +78,7 @@ def round_trip(
     Args:
         queries: of any documents.
         source: the current retriever.
-        first: how many it is asked for.
+        first: number of documents.
         judge: also keeps those that it judges at least `least`.
     """
     kept: list[SyntheticQuery] = []

@@ -1,4 +1,4 @@
-"""Finds how much data is worth making: doubles until the gain is small, and fits a curve."""
+"""Finds a worthwhile amount of data: doubles it until the gain is small, and fits a curve."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def doubled(measure: Callable[[int], float], *, start: int, limit: int, gain: fl
     """Measure at `start`, twice that, and so on, until a doubling gains less than `gain` or `limit` would be passed.
 
     Args:
-        measure: gives the score, such as nDCG@10 on dev queries, with so much data; more contains what less does.
+        measure: gives the score, such as nDCG@10 on dev queries, with this amount of data; a larger amount includes a
+            smaller one.
         start, limit: the first amount, and the largest allowed.
         gain: 0.005 is half a point.
 

@@ -40,10 +40,10 @@ def score_lists(
         lists: document ids by query id.
         queries, documents: text by id.
         text_of: gives the text of a document beside a query, both by id; the document's own for None.
-        name: of the teacher, with its options; what another one scored is not taken.
-        path: where scores are kept and found again; None keeps none.
-        pairs: about so many are scored between two writes.
-        scored_pairs: told how many more pairs have their score, those that were kept first.
+        name: of the teacher, with its options; scores of another one are refused.
+        path: the file of stored scores; None stores none.
+        pairs: about how many are scored between two writes.
+        scored_pairs: called with the number of newly scored pairs, first with that of the stored ones.
 
     Raises:
         ConfigError: the file holds another teacher's scores.

@@ -21,7 +21,7 @@ class SearchResult:
 
     Args:
         ranking: document ids with their scores, best first; higher is better.
-        named: scores of the documents that were named, as far as they have one; comparable with those of the ranking.
+        named: scores of the documents that were named, if they have one; comparable with those of the ranking.
     """
 
     ranking: Sequence[tuple[str, float]]
@@ -43,8 +43,8 @@ class CandidateSource(Protocol):
 class CollectionSource:
     """A live collection, searched by one slot or by stages.
 
-    With one slot, documents that are named have their score in it wherever they rank. After a fusion a score means
-    something within its ranking alone, so that with stages they have one if they are among the first `depth`.
+    With one slot, named documents get their score in it whatever their rank. A score after a fusion is comparable only
+    within its ranking, so with stages named documents have one only if they are among the first `depth`.
 
     Args:
         collection: open; or a tenant's view of one.
@@ -78,13 +78,15 @@ class CollectionSource:
         """
         stages = Retrieve(self.slot, depth) if self.slot else self.pipeline
         hits = self.collection.search_batch(list(queries), limit=depth, pipeline=stages, with_payload=False)
-        rankings = [[(hit.id, hit.score) for hit in item] for item in hits]
+        rankings = [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
         if self.slot:
             scores = self.collection.scores(list(queries), named, slot=self.slot)
         else:
-            scores_of = [dict(ranking) for ranking in rankings]
-            scores = [{i: item[i] for i in ids if i in item} for item, ids in zip(scores_of, named, strict=True)]
-        return [SearchResult(ranking, item) for ranking, item in zip(rankings, scores, strict=True)]
+            ranked_scores = [dict(ranking) for ranking in rankings]
+            scores = [
+                {i: ranked[i] for i in ids if i in ranked} for ranked, ids in zip(ranked_scores, named, strict=True)
+            ]
+        return [SearchResult(*pair) for pair in zip(rankings, scores, strict=True)]
 
     def texts(self, ids: Sequence[str]) -> dict[str, str]:
         """As `CandidateSource`."""

@@ -1,14 +1,14 @@
-"""`synthesize`: queries that a generator writes for documents, sifted.
+"""`synthesize`: queries that a generator writes for documents, filtered.
 
     synthesize(documents, Generator("templates"), SyntheticOptions(documents=500), source=CollectionSource(packages))
 
-Steps: documents are sampled, a generator writes, near-duplicates within a document and what gives away a test query are
-left out (`sifting`), and a query stays only if the current retriever finds its document among its first (the round
-trip). How much to make is another question: `saturation`.
+Steps: documents are sampled, a generator writes queries, near-duplicates within a document and queries that give away a
+test query are dropped (`query_filters`), and a query stays only if the current retriever ranks its document among the
+first (the round trip). `saturation` finds how many to write.
 
 Chitale et al., "Evaluating the Effectiveness and Scalability of LLM-Based Data Augmentation for Retrieval", 2025
-(DAGR): gains end at a moderate amount, and weak retrievers gain most. Near-duplicates are many, so density is told
-after they are gone.
+(DAGR): gains end at a moderate amount, and weak retrievers gain most. Near-duplicates are many, so density is reported
+without them.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def synthesize(
         generator: writes them.
         options: how many, and which stay.
         source: the current retriever, for the round trip.
-        test_queries: what no query may give away.
+        test_queries: that no query may give away.
         encoder: for near-duplicates; their words are compared where none is given.
 
     Raises:

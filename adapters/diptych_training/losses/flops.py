@@ -2,7 +2,7 @@
 
 `FLOPS(W) = sum over terms v of (mean over texts b of |W_bv|)^2`. Paria et al., "Minimizing FLOPs to Learn Efficient
 Sparse Representations", ICLR 2020; with SPLADE's queries and documents weighed apart, Formal et al., "SPLADE v2", 2021.
-It is 0 for weights that are all 0 alone, and least, of all ways to lay out the same mass, where every term has as much.
+It is 0 only if all weights are 0. For a given total weight it is least if every term has the same.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class SparseLoss(SpladeLoss):
 
 
 class ActiveTerms(TrainerCallback):
-    """Adds to what the trainer logs the mean numbers of terms of the queries and documents of its batches.
+    """Adds the mean numbers of terms of queries and documents to the trainer's logs.
 
     Args:
         loss: its penalties count.

@@ -71,7 +71,7 @@ class ListwiseLoss(torch.nn.Module):
         rows = torch.nn.utils.rnn.pad_sequence(
             list(torch.split(scores, counts)), batch_first=True, padding_value=-torch.inf
         )
-        numbers = [documents.to(scores.device).float() for documents in labels]
+        numbers = [row.to(scores.device).float() for row in labels]
         padded = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True, padding_value=-torch.inf)
         return listwise(rows, self._distribution(padded))
 

@@ -56,7 +56,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
             where, expected = "MomentumContrastiveLoss", "0 <= momentum < 1, queue >= 1, tau > 0"
             raise ContractError("unusable options", where=where, got=got, expected=expected)
         self.tau, self.momentum = tau, momentum
-        # In a tuple and a list: queues and twin are no part of what is trained, and dropout stays off.
+        # In a tuple and a list, so that queues and twin are not trained as submodules, and dropout stays off.
         self._queues = (Queue(queue), Queue(queue))
         self._twin: list[Any] = []
         self._twin_embeddings: list[Tensor] = []
@@ -129,12 +129,8 @@ class MomentumContrastiveLoss(RetrievalLoss):
         relevant_documents = self.relevance(candidates.queries, self.documents.ids) | _same(own_ids, self.documents.ids)
         forward_loss = self._contrast(queries, slow_documents, candidates, self.documents, relevant_documents)
         relevant_queries = self.relevance(self.queries.ids, own_ids).T | _same(candidates.queries, self.queries.ids)
-        transposed = replace(
-            candidates,
-            positive=candidates.sisters.T,
-            negative=~candidates.sisters.T,
-            own_column=torch.arange(len(own_ids)).to(own_ids),
-        )
+        diagonal, sisters = torch.arange(len(own_ids)).to(own_ids), candidates.sisters.T
+        transposed = replace(candidates, positive=sisters, negative=~sisters, own_column=diagonal)
         backward_loss = self._contrast(
             documents[candidates.own_column], slow_queries, transposed, self.queries, relevant_queries
         )

@@ -17,7 +17,7 @@ import torch
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from torch import Tensor
 
-TOKENS = 1024  # that are decoded together: their logits over a block of the lexicon stay in the processor's cache
+TOKENS = 1024  # decoded together, so that their logits over a block of the lexicon stay in the processor's cache
 BLOCK = 2048  # words that are decoded together
 NEAR = 1e-3  # how far the weights of a trial may be from the library's
 
@@ -37,7 +37,7 @@ class MaxLogits(torch.autograd.Function):
         ctx.kind = _precision(vectors)
         ctx.save_for_backward(vectors, weight, mask)
         ctx.biased = bias is not None
-        # A text's first token stands in for what fills it up: that changes no maximum.
+        # Padding is replaced by the text's first token, which changes no maximum.
         first = vectors[torch.arange(len(vectors), device=vectors.device), mask.int().argmax(1)]
         padded = torch.where(mask[:, :, None], vectors, first[:, None]).to(ctx.kind)
         decoder, step = weight.to(ctx.kind), max(1, TOKENS // mask.shape[1])
@@ -72,8 +72,8 @@ def max_logits(vectors: Tensor, decoder: torch.nn.Linear, mask: Tensor) -> Tenso
 def blockwise(model: Any) -> Iterator[bool]:
     """Within the block a SparseEncoder decodes and pools piece by piece; yields whether it does.
 
-    What the model is, its parameters and what is saved of it stay as they are. A model that does not answer a trial as
-    it did before is left as it was: one that pools by sums, or whose network does more after its decoder.
+    The model's parameters and saved form do not change. A model whose answers to a trial would change stays as it is:
+    one that pools by sums, or whose network does more after its decoder.
 
     Args:
         model: SparseEncoder; routes are looked into.

@@ -44,7 +44,7 @@ def parts_of(model: SentenceTransformer, *, where: str, allowed: Sequence[str]) 
 
     Args:
         model: that is to be trained.
-        where: said in the error.
+        where: for the error.
         allowed: names of module classes that may follow the transformer.
 
     Raises:

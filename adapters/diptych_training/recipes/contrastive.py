@@ -12,10 +12,8 @@ from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.running.evaluation import HeldOut, pooled
 from diptych_training.samplers import NoDuplicates
 
-SHARED = {
-    "hybrid": {"tau", "symmetric", "margin"},
-    "focal": {"tau", "margin"},
-}  # what of `loss` other losses have, too
+# The options of `loss` that these losses have, too.
+SHARED = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}
 
 
 class LossOptions(Section):

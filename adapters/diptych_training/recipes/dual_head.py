@@ -15,7 +15,7 @@ from diptych_training.corpus import TrainingData
 from diptych_training.data.sources import CandidateSource
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
-from diptych_training.mixed_batches import Halves
+from diptych_training.mixed_batches import MixedBatches
 from diptych_training.models.dual_head import dual_head, export_dual_head
 from diptych_training.models.mixing_weights import best_mix
 from diptych_training.options import AboveZero, Beside, Positive, Section
@@ -98,7 +98,7 @@ class DualHead(Distilling[Options]):
     def prepare(self) -> list[str]:
         """Find candidates for unjudged queries, mine negatives of the others, and let the teacher score both.
 
-        Where scores are stored, nothing is looked for: what they are of are the candidates.
+        With stored scores nothing is searched: the scored documents are the candidates.
         """
         unjudged = [query for query, judged in self.data.qrels.items() if not judged]
         if not unjudged or self.teacher.scores is not None or self.folder.stored(CANDIDATES) is not None:
@@ -133,7 +133,7 @@ class DualHead(Distilling[Options]):
     def sampler(self, rows: Any) -> Any | None:
         """Labelled and unlabelled rows in every batch; None without unlabelled ones."""
         labelled = [label[0] >= 0 for label in rows["label"]]
-        return None if all(labelled) else Halves(labelled, share=self.options.labelled_share)
+        return None if all(labelled) else MixedBatches(labelled, share=self.options.labelled_share)
 
     def loss(self, model: Any) -> Any:
         """The contrastive family's loss on one head, the divergence from the teacher on the other."""

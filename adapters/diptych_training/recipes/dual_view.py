@@ -1,6 +1,6 @@
 """`dual_view`: a dense encoder that follows instructions, by views in pairs with exchanged labels.
 
-Source: "Dual-View Training for Instruction-InstructionEvaluator Information Retrieval"; see docs/methods/dual_view.md.
+Source: "Dual-View Training for Instruction-Following Information Retrieval"; see docs/methods/dual_view.md.
 """
 
 from __future__ import annotations

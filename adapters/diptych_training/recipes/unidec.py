@@ -89,7 +89,7 @@ class UniDec(Pooling[Options]):
 
     def export(self, model: Any) -> list[Registration]:
         """One folder: both heads as one vector, and each alone."""
-        trained = {int(document) for model_options in self.pool.positives.values() for document in model_options}
+        trained = {int(document) for positives in self.pool.positives.values() for document in positives}
         export(model, list(self.data.documents.values()), self.folder.path, known=trained)
         if len(trained) < len(self.data.documents):
             untrained = len(self.data.documents) - len(trained)

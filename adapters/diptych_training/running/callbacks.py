@@ -21,12 +21,12 @@ class ProgressCallback(TrainerCallback):
     """Reports each step and each evaluation to the watcher, and logs a line for each in the folder.
 
     Args:
-        watcher: who is told.
+        watcher: receives the reports.
         folder: of the run.
-        metric: the trainer's name of what the best checkpoint is chosen by.
-        model: which of several is trained; "" where there is one.
-        behind: steps that it has taken in earlier trainings of the run.
-        draw: is given what is logged, and the step.
+        metric: the trainer's name of the metric that chooses the best checkpoint.
+        model: which of several models is trained; "" for a single one.
+        behind: its steps in earlier trainings of the run.
+        draw: called with the logged values and the step.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ProgressCallback(TrainerCallback):
             self.draw(plain, step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """How good the model is on the held-out queries."""
+        """Report the model's value on the held-out queries."""
         value = kwargs["metrics"].get(self.metric)
         if value is not None:
             name, best = str(self.metric).removeprefix("eval_"), max(value, state.best_metric or value)
@@ -71,9 +71,9 @@ class ProgressCallback(TrainerCallback):
 
 
 class LastOfEqual(TrainerCallback):
-    """Of checkpoints with one value the last is the best: the first may be from before anything was learned.
+    """Lets the last of several checkpoints with equal values be the best, since the first may be almost untrained.
 
-    Comes behind early stopping, for which an equal value is no gain.
+    It must come after early stopping, for which an equal value is no gain.
 
     Args:
         metric: the trainer's name of what the best checkpoint is chosen by.
@@ -83,7 +83,7 @@ class LastOfEqual(TrainerCallback):
         self.metric = metric
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Let an equal value be above the best, which the trainer compares with next."""
+        """Lower the best value slightly, so that the trainer takes an equal value for a better one."""
         if kwargs["metrics"].get(self.metric) == state.best_metric is not None:
             state.best_metric = math.nextafter(state.best_metric, -math.inf)
 

@@ -1,7 +1,7 @@
 """How each column of a data set is encoded: with which prompt, and by which route of a model with a Router.
 
-A text is encoded in training as it is when it is mined, measured and served: a query behind the model's prompt for
-queries, a document behind that for documents.
+Texts are encoded in training as in mining, evaluation and serving: queries after the model's prompt for queries,
+documents after that for documents.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def prompts_of_sides(model: Any) -> dict[str, str]:
 
 
 def prompts_of_columns(model: Any, columns: Iterable[str]) -> dict[str, str]:
-    """The prompt of each column that has one, as the trainer's `prompts`; a column that is no side has none."""
+    """The prompt of each column that has one, as the trainer's `prompts`."""
     prompts, sides = prompts_of_sides(model), {column: side_of(column) for column in columns}
     return {column: prompts[side] for column, side in sides.items() if side is not None and prompts[side]}
 

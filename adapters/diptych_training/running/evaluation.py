@@ -26,7 +26,7 @@ class HeldOut(BaseEvaluator):
 
     Args:
         inner: the evaluator.
-        precision: in which the model computes meanwhile.
+        precision: in which the model computes.
     """
 
     def __init__(self, inner: Any, precision: Precision = "float32") -> None:

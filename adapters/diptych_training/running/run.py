@@ -31,7 +31,7 @@ class Fitted:
         steps: of the optimizer, those of earlier runs included.
         resumed_at: the step of the checkpoint that it went on from; 0 for none.
         before, after: values by metric on the held-out queries; empty without any.
-        chosen: what was kept and what the values cannot tell, a sentence each.
+        chosen: sentences on which checkpoint was kept, and on values that do not change.
         chosen_by: the metric that chose among checkpoints.
     """
 
@@ -68,14 +68,14 @@ def fit(
         loss: a module over `(features, labels)`.
         family: the model's family.
         options: the recipe's `training` section.
-        folder: where checkpoints are kept and looked for.
-        watcher: who is told.
+        folder: of the checkpoints.
+        watcher: receives the reports.
         seed: of batches, dropout and everything else.
         evaluator: by whose primary metric the best checkpoint is kept; None keeps the last.
         sampler: of batches; see `diptych_training.samplers`.
         collator: instead of the trainer's own.
-        more_callbacks: callbacks beside ours.
-        changes: arguments of the trainer that the `training` section has no words for.
+        more_callbacks: callbacks of the recipe.
+        changes: arguments of the trainer that the `training` section does not have.
         new: parameters that the recipe has added to the model. `untrained_share` leaves them alone, and those that the
             model's files had no weights for.
     """
@@ -93,19 +93,11 @@ def fit(
     untrained = _untrained(model, new) if options.untrained_share else None
     if options.lora is not None:
         lora.adapt(model, options.lora)
-    all_callbacks = [
-        *more_callbacks,
-        *callbacks(watcher, folder, metric, options.patience),
-    ]  # what is added to logs comes first
+    # The recipe's come first: they add to what the others log.
+    all_callbacks = [*more_callbacks, *callbacks(watcher, folder, metric, options.patience)]
     more = {"data_collator": collator} if collator is not None else {}
     trainer = family.trainer(
-        model=model,
-        args=settings,
-        train_dataset=rows,
-        loss=loss,
-        evaluator=evaluator,
-        callbacks=all_callbacks,
-        **more,
+        model=model, args=settings, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=all_callbacks, **more
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = folder.last_checkpoint()

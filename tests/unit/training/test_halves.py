@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from diptych.errors import ContractError
-from diptych_training.mixed_batches import Halves
+from diptych_training.mixed_batches import MixedBatches
 
 FEW = np.arange(40) < 6  # six labelled rows of forty
 
 
 @pytest.mark.parametrize(("share", "labelled"), [(0.5, 4), (0.25, 2), (0.01, 1), (0.99, 6)])
 def test_every_batch_has_the_share_of_labelled_rows_that_there_are(share: float, labelled: int) -> None:
-    for batch in Halves(FEW, share=share)(range(40), 8, False, seed=3):
+    for batch in MixedBatches(FEW, share=share)(range(40), 8, False, seed=3):
         assert sum(FEW[batch]) == labelled
         assert len(batch) == 8
 
 
 def test_no_row_comes_twice_in_a_batch_and_all_come_in_time() -> None:
-    sampler = Halves(FEW)(range(40), 8, False, seed=3)
+    sampler = MixedBatches(FEW)(range(40), 8, False, seed=3)
     seen: Counter[int] = Counter()
     for epoch in range(30):
         sampler.set_epoch(epoch)
@@ -32,14 +32,14 @@ def test_no_row_comes_twice_in_a_batch_and_all_come_in_time() -> None:
 
 
 def test_an_epoch_is_as_long_as_the_larger_part_takes() -> None:
-    assert len(Halves(FEW)(range(40), 8, False)) == 9  # 34 unlabelled rows, four a batch
-    assert len(list(Halves(FEW)(range(40), 8, False))) == 9
-    assert len(Halves(~FEW)(range(40), 8, False)) == 9
+    assert len(MixedBatches(FEW)(range(40), 8, False)) == 9  # 34 unlabelled rows, four a batch
+    assert len(list(MixedBatches(FEW)(range(40), 8, False))) == 9
+    assert len(MixedBatches(~FEW)(range(40), 8, False)) == 9
 
 
 def test_seed_and_epoch_give_the_same_batches_again_and_others_give_others() -> None:
     def batches(seed: int, epoch: int) -> list[list[int]]:
-        sampler = Halves(FEW)(range(40), 8, False, seed=seed)
+        sampler = MixedBatches(FEW)(range(40), 8, False, seed=seed)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -50,6 +50,6 @@ def test_seed_and_epoch_give_the_same_batches_again_and_others_give_others() -> 
 
 def test_a_part_that_is_empty_and_another_data_set_are_refused() -> None:
     with pytest.raises(ContractError, match=r"(?s)batches of two parts need both.*0 labelled, 4 unlabelled"):
-        Halves([False] * 4)
+        MixedBatches([False] * 4)
     with pytest.raises(ContractError, match=r"(?s)made for another data set.*41 rows.*40 rows"):
-        Halves(FEW)(range(41), 8, False)
+        MixedBatches(FEW)(range(41), 8, False)

@@ -31,7 +31,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     takes_ids: ClassVar[bool] = False  # in labels that hold a teacher's scores, before these
     takes_further: ClassVar[bool] = False  # negatives beside those of the batch; see `harder`
-    more_negatives: Any  # `Further`, or None
+    more_negatives: Any  # `ExtraNegatives`, or None
 
     def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
         """Prepared documents and candidates, followed by those of earlier batches, if any are kept."""
         if self.more_negatives is None or not self.training:
             return documents, candidates
-        widened: tuple[Tensor, Candidates] = self.more_negatives.beside(documents, candidates, self.relevance)
+        widened: tuple[Tensor, Candidates] = self.more_negatives.with_queue(documents, candidates, self.relevance)
         return widened
 
     def with_mixed(
@@ -164,7 +164,5 @@ def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
 def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
     """log of the sum of exp(scores) over the chosen entries of each row `[B]`; 0, without gradient, for none."""
     counted = chosen.any(1, keepdim=True)
-    return (
-        torch.where(counted, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores)).logsumexp(1)
-        * counted[:, 0]
-    )
+    masked = torch.where(counted, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores))
+    return masked.logsumexp(1) * counted[:, 0]

@@ -23,8 +23,8 @@ L = TypeVar("L", bound=RetrievalLoss)
 def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
     """The loss, extended with further negatives in training; nothing is encoded for them.
 
-    What is known to be relevant to a query is none of its negatives in the queue either, and is not mixed; nor does
-    what a loss's margin leaves out count. Only with ids in the label column is anything known.
+    Documents known to be relevant to a query, or left out by the loss's margin, are neither its negatives in the queue
+    nor mixed. Relevance is known only with ids in the label column.
 
     Args:
         loss: contrastive, Hybrid-NCE, Mann-Whitney, focal, soft top-k, or CPRD; below `CachedLoss` and other wrappers.
@@ -56,27 +56,25 @@ class ExtraNegatives(torch.nn.Module):
         return f"{self.mixing}, queue={self.queue.size}" if self.mixing else f"queue={self.queue.size}"
 
     def with_queue(self, documents: Tensor, candidates: Candidates, relevance: Relevance) -> tuple[Tensor, Candidates]:
-        """The batch's documents `[M, D]`, of unit length for cosines, with the queue's behind; they go into it then."""
+        """The batch's documents `[M, D]`, of unit length for cosines, followed by the queue's, to which they are added."""
         if not self.queue.size:
             return documents, candidates
-        vectors, widened = (
-            torch.cat([documents, self.queue.like(documents)]),
-            candidates.with_documents(self.queue.ids, relevance),
-        )
+        vectors = torch.cat([documents, self.queue.like(documents)])
+        widened = candidates.with_documents(self.queue.ids, relevance)
         self.queue.put(documents, candidates.documents)
         return vectors, widened
 
     def mixed(
         self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates
     ) -> tuple[Tensor, Candidates]:
-        """Similarities and candidates `[B, M]` with mixes behind, which have no id."""
+        """Similarities and candidates `[B, M]`, followed by mixes, which have no id."""
         if self.mixing is None:
             return similarity, candidates
         scores, counted = self.mixing(queries, documents, similarity, candidates.negative)
         return torch.cat([similarity, scores], 1), candidates.with_negatives(counted)
 
 
-# Hard negatives mixed of others in the space of embeddings.
+# Hard negatives that are mixtures of others in embedding space.
 
 
 class Mixing(torch.nn.Module):

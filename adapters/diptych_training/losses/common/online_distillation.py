@@ -15,10 +15,10 @@ Teacher: TypeAlias = Callable[[Tensor], Tensor]  # ids [B, 1 + C] of queries and
 
 
 class TaughtLoss(RetrievalLoss):
-    """Any loss that distils a teacher, with ids in the label column and a teacher that is asked for their scores.
+    """Any loss that distils a teacher, with ids in the label column, for which the teacher is asked during training.
 
-    A loss sees tokens and labels, not texts, so the labels say which texts a row holds. The rows are those of every
-    other loss, and negatives may change meanwhile, as in AR2; where they stay, scores stored once are simpler.
+    A loss sees tokens and labels, not texts, so the labels say which texts a row has. Negatives may change during the
+    training, as in AR2; if they do not, storing the scores once is simpler.
 
     Requirements: (query, positive, negative_1, ...) columns; labels: ids `[B, 2 + H]`.
 

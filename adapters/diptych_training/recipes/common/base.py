@@ -33,11 +33,11 @@ NEGATIVES, SYNTHETIC, BEST = "negatives", "synthetic", "best"
 
 
 class Training(ABC, Generic[O]):
-    """A recipe: `prepare`, then `train`. A subclass must at least say how its model is fitted.
+    """A recipe: `prepare`, then `train`. A subclass must at least implement `fit`.
 
     Args:
         options: of the recipe.
-        watcher: who is told.
+        watcher: receives the reports.
 
     Raises:
         ConfigError: the output folder holds another training.
@@ -171,7 +171,7 @@ class Training(ABC, Generic[O]):
 
 
 class RetrievalTraining(Training[R], Generic[R]):
-    """A recipe that learns from judged queries and mined negatives: a subclass chooses the loss, and maybe more."""
+    """A recipe that learns from judged queries and mined negatives; a subclass chooses at least the loss."""
 
     def judged(self) -> Iterable[TrainingData]:
         """The data for training and held out, without written queries."""

@@ -93,7 +93,7 @@ def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists
 
 def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:
     """The documents of each query's list, ranked by the current model."""
-    texts = {name: data.documents[name] for result in lists.values() for name in result}
+    texts = {name: data.documents[name] for names in lists.values() for name in names}
     source, query_ids = ModelSource(model, texts, precision=options.training.precision), list(lists)
     ranked: dict[str, list[str]] = {}
     for part in batches(query_ids):
@@ -123,6 +123,5 @@ def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) 
 
 def _lists(mining: Mined, data: TrainingData) -> dict[str, list[str]]:
     """Only documents of the training data; a live collection may have others."""
-    return {
-        query: [name for name, _ in ranking if name in data.documents] for query, ranking in mining.negatives.items()
-    }
+    known = data.documents
+    return {query: [name for name, _ in ranking if name in known] for query, ranking in mining.negatives.items()}

@@ -1,4 +1,4 @@
-"""The base of recipes that mine again as the model changes, and let their teacher score new documents."""
+"""The base of recipes that mine negatives again with the current model, and let their teacher score new documents."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Renewal(EpochCallback[tuple[Lists, Scores]]):
     """Lets a recipe mine again every few epochs, and replaces the training rows.
 
     Args:
-        recipe: whose `options.every` says when, and in whose folder it is kept.
+        recipe: its `options.every` says when, and its folder stores the result.
         model: that is trained.
-        rows: that are exchanged.
+        rows: that are replaced.
     """
 
     def __init__(self, recipe: Renewing[Any], model: Any, rows: MovingRows) -> None:

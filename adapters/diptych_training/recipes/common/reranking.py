@@ -98,10 +98,10 @@ def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
 
 
 def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
-    """How many judged pairs have no row for lack of candidates or scores, as text; None if all have one.
+    """A sentence on the judged pairs without a row for lack of candidates or scores; None if all have one.
 
     Raises:
-        ConfigError: none has one.
+        ConfigError: no pair has a row.
     """
     remark = without_row(
         data,
@@ -154,7 +154,7 @@ class Reranking:
 
     def values(self, ranked: Mapping[str, Sequence[str]]) -> dict[str, float]:
         """Means over the queries."""
-        grades = [([self.data.qrels[q].get(name, 0.0) for name in gains], q) for q, gains in ranked.items()]
+        grades = [([self.data.qrels[q].get(name, 0.0) for name in names], q) for q, names in ranked.items()]
         ndcg = [_dcg(gains[:10]) / _dcg(sorted(self.data.qrels[q].values(), reverse=True)[:10]) for gains, q in grades]
         mrr = [next((1 / rank for rank, grade in enumerate(gains[:10], 1) if grade > 0), 0.0) for gains, _ in grades]
         return {"ndcg@10": float(np.mean(ndcg)), "mrr@10": float(np.mean(mrr))}

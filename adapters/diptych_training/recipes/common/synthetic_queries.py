@@ -25,8 +25,8 @@ def write_queries(
 
     Args:
         options: of the recipe; `data.synthetic` says who writes how many.
-        data, held: what is trained on and what is held out.
-        model: gives the model that is trained, which makes the round trip where no collection is named.
+        data, held: the training and the held-out data.
+        model: gives the model to train, which makes the round trip if no collection is configured.
 
     Raises:
         RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
@@ -52,8 +52,8 @@ def with_synthetic(
 ) -> tuple[TrainingData, TrainingData]:
     """The training data with synthetic queries, and the held-out data.
 
-    Where no query is judged, the synthetic ones of a share of the documents are held out: another query of a document
-    that is trained would be no new one.
+    Without judged queries, the synthetic ones of a share of the documents are held out: another query of a trained
+    document would not be new.
 
     Args:
         synthetic: whether queries are cut out of their documents.

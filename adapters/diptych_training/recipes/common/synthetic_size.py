@@ -1,7 +1,7 @@
-"""How many documents get synthetic queries: twice as many, and again, until the held-out queries gain little by it.
+"""Finds how many documents need synthetic queries: doubles the number until the held-out queries gain little.
 
-Each amount is a training of its own, in a folder under `trials`, so that one that was killed goes on. But for the
-amount it has the options of the recipe: the one that did best is the training that was asked for.
+Each number is a training of its own in a folder under `trials`, so that a killed one can be resumed. It has the
+recipe's options except for the number; the best one is the result of the recipe.
 """
 
 from __future__ import annotations

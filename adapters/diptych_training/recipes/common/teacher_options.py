@@ -47,11 +47,11 @@ def teacher_scores(
         options: which teacher.
         data: what is trained on.
         lists: the negatives.
-        watcher: is told how many pairs are scored.
-        path: where each pair's score is kept at once, so that a run that was killed asks for no pair again.
+        watcher: receives the number of scored pairs.
+        path: the file in which scores are stored at once, so that a killed run scores no pair again.
 
     Raises:
-        ConfigError: the stored scores cannot be read, or a line or a score of them is none.
+        ConfigError: the stored scores cannot be read, or a line or a score is invalid.
         UnknownAdapter, MissingExtra, AdapterFactoryError: the reranker cannot be made.
     """
     if options.scores is not None:
