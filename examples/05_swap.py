@@ -25,17 +25,17 @@ def settings(folder: str, **options: Any) -> Config:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as background:
-        wanted = settings(folder)
+        new_config = settings(folder)
         with Collection.open(settings(folder, truncate_dim=128)) as packages:
             packages.populate(DOCUMENTS)
-            for step in packages.plan(wanted).steps:
+            for step in packages.plan(new_config).steps:
                 print(f"{step.slot}: {step.action} {step.points} documents, {step.why}")
-            swap, asked = background.submit(packages.apply, wanted), 0
+            swap, searches = background.submit(packages.apply, new_config), 0
             while not swap.done():
                 assert packages.search(QUERY, limit=1)[0].id == "sox"
-                asked += 1
-            print(f"{swap.result().outcome}; {asked} searches meanwhile, all answered")
-            print(", ".join(f"{own.vector} is {own.role}" for own in packages.status().vectors))
+                searches += 1
+            print(f"{swap.result().outcome}; {searches} searches meanwhile, all answered")
+            print(", ".join(f"{vector.vector} is {vector.role}" for vector in packages.status().vectors))
             print(packages.rollback().outcome)
             print(packages.search(QUERY, limit=1)[0].id)
 

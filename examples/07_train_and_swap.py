@@ -27,7 +27,7 @@ evaluate:
 """
 
 
-class Said:
+class Printing:
     """Prints what a training says; does not count its steps."""
 
     def begin(self, stage: str, total: int | None) -> None: ...
@@ -40,7 +40,7 @@ class Said:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config, documents = prepared(Path(folder))
+        config, documents = write_files(Path(folder))
         with Collection.open(config) as packages:
             print(f"{packages.populate(documents).new} new documents")
         recipe = load_recipe(
@@ -58,7 +58,7 @@ def main() -> None:
                 "training": {"epochs": 1, "batch_size": 16, "learning_rate": 2e-5, "max_length": 64},
             },
             Registry.default(),
-        ).make(Said())
+        ).make(Printing())
         for sentence in recipe.prepare():
             print(sentence)
         report = recipe.train()
@@ -72,20 +72,20 @@ def main() -> None:
             print(packages.search("convert audio files between formats", limit=1)[0].id)
 
 
-def prepared(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+def write_files(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The config in `folder` with its files beside it, and the documents: all judged ones and some others.
 
     A third of the judgements is for the gate and is not trained on.
     """
     head, *lines = (DEBIAN / "qrels" / "test.tsv").read_text("utf-8").splitlines()
-    for name, own in (("gate", lines[::3]), ("train", [line for n, line in enumerate(lines) if n % 3])):
-        (folder / f"{name}.tsv").write_text("\n".join([head, *own]) + "\n", "utf-8")
+    for name, rows in (("gate", lines[::3]), ("train", [line for n, line in enumerate(lines) if n % 3])):
+        (folder / f"{name}.tsv").write_text("\n".join([head, *rows]) + "\n", "utf-8")
     (folder / "queries.jsonl").write_bytes(gzip.decompress((DEBIAN / "queries.jsonl.gz").read_bytes()))
     (folder / "diptych.yaml").write_text(CONFIG, "utf-8")
     judged = {line.split("\t")[1] for line in lines}
-    rows = [json.loads(line) for line in gzip.decompress((DEBIAN / "corpus.jsonl.gz").read_bytes()).splitlines()]
-    others = itertools.islice((row for row in rows if row["_id"] not in judged), 100)
-    return folder / "diptych.yaml", [*(row for row in rows if row["_id"] in judged), *others]
+    documents = [json.loads(line) for line in gzip.decompress((DEBIAN / "corpus.jsonl.gz").read_bytes()).splitlines()]
+    unjudged = itertools.islice((row for row in documents if row["_id"] not in judged), 100)
+    return folder / "diptych.yaml", [*(row for row in documents if row["_id"] in judged), *unjudged]
 
 
 if __name__ == "__main__":

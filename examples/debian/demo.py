@@ -53,10 +53,10 @@ def fill(collection: Collection, console: Console) -> None:
 def ask(collection: Collection, console: Console) -> None:
     console.rule("2. Search")
     for question, hits in zip(QUESTIONS, collection.search_batch(QUESTIONS, limit=3), strict=True):
-        shown = Table(title=question, title_justify="left", title_style="bold", show_header=False, expand=True)
+        results = Table(title=question, title_justify="left", title_style="bold", show_header=False, expand=True)
         for hit in hits:
-            shown.add_row(hit.id, hit.document.text[:160] + "...", f"{hit.score:.3f}")
-        console.print(shown)
+            results.add_row(hit.id, hit.document.text[:160] + "...", f"{hit.score:.3f}")
+        console.print(results)
 
 
 def measure(collection: Collection, console: Console) -> None:

@@ -26,20 +26,20 @@ def main() -> None:
         Document(content="Scans the ports of a network.", meta={"section": "net"}),
     ]
 
-    every, one = bridge.DiptychDocumentEmbedder(model=MODEL), bridge.DiptychTextEmbedder(model=MODEL)
-    every.warm_up()
-    embedded = every.run(documents)["documents"]
+    document_embedder = bridge.DiptychDocumentEmbedder(model=MODEL)
+    document_embedder.warm_up()
+    embedded = document_embedder.run(documents)["documents"]
     store.write_documents(embedded, policy=DuplicatePolicy.OVERWRITE)
     print(f"{store.count_documents()} documents")
 
-    asking = Pipeline()
-    asking.add_component("text_embedder", one)
-    asking.add_component("retriever", QdrantEmbeddingRetriever(document_store=store, top_k=2))
-    asking.connect("text_embedder.embedding", "retriever.query_embedding")
+    search = Pipeline()
+    search.add_component("text_embedder", bridge.DiptychTextEmbedder(model=MODEL))
+    search.add_component("retriever", QdrantEmbeddingRetriever(document_store=store, top_k=2))
+    search.connect("text_embedder.embedding", "retriever.query_embedding")
     sound = {"field": "meta.section", "operator": "==", "value": "sound"}
     for query, filters in (("turn an mp3 into a wav", None), ("edit pictures", sound)):
-        found = asking.run({"text_embedder": {"text": query}, "retriever": {"filters": filters}})
-        for document in found["retriever"]["documents"]:
+        result = search.run({"text_embedder": {"text": query}, "retriever": {"filters": filters}})
+        for document in result["retriever"]["documents"]:
             print(f"{document.score:.3f}  {document.content}")
 
 

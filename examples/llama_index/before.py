@@ -28,8 +28,8 @@ def main() -> None:
     retriever = index.as_retriever(similarity_top_k=2)
     for question in ("turn an mp3 into a wav", "which hosts are up?"):
         print(question)
-        for found in retriever.retrieve(question):
-            print(f"  {found.get_score():.3f}  {found.node.metadata['package']}: {found.node.get_content()}")
+        for result in retriever.retrieve(question):
+            print(f"  {result.get_score():.3f}  {result.node.metadata['package']}: {result.node.get_content()}")
 
 
 if __name__ == "__main__":

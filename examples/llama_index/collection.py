@@ -36,15 +36,15 @@ def main() -> None:
         with Collection.open(config) as packages:
             store = DiptychVectorStore(packages)
             for _ in range(2):
-                index = filled(store)
+                index = build_index(store)
                 print(f"{packages.count()} nodes")
-            (found,) = index.as_retriever(similarity_top_k=1).retrieve("turn an mp3 into a wav")
-            print(f"{found.get_score():.4f}  {found.node.ref_doc_id}: {found.node.get_content()}")
-            (found,) = DiptychRetriever(packages, similarity_top_k=1, explain=True).retrieve("scans ports")
-            print(found.node.ref_doc_id, found.node.metadata["diptych"]["explanation"]["slots"]["lexical"]["terms"])
+            (result,) = index.as_retriever(similarity_top_k=1).retrieve("turn an mp3 into a wav")
+            print(f"{result.get_score():.4f}  {result.node.ref_doc_id}: {result.node.get_content()}")
+            (result,) = DiptychRetriever(packages, similarity_top_k=1, explain=True).retrieve("scans ports")
+            print(result.node.ref_doc_id, result.node.metadata["diptych"]["explanation"]["slots"]["lexical"]["terms"])
 
 
-def filled(store: DiptychVectorStore) -> VectorStoreIndex:
+def build_index(store: DiptychVectorStore) -> VectorStoreIndex:
     """An index over the store; ids of nodes are made of their document's, so that they are the same each time."""
     splitter = SentenceSplitter(id_func=lambda n, document: f"{document.node_id}-{n}")
     context = StorageContext.from_defaults(vector_store=store)

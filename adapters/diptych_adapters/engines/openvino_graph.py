@@ -64,9 +64,9 @@ class OpenVinoGraph:
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The model's answers, float32 `[n, ...]`."""
-        request = getattr(self._requests, "own", None)
+        request = getattr(self._requests, "request", None)
         if request is None:
-            request = self._requests.own = self._compiled.create_infer_request()
+            request = self._requests.request = self._compiled.create_infer_request()
         answers = request.infer(feeds(self._names, inputs, mask), share_inputs=True)
         return np.array(answers[self._answer], np.float32)
 

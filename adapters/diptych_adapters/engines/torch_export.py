@@ -127,10 +127,10 @@ class _Listing:
         self._names[node] = {"value": prefix + node.name}
         self._steps.append((prefix + node.name, name, arguments, {"of": self._spelt(dict(node.kwargs))}))
 
-    def _inline(self, module: GraphModule, node: Node, before: int, prefix: str) -> Any:
+    def _inline(self, module: GraphModule, node: Node, position: int, prefix: str) -> Any:
         """Add the steps of a graph that a node calls; returns its output."""
-        inner = getattr(module, str(cast(Node, node.args[before]).target))
-        arguments = node.args[before + 1 :]
+        inner = getattr(module, str(cast(Node, node.args[position]).target))
+        arguments = node.args[position + 1 :]
         for placeholder, value in zip((n for n in inner.graph.nodes if n.op == "placeholder"), arguments, strict=True):
             self._names[placeholder] = self._spelt(value)
         return self._walk(inner, prefix)

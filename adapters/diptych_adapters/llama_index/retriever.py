@@ -89,8 +89,8 @@ class DiptychRetriever(BaseRetriever):
         return await asyncio.to_thread(self._scored, query_bundle.query_str, hits)
 
     def _scored(self, query: str, hits: Sequence[Hit]) -> list[NodeWithScore]:
-        told = self._explained(query, hits) if self._explain and hits else {}
-        return [_scored(hit, told.get(hit.id)) for hit in hits]
+        explanations = self._explained(query, hits) if self._explain and hits else {}
+        return [_scored(hit, explanations.get(hit.id)) for hit in hits]
 
     def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, Any]:
         explanations = self._collection.explain(

@@ -120,8 +120,8 @@ class OpenAIEncoder(_HostedModel):
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         fields = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
-        sent = {name: value for name, value in fields.items() if value is not None}
-        return {"model": self.options.model, "input": texts, **sent}
+        optional = {name: value for name, value in fields.items() if value is not None}
+        return {"model": self.options.model, "input": texts, **optional}
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
         entries = items(self.endpoint, self.path, answer, "data")

@@ -159,13 +159,13 @@ class FocalBCELoss(RetrievalLoss):
         """The loss of a batch."""
         similarity, candidates = self.masked(embeddings, labels)
         logits = similarity / self.tau + self.bias
-        negative = candidates.negative if self.negatives is None else self._drawn(candidates, self.negatives)
+        negative = candidates.negative if self.negatives is None else self._draw(candidates, self.negatives)
         counted = candidates.positive | negative
         losses = focal_bce(logits, candidates.positive, self.gamma)
         rows = torch.where(counted, losses, torch.zeros_like(losses)).sum(1) / counted.sum(1).clamp(min=1)
         return mean_of_rows(rows, counted.any(1))
 
-    def _drawn(self, candidates: Candidates, number: int) -> Tensor:
+    def _draw(self, candidates: Candidates, number: int) -> Tensor:
         """`number` negatives for each positive of a row, or as many as it has."""
         draws = torch.rand(candidates.negative.shape, generator=self._draws()).to(candidates.negative.device)
         ranks = draws.masked_fill(~candidates.negative, 2.0).argsort(1).argsort(1)

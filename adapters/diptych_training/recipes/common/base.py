@@ -233,14 +233,14 @@ class RetrievalTraining(Training[R], Generic[R]):
         """The mined negatives, by query."""
         return self.lists(NEGATIVES)
 
-    def lists(self, kept: str) -> dict[str, list[str]]:
+    def lists(self, name: str) -> dict[str, list[str]]:
         """Stored documents by query, without those that no longer exist; a remark lists them."""
-        rows = self.folder.stored(kept) or ()
-        missing = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
-        remark = f"{len(missing):,} documents of data/{kept}.jsonl are no longer there, and were left out"
+        rows = self.folder.stored(name) or ()
+        missing = {document for row in rows for document in row["documents"]} - self.data.documents.keys()
+        remark = f"{len(missing):,} documents of data/{name}.jsonl are no longer there, and were left out"
         if missing and remark not in self.remarks:
             self.remarks.append(remark)
-        return {row["query"]: [name for name in row["documents"] if name not in missing] for row in rows}
+        return {row["query"]: [document for document in row["documents"] if document not in missing] for row in rows}
 
     @property
     def data(self) -> TrainingData:
