@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.data.instruction_metrics import flip_accuracy, p_mrr
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
+from diptych_training.running.instruction_evaluation import flip_accuracy, p_mrr
 from diptych_training.samplers import PairedViews
 from effects.lex import Instructed, Lex, instructed, lex
 from effects.running import Effect, each, effect

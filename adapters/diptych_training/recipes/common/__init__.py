@@ -1,5 +1,5 @@
 """What recipes share: data, negatives, teachers, and the run from prepared data to a folder that a config can name.
 
 Begin with `base`. `negatives` and `remining` find negatives, `teachers` and `distillation` score with another model,
-`synthetic_queries` and `synthetic_size` write queries, `preview` shows the prepared data before training begins.
+`synthetic_queries` writes queries and finds how many are enough, `preview` shows the prepared data before training.
 """

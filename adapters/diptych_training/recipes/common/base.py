@@ -20,8 +20,7 @@ from diptych_training.losses.common.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.common.negatives import documents_of, mined
 from diptych_training.recipes.common.preview import data_files, examples
-from diptych_training.recipes.common.synthetic_queries import with_synthetic, write_queries
-from diptych_training.recipes.common.synthetic_size import best_size
+from diptych_training.recipes.common.synthetic_queries import best_size, with_synthetic, write_queries
 from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.card import write_card

@@ -1,19 +1,28 @@
-"""Synthetic queries as part of any recipe's data: written once, and stored in the run's folder."""
+"""Synthetic queries as part of any recipe's data: written once, and stored in the run's folder.
+
+With `data.synthetic.double_to`, `best_size` doubles the number of documents with synthetic queries until the held-out
+queries gain little. Each number is a training of its own in a folder under `trials`, so that a killed one can be
+resumed. It has the recipe's options except for the number; the best one is the result of the recipe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import ConfigError
+from diptych.training import Recipe, TrainReport
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
+from diptych_training.data.saturation import Saturation, doubled
 from diptych_training.data.sources import CandidateSource
 from diptych_training.data.synthetic import Synthetic, synthesize
 from diptych_training.options import RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.common.negatives import searched
+from diptych_training.running.evaluation import PRIMARY
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -87,3 +96,45 @@ def _by_document(combined: TrainingData, share: float, seed: int) -> tuple[Train
     chosen = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
     held_queries = {query for query, judged in combined.qrels.items() if not chosen.isdisjoint(judged)}
     return combined.only(query for query in combined.qrels if query not in held_queries), combined.only(held_queries)
+
+
+def best_size(
+    options: RetrievalOptions, synthetic: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
+) -> tuple[Path, str]:
+    """The folder of the training with the best amount, and a sentence on all amounts.
+
+    Args:
+        options: of the recipe.
+        synthetic: their `data.synthetic`, which says where doubling begins and ends.
+        recipe: makes a training of such options.
+        documents: how many there are.
+
+    Raises:
+        ConfigError: nothing is held out.
+    """
+    limit = min(synthetic.double_to or synthetic.documents, documents)
+    trials: dict[int, RetrievalOptions] = {}
+
+    def measure(amount: int) -> float:
+        trials[amount] = _trial(options, synthetic, amount)
+        return _score(recipe(trials[amount]).train())
+
+    saturation = doubled(measure, start=min(synthetic.documents, limit), limit=limit, gain=synthetic.gain)
+    return trials[saturation.best].output, _sentence(saturation)
+
+
+def _trial(options: RetrievalOptions, synthetic: SyntheticQueries, amount: int) -> RetrievalOptions:
+    changed = synthetic.model_copy(update={"documents": amount, "double_to": None})
+    data = options.data.model_copy(update={"synthetic": changed})
+    return options.model_copy(update={"data": data, "output": options.output / "trials" / f"documents-{amount}"})
+
+
+def _score(report: TrainReport) -> float:
+    if PRIMARY not in report.measured.get("after", {}):
+        raise ConfigError("nothing is held out to measure by", where="data.synthetic.double_to", do="give data.dev")
+    return report.measured["after"][PRIMARY]
+
+
+def _sentence(result: Saturation) -> str:
+    steps = ", ".join(f"{score:.4f} of {amount:,}" for amount, score in zip(result.amounts, result.scores, strict=True))
+    return f"{PRIMARY} on held-out queries by documents with synthetic queries: {steps}; {result.best:,} are taken"

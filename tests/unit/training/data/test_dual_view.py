@@ -15,9 +15,9 @@ from diptych.errors import DocumentError, EvaluationError
 from diptych_training.data import builtin
 from diptych_training.data.dual_view import Instructed, View, dual_views, originals, view_relevance, view_rows
 from diptych_training.data.generators import Generator
-from diptych_training.data.instruction_metrics import flip_accuracy, p_mrr
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.relevance import Candidates, Relevance
+from diptych_training.running.instruction_evaluation import flip_accuracy, p_mrr
 from diptych_training.samplers import PairedViews
 
 TEMPLATES = Generator("templates", registry=Registry(builtin, installed=False))
