@@ -26,9 +26,9 @@ from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import tell_failure
 from diptych.handle.tenancy import scope
+from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
-from diptych.populate.prerequisites import created, turn, with_room
 from diptych.populate.read_ahead import length_of, require_documents, watched
 from diptych.populate.rejects import Aside, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
@@ -37,6 +37,7 @@ from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
+from diptych.populate.turns import created, turn
 from diptych.populate.validate import Intake, Item, Tally
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport

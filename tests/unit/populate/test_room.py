@@ -11,8 +11,8 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.errors import StoreFull
-from diptych.populate import prerequisites
-from diptych.populate.prerequisites import point_bytes, require_room_to_fill, with_room
+from diptych.populate import disk_room
+from diptych.populate.disk_room import point_bytes, require_room_to_fill, with_room
 from diptych.populate.sources.open_source import open_source
 from diptych.populate.validate import Item
 from diptych.testing import fakes_plugin
@@ -41,7 +41,7 @@ def test_the_estimated_size_of_points_is_near_what_they_take(tmp_path: Path, kin
     given = documents(words)
     with opened(tmp_path / "store", SLOTS[kind]) as collection:
         collection.populate(given)
-        estimated = COUNT * point_bytes(given[: prerequisites.SAMPLE], collection.handle.slots)
+        estimated = COUNT * point_bytes(given[: disk_room.SAMPLE], collection.handle.slots)
     taken = allocated(tmp_path / "store")
     assert 1 / 3 < estimated / taken < 3
 
@@ -64,5 +64,5 @@ def test_the_size_of_a_file_tells_how_many_documents_it_may_hold(tmp_path: Path)
     path = tmp_path / "source.jsonl"
     lines = [json.dumps({"id": found.id, "text": found.text, **found.metadata}) for found in documents(50)]
     path.write_text("\n".join(lines))
-    assert COUNT / 2 < prerequisites._count_of(open_source(path), documents(50)[: prerequisites.SAMPLE]) < COUNT * 2
-    assert prerequisites._count_of(iter([]), documents(50)[:7]) == 7
+    assert COUNT / 2 < disk_room._count_of(open_source(path), documents(50)[: disk_room.SAMPLE]) < COUNT * 2
+    assert disk_room._count_of(iter([]), documents(50)[:7]) == 7

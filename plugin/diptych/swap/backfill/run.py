@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from diptych.metadata.models import CollectionMetadata, Generation, State
-from diptych.populate.prerequisites import require_room_to_fill
+from diptych.populate.disk_room import require_room_to_fill
 from diptych.slots.slot import Slot
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled

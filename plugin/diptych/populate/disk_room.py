@@ -1,4 +1,4 @@
-"""What a run does before it writes: wait for conflicting runs, create the collection, check that the disk has room.
+"""Checks that the disk has room before a run writes: for documents, and for new vectors of existing points.
 
 An embedded store's disk space is checked for the whole run, whose need is estimated, and again at each write. A server
 checks its own disk.
@@ -6,31 +6,22 @@ checks its own disk.
 
 from __future__ import annotations
 
-import threading
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import orjson
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import from_payload
 from diptych.slots.slot import Slot
-from diptych.stores.answers import is_conflict
-from diptych.stores.local import is_local
 from diptych.stores.upkeep import looks_at_disk, require_room
 from diptych.types import Document
 
 if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-
     from diptych.populate.validate import Item
-    from diptych.protocols import Statistics
 
 SAMPLE = 64  # documents from whose size the size of all is estimated
 SLACK = 1.25  # factor on the estimate, for the log and partly filled blocks
@@ -40,53 +31,6 @@ _LONGEST = 512  # tokens
 _TERM = 16  # bytes of a term of a sparse vector, in the vector and in the index
 _PACKED = 3  # characters for each byte of a compressed file
 _STORED = 1.4  # stored bytes per zlib byte of a payload: Edge compresses faster, but less
-_TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
-_MAKING = threading.Lock()
-PATIENCE, PAUSE = 30.0, 0.1  # seconds to wait for a collection that another process is creating, and between checks
-
-
-@contextmanager
-def turn(handle: CollectionHandle) -> Iterator[None]:
-    """Wait for other populates through the same client that would conflict, and make later ones wait.
-
-    While the collection does not exist, both would create it. Local mode cannot take two writes at once, so there runs
-    always take turns.
-    """
-    if handle.exists and not is_local(handle.client):
-        # An existing collection needs no turns: ids are fixed, so two runs at worst write the same point twice.
-        yield
-        return
-    with _turns_of(handle.client):
-        if not handle.exists and handle.client.collection_exists(handle.name):
-            handle.require()  # the run before created it
-        yield
-
-
-def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
-    """Create the collection; False if another process was faster, whose collection is then used."""
-    try:
-        handle.create(statistics)
-    except Exception as error:
-        if not _appears(handle, PATIENCE if is_conflict(error) else 0.0):
-            raise
-        handle.require()
-        return False
-    return True
-
-
-def _appears(handle: CollectionHandle, patience: float) -> bool:
-    """Whether the collection exists. A server refuses a second creator before the new collection is visible."""
-    due = time.monotonic() + patience
-    while not handle.client.collection_exists(handle.name):
-        if time.monotonic() >= due:
-            return False
-        time.sleep(PAUSE)
-    return True
-
-
-def _turns_of(client: QdrantBase) -> threading.RLock:
-    with _MAKING:
-        return _TURNS.setdefault(client, threading.RLock())
 
 
 def with_room(
