@@ -125,13 +125,7 @@ class _Gathered:
             self._progress.begin(slot, len(self._queries))
             scored: Rankings = []
             for query, ids in zip(self._queries, pools_of(found), strict=True):
-                options = {
-                    "limit": len(ids),
-                    "filter": id_filter([str(name) for name in ids], self._view.layout),
-                    "with_payload": False,
-                }
-                hits = search(self._view, [query], pipeline=Retrieve(slot), **options) if ids else [[]]
-                scored.append([(hit.id, hit.score) for hit in hits[0]])
+                scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
                 self.calls += 1
                 self._progress.advance(slot, 1)
             return scored
@@ -141,6 +135,13 @@ class _Gathered:
             known = dict(own)
             table[n, : len(ids)] = [known.get(str(name), np.nan) for name in ids]
         return table
+
+    def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:
+        chosen = id_filter(ids, self._view.layout)
+        (hits,) = search(
+            self._view, [query], pipeline=Retrieve(slot), limit=len(ids), filter=chosen, with_payload=False
+        )
+        return [(hit.id, hit.score) for hit in hits]
 
     def _once(self, what: str, ask: Callable[[], Rankings]) -> Rankings:
         path = self._path(what)

@@ -95,7 +95,8 @@ class Values:
         if key not in self._parts:
             self._parts[key] = parts_of(trial.fusion, chosen)
         weights = getattr(trial.fusion, "weights", {})
-        return np.einsum("nsw,s->nw", self._parts[key], np.array([weights.get(slot, 1.0) for slot in trial.slots]))
+        weighed = np.array([weights.get(slot, 1.0) for slot in trial.slots])
+        return np.asarray(np.einsum("nsw,s->nw", self._parts[key], weighed))
 
 
 def parts_of(fusion: Fusion, legs: Legs) -> Doubles:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diptych import Registry
-from diptych.cli.search.evaluate import split_names
+from diptych.cli.search.evaluate import Outcome, split_names
 from diptych.cli.search.pipeline_runs import choose, exact
 from diptych.collection.collection import Collection
 from diptych.config import load_config
@@ -127,6 +127,44 @@ def test_missing_judgements_are_asked_for(run: Run, config: Path, corpus: Path) 
     answer = run("evaluate", "--json")
     assert answer.code == 1
     assert answer.error()["do"] == "give a BEIR folder, --queries FILE, or evaluate.queries in the config file"
+
+
+def test_other_fusions_are_measured_in_the_same_run_and_the_baseline_is_the_best_single_slot(judged: Run) -> None:
+    found = judged("evaluate", "--fusion", "rrf,linear", "--json").json()
+    assert [row["run"] for row in found["evaluations"]] == ["dense", "lexical", "dbsf", "rrf", "linear"]
+    means = {row["run"]: row["means"]["nDCG@3"] for row in found["evaluations"]}
+    baseline = found["comparisons"][0]["baseline"]
+    assert baseline in ("dense", "lexical")
+    assert means[baseline] == max(means["dense"], means["lexical"])
+    assert "there is no fusion 'rff'" in judged("evaluate", "--fusion", "rff").err
+
+
+def test_a_fusion_below_its_best_slot_is_advised_against() -> None:
+    qrels = Qrels({f"q{n}": {"good": 1} for n in range(4)})
+    right, wrong = [("good", 2.0), ("bad", 1.0)], [("bad", 2.0), ("good", 1.0)]
+    runs = {"dense": [right] * 4, "lexical": [wrong] * 4, "rrf": [right, wrong, wrong, wrong]}
+    rankings = {name: {f"q{n}": own for n, own in enumerate(lists)} for name, lists in runs.items()}
+    scored = [score(Ranked(name, own), qrels, ["nDCG@3"]) for name, own in rankings.items()]
+    outcome = Outcome({}, scored, singles=("dense", "lexical")).compared(None, ["nDCG@3"])
+    assert outcome.comparisons[0].baseline == "dense"
+    (sentence,) = outcome.advice
+    assert sentence.startswith("rrf is below dense alone by 0.277 nDCG@3 [")
+    assert sentence.endswith("search by dense alone, or let diptych tune search find weights")
+    good = score(Ranked("rrf", rankings["dense"]), qrels, ["nDCG@3"])
+    better = Outcome({}, [*scored[:2], good], singles=("lexical",))
+    assert better.compared(None, ["nDCG@3"]).advice == []
+
+
+def test_groups_of_queries_have_a_table_of_their_own(judged: Run, tmp_path: Path) -> None:
+    texts = ["hunts mice"] * 10 + ["the cat sleeps on the mat"] * 10
+    lines = [json.dumps({"_id": f"s{n}", "text": text}) for n, text in enumerate(texts)]
+    (tmp_path / "queries.jsonl").write_text("\n".join(lines) + "\n")
+    rows = "".join(f"s{n}\t{'owl' if n < 10 else 'cat'}\t1\n" for n in range(20))
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    found = judged("evaluate", "--slices", "length", "--json").json()["slices"]
+    assert [(part["value"], part["queries"]) for part in found] == [("1 to 2 words", 10), ("6 or more words", 10)]
+    assert set(found[0]["means"]) == {"dense", "lexical", "dbsf"}
+    assert "length 1 to 2 words" in judged("evaluate", "--slices", "length").out
 
 
 def test_an_ablation_adds_one_stage_at_a_time() -> None:

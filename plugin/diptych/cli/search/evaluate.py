@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.search.evaluate_slices import SliceMeans, show_slices, sliced
 from diptych.cli.search.judgements import judged_queries
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, TenantOption
@@ -46,7 +47,7 @@ def evaluate(
         list[str] | None, typer.Option(metavar="RUN", help="Only this run of the table; repeat for more.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The run to compare with; by default the first.")
+        str | None, typer.Option(metavar="RUN", help="The run to compare with; by default the best single slot.")
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Also search exactly, to measure what the graph misses.")
@@ -59,6 +60,13 @@ def evaluate(
     per_query: Annotated[
         bool, typer.Option("--per-query", help="With --json: include the values of each query.")
     ] = False,
+    fusion: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Also the same slots by rrf, dbsf or linear.")
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Also by groups of queries: length, language or a metadata key."),
+    ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -71,7 +79,9 @@ def evaluate(
 
       diptych evaluate examples/debian --metrics nDCG@10,MAP --exact
 
-      diptych evaluate --only dense --only rrf --plot dense-and-rrf.png
+      diptych evaluate --only dense --only dbsf --plot dense-and-dbsf.png
+
+      diptych evaluate --fusion rrf,linear --slices length,section
     """
     session: Session = context.obj
     settings = session.config(config).evaluate
@@ -81,9 +91,11 @@ def evaluate(
         _make_folder(runs)
     with session.collection(config, None, None) as collection:
         least = POOLED if calibration else 0
-        outcome = _evaluate(collection, found, judged, names, only or [], least=least, with_exact=exact, tenant=tenant)
+        asked = (only or [], split_names(fusion or []))
+        outcome = _evaluate(collection, found, judged, names, *asked, least=least, with_exact=exact, tenant=tenant)
         note_empty_tenant(collection, tenant)
-    outcome = outcome.compared(baseline, names)
+        parts = sliced(collection, found, judged, split_names(slices or []), outcome.evaluations, names[0])
+    outcome = replace(outcome.compared(baseline, names), slices=parts)
     if plot and outcome.comparisons:
         _plot(outcome.comparisons[0], plot)
     if calibration:
@@ -113,6 +125,8 @@ class Outcome:
     recall_at: int = 10
     comparisons: Sequence[Comparison] = ()
     pools: Sequence[ScorePool] = ()
+    singles: Sequence[str] = ()
+    slices: Sequence[SliceMeans] = ()
 
     def compared(self, baseline: str | None, metrics: Sequence[str]) -> Outcome:
         """With a comparison for each metric, when there is something to compare and to compare by."""
@@ -122,8 +136,26 @@ class Outcome:
         alone = len(names) < 2 and baseline is None
         if alone or (self.single_query and baseline in (None, *names)):
             return self
-        comparisons = [compare(self.evaluations, baseline or names[0], metric) for metric in metrics]
+        comparisons = [compare(self.evaluations, baseline or self._best_single(metrics[0]), m) for m in metrics]
         return replace(self, comparisons=comparisons)
+
+    def _best_single(self, metric: str) -> str:
+        """The single slot with the highest mean; the first run where none is there."""
+        singles = [own for own in self.evaluations if own.name in self.singles] or self.evaluations[:1]
+        return max(singles, key=lambda own: own.means[metric]).name
+
+    @property
+    def advice(self) -> list[str]:
+        """A sentence for each run of several slots that is below the baseline by the first metric."""
+        if not self.comparisons or self.comparisons[0].baseline not in self.singles:
+            return []
+        first = self.comparisons[0]
+        return [
+            f"{own.name} is below {first.baseline} alone by {-own.mean:.3f} {first.metric} [{own.low:+.3f}, "
+            f"{own.high:+.3f}]: search by {first.baseline} alone, or let diptych tune search find weights"
+            for own in first.differences
+            if own.name not in self.singles and own.mean < 0
+        ]
 
     def calibrated(self, qrels: Qrels, path: Path) -> Outcome:
         """With the pooled scores of each run, which are drawn too."""
@@ -145,7 +177,8 @@ class Outcome:
         recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
         data = to_data(self.evaluations, self.comparisons, per_query=per_query)
         pools = {"depth": POOLED, "runs": [_pool(pool) for pool in self.pools]} if self.pools else None
-        return {**data, "approximate_search": recalls, "calibration": pools}
+        slices = [asdict(own) for own in self.slices]
+        return {**data, "approximate_search": recalls, "calibration": pools, "advice": self.advice, "slices": slices}
 
 
 def _evaluate(
@@ -154,6 +187,7 @@ def _evaluate(
     qrels: Qrels,
     metrics: list[str],
     only: list[str],
+    fusions: list[str],
     *,
     least: int,
     with_exact: bool,
@@ -165,7 +199,7 @@ def _evaluate(
     from diptych.search.pipeline_names import parts
 
     whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
-    chosen = pipeline_runs.choose(parts(whole), only)
+    chosen = pipeline_runs.choose({**parts(whole), **pipeline_runs.fused_by(whole, fusions)}, only)
     depth, at = max(least, _depth(metrics)), collection.handle.search_config.limit
     with Bars() as bars:
 
@@ -178,7 +212,8 @@ def _evaluate(
         runs = {name: answers(name, pipeline) for name, pipeline in chosen.items()}
         truths = {n: answers(f"{n}, exact", pipeline_runs.exact(p)) for n, p in chosen.items()} if with_exact else {}
     recalls = {name: pipeline_runs.recall_of(runs[name], truth, k=at) for name, truth in truths.items()}
-    return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at)
+    singles = [name for name, pipeline in chosen.items() if not pipeline.stages]
+    return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
 
 
 def _depth(metrics: Sequence[str]) -> int:
@@ -232,6 +267,9 @@ def _show(outcome: Outcome, plot: Path | None) -> None:
     console.print(caption, soft_wrap=True)
     for name, recall in outcome.recalls.items():
         console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
+    for sentence in outcome.advice:
+        console.print(f"advice: {sentence}", soft_wrap=True, markup=False)
+    show_slices(console, outcome.slices)
     if outcome.single_query:
         stderr().print("nothing is compared: only one query is judged", style="yellow")
     if plot and outcome.comparisons:

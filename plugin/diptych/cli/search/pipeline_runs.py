@@ -14,10 +14,11 @@ from qdrant_client import models
 from diptych.collection.collection import Collection
 from diptych.errors import SearchError
 from diptych.evaluate import ann_recall
-from diptych.search import Pipeline
+from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
 from diptych.types import Query, Run
 from qdrant_edge_client.value_errors import nearest
 
+FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 BATCH = 64  # queries searched together, and between two movements of the progress bar
 
 
@@ -32,6 +33,19 @@ def choose(pipelines: Mapping[str, Pipeline], wanted: Sequence[str]) -> dict[str
             expected = ", ".join(repr(known) for known in pipelines)
             raise SearchError(f"there is no run {name!r}", expected=expected, do=nearest(name, pipelines))
     return {name: pipelines[name] for name in wanted or pipelines}
+
+
+def fused_by(pipeline: Pipeline, fusions: Sequence[str]) -> dict[str, Pipeline]:
+    """What the pipeline retrieves, fused by each of these instead; nothing where it retrieves from one slot.
+
+    Raises:
+        SearchError: there is no such fusion.
+    """
+    for name in fusions:
+        if name not in FUSIONS:
+            raise SearchError(f"there is no fusion {name!r}", expected=", ".join(FUSIONS), do=nearest(name, FUSIONS))
+    retrieved = Pipeline(pipeline.retrieve)
+    return {name: retrieved >> FUSIONS[name] for name in fusions if len(pipeline.retrieve) > 1}
 
 
 def run_queries(

@@ -51,7 +51,7 @@ def measure_latency(old: View, new: View, texts: Sequence[str]) -> Latency:
     """
     asked = list(dict.fromkeys(texts))[:QUERIES]
     known: list[float] | None = old.kept.get(_TIMES)
-    sides = [(old, [] if known is None else None), (new, [])]
+    sides: list[tuple[View, list[float] | None]] = [(old, [] if known is None else None), (new, [])]
     for text in asked:
         for view, times in sides:
             if times is not None:

@@ -1,0 +1,73 @@
+"""The table of `diptych evaluate --slices`: each run within groups of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from diptych.cli.ui.output import table
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.evaluate import Evaluation, Qrels
+    from diptych.types import Query
+
+
+@dataclass(frozen=True, slots=True)
+class SliceMeans:
+    """One group of queries.
+
+    Args:
+        by, value: what groups them, and the value of this group.
+        queries: how many it has.
+        metric: of the means.
+        means: of each run.
+    """
+
+    by: str
+    value: str
+    queries: int
+    metric: str
+    means: Mapping[str, float]
+
+
+def sliced(
+    collection: Collection,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    by: Sequence[str],
+    evaluations: Sequence[Evaluation],
+    metric: str,
+) -> list[SliceMeans]:
+    """The mean of each run in each group of at least 10 queries."""
+    from diptych.evaluate import slices_of
+    from diptych.swap.gate.document_fields import fields_of_queries
+
+    if not by:
+        return []
+    parts = slices_of(queries, by, fields_of_queries(collection.handle.now(), by, qrels))
+    return [
+        SliceMeans(
+            part.by,
+            part.value,
+            len(part.queries),
+            metric,
+            {own.name: sum(own.values(metric)[q] for q in part.queries) / len(part.queries) for own in evaluations},
+        )
+        for part in parts
+    ]
+
+
+def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
+    """A row for each group, a column for each run."""
+    if not slices:
+        return
+    shown = table(f"{slices[0].metric} of", "queries", *slices[0].means)
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for part in slices:
+        shown.add_row(f"{part.by} {part.value}", str(part.queries), *(f"{mean:.3f}" for mean in part.means.values()))
+    console.print(shown)
