@@ -25,7 +25,7 @@ def test_an_entry_without_an_id_is_named_by_file_and_line(
     assert [entry.id for entry in report.examples] == ["c.jsonl:3", "c.jsonl:4"]
     (warning,) = report.warnings
     assert warning.startswith(
-        "nothing was deleted: 2 entries of the source (the first: c.jsonl:3) have no readable id, so what is gone"
+        "nothing was deleted: 2 entries of the source (the first: c.jsonl:3) have no readable id, so it is unclear"
     )
 
 
