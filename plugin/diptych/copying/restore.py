@@ -17,7 +17,7 @@ from diptych.copying.side import Side
 from diptych.errors import CopyError, DocumentError
 from diptych.handle.create import now, who
 from diptych.populate.read_ahead import batched
-from diptych.populate.rejects import Aside, reason_of
+from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources import readers
 from diptych.populate.sources.rejected import Rejected
@@ -95,17 +95,17 @@ def import_collection(
         raise CopyError("the file was not exported with vectors", where=path, do=do)
     target = Side(client, name or header.collection)
     own_report = Path(report_path or f"diptych-set-aside-{target.name}.jsonl")
-    with Aside(own_report, keep=report_path is None) as aside, SeenIds() as seen:
-        return _Import(target, path, header, aside, seen, progress or Unwatched()).run()
+    with Rejects(own_report, keep=report_path is None) as rejects, SeenIds() as seen:
+        return _Import(target, path, header, rejects, seen, progress or Unwatched()).run()
 
 
 class _Import:
     """One import and its counts."""
 
     def __init__(
-        self, target: Side, path: Path, header: Header, aside: Aside, seen: SeenIds, progress: Progress
+        self, target: Side, path: Path, header: Header, rejects: Rejects, seen: SeenIds, progress: Progress
     ) -> None:
-        self._target, self._path, self._header, self._aside, self._seen = target, path, header, aside, seen
+        self._target, self._path, self._header, self._rejects, self._seen = target, path, header, rejects, seen
         self._progress, self._started = progress, time.perf_counter()
         self._info = header.settings()
         self._shapes = Shapes(self._info.config.params)
@@ -166,7 +166,7 @@ class _Import:
                     raise DocumentError("another line has the same point", got=repr(point.id))
             except DocumentError as error:
                 where = row.where if isinstance(row, Rejected | readers.Row) else f"row {position + 1}"
-                self._aside.add(where, position, reason_of(error))
+                self._rejects.add(where, position, reason_of(error))
                 continue
             yield point
 
@@ -178,14 +178,14 @@ class _Import:
             )
 
     def _report(self, warnings: tuple[str, ...]) -> ImportReport:
-        aside = self._aside
+        rejects = self._rejects
         return ImportReport(
             collection=self._target.name,
             read=self._read,
             written=self._written,
-            set_aside=aside.count,
-            examples=tuple(aside.examples),
-            report_file=aside.report_file,
+            set_aside=rejects.count,
+            examples=tuple(rejects.examples),
+            report_file=rejects.report_file,
             seconds=time.perf_counter() - self._started,
             warnings=warnings,
         )

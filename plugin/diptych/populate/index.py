@@ -22,7 +22,7 @@ from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
 from diptych.populate.points import PointMaker, Ready
 from diptych.populate.read_ahead import batched, read_ahead
-from diptych.populate.rejects import SetsAside
+from diptych.populate.rejects import RejectSink
 from diptych.populate.store import Gaps, Store
 from diptych.populate.upload import Refusal, Stale, Upload, refusals
 from diptych.populate.validate import Item, Tally, upon
@@ -57,12 +57,12 @@ class Indexer:
         self,
         handle: CollectionHandle,
         store: Store,
-        aside: SetsAside,
+        rejects: RejectSink,
         tally: Tally,
         progress: Progress,
         engine: Engine | None = None,
     ) -> None:
-        self._handle, self._store, self._aside, self._tally = handle, store, aside, tally
+        self._handle, self._store, self._rejects, self._tally = handle, store, rejects, tally
         self._progress, self._engine = progress, engine or Threads()
         self._layout = handle.view.layout
         self._points = PointMaker(handle.client, self._layout)
@@ -124,7 +124,7 @@ class Indexer:
     def _note(self, targets: Targets, done: Written) -> None:
         """Count what was written elsewhere."""
         for identifier, position, reason in done.refused:
-            self._aside.add(identifier, position, reason)
+            self._rejects.add(identifier, position, reason)
         for name, number in done.encoded.items():
             self.encoded[name] = self.encoded.get(name, 0) + number
         targets.note_hits(done.hits)
@@ -144,10 +144,10 @@ class Indexer:
                     continue
                 own = held[item.point] or {}
                 if own.get("id") != item.document.id and not _is_mended(own):
-                    self._refuse(item, f"its point id {item.point!r} belongs to {_owner(own)}")
+                    self._reject(item, f"its point id {item.point!r} belongs to {_owner(own)}")
                     continue
                 if own.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
-                    self._refuse(item, "another tenant has a document of this id; ids are unique in this collection")
+                    self._reject(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
                 item = upon(item, own["payload"], self._layout) if "payload" in own else item
                 if own.get("hash") == item.hash and item.point not in incomplete:
@@ -234,7 +234,7 @@ class Indexer:
             if copies and (taken := copies & item.document.metadata.keys()):
                 reasons += [f"metadata uses the reserved key {key!r}" for key in taken]
             if reasons:
-                self._refuse(item, str(reasons[0]))
+                self._reject(item, str(reasons[0]))
             else:
                 rows.append(row)
         return rows
@@ -266,7 +266,7 @@ class Indexer:
                 do="check that the collection's vectors are the ones that the config describes",
             )
         for item, reason, own in refused:
-            self._refuse(item, reason if own else f"the store refuses it: {reason}")
+            self._reject(item, reason if own else f"the store refuses it: {reason}")
         out = {refusal.item.position for refusal in refused}
         written = [item for item, _ in ready if item.position not in out]
         changed = sum(not item.new for item in written)
@@ -274,8 +274,8 @@ class Indexer:
         self._tally.new += len(written) - changed
         self._progress.advance("index", len(written))
 
-    def _refuse(self, item: Item, reason: str) -> None:
-        self._aside.add(item.document.id, item.position, reason)
+    def _reject(self, item: Item, reason: str) -> None:
+        self._rejects.add(item.document.id, item.position, reason)
         self._progress.advance("index", 1)
 
 

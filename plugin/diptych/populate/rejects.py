@@ -1,4 +1,4 @@
-"""`Aside`: collects documents that cannot be indexed, each with its reason, in a file created for the first one.
+"""`Rejects`: collects documents that cannot be indexed, each with its reason, in a file created for the first one.
 
 The path is checked first. If nothing is rejected, an earlier run's report is deleted. With the default path a second
 run of the process keeps the first report and writes `NAME-2.jsonl`.
@@ -31,7 +31,7 @@ def report_file(collection: str) -> Path:
     return Path(f"diptych-set-aside-{collection}.jsonl")
 
 
-class SetsAside(Protocol):
+class RejectSink(Protocol):
     """Receives rejected documents."""
 
     def add(self, identifier: str, position: int, reason: str) -> None:
@@ -39,7 +39,7 @@ class SetsAside(Protocol):
         ...
 
 
-class Aside:
+class Rejects:
     """Counts rejected documents and writes a JSON line for each: id, position in the source, reason.
 
     Args:
@@ -61,7 +61,7 @@ class Aside:
 
     def __enter__(self) -> Self:
         if self.path is not None:
-            with Aside._places:
+            with Rejects._places:
                 _require_place(self.path)
         return self
 
@@ -70,7 +70,7 @@ class Aside:
     ) -> None:
         if self._file is not None:
             return self._file.close()
-        with Aside._places:
+        with Rejects._places:
             if kind is None and self.path is not None and not self._taken(self.path) and _is_report(self.path):
                 self.path.unlink(missing_ok=True)
         return None
@@ -96,15 +96,15 @@ class Aside:
     def _opened(self, path: Path) -> tuple[Path, IO[str]]:
         """The file, under a name that no other run of this process has used."""
         stem, number = path.stem, 1
-        with Aside._places:
+        with Rejects._places:
             while self._taken(path):
                 number += 1
                 path = path.with_stem(f"{stem}-{number}")
-            Aside._written.add(path.resolve())
+            Rejects._written.add(path.resolve())
             return path, path.open("w", encoding="utf-8", buffering=1)
 
     def _taken(self, path: Path) -> bool:
-        return self._keep and path.resolve() in Aside._written and path.exists()
+        return self._keep and path.resolve() in Rejects._written and path.exists()
 
 
 def _can_be(path: Path) -> bool:

@@ -30,7 +30,7 @@ from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
 from diptych.populate.read_ahead import length_of, require_documents, watched
-from diptych.populate.rejects import Aside, reason_of, report_file
+from diptych.populate.rejects import Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources.rejected import Rejected
 from diptych.populate.spool import Spool
@@ -91,8 +91,8 @@ def populate(
     path = Path(report_path) if report_path else (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
         stack.enter_context(turn(handle))
-        aside = stack.enter_context(Aside(path, keep=report_path is None))
-        run = _Run(handle, progress or Unwatched(), aside, stack, engine, tenant, share if sync else None)
+        rejects = stack.enter_context(Rejects(path, keep=report_path is None))
+        run = _Run(handle, progress or Unwatched(), rejects, stack, engine, tenant, share if sync else None)
         if dry_run:
             run.compare(documents)
             return replace(run.report(), dry_run=True)
@@ -114,7 +114,7 @@ class _Run:
         self,
         handle: CollectionHandle,
         progress: Progress,
-        aside: Aside,
+        rejects: Rejects,
         stack: ExitStack,
         engine: Engine | None,
         tenant: str | None,
@@ -122,13 +122,13 @@ class _Run:
     ) -> None:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
         self._started, self._began = time.perf_counter(), time.time_ns()
-        self._seen, self._aside = stack.enter_context(SeenIds()), aside
+        self._seen, self._rejects = stack.enter_context(SeenIds()), rejects
         self._tally, self._warnings = Tally(), list[str]()
         self._expected: int | None = None  # documents to index, if that is known beforehand
         self._stopped = threading.Event()
         self._store = Store.of(handle, self._stopped)
         self._sync = None if max_deleted is None else Sync(self._store, tenant, max_deleted)
-        self._indexer = Indexer(handle, self._store, self._aside, self._tally, progress, engine)
+        self._indexer = Indexer(handle, self._store, self._rejects, self._tally, progress, engine)
 
     def fill(self, documents: Iterable[object]) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
@@ -144,7 +144,7 @@ class _Run:
             self._warnings.append("no document can be indexed, so the collection was not created")
             return
         if self._sync is not None:
-            self._warnings += self._sync.delete(self._seen, self._tally.read, self._aside)
+            self._warnings += self._sync.delete(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
         if measure.slots:
@@ -157,11 +157,11 @@ class _Run:
         """Read everything and count what `fill` would write and delete."""
         self._require_collection()
         require_documents(documents)
-        intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
-        unwatched = Indexer(self._handle, self._store, self._aside, self._tally, Unwatched())
+        intake = Intake(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
+        unwatched = Indexer(self._handle, self._store, self._rejects, self._tally, Unwatched())
         unwatched.compare(intake.items(watched(documents, "read", self._progress)), fresh=not self._handle.exists)
         if self._sync is not None and self._handle.exists:
-            self._warnings += self._sync.compare(self._seen, self._tally.read, self._aside)
+            self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
 
@@ -171,7 +171,7 @@ class _Run:
 
     def report(self) -> PopulateReport:
         """The counts."""
-        tally, aside, targets, cache = self._tally, self._aside, self._indexer.targets, self._handle.cache
+        tally, rejects, targets, cache = self._tally, self._rejects, self._indexer.targets, self._handle.cache
         busy = targets.busy() if targets else {}
         return PopulateReport(
             collection=self._handle.name,
@@ -181,9 +181,9 @@ class _Run:
             unchanged=tally.unchanged,
             duplicates=tally.duplicates,
             deleted=self._sync.deleted if self._sync else 0,
-            set_aside=aside.count,
-            examples=tuple(aside.examples),
-            report_file=aside.report_file,
+            set_aside=rejects.count,
+            examples=tuple(rejects.examples),
+            report_file=rejects.report_file,
             seconds=time.perf_counter() - self._started,
             encoded=dict(self._indexer.encoded),
             cache_hits=targets.cache_hits() if targets else {},
@@ -215,27 +215,27 @@ class _Run:
         require_documents(documents)
         self._expected = length_of(documents)
         measure = Measure(_calibrated(self._handle))
-        intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
+        intake = Intake(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
             return measure.watch(intake.items(watched(documents, "read", self._progress))), measure
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
             self._expected = spool.fill(measure.watch(intake.items(watched(documents, "measure", self._progress))))
-            self._check_sync(self._seen, self._tally, self._aside)
+            self._check_sync(self._seen, self._tally, self._rejects)
             return spool.items(), measure
         with SeenIds() as seen:
             # Separate counters: what this first reading counts and rejects would appear twice in the report.
-            tally, aside = Tally(), Aside(None)
-            trial = Intake(self._handle, seen, aside, tally, tenant=self._tenant)
+            tally, rejects = Tally(), Rejects(None)
+            trial = Intake(self._handle, seen, rejects, tally, tenant=self._tenant)
             self._expected = sum(1 for _ in measure.watch(trial.items(watched(documents, "measure", self._progress))))
-            self._check_sync(seen, tally, aside)
+            self._check_sync(seen, tally, rejects)
         return intake.items(watched(documents, "read", self._progress)), measure
 
-    def _check_sync(self, seen: SeenIds, tally: Tally, aside: Aside) -> None:
+    def _check_sync(self, seen: SeenIds, tally: Tally, rejects: Rejects) -> None:
         """Raise SyncRefused, before anything is written, if a sync would delete too many."""
         if self._sync is not None and self._handle.exists:
-            self._sync.check(seen, tally.read, aside)
+            self._sync.check(seen, tally.read, rejects)
 
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
         fresh = not self._handle.exists

@@ -17,7 +17,7 @@ from diptych.errors import PopulateError, SyncRefused, brief
 from diptych.handle.tenancy import identity
 from diptych.metadata.payloads import points_are_free
 from diptych.populate.read_ahead import batched
-from diptych.populate.rejects import Aside
+from diptych.populate.rejects import Rejects
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.store import PAGE, Store
 
@@ -37,16 +37,16 @@ class Sync:
         self._held: Counter[str | None] | None = None  # documents by tenant before the run has written any
         self.deleted, self.examples = 0, list[str]()
 
-    def check(self, seen: SeenIds, read: int, aside: Aside) -> None:
+    def check(self, seen: SeenIds, read: int, rejects: Rejects) -> None:
         """Raise SyncRefused when the source lacks too many documents of the collection."""
-        if obstacle(read, aside):
+        if obstacle(read, rejects):
             return
         with Gone(self._store, seen, self._tenant) as gone:
             if refusal := gone.refusal(self._share):
                 raise refusal
             self._held = gone.held
 
-    def delete(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
+    def delete(self, seen: SeenIds, read: int, rejects: Rejects) -> list[str]:
         """Delete what the source does not have; returns a warning if nothing may be deleted.
 
         Points that diptych did not write stay; with a tenant, so do those of other tenants.
@@ -54,7 +54,7 @@ class Sync:
         Raises:
             SyncRefused: the source now lacks too many documents, though it had them at its first reading.
         """
-        if reason := obstacle(read, aside):
+        if reason := obstacle(read, rejects):
             return [reason]
         with Gone(self._store, seen, self._tenant) as gone:
             # Checked again, against the size before the run: a source may have changed since its first reading, and new
@@ -64,9 +64,9 @@ class Sync:
             self.deleted, self.examples = gone.delete(self._store), gone.examples
         return []
 
-    def compare(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
+    def compare(self, seen: SeenIds, read: int, rejects: Rejects) -> list[str]:
         """Count what `delete` would delete; returns a warning if it would delete nothing."""
-        if reason := obstacle(read, aside):
+        if reason := obstacle(read, rejects):
             return [reason]
         with Gone(self._store, seen, self._tenant) as gone:
             self.deleted, self.examples = gone.points, gone.examples
@@ -74,24 +74,24 @@ class Sync:
         return [f"the sync would be refused: {refusal.expected}"] if refusal else []
 
 
-def obstacle(read: int, aside: Aside) -> str:
+def obstacle(read: int, rejects: Rejects) -> str:
     """Why nothing may be deleted, "" if deletion is allowed: a deletion after a misreading cannot be undone."""
     if not read:
         return "nothing was deleted: the source is empty. To empty the collection, delete it."
-    if aside.unidentified:
+    if rejects.unidentified:
         return (
-            f"nothing was deleted: {_unidentified(aside)}, so it is unclear which documents are gone. "
+            f"nothing was deleted: {_unidentified(rejects)}, so it is unclear which documents are gone. "
             "Fix those entries and run again."
         )
     return ""
 
 
-def _unidentified(aside: Aside) -> str:
-    if aside.unidentified == 1:
-        place = f" ({aside.first_unidentified})" if aside.first_unidentified else ""
+def _unidentified(rejects: Rejects) -> str:
+    if rejects.unidentified == 1:
+        place = f" ({rejects.first_unidentified})" if rejects.first_unidentified else ""
         return f"1 entry of the source{place} has no readable id"
-    place = f" (the first: {aside.first_unidentified})" if aside.first_unidentified else ""
-    return f"{aside.unidentified:,} entries of the source{place} have no readable id"
+    place = f" (the first: {rejects.first_unidentified})" if rejects.first_unidentified else ""
+    return f"{rejects.unidentified:,} entries of the source{place} have no readable id"
 
 
 def share_of(max_deleted: float) -> float:

@@ -17,7 +17,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import identity, settled, tenant_of
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, written_as
-from diptych.populate.rejects import Aside, reason_of
+from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.seen_ids import Meeting, SeenIds
 from diptych.populate.sources.readers import Row
 from diptych.populate.sources.rejected import Rejected
@@ -71,9 +71,15 @@ class Intake:
     """
 
     def __init__(
-        self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally, *, tenant: str | None = None
+        self,
+        handle: CollectionHandle,
+        seen: SeenIds,
+        rejects: Rejects | None,
+        tally: Tally,
+        *,
+        tenant: str | None = None,
     ) -> None:
-        self._handle, self._seen, self._aside, self._tally, self._tenant = handle, seen, aside, tally, tenant
+        self._handle, self._seen, self._rejects, self._tally, self._tenant = handle, seen, rejects, tally, tenant
         self._layout, self._tenancy = handle.view.layout, handle.view.tenancy
         self._native = self._layout == NATIVE
         self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
@@ -89,7 +95,7 @@ class Intake:
             try:
                 item = self._accept(raw, position)
             except DocumentError as error:  # one bad document never ends a run; other errors do
-                self._set_aside(raw, position, reason_of(error))
+                self._reject(raw, position, reason_of(error))
                 continue
             if item is None:
                 self._tally.duplicates += 1
@@ -151,16 +157,16 @@ class Intake:
         except Exception as error:
             raise DocumentError("a plugin could not choose the point id", got=reason_of(error)) from error
 
-    def _set_aside(self, raw: object, position: int, reason: str) -> None:
+    def _reject(self, raw: object, position: int, reason: str) -> None:
         identifier = _id_of(raw)
         place = identifier or getattr(raw, "where", "")
         if identifier:
             self._seen.mention(identity(identifier, self._tenant, self._tenancy, self._layout))
-        elif self._aside is not None:
-            self._aside.unidentified += 1
-            self._aside.first_unidentified = self._aside.first_unidentified or place
-        if self._aside is not None:
-            self._aside.add(place, position, reason)
+        elif self._rejects is not None:
+            self._rejects.unidentified += 1
+            self._rejects.first_unidentified = self._rejects.first_unidentified or place
+        if self._rejects is not None:
+            self._rejects.add(place, position, reason)
 
 
 def _document(raw: object) -> Document:

@@ -1,4 +1,4 @@
-"""The report of set-aside documents: where it can be written, and what becomes of an older one."""
+"""The report of rejected documents: where it can be written, and what becomes of an older one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import PopulateError
-from diptych.populate.rejects import Aside
+from diptych.populate.rejects import Rejects
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path
         with pytest.raises(
             PopulateError, match=r"report of rejected documents cannot be written\n  where: .*\n  got: "
         ):
-            Aside(path).__enter__()
+            Rejects(path).__enter__()
 
 
 def test_another_file_is_never_overwritten(tmp_path: Path) -> None:
@@ -28,47 +28,47 @@ def test_another_file_is_never_overwritten(tmp_path: Path) -> None:
     for text in ('{"id": "a", "text": "one"}\n', "some notes\n", "[1]\n"):
         path.write_text(text)
         with pytest.raises(PopulateError, match="would overwrite another file"):
-            Aside(path).__enter__()
+            Rejects(path).__enter__()
         assert path.read_text() == text
 
 
 def test_nothing_set_aside_leaves_no_file_and_takes_the_report_of_a_run_before_away(tmp_path: Path) -> None:
     path = tmp_path / "reports" / "aside.jsonl"
-    with Aside(path) as aside:
+    with Rejects(path) as rejects:
         assert not path.exists()
-        aside.add("a", 0, "empty")
+        rejects.add("a", 0, "empty")
     assert json.loads(path.read_text()) == {"id": "a", "position": 0, "reason": "empty"}
-    with Aside(path) as aside:
-        aside.add("b", 3, "too long")
+    with Rejects(path) as rejects:
+        rejects.add("b", 3, "too long")
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["b"]
-    with Aside(path):
+    with Rejects(path):
         pass
     assert not path.exists()
 
 
 def test_a_run_that_fails_keeps_the_report_of_the_run_before(tmp_path: Path) -> None:
     path = tmp_path / "aside.jsonl"
-    with Aside(path) as aside:
-        aside.add("a", 0, "empty")
-    with pytest.raises(RuntimeError, match="store"), Aside(path):
+    with Rejects(path) as rejects:
+        rejects.add("a", 0, "empty")
+    with pytest.raises(RuntimeError, match="store"), Rejects(path):
         raise RuntimeError("the store is gone")
     assert path.exists()
 
 
 def test_devices_can_take_the_report() -> None:
-    with Aside(Path("/dev/null")) as aside:
-        aside.add("a", 0, "empty")
+    with Rejects(Path("/dev/null")) as rejects:
+        rejects.add("a", 0, "empty")
     assert Path("/dev/null").exists()
 
 
 def test_a_second_run_of_the_process_can_leave_the_report_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "aside.jsonl"
     for expected in ("aside.jsonl", "aside-2.jsonl", "aside-3.jsonl"):
-        with Aside(path, keep=True) as aside:
-            aside.add(expected, 0, "why")
-        assert aside.report_file == str(tmp_path / expected)
+        with Rejects(path, keep=True) as rejects:
+            rejects.add(expected, 0, "why")
+        assert rejects.report_file == str(tmp_path / expected)
         assert f'"{expected}"' in (tmp_path / expected).read_text()
-    with Aside(path, keep=True):
+    with Rejects(path, keep=True):
         pass
     assert path.exists()
 
@@ -88,10 +88,10 @@ def test_runs_at_the_same_time_try_and_use_the_same_path_without_harm(tmp_path: 
 
     def run(number: int) -> None:
         for turn in range(300):
-            with Aside(path, keep=True) as aside:
+            with Rejects(path, keep=True) as rejects:
                 if turn % 100 == 99 - number:
-                    aside.add(f"{number}.{turn}", 0, "bad")
-                    written.append(aside.report_file)
+                    rejects.add(f"{number}.{turn}", 0, "bad")
+                    written.append(rejects.report_file)
 
     with ThreadPoolExecutor(4) as pool:
         for one in [pool.submit(run, number) for number in range(4)]:
