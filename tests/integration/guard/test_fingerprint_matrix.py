@@ -59,6 +59,7 @@ def test_a_change_is_seen_by_the_fingerprint_and_by_canaries_alone(name: str, be
         guard.require_alike(found.likeness, found.now, forged, where="slot 'x'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALIKE)
 def test_weights_that_hardly_moved_are_seen_by_the_fingerprint_alone(name: str, bench: Any) -> None:
     found = bench.compare(ALIKE[name].then, ALIKE[name].now)
@@ -85,6 +86,7 @@ def test_a_precision_as_coarse_as_another_prompt_is_refused(name: str, bench: An
         guard.require_alike(found.likeness, found.now, found.generation, where="slot 'x'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -101,6 +103,7 @@ def test_the_error_says_which_texts_moved(name: str, words: str, bench: Any) -> 
         guard.require_alike(found.likeness, found.now, forged, where="slot 'x'")
 
 
+@pytest.mark.slow
 def test_a_query_prompt_leaves_the_documents_of_the_fingerprint_and_a_document_prompt_does_not(bench: Any) -> None:
     asked, told = (
         bench.compare(pair.then, pair.now) for pair in (CHANGED["a query prompt"], CHANGED["a document prompt"])
