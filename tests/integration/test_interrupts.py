@@ -1,6 +1,7 @@
 """Ctrl-C at any moment of any command: exit code 130 and no traceback, and the next run of the command goes on.
 
-DIPTYCH_INTERRUPTS says how often each command is interrupted (2). How long each took is printed (`pytest -s`).
+DIPTYCH_INTERRUPTS says how often each command is interrupted (2, and 1 where it takes long to start). How long each
+took is printed (`pytest -s`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from diptych import client
 from diptych.encoders import Encoders
 
 TIMES = int(os.environ.get("DIPTYCH_INTERRUPTS", "2"))
+FEW = int(os.environ.get("DIPTYCH_INTERRUPTS", "1"))  # of commands that take long to start
 COMMAND = Path(sys.executable).with_name("diptych")
 PENDING = 4  # the exit code of a plan with changes
 BROKEN = ("Traceback", "terminate called", "Fatal Python", "Exception ignored", "core dumped")
@@ -94,17 +96,24 @@ def maps(file: Path) -> str:
         return IMPORTED  # the process has ended
 
 
-def interrupted_at_random(folder: Folder, *words: str, codes: tuple[int, ...] = (0,), restore: bool = False) -> None:
-    """Interrupt a command at random moments, once or twice at once; then it runs to its end."""
+def interrupted_at_random(
+    folder: Folder,
+    *words: str,
+    codes: tuple[int, ...] = (0,),
+    restore: bool = False,
+    times: int = TIMES,
+    first: int = 1,
+) -> None:
+    """Interrupt a command at random moments, `first` by one Ctrl-C or by two; then it runs to its end."""
     kept = folder.path.with_name("kept")
     if restore:
         shutil.copytree(folder.path, kept)
     whole = folder.run(*words, codes=codes)
-    for number in range(TIMES):
+    for number in range(times):
         if restore:
             shutil.rmtree(folder.path)
             shutil.copytree(kept, folder.path)
-        presses = 1 + number % 2
+        presses = 1 + (number + first - 1) % 2
         after = random.Random(f"{words} {number}").uniform(0, whole)
         code, said, seconds = folder.interrupt(after, *words, presses=presses)
         print(f"{words[0]}: {presses} x Ctrl-C after {after:.2f} of {whole:.2f} s took {seconds:.2f} s: {code}")
@@ -196,7 +205,9 @@ def test_taking_over_a_collection(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_populate_by_ray_and_none_of_its_processes_stays(lexical: Folder) -> None:
     pytest.importorskip("ray", reason="needs diptych[ray]")
-    interrupted_at_random(lexical, "populate", "corpus.jsonl", "--engine", "ray", "--workers", "1", restore=True)
+    interrupted_at_random(
+        lexical, "populate", "corpus.jsonl", "--engine", "ray", "--workers", "1", restore=True, times=FEW
+    )
     until = time.monotonic() + 60
     while time.monotonic() < until and processes_of(lexical):
         time.sleep(0.5)
@@ -217,9 +228,9 @@ def processes_of(folder: Folder) -> list[str]:
 
 @pytest.mark.slow
 def test_commands_that_load_torch(dense: Folder) -> None:
-    interrupted_at_random(dense, "populate", "corpus.jsonl", restore=True)
-    interrupted_at_random(dense, "search", "convert audio")
-    interrupted_at_random(dense, "evaluate")
+    interrupted_at_random(dense, "populate", "corpus.jsonl", restore=True, times=FEW)
+    interrupted_at_random(dense, "search", "convert audio", times=FEW, first=2)
+    interrupted_at_random(dense, "evaluate", times=FEW)
     dense.configure({**LEXICAL, "dense": {**DENSE["dense"], "max_length": 64}})
     shutil.rmtree(dense.path.with_name("kept"))
-    interrupted_at_random(dense, "apply", "--no-gate", restore=True)
+    interrupted_at_random(dense, "apply", "--no-gate", restore=True, times=FEW, first=2)
