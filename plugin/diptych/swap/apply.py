@@ -110,7 +110,7 @@ class _Apply:
         self._started, self._left = time.perf_counter(), Dropped()
         self._filling = Filling(context)
         self._trial = StorageTrial(context.handle, context.lease, context.stopped)
-        self._decision = Decision(context, self._trial, self._told)
+        self._decision = Decision(context, self._trial, self._failure_details)
 
     def run(self) -> ApplyReport:
         """Go from the present state of the collection to the cut-over."""
@@ -217,7 +217,7 @@ class _Apply:
         """Drop at once what can be dropped."""
         self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
 
-    def _told(self) -> dict[str, object]:
+    def _failure_details(self) -> dict[str, object]:
         """The details attached to GateFailed."""
         left = self._filling.filled.left
         return {"asking": self._filling.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}

@@ -83,7 +83,7 @@ def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
     return True
 
 
-def told(live: State) -> dict[str, str]:
+def query_encoders(live: State) -> dict[str, str]:
     """For each slot with another query encoder: which one, whether through a drift map, and why."""
     return {slot: _told(asking) for slot, asking in live.asking.items()}
 

@@ -10,7 +10,7 @@ from diptych.metadata.models import CollectionMetadata, Event, Generation
 from diptych.stores.vector_names import orphans
 from diptych.swap.gate.coverage import coverage
 from diptych.swap.lease_record import read_lease
-from diptych.swap.query_override import told
+from diptych.swap.query_override import query_encoders
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 
@@ -113,7 +113,7 @@ def _vector(
         points=counted.points,
         missing=counted.missing,
         behind=generation.vector in metadata.behind,
-        asking=told(metadata.live).get(name, "") if role == "live" else "",
+        asking=query_encoders(metadata.live).get(name, "") if role == "live" else "",
     )
 
 

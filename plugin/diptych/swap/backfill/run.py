@@ -12,7 +12,7 @@ from diptych.swap.backfill.backfill import Backfill, Filled
 from diptych.swap.backfill.drift_fallback import Bridge, bridges
 from diptych.swap.gate.gate import coverage
 from diptych.swap.pace import Pace, pace_of
-from diptych.swap.query_override import told
+from diptych.swap.query_override import query_encoders
 
 
 class Filling:
@@ -71,7 +71,7 @@ class Filling:
             self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
-        self.asking = told(self._handle.read().live)
+        self.asking = query_encoders(self._handle.read().live)
 
     def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
         """Drift maps for the slots being filled whose old encoder is gone, if asked for."""

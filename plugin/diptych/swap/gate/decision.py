@@ -27,11 +27,11 @@ class Decision:
     Args:
         context: the apply's context; receives a warning if the gate could not measure and does not decide.
         trial: changes the storage of live vectors for the gate, and back.
-        told: returns details for GateFailed.
+        details: returns details for GateFailed.
     """
 
-    def __init__(self, context: ApplyContext, trial: StorageTrial, told: Callable[[], Mapping[str, object]]) -> None:
-        self._context, self._handle, self._trial, self._told = context, context.handle, trial, told
+    def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
+        self._context, self._handle, self._trial, self._details = context, context.handle, trial, details
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """Run the gate on a swap; None if it could not measure and does not decide.
@@ -136,7 +136,7 @@ class Decision:
             got="; ".join(report.reasons),
             do=f"change swap.gate and run diptych apply again, or {give_up}",
             report=report,
-            **self._told(),
+            **self._details(),
         )
 
 
