@@ -59,7 +59,7 @@ class Figure:
         if not self.wanted:
             return None
         sign, bound = self.wanted.split()
-        return self.median >= float(bound) if sign == ">=" else self.median <= float(bound)
+        return bool(self.median >= float(bound) if sign == ">=" else self.median <= float(bound))  # not numpy's
 
     @property
     def side(self) -> str:

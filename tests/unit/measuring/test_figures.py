@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from figures import Figure, Result, command_line, line, ratios
@@ -36,6 +37,12 @@ def test_a_result_that_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     data = json.loads(file.read_text())
     assert Result.of(data) == result
     assert (data["figures"][0]["median"], data["figures"][0]["met"], data["threads"]) == (2.5, True, 3)
+
+
+def test_a_figure_out_of_an_array_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "speed.json"
+    Result("Speed", [Figure("speed", "ours", "x", [np.percentile([2.0, 3.0], 99)], wanted="<= 3")]).write(file)
+    assert json.loads(file.read_text())["figures"][0]["met"] is True
 
 
 def test_the_command_is_told_without_the_file_that_it_writes() -> None:
