@@ -71,9 +71,9 @@ def choose(values: Doubles, trials: Sequence[Trial], start: int, *, confidence: 
     tuned = simplest(values, order)
     if count < LEAST:
         return Choice(start, tuned, False, ())
-    held, single = held_out(values, trials, order, seed=seed)
+    held_out_values, single = held_out(values, trials, order, seed=seed)
     gains = tuple(
-        _against(name, held - base, confidence)
+        _against(name, held_out_values - base, confidence)
         for name, base in (("the start", values[start]), ("the best single slot", single))
     )
     better = gains[0].low > 0 and (gains[1].mean > 0 or len(trials[tuned].slots) == 1)
@@ -117,19 +117,19 @@ def held_out(
     count, rng = values.shape[1], np.random.default_rng(seed)
     alone = [place for place, trial in enumerate(trials) if is_single(trial)]
     singles = np.array(alone or order[:1], np.int64)  # none where all are too slow
-    held, single = np.zeros(count), np.zeros(count)
+    chosen_values, single = np.zeros(count), np.zeros(count)
     for _ in range(ROUNDS):
         for part in np.array_split(rng.permutation(count), min(FOLDS, count)):
-            others = np.setdiff1d(np.arange(count), part)
-            held[part] += values[simplest(values[:, others], order), part] / ROUNDS
-            best = singles[values[singles][:, others].mean(axis=1).argmax()]
+            training = np.setdiff1d(np.arange(count), part)
+            chosen_values[part] += values[simplest(values[:, training], order), part] / ROUNDS
+            best = singles[values[singles][:, training].mean(axis=1).argmax()]
             single[part] += values[best, part] / ROUNDS
-    return held, single
+    return chosen_values, single
 
 
 def _against(name: str, gaps: Doubles, confidence: float) -> Against:
     mean = float(gaps.mean())
     low, high = percentile_interval(bootstrap_means(gaps, samples=5_000, seed=0), size=len(gaps), confidence=confidence)
-    short = mean > 1e-4 and low <= 0
-    needed = math.ceil(len(gaps) * ((mean - low) / mean) ** 2) if short else None
+    is_unclear = mean > 1e-4 and low <= 0
+    needed = math.ceil(len(gaps) * ((mean - low) / mean) ** 2) if is_unclear else None
     return Against(name, mean, low, high, needed)

@@ -37,14 +37,14 @@ class Legs:
     @classmethod
     def of(
         cls,
-        found: Mapping[str, Sequence[Candidates]],
+        candidates: Mapping[str, Sequence[Candidates]],
         judgements: Sequence[Mapping[str, int]],
         *,
         cutoff: int = 10,
     ) -> Legs:
         """Arrays from each slot's candidates of each query, and the grades of each query's documents."""
-        slots, count = tuple(found), len(judgements)
-        pools = pools_of(found)
+        slots, count = tuple(candidates), len(judgements)
+        pools = pools_of(candidates)
         width = max((len(pool) for pool in pools), default=0) or 1
         scores = np.full((count, len(slots), width), np.nan)
         ranks, gains = np.zeros(scores.shape, np.int64), np.zeros((count, width))
@@ -52,9 +52,9 @@ class Legs:
             places = {document: place for place, document in enumerate(pool)}
             gains[n, : len(pool)] = [max(0, judgements[n].get(str(document), 0)) for document in pool]
             for s, slot in enumerate(slots):
-                own = [places[document] for document, _ in found[slot][n]]
-                scores[n, s, own] = [score for _, score in found[slot][n]]
-                ranks[n, s, own] = np.arange(1, len(own) + 1)
+                places_in_pool = [places[document] for document, _ in candidates[slot][n]]
+                scores[n, s, places_in_pool] = [score for _, score in candidates[slot][n]]
+                ranks[n, s, places_in_pool] = np.arange(1, len(places_in_pool) + 1)
         return cls(slots, scores, ranks, gains, _ideal(judgements, cutoff), cutoff)
 
     def __len__(self) -> int:
@@ -83,17 +83,17 @@ class Legs:
             k: of RRF.
             missing: of z-scores, what a document counts that the slot did not find; None is its lowest candidate's.
         """
-        found = self.ranks > 0
+        is_candidate = self.ranks > 0
         if kind == "rrf":
-            return np.where(found, 1.0 / (k + self.ranks), 0.0)
-        silent = ~found.any(axis=2, keepdims=True)
+            return np.where(is_candidate, 1.0 / (k + self.ranks), 0.0)
+        silent = ~is_candidate.any(axis=2, keepdims=True)
         if missing is not None:
-            return np.where(silent, 0.0, np.where(found, 6 * _dbsf(self.scores, found) - 3, missing))
-        parts = _NORMALISERS[kind](self.scores, found)
+            return np.where(silent, 0.0, np.where(is_candidate, 6 * _dbsf(self.scores, is_candidate) - 3, missing))
+        parts = _NORMALISERS[kind](self.scores, is_candidate)
         if kind == "zscore":
-            lowest = np.min(np.where(found, parts, np.inf), axis=2, keepdims=True)
-            return np.where(silent, 0.0, np.where(found, parts, lowest))
-        return np.where(found, parts, 0.0)
+            lowest = np.min(np.where(is_candidate, parts, np.inf), axis=2, keepdims=True)
+            return np.where(silent, 0.0, np.where(is_candidate, parts, lowest))
+        return np.where(is_candidate, parts, 0.0)
 
     def values(self, fused: Doubles) -> Doubles:
         """nDCG@k of each query, `[n]`, with documents ordered by `fused`, `[n, width]`; minus infinity is no hit."""
@@ -105,47 +105,49 @@ class Legs:
 
     def alone(self, slot: str) -> Doubles:
         """nDCG@k of each query by one slot."""
-        own = self.ranks[:, self.slots.index(slot)]
-        return self.values(np.where(own > 0, -own, -np.inf))
+        ranks = self.ranks[:, self.slots.index(slot)]
+        return self.values(np.where(ranks > 0, -ranks, -np.inf))
 
 
-def pools_of(found: Mapping[str, Sequence[Candidates]]) -> list[list[Hashable]]:
+def pools_of(candidates: Mapping[str, Sequence[Candidates]]) -> list[list[Hashable]]:
     """The documents that any slot found for each query; the greatest id first, as trec_eval orders equal scores."""
-    together = zip(*found.values(), strict=True)
-    return [sorted({document for own in lists for document, _ in own}, key=str, reverse=True) for lists in together]
+    together = zip(*candidates.values(), strict=True)
+    return [
+        sorted({document for ranking in lists for document, _ in ranking}, key=str, reverse=True) for lists in together
+    ]
 
 
 def _ideal(judgements: Sequence[Mapping[str, int]], cutoff: int) -> Doubles:
-    best = [sorted((grade for grade in own.values() if grade > 0), reverse=True)[:cutoff] for own in judgements]
-    return np.array([float(np.dot(own, _discounts(len(own)))) for own in best])
+    best = [sorted((grade for grade in grades.values() if grade > 0), reverse=True)[:cutoff] for grades in judgements]
+    return np.array([float(np.dot(grades, _discounts(len(grades)))) for grades in best])
 
 
 def _discounts(count: int) -> Doubles:
     return np.asarray(1.0 / np.log2(np.arange(2, count + 2)))
 
 
-def _spread(scores: Doubles, found: NDArray[np.bool_], degrees: int) -> tuple[Doubles, Doubles]:
+def _spread(scores: Doubles, is_candidate: NDArray[np.bool_], degrees: int) -> tuple[Doubles, Doubles]:
     """Mean and deviation of what each slot found, `[n, slots, 1]`; `degrees` are subtracted from the count."""
-    count = found.sum(axis=2, keepdims=True)
-    mean = np.where(found, scores, 0.0).sum(axis=2, keepdims=True) / np.maximum(count, 1)
-    squares = np.where(found, scores - mean, 0.0) ** 2
+    count = is_candidate.sum(axis=2, keepdims=True)
+    mean = np.where(is_candidate, scores, 0.0).sum(axis=2, keepdims=True) / np.maximum(count, 1)
+    squares = np.where(is_candidate, scores - mean, 0.0) ** 2
     return mean, np.sqrt(squares.sum(axis=2, keepdims=True) / np.maximum(count - degrees, 1))
 
 
-def _minmax(scores: Doubles, found: NDArray[np.bool_]) -> Doubles:
-    low = np.min(np.where(found, scores, np.inf), axis=2, keepdims=True)
-    high = np.max(np.where(found, scores, -np.inf), axis=2, keepdims=True)
+def _minmax(scores: Doubles, is_candidate: NDArray[np.bool_]) -> Doubles:
+    low = np.min(np.where(is_candidate, scores, np.inf), axis=2, keepdims=True)
+    high = np.max(np.where(is_candidate, scores, -np.inf), axis=2, keepdims=True)
     width = np.where(high > low, high - low, 1.0)
-    return np.where(found, np.where(high > low, (scores - low) / width, 1.0), 0.0)
+    return np.where(is_candidate, np.where(high > low, (scores - low) / width, 1.0), 0.0)
 
 
-def _zscore(scores: Doubles, found: NDArray[np.bool_]) -> Doubles:
-    mean, deviation = _spread(scores, found, 0)
+def _zscore(scores: Doubles, is_candidate: NDArray[np.bool_]) -> Doubles:
+    mean, deviation = _spread(scores, is_candidate, 0)
     return np.where(deviation > 0, (scores - mean) / np.where(deviation > 0, deviation, 1.0), 1.0)
 
 
-def _dbsf(scores: Doubles, found: NDArray[np.bool_]) -> Doubles:
-    mean, deviation = _spread(scores, found, 1)
+def _dbsf(scores: Doubles, is_candidate: NDArray[np.bool_]) -> Doubles:
+    mean, deviation = _spread(scores, is_candidate, 1)
     return np.where(deviation > 0, (scores - mean) / (6 * np.where(deviation > 0, deviation, 1.0)) + 0.5, 0.5)
 
 

@@ -61,25 +61,27 @@ def tune_search(
         CollectionNotFound: nothing has been populated yet.
     """
     started, view = time.perf_counter(), handle.now()
-    asked = [query for query in queries if qrels.relevant(query.id)]
-    if not asked:
+    judged = [query for query in queries if qrels.relevant(query.id)]
+    if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
-    gathered = _Gathered(view, asked, max(depths), folder, progress or Unwatched())
+    gathered = _Gathered(view, judged, max(depths), folder, progress or Unwatched())
     slots, rescorers = _slots(view)
-    found = {slot: gathered.candidates(slot) for slot in slots}
-    legs = Legs.of(found, [qrels.judgements[query.id] for query in asked], cutoff=CUTOFF)
-    late = {slot: gathered.scores(slot, legs, found) for slot in rescorers}
-    tried, values = trials(slots, rescorers, depths=depths), Values(legs, late)
-    table = values.table(tried)
-    present, own = _present(view, asked, legs, qrels)
-    tried, table = [*tried, Trial(slots, None)], np.vstack([table, own])
-    rows = _rows(view, tried, table, [*(trial.pipeline() for trial in tried[:-1]), present], asked)
+    rankings = {slot: gathered.candidates(slot) for slot in slots}
+    legs = Legs.of(rankings, [qrels.judgements[query.id] for query in judged], cutoff=CUTOFF)
+    rescores = {slot: gathered.scores(slot, legs, rankings) for slot in rescorers}
+    candidates, values = trials(slots, rescorers, depths=depths), Values(legs, rescores)
+    table = values.table(candidates)
+    present, present_values = _present(view, judged, legs, qrels)
+    candidates, table = [*candidates, Trial(slots, None)], np.vstack([table, present_values])
+    rows = _rows(view, candidates, table, [*(trial.pipeline() for trial in candidates[:-1]), present], judged)
     fitting = [n for n, row in enumerate(rows) if budget is None or row.milliseconds <= budget or n == len(rows) - 1]
-    choice = choose(table[fitting], [tried[n] for n in fitting], len(fitting) - 1, confidence=confidence, seed=seed)
+    choice = choose(
+        table[fitting], [candidates[n] for n in fitting], len(fitting) - 1, confidence=confidence, seed=seed
+    )
     choice = replace(choice, index=fitting[choice.index], tuned=fitting[choice.tuned])
     return SearchReport(
         collection=view.name,
-        queries=len(asked),
+        queries=len(judged),
         rows=tuple(front(rows)),
         present=len(rows) - 1,
         chosen=choice.index,
@@ -106,34 +108,35 @@ class _Gathered:
 
         def ask() -> Rankings:
             self._progress.begin(slot, len(self._queries))
-            found: Rankings = []
+            rankings: Rankings = []
             for start in range(0, len(self._queries), BATCH):
                 batch = self._queries[start : start + BATCH]
                 stages = Retrieve(slot, self._depth)
                 hits = search(self._view, batch, pipeline=stages, limit=self._depth, with_payload=False)
-                found += [[(hit.id, hit.score) for hit in own] for own in hits]
+                rankings += [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
                 self.calls += 1
                 self._progress.advance(slot, len(batch))
-            return found
+            return rankings
 
         return self._once(slot, ask)
 
-    def scores(self, slot: str, legs: Legs, found: Mapping[str, Rankings]) -> Doubles:
+    def scores(self, slot: str, legs: Legs, rankings: Mapping[str, Rankings]) -> Doubles:
         """The scores `[n, width]` that the slot gives all candidates of each query; NaN where it has none."""
 
         def ask() -> Rankings:
             self._progress.begin(slot, len(self._queries))
             scored: Rankings = []
-            for query, ids in zip(self._queries, pools_of(found), strict=True):
+            for query, ids in zip(self._queries, pools_of(rankings), strict=True):
                 scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
                 self.calls += 1
                 self._progress.advance(slot, 1)
             return scored
 
         table = np.full(legs.gains.shape, np.nan)
-        for n, (own, ids) in enumerate(zip(self._once(f"{slot}, all candidates", ask), pools_of(found), strict=True)):
-            known = dict(own)
-            table[n, : len(ids)] = [known.get(str(name), np.nan) for name in ids]
+        scored = self._once(f"{slot}, all candidates", ask)
+        for n, (ranking, ids) in enumerate(zip(scored, pools_of(rankings), strict=True)):
+            score_by_id = dict(ranking)
+            table[n, : len(ids)] = [score_by_id.get(str(name), np.nan) for name in ids]
         return table
 
     def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:
@@ -146,15 +149,17 @@ class _Gathered:
     def _once(self, what: str, ask: Callable[[], Rankings]) -> Rankings:
         path = self._path(what)
         if path is not None and path.is_file():
-            kept: Rankings = [[(name, score) for name, score in own] for own in json.loads(path.read_text("utf-8"))]
-            return kept
-        found = ask()
+            cached: Rankings = [
+                [(name, score) for name, score in ranking] for ranking in json.loads(path.read_text("utf-8"))
+            ]
+            return cached
+        rankings = ask()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(".part")
-            beside.write_text(json.dumps(found), "utf-8")
-            beside.replace(path)
-        return found
+            temporary = path.with_suffix(".part")
+            temporary.write_text(json.dumps(rankings), "utf-8")
+            temporary.replace(path)
+        return rankings
 
     def _path(self, what: str) -> Path | None:
         """A file named after everything that the answers depend on."""
@@ -162,9 +167,9 @@ class _Gathered:
             return None
         live = self._view.metadata.live.model_dump_json() if self._view.metadata else ""
         count = self._view.client.count(self._view.name, exact=True).count
-        asked = [(query.id, query.text) for query in self._queries]
-        known = json.dumps([what, live, count, self._depth, asked], sort_keys=True)
-        return self._folder / f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
+        query_texts = [(query.id, query.text) for query in self._queries]
+        key = json.dumps([what, live, count, self._depth, query_texts], sort_keys=True)
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def _slots(view: View) -> tuple[tuple[str, ...], list[str]]:
@@ -187,12 +192,12 @@ def _present(view: View, queries: Sequence[Query], legs: Legs, qrels: Qrels) -> 
     limit, hits = min(CUTOFF, pipeline.depth or CUTOFF), []
     for start in range(0, len(queries), BATCH):
         hits += search(view, queries[start : start + BATCH], pipeline=pipeline, limit=limit, with_payload=False)
-    found = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(own)] for own in hits]}
-    return pipeline, Legs.of(found, [qrels.judgements[q.id] for q in queries], cutoff=legs.cutoff).alone("present")
+    rankings = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
+    return pipeline, Legs.of(rankings, [qrels.judgements[q.id] for q in queries], cutoff=legs.cutoff).alone("present")
 
 
 def _rows(
-    view: View, tried: Sequence[Trial], table: Doubles, pipelines: Sequence[Pipeline], queries: Sequence[Query]
+    view: View, candidates: Sequence[Trial], table: Doubles, pipelines: Sequence[Pipeline], queries: Sequence[Query]
 ) -> list[SearchRow]:
     """A row for each trial. Those whose requests have one shape share one measurement of their time."""
     shapes: dict[object, Pipeline] = {}
@@ -210,7 +215,12 @@ def _shape(pipeline: Pipeline) -> object:
     fuse = pipeline.fuse
     weighted = bool(getattr(fuse, "weights", {}))
     kind = (type(fuse).__name__, getattr(fuse, "missing", None) is None, weighted)
-    return (tuple((own.slot, own.candidates) for own in pipeline.retrieve), kind, pipeline.rescore, pipeline.diversify)
+    return (
+        tuple((branch.slot, branch.candidates) for branch in pipeline.retrieve),
+        kind,
+        pipeline.rescore,
+        pipeline.diversify,
+    )
 
 
 def _milliseconds(view: View, shapes: Mapping[object, Pipeline], texts: Sequence[str]) -> dict[object, float]:
@@ -223,4 +233,4 @@ def _milliseconds(view: View, shapes: Mapping[object, Pipeline], texts: Sequence
             search(forgetful, [text], pipeline=pipeline, limit=min(CUTOFF, pipeline.depth or CUTOFF))
             if turn:  # the first one warms up
                 seconds[shape].append(time.perf_counter() - begin)
-    return {shape: 1000 * float(np.median(own)) for shape, own in seconds.items()}
+    return {shape: 1000 * float(np.median(times)) for shape, times in seconds.items()}

@@ -30,13 +30,13 @@ class SearchRow:
 
     def config(self) -> dict[str, Any]:
         """The keys of the config's `search` section that set it up."""
-        found: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
+        section: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
         if self.pipeline.fuse is not None:
-            found["fuse"] = _fusion(self.pipeline.fuse)
+            section["fuse"] = _fusion(self.pipeline.fuse)
         if self.pipeline.rescore is not None:
             rescore = self.pipeline.rescore
-            found["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates}
-        return found
+            section["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates}
+        return section
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class SearchReport:
         )
         if self.passed:
             return f"{figures}: it is better than the present pipeline"
-        short = next((own for own in self.gains if own.needed), None)
-        more = f"; about {short.needed} queries would show it if the gain stays" if short else ""
+        unclear = next((gain_over for gain_over in self.gains if gain_over.needed), None)
+        more = f"; about {unclear.needed} queries would show it if the gain stays" if unclear else ""
         return f"{figures}: not shown to be better, so the present pipeline stays{more}"
 
 
@@ -92,18 +92,18 @@ def front(rows: Sequence[SearchRow]) -> list[SearchRow]:
 
 
 def _beats(one: SearchRow, other: SearchRow) -> bool:
-    mine, theirs = ((-row.value, row.milliseconds) for row in (one, other))
-    return mine != theirs and mine[0] <= theirs[0] and mine[1] <= theirs[1]
+    costs, other_costs = ((-row.value, row.milliseconds) for row in (one, other))
+    return costs != other_costs and costs[0] <= other_costs[0] and costs[1] <= other_costs[1]
 
 
 def _fusion(fusion: Rrf | Dbsf | Linear) -> dict[str, Any]:
-    found: dict[str, Any] = {"kind": fusion.label}
+    section: dict[str, Any] = {"kind": fusion.label}
     if isinstance(fusion, Rrf):
-        found["k"] = fusion.k
+        section["k"] = fusion.k
     if isinstance(fusion, Linear):
-        found["normalize"] = fusion.normalize
+        section["normalize"] = fusion.normalize
         if fusion.missing is not None:
-            found["missing"] = fusion.missing
+            section["missing"] = fusion.missing
     if getattr(fusion, "weights", {}):
-        found["weights"] = dict(fusion.weights)  # type: ignore[union-attr]
-    return found
+        section["weights"] = dict(fusion.weights)  # type: ignore[union-attr]
+    return section

@@ -43,16 +43,16 @@ class Trial:
 
     def pipeline(self) -> Pipeline:
         """What searches so."""
-        made = Pipeline(tuple(Retrieve(slot, self.depth) for slot in self.slots))
+        pipeline = Pipeline(tuple(Retrieve(slot, self.depth) for slot in self.slots))
         if self.fusion is not None:
-            made = made >> self.fusion
-        return made if self.rescore is None else made >> Rescore(*self.rescore)
+            pipeline = pipeline >> self.fusion
+        return pipeline if self.rescore is None else pipeline >> Rescore(*self.rescore)
 
     def __str__(self) -> str:
-        shown = f"{' + '.join(self.slots)}"
+        slots = f"{' + '.join(self.slots)}"
         fusion = f" >> {self.fusion!r}" if self.fusion else ""
         rescore = f" >> Rescore{self.rescore!r}" if self.rescore else ""
-        return f"{shown}{fusion}{rescore}"
+        return f"{slots}{fusion}{rescore}"
 
 
 @dataclass(slots=True)
@@ -89,8 +89,8 @@ class Values:
     def _fused(self, trial: Trial, legs: Legs) -> Doubles:
         chosen = self._among(legs, trial.slots)
         if trial.fusion is None:
-            own = chosen.ranks[:, 0]
-            return np.where(own > 0, -own.astype(np.float64), -np.inf)
+            ranks = chosen.ranks[:, 0]
+            return np.where(ranks > 0, -ranks.astype(np.float64), -np.inf)
         key = (trial.slots, trial.depth, _kind(trial.fusion))
         if key not in self._parts:
             self._parts[key] = parts_of(trial.fusion, chosen)
@@ -108,10 +108,10 @@ def parts_of(fusion: Fusion, legs: Legs) -> Doubles:
     return legs.parts(fusion.normalize, missing=fusion.missing)
 
 
-def rescored(fused: Doubles, late: Doubles, reads: int) -> Doubles:
-    """The best `reads` of each query ordered by `late`; the others, and those without a score, are left out."""
+def rescored(fused: Doubles, rescores: Doubles, reads: int) -> Doubles:
+    """The best `reads` of each query ordered by `rescores`; the others, and those without a score, are left out."""
     places = np.argsort(np.argsort(-fused, axis=1, kind="stable"), axis=1, kind="stable")
-    return np.where((places < reads) & np.isfinite(fused) & ~np.isnan(late), np.nan_to_num(late), -np.inf)
+    return np.where((places < reads) & np.isfinite(fused) & ~np.isnan(rescores), np.nan_to_num(rescores), -np.inf)
 
 
 def trials(slots: Sequence[str], rescorers: Sequence[str] = (), *, depths: Sequence[int] = (100,)) -> list[Trial]:
