@@ -167,7 +167,9 @@ def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
     "words",
     [
         ("evaluate",),
+        ("explain", "convert audio"),
         ("copy", "diptych.yaml", "edge:./other"),
+        ("export", "all.jsonl.gz", "--vectors", "--force"),
         ("info",),
         ("doctor",),
     ],
@@ -176,6 +178,19 @@ def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
 def test_what_reads_a_collection(lexical: Folder, words: tuple[str, ...]) -> None:
     lexical.run("populate", "corpus.jsonl")
     interrupted_at_random(lexical, *words, restore=True)
+
+
+@pytest.mark.slow
+def test_an_import_of_documents(lexical: Folder) -> None:
+    lexical.run("populate", "corpus.jsonl")
+    lexical.run("export", "texts.jsonl")
+    shutil.rmtree(lexical.path / "store")
+    interrupted_at_random(lexical, "import", "texts.jsonl", restore=True)
+
+
+@pytest.mark.slow
+def test_the_demo(lexical: Folder) -> None:
+    interrupted_at_random(lexical, "demo", "shown", restore=True)
 
 
 @pytest.mark.slow
