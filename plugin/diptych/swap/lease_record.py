@@ -84,7 +84,7 @@ def lease_of(raw: Any) -> LeaseRecord | None:
     try:
         return LeaseRecord.model_validate(raw) if raw else None
     except ValidationError:
-        return None  # written by a release that keeps it otherwise; what it did is found out anew
+        return None  # written by a release with another format; its work is found again by reading the points
 
 
 def place() -> str:
