@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import preloaded_process
 from pages import FENCE, LINK, PAGES, ROOT, is_config, name, with_blocks, write_config
 
 
@@ -39,7 +40,7 @@ def session(block: str) -> Iterator[tuple[str, str]]:
 
 
 def run(command: str, folder: Path) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([str(preloaded_process.commands()), str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     shell = ["bash", "-o", "pipefail", "-c", command] if shutil.which("bash") else shlex.split(command)
     done = subprocess.run(

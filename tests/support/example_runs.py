@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import subprocess
-import sys
 from pathlib import Path
+
+import preloaded_process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -13,7 +14,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def run(script: Path, folder: Path) -> str:
     """What an example prints; it leaves nothing behind in the folder that it runs in."""
     there = sorted(folder.iterdir())
-    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        preloaded_process.words(script), cwd=folder, capture_output=True, text=True, timeout=500, check=False
+    )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert sorted(folder.iterdir()) == there, "an example leaves nothing behind"
     return done.stdout

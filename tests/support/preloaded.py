@@ -1,0 +1,129 @@
+"""Python programs and `diptych` commands, run in processes forked from one that has imported what most of them load.
+
+A program that loads PyTorch and sentence-transformers spends most of its time on imports. `python preloaded.py serve
+SOCKET` imports them once; `python preloaded.py SOCKET PROGRAM ...` then runs a program, or `diptych` with its
+arguments, as a child of that process: in the folder, with the environment and the open files of the caller, whose exit
+code is the program's. A program ends as usual: at the end of its main module, with its exit handlers.
+
+What a command imports, and Ctrl-C while it does, is the business of tests that start an interpreter of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import struct
+import sys
+import types
+
+LIBRARIES = ("qdrant_client", "sentence_transformers", "transformers.models.bert.modeling_bert", "scipy.stats")
+LENGTH = struct.Struct(">I")
+EXIT = struct.Struct(">i")
+
+
+def run(path: str, words: list[str]) -> int:
+    """Have a program run; its exit code."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        request = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
+        socket.send_fds(server, [LENGTH.pack(len(request))], [0, 1, 2])
+        server.sendall(request)
+        (code,) = EXIT.unpack(received(server, EXIT.size))
+    return int(code)
+
+
+def received(connection: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        part = connection.recv(size - len(found))
+        if not part:
+            raise ConnectionError("the process that runs programs has ended")
+        found += part
+    return found
+
+
+def serve(path: str) -> list[str]:
+    """Answer requests until the process that started this one ends; in a child that is to run a program: its words."""
+    parent = os.getppid()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{path}.new")
+        listening.listen(64)
+        listening.settimeout(5)
+        os.rename(f"{path}.new", path)  # who sees it may connect
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+        while os.getppid() == parent:
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listening.accept()
+                if os.fork() == 0:
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    listening.close()
+                    return _answer(connection)
+                connection.close()
+    sys.exit(0)
+
+
+def _answer(connection: socket.socket) -> list[str]:
+    """Have a child run the program, and tell its exit code; returns in this child alone."""
+    head, files, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+    request = json.loads(received(connection, *LENGTH.unpack(head)))
+    if child := os.fork():
+        for file in files:
+            os.close(file)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        connection.sendall(EXIT.pack(code if code >= 0 else 128 - code))
+        os._exit(0)
+    connection.close()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    words: list[str] = request["words"]
+    return words
+
+
+def run_program(words: list[str]) -> None:
+    """Be the program: `diptych` with arguments, or a Python file."""
+    sys.argv = words
+    del sys.path[0]  # where this file is
+    if words[0] == "diptych":
+        from diptych.cli import main as diptych_command
+
+        diptych_command()  # leaves by SystemExit
+    sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
+    main_module = types.ModuleType("__main__")
+    main_module.__file__ = words[0]
+    sys.modules["__main__"] = main_module  # so that pickle and multiprocessing find what it defines
+    with open(words[0], "rb") as file:
+        code = compile(file.read(), words[0], "exec")
+    exec(code, vars(main_module))
+
+
+def preload() -> None:
+    """Import what programs load. A module whose extra is not installed is left out."""
+    for name in ("diptych", "diptych_adapters"):
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def main() -> None:
+    if sys.argv[1] != "serve":
+        sys.exit(run(sys.argv[1], sys.argv[2:]))
+    preload()
+    run_program(serve(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
