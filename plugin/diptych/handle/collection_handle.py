@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
-from diptych.errors import CollectionError, DiptychError, FollowWarning
+from diptych.errors import CollectionError, CollectionNotFound, DiptychError, FollowWarning, StoreError
 from diptych.handle import create as creation
 from diptych.handle import open_handle, tenancy
 from diptych.handle.snapshot import Rerankers, View
@@ -273,10 +273,12 @@ class CollectionHandle:
     def _look_now(self) -> None:
         try:
             metadata = self.read()
+        except (CollectionNotFound, StoreError):
+            return None  # collection or store are gone, and the search says so better
         except DiptychError:
             raise
         except Exception:
-            return None  # the store does not answer, and the search says so better
+            return None  # the store does not answer
         if self.metadata is not None and metadata.live == self.metadata.live:
             return self.install(metadata)
         # No daemon, as the thread that looks is: one that loads a model while Python ends makes it abort.
