@@ -121,7 +121,8 @@ class Together(Routes):
 def test_a_server_gets_three_writes_at_a_time_though_a_piece_has_only_two(
     config: Callable[..., Any], opened: Callable[..., Collection]
 ) -> None:
-    with served(Together()) as server, closing(open_store(server.url)) as client:
+    server = Together()
+    with served(server), closing(open_store(server.url)) as client:
         settings = {"populate": {"chunk": 1024, "retries": 0}, "swap": {"pace": "full"}}
         found = opened(client, config(OLD, **settings))
         assert found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(1024)]).new == 1024
