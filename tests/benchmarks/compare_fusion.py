@@ -151,7 +151,7 @@ def fitted(legs: Legs, fit: Legs) -> dict[str, Doubles]:
         spread = np.nanstd(without, axis=(0, 2), keepdims=True)
         low = np.nanmean(np.nanmin(without, axis=2, keepdims=True), axis=0, keepdims=True)
         high = np.nanmean(np.nanmax(without, axis=2, keepdims=True), axis=0, keepdims=True)
-    found = {}
+    found: dict[str, Doubles] = {}
     for name, scale in (("fitted deviations", spread), ("fitted lowest and highest", high - low)):
         parts = np.where(legs.ranks > 0, (legs.scores - low) / scale, 0.0)
         found |= {name: parts, f"{name}, not below 0": np.maximum(parts, 0.0)}

@@ -139,7 +139,7 @@ class Vectors:
             made = self._encoder(whole, adapter, options)
             np.save(path, np.asarray(getattr(made, f"encode_{side}")(list(texts)), np.float32))
         vectors = np.load(path)[:, :cut]
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
 
     def sparse(self, encoder: str, judged: Judged, variations: dict[str, list[str]]) -> dict[str, sparse.csr_array]:
         """The scores of all documents for the queries of each variation, `[queries, documents]`."""
@@ -148,7 +148,7 @@ class Vectors:
             options = {**options, "language": judged.language}
         paths = {label: self._folder / f"{judged.name}-{encoder}-{label}.npz" for label in variations}
         if not all(path.exists() for path in paths.values()):
-            made = self._registry.create(adapter, options)
+            made: Any = self._registry.create(adapter, options)
             texts = list(judged.documents.values())
             if hasattr(made, "calibrate"):
                 made.calibrate(made.measure(texts))

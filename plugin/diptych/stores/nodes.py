@@ -86,7 +86,7 @@ class Node(QdrantRemote):
             seconds: to wait.
         """
         if method not in self._writes:
-            self._init_grpc_channel()  # type: ignore[no-untyped-call]
+            self._init_grpc_channel()
             answer = grpc.PointsOperationResponse.FromString
             call = self._grpc_channel_pool[0].unary_unary(f"/qdrant.Points/{method}", None, answer)
             self._writes[method] = call

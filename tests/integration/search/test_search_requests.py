@@ -364,9 +364,9 @@ def test_euclidean_scores_are_negated_so_that_higher_is_better(
     by_qdrant = pair >> Linear("zscore", {"dense": 0}, missing=-2)
     (fused,) = search(collection.handle, queries[:1], pipeline=by_qdrant, limit=20)
     assert [hit.id for hit in fused[:15]] == [hit.id for hit in hits[:15]]
-    by_qdrant = search(collection.handle, queries[:1], pipeline=pair >> Dbsf(), limit=20)[0]
+    (hits,) = search(collection.handle, queries[:1], pipeline=pair >> Dbsf(), limit=20)
     explained = explain(collection.handle, queries[0], pipeline=pair >> Dbsf(), limit=20)
-    for hit, explanation in zip(by_qdrant, explained, strict=True):
+    for hit, explanation in zip(hits, explained, strict=True):
         parts = [slot.contribution or 0.0 for slot in explanation.slots.values()]
         assert sum(parts) == pytest.approx(hit.score, abs=1e-5)
 

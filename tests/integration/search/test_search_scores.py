@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -156,13 +156,23 @@ def test_fusions_of_scores_are_their_formulas(
         assert_ranked(run(filled, query, PAIR >> fusion), by_scores(truth, query, how, weights))
 
 
+def recorded(calls: list[str], name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, which also notes its name at each call."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        calls.append(name)
+        return method(*args, **options)
+
+    return call
+
+
 def test_a_linear_fusion_with_missing_is_one_request_and_the_hosts_formula(
     filled: Collection, queries: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fusion, calls, client = Linear("zscore", {"dense": 0.7}, missing=-1.2), [], filled.handle.client
+    fusion, client = Linear("zscore", {"dense": 0.7}, missing=-1.2), filled.handle.client
+    calls: list[str] = []
     for name in ("query_batch_points", "retrieve"):
-        original = getattr(client, name)
-        monkeypatch.setattr(client, name, lambda *a, _n=name, _o=original, **k: calls.append(_n) or _o(*a, **k))
+        monkeypatch.setattr(client, name, recorded(calls, name, getattr(client, name)))
     in_qdrant = run(filled, queries[0], PAIR >> fusion)
     assert calls == ["query_batch_points"]
     monkeypatch.setattr("diptych.search.qdrant_retrieval._has_shards", lambda view: True)

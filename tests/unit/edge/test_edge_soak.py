@@ -97,11 +97,13 @@ def test_populates_and_deletions_in_one_process_keep_the_disk_in_bounds(folder: 
         for turn in range(1, 46):  # each document is written anew four and a half times
             chosen = chance.sample(range(3000), 300)
             if turn % 3 == 0:
-                collection.delete(map(str, chosen))
+                collection.delete([str(number) for number in chosen])
             collection.populate(document(number, turn) for number in chosen)
             most = max(most, allocated(folder))
         assert collection.count() == 3000
-        collection.handle.client.optimize("c")
+        client = collection.handle.client
+        assert isinstance(client, EdgeClient)
+        client.optimize("c")
     live = allocated(folder)
     report = f"live {live / 1e6:.1f} MB, most {most / 1e6:.1f} MB"
     print(report)

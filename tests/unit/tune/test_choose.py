@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import pytest
 
@@ -14,12 +16,15 @@ from diptych.tune.trials import Trial, Values, trials
 from diptych.types import Run
 
 SLOTS = ("a", "b")
+Rankings: TypeAlias = dict[str, list[list[tuple[str, float]]]]
 
 
-def drawn(count: int = 40, width: int = 30, seed: int = 0) -> tuple[Legs, dict, list[dict[str, int]]]:
+def drawn(
+    count: int = 40, width: int = 30, seed: int = 0
+) -> tuple[Legs, dict[str, list[list[tuple[str, float]]]], list[dict[str, int]]]:
     """Two noisy rankings of the same relevant documents."""
     rng = np.random.default_rng(seed)
-    found: dict[str, list[list[tuple[str, float]]]] = {slot: [] for slot in SLOTS}
+    found: Rankings = {slot: [] for slot in SLOTS}
     grades = []
     for n in range(count):
         relevant = {f"d{d}": int(rng.integers(1, 4)) for d in rng.choice(60, 4, replace=False)}
@@ -47,7 +52,10 @@ def drawn(count: int = 40, width: int = 30, seed: int = 0) -> tuple[Legs, dict, 
 def test_a_trials_values_are_those_of_the_fusion_and_the_library_of_measures(fusion: Fusion) -> None:
     legs, found, grades = drawn()
     values = Values(legs).of(Trial(SLOTS, fusion))
-    rankings = {str(n): fuse(fusion, {slot: found[slot][n] for slot in SLOTS}) for n in range(len(grades))}
+    rankings = {
+        str(n): [(str(point), score) for point, score in fuse(fusion, {slot: found[slot][n] for slot in SLOTS})]
+        for n in range(len(grades))
+    }
     qrels = Qrels({str(n): own for n, own in enumerate(grades)})
     expected = evaluate(Run("fused", rankings), qrels, ["nDCG@10"]).values("nDCG@10")
     assert values.tolist() == pytest.approx([expected[str(n)] for n in range(len(grades))], abs=1e-9)
