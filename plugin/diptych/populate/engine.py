@@ -56,7 +56,8 @@ class Work:
         room: pieces that may be encoded and not yet acknowledged.
         deliver: writes a piece with its outcomes; to be called in one thread.
         send, confirm: the two halves of `deliver`, each to be called in one thread, with the pieces in the same order:
-            the first begins to write a piece, the second returns when it is acknowledged.
+            the first begins to write a piece, the second returns when it is acknowledged. `confirm` is None for a store
+            that takes one call at a time, such as local mode: there `send` returns when the piece is acknowledged.
         hits: counts cache hits of other processes.
         written: counts what other processes wrote.
         stopped: set when the run is abandoned.
@@ -67,7 +68,7 @@ class Work:
     room: int
     deliver: Deliver
     send: Deliver
-    confirm: Follow
+    confirm: Follow | None
     hits: Callable[[Mapping[str, int]], None]
     written: Callable[[Written], None]
     stopped: threading.Event
@@ -86,13 +87,13 @@ class Engine(Protocol):
 
 
 class Threads:
-    """The default engine: in this process, a thread for each slot and two that write."""
+    """The default engine: in this process, a thread for each slot and two that write, one where a store wants that."""
 
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
         """Process all pieces in a `Pipeline`."""
         encoders = lambda: work.targets.encoders  # noqa: E731  # they may change between two pieces
-        then, stopped = (work.confirm,), work.stopped
-        with Pipeline(encoders, work.send, then=then, room=work.room, stopped=stopped) as pipeline:
+        then = (work.confirm,) if work.confirm else ()
+        with Pipeline(encoders, work.send, then=then, room=work.room, stopped=work.stopped) as pipeline:
             for piece in pieces:
                 pipeline.put(piece)
 

@@ -40,6 +40,11 @@ class Upload:
         self._store = store
         self._writers = ThreadPoolExecutor(IN_FLIGHT, "write") if keeps_log(store.client) else None
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether the store takes several calls at once. Reading local mode during a write breaks it."""
+        return self._writers is not None
+
     def begin(self, ready: Sequence[Ready], known: frozenset[str], look: Look) -> list[Future[list[Refusal]]]:
         """Begin to write points.
 
