@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def fakes() -> Registry:
     """A registry that holds the deterministic fakes and nothing installed."""
     return Registry(fakes_plugin, installed=False)
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is not in memory: there, reading a hole of a file through a mapping fills it."""
+    var = Path("/var/tmp")
+    with tempfile.TemporaryDirectory(dir=var if var.is_dir() else tmp_path) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -41,11 +41,10 @@ FIRST = setup({"first_stage": {"dimension": 32, "oversampling": 1}, "on_disk": T
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Temporary folders go where a test can see them."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    return tmp_path / "temporary"
+def temporary(on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary folders go where a test can see them, and where their size on disk is known."""
+    monkeypatch.setattr("tempfile.tempdir", str(on_disk))
+    return on_disk
 
 
 def filled(where: str, slots: dict[str, Any] | None = None, **sections: Any) -> Collection:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,14 +33,6 @@ def opened(folder: Path, adapters: list[str]) -> Collection:
     slots = {f"slot{number}": {"adapter": adapter} for number, adapter in enumerate(adapters)}
     config = {"store": f"edge:{folder}", "collection": "docs", "slots": slots, "cache": {"enabled": False}}
     return Collection.open(parse_config(config), registry=Registry(fakes_plugin, installed=False))
-
-
-@pytest.fixture
-def on_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is not in memory: there, reading a hole of a file through a mapping fills it."""
-    var = Path("/var/tmp")
-    with tempfile.TemporaryDirectory(dir=var if var.is_dir() else tmp_path) as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("words", [20, 400])
