@@ -10,16 +10,14 @@ import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection, hookimpl
+from deaf_encoder import BringsDeaf
+from diptych import Collection
 from diptych.errors import GateFailed
 from diptych.evaluate import Qrels
 from diptych.metadata.models import APPLY
-from diptych.protocols import Fingerprint
-from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions, Judged
 from diptych.swap.gate.storage_trial import StorageTrial
-from diptych.testing.fakes import FakeDenseEncoder
-from diptych.types import Document, Floats, Query
+from diptych.types import Document, Query
 
 Open: TypeAlias = Callable[..., Collection]
 Make: TypeAlias = Callable[..., Any]
@@ -27,27 +25,6 @@ GOOD: dict[str, Any] = {"adapter": "fake-dense", "dimension": 64}
 SLOTS: dict[str, Any] = {"good": GOOD, "bad": {"adapter": "deaf"}}
 BOTH, ALONE = {"retrieve": {"good": 50, "bad": 50}}, {"retrieve": {"bad": 50}}
 BINARY: dict[str, Any] = {"quantization": {"kind": "binary"}}
-
-
-class Deaf(FakeDenseEncoder):
-    """Whatever it is asked, it makes the same query of it."""
-
-    def __init__(self) -> None:
-        super().__init__(dimension=16)
-        self.fingerprint = Fingerprint("deaf", "numpy")
-
-    def encode_query(self, inputs: Any) -> Floats:
-        """The vector of one word, for each."""
-        return super().encode_query(["word1"] * len(inputs))
-
-
-class BringsDeaf:
-    """A plugin."""
-
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        """`deaf`."""
-        return [AdapterSpec(name="deaf", kind="dense", factory=f"{__name__}:Deaf", summary="hears nothing")]
 
 
 def corpus(size: int) -> list[Document]:

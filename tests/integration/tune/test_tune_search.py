@@ -9,44 +9,21 @@ from typing import Any
 
 import pytest
 
-from diptych import Collection, hookimpl
+from deaf_encoder import BringsDeaf
+from diptych import Collection
 from diptych.config import parse_config
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels, evaluate
-from diptych.protocols import Fingerprint
 from diptych.registry import Registry
-from diptych.specs import AdapterSpec
 from diptych.testing import fakes_plugin
-from diptych.testing.fakes import FakeDenseEncoder
 from diptych.tune import SearchReport, plot_search, tune_search
-from diptych.types import Document, Floats, Query, Run
+from diptych.types import Document, Query, Run
 
 WORDS = [f"word{n}" for n in range(80)]
 CHANCE = random.Random(3)
 TEXTS = [" ".join(CHANCE.sample(WORDS, 10)) for _ in range(120)]
 QUERIES = [Query(" ".join(CHANCE.sample(TEXTS[n].split(), 3)), f"q{n}") for n in range(60)]
 QRELS = Qrels({query.id: {str(n): 1} for n, query in enumerate(QUERIES)})
-
-
-class Deaf(FakeDenseEncoder):
-    """Whatever it is asked, it hears the first words of all: a slot that ruins a fusion."""
-
-    def __init__(self) -> None:
-        super().__init__(dimension=16)
-        self.fingerprint = Fingerprint("deaf", "numpy")
-
-    def encode_query(self, inputs: Any) -> Floats:
-        """The vector of one word, for each."""
-        return super().encode_query(["word1"] * len(inputs))
-
-
-class BringsDeaf:
-    """A plugin."""
-
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        """`deaf`."""
-        return [AdapterSpec(name="deaf", kind="dense", factory=f"{__name__}:Deaf", summary="hears nothing")]
 
 
 def opened(store: str, **slots: dict[str, Any]) -> Collection:
