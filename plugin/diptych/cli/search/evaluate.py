@@ -13,7 +13,16 @@ import typer
 from diptych.cli.search.evaluate_slices import SliceMeans, show_slices, sliced
 from diptych.cli.search.judgements import judged_queries
 from diptych.cli.search.show_hits import note_empty_tenant
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, TenantOption
+from diptych.cli.ui.options import (
+    CONFIG,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    JudgedFolder,
+    QrelsOption,
+    QueriesOption,
+    TenantOption,
+)
 from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
@@ -31,14 +40,10 @@ DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs ha
 
 def evaluate(
     context: typer.Context,
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
-    ] = None,
+    folder: JudgedFolder = None,
     config: ConfigOption = CONFIG,
-    queries: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); by default the config's.")
-    ] = None,
-    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; by default the config's.")] = None,
+    queries: QueriesOption = None,
+    qrels: QrelsOption = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option("--metrics", "-m", metavar="NAMES", help="Such as nDCG@10,MAP."),

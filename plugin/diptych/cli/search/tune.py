@@ -12,7 +12,17 @@ from rich.console import Console
 
 from diptych.cli.swap.swap_text import say, size
 from diptych.cli.ui.help_text import PlainGroup
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    JudgedFolder,
+    QrelsOption,
+    QueriesOption,
+    StoreOption,
+)
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import command
@@ -108,14 +118,10 @@ def index(
 
 def search(
     context: typer.Context,
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
-    ] = None,
+    folder: JudgedFolder = None,
     config: ConfigOption = CONFIG,
-    queries: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); by default the config's.")
-    ] = None,
-    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; by default the config's.")] = None,
+    queries: QueriesOption = None,
+    qrels: QrelsOption = None,
     depth: Annotated[
         list[int] | None,
         typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 100]"),

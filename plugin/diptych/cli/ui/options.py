@@ -23,3 +23,12 @@ StoreOption: TypeAlias = Annotated[
 CollectionOption: TypeAlias = Annotated[
     str | None, typer.Option("--collection", metavar="NAME", help="The collection, instead of the config's.")
 ]
+JudgedFolder: TypeAlias = Annotated[
+    Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
+]
+QueriesOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--queries", metavar="FILE", help="queries.jsonl(.gz); by default the config's.")
+]
+QrelsOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--qrels", metavar="FILE", help="Judgements; by default the config's.")
+]
