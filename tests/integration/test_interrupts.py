@@ -23,6 +23,7 @@ from qdrant_client import models
 
 from diptych import client
 from diptych.encoders import Encoders
+from every_recipe import options_of, write_world
 
 TIMES = int(os.environ.get("DIPTYCH_INTERRUPTS", "2"))
 FEW = int(os.environ.get("DIPTYCH_INTERRUPTS", "1"))  # of commands that take long to start
@@ -198,6 +199,15 @@ def test_tuning_of_an_index(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "folder", static_slot(tmp_path / "model"), 2000)
     folder.run("populate", "corpus.jsonl")
     interrupted_at_random(folder, "tune", "index", "--queries", "queries.jsonl", restore=True)
+
+
+@pytest.mark.slow
+def test_a_training(lexical: Folder) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs diptych[train]")
+    write_world(lexical.path)
+    recipe = options_of("contrastive", lexical.path, lexical.path / "run", epochs=3)
+    (lexical.path / "recipe.yaml").write_text(json.dumps(recipe))
+    interrupted_at_random(lexical, "train", "recipe.yaml", restore=True, times=FEW)
 
 
 @pytest.mark.slow
