@@ -57,6 +57,7 @@ class Explanation:
         fused: the fused score, the sum of the slots' contributions; None without fusion or when not retrieved.
         stages: the score that each later stage gave, in order.
         lost: where the document was left behind, when it is not a hit.
+        notes: what was special about this search, such as that a reranker's time was up.
     """
 
     document: Document
@@ -67,19 +68,22 @@ class Explanation:
     fused: float | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
     lost: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = self.lost if self.rank is None else f"rank {self.rank}, score {self.score:.4f}"
         lines = [f"{self.document.id}: {head}", *(line for name in self.slots for line in self._slot_lines(name))]
         if self.fused is not None and self.pipeline.fuse:
             lines.append(f"  = {self.pipeline.fuse!r} {self.fused:.4f}")
-        return "\n".join([*lines, *(f"  {name} {score:.4f}" for name, score in self.stages.items())])
+        lines += [f"  {name} {score:.4f}" for name, score in self.stages.items()]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""
         slots = {name: {**asdict(slot), "terms": [asdict(t) for t in slot.terms]} for name, slot in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
-        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost}
+        words = {"lost": self.lost, "notes": list(self.notes)}
+        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, **words}
 
     def _slot_lines(self, name: str) -> Iterable[str]:
         slot_score = self.slots[name]
@@ -121,7 +125,7 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None) -> list[Explan
     (retrieved,) = retrieve_together([request])
     (hits,), (unscored,) = reranked(request, retrieved), retrieved.unscored
     records = _records(request, [hit.id for hit in hits] if ids is None else ids)
-    return _Explainer(request, hits, unscored, records).explanations()
+    return _Explainer(request, hits, unscored, records, retrieved.notes[0]).explanations()
 
 
 class _Explainer:
@@ -133,8 +137,9 @@ class _Explainer:
         hits: Sequence[Hit],
         unscored: Mapping[str, Rerank],
         records: Sequence[models.Record],
+        notes: Sequence[str],
     ) -> None:
-        self._request, self._unscored = request, unscored
+        self._request, self._unscored, self._notes = request, unscored, tuple(notes)
         self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
@@ -167,6 +172,7 @@ class _Explainer:
             fused=self._fused.get(record.id),
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
+            notes=self._notes,
         )
 
     def _slot(self, name: str, point: PointId) -> SlotScore:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from diptych.config.problems import Problem
-from diptych.config.section import Positive, Section, gather_options
+from diptych.config.section import Duration, Positive, Section, gather_options
 from diptych.config.source import Location
 from qdrant_edge_client.value_errors import nearest
 
@@ -76,13 +76,24 @@ class RerankStage(Section):
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
     )
+    deadline: Duration | None = Field(
+        None,
+        description="Time after which no further batch is scored, such as 300ms; candidates that were not scored come "
+        "last, in their former order. All are scored unless set. Options of this name go under `options`.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
+
+    @model_validator(mode="after")
+    def _one_way_to_stop(self) -> RerankStage:
+        if self.deadline is not None and self.early_exit is not None:
+            raise ValueError("`deadline` or `early_exit`: the one keeps what was not scored, the other drops it")
+        return self
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight"))
+        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight", "deadline"))
 
 
 class Diversify(Section):

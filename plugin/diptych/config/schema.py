@@ -56,7 +56,8 @@ def _with_options(
         return {**result, "properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
     definitions.update(options.pop("$defs", {}))
     required = [*base["required"], *options.get("required", [])]
-    merged = {**properties, "adapter": adapter, **options.get("properties", {})}
+    own = {name: value for name, value in options.get("properties", {}).items() if name not in properties}
+    merged = {**properties, "adapter": adapter, **own}
     return {**result, "properties": merged, "required": required, "additionalProperties": False}
 
 

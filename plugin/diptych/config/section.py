@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*")
+
+
+def duration(value: object) -> object:
+    """The seconds of a duration such as `300ms`, `2s`, `5m`, `12h`, `30d` or `2w`; what is not text is left as it is.
+
+    Raises:
+        ValueError: text of another form.
+    """
+    if not isinstance(value, str):
+        return value
+    if (match := _DURATION.fullmatch(value)) is None:
+        raise ValueError("a duration such as 300ms, 2s, 5m, 12h, 30d or 2w; a number counts seconds")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(duration, json_schema_input_type=float | str), Field(gt=0)]
 
 
 class Section(BaseModel):

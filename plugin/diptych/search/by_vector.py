@@ -47,7 +47,7 @@ def search_by_vector(
         clock = Clock(seconds)
         hits = retrieve([request], [[{slot.name: _input(slot, vector)}]])[0]
         clock.passed("retrieve")
-        array = reranked(request, Retrieved(hits, seconds, [{}], clock.began))
+        array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began))
         notify_plugins(request, seconds, clock.began, len(array[0]))
         return array[0]
 

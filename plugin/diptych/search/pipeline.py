@@ -165,7 +165,8 @@ def _fusion(config: SearchConfig) -> Fusion:
 
 def _rerank(config: RerankStage) -> Rerank:
     exit = EarlyExit(config.early_exit.block, config.early_exit.patience) if config.early_exit else None
-    return Rerank(config.adapter, config.candidates, config.options, early_exit=exit, weight=config.weight)
+    how = {"early_exit": exit, "weight": config.weight, "deadline": config.deadline}
+    return Rerank(config.adapter, config.candidates, config.options, **how)
 
 
 def _diversify(config: SearchConfig) -> Diversify | None:

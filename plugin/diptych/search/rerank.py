@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any
@@ -18,6 +19,7 @@ from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
+FIRST_BATCH = 8  # pairs that are scored whatever the deadline, and show how fast the reranker is
 
 
 def rerank(
@@ -28,6 +30,7 @@ def rerank(
     *,
     wants: int,
     unscored: Sequence[dict[str, Rerank]],
+    notes: Sequence[list[str]],
 ) -> list[list[Hit]]:
     """Each query's hits in the order of the last stage; ties stay in their former order.
 
@@ -35,10 +38,11 @@ def rerank(
         handle, stages, texts, hits: the view, the stages, the query texts, and each query's hits.
         wants: hits wanted from the last stage; an early exit settles that many.
         unscored: for each query a mapping, to which the ids are added that a stage left out without a score.
+        notes: for each query a list, to which a sentence is added for each stage whose time was up.
 
     Raises:
         ContractError: a reranker returns the wrong number of scores, NaN or infinity.
-        SearchError: early exit with a reranker that is not independent.
+        SearchError: early exit or a deadline with a reranker that is not independent.
     """
     lists = [list(found) for found in hits]
     wanted = [*(stage.candidates for stage in stages[1:]), wants]
@@ -47,11 +51,15 @@ def rerank(
         again = sum(other.label == stage.label for other in stages[:number])
         label = stage.label if again == 1 else f"{stage.label}#{again}"
         scores = _scores(handle, stage, texts, lists, best)
-        for found, own, left in zip(lists, scores, unscored, strict=True):
-            left |= {hit.id: stage for hit in found[len(own) :]}
-        lists = [
-            _ordered(found[: len(own)], own, label, stage.weight) for found, own in zip(lists, scores, strict=True)
-        ]
+        for place, own in enumerate(scores):
+            rest = lists[place][len(own) :]
+            if rest and stage.deadline is None:
+                unscored[place].update({hit.id: stage for hit in rest})
+                lists[place] = lists[place][: len(own)]
+            elif rest:
+                count = f"{len(own)} of {len(lists[place])} candidates"
+                notes[place].append(f"{label} scored {count} within its deadline of {stage.deadline:g} s")
+        lists = [_ordered(found, own, label, stage.weight) for found, own in zip(lists, scores, strict=True)]
     return lists
 
 
@@ -82,7 +90,7 @@ def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: 
 def _scores(
     handle: View, stage: Rerank, texts: Sequence[str], lists: Sequence[Sequence[Hit]], best: int
 ) -> list[Floats]:
-    """Scores of each query's hits, or of the first of them if the stage may stop early."""
+    """Scores of each query's hits, or of the first of them if the stage stops early."""
     reranker: Any = stage.adapter
     if isinstance(reranker, str):
         reranker = handle.reranker(reranker, stage.options)
@@ -91,6 +99,8 @@ def _scores(
         for text, found in zip(texts, lists, strict=True)
     ]
     where = f"reranker {stage.label!r}"
+    if stage.deadline is not None:
+        return score_until(reranker, groups, stage.deadline, where=where)
     if stage.early_exit is None:
         return score_pairs(reranker, groups, where=where)
     return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
@@ -107,9 +117,7 @@ def score_until_settled(
         SearchError: the reranker's scores depend on the other candidates.
         ContractError: it returns the wrong number of scores, NaN or infinity.
     """
-    if not reranker.independent:
-        what = "a reranker that looks at all candidates cannot stop early"
-        raise SearchError(what, where=where, got="independent = False", do="leave early_exit out")
+    _require_independent(reranker, where, "early_exit")
     scores, quiet = [np.zeros(0, np.float32) for _ in groups], [0] * len(groups)
     while places := [n for n, g in enumerate(groups) if len(scores[n]) < len(g) and quiet[n] < exit.patience]:
         blocks = [groups[n][len(scores[n]) : len(scores[n]) + exit.block] for n in places]
@@ -119,18 +127,59 @@ def score_until_settled(
     return scores
 
 
+def score_until(
+    reranker: Reranker,
+    groups: Sequence[Sequence[Pair]],
+    seconds: float,
+    *,
+    where: str,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Floats]:
+    """Scores of each group's first pairs, as many as `seconds` allow: the first of all groups, then the second, ...
+
+    A call cannot be interrupted, so pairs are scored in batches, each of a size that should take half of the time left.
+
+    Raises:
+        SearchError: the reranker's scores depend on the other candidates.
+        ContractError: it returns the wrong number of scores, NaN or infinity.
+    """
+    _require_independent(reranker, where, "deadline")
+    order = sorted((rank, n) for n, group in enumerate(groups) for rank in range(len(group)))
+    scores: list[list[float]] = [[] for _ in groups]
+    begin, done, size = clock(), 0, FIRST_BATCH
+    while done < len(order) and size >= 1:
+        batch = order[done : done + size]
+        for (_, n), own in zip(batch, _predict(reranker, [groups[n][rank] for rank, n in batch], where), strict=True):
+            scores[n].append(float(own))
+        done, passed = done + len(batch), clock() - begin
+        fitting = int(done * max(0.0, seconds - passed) / passed) if passed > 0 else PAIRS_PER_CALL
+        size = min(PAIRS_PER_CALL, max(fitting // 2, min(fitting, FIRST_BATCH)))
+    return [np.array(own, np.float32) for own in scores]
+
+
+def _require_independent(reranker: Reranker, where: str, option: str) -> None:
+    if not reranker.independent:
+        what = "a reranker that looks at all candidates cannot stop early"
+        raise SearchError(what, where=where, got="independent = False", do=f"leave {option} out")
+
+
 def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
     """Whether no new score is among the `best`; with ties the earlier ones stay."""
     return len(known) >= best and bool(new.max() <= np.partition(known, -best)[-best])
 
 
 def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> list[Hit]:
-    final = scores if weight == 1 else weighed(scores, np.array([hit.score for hit in hits]), weight)
-    scored = [
-        replace(hit, score=score, stages={**hit.stages, label: own})
-        for hit, score, own in zip(hits, final.tolist(), scores.tolist(), strict=True)
+    """The hits in their new order; those after the last score count as the lowest score."""
+    if not len(scores):
+        return list(hits)
+    padded = np.pad(scores, (0, len(hits) - len(scores)), constant_values=scores.min())
+    final = padded if weight == 1 else weighed(padded, np.array([hit.score for hit in hits]), weight)
+    shown = [{label: own} for own in scores.tolist()] + [{}] * (len(hits) - len(scores))
+    ordered = [
+        replace(hit, score=score, stages={**hit.stages, **own})
+        for hit, score, own in zip(hits, final.tolist(), shown, strict=True)
     ]
-    return sorted(scored, key=lambda hit: -hit.score)
+    return sorted(ordered, key=lambda hit: -hit.score)
 
 
 def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:

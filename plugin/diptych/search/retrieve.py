@@ -25,12 +25,14 @@ class Retrieved(NamedTuple):
         hits: one list per query.
         seconds: duration of each step, later ones included.
         unscored: per query, the documents that a later reranker left out without a score, and which reranker.
+        notes: per query, what `explain` says about all its hits, such as that a reranker's time was up.
         began: start of the first step, by `time.perf_counter`.
     """
 
     hits: list[list[Hit]]
     seconds: dict[str, float]
     unscored: list[dict[str, Rerank]]
+    notes: list[list[str]]
     began: float = 0.0
 
     def clock(self) -> Clock:
@@ -54,7 +56,7 @@ def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
     clock.passed("encode")
     hits = retrieve(requests, inputs)
     clock.passed("retrieve")
-    return [Retrieved(lists, dict(seconds), [{} for _ in lists], clock.began) for lists in hits]
+    return [Retrieved(lists, dict(seconds), [{} for _ in lists], [[] for _ in lists], clock.began) for lists in hits]
 
 
 def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:

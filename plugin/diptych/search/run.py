@@ -129,7 +129,13 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     if request.pipeline.rerank:
         clock, wants = retrieved.clock(), request.wants or request.end
         ranked = rerank(
-            request.handle, request.pipeline.rerank, request.texts, hits, wants=wants, unscored=retrieved.unscored
+            request.handle,
+            request.pipeline.rerank,
+            request.texts,
+            hits,
+            wants=wants,
+            unscored=retrieved.unscored,
+            notes=retrieved.notes,
         )
         hits = [ranking[request.offset : request.end] for ranking in ranked]
         clock.passed("rerank")

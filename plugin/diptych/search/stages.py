@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
+from diptych.config.section import duration
 from diptych.errors import SearchError, brief
 from diptych.protocols import Reranker
 
@@ -68,7 +69,7 @@ class Linear:
     def __post_init__(self) -> None:
         if self.normalize not in ("minmax", "zscore"):
             raise SearchError("unknown normalisation", where="Linear", got=self.normalize, expected="minmax, zscore")
-        if self.missing is not None and not (self.normalize == "zscore" and _is_number(self.missing)):
+        if self.missing is not None and not (self.normalize == "zscore" and is_number(self.missing)):
             got, expected = f"{self.normalize!r}, missing={brief(self.missing)}", "a finite number, with zscore"
             raise SearchError("missing is not usable", where="Linear", got=got, expected=expected)
         _require_weights(self.weights, self)
@@ -110,10 +111,7 @@ class Diversify:
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
-        if not _is_number(self.relevance) or not 0 <= self.relevance <= 1:
-            raise SearchError(
-                "relevance is out of range", where="Diversify", got=brief(self.relevance), expected="0 to 1"
-            )
+        _require_share("relevance", self.relevance, self)
 
     def __repr__(self) -> str:
         return f"Diversify({self.slot!r}, relevance={self.relevance!r}, candidates={self.candidates!r})"
@@ -151,6 +149,8 @@ class Rerank:
         early_exit: rule for stopping before all are scored; None scores all. Only for `independent` rerankers.
         weight: weight of the reranker's score beside the previous stage's, each scaled from 0 to 1 over a query's
             candidates; 1 uses the reranker's scores unchanged.
+        deadline: seconds, or text such as `300ms`, after which no further batch is scored. Candidates that were not
+            scored count as the lowest score so far, in their former order. Only for `independent` rerankers.
     """
 
     adapter: str | Reranker
@@ -158,11 +158,20 @@ class Rerank:
     options: Mapping[str, Any] = field(default_factory=dict)
     early_exit: EarlyExit | None = field(default=None, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
+    deadline: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
-        if not _is_number(self.weight) or not 0 <= self.weight <= 1:
-            raise SearchError("weight is out of range", where="Rerank", got=brief(self.weight), expected="0 to 1")
+        _require_share("weight", self.weight, self)
+        if self.deadline is not None:
+            object.__setattr__(self, "deadline", require_duration("deadline", self.deadline, "Rerank"))
+        if self.deadline is not None and self.early_exit is not None:
+            raise SearchError(
+                "a deadline keeps the candidates that were not scored, early_exit drops them",
+                where="Rerank",
+                got=f"deadline={self.deadline!r} and {self.early_exit!r}",
+                do="leave one of them out",
+            )
         if self.weight < 1 and self.early_exit is not None:
             raise SearchError(
                 "early_exit looks at the reranker's scores alone, which do not settle a weighed order",
@@ -188,7 +197,8 @@ class Rerank:
         adapter = repr(self.adapter) if isinstance(self.adapter, str) else f"{self.label}()"
         stops = f", early_exit={self.early_exit!r}" if self.early_exit else ""
         weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
-        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed})"
+        timed = f", deadline={self.deadline!r}" if self.deadline else ""
+        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed}{timed})"
 
 
 Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank
@@ -200,17 +210,40 @@ def require_count(what: str, value: object, where: str) -> None:
         raise SearchError(f"{what} is not a positive integer", where=where, got=brief(value), expected="1 or more")
 
 
+def require_duration(what: str, value: object, where: str) -> float:
+    """The seconds of a duration: a positive number, or text such as `300ms` or `30d`.
+
+    Raises:
+        SearchError: it is neither.
+    """
+    try:
+        seconds = duration(value)
+    except ValueError:
+        seconds = None
+    if not is_number(seconds) or seconds <= 0:
+        expected = "seconds, or text such as 300ms, 2s, 12h, 30d; more than 0"
+        raise SearchError(f"{what} is not a duration", where=where, got=brief(value), expected=expected)
+    return float(seconds)
+
+
 def _require_count(what: str, value: object, stage: object) -> None:
     require_count(what, value, type(stage).__name__)
 
 
-def _is_number(value: object) -> bool:
+def _require_share(what: str, value: object, stage: object) -> None:
+    if not is_number(value) or not 0 <= value <= 1:
+        where = type(stage).__name__
+        raise SearchError(f"{what} is out of range", where=where, got=brief(value), expected="0 to 1")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether the value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_weights(weights: Mapping[str, float], stage: object) -> None:
     for slot, weight in weights.items():
-        if not _is_number(weight) or weight < 0:
+        if not is_number(weight) or weight < 0:
             raise SearchError(
                 f"the weight of {slot!r} is not usable",
                 where=type(stage).__name__,

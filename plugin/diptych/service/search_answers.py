@@ -65,6 +65,7 @@ class ExplainedDocument(BaseModel):
     fused: float | None = Field(None, description="Sum of the slots' contributions.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
     lost: str = Field("", description="Where it was left behind, when it is no hit.")
+    notes: list[str] = Field(default_factory=list, description="What was special about this search.")
 
     @classmethod
     def of(cls, item: Explanation) -> ExplainedDocument:
@@ -77,6 +78,7 @@ class ExplainedDocument(BaseModel):
             fused=item.fused,
             stages=dict(item.stages),
             lost=item.lost,
+            notes=list(item.notes),
         )
 
 

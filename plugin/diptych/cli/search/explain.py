@@ -106,6 +106,8 @@ def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
         yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
     for name, score in item.stages.items():
         yield name, "", f"{score:.4f}"
+    for note in item.notes:
+        yield "note", "", "", "", note
 
 
 def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:

@@ -1,0 +1,136 @@
+"""A reranker with a deadline: what it scored in time comes first, the rest follows in its former order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.config.models import SearchConfig
+from diptych.errors import SearchError
+from diptych.protocols import Pair
+from diptych.search import EarlyExit, Pipeline, Rerank, Retrieve
+from diptych.search.rerank import FIRST_BATCH, score_until
+from diptych.testing import fakes_plugin
+from diptych.types import Floats
+
+
+class Slow:
+    """A reranker with a clock of its own: each pair takes `seconds`. Scores are the numbers that documents end in."""
+
+    max_length: int | None = None
+
+    def __init__(self, seconds: float = 0.0, *, independent: bool = True) -> None:
+        self.seconds, self.independent = seconds, independent
+        self.now, self.sizes = 0.0, list[int]()
+
+    def clock(self) -> float:
+        return self.now
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        self.now += self.seconds * len(pairs)
+        self.sizes.append(len(pairs))
+        return np.array([int(document.rpartition("d")[2]) for _, document in pairs], np.float32)
+
+
+def group(count: int) -> list[Pair]:
+    return [("q", f"d{n}") for n in range(count)]
+
+
+def scored(reranker: Slow, groups: Sequence[Sequence[Pair]], seconds: float) -> list[list[float]]:
+    found = score_until(reranker, groups, seconds, where="x", clock=reranker.clock)
+    return [own.tolist() for own in found]
+
+
+def test_what_fits_into_the_time_is_scored_best_candidates_first() -> None:
+    reranker = Slow(0.01)
+    (found,) = scored(reranker, [group(100)], 0.3)
+    assert found == [float(n) for n in range(len(found))]
+    assert 28 <= len(found) <= 30, "a pair takes a hundredth of a second"
+    assert reranker.now <= 0.3 + 1e-9
+
+
+def test_all_are_scored_where_there_is_time() -> None:
+    reranker = Slow(0.001)
+    assert list(map(len, scored(reranker, [group(50), [], group(7)], 60.0))) == [50, 0, 7]
+    assert reranker.sizes == [FIRST_BATCH, 49]
+
+
+def test_one_batch_is_scored_however_late_it_is() -> None:
+    assert list(map(len, scored(Slow(9.0), [group(50)], 0.3))) == [FIRST_BATCH]
+
+
+def test_the_queries_of_a_batch_share_the_time_alike() -> None:
+    lengths = list(map(len, scored(Slow(0.01), [group(100), group(100), group(3)], 0.4)))
+    assert lengths[2] == 3
+    assert abs(lengths[0] - lengths[1]) <= 1
+
+
+def test_a_reranker_that_looks_at_all_candidates_has_no_deadline() -> None:
+    with pytest.raises(SearchError, match=r"cannot stop early\n.*reranker 'x'\n.*\n.*leave deadline out"):
+        score_until(Slow(independent=False), [group(3)], 1.0, where="reranker 'x'")
+
+
+@pytest.fixture
+def collection() -> Collection:
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+    config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
+    opened = Collection.open(config, registry=Registry(fakes_plugin, installed=False))
+    opened.populate([{"id": str(n), "text": f"word{n} d{n}"} for n in range(40)])
+    return opened
+
+
+AT_ONCE = 1e-9  # over after the first batch on any machine
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_candidates_without_a_score_follow_in_their_former_order(collection: Collection, weight: float) -> None:
+    before = [hit.id for hit in collection.search("word3", pipeline=Retrieve("dense"), limit=20)]
+    pipeline = Retrieve("dense") >> Rerank(Slow(), 20, deadline=AT_ONCE, weight=weight)
+    hits = collection.search("word3", pipeline=pipeline, limit=20)
+    marked = [hit.id for hit in hits if "Slow" in hit.stages]
+    assert {*marked} == {*before[:FIRST_BATCH]}
+    unmarked = [hit.id for hit in hits if "Slow" not in hit.stages]
+    assert unmarked == before[FIRST_BATCH:]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    if weight == 1:
+        assert marked == sorted(before[:FIRST_BATCH], key=int, reverse=True)
+        assert [hit.id for hit in hits] == [*marked, *unmarked]
+    pages = [collection.search("word3", pipeline=pipeline, limit=5, offset=start) for start in (0, 5, 10, 15)]
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in hits]
+    later = asyncio.run(collection.asearch("word3", pipeline=pipeline, limit=20))
+    assert [hit.id for hit in later] == [hit.id for hit in hits]
+
+
+def test_explain_says_how_many_were_scored(collection: Collection) -> None:
+    pipeline = Retrieve("dense") >> Rerank(Slow(), 20, deadline=AT_ONCE)
+    (explanation,) = collection.explain("word3", pipeline=pipeline, limit=1)
+    note = f"Slow scored {FIRST_BATCH} of 20 candidates within its deadline of 1e-09 s"
+    assert explanation.notes == (note,) == tuple(explanation.as_dict()["notes"])
+    assert f"  note: {note}" in str(explanation)
+    in_time = Retrieve("dense") >> Rerank(Slow(), 20, deadline="10m")  # type: ignore[arg-type]
+    assert collection.explain("word3", pipeline=in_time, limit=1)[0].notes == ()
+
+
+def test_the_deadline_comes_from_the_config_and_is_told() -> None:
+    stages = [{"adapter": "a", "deadline": "300ms"}, {"adapter": "b", "deadline": 2, "options": {"deadline": 30}}]
+    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rerank": stages})
+    first, second = Pipeline.from_config(config, {}).rerank
+    assert repr(first) == "Rerank('a', 50, deadline=0.3)"
+    assert (second.deadline, second.options) == (2.0, {"deadline": 30})
+    assert SearchConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("deadline", [0, -1, "soon", "3 fortnights", float("nan"), True])
+def test_a_deadline_is_a_time(deadline: object) -> None:
+    with pytest.raises(SearchError, match=r"deadline is not a duration\n.*Rerank\n.*\n.*such as 300ms, 2s"):
+        Rerank("a", deadline=deadline)  # type: ignore[arg-type]
+
+
+def test_a_deadline_and_an_early_exit_are_not_combined() -> None:
+    with pytest.raises(SearchError, match=r"(?s)early_exit drops them.*deadline=1.0 and EarlyExit.*leave one"):
+        Rerank("a", deadline=1, early_exit=EarlyExit())
