@@ -1,8 +1,9 @@
 """Measures which settings suit a collection: of its indexes on its own vectors, of its search on judged queries.
 
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
-holds them, `reports` picks one. For searches begin with `search`: `legs` holds what each slot found, `trials` lists
-what is tried and computes it, `choose` decides. Matplotlib (`pip install 'diptych[eval]'`) is imported by plots alone.
+holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `legs` holds what
+slots found, `trials` lists what is tried and computes it, `choose` decides. Matplotlib (`pip install 'diptych[eval]'`)
+is imported by plots alone.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index, plot_search
 from diptych.tune.reports import IndexReport, Row
-from diptych.tune.search import tune_search
+from diptych.tune.search import Budget, tune_search
 from diptych.tune.search_report import SearchReport, SearchRow
 
 __all__ = [
     "LEAST",
+    "Budget",
     "IndexReport",
     "Least",
     "Row",

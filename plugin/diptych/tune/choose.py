@@ -52,7 +52,15 @@ class Choice:
     gains: tuple[Against, ...]
 
 
-def choose(values: Doubles, trials: Sequence[Trial], start: int, *, confidence: float = 0.95, seed: int = 0) -> Choice:
+def choose(
+    values: Doubles,
+    trials: Sequence[Trial],
+    start: int,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    start_fits: bool = True,
+) -> Choice:
     """The trial to search by.
 
     The queries are divided into five parts, four times over. On four parts the rule chooses, on the fifth its choice is
@@ -65,9 +73,12 @@ def choose(values: Doubles, trials: Sequence[Trial], start: int, *, confidence: 
         start: the trial that stays unless another one passes.
         confidence: of the intervals.
         seed: of the divisions.
+        start_fits: whether the start may stay; where it is over a budget, the rule's choice among the others passes.
     """
     count = values.shape[1]
     order = simplicity(trials, start)
+    if not start_fits and len(trials) > 1:
+        order = order[order != start]
     tuned = simplest(values, order)
     if count < LEAST:
         return Choice(start, tuned, False, ())
@@ -77,20 +88,17 @@ def choose(values: Doubles, trials: Sequence[Trial], start: int, *, confidence: 
         for name, base in (("the start", values[start]), ("the best single slot", single))
     )
     better = gains[0].low > 0 and (gains[1].mean > 0 or len(trials[tuned].slots) == 1)
-    if not better and _against("the start", single - values[start], confidence).low > 0:
+    if not start_fits:
+        better = True
+    elif not better and _against("the start", single - values[start], confidence).low > 0:
         tuned, better = _best_single(values, trials), True
     passed = better and tuned != start
     return Choice(tuned if passed else start, tuned, passed, gains)
 
 
 def _best_single(values: Doubles, trials: Sequence[Trial]) -> int:
-    singles = [place for place, trial in enumerate(trials) if is_single(trial)]
+    singles = [place for place, trial in enumerate(trials) if trial.is_single]
     return max(singles or [0], key=lambda place: float(values[place].mean()))
-
-
-def is_single(trial: Trial) -> bool:
-    """Whether it is one slot without later stages."""
-    return len(trial.slots) == 1 and trial.rescore is None
 
 
 def simplicity(trials: Sequence[Trial], start: int) -> NDArray[np.int64]:
@@ -100,12 +108,12 @@ def simplicity(trials: Sequence[Trial], start: int) -> NDArray[np.int64]:
 
 
 def simplest(values: Doubles, order: NDArray[np.int64]) -> int:
-    """The first trial in `order` that loses less than one standard error to the best.
+    """The first trial in `order` that loses less than one standard error to the best of them.
 
     Breiman et al., "Classification and Regression Trees", 1984; the error is that of the paired difference.
     """
-    best = int(values.mean(axis=1).argmax())
-    gaps = values[best] - values[order]
+    ordered = values[order]
+    gaps = ordered[ordered.mean(axis=1).argmax()] - ordered
     errors = gaps.std(axis=1, ddof=1) / math.sqrt(values.shape[1]) if values.shape[1] > 1 else np.zeros(len(order))
     return int(order[np.flatnonzero(gaps.mean(axis=1) <= errors)[0]])
 
@@ -115,7 +123,7 @@ def held_out(
 ) -> tuple[Doubles, Doubles]:
     """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
     count, rng = values.shape[1], np.random.default_rng(seed)
-    alone = [place for place, trial in enumerate(trials) if is_single(trial)]
+    alone = [int(place) for place in order if trials[place].is_single]
     singles = np.array(alone or order[:1], np.int64)  # none where all are too slow
     chosen_values, single = np.zeros(count), np.zeros(count)
     for _ in range(ROUNDS):

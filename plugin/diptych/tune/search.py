@@ -1,32 +1,60 @@
-"""`tune_search`: which slots, fusion, weights, depth and rescoring suit judged queries, and whether that is shown."""
+"""`tune_search`: which slots, fusion, later stages and parameters suit judged queries, and whether that is shown."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from diptych.config.models import SearchParams
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.metadata.payloads import id_filter
+from diptych.protocols import Reranker
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.pipeline import Pipeline
+from diptych.search.rerank import score_pairs
 from diptych.search.run import search
+from diptych.search.stages import Rerank
+from diptych.stores.local import is_local
+from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings
 from diptych.tune.choose import choose
-from diptych.tune.legs import Doubles, Legs, pools_of
+from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search_report import SearchReport, SearchRow, front
-from diptych.tune.trials import Trial, Values, trials
+from diptych.tune.trials import Trial, Values, plain_trials, reranker_stages, stage_key, trials
 from diptych.types import Query
 
-DEPTH, BATCH, CUTOFF, ASKED = 100, 64, 10, 20
-Rankings = list[list[tuple[str, float]]]
+DEPTH, CUTOFF, ASKED = 100, 10, 20
+EFS = (32, 64, 128, 256)  # widths of the graph search to try
+OVERSAMPLING = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a query may take.
+
+    Args:
+        milliseconds: of the median query, encoding included.
+        cost: of 1,000 queries, in the currency of `prices`.
+        prices: by reranker, of 1,000 pairs that it scores; others cost nothing.
+    """
+
+    milliseconds: float | None = None
+    cost: float | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    def cost_of(self, stages: Sequence[Rerank]) -> float:
+        """The cost of 1,000 queries with these rerankers."""
+        return sum(self.prices.get(stage.label, 0.0) * stage.candidates for stage in stages)
+
+    def fits(self, row: SearchRow) -> bool:
+        """Whether the row is fast and cheap enough."""
+        is_fast = self.milliseconds is None or row.milliseconds <= self.milliseconds
+        return is_fast and (self.cost is None or row.cost <= self.cost)
 
 
 def tune_search(
@@ -35,180 +63,211 @@ def tune_search(
     qrels: Qrels,
     *,
     depths: Sequence[int] = (DEPTH,),
-    budget: float | None = None,
+    budget: Budget | None = None,
     confidence: float = 0.95,
     folder: Path | None = None,
     progress: Progress | None = None,
     seed: int = 0,
 ) -> SearchReport:
-    """Try every fusion of the collection's slots on judged queries; the collection is only read.
+    """Try fusions, later stages and parameters of the search on judged queries; the collection is only read.
 
-    Each slot is asked once for each query, and each slot that can rescore gives its scores of all candidates once;
-    the hundreds of trials after that are arithmetic. Rerankers are left out on both sides.
+    Each slot is asked once for each query and each set of parameters. Slots that can rescore, and the rerankers that
+    the config declares, score each candidate once. The hundreds of trials after that are arithmetic. Rerankers whose
+    scores depend on the other candidates are left out on both sides.
 
     Args:
         handle: the open collection.
         queries, qrels: with judgements; queries without a relevant document are left out.
         depths: candidates of each slot to try.
-        budget: the most milliseconds that the median query may take.
+        budget: what a query may take. A present pipeline that takes more is replaced by the best that fits.
         confidence: of the gate's intervals.
-        folder: keeps what slots found, so that a run that was cut off continues; None keeps nothing.
-        progress: receives the progress of the stages, each named after a slot.
+        folder: keeps what slots and rerankers answered, so that a run that was cut off continues; None keeps nothing.
+        progress: receives the progress of the stages, each named after a slot or a reranker.
         seed: of the divisions into parts.
 
     Raises:
-        TuneError: no judged query, or nothing to fuse.
+        TuneError: no judged query, or nothing to choose between.
         CollectionNotFound: nothing has been populated yet.
     """
-    started, view = time.perf_counter(), handle.now()
+    started, view, limits = time.perf_counter(), handle.now(), budget or Budget()
     judged = [query for query in queries if qrels.relevant(query.id)]
     if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
-    gathered = _Gathered(view, judged, max(depths), folder, progress or Unwatched())
-    slots, rescorers = _slots(view)
-    rankings = {slot: gathered.candidates(slot) for slot in slots}
-    legs = Legs.of(rankings, [qrels.judgements[query.id] for query in judged], cutoff=CUTOFF)
-    rescores = {slot: gathered.scores(slot, legs, rankings) for slot in rescorers}
-    candidates, values = trials(slots, rescorers, depths=depths), Values(legs, rescores)
-    table = values.table(candidates)
-    present, present_values = _present(view, judged, legs, qrels)
-    candidates, table = [*candidates, Trial(slots, None)], np.vstack([table, present_values])
-    rows = _rows(view, candidates, table, [*(trial.pipeline() for trial in candidates[:-1]), present], judged)
-    fitting = [n for n, row in enumerate(rows) if budget is None or row.milliseconds <= budget or n == len(rows) - 1]
+    run = _Run(view, judged, qrels, depths, folder, progress or Unwatched())
+    candidates, table, pipelines = run.tried()
+    rows = _rows(run, pipelines, table, limits)
+    present = len(rows) - 1
+    fitting = [n for n, row in enumerate(rows) if n == present or limits.fits(row)]
     choice = choose(
-        table[fitting], [candidates[n] for n in fitting], len(fitting) - 1, confidence=confidence, seed=seed
+        table[fitting],
+        [candidates[n] for n in fitting],
+        len(fitting) - 1,
+        confidence=confidence,
+        seed=seed,
+        start_fits=limits.fits(rows[present]) or len(fitting) == 1,
     )
-    choice = replace(choice, index=fitting[choice.index], tuned=fitting[choice.tuned])
     return SearchReport(
         collection=view.name,
         queries=len(judged),
         rows=tuple(front(rows)),
-        present=len(rows) - 1,
-        chosen=choice.index,
-        tuned=choice.tuned,
+        present=present,
+        chosen=fitting[choice.index],
+        tuned=fitting[choice.tuned],
         passed=choice.passed,
         gains=choice.gains,
         confidence=confidence,
         seconds=time.perf_counter() - started,
-        calls=gathered.calls,
+        calls=run.answers.calls,
+        pairs=sum(reranker.pairs for reranker in run.rerankers.values()),
+        fits=limits.fits(rows[present]),
+        rerankers=tuple(stage.label for stage in run.stages),
+        left_out=run.left_out,
     )
 
 
-class _Gathered:
-    """What slots answer: asked in batches, and kept in the folder once it is complete."""
+class _Run:
+    """The answers to judged queries, and the values of what is tried on them."""
 
     def __init__(
-        self, view: View, queries: Sequence[Query], depth: int, folder: Path | None, progress: Progress
+        self,
+        view: View,
+        queries: Sequence[Query],
+        qrels: Qrels,
+        depths: Sequence[int],
+        folder: Path | None,
+        progress: Progress,
     ) -> None:
-        self._view, self._queries, self._depth = view, queries, depth
-        self._folder, self._progress, self.calls = folder, progress, 0
+        self.view, self.queries, self.depths = view, queries, depths
+        self.grades = [qrels.judgements[query.id] for query in queries]
+        self.answers = Answers(view, queries, max(depths), folder, progress)
+        self.config = Pipeline.from_config(view.search_config, view.slots)
+        made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
+        self.rerankers = {key: OnceScored(own) for key, own in made.items() if own.independent}
+        self.stages = tuple(stage for stage in self.config.rerank if stage_key(stage) in self.rerankers)
+        self.left_out = tuple(stage.label for stage in self.config.rerank if stage_key(stage) not in self.rerankers)
+        self.made: Mapping[str, Reranker] = made
 
-    def candidates(self, slot: str) -> Rankings:
-        """The first `depth` documents of each query with their scores."""
+    def tried(self) -> tuple[list[Trial], Doubles, list[Pipeline]]:
+        """The trials, their values `[trials, n]`, and their pipelines; the last is the present one."""
+        slots, rescorers = _slots(self.view, self.stages)
+        params = self.view.search_config.params
+        rankings = {slot: self.answers.candidates(slot, params) for slot in slots}
+        legs = Legs.of(rankings, self.grades, cutoff=CUTOFF)
+        late = {slot: self.answers.scores(slot, legs, rankings) for slot in rescorers}
+        variants = self._variants(rankings)
+        values = Values(legs, late, self._scores(Values(legs, late), rankings, rescorers), variants)
+        tried = trials(slots, rescorers, depths=self.depths, rerankers=self.stages, params=list(variants))
+        present = replace(self.config, rerank=self.stages)
+        table = np.vstack([values.table(tried), self._present(present)])
+        return [*tried, Trial.of(present)], table, [*(trial.pipeline(params) for trial in tried), present]
 
-        def ask() -> Rankings:
-            self._progress.begin(slot, len(self._queries))
-            rankings: Rankings = []
-            for start in range(0, len(self._queries), BATCH):
-                batch = self._queries[start : start + BATCH]
-                stages = Retrieve(slot, self._depth)
-                hits = search(self._view, batch, pipeline=stages, limit=self._depth, with_payload=False)
-                rankings += [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
-                self.calls += 1
-                self._progress.advance(slot, len(batch))
-            return rankings
+    def _scores(self, values: Values, rankings: Mapping[str, Rankings], rescorers: Sequence[str]) -> dict[str, Doubles]:
+        """Each reranker's scores of the candidates that any trial has it read."""
+        if not self.stages:
+            return {}
+        bases = plain_trials(trials(values.legs.slots, rescorers, depths=self.depths))
+        return {
+            stage_key(stage): self.answers.reranker_scores(
+                self.rerankers[stage_key(stage)],
+                stage_key(stage),
+                values.first(bases, stage.candidates),
+                values.legs,
+                rankings,
+            )
+            for stage in self.stages
+        }
 
-        return self._once(slot, ask)
+    def _variants(self, rankings: Mapping[str, Rankings]) -> dict[SearchParams, Legs]:
+        """What slots find with other parameters, where that is something else."""
+        dense = [name for name in rankings if self.view.slots[name].kind == "dense"]
+        variants: dict[SearchParams, Legs] = {}
+        for params in _other_params(self.view, dense):
+            other = {**rankings, **{slot: self.answers.candidates(slot, params) for slot in dense}}
+            if other != rankings:
+                variants[params] = Legs.of(other, self.grades, cutoff=CUTOFF)
+        return variants
 
-    def scores(self, slot: str, legs: Legs, rankings: Mapping[str, Rankings]) -> Doubles:
-        """The scores `[n, width]` that the slot gives all candidates of each query; NaN where it has none."""
-
-        def ask() -> Rankings:
-            self._progress.begin(slot, len(self._queries))
-            scored: Rankings = []
-            for query, ids in zip(self._queries, pools_of(rankings), strict=True):
-                scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
-                self.calls += 1
-                self._progress.advance(slot, 1)
-            return scored
-
-        table = np.full(legs.gains.shape, np.nan)
-        scored = self._once(f"{slot}, all candidates", ask)
-        for n, (ranking, ids) in enumerate(zip(scored, pools_of(rankings), strict=True)):
-            score_by_id = dict(ranking)
-            table[n, : len(ids)] = [score_by_id.get(str(name), np.nan) for name in ids]
-        return table
-
-    def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:
-        chosen = id_filter(ids, self._view.layout)
-        (hits,) = search(
-            self._view, [query], pipeline=Retrieve(slot), limit=len(ids), filter=chosen, with_payload=False
-        )
-        return [(hit.id, hit.score) for hit in hits]
-
-    def _once(self, what: str, ask: Callable[[], Rankings]) -> Rankings:
-        path = self._path(what)
-        if path is not None and path.is_file():
-            cached: Rankings = [
-                [(name, score) for name, score in ranking] for ranking in json.loads(path.read_text("utf-8"))
-            ]
-            return cached
-        rankings = ask()
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(rankings), "utf-8")
-            temporary.replace(path)
-        return rankings
-
-    def _path(self, what: str) -> Path | None:
-        """A file named after everything that the answers depend on."""
-        if self._folder is None:
-            return None
-        live = self._view.metadata.live.model_dump_json() if self._view.metadata else ""
-        count = self._view.client.count(self._view.name, exact=True).count
-        query_texts = [(query.id, query.text) for query in self._queries]
-        key = json.dumps([what, live, count, self._depth, query_texts], sort_keys=True)
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    def _present(self, pipeline: Pipeline) -> Doubles:
+        """The value of the present pipeline for each query, as it is served."""
+        once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in pipeline.rerank)
+        pipeline, hits = replace(pipeline, rerank=once), []
+        limit = min(CUTOFF, pipeline.depth or CUTOFF)
+        for start in range(0, len(self.queries), BATCH):
+            batch = self.queries[start : start + BATCH]
+            hits += search(self.view, batch, pipeline=pipeline, limit=limit, with_payload=False)
+            self.answers.calls += 1
+        ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(found)] for found in hits]}
+        return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
 
 
-def _slots(view: View) -> tuple[tuple[str, ...], list[str]]:
+def _reranker(view: View, stage: Rerank) -> Reranker:
+    return view.reranker(stage.adapter, stage.options) if isinstance(stage.adapter, str) else stage.adapter
+
+
+def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
+    """Parameters of the approximate search beside the config's: of the graph, and of quantized vectors."""
+    present = view.search_config.params
+    if not dense or present.exact or is_local(view.client):
+        return []
+    found = [present.model_copy(update={"hnsw_ef": width}) for width in EFS]
+    generations = [view.slots[slot].generation for slot in dense]
+    if any(generation and generation.storage.get("quantization") for generation in generations):
+        found.append(present.model_copy(update={"rescore": False, "oversampling": None}))
+        found += [present.model_copy(update={"rescore": True, "oversampling": own}) for own in OVERSAMPLING]
+    return [params for params in found if params != present]
+
+
+def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[str]]:
     """The slots to retrieve from, and those that can only rescore."""
     rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector"]
     slots = tuple(name for name in view.slots if name not in rescorers)
-    if len(slots) + len(rescorers) < 2 or not slots:
+    if len(slots) + len(rescorers) + len(stages) < 2 or not slots:
         raise TuneError(
             "there is nothing to choose between",
             where=f"collection {view.name!r}",
             got=", ".join(view.slots),
-            expected="two slots or more",
+            expected="two slots or more, or a slot and a reranker",
         )
     return slots, rescorers
 
 
-def _present(view: View, queries: Sequence[Query], legs: Legs, qrels: Qrels) -> tuple[Pipeline, Doubles]:
-    """The config's pipeline without rerankers, and its value for each query, as it is served."""
-    pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
-    limit, hits = min(CUTOFF, pipeline.depth or CUTOFF), []
-    for start in range(0, len(queries), BATCH):
-        hits += search(view, queries[start : start + BATCH], pipeline=pipeline, limit=limit, with_payload=False)
-    rankings = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
-    return pipeline, Legs.of(rankings, [qrels.judgements[q.id] for q in queries], cutoff=legs.cutoff).alone("present")
-
-
-def _rows(
-    view: View, candidates: Sequence[Trial], table: Doubles, pipelines: Sequence[Pipeline], queries: Sequence[Query]
-) -> list[SearchRow]:
+def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budget) -> list[SearchRow]:
     """A row for each trial. Those whose requests have one shape share one measurement of their time."""
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
-        shapes.setdefault(_shape(pipeline), pipeline)
-    times = _milliseconds(view, shapes, [query.text for query in queries[:ASKED]])
+        shapes.setdefault(_shape(pipeline), replace(pipeline, rerank=()))
+    times = _milliseconds(run, shapes, [query.text for query in run.queries[:ASKED]])
+    reading = _reranker_milliseconds(run)
     errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
     return [
-        SearchRow(pipeline, float(table[n].mean()), float(errors[n]), times[_shape(pipeline)])
+        SearchRow(
+            pipeline,
+            float(table[n].mean()),
+            float(errors[n]),
+            times[_shape(pipeline)] + sum(reading[stage_key(stage), stage.candidates] for stage in pipeline.rerank),
+            cost=limits.cost_of(pipeline.rerank),
+        )
         for n, pipeline in enumerate(pipelines)
     ]
+
+
+def _reranker_milliseconds(run: _Run) -> dict[tuple[str, int], float]:
+    """By reranker and number of candidates, the median time of scoring them for one query."""
+    times: dict[tuple[str, int], float] = {}
+    for stage in run.stages:
+        key, reranker = stage_key(stage), run.made[stage_key(stage)]
+        groups: dict[str, list[tuple[str, str]]] = {query.text: [] for query in run.queries[:ASKED]}
+        for query, text in run.rerankers[key].scores:
+            if query in groups:
+                groups[query].append((query, text))
+        for count in {own.candidates for own in reranker_stages(stage)}:
+            seconds = []
+            for pairs in groups.values():
+                begin = time.perf_counter()
+                score_pairs(reranker, [pairs[:count]], where=f"reranker {stage.label!r}")
+                seconds.append(time.perf_counter() - begin)
+            times[key, count] = 1000 * float(np.median(seconds))
+    return times
 
 
 def _shape(pipeline: Pipeline) -> object:
@@ -216,21 +275,23 @@ def _shape(pipeline: Pipeline) -> object:
     weighted = bool(getattr(fuse, "weights", {}))
     kind = (type(fuse).__name__, getattr(fuse, "missing", None) is None, weighted)
     return (
-        tuple((branch.slot, branch.candidates) for branch in pipeline.retrieve),
+        tuple((branch.slot, branch.candidates, repr(branch.params)) for branch in pipeline.retrieve),
         kind,
         pipeline.rescore,
         pipeline.diversify,
     )
 
 
-def _milliseconds(view: View, shapes: Mapping[object, Pipeline], texts: Sequence[str]) -> dict[object, float]:
+def _milliseconds(run: _Run, shapes: Mapping[object, Pipeline], texts: Sequence[str]) -> dict[object, float]:
     """The median time of a query, encoding included; every query is put to all pipelines in turn."""
-    forgetful = replace(view, search_config=view.search_config.model_copy(update={"remember": 0}), kept={})
+    config = run.view.search_config.model_copy(update={"remember": 0})
+    forgetful = replace(run.view, search_config=config, kept={})
     seconds: dict[object, list[float]] = {shape: [] for shape in shapes}
     for turn, text in enumerate([texts[0], *texts]):
         for shape, pipeline in shapes.items():
             begin = time.perf_counter()
             search(forgetful, [text], pipeline=pipeline, limit=min(CUTOFF, pipeline.depth or CUTOFF))
+            run.answers.calls += 1
             if turn:  # the first one warms up
                 seconds[shape].append(time.perf_counter() - begin)
     return {shape: 1000 * float(np.median(times)) for shape, times in seconds.items()}

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qdrant_client import models
+
+from diptych.config.secrets import redacted
 from diptych.search.pipeline import Pipeline
-from diptych.search.stages import Dbsf, Linear, Rrf
+from diptych.search.stages import Dbsf, Linear, Rerank, Rrf
 from diptych.tune.choose import LEAST, Against
 
 
@@ -19,6 +22,7 @@ class SearchRow:
         pipeline: what searches.
         value: mean nDCG@10 over all queries; `error` is its standard error.
         milliseconds: of a query, median, encoding included; rows whose requests have one shape share it.
+        cost: of 1,000 queries, by the prices of rerankers that were given.
         front: whether no row is both better and faster.
     """
 
@@ -26,16 +30,28 @@ class SearchRow:
     value: float
     error: float
     milliseconds: float
+    cost: float = 0.0
     front: bool = False
 
+    @property
+    def name(self) -> str:
+        """The pipeline as it is written, without options that may hold a secret."""
+        shown = tuple(replace(stage, options=redacted(stage.options)) for stage in self.pipeline.rerank)
+        return repr(replace(self.pipeline, rerank=shown))
+
     def config(self) -> dict[str, Any]:
-        """The keys of the config's `search` section that set it up."""
+        """The keys of the config's `search` section that set it up, without the options of rerankers."""
         section: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
         if self.pipeline.fuse is not None:
             section["fuse"] = _fusion(self.pipeline.fuse)
         if self.pipeline.rescore is not None:
             rescore = self.pipeline.rescore
             section["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates}
+        params = self.pipeline.retrieve[0].params
+        if params is not None:
+            section["params"] = _params(params)
+        if self.pipeline.rerank:
+            section["rerank"] = [_reranker(stage) for stage in self.pipeline.rerank]
         return section
 
 
@@ -52,7 +68,10 @@ class SearchReport:
         passed: whether the gate lets the tuned one replace the present one.
         gains: of the choice on queries that did not choose it.
         confidence: of their intervals.
-        seconds, calls: time, and requests to the store.
+        seconds, calls, pairs: time, requests to the store, and pairs that rerankers scored.
+        fits: whether the present pipeline is within the budget.
+        rerankers: those that were tried.
+        left_out: rerankers that were not, because their scores depend on the other candidates.
     """
 
     collection: str
@@ -66,24 +85,38 @@ class SearchReport:
     confidence: float
     seconds: float
     calls: int
+    pairs: int = 0
+    fits: bool = True
+    rerankers: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
         if self.queries < LEAST:
-            return f"{self.queries} judged queries cannot choose anything: at least {LEAST} are needed, 50 are better"
+            more = f"at least {LEAST - self.queries} more are needed, {50 - self.queries} more are better"
+            return f"{self.queries} judged queries cannot choose anything: {more}"
         if self.tuned == self.present:
             return "nothing simpler or better than the present pipeline was found: it stays"
         gain = self.gains[0]
         figures = (
-            f"{self.rows[self.tuned].pipeline!r} gains {gain.mean:+.4f} nDCG@10 on held-out queries, "
+            f"{self.rows[self.tuned].name} gains {gain.mean:+.4f} nDCG@10 on held-out queries, "
             f"{self.confidence:.0%} interval [{gain.low:+.4f}, {gain.high:+.4f}]"
         )
+        if self.passed and not self.fits:
+            return f"{figures}: the best within the budget, which the present pipeline exceeds"
         if self.passed:
             return f"{figures}: it is better than the present pipeline"
         unclear = next((gain_over for gain_over in self.gains if gain_over.needed), None)
-        more = f"; about {unclear.needed} queries would show it if the gain stays" if unclear else ""
+        more = f"; {self.more(unclear)} if the gain stays" if unclear else ""
         return f"{figures}: not shown to be better, so the present pipeline stays{more}"
+
+
+    def more(self, gain: Against) -> str:
+        """How many queries would show a gain that is not shown yet; empty where there is none or it is shown."""
+        if gain.needed is None:
+            return ""
+        return f"about {gain.needed} queries, {gain.needed - self.queries} more than now, would show it"
 
 
 def front(rows: Sequence[SearchRow]) -> list[SearchRow]:
@@ -94,6 +127,27 @@ def front(rows: Sequence[SearchRow]) -> list[SearchRow]:
 def _beats(one: SearchRow, other: SearchRow) -> bool:
     costs, other_costs = ((-row.value, row.milliseconds) for row in (one, other))
     return costs != other_costs and costs[0] <= other_costs[0] and costs[1] <= other_costs[1]
+
+
+def _params(params: models.SearchParams) -> dict[str, Any]:
+    """The config's keys of Qdrant's search parameters."""
+    quantization = params.quantization
+    said = {
+        "hnsw_ef": params.hnsw_ef,
+        "exact": params.exact,
+        "oversampling": quantization.oversampling if quantization else None,
+        "rescore": quantization.rescore if quantization else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _reranker(stage: Rerank) -> dict[str, Any]:
+    section: dict[str, Any] = {"adapter": stage.label, "candidates": stage.candidates}
+    if stage.weight < 1:
+        section["weight"] = stage.weight
+    if stage.early_exit is not None:
+        section["early_exit"] = {"block": stage.early_exit.block, "patience": stage.early_exit.patience}
+    return section
 
 
 def _fusion(fusion: Rrf | Dbsf | Linear) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.stages import Dbsf, Fusion, Linear, Rescore, Rrf
+from diptych.config.models import SearchParams
+from diptych.search.pipeline import Pipeline, Retrieve, search_params
+from diptych.search.stages import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.tune.legs import Doubles, Legs
 
 KS = (5, 20, 60)  # of RRF
@@ -17,6 +19,8 @@ MISSING = (-2.5, -1.0)  # deviations that a document counts where a slot did not
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)  # of the first of two slots; .5 is no weight
 STEPS = 4  # shares of three slots and more are in quarters
 RESCORED = (20, 50)
+RERANKED = (10, 20)  # and as many as the config says, which is the most
+INTERPOLATED = (0.3, 0.5, 0.7, 1.0)  # weights of a reranker's score
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +32,58 @@ class Trial:
         fusion: None for one slot.
         rescore: the slot that rescores the best, and how many.
         depth: candidates of each slot.
+        rerank: the reranker after that.
+        params: of the approximate search; None are the config's.
     """
 
     slots: tuple[str, ...]
     fusion: Fusion | None = None
     rescore: tuple[str, int] | None = None
     depth: int = 100
+    rerank: Rerank | None = None
+    params: SearchParams | None = None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Trial:
+        """The trial of a pipeline that is searched by: of a cascade its first reranker."""
+        rescore = (pipeline.rescore.slot, pipeline.rescore.candidates) if pipeline.rescore else None
+        depth = max(branch.candidates for branch in pipeline.retrieve)
+        slots = tuple(branch.slot for branch in pipeline.retrieve)
+        return cls(slots, pipeline.fuse, rescore, depth, next(iter(pipeline.rerank), None))
 
     @property
     def complexity(self) -> tuple[int, int, int]:
-        """Slots and stages, weights, and depth: of trials that are as good, the least is taken."""
-        weights = getattr(self.fusion, "weights", {}) if self.fusion else {}
-        return (len(self.slots) + (2 if self.rescore else 0), len(weights), self.depth)
+        """Slots and stages, weights and parameters, candidates read: of trials that are as good, the least is taken."""
+        numbers = len(self._weights) + (self.rerank is not None and self.rerank.weight < 1) + (self.params is not None)
+        reads = self.depth + (self.rescore[1] if self.rescore else 0) + (self.rerank.candidates if self.rerank else 0)
+        return (len(self.slots) + (2 if self.rescore else 0) + (3 if self.rerank else 0), numbers, reads)
 
-    def pipeline(self) -> Pipeline:
-        """What searches so."""
-        pipeline = Pipeline(tuple(Retrieve(slot, self.depth) for slot in self.slots))
-        if self.fusion is not None:
-            pipeline = pipeline >> self.fusion
-        return pipeline if self.rescore is None else pipeline >> Rescore(*self.rescore)
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one slot without later stages."""
+        return len(self.slots) == 1 and self.rescore is None and self.rerank is None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has no weights of slots: later stages and parameters are tried on plain trials alone."""
+        return not self._weights
+
+    @property
+    def _weights(self) -> Mapping[str, float]:
+        return getattr(self.fusion, "weights", {}) if self.fusion else {}
+
+    def pipeline(self, params: SearchParams | None = None) -> Pipeline:
+        """What searches so; `params` are the config's."""
+        chosen = search_params(self.params or params or SearchParams())
+        pipeline = Pipeline(tuple(Retrieve(slot, self.depth, params=chosen) for slot in self.slots))
+        stages = (self.fusion, Rescore(*self.rescore) if self.rescore else None, self.rerank)
+        for stage in stages:
+            pipeline = pipeline if stage is None else pipeline >> stage
+        return pipeline
 
     def __str__(self) -> str:
-        slots = f"{' + '.join(self.slots)}"
-        fusion = f" >> {self.fusion!r}" if self.fusion else ""
-        rescore = f" >> Rescore{self.rescore!r}" if self.rescore else ""
-        return f"{slots}{fusion}{rescore}"
+        stages = [self.fusion, Rescore(*self.rescore) if self.rescore else None, self.rerank, self.params]
+        return " >> ".join([" + ".join(self.slots), *(repr(stage) for stage in stages if stage is not None)])
 
 
 @dataclass(slots=True)
@@ -62,22 +93,39 @@ class Values:
     Args:
         legs: what every slot found.
         late: by slot that can rescore, its scores `[n, width]` of all candidates, NaN where it has none.
+        rerankers: by `stage_key`, the reranker's scores `[n, width]`, NaN where it has none.
+        variants: what slots found with other parameters of the approximate search.
     """
 
     legs: Legs
     late: Mapping[str, Doubles] = field(default_factory=dict)
+    rerankers: Mapping[str, Doubles] = field(default_factory=dict)
+    variants: Mapping[SearchParams, Legs] = field(default_factory=dict)
     _parts: dict[object, Doubles] = field(default_factory=dict)
 
     def of(self, trial: Trial) -> Doubles:
         """The value of each query, `[n]`."""
-        legs = self.legs.cut(trial.depth)
-        if trial.rescore is None and trial.fusion is None:
+        legs = (self.legs if trial.params is None else self.variants[trial.params]).cut(trial.depth)
+        if trial.is_single:
             return legs.alone(trial.slots[0])
-        fused = self._fused(trial, legs)
+        return self._among(legs, trial.slots).values(self._ordered(trial, legs))
+
+    def first(self, trials: Sequence[Trial], count: int) -> NDArray[np.bool_]:
+        """Whether a document is among the first `count` of any of these trials, `[n, width]`: what rerankers read."""
+        reads = np.zeros(self.legs.gains.shape, np.bool_)
+        for trial in trials:
+            reads |= _best(self._ordered(trial, self.legs.cut(trial.depth)), count)
+        return reads
+
+    def _ordered(self, trial: Trial, legs: Legs) -> Doubles:
+        """The scores by which the trial orders documents, `[n, width]`; minus infinity is no hit."""
+        scores = self._fused(trial, legs)
         if trial.rescore is not None:
             slot, reads = trial.rescore
-            fused = rescored(fused, self.late[slot], reads)
-        return self._among(legs, trial.slots).values(fused)
+            scores = rescored(scores, self.late[slot], reads)
+        return (
+            scores if trial.rerank is None else reranked(scores, self.rerankers[stage_key(trial.rerank)], trial.rerank)
+        )
 
     def table(self, trials: Sequence[Trial]) -> Doubles:
         """The values of all trials, `[trials, n]`."""
@@ -88,15 +136,15 @@ class Values:
 
     def _fused(self, trial: Trial, legs: Legs) -> Doubles:
         chosen = self._among(legs, trial.slots)
+        is_candidate = (chosen.ranks > 0).any(axis=1)
         if trial.fusion is None:
-            ranks = chosen.ranks[:, 0]
-            return np.where(ranks > 0, -ranks.astype(np.float64), -np.inf)
-        key = (trial.slots, trial.depth, _kind(trial.fusion))
+            return np.where(is_candidate, chosen.scores[:, 0], -np.inf)
+        key = (trial.slots, trial.depth, _kind(trial.fusion), trial.params)
         if key not in self._parts:
             self._parts[key] = parts_of(trial.fusion, chosen)
         weights = getattr(trial.fusion, "weights", {})
         weighed = np.array([weights.get(slot, 1.0) for slot in trial.slots])
-        return np.asarray(np.einsum("nsw,s->nw", self._parts[key], weighed))
+        return np.where(is_candidate, np.einsum("nsw,s->nw", self._parts[key], weighed), -np.inf)
 
 
 def parts_of(fusion: Fusion, legs: Legs) -> Doubles:
@@ -110,25 +158,86 @@ def parts_of(fusion: Fusion, legs: Legs) -> Doubles:
 
 def rescored(fused: Doubles, rescores: Doubles, reads: int) -> Doubles:
     """The best `reads` of each query ordered by `rescores`; the others, and those without a score, are left out."""
-    places = np.argsort(np.argsort(-fused, axis=1, kind="stable"), axis=1, kind="stable")
-    return np.where((places < reads) & np.isfinite(fused) & ~np.isnan(rescores), np.nan_to_num(rescores), -np.inf)
+    return np.where(_best(fused, reads) & ~np.isnan(rescores), np.nan_to_num(rescores), -np.inf)
 
 
-def trials(slots: Sequence[str], rescorers: Sequence[str] = (), *, depths: Sequence[int] = (100,)) -> list[Trial]:
-    """Each slot alone; every fusion of all slots, and of all but one; and the unweighted ones rescored."""
+def reranked(before: Doubles, scores: Doubles, stage: Rerank) -> Doubles:
+    """The best of each query, ordered by a reranker's scores, or weighed as `diptych.search.rerank.weighed` does."""
+    reads = _best(before, stage.candidates) & ~np.isnan(scores)
+    if stage.weight < 1:
+        scores = stage.weight * _scaled(scores, reads) + (1 - stage.weight) * _scaled(before, reads)
+    return np.where(reads, np.nan_to_num(scores), -np.inf)
+
+
+def stage_key(stage: Rerank) -> str:
+    """Tells rerankers with other options apart; the name comes first."""
+    return f"{stage.label} {sorted(stage.options.items(), key=str)!r}"
+
+
+def _best(scores: Doubles, reads: int) -> NDArray[np.bool_]:
+    places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
+    return np.asarray((places < reads) & (scores > -np.inf))
+
+
+def _scaled(scores: Doubles, reads: NDArray[np.bool_]) -> Doubles:
+    low = np.min(np.where(reads, scores, np.inf), axis=1, keepdims=True, initial=np.inf)
+    high = np.max(np.where(reads, scores, -np.inf), axis=1, keepdims=True, initial=-np.inf)
+    flat = high <= low
+    spread = np.where(flat, 1.0, high - low)
+    return np.where(reads & ~flat, (np.where(reads, scores, 0.0) - np.where(flat, 0.0, low)) / spread, 1.0)
+
+
+def trials(
+    slots: Sequence[str],
+    rescorers: Sequence[str] = (),
+    *,
+    depths: Sequence[int] = (100,),
+    rerankers: Sequence[Rerank] = (),
+    params: Sequence[SearchParams] = (),
+) -> list[Trial]:
+    """Each slot alone; every fusion of all slots, and of all but one; the plain ones with later stages and parameters.
+
+    Args:
+        slots: to retrieve from.
+        rescorers: slots that can rescore.
+        depths: candidates of each slot.
+        rerankers: stages of the config, each tried after the plain ones, also rescored.
+        params: of the approximate search, tried with each slot alone and the plain fusions of all slots.
+    """
     found = [Trial((slot,), depth=max(depths)) for slot in slots]
     groups = [tuple(slots)] if len(slots) > 1 else []
     if len(slots) > 2:
         groups += [tuple(s for s in slots if s != out) for out in slots]
     for group, depth in itertools.product(groups, depths):
         fused = [Trial(group, fusion, depth=depth) for fusion in fusions(group)]
-        plain = [trial for trial in fused if not getattr(trial.fusion, "weights", {})]
         found += fused
         found += [
-            Trial(group, trial.fusion, (slot, reads), depth)
-            for trial, slot, reads in itertools.product(plain, rescorers, RESCORED)
+            replace(trial, rescore=(slot, reads))
+            for trial, slot, reads in itertools.product(
+                [trial for trial in fused if trial.is_plain], rescorers, RESCORED
+            )
         ]
-    return found
+    bases = plain_trials(found)
+    whole = [trial for trial in bases if trial.rescore is None and len(trial.slots) in (1, len(slots))]
+    found += [replace(trial, params=own) for own, trial in itertools.product(params, whole)]
+    stages = [stage for own in rerankers for stage in reranker_stages(own)]
+    return [*found, *(replace(trial, rerank=stage) for stage, trial in itertools.product(stages, bases))]
+
+
+def plain_trials(found: Sequence[Trial]) -> list[Trial]:
+    """The trials that rerankers are tried after: those with most candidates and without weights."""
+    depth = max(trial.depth for trial in found)
+    return [trial for trial in found if trial.is_plain and trial.depth == depth and not (trial.rerank or trial.params)]
+
+
+def reranker_stages(stage: Rerank) -> list[Rerank]:
+    """A stage of the config with fewer candidates, and with other weights of its score."""
+    counts = sorted({min(count, stage.candidates) for count in (*RERANKED, stage.candidates)})
+    weights = sorted({*INTERPOLATED, stage.weight})
+    return [
+        replace(stage, candidates=count, weight=weight, early_exit=None)
+        for count, weight in itertools.product(counts, weights)
+    ]
 
 
 def fusions(slots: Sequence[str]) -> Iterator[Fusion]:

@@ -15,8 +15,10 @@ from diptych.config import parse_config
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels, evaluate
 from diptych.registry import Registry
+from diptych.search import Pipeline
 from diptych.testing import fakes_plugin
-from diptych.tune import SearchReport, plot_search, tune_search
+from diptych.testing.fakes import FakeReranker
+from diptych.tune import Budget, SearchReport, plot_search, tune_search
 from diptych.types import Document, Query, Run
 
 WORDS = [f"word{n}" for n in range(80)]
@@ -26,8 +28,8 @@ QUERIES = [Query(" ".join(CHANCE.sample(TEXTS[n].split(), 3)), f"q{n}") for n in
 QRELS = Qrels({query.id: {str(n): 1} for n, query in enumerate(QUERIES)})
 
 
-def opened(store: str, **slots: dict[str, Any]) -> Collection:
-    search = {"fuse": {"kind": "rrf"}, "retrieve": {n: 100 for n in slots if n != "late"}}
+def opened(store: str, *, search: dict[str, Any] | None = None, **slots: dict[str, Any]) -> Collection:
+    search = {"fuse": {"kind": "rrf"}, "retrieve": {n: 100 for n in slots if n != "late"}, **(search or {})}
     config = parse_config(
         {"store": store, "collection": "c", "slots": slots, "search": search, "cache": {"enabled": False}}
     )
@@ -54,8 +56,7 @@ def found(collection: Collection) -> SearchReport:
 def test_values_are_those_of_searching_so(collection: Collection, found: SearchReport) -> None:
     rows = [*found.rows[:6], *found.rows[20:26], *(row for row in found.rows if row.pipeline.rescore), found.rows[-1]]
     for row in rows:
-        hits = collection.search_batch(QUERIES, pipeline=row.pipeline, limit=10)
-        value = evaluate(Run.from_hits("run", QUERIES, hits), QRELS, ["nDCG@10"]).means["nDCG@10"]
+        value = served(collection, row.pipeline, len(QUERIES))
         assert row.value == pytest.approx(value, abs=0.02), row.pipeline  # ties and approximation alone differ
         assert row.milliseconds > 0
 
@@ -89,15 +90,72 @@ def test_a_slot_that_hears_nothing_is_left_out_or_weighed_down() -> None:
 def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_path: Path) -> None:
     first = tune_search(collection.handle, QUERIES[:20], QRELS, folder=tmp_path / "kept")
     again = tune_search(collection.handle, QUERIES[:20], QRELS, folder=tmp_path / "kept")
-    assert (first.calls > 0, again.calls) == (True, 0)
+    assert first.calls - again.calls == 2 + 20  # each slot once, and the late one for each query's candidates
     assert [row.value for row in again.rows] == [row.value for row in first.rows]
     other = tune_search(collection.handle, QUERIES[:21], QRELS, folder=tmp_path / "kept")
-    assert other.calls > 0
+    assert other.calls == first.calls + 1
 
 
 def test_a_budget_leaves_only_what_is_fast_enough(collection: Collection) -> None:
-    report = tune_search(collection.handle, QUERIES, QRELS, budget=0.0)
+    report = tune_search(collection.handle, QUERIES, QRELS, budget=Budget(0.0))
     assert report.chosen == report.present
+
+
+def served(collection: Collection, pipeline: Pipeline, count: int) -> float:
+    """nDCG@10 of searching the first queries so."""
+    queries = QUERIES[:count]
+    hits = collection.search_batch(queries, pipeline=pipeline, limit=10)
+    judged = Qrels({query.id: QRELS.judgements[query.id] for query in queries})
+    return evaluate(Run.from_hits("run", queries, hits), judged, ["nDCG@10"]).means["nDCG@10"]
+
+
+RERANK = {"rerank": [{"adapter": "fake-reranker", "candidates": 15, "record": True}]}
+
+
+@pytest.fixture(scope="module")
+def reranked() -> Iterator[Collection]:
+    with opened("memory:", search=RERANK, deaf={"adapter": "deaf"}, lexical=WORDY) as made:
+        yield made
+
+
+def test_a_reranker_scores_each_candidate_once_and_its_trials_are_what_searches_give(reranked: Collection) -> None:
+    report = tune_search(reranked.handle, QUERIES[:30], QRELS)
+    rows = [row for row in report.rows if row.pipeline.rerank]
+    settings = {(stage.candidates, stage.weight) for row in rows for stage in row.pipeline.rerank}
+    assert settings == {(count, weight) for count in (10, 15) for weight in (0.3, 0.5, 0.7, 1.0)}
+    reranker: Any = reranked.handle.now().reranker("fake-reranker", {"record": True})
+    pairs = reranker.calls[0].inputs  # what comes after that measures time
+    assert report.pairs == len(set(pairs)) == len(pairs)
+    for row in [*rows[::9], report.rows[-1]]:
+        assert row.value == pytest.approx(served(reranked, row.pipeline, 30), abs=0.02), row.pipeline
+
+
+def test_a_budget_that_the_present_pipeline_exceeds_takes_the_best_that_fits(reranked: Collection) -> None:
+    budget = Budget(cost=0.5, prices={"fake-reranker": 0.04})
+    report = tune_search(reranked.handle, QUERIES, QRELS, budget=budget)
+    present, chosen = report.rows[report.present], report.rows[report.chosen]
+    assert (present.cost, report.fits) == (pytest.approx(0.04 * 15), False)
+    assert report.passed
+    assert chosen.cost <= 0.5
+    assert report.verdict.endswith("the best within the budget, which the present pipeline exceeds")
+
+
+def test_reranker_scores_that_depend_on_other_candidates_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeReranker, "independent", False)
+    with opened("memory:", search=RERANK, dense=GOOD, lexical=WORDY) as collection:
+        report = tune_search(collection.handle, QUERIES[:20], QRELS)
+    assert (report.left_out, report.rerankers, report.pairs) == (("fake-reranker",), (), 0)
+    assert not any(row.pipeline.rerank for row in report.rows)
+
+
+def test_parameters_that_find_something_else_are_tried(tmp_path: Path) -> None:
+    storage = {"quantization": {"kind": "binary", "always_ram": True}}
+    with opened(f"edge:{tmp_path / 'store'}", dense={**GOOD, "storage": storage}, lexical=WORDY) as collection:
+        report = tune_search(collection.handle, QUERIES[:20], QRELS)
+        tried = {repr(row.config()["params"]): row for row in report.rows if "params" in row.config()}
+        assert "{'rescore': False}" in tried
+        row = tried["{'rescore': False}"]
+        assert row.value == pytest.approx(served(collection, row.pipeline, 20), abs=0.02)
 
 
 def test_one_slot_leaves_nothing_to_choose() -> None:

@@ -126,8 +126,15 @@ def search(
         list[int] | None,
         typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 100]"),
     ] = None,
-    most: Annotated[
-        float | None, typer.Option("--max-ms", min=0.0, metavar="MS", help="Longest median time of a query.")
+    budget: Annotated[
+        str | None, typer.Option(metavar="MS", help="Longest median time of a query, such as 50ms.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0.0, metavar="COST", help="Highest cost of 1,000 queries, by --price.")
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RERANKER=PRICE", help="Price of 1,000 pairs that this reranker scores; repeat for more."),
     ] = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Without judgements: ask for 200 documents by words of their own.")
@@ -140,20 +147,23 @@ def search(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Try fusions, weights and rescoring on judged queries, and recommend what is shown to be better.
+    """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
 
-    Each slot is asked once for each query; all else is arithmetic. The collection is only read.
+    Slots are asked once for each query, and rerankers once for each candidate; all else is arithmetic. The collection
+    is only read.
 
     [dim]Examples:[/dim]
 
       diptych tune search
 
-      diptych tune search my-data --max-ms 20 --plot search.png
+      diptych tune search my-data --budget 50ms --plot search.png
 
       diptych tune search --write && diptych plan && diptych apply
     """
-    from diptych.cli.search.tune_search import judged_or_synthetic, run, show_search, write_config
+    from diptych.cli.search.tune_search import budget_of, judged_or_synthetic, run, show_search, write_config
     from diptych.tune.plots import plot_search, require_place
+
+    limits = budget_of(budget, max_cost, price or [])
 
     if plot is not None:
         require_place(plot)
@@ -161,7 +171,7 @@ def search(
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
         asked, judged = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic)
-        found = run(opened, asked, judged, depths=depth or [], budget=most, folder=keep, progress=bars)
+        found = run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
     written = write_config(config, found, session.registry) if write and found.passed else ""
     if plot is not None:
         plot_search(found, plot)

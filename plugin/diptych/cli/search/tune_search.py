@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from diptych.cli.search.judgements import judged_queries
 from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, TuneError
+from diptych.search.stages import Rerank
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -19,12 +22,37 @@ if TYPE_CHECKING:
     from diptych.evaluate import Qrels
     from diptych.registry import Registry
     from diptych.runtime.phases import Progress
-    from diptych.tune import SearchReport
+    from diptych.search import Pipeline
+    from diptych.tune import Budget, SearchReport
     from diptych.types import Query
 
 SAMPLE, SHOWN = 200, 12
 SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
-KEYS = ("retrieve", "fuse", "rescore")  # of the search section, which the tuner sets
+KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
+MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s)?")
+
+
+def budget_of(milliseconds: str | None, cost: float | None, prices: Sequence[str]) -> Budget:
+    """The budget of the options `--budget 50ms`, `--max-cost 2` and `--price cohere=0.02`.
+
+    Raises:
+        TuneError: a value that cannot be read.
+    """
+    from diptych.tune import Budget
+
+    match = MILLISECONDS.fullmatch(milliseconds.strip()) if milliseconds is not None else None
+    if milliseconds is not None and match is None:
+        raise TuneError("the budget is not a time", where="--budget", got=milliseconds, expected="such as 50ms or 0.2s")
+    by_reranker: dict[str, float] = {}
+    for price in prices:
+        name, _, number = price.partition("=")
+        try:
+            by_reranker[name] = float(number)
+        except ValueError:
+            expected = "RERANKER=PRICE, such as cohere=0.02"
+            raise TuneError("the price cannot be read", where="--price", got=price, expected=expected) from None
+    longest = float(match[1]) * (1000 if match[2] == "s" else 1) if match else None
+    return Budget(longest, cost, by_reranker)
 
 
 def judged_or_synthetic(
@@ -59,7 +87,7 @@ def run(
     qrels: Qrels,
     *,
     depths: Sequence[int],
-    budget: float | None,
+    budget: Budget,
     folder: Path | None,
     progress: Progress,
 ) -> SearchReport:
@@ -94,28 +122,32 @@ def show_search(
         say(console, f"wrote {written} to {config}; to make it live: diptych plan, then diptych apply")
     if plot is not None:
         say(console, f"wrote {plot}")
-    say(console, f"{found.seconds:.1f} s, {found.calls} searches")
+    for name in found.left_out:
+        say(console, f"{name} is left out: its scores depend on the other candidates, so they cannot be computed once")
+    scored = f", {found.pairs:,} pairs scored by rerankers" if found.rerankers else ""
+    say(console, f"{found.seconds:.1f} s, {found.calls} searches{scored}")
     return None
 
 
 def _gains(found: SearchReport) -> Iterator[str]:
     for gain in found.gains:
         text = f"held out, against {gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-        yield f"{text}; about {gain.needed} queries would show it" if gain.needed else text
+        yield f"{text}; {found.more(gain)}" if gain.needed else text
 
 
 def document(found: SearchReport, written: str) -> dict[str, Any]:
     """The report as JSON values."""
     rows = [
         {
-            "pipeline": repr(row.pipeline),
+            "pipeline": row.name,
             "config": row.config(),
-            **{name: getattr(row, name) for name in ("value", "error", "milliseconds", "front")},
+            **{name: getattr(row, name) for name in ("value", "error", "milliseconds", "cost", "front")},
         }
         for row in found.rows
     ]
     facts = {name: getattr(found, name) for name in ("collection", "queries", "present", "chosen", "tuned", "passed")}
     gains = [dataclasses.asdict(gain) for gain in found.gains]
+    facts |= {name: getattr(found, name) for name in ("fits", "rerankers", "left_out", "pairs")}
     more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls, "written": written}
     return {**facts, "rows": rows, "gains": gains, **more}
 
@@ -144,10 +176,12 @@ def write_config(config: Path, found: SearchReport, registry: Registry) -> str:
     yaml.preserve_quotes, yaml.width = True, 120
     raw = yaml.load(config.read_text("utf-8-sig"))
     section, wanted = raw.setdefault("search", {}), found.rows[found.chosen].config()
+    if found.rerankers and "rerank" in wanted:
+        wanted["rerank"] = _rerankers(section.get("rerank") or [], found)
     for key in KEYS:
         if key in wanted:
             section[key] = wanted[key]
-        else:
+        elif key != "params" and (key != "rerank" or found.rerankers):
             section.pop(key, None)
     text = StringIO()
     yaml.dump(raw, text)
@@ -161,21 +195,45 @@ def write_config(config: Path, found: SearchReport, registry: Registry) -> str:
     return ", ".join(f"search.{key}" for key in wanted)
 
 
+def _rerankers(stages: Sequence[Any], found: SearchReport) -> list[Any]:
+    """The config's own stages that the chosen pipeline has, with its candidates and weights; their options stay."""
+    configured = found.rows[found.present].pipeline.rerank
+    places = {repr((stage.adapter, stage.options)): place for place, stage in enumerate(configured)}
+    kept = []
+    for stage, settings in zip(
+        found.rows[found.chosen].pipeline.rerank, found.rows[found.chosen].config()["rerank"], strict=True
+    ):
+        own = stages[places[repr((stage.adapter, stage.options))]]
+        for key in ("weight", "early_exit"):
+            own.pop(key, None)
+        own.update(settings)
+        kept.append(own)
+    return kept
+
+
 def _table(found: SearchReport) -> Any:
     best = sorted(range(len(found.rows)), key=lambda n: -found.rows[n].value)[:SHOWN]
     singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
-    shown = table("", "pipeline", "nDCG@10", "±", "ms")
+    priced = any(row.cost for row in found.rows)
+    shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []))
     for column in shown.columns[2:]:
         column.justify = "right"
     for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
         row = found.rows[n]
         mark = ("★" if n == found.tuned else " ") + ("●" if row.front else " ")
         name = f"{_name(row.pipeline)}{' (now)' if n == found.present else ''}"
-        shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}")
+        cost = [f"{row.cost:.2f}"] if priced else []
+        shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}", *cost)
     return shown
 
 
-def _name(pipeline: Any) -> str:
-    """The pipeline without what all of them share."""
-    slots = " + ".join(branch.slot for branch in pipeline.retrieve)
-    return " >> ".join([slots, *map(repr, pipeline.stages)])
+def _name(pipeline: Pipeline) -> str:
+    """The pipeline without what all of them share, and without the options of rerankers."""
+    params = pipeline.retrieve[0].params
+    shown = [f"ef {params.hnsw_ef}"] if params and params.hnsw_ef else []
+    if params and params.quantization:
+        quantization = params.quantization
+        shown.append(f"rescore x{quantization.oversampling or 1:g}" if quantization.rescore else "no rescore")
+    slots = " + ".join(branch.slot for branch in pipeline.retrieve) + (f" ({', '.join(shown)})" if shown else "")
+    stages = (replace(stage, options={}) if isinstance(stage, Rerank) else stage for stage in pipeline.stages)
+    return " >> ".join([slots, *map(repr, stages)])
