@@ -111,7 +111,6 @@ class SearchReport:
         more = f"; {self.more(unclear)} if the gain stays" if unclear else ""
         return f"{figures}: not shown to be better, so the present pipeline stays{more}"
 
-
     def more(self, gain: Against) -> str:
         """How many queries would show a gain that is not shown yet; empty where there is none or it is shown."""
         if gain.needed is None:
