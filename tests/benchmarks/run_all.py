@@ -80,6 +80,7 @@ STEPS = (
     Step("sparse", "bench_peers.py sparse --documents 60 --rounds 3", FEW),
     Step("pairs", "bench_peers.py pairs --documents 200 --rounds 3", FEW),
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),
+    Step("fusion", "bench_fusion.py --queries 300 --rounds 5", "--queries 5 --rounds 1"),
     Step(
         "service",
         "bench_service.py --points 20000 --queries 500 --rounds 5",

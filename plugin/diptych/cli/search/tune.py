@@ -127,7 +127,7 @@ def search(
         typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 100]"),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="MS", help="Longest median time of a query, such as 50ms.")
+        str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 50ms.")
     ] = None,
     max_cost: Annotated[
         float | None, typer.Option(min=0.0, metavar="COST", help="Highest cost of 1,000 queries, by --price.")

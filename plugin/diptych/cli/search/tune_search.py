@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
@@ -14,7 +13,7 @@ from diptych.cli.search.judgements import judged_queries
 from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.errors import ConfigError, TuneError
-from diptych.search.stages import Rerank
+from diptych.search.stages import Rerank, require_duration
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -29,20 +28,16 @@ if TYPE_CHECKING:
 SAMPLE, SHOWN = 200, 12
 SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
-MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s)?")
 
 
-def budget_of(milliseconds: str | None, cost: float | None, prices: Sequence[str]) -> Budget:
+def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -> Budget:
     """The budget of the options `--budget 50ms`, `--max-cost 2` and `--price cohere=0.02`.
 
     Raises:
-        TuneError: a value that cannot be read.
+        SearchError, TuneError: a value that cannot be read.
     """
     from diptych.tune import Budget
 
-    match = MILLISECONDS.fullmatch(milliseconds.strip()) if milliseconds is not None else None
-    if milliseconds is not None and match is None:
-        raise TuneError("the budget is not a time", where="--budget", got=milliseconds, expected="such as 50ms or 0.2s")
     by_reranker: dict[str, float] = {}
     for price in prices:
         name, _, number = price.partition("=")
@@ -51,7 +46,7 @@ def budget_of(milliseconds: str | None, cost: float | None, prices: Sequence[str
         except ValueError:
             expected = "RERANKER=PRICE, such as cohere=0.02"
             raise TuneError("the price cannot be read", where="--price", got=price, expected=expected) from None
-    longest = float(match[1]) * (1000 if match[2] == "s" else 1) if match else None
+    longest = None if duration is None else 1000 * require_duration("the budget", duration, "--budget")
     return Budget(longest, cost, by_reranker)
 
 
