@@ -11,6 +11,7 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines import processor
 from diptych_adapters.engines.backend import TRIAL
+from diptych_adapters.engines.tokens import unread_share
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
@@ -87,6 +88,10 @@ class SentenceTransformerEncoder(Pipeline):
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors of documents, float32 `[n, dimension]`."""
         return self._encode(inputs, self._prompts[1], "document")
+
+    def unread_share(self, inputs: Sequence[str]) -> float:
+        """The share of the letters that the tokenizer leaves unknown or reads one by one, 0 to 1."""
+        return unread_share(self._folder.module_folders(of_documents=True), inputs)
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
         if not inputs:

@@ -13,7 +13,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
-`Sampling`, `Identified`.
+`Sampling`, `Identified`, `VocabularyCheck`.
 """
 
 from __future__ import annotations
@@ -170,6 +170,15 @@ class Identified(Protocol):
     """
 
     identity: str
+
+
+@runtime_checkable
+class VocabularyCheck(Protocol):
+    """An encoder that can tell whether its vocabulary fits texts, such as whether it was made for their language."""
+
+    def unread_share(self, inputs: Sequence[str]) -> float:
+        """The share of the letters that its tokenizer leaves unknown or reads one by one, 0 to 1."""
+        ...
 
 
 Encoder: TypeAlias = DenseEncoder | SparseEncoder | MultiVectorEncoder

@@ -33,7 +33,7 @@ from diptych.tune.trials import Trial, Values, trials
 from fusion_sets import VARIATIONS, Judged, Vectors, load
 
 RIDGES = (1.0, 0.1, 0.01)
-TRIFLE, STEPS = 1e-4, 15
+TRIFLE, STEPS, NEAR = 1e-4, 15, 60
 STAND_INS = tuple(
     Linear("zscore", {f"{n}": 1.0 for n in range(count)}) for count in (8, 14)
 )  # more weights than others
@@ -58,6 +58,7 @@ class Features(NamedTuple):
 
     x: Doubles
     is_candidate: np.ndarray
+    near: np.ndarray  # [n, NEAR], the candidates that DBSF puts first, by which models are fitted
 
 
 def main() -> None:
@@ -128,15 +129,18 @@ def features(legs: Legs, query_facts: Doubles) -> Features:
     x = np.concatenate(parts, axis=1).transpose(0, 2, 1)
     inside = x[is_candidate]
     x = np.where(is_candidate[:, :, None], (x - inside.mean(axis=0)) / np.maximum(inside.std(axis=0), 1e-9), 0.0)
-    return Features(x, is_candidate)
+    near = np.argsort(np.where(is_candidate, -dbsf.sum(axis=1), np.inf), axis=1, kind="stable")[:, :NEAR]
+    return Features(x, is_candidate, near)
 
 
 def _fit(legs: Legs, seen: Features, chosen: np.ndarray, ridge: float, weights: Doubles | None = None) -> Doubles:
     """The weights of the features; those of a weaker penalty start from the ones given."""
-    wanted = np.where(seen.is_candidate[chosen], legs.gains[chosen], 0.0)
+    near, size = seen.near[chosen], seen.x.shape[2]
+    inside = np.take_along_axis(seen.is_candidate[chosen], near, axis=1)
+    wanted = np.where(inside, np.take_along_axis(legs.gains[chosen], near, axis=1), 0.0)
     useful = wanted.sum(axis=1) > 0
-    chosen, wanted = chosen[useful], wanted[useful] / wanted[useful].sum(axis=1, keepdims=True)
-    x, inside, size = seen.x[chosen], seen.is_candidate[chosen], seen.x.shape[2]
+    x = np.take_along_axis(seen.x[chosen], near[:, :, None], axis=1)[useful]
+    inside, wanted = inside[useful], wanted[useful] / wanted[useful].sum(axis=1, keepdims=True)
     penalty = np.array([TRIFLE, *[ridge] * (size - 1)])
     weights = np.array([1.0, *[0.0] * (size - 1)]) if weights is None else weights
     loss = _loss(x, inside, wanted, weights, penalty)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -12,6 +15,7 @@ from tokenizers import Tokenizer
 
 from diptych.protocols import Pair
 
+_SPACES = {"▁", "Ġ"}  # tokens of sentencepiece and of byte pairs that are no part of a letter
 Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 
@@ -65,3 +69,48 @@ class Tokens:
         if self._typed:
             return [np.array([item.ids, item.type_ids], np.int64) for item in encodings]
         return [np.array([item.ids], np.int64) for item in encodings]
+
+
+def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
+    """The share of the letters of `inputs` that a tokenizer leaves unknown or reads one by one, 0 to 1.
+
+    A letter that is a word of its own, and one of a script that writes words with one or two, counts as read.
+
+    Args:
+        folders: one of which has a `tokenizer.json`; without one nothing is known, which is 0.
+    """
+    path = next((own for folder in folders if (own := folder / "tokenizer.json").is_file()), None)
+    if path is None:
+        return 0.0
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    letters = unread = 0
+    for text, encoding in zip(inputs, tokenizer.encode_batch(list(inputs), add_special_tokens=False), strict=True):
+        letters += sum(map(str.isalpha, text))
+        unread += len(_unread_places(text, encoding, unknown))
+    return unread / letters if letters else 0.0
+
+
+def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
+    """Places of the letters that a token leaves unknown, reads alone inside a word, or of which it has only a part."""
+    tokens_of_word, tokens_of_letter = Counter(encoding.word_ids), Counter[int]()
+    unread: set[int] = set()
+    for token, (start, end), word in zip(encoding.tokens, encoding.offsets, encoding.word_ids, strict=True):
+        if token in _SPACES:
+            continue
+        if end - start == 1:
+            tokens_of_letter[start] += 1
+            is_alone = tokens_of_word[word] > 1 and not _writes_words(text[start])
+        else:
+            is_alone = False
+        if token == unknown or is_alone:
+            unread.update(range(start, end))
+    unread.update(place for place, count in tokens_of_letter.items() if count > 1)
+    return {place for place in unread if text[place].isalpha()}
+
+
+def _writes_words(letter: str) -> bool:
+    """Whether one such letter is often a word or a word's ending: a Chinese character, or a Korean syllable."""
+    return unicodedata.name(letter, "").startswith(("CJK", "HANGUL"))

@@ -12,6 +12,7 @@ from fastembed.common.model_description import PoolingType
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.batches import by_length
+from diptych_adapters.engines.tokens import unread_share
 from diptych_adapters.fastembed_models.model import FastEmbedModel, custom_folder, is_folder, register
 from diptych_adapters.model_options import FastEmbedDenseOptions
 
@@ -58,6 +59,10 @@ class FastEmbedEncoder(FastEmbedModel):
         return self._stack(
             by_length(inputs, self._batch_size, lambda texts: self.model.passage_embed([prompt + t for t in texts]))
         )
+
+    def unread_share(self, inputs: Sequence[str]) -> float:
+        """The share of the letters that the tokenizer leaves unknown or reads one by one, 0 to 1."""
+        return unread_share([self.folder], inputs)
 
     def _stack(self, vectors: list[Any]) -> Floats:
         return np.asarray(vectors, np.float32).reshape(len(vectors), self.dimension)

@@ -44,6 +44,7 @@ from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.slot import Slot
+from diptych.slots.vocabulary import vocabulary_warnings
 from diptych.stores.cluster import require_shard_key
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import drop_retired
@@ -240,7 +241,8 @@ class _Run:
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
         fresh = not self._handle.exists
         try:
-            if fresh or not self._store.count():
+            is_first = fresh or not self._store.count()
+            if is_first:
                 items = self._shown(items)
             fresh = fresh and created(self._handle, measure.sums)
             if not fresh:
@@ -255,6 +257,9 @@ class _Run:
         self._progress.begin("index", self._expected)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
         self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
+        if is_first:
+            retrieved = self._handle.view.search_config.retrieved(self._handle.slots)
+            self._warnings += vocabulary_warnings(map(self._handle.slot, retrieved), self._handle.texts)
 
     def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that want texts have seen some of them; for an empty collection."""

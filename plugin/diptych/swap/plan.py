@@ -21,6 +21,7 @@ from diptych.protocols import Calibrated, Kind
 from diptych.slots.calibration_texts import SAMPLE, texts_of
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
+from diptych.slots.vocabulary import vocabulary_warnings
 from diptych.stores.versions import version_warnings
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
@@ -134,7 +135,8 @@ def plan(
     silent = bool(sample and count and not texts)
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
-    warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks)
+    unread = vocabulary_warnings(_retrieved(config, slot_changes), handle.texts)
+    warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks, *unread)
     begun = metadata.swap is not None
     return Plan(handle.name, count, steps, stored != search, search_why, begun, warnings)
 
@@ -275,6 +277,12 @@ def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -
     """An encoder's inputs for these points, without empty ones."""
     documents = (from_payload(record.id, record.payload, layout) for record in records)
     return texts_of(documents, reading)
+
+
+def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
+    """The config's slots that its searches retrieve from."""
+    slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
+    return [slots[name] for name in config.search.retrieved(slots) if name in slots]
 
 
 def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:

@@ -1,0 +1,36 @@
+"""Warns of dense encoders whose vocabulary does not fit a collection's texts, which ruin a fusion with words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from diptych.errors import AdapterCrashed
+from diptych.protocols import VocabularyCheck
+from diptych.runtime.panics import contained
+from diptych.slots.calibration_texts import SAMPLE, Texts
+from diptych.slots.slot import Slot
+
+MOST_UNREAD = 0.5  # measured in docs/languages.md: at most .16 in languages with Latin letters, .73 and more in others
+
+
+def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
+    """A sentence for each of these dense slots whose encoder cannot read most letters of the collection's texts.
+
+    Args:
+        slots: that a search retrieves from.
+        texts: gives a sample of the collection's texts.
+    """
+    found = []
+    for slot in slots:
+        if slot.kind != "dense" or not isinstance(slot.encoder, VocabularyCheck):
+            continue
+        sample = texts(SAMPLE, slot.reading)
+        with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
+            share = slot.encoder.unread_share(sample) if sample else 0.0
+        if share > MOST_UNREAD:
+            found.append(
+                f"slot {slot.name!r}: {share:.0%} of the letters of the first {len(sample)} documents are not in its "
+                "model's vocabulary, or only one by one, so it finds little and makes a hybrid search worse: take a "
+                "model for this language, or let search.retrieve name lexical slots alone"
+            )
+    return found
