@@ -3,12 +3,13 @@
     python tests/benchmarks/compare_fusion.py "$DIPTYCH_DATA" debian-mini cranfield --cache build/fusion
 
 Prints Markdown: one row for each set, variation of its queries (whole, their two longest words, a tenth of the letters
-swapped) and pair of encoders. *Tuned* is what `diptych tune search` would search by, measured on queries that did not
-choose it: five folds, four times, each fold with a gate of its own. *Oracle* is the best fixed trial of all, chosen
-afterwards. `--others` prints the means of all other candidates for a default. `--splits 200` prints instead what the
-gated tuner does with 30 queries (two thirds of them where there are fewer than 45), drawn so often: in how many draws
-it changes anything, in how many it is then worse on the rest of the queries, and its mean gain there. Vectors are made
-once and kept in the cache; `--minutes` stops after the set during which they have passed, and the same command goes on.
+swapped) and pair of encoders, each figure with the paired 95% interval of its difference from DBSF's. *Tuned* is what
+`diptych tune search` would search by, measured on queries that did not choose it: five folds, twice, each fold with a
+gate of its own. *Oracle* is the best fixed trial of all, chosen afterwards. `--others` prints the means of all other
+candidates for a default. `--splits 200` prints instead what the gated tuner does with 30 queries (two thirds of them
+where there are fewer than 45), drawn so often: in how many draws it changes anything, in how many it is then worse on
+the rest of the queries, and its mean gain there. Vectors are made once and kept in the cache; `--minutes` stops after
+the set during which they have passed, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -33,21 +34,7 @@ from fusion_sets import DENSE, SPARSE, VARIATIONS, Judged, Vectors, excerpts, lo
 
 DEPTH, FOLDS, ROUNDS = 100, 5, 2
 EXCERPTS = "excerpts"
-COLUMNS = (
-    "set",
-    "queries",
-    "dense",
-    "lexical",
-    "RRF",
-    "min-max",
-    "DBSF",
-    "DBSF - better slot",
-    "DBSF - RRF",
-    "tuned",
-    "tuned - DBSF",
-    "oracle",
-    "oracle - DBSF",
-)
+COLUMNS = ("set", "queries", "DBSF", "dense", "lexical", "RRF", "min-max", "tuned", "oracle")
 SPLIT_COLUMNS = ("set", "tuning / rest", "changed", "worse on the rest", "mean gain", "worst")
 TUNING = 30
 
@@ -103,24 +90,18 @@ def row(pair: Pair) -> str:
     legs = pair.legs
     tried, values = trials(legs.slots), Values(legs)
     table = values.table(tried)
-    one, other = (values.of(Trial((slot,))) for slot in legs.slots)
-    rrf, minmax, dbsf = (values.of(Trial(legs.slots, fusion)) for fusion in (Rrf(), Linear(), Dbsf()))
-    better = one if one.mean() >= other.mean() else other
-    cells = [
-        f"{pair.name}, {pair.variation}" + (f", {pair.dense} + {pair.lexical}"),
-        str(len(legs)),
-        *(f"{own.mean():.3f}" for own in (one, other, rrf, minmax, dbsf)),
-        interval(dbsf - better),
-        interval(dbsf - rrf),
-        *gain(tuned(table, tried, tried.index(Trial(legs.slots, Dbsf()))), dbsf),
-        *gain(table[table.mean(axis=1).argmax()], dbsf),
-    ]
+    dbsf = values.of(Trial(legs.slots, Dbsf()))
+    rows = [values.of(Trial((slot,))) for slot in legs.slots]
+    rows += [values.of(Trial(legs.slots, fusion)) for fusion in (Rrf(), Linear())]
+    rows += [tuned(table, tried, tried.index(Trial(legs.slots, Dbsf()))), table[table.mean(axis=1).argmax()]]
+    name = f"{pair.name}, {pair.variation}, {pair.dense} + {pair.lexical}"
+    cells = [name, str(len(legs)), f"{dbsf.mean():.3f}", *(against(own, dbsf) for own in rows)]
     return f"| {' | '.join(cells)} |"
 
 
-def gain(values: Doubles, base: Doubles) -> tuple[str, str]:
-    """The mean, and the interval of the difference."""
-    return f"{values.mean():.3f}", interval(values - base)
+def against(values: Doubles, base: Doubles) -> str:
+    """The mean, and the interval of the difference from another one; a star where it excludes 0."""
+    return f"{values.mean():.3f} {interval(values - base).partition(' ')[2]}"
 
 
 def splits(pair: Pair, draws: int) -> str:

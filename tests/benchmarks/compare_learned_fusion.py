@@ -115,7 +115,7 @@ def learned(legs: Legs, seen: Features, training: np.ndarray, part: np.ndarray) 
 
 def features(legs: Legs, query_facts: Doubles) -> Features:
     """Parts of every slot after the sum of DBSF parts, each with a deviation of 1."""
-    is_candidate = (legs.ranks > 0).any(axis=1)
+    is_candidate = np.asarray((legs.ranks > 0).any(axis=1))
     dbsf, minmax = legs.parts("dbsf"), legs.parts("minmax")
     parts = [
         dbsf.sum(axis=1, keepdims=True),
