@@ -14,10 +14,10 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.filters import FilterLike, Where
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.matched_terms import Term, matched_terms, scores_of
-from diptych.search.options import Options
+from diptych.search.options import BoostLike, Options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant_query import Inputs, fusion_request
-from diptych.search.qdrant_retrieval import fuses_in_host, query_points, rank_branches
+from diptych.search.qdrant_retrieval import boosts_of, fuses_in_host, query_points, rank_branches, retrieve
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
@@ -55,6 +55,7 @@ class Explanation:
         rank, score: place among the hits from 1, and final score; None when it is not among them.
         slots: the document in each retrieved slot.
         fused: the fused score, the sum of the slots' contributions; None without fusion or when not retrieved.
+        boosts: what each part of the boost adds; with the score before they add up to that of the stage `boost`.
         stages: the score that each later stage gave, in order.
         lost: where the document was left behind, when it is not a hit.
         notes: what was special about this search, such as that a reranker's time was up.
@@ -66,6 +67,7 @@ class Explanation:
     score: float | None
     slots: Mapping[str, SlotScore]
     fused: float | None = None
+    boosts: Mapping[str, float] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
     lost: str = ""
     notes: tuple[str, ...] = ()
@@ -75,6 +77,7 @@ class Explanation:
         lines = [f"{self.document.id}: {head}", *(line for name in self.slots for line in self._slot_lines(name))]
         if self.fused is not None and self.pipeline.fuse:
             lines.append(f"  = {self.pipeline.fuse!r} {self.fused:.4f}")
+        lines += [f"  {name}: adds {value:.4f}" for name, value in self.boosts.items()]
         lines += [f"  {name} {score:.4f}" for name, score in self.stages.items()]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
@@ -82,6 +85,7 @@ class Explanation:
         """Everything except the document as JSON values; the pipeline as text."""
         slots = {name: {**asdict(slot), "terms": [asdict(t) for t in slot.terms]} for name, slot in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
+        numbers["boosts"] = dict(self.boosts)
         words = {"lost": self.lost, "notes": list(self.notes)}
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, **words}
 
@@ -104,6 +108,7 @@ def explain(
     where: Where | None = None,
     params: models.SearchParams | None = None,
     tenant: str | None = None,
+    boost: BoostLike | None = None,
 ) -> list[Explanation]:
     """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
 
@@ -112,7 +117,7 @@ def explain(
     """
 
     def answer(view: View) -> list[Explanation]:
-        options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant)
+        options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant, boost=boost)
         return _explained(SearchRequest.of(view, [query], options), ids)
 
     return on_current_view(handle, answer)
@@ -155,6 +160,9 @@ class _Explainer:
         fusion = request.pipeline.fuse
         self._parts = contributions(fusion, self._rankings) if fusion else {}
         self._fused = _fused(request, self._inputs, self._rankings)
+        boosted = request.pipeline.boost is not None
+        self._unboosted = _unboosted(request, self._inputs) if boosted else {}
+        self._added = boosts_of(request, self._points) if boosted else {}
 
     def explanations(self) -> list[Explanation]:
         """One for each document, in order."""
@@ -170,6 +178,7 @@ class _Explainer:
             score=hit.score if hit else None,
             slots={b.slot: self._slot(b.slot, record.id) for b in self._request.pipeline.retrieve},
             fused=self._fused.get(record.id),
+            boosts=self._boosts(record.id, document.id),
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
             notes=self._notes,
@@ -183,6 +192,13 @@ class _Explainer:
             contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
             terms=self._terms.get(name, {}).get(point, ()),
         )
+
+    def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
+        """What each part of the boost adds to the document's score; nothing where it was no candidate."""
+        boost, before = self._request.pipeline.boost, self._unboosted.get(identifier)
+        if boost is None or before is None:
+            return {}
+        return dict(zip(boost.labels(), boost.added(self._added[point], before), strict=True))
 
     def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
         """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""
@@ -221,6 +237,15 @@ def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Rankin
     width = sum(len(ranking) for ranking in rankings.values())
     (points,) = query_points(request.handle, [fusion_request(request, inputs, limit=max(1, width))])
     return {point.id: point.score for point in points}
+
+
+def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:
+    """The scores that the boost reads, by document id."""
+    before = replace(request.pipeline, boost=None, rerank=())
+    limit = before.depth or before.retrieve[0].candidates
+    whole = replace(request, pipeline=before, limit=limit, offset=0, with_payload=False)
+    ((hits,),) = retrieve([whole], [[inputs]])
+    return {hit.id: hit.score for hit in hits}
 
 
 def _records(request: SearchRequest, ids: Sequence[str]) -> list[models.Record]:

@@ -9,7 +9,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
 from diptych.search.filters import FilterLike, Where
-from diptych.search.options import GroupOptions, Options, SearchOptions, VectorOptions
+from diptych.search.options import BoostLike, GroupOptions, Options, SearchOptions, VectorOptions
 from diptych.search.run import answer, answer_later
 from diptych.search.warm_up import warm
 from diptych.types import Document, Hit, Query, SparseVector
@@ -47,8 +47,8 @@ class Searching:
 
         Args:
             query: its words, or a `Query`.
-            options: `limit`, `offset`, `filter`, `where`, `score_threshold`, `pipeline`, `params`, `with_payload` and
-                `tenant`; `diptych.search.SearchOptions` says what each is.
+            options: `limit`, `offset`, `filter`, `where`, `score_threshold`, `pipeline`, `params`, `with_payload`,
+                `tenant` and `boost`; `diptych.search.SearchOptions` says what each is.
 
         Raises:
             SearchError: something that cannot be searched as asked.
@@ -151,13 +151,14 @@ class Searching:
         pipeline: Pipeline | Retrieve | str | None = None,
         params: models.SearchParams | None = None,
         tenant: str | None = None,
+        boost: BoostLike | None = None,
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, has its rank. See `diptych.collection.explain`.
 
         Args:
             query: its words, or a `Query`.
             ids: documents to explain, hits or not; the hits unless given.
-            limit, filter, where, pipeline, params, tenant: as in `search`.
+            limit, filter, where, pipeline, params, tenant, boost: as in `search`.
         """
         from diptych.collection.explain import explain
 
@@ -171,6 +172,7 @@ class Searching:
             pipeline=pipeline,
             params=params,
             tenant=self._tenant(tenant),
+            boost=boost,
         )
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from diptych.config.boost import boost_problems
 from diptych.config.cluster import ClusterConfig, cluster_problems
 from diptych.config.pipeline import (
     CANDIDATES,
@@ -201,6 +202,7 @@ class Config(Section):
         problems = [
             *slot_problems({name: slot.storage for name, slot in self.slots.items()}),
             *pipeline_problems(self.search, self.slots),
+            *boost_problems(self.search.boost, self.populate.indexes),
             *cluster_problems(self.cluster, self.place),
             *tenant_problems(self.tenant, self.cluster, self.place, self.populate.indexes),
         ]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from diptych.config.boost import BoostConfig
 from diptych.config.problems import Problem
 from diptych.config.section import Duration, Positive, Section, gather_options
 from diptych.config.source import Location
@@ -58,6 +59,9 @@ class Rescore(Section):
 
     slot: str = Field(description="Slot whose vectors give the new scores.")
     candidates: Positive = Field(50, description="Number of candidates to rescore.")
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
+    )
 
 
 class EarlyExit(Section):
@@ -126,6 +130,11 @@ class SearchConfig(Section):
         description="How the slots' candidates become one list.",
     )
     rescore: Rescore | None = Field(None, description="Rescoring by another slot, inside Qdrant.")
+    boost: list[BoostConfig] = Field(
+        default_factory=list,
+        max_length=32,
+        description="What raises or lowers scores by the documents' metadata, inside Qdrant.",
+    )
     diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
     rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
@@ -143,7 +152,13 @@ class SearchConfig(Section):
 
 def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> list[Problem]:
     """What does not fit: slots that do not exist, weights of slots that are not retrieved, stages that widen."""
-    return [*_unknown_slots(search, slots), *_weights(search, slots), *_cascade(search), *_limit(search, slots)]
+    return [
+        *_unknown_slots(search, slots),
+        *_weights(search, slots),
+        *_boosted_and_diverse(search),
+        *_cascade(search),
+        *_limit(search, slots),
+    ]
 
 
 def _unknown_slots(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
@@ -165,6 +180,12 @@ def _weights(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
             location = ("search", "fuse", "weights", name)
             what = f"a weight for {name!r}, which is not retrieved"
             yield Problem(location, what, expected=", ".join(retrieved), do=f"add {name!r} to search.retrieve")
+
+
+def _boosted_and_diverse(search: SearchConfig) -> Iterator[Problem]:
+    if search.boost and search.diversify:
+        what = "diversify chooses by likeness alone, so that a boost would not count"
+        yield Problem(("search", "boost"), what, do="leave out `boost` or `diversify`")
 
 
 def _cascade(search: SearchConfig) -> Iterator[Problem]:

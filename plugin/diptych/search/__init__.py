@@ -7,21 +7,29 @@ together.
 
 from __future__ import annotations
 
+from diptych.search.boost import Boost
+from diptych.search.boost_parts import FieldBoost, GeoBoost, NumberBoost, RangeBoost, RecencyBoost
 from diptych.search.groups import HitGroup, search_groups
 from diptych.search.options import SearchOptions
-from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.pipeline import Pipeline, Retrieve, Stage
 from diptych.search.rerank import score
 from diptych.search.run import search
-from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage
+from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf
 
 __all__ = [
+    "Boost",
     "Dbsf",
     "Diversify",
     "EarlyExit",
+    "FieldBoost",
     "Fusion",
+    "GeoBoost",
     "HitGroup",
     "Linear",
+    "NumberBoost",
     "Pipeline",
+    "RangeBoost",
+    "RecencyBoost",
     "Rerank",
     "Rescore",
     "Retrieve",

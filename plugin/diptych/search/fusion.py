@@ -76,6 +76,11 @@ def minmax(scores: np.ndarray) -> np.ndarray:
     return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))
 
 
+def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
+    """`weight` of these scores and the rest of those before, each scaled from 0 to 1; equal ones count as 1. `[n]`."""
+    return np.asarray(weight * minmax(scores) + (1 - weight) * minmax(before))
+
+
 def _minmax(scores: np.ndarray) -> tuple[np.ndarray, float]:
     return minmax(scores), 0.0
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from qdrant_client import models
 
+from diptych.search.boost import Boost
+from diptych.search.boost_parts import BoostPart
 from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Pipeline, Retrieve
+
+BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
 
 class ScopedOptions(TypedDict, total=False):
@@ -20,6 +24,8 @@ class ScopedOptions(TypedDict, total=False):
         where: short form; all conditions must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
         params: Qdrant's search parameters instead of the pipeline's, for every slot.
         tenant: the tenant whose documents are searched, in a collection with tenants.
+        boost: what raises or lowers scores by metadata, instead of the pipeline's own: `Boost(...)`, or a list of its
+            parts or of mappings as in the config; an empty list boosts nothing.
     """
 
     limit: int | None
@@ -27,6 +33,7 @@ class ScopedOptions(TypedDict, total=False):
     where: Where | None
     params: models.SearchParams | None
     tenant: str | None
+    boost: BoostLike | None
 
 
 class GroupOptions(ScopedOptions, total=False):
@@ -74,3 +81,4 @@ class Options(NamedTuple):
     with_payload: bool | Sequence[str] = True
     tenant: str | None = None
     where: Where | None = None
+    boost: BoostLike | None = None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from qdrant_client import models
 
 from diptych.config.models import DbsfFusion, LinearFusion, RerankStage, RrfFusion, SearchConfig
 from diptych.config.models import SearchParams as ParamsConfig
 from diptych.errors import SearchError, brief
-from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage, require_count
+from diptych.search.boost import Boost
+from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, require_count
 from diptych.slots.slot import Slot
+
+Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,8 +54,8 @@ class Pipeline:
 
         Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf(k=60) >> Rescore("late", 50) >> Rerank("mine", 20)
 
-    Qdrant runs retrieval, fusion, rescoring and diversification in one request. `Linear` without `missing`, and on
-    several shards any fusion that is not last, is computed by diptych between two requests.
+    Qdrant runs retrieval, fusion, rescoring, boosting and diversification in one request. `Linear` without `missing`, a
+    `weight` of `Rescore`, and on several shards any fusion that is not last, are computed by diptych between requests.
 
     Every query reads these, so they are derived once:
 
@@ -61,7 +65,8 @@ class Pipeline:
     - `label`: the key in `Hit.stages` of the score that Qdrant, or `Linear`, gave last.
 
     Raises:
-        SearchError: an impossible order, a slot twice, weights of slots that are not retrieved.
+        SearchError: an impossible order, a slot twice, weights of slots that are not retrieved, a boost of what
+            `Diversify` scores anew.
     """
 
     retrieve: tuple[Retrieve, ...]
@@ -69,6 +74,7 @@ class Pipeline:
     rescore: Rescore | None = None
     diversify: Diversify | None = None
     rerank: tuple[Rerank, ...] = ()
+    boost: Boost | None = None
     stages: tuple[Stage, ...] = field(init=False, compare=False)
     slots: tuple[str, ...] = field(init=False, compare=False)
     depth: int | None = field(init=False, compare=False)
@@ -76,6 +82,9 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self._derive()
+        if self.boost and self.diversify:
+            what = "Diversify chooses by likeness alone, so that a boost would not count"
+            raise SearchError(what, where=repr(self), do="leave one of them out")
         names = [branch.slot for branch in self.retrieve]
         for name in names:
             if names.count(name) > 1:
@@ -94,9 +103,10 @@ class Pipeline:
         return cls(
             branches,
             _fusion(config) if len(branches) > 1 else None,
-            Rescore(config.rescore.slot, config.rescore.candidates) if config.rescore else None,
+            _rescore(config),
             _diversify(config),
             tuple(map(_rerank, config.rerank)),
+            Boost.from_config(config.boost),
         )
 
     @classmethod
@@ -118,7 +128,7 @@ class Pipeline:
             raise SearchError(
                 f"{stage!r} comes too late",
                 where=repr(self),
-                expected="Retrieve >> fusion >> Rescore >> Diversify >> Rerank >> ..., each but Rerank once",
+                expected="Retrieve >> fusion >> Rescore >> Boost or Diversify >> Rerank >> ..., each but Rerank once",
             )
         changed: Pipeline = replace(self, **{name: stage})  # type: ignore[arg-type]
         return changed
@@ -131,10 +141,14 @@ class Pipeline:
         fusions = (self.fuse,) if self.fuse else ()
         narrow = [stage for stage in (self.rescore, self.diversify) if stage is not None]
         slots = [branch.slot for branch in self.retrieve]
-        width, stages = sum(branch.candidates for branch in self.retrieve), (*fusions, *narrow, *self.rerank)
+        boosts = (self.boost,) if self.boost else ()
+        width = sum(branch.candidates for branch in self.retrieve)
+        stages = (*fusions, *narrow[:1], *boosts, *narrow[1:], *self.rerank)
         label = self.fuse.label if self.fuse else next(iter(slots), "")
         if narrow:
             label = "mmr" if self.diversify else narrow[0].slot
+        if self.boost:
+            label = self.boost.label
         derived = {
             "stages": stages,
             "slots": tuple(dict.fromkeys([*slots, *(stage.slot for stage in narrow)])),
@@ -146,7 +160,7 @@ class Pipeline:
 
     def _place(self, stage: Stage) -> tuple[str, bool]:
         """The field for the stage, and whether it or a later one is already set."""
-        fields = (("fuse", Rrf | Dbsf | Linear), ("rescore", Rescore), ("diversify", Diversify))
+        fields = (("fuse", Rrf | Dbsf | Linear), ("rescore", Rescore), ("boost", Boost), ("diversify", Diversify))
         for position, (name, kinds) in enumerate(fields):
             if isinstance(stage, kinds):
                 return name, bool(self.rerank) or any(getattr(self, other) for other, _ in fields[position:])
@@ -161,6 +175,11 @@ def _fusion(config: SearchConfig) -> Fusion:
         return Linear(fuse.normalize, fuse.weights, missing=fuse.missing)
     assert isinstance(fuse, DbsfFusion)
     return Dbsf()
+
+
+def _rescore(config: SearchConfig) -> Rescore | None:
+    found = config.rescore
+    return Rescore(found.slot, found.candidates, weight=found.weight) if found else None
 
 
 def _rerank(config: RerankStage) -> Rerank:

@@ -49,6 +49,8 @@ def _labels(pipeline: Pipeline) -> Iterator[str]:
         yield pipeline.fuse.label
     if pipeline.rescore:
         yield pipeline.rescore.slot
+    if pipeline.boost:
+        yield pipeline.boost.label
     if pipeline.diversify:
         yield "mmr"
     yield from (stage.label for stage in pipeline.rerank)

@@ -176,18 +176,49 @@ def _with_idf(view: View) -> frozenset[str]:
 
 
 def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
-    """Rescoring and diversification; None if the query has no terms for their slots, so that nothing has a score."""
+    """Rescoring, boost and diversification; None if a query without terms for their slots gives nothing a score."""
     rescore, diversify, slots = request.pipeline.rescore, request.pipeline.diversify, request.handle.slots
     levels: list[_Level] = []
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
     if rescore:
         levels.append(_Level(inputs[rescore.slot], using(slots[rescore.slot]), rescore.candidates))
+    if request.pipeline.boost:
+        reads = rescore.candidates if rescore else sum(branch.candidates for branch in request.pipeline.retrieve)
+        formula = request.pipeline.boost.formula(request.handle.layout, request.now, _unboosted_direction(request))
+        levels.append(_Level(formula, None, reads))
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
         query = models.NearestQuery.model_construct(nearest=inputs[diversify.slot], mmr=mmr)
         levels.append(_Level(query, using(slots[diversify.slot]), diversify.candidates))
     return levels
+
+
+def _unboosted_direction(request: SearchRequest) -> int:
+    """-1 where the scores that the boost reads are distances."""
+    pipeline, slots = request.pipeline, request.handle.slots
+    if pipeline.rescore:
+        return direction(slots[pipeline.rescore.slot])
+    return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
+
+
+def boost_requests(request: SearchRequest, points: Sequence[PointId]) -> list[models.QueryRequest]:
+    """For each part of the boost, a request for what it adds to these points, relative parts for a score of 1."""
+    boost = request.pipeline.boost
+    assert boost is not None, "the caller has looked"
+    ids = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
+    nodes = [_prefetch(filter=narrowed(request.scope, ids), limit=len(points))]
+    values = [boost.weighted(part, request.handle.layout, request.now) for part in boost.parts]
+    return [
+        _request(
+            **request.shard_key,
+            prefetch=nodes,
+            query=models.FormulaQuery(formula=value),
+            limit=len(points),
+            with_payload=False,
+        )
+        for value in values
+    ]
 
 
 def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:

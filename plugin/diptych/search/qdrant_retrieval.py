@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
+import numpy as np
 from qdrant_client import models
 
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload
-from diptych.search.fusion import PointId, Ranking, fuse
-from diptych.search.qdrant_query import Inputs, branch_requests, pipeline_request, rest_request
+from diptych.search.boost import require_fitting_indexes
+from diptych.search.fusion import PointId, Ranking, fuse, weighed
+from diptych.search.qdrant_query import (
+    Inputs,
+    boost_requests,
+    branch_requests,
+    fusion_request,
+    pipeline_request,
+    rest_request,
+)
 from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
 from diptych.search.store_errors import ask
 from diptych.stores.versions import keeps_log
 from diptych.types import Hit
+
+_Shown: TypeAlias = Mapping[PointId, Mapping[str, float]]
 
 
 def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
@@ -24,8 +36,10 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
     hits: list[list[list[Hit]]] = []
     requests, pages = [], []
     for request, queries in zip(batch, inputs, strict=True):
-        if fuses_in_host(request):
-            hits.append(_with_host_fusion(request, queries))
+        if request.pipeline.boost:
+            require_fitting_indexes(request.handle, request.pipeline.boost)
+        if fuses_in_host(request) or _weighs(request):
+            hits.append(_with_host_steps(request, queries))
             continue
         page = _page(request)
         lists: list[list[Hit]] = []
@@ -48,7 +62,7 @@ def fuses_in_host(request: SearchRequest) -> bool:
     if pipeline.fuse is None or (isinstance(pipeline.fuse, Linear) and pipeline.fuse.missing is None):
         return pipeline.fuse is not None
     nested = _by_formula(request)
-    return bool(nested or pipeline.rescore or pipeline.diversify) and _has_shards(request.handle)
+    return bool(nested or pipeline.rescore or pipeline.boost or pipeline.diversify) and _has_shards(request.handle)
 
 
 def _by_formula(request: SearchRequest) -> bool:
@@ -98,7 +112,7 @@ def _page(request: SearchRequest) -> _Page:
     pipeline, (limit, offset) = request.pipeline, request.window
     if pipeline.diversify:
         return _Page(offset + limit, 0, slice(offset, offset + limit), by_score=False)
-    if not (pipeline.fuse or pipeline.rescore):
+    if not (pipeline.fuse or pipeline.rescore or pipeline.boost):
         return _Page(limit, offset, None)
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
 
@@ -123,28 +137,113 @@ def rank_branches(request: SearchRequest, inputs: Sequence[Inputs]) -> list[dict
 def _final_direction(request: SearchRequest) -> int:
     """-1 where the last score that Qdrant gives is a distance."""
     pipeline, slots = request.pipeline, request.handle.slots
+    if pipeline.boost:
+        return 1
     if pipeline.diversify or pipeline.rescore:
         return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
     return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
 
 
-def _with_host_fusion(request: SearchRequest, inputs: Sequence[Inputs]) -> list[list[Hit]]:
-    fusion = request.pipeline.fuse
-    assert fusion is not None, "fuses_in_host said so"
-    fused = [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
-    if request.pipeline.rescore or request.pipeline.diversify:
+def _weighs(request: SearchRequest) -> bool:
+    """Whether scores are weighed with new ones, whose lowest and highest are known only after a request."""
+    rescore = request.pipeline.rescore
+    return rescore is not None and rescore.weight < 1
+
+
+def _with_host_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[list[Hit]]:
+    pipeline, weighs = request.pipeline, _weighs(request)
+    rankings, shown = _first_rankings(request, inputs), list[_Shown]({} for _ in inputs)
+    if weighs:
+        rankings, shown = _weighed(request, inputs, rankings)
+    boosts = pipeline.boost is not None and (weighs or pipeline.rescore is None)
+    if boosts:
+        rankings = _boosted(request, rankings)
+    done = {"rescore": None if weighs else pipeline.rescore, "boost": None if boosts else pipeline.boost}
+    rest = replace(request, pipeline=replace(pipeline, **done))
+    if rest.pipeline.rescore or rest.pipeline.diversify:
         page = _page(request)
         requests = [
-            rest_request(request, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
-            for query, ranking in zip(inputs, fused, strict=True)
+            rest_request(rest, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
+            for query, ranking in zip(inputs, rankings, strict=True)
         ]
         return [page.cut(hits_of(request, points)) for points in query_points(request.handle, requests)]
     limit, offset = request.window
-    return _fetched(request, [ranking[offset : offset + limit] for ranking in fused])
+    return _fetched(request, [ranking[offset : offset + limit] for ranking in rankings], shown)
 
 
-def _fetched(request: SearchRequest, rankings: Sequence[Ranking]) -> list[list[Hit]]:
-    """The rankings' documents in one call, without points that were deleted meanwhile."""
+def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ranking]:
+    """Each query's ranking after retrieval and fusion."""
+    fusion = request.pipeline.fuse
+    if fusion is None:
+        return [next(iter(rankings.values()), ()) for rankings in rank_branches(request, inputs)]
+    if fuses_in_host(request):
+        return [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
+    rescore = request.pipeline.rescore
+    assert rescore is not None, "otherwise Qdrant would do all"
+    limit = rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
+    answers = query_points(request.handle, [fusion_request(request, query, limit=limit) for query in inputs])
+    fused = [[(point.id, point.score) for point in points] for points in answers]
+    return [sorted(ranking, key=lambda pair: (-pair[1], str(pair[0]))) for ranking in fused]
+
+
+def _weighed(
+    request: SearchRequest, inputs: Sequence[Inputs], rankings: Sequence[Ranking]
+) -> tuple[list[Ranking], list[_Shown]]:
+    """The rankings by old and new scores together, and the new scores alone."""
+    rescore = request.pipeline.rescore
+    assert rescore is not None, "the caller has looked"
+    alone = replace(request, pipeline=replace(request.pipeline, boost=None, diversify=None), with_payload=False)
+    width, sign = rescore.candidates, direction(request.handle.slots[rescore.slot])
+    requests = [
+        rest_request(alone, query, [point for point, _ in ranking], limit=width, offset=0)
+        for query, ranking in zip(inputs, rankings, strict=True)
+    ]
+    weighted: list[Ranking] = []
+    shown: list[_Shown] = []
+    for ranking, points in zip(rankings, query_points(request.handle, requests), strict=True):
+        new = {point.id: sign * point.score for point in points}
+        both = [(point, new[point], score) for point, score in ranking[:width] if point in new]
+        own, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
+        final = weighed(own, before, rescore.weight).tolist()
+        weighted.append(_sorted([point for point, _, _ in both], final))
+        shown.append({point: {rescore.slot: score} for point, score, _ in both})
+    return weighted, shown
+
+
+def _boosted(request: SearchRequest, rankings: Sequence[Ranking]) -> list[Ranking]:
+    """The rankings by boosted scores."""
+    boost = request.pipeline.boost
+    assert boost is not None, "the caller has looked"
+    added = boosts_of(request, list(dict.fromkeys(point for ranking in rankings for point, _ in ranking)))
+    return [
+        _sorted(
+            [point for point, _ in ranking],
+            [score + sum(boost.added(added[point], score)) if point in added else score for point, score in ranking],
+        )
+        for ranking in rankings
+    ]
+
+
+def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId, list[float]]:
+    """For each point what each part of the boost adds, relative parts to a score of 1; one call for all."""
+    answers = query_points(request.handle, boost_requests(request, points)) if points else []
+    added: dict[PointId, list[float]] = {}
+    for found in answers:
+        for point in found:
+            added.setdefault(point.id, []).append(point.score)
+    return added
+
+
+def _sorted(points: Sequence[PointId], scores: Sequence[float]) -> Ranking:
+    return sorted(zip(points, scores, strict=True), key=lambda pair: -pair[1])
+
+
+def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequence[_Shown]) -> list[list[Hit]]:
+    """The rankings' documents in one call, without points that were deleted meanwhile.
+
+    Args:
+        shown: for each ranking and point the scores of earlier stages, for `Hit.stages`.
+    """
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
     client, name, layout, own = (
         request.handle.client,
@@ -156,8 +255,12 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking]) -> list[list[H
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = request.pipeline.label
     return [
-        [Hit(documents[point], score, {label: score}) for point, score in ranking if point in documents]
-        for ranking in rankings
+        [
+            Hit(documents[point], score, {label: score, **earlier.get(point, {})})
+            for point, score in ranking
+            if point in documents
+        ]
+        for ranking, earlier in zip(rankings, shown, strict=True)
     ]
 
 

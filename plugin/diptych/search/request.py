@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from qdrant_client import models
@@ -13,6 +14,7 @@ from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope
 from diptych.metadata.payloads import field_of, id_fields
+from diptych.search.boost import Boost
 from diptych.search.filters import combined
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
@@ -35,7 +37,7 @@ class SearchRequest:
     `wants`: hits that an early exit must settle; by default offset + limit.
     `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
-    `at`: time of the request, by `time.perf_counter`.
+    `at`: time of the request, by `time.perf_counter`; `now`: by the calendar, for boosts by recency.
     """
 
     handle: View
@@ -53,6 +55,7 @@ class SearchRequest:
     shard_key: Mapping[str, Any] = field(default_factory=dict)
     chosen: models.Filter | None = None
     at: float = field(default_factory=time.perf_counter)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
     def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> SearchRequest:
@@ -73,6 +76,8 @@ class SearchRequest:
         if options.pipeline is None and threshold is None:
             threshold = config.score_threshold
         checked_pipeline = _checked_pipeline(view, options.pipeline)
+        if options.boost is not None:
+            checked_pipeline = replace(checked_pipeline, boost=Boost.of(options.boost))
         _check_types(options.params, threshold, options.with_payload)
         return cls(
             handle=view,

@@ -14,7 +14,7 @@ from diptych.errors import AdapterCrashed, ContractError, SearchError
 from diptych.handle.snapshot import View
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
-from diptych.search.fusion import minmax
+from diptych.search.fusion import weighed
 from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit
 
@@ -180,11 +180,6 @@ def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> 
         for hit, score, own in zip(hits, final.tolist(), shown, strict=True)
     ]
     return sorted(ordered, key=lambda hit: -hit.score)
-
-
-def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
-    """`weight` of these scores and the rest of those before, each scaled from 0 to 1; equal ones count as 1. `[n]`."""
-    return np.asarray(weight * minmax(scores) + (1 - weight) * minmax(before))
 
 
 def _predict(reranker: Reranker, pairs: Sequence[Pair], where: str) -> Floats:

@@ -84,16 +84,26 @@ Fusion: TypeAlias = Rrf | Dbsf | Linear
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Rescore:
-    """Rescores the best `candidates` with the vectors of another slot, inside Qdrant."""
+    """Rescores the best `candidates` with the vectors of another slot, inside Qdrant.
+
+    Args:
+        slot: whose vectors give the new scores.
+        candidates: number of hits of the previous stage that it reads.
+        weight: weight of the new score beside the previous stage's, each scaled from 0 to 1 over a query's candidates,
+            which the host computes between two requests; 1 uses the new scores unchanged.
+    """
 
     slot: str
     candidates: int = 50
+    weight: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
+        _require_share("weight", self.weight, self)
 
     def __repr__(self) -> str:
-        return f"Rescore({self.slot!r}, {self.candidates!r})"
+        weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
+        return f"Rescore({self.slot!r}, {self.candidates!r}{weighed})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -199,9 +209,6 @@ class Rerank:
         weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
         timed = f", deadline={self.deadline!r}" if self.deadline else ""
         return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed}{timed})"
-
-
-Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank
 
 
 def require_count(what: str, value: object, where: str) -> None:

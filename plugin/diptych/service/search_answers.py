@@ -63,6 +63,7 @@ class ExplainedDocument(BaseModel):
     score: float | None = None
     slots: dict[str, SlotPart] = Field(default_factory=dict, description="The document in each slot.")
     fused: float | None = Field(None, description="Sum of the slots' contributions.")
+    boosts: dict[str, float] = Field(default_factory=dict, description="What each part of the boost adds.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
     lost: str = Field("", description="Where it was left behind, when it is no hit.")
     notes: list[str] = Field(default_factory=list, description="What was special about this search.")
@@ -76,6 +77,7 @@ class ExplainedDocument(BaseModel):
             score=item.score,
             slots={name: SlotPart.of(part) for name, part in item.slots.items()},
             fused=item.fused,
+            boosts=dict(item.boosts),
             stages=dict(item.stages),
             lost=item.lost,
             notes=list(item.notes),

@@ -140,7 +140,7 @@ class _Run:
         self.view, self.queries, self.depths = view, queries, depths
         self.grades = [qrels.judgements[query.id] for query in queries]
         self.answers = Answers(view, queries, max(depths), folder, progress)
-        self.config = Pipeline.from_config(view.search_config, view.slots)
+        self.config = replace(Pipeline.from_config(view.search_config, view.slots), boost=None)  # unknown to trials
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
         self.rerankers = {key: OnceScored(own) for key, own in made.items() if own.independent}
         self.stages = tuple(stage for stage in self.config.rerank if stage_key(stage) in self.rerankers)

@@ -46,7 +46,8 @@ class SearchRow:
             section["fuse"] = _fusion(self.pipeline.fuse)
         if self.pipeline.rescore is not None:
             rescore = self.pipeline.rescore
-            section["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates}
+            weight = {"weight": rescore.weight} if rescore.weight < 1 else {}
+            section["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates, **weight}
         params = self.pipeline.retrieve[0].params
         if params is not None:
             section["params"] = _params(params)

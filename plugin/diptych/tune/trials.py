@@ -162,7 +162,7 @@ def rescored(fused: Doubles, rescores: Doubles, reads: int) -> Doubles:
 
 
 def reranked(before: Doubles, scores: Doubles, stage: Rerank) -> Doubles:
-    """The best of each query, ordered by a reranker's scores, or weighed as `diptych.search.rerank.weighed` does."""
+    """The best of each query, ordered by a reranker's scores, or weighed as `diptych.search.fusion.weighed` does."""
     reads = _best(before, stage.candidates) & ~np.isnan(scores)
     if stage.weight < 1:
         scores = stage.weight * _scaled(scores, reads) + (1 - stage.weight) * _scaled(before, reads)

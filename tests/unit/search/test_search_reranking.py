@@ -12,7 +12,8 @@ from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, SearchError
 from diptych.protocols import Pair
 from diptych.search import EarlyExit, Pipeline, Rerank, rerank
-from diptych.search.rerank import score, score_pairs, weighed
+from diptych.search.fusion import weighed
+from diptych.search.rerank import score, score_pairs
 from diptych.testing import FakeReranker
 
 

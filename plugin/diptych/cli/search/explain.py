@@ -104,6 +104,8 @@ def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
         yield _slot_row(name, slot)
     if item.fused is not None and item.pipeline.fuse:
         yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
+    for name, added in item.boosts.items():
+        yield name, "", "", f"{added:+.4f}"
     for name, score in item.stages.items():
         yield name, "", f"{score:.4f}"
     for note in item.notes:

@@ -142,6 +142,8 @@ def type_of(facts: dict[str, Any]) -> str:
         return str(facts["const"])
     if "anyOf" in facts:
         return " or ".join(type_of(option) for option in facts["anyOf"])
+    if "oneOf" in facts:
+        return " or ".join(type_of(option) for option in facts["oneOf"])
     if facts.get("type") == "array":
         return f"list of {type_of(facts.get('items', {}))}"
     return str(facts.get("type") or facts.get("$ref", "any").rpartition("/")[2]).replace("string", "text")

@@ -1,0 +1,110 @@
+"""The `boost` list of the search section: what raises or lowers scores by values of the documents' metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from diptych.config.problems import Problem
+from diptych.config.section import Duration, Section
+
+Curve: TypeAlias = Literal["exp", "gauss", "linear"]
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+Distance: TypeAlias = Annotated[float, Field(gt=0)]
+MIDPOINT = "What the boost is worth at a distance of `scale`, of 1 at no distance."
+
+
+class _BoostSection(Section):
+    field: str = Field(min_length=1, description="Metadata key, dots between nested ones.")
+    weight: float = Field(
+        0.5,
+        description="What a full match adds, as a share of the score; negative weights lower it.",
+    )
+    relative: bool = Field(True, description="Whether `weight` is a share of the score; false adds it as it is.")
+
+
+class FieldBoost(_BoostSection):
+    """Documents whose field has one of these values."""
+
+    kind: Literal["field"]
+    equals: str | int | float | bool | Annotated[list[str | int | float | bool], Field(min_length=1)] = Field(
+        description="A value, or a list of which one must match."
+    )
+
+
+class RecencyBoost(_BoostSection):
+    """Documents whose time is near `target`; later ones count as if they were of that time."""
+
+    kind: Literal["recency"]
+    scale: Duration = Field(description="Age at which the boost is worth `midpoint`, such as 30d.")
+    midpoint: Share = Field(0.5, description=MIDPOINT)
+    curve: Curve = Field("exp", description="How the boost falls.")
+    target: datetime | None = Field(None, description="The time that counts as new; that of the search unless set.")
+
+
+class NumberBoost(_BoostSection):
+    """Documents whose number is near `target`."""
+
+    kind: Literal["number"]
+    target: float = Field(description="The number with the full boost.")
+    scale: Distance = Field(description="Difference at which the boost is worth `midpoint`.")
+    midpoint: Share = Field(0.5, description=MIDPOINT)
+    curve: Curve = Field("exp", description="How the boost falls.")
+
+
+class RangeBoost(_BoostSection):
+    """Documents by their number: from nothing at `low` to the full boost at `high`."""
+
+    kind: Literal["range"]
+    low: float = Field(description="Number without a boost; so are all beyond.")
+    high: float = Field(description="Number with the full boost, and all beyond; may be the lower one.")
+
+    @model_validator(mode="after")
+    def _is_wide(self) -> RangeBoost:
+        if self.low == self.high:
+            raise ValueError("`low` and `high` that differ")
+        return self
+
+
+class GeoBoost(_BoostSection):
+    """Documents whose place is near a point."""
+
+    kind: Literal["geo"]
+    lat: Annotated[float, Field(ge=-90, le=90)] = Field(description="Latitude of the point.")
+    lon: Annotated[float, Field(ge=-180, le=180)] = Field(description="Longitude of the point.")
+    scale: Distance = Field(description="Metres at which the boost is worth `midpoint`.")
+    midpoint: Share = Field(0.5, description=MIDPOINT)
+    curve: Curve = Field("exp", description="How the boost falls.")
+
+
+BoostConfig: TypeAlias = Annotated[
+    FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost, Field(discriminator="kind")
+]
+BOOSTS: TypeAdapter[list[FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost]] = TypeAdapter(
+    list[BoostConfig]
+)
+# Types of payload indexes whose fields can hold what a kind of boost reads.
+INDEXES: dict[str, tuple[str, ...]] = {
+    "field": ("keyword", "integer", "float", "bool", "uuid"),
+    "recency": ("datetime",),
+    "number": ("integer", "float"),
+    "range": ("integer", "float"),
+    "geo": ("geo",),
+}
+
+
+def boost_problems(boosts: Sequence[BoostConfig], indexes: Mapping[str, str]) -> Iterator[Problem]:
+    """Boosts of fields that are indexed as something else, such as recency of a keyword."""
+    for place, boost in enumerate(boosts):
+        index = indexes.get(boost.field)
+        if index is not None and index not in INDEXES[boost.kind]:
+            yield Problem(
+                ("search", "boost", place, "field"),
+                f"a {boost.kind} boost cannot read a field that is indexed as {index}",
+                repr(boost.field),
+                " or ".join(INDEXES[boost.kind]),
+                "change populate.indexes, or boost by another field",
+            )

@@ -1,0 +1,227 @@
+"""The parts of a `Boost`: numbers from 0 to 1 that Qdrant reads from the documents' metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, TypeAlias
+
+from qdrant_client import models
+
+from diptych.config.boost import Curve
+from diptych.errors import SearchError, brief
+from diptych.search.filters import equals
+from diptych.search.stages import is_number, require_duration
+
+Expression: TypeAlias = Any  # one of qdrant-client's expressions, a condition, a variable's name or a number
+_LARGEST = 1e15  # numbers beyond lose digits in Qdrant's arithmetic
+_DECAYS: dict[Curve, tuple[Any, str]] = {
+    "exp": (models.ExpDecayExpression, "exp_decay"),
+    "gauss": (models.GaussDecayExpression, "gauss_decay"),
+    "linear": (models.LinDecayExpression, "lin_decay"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Part:
+    """What all parts have.
+
+    Args:
+        weight: what the part adds where it is worth 1; negative weights lower the score.
+        relative: whether the weight is a share of the score, or a number that is added to it.
+    """
+
+    weight: float = 0.5
+    relative: bool = True
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        name, place = getattr(self, "field", None), type(self).__name__
+        if not isinstance(name, str) or not name:
+            raise SearchError("field is not a metadata key", where=place, got=brief(name), expected="such as 'section'")
+        numbers = {own.name: getattr(self, own.name) for own in fields(self) if own.type == "float"}
+        for name, value in numbers.items():
+            if not is_number(value):
+                raise SearchError(f"{name} is not a number", where=place, got=brief(value), expected="a finite number")
+        if numbers.get("scale", 1) <= 0:
+            raise SearchError("scale is not usable", where=place, got=brief(numbers["scale"]), expected="more than 0")
+        if not 0 < numbers.get("midpoint", 0.5) < 1:
+            got, expected = brief(numbers["midpoint"]), "more than 0, less than 1"
+            raise SearchError("midpoint is out of range", where=place, got=got, expected=expected)
+        if getattr(self, "curve", "exp") not in _DECAYS:
+            got = brief(self.curve)  # type: ignore[attr-defined]
+            raise SearchError("unknown curve", where=place, got=got, expected=", ".join(_DECAYS))
+
+    def __repr__(self) -> str:
+        """As it is written, without what is the default."""
+        given = [(own.name, getattr(self, own.name)) for own in fields(self) if getattr(self, own.name) != own.default]
+        ordered = sorted(given, key=lambda pair: pair[0] in ("weight", "relative"))
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in ordered)})"
+
+    @property
+    def label(self) -> str:
+        """The part's name in explanations."""
+        return f"{self.kind} {self.field}"  # type: ignore[attr-defined]
+
+    def value(self, key: str, now: datetime) -> Expression:
+        """The part's number from 0 to 1, read from the payload key `key`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FieldBoost(_Part):
+    """1 for documents whose `field` has the value `equals`, or one of several; lists match by any of their values."""
+
+    field: str
+    equals: str | int | float | bool | Sequence[str | int | float | bool]
+
+    kind = "field"
+
+    def __post_init__(self) -> None:
+        _Part.__post_init__(self)
+        listed = isinstance(self.equals, list | tuple)
+        values = list(self.equals) if isinstance(self.equals, list | tuple) else [self.equals]
+        if not values or not all(isinstance(value, str | int) or is_number(value) for value in values):
+            expected = "text, a number, True or False, or a list of them"
+            raise SearchError("equals is not usable", where="FieldBoost", got=brief(self.equals), expected=expected)
+        if listed:
+            object.__setattr__(self, "equals", tuple(values))
+
+    def value(self, key: str, now: datetime) -> Expression:
+        """The part's number, 0 or 1."""
+        values = self.equals if isinstance(self.equals, tuple) else (self.equals,)
+        conditions = [condition for value in values for condition in equals(key, value)]
+        return conditions[0] if len(conditions) == 1 else models.Filter(should=conditions)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RecencyBoost(_Part):
+    """1 for documents of the time `target` and later ones, `midpoint` for those that are `scale` older.
+
+    Args:
+        field: metadata key of a time, as text that Qdrant reads as a datetime.
+        scale: seconds, or text such as `30d`.
+        midpoint: from 0 to 1, both excluded.
+        curve: `exp`, `gauss` or `linear`; linear falls to 0 and stays there.
+        target: the time of the search unless given; without a zone it is UTC.
+    """
+
+    field: str
+    scale: float
+    midpoint: float = 0.5
+    curve: Curve = "exp"
+    target: datetime | None = None
+
+    kind = "recency"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scale, timedelta):
+            object.__setattr__(self, "scale", self.scale.total_seconds())
+        object.__setattr__(self, "scale", require_duration("scale", self.scale, "RecencyBoost"))
+        _Part.__post_init__(self)
+        if self.target is not None and not isinstance(self.target, datetime):
+            got = brief(self.target)
+            raise SearchError("target is not a datetime", where="RecencyBoost", got=got, expected="datetime or None")
+
+    def value(self, key: str, now: datetime) -> Expression:
+        """The part's number. Times after the target, as in scheduled documents, count as the target itself."""
+        target = self.target or now
+        zoned = target if target.tzinfo else target.replace(tzinfo=UTC)
+        at = models.DatetimeExpression(datetime=zoned.isoformat())
+        time = models.MinExpression(min=[models.DatetimeKeyExpression(datetime_key=key), at])
+        held = models.FieldCondition(key=key, range=models.DatetimeRange(gte=datetime(1, 1, 1, tzinfo=UTC)))
+        return _guarded(key, held, _decay(self.curve, time, at, self.scale, self.midpoint))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NumberBoost(_Part):
+    """1 for documents whose number is `target`, `midpoint` for those at a distance of `scale`, by a `curve`."""
+
+    field: str
+    target: float
+    scale: float
+    midpoint: float = 0.5
+    curve: Curve = "exp"
+
+    kind = "number"
+
+    def value(self, key: str, now: datetime) -> Expression:
+        """The part's number."""
+        return _guarded(key, _number(key), _decay(self.curve, key, self.target, self.scale, self.midpoint))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RangeBoost(_Part):
+    """From 0 for documents whose number is `low` to 1 for `high`, along a line; beyond, as at the nearer end."""
+
+    field: str
+    low: float
+    high: float
+
+    kind = "range"
+
+    def __post_init__(self) -> None:
+        _Part.__post_init__(self)
+        if self.low == self.high:
+            raise SearchError("low and high are equal", where="RangeBoost", got=brief(self.low))
+
+    def value(self, key: str, now: datetime) -> Expression:
+        """The part's number."""
+        width = self.high - self.low
+        scaled = models.SumExpression(sum=[models.MultExpression(mult=[1 / width, key]), -self.low / width])
+        within = models.MinExpression(min=[1.0, models.MaxExpression(max=[0.0, scaled])])
+        return _guarded(key, _number(key), within)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GeoBoost(_Part):
+    """1 for documents at a point of the earth, `midpoint` for those at a distance of `scale` metres, by a `curve`."""
+
+    field: str
+    lat: float
+    lon: float
+    scale: float
+    midpoint: float = 0.5
+    curve: Curve = "exp"
+
+    kind = "geo"
+
+    def __post_init__(self) -> None:
+        _Part.__post_init__(self)
+        if abs(self.lat) > 90 or abs(self.lon) > 180:
+            got, expected = f"lat={self.lat!r}, lon={self.lon!r}", "-90 to 90, -180 to 180"
+            raise SearchError("not a point of the earth", where="GeoBoost", got=got, expected=expected)
+
+    def value(self, key: str, now: datetime) -> Expression:
+        """The part's number."""
+        origin = models.GeoPoint(lat=self.lat, lon=self.lon)
+        distance = models.GeoDistance(geo_distance=models.GeoDistanceParams(origin=origin, to=key))
+        corners = models.GeoPoint(lat=90, lon=-180), models.GeoPoint(lat=-90, lon=180)
+        earth = models.GeoBoundingBox(top_left=corners[0], bottom_right=corners[1])
+        held = models.FieldCondition(key=key, geo_bounding_box=earth)
+        return _guarded(key, held, _decay(self.curve, distance, 0.0, self.scale, self.midpoint))
+
+
+BoostPart: TypeAlias = FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost
+KINDS: dict[str, type[BoostPart]] = {
+    own.kind: own for own in (FieldBoost, RecencyBoost, NumberBoost, RangeBoost, GeoBoost)
+}
+
+
+def _number(key: str) -> models.FieldCondition:
+    return models.FieldCondition(key=key, range=models.Range(gte=-_LARGEST, lte=_LARGEST))
+
+
+def _decay(curve: Curve, x: Expression, target: Expression, scale: float, midpoint: float) -> Expression:
+    make, name = _DECAYS[curve]
+    return make(**{name: models.DecayParamsExpression(x=x, target=target, scale=scale, midpoint=midpoint)})
+
+
+def _guarded(key: str, held: models.FieldCondition, value: Expression) -> Expression:
+    """`value` where the document has one that can be read, else 0: there Qdrant leaves out the rest of a product.
+
+    Without this a single document with a text for a number would be an error of every search that meets it.
+    """
+    single = models.FieldCondition(key=key, values_count=models.ValuesCount(lte=1))
+    return models.MultExpression(mult=[held, single, value])

@@ -1,0 +1,100 @@
+"""`Rescore` with a weight: the weighed sum of both scores, each scaled from 0 to 1 over the candidates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.config.models import SearchConfig
+from diptych.errors import SearchError
+from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rescore, Retrieve, Rrf
+from diptych.testing import fakes_plugin
+
+SLOTS = {
+    "dense": {"adapter": "fake-dense", "dimension": 16},
+    "lexical": {"adapter": "fake-calibrated", "uses_idf": True},
+    "far": {"adapter": "fake-dense", "dimension": 24, "similarity": "euclidean"},
+    "late": {"adapter": "fake-multivector"},
+}
+QUERY = "word1 word7 word9 other"
+BOTH = Retrieve("dense", 40) + Retrieve("lexical", 40)
+BEFORE = [Retrieve("dense", 40), Retrieve("far", 40), BOTH >> Dbsf(), BOTH >> Rrf(), BOTH >> Linear()]
+
+
+@pytest.fixture(scope="module", params=["memory:", "edge:"])
+def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    random = np.random.default_rng(4)
+    store = "memory:" if request.param == "memory:" else f"edge:{tmp_path_factory.mktemp('rescore')}"
+    search = {"retrieve": {"dense": 40, "lexical": 40}}
+    config = parse_config({"store": store, "collection": "c", "slots": SLOTS, "search": search})
+    texts = [" ".join(f"word{random.integers(0, 30)}" for _ in range(5 + n)) for n in range(40)]
+    with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) as opened:
+        opened.populate([{"id": f"d{n}", "text": text, "part": n % 3} for n, text in enumerate(texts)])
+        yield opened
+
+
+def expected(collection: Collection, before: Pipeline | Retrieve, slot: str, weight: float) -> dict[str, float]:
+    """By the formula, from the scores of both alone."""
+    old = {hit.id: hit.score for hit in collection.search(QUERY, pipeline=before, limit=20)}
+    (new,) = collection.scores([QUERY], [list(old)], slot=slot)
+    scaled = [
+        {name: (x - min(s.values())) / (max(s.values()) - min(s.values())) for name, x in s.items()} for s in (new, old)
+    ]
+    return {name: weight * scaled[0][name] + (1 - weight) * scaled[1][name] for name in old}
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=repr)
+@pytest.mark.parametrize(("slot", "weight"), [("late", 0.3), ("late", 0.0), ("far", 0.7)])
+def test_the_score_is_the_formula(
+    collection: Collection, before: Pipeline | Retrieve, slot: str, weight: float
+) -> None:
+    pipeline = before >> Rescore(slot, 20, weight=weight)
+    hits = collection.search(QUERY, pipeline=pipeline, limit=20)
+    scores = expected(collection, before, slot, weight)
+    assert {hit.id: hit.score for hit in hits} == pytest.approx(scores, abs=1e-4)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    (own,) = collection.scores([QUERY], [list(scores)], slot=slot)
+    assert {hit.id: hit.stages[slot] for hit in hits} == pytest.approx(own, abs=1e-4)
+    (first,) = collection.explain(QUERY, pipeline=pipeline, limit=1)
+    assert (first.document.id, first.score) == (hits[0].id, pytest.approx(hits[0].score, abs=1e-4))
+    assert first.stages[slot] == pytest.approx(own[hits[0].id], abs=1e-4)
+
+
+def test_a_weight_of_one_is_the_new_scores_alone(collection: Collection) -> None:
+    plain, weighed = (BOTH >> Dbsf() >> stage for stage in (Rescore("late", 20), Rescore("late", 20, weight=1.0)))
+    assert plain == weighed
+    alone = collection.search(QUERY, pipeline=plain, limit=20)
+    nearly = collection.search(QUERY, pipeline=BOTH >> Dbsf() >> Rescore("late", 20, weight=1 - 1e-12), limit=20)
+    assert [hit.stages["late"] for hit in nearly] == pytest.approx([hit.score for hit in alone], abs=1e-5)
+
+
+def test_pages_batches_coroutines_and_later_stages_agree(collection: Collection) -> None:
+    pipeline = BOTH >> Dbsf() >> Rescore("late", 20, weight=0.4)
+    ids = [hit.id for hit in collection.search(QUERY, pipeline=pipeline, limit=20)]
+    pages = [collection.search(QUERY, pipeline=pipeline, limit=5, offset=start) for start in (0, 5, 10, 15)]
+    assert [hit.id for page in pages for hit in page] == ids
+    batch = collection.search_batch([QUERY, "word3", QUERY], pipeline=pipeline, limit=20)
+    assert [hit.id for hit in batch[0]] == [hit.id for hit in batch[2]] == ids
+    assert [hit.id for hit in asyncio.run(collection.asearch(QUERY, pipeline=pipeline, limit=20))] == ids
+    diverse = collection.search(QUERY, pipeline=pipeline >> Diversify("dense", relevance=1.0, candidates=8), limit=8)
+    assert {hit.id for hit in diverse} == {*ids[:8]}, "the best eight, in another order"
+    groups = collection.search_groups(QUERY, group_by="part", group_size=1, pipeline=pipeline)
+    assert groups[0].hits[0].id == ids[0]
+
+
+def test_the_weight_comes_from_the_config_and_is_told() -> None:
+    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rescore": {"slot": "late", "weight": 0.5}})
+    assert repr(Pipeline.from_config(config, {}).rescore) == "Rescore('late', 50, weight=0.5)"
+    older = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rescore": {"slot": "late", "candidates": 50}})
+    assert Pipeline.from_config(older, {}).rescore == Rescore("late", 50)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5, "half", float("nan"), True])
+def test_a_weight_is_a_share(weight: object) -> None:
+    with pytest.raises(SearchError, match=r"weight is out of range\n.*Rescore\n.*\n.*0 to 1"):
+        Rescore("late", weight=weight)  # type: ignore[arg-type]

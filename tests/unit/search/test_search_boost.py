@@ -1,0 +1,314 @@
+"""Boosts: the formula in Python gives the scores of each store; missing and odd values count as none."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.config.models import SearchConfig
+from diptych.errors import ConfigError, SearchError
+from diptych.search import (
+    Boost,
+    Dbsf,
+    Diversify,
+    FieldBoost,
+    GeoBoost,
+    Linear,
+    NumberBoost,
+    Pipeline,
+    RangeBoost,
+    RecencyBoost,
+    Rescore,
+    Retrieve,
+    Rrf,
+)
+from diptych.testing import fakes_plugin
+from diptych.types import Document
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SLOTS = {
+    "dense": {"adapter": "fake-dense", "dimension": 16},
+    "far": {"adapter": "fake-dense", "dimension": 16, "similarity": "euclidean"},
+    "lexical": {"adapter": "fake-calibrated", "uses_idf": True},
+    "late": {"adapter": "fake-multivector"},
+}
+ODD: list[Any] = [None, "text", True, [], {"x": 1}, ["a", "b"], [1, 2], 5, "2026-13-45", {"lat": 95, "lon": 500}]
+
+
+def documents() -> list[Document]:
+    """Forty documents with a number, a time, a place and a section each; ten with odd values; ten with none."""
+    random = np.random.default_rng(3)
+    found = []
+    for n in range(60):
+        metadata: dict[str, Any] = {}
+        if n < 40:
+            metadata = {
+                "section": ["mail", "web", "games"][n % 3],
+                "tags": [f"t{n % 2}", f"u{n % 5}"],
+                "stars": {"count": float(random.integers(-20, 120)) / 2},
+                "published": (NOW - timedelta(days=float(random.integers(-20, 200)))).isoformat(),
+                "place": {"lat": 52.5 + float(random.normal()) / 10, "lon": 13.4 + float(random.normal()) / 10},
+            }
+        elif n < 50:
+            odd = ODD[n - 40]
+            metadata = {"section": odd, "stars": {"count": odd}, "published": odd, "place": odd}
+        words = " ".join(f"word{random.integers(0, 30)}" for _ in range(5 + n))
+        found.append(Document(f"d{n}", words, metadata=metadata))
+    return found
+
+
+@pytest.fixture(scope="module", params=["memory:", "edge:"])
+def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    store = "memory:" if request.param == "memory:" else f"edge:{tmp_path_factory.mktemp('boost')}"
+    search = {"retrieve": {"dense": 60, "lexical": 60}}
+    config = parse_config({"store": store, "collection": "c", "slots": SLOTS, "search": search})
+    with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) as opened:
+        opened.populate(documents(), report_path=tmp_path_factory.mktemp("reports") / "aside.jsonl")
+        yield opened
+
+
+Value = Callable[[Mapping[str, Any]], float]
+
+
+def number(metadata: Mapping[str, Any]) -> float | None:
+    value = (metadata.get("stars") or {}).get("count")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def age(metadata: Mapping[str, Any]) -> float | None:
+    try:
+        return max(0.0, (NOW - datetime.fromisoformat(metadata.get("published"))).total_seconds())  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def metres(metadata: Mapping[str, Any]) -> float | None:
+    place = metadata.get("place")
+    if not isinstance(place, Mapping) or abs(place.get("lat", 99)) > 90:
+        return None
+    (a, x), (b, y) = ((math.radians(p["lat"]), math.radians(p["lon"])) for p in (place, {"lat": 52.5, "lon": 13.4}))
+    half = math.sin((a - b) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin((x - y) / 2) ** 2
+    return 2 * 6371008.8 * math.asin(math.sqrt(half))
+
+
+def decayed(read: Callable[[Mapping[str, Any]], float | None], scale: float, midpoint: float, curve: str) -> Value:
+    def value(metadata: Mapping[str, Any]) -> float:
+        if (distance := read(metadata)) is None:
+            return 0.0
+        if curve == "exp":
+            return midpoint ** (distance / scale)
+        if curve == "gauss":
+            return midpoint ** ((distance / scale) ** 2)
+        return max(0.0, 1 - (1 - midpoint) * distance / scale)
+
+    return value
+
+
+def apart(metadata: Mapping[str, Any]) -> float | None:
+    value = number(metadata)
+    return None if value is None else abs(value - 20)
+
+
+def ranged(metadata: Mapping[str, Any]) -> float:
+    value = number(metadata)
+    return 0.0 if value is None else min(1.0, max(0.0, (value - 10) / 30))
+
+
+def in_mail(metadata: Mapping[str, Any]) -> float:
+    return float(metadata.get("section") == "mail")
+
+
+def tagged(metadata: Mapping[str, Any]) -> float:
+    return float(bool({"t1", "u2"} & set(metadata.get("tags", []))))
+
+
+MONTH = 30 * 86400.0
+PARTS: list[tuple[Any, Value]] = [
+    (FieldBoost("section", "mail"), in_mail),
+    (FieldBoost("tags", ["t1", "u2"], weight=-0.4), tagged),
+    (RangeBoost("stars.count", 10, 40, weight=2.0), ranged),
+    (RangeBoost("stars.count", 40, 10, relative=False), lambda m: 0.0 if number(m) is None else 1 - ranged(m)),
+    *(
+        (NumberBoost("stars.count", 20, 12, 0.3, curve, relative=False), decayed(apart, 12, 0.3, curve))  # type: ignore[arg-type]
+        for curve in ("exp", "gauss", "linear")
+    ),
+    *(
+        (RecencyBoost("published", "30d", 0.6, curve, NOW), decayed(age, MONTH, 0.6, curve))  # type: ignore[arg-type]
+        for curve in ("exp", "gauss", "linear")
+    ),
+    (GeoBoost("place", 52.5, 13.4, 5000, 0.5, weight=1.5), decayed(metres, 5000, 0.5, "exp")),
+]
+BOTH = Retrieve("dense", 60) + Retrieve("lexical", 60)
+PIPELINES = [
+    Retrieve("dense", 60) >> Boost(*[part for part, _ in PARTS]),
+    Retrieve("far", 60) >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Dbsf() >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Rrf(weights={"dense": 2}) >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Linear("zscore", missing=-2.5) >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Linear() >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Rrf() >> Rescore("late", 50) >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Linear() >> Rescore("late", 50) >> Boost(*[part for part, _ in PARTS]),
+    BOTH >> Rrf() >> Rescore("late", 50, weight=0.3) >> Boost(*[part for part, _ in PARTS]),
+]
+QUERY = "word1 word7 word9 other"
+
+
+def unboosted(collection: Collection, pipeline: Pipeline) -> dict[str, float]:
+    plain = Pipeline(pipeline.retrieve, pipeline.fuse, pipeline.rescore)
+    limit = plain.depth or 60
+    return {hit.id: hit.score for hit in collection.search(QUERY, pipeline=plain, limit=limit)}
+
+
+@pytest.mark.parametrize(("part", "value"), PARTS, ids=lambda own: repr(own)[:60] if not callable(own) else "")
+def test_each_part_is_its_formula(collection: Collection, part: Any, value: Value) -> None:
+    pipeline = Retrieve("dense", 60) >> Boost(part)
+    before, metadata = unboosted(collection, pipeline), {d.id: d.metadata for d in documents()}
+    hits = collection.search(QUERY, pipeline=pipeline, limit=60)
+    assert len(hits) == 60, "none is lost"
+    for hit in hits:
+        factor = abs(before[hit.id]) if part.relative else 1.0
+        expected = before[hit.id] + factor * part.weight * value(metadata[hit.id])
+        assert hit.score == pytest.approx(expected, abs=2e-5), (hit.id, metadata[hit.id])
+    assert any(value(metadata[hit.id]) not in (0.0, 1.0) or part.kind == "field" for hit in hits)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda own: repr(own).partition(" >> Boost")[0])
+def test_boosts_add_up_over_the_scores_of_any_pipeline(collection: Collection, pipeline: Pipeline) -> None:
+    before, metadata = unboosted(collection, pipeline), {d.id: d.metadata for d in documents()}
+    expected = {
+        name: score + sum((abs(score) if p.relative else 1.0) * p.weight * v(metadata[name]) for p, v in PARTS)
+        for name, score in before.items()
+    }
+    hits = collection.search(QUERY, pipeline=pipeline, limit=len(before))
+    assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, abs=1e-4)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert all(hit.stages["boost"] == hit.score for hit in hits)
+    for explanation in collection.explain(QUERY, pipeline=pipeline, limit=5):
+        start = before[explanation.document.id]
+        assert start + sum(explanation.boosts.values()) == pytest.approx(explanation.score, abs=1e-4)
+        assert len(explanation.boosts) == len(PARTS)
+
+
+def test_a_boosted_search_is_one_request(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection.search(QUERY, boost=[PARTS[0][0]])  # reads the schema of the payload once
+    calls: list[int] = []
+    ask = collection.client.query_batch_points
+
+    def counted(name: str, requests: list[Any], **options: Any) -> Any:
+        calls.append(len(requests))
+        return ask(name, requests, **options)
+
+    monkeypatch.setattr(collection.client, "query_batch_points", counted)
+    monkeypatch.setattr(collection.client, "retrieve", None)
+    collection.search(QUERY, boost=[part for part, _ in PARTS])
+    assert calls == [1]
+
+
+def test_pages_groups_batches_and_coroutines_agree(collection: Collection) -> None:
+    boost = [{"kind": "recency", "field": "published", "scale": "30d", "target": NOW}]
+    hits = [hit.id for hit in collection.search(QUERY, boost=boost, limit=24)]
+    assert hits != [hit.id for hit in collection.search(QUERY, limit=24)]
+    pages = [collection.search(QUERY, boost=boost, limit=6, offset=start) for start in (0, 6, 12, 18)]
+    assert [hit.id for page in pages for hit in page] == hits
+    assert [[hit.id for hit in found] for found in collection.search_batch([QUERY] * 2, boost=boost, limit=24)] == [
+        hits
+    ] * 2
+    assert [hit.id for hit in asyncio.run(collection.asearch(QUERY, boost=boost, limit=24))] == hits
+    groups = collection.search_groups(QUERY, group_by="section", group_size=1, boost=boost)
+    firsts: dict[str, str] = {}
+    for hit in collection.search(QUERY, boost=boost, limit=60):
+        if isinstance(value := hit.document.metadata.get("section"), str | int) and not isinstance(value, bool):
+            firsts.setdefault(str(value), hit.id)
+    assert [group.hits[0].id for group in groups][:3] == [*firsts.values()][:3]
+
+
+def test_recency_counts_from_the_search_unless_it_has_a_target(collection: Collection) -> None:
+    (new,) = collection.search(
+        QUERY, pipeline=Retrieve("dense", 60) >> Boost(RecencyBoost("published", "1000000w")), limit=1
+    )
+    assert new.score == pytest.approx(1.5 * unboosted(collection, Pipeline((Retrieve("dense", 60),)))[new.id], rel=1e-3)
+
+
+def test_the_config_boosts_and_an_empty_list_does_not() -> None:
+    boost = [{"kind": "field", "field": "section", "equals": ["mail", "web"], "weight": 3}]
+    search = {"retrieve": {"dense": 9}, "boost": boost}
+    config = parse_config({"store": "memory:", "collection": "c", "slots": {"dense": SLOTS["dense"]}, "search": search})
+    assert SearchConfig.model_validate(config.search.model_dump(mode="json")) == config.search
+    with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) as opened:
+        opened.populate(documents()[:9])
+        sections = [hit.document.metadata["section"] for hit in opened.search(QUERY)]
+        assert len(sections) == 9
+        assert "games" not in sections[:6]
+        assert "boost" not in opened.search(QUERY, boost=[])[0].stages
+        assert "boost" not in opened.search(QUERY, pipeline="dense")[0].stages
+        assert [hit.id for hit in opened.search(QUERY, pipeline="dense > boost")] == [
+            hit.id for hit in opened.search(QUERY)
+        ]
+        assert "field section: adds" in str(opened.explain(QUERY, limit=1)[0])
+
+
+def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collection, tmp_path: Path) -> None:
+    collection.client.create_payload_index("c", "kind", "keyword")
+    collection.handle.view.kept.pop("payload_schema", None)
+    types = collection.client.get_collection("c").payload_schema
+    if types:  # local mode keeps no indexes
+        with pytest.raises(
+            SearchError, match=r"(?s)recency boost cannot read this field.*'kind'.*type keyword.*datetime"
+        ):
+            collection.search(QUERY, boost=[RecencyBoost("kind", "30d")])
+    raw = {"collection": "c", "slots": {"dense": SLOTS["dense"]}, "populate": {"indexes": {"kind": "keyword"}}}
+    search = {"boost": [{"kind": "recency", "field": "kind", "scale": "30d"}]}
+    with pytest.raises(
+        ConfigError, match=r"(?s)recency boost cannot read a field that is indexed as keyword.*datetime"
+    ):
+        parse_config({**raw, "search": search})
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: NumberBoost("n", 1, -3), "scale is not usable\n.*NumberBoost\n.*-3\n.*more than 0"),
+        (lambda: RecencyBoost("n", "-30d"), "scale is not a duration\n.*RecencyBoost"),
+        (lambda: RecencyBoost("n", "30d", target="now"), "target is not a datetime"),
+        (lambda: NumberBoost("n", float("nan"), 3), "target is not a number"),
+        (lambda: NumberBoost("n", 1, 3, midpoint=1.0), "midpoint is out of range"),
+        (lambda: NumberBoost("n", 1, 3, curve="steep"), "unknown curve\n.*\n.*steep.*\n.*exp, gauss, linear"),
+        (lambda: RangeBoost("n", 3, 3), "low and high are equal"),
+        (lambda: GeoBoost("n", 91, 0, 5), "not a point of the earth"),
+        (lambda: FieldBoost("", "x"), "field is not a metadata key"),
+        (lambda: FieldBoost("n", []), "equals is not usable"),
+        (lambda: FieldBoost("n", "x", weight="much"), "weight is not a number"),
+        (lambda: Boost(), "not a usable number of boosts"),
+        (lambda: Boost("x"), "not a part of a boost"),
+        (lambda: Boost.of("x"), "not a boost\n"),
+        (lambda: Boost.of([{"kind": "recency", "field": "n", "scale": -1}]), r"(?s)where: boost.scale.*more than 0"),
+        (
+            lambda: Boost.of([{"kind": "recency", "field": "n", "scales": 1, "scale": 1}]),
+            r"(?s)boost.scales.*no such key",
+        ),
+        (lambda: Boost.of([{"kind": "vanity", "field": "n"}]), r"(?s)not a boost.*'field', 'recency'"),
+        (lambda: Retrieve("dense") >> Boost(FieldBoost("n", 1)) >> Diversify("dense"), "a boost would not count"),
+        (lambda: Retrieve("dense") >> Boost(FieldBoost("n", 1)) >> Rescore("dense"), "comes too late"),
+    ],
+)
+def test_what_cannot_boost_is_refused(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(SearchError, match=text):
+        make()
+
+
+def test_a_boost_prints_as_it_is_written() -> None:
+    boost = Boost(FieldBoost("section", ["mail", "web"], weight=2), RecencyBoost("published", "30d"))
+    assert repr(boost) == (
+        "Boost(FieldBoost(field='section', equals=('mail', 'web'), weight=2), "
+        "RecencyBoost(field='published', scale=2592000.0))"
+    )
+    assert Boost.of(boost.parts) == boost == Boost.of(boost)
