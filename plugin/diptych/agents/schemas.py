@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from diptych.search.request import MOST_EXAMPLES
 from diptych.service.search_answers import CollectionDescription, ExplainedDocument, FoundDocument
 
 MOST_HITS, MOST_EXPLAINED, MOST_DOCUMENTS, MOST_CHARACTERS = 100, 20, 1000, 100_000
@@ -32,6 +33,23 @@ FilterJson: TypeAlias = Annotated[
 
 TenantName: TypeAlias = Annotated[
     str | None, Field(description="Whose documents, in a collection whose documents belong to tenants.")
+]
+
+
+PinnedIds: TypeAlias = Annotated[
+    list[str] | None,
+    Field(max_length=MOST_HITS, description="Ids of documents that come first, in this order, whatever the query."),
+]
+ExcludedIds: TypeAlias = Annotated[
+    list[str] | None, Field(max_length=MOST_DOCUMENTS, description="Ids of documents to leave out.")
+]
+LikedIds: TypeAlias = Annotated[
+    list[str] | None,
+    Field(max_length=MOST_EXAMPLES, description="Ids of documents that were helpful: find more that are like them."),
+]
+UnlikedIds: TypeAlias = Annotated[
+    list[str] | None,
+    Field(max_length=MOST_EXAMPLES, description="Ids of documents that were not helpful: find what is unlike them."),
 ]
 
 

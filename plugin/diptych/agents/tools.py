@@ -17,18 +17,22 @@ from diptych.agents.schemas import (
     CollectionName,
     Documents,
     DryRun,
+    ExcludedIds,
     ExplainLimit,
     ExplainResult,
     FilterJson,
     Ids,
     InfoResult,
+    LikedIds,
     Limit,
+    PinnedIds,
     QueryText,
     SearchResult,
     SlotName,
     SyncFlag,
     TenantName,
     TextLength,
+    UnlikedIds,
     YesFlag,
 )
 from diptych.collection.collection import Collection
@@ -70,6 +74,10 @@ class Tools:
         slot: SlotName = None,
         text_length: TextLength = 4000,
         tenant: TenantName = None,
+        like: LikedIds = None,
+        unlike: UnlikedIds = None,
+        pin: PinnedIds = None,
+        exclude: ExcludedIds = None,
     ) -> SearchResult:
         """Find the documents of a collection that fit a query best, by meaning and by words.
 
@@ -77,6 +85,7 @@ class Tools:
         """
         with _tool_errors():
             opened, options = await self._question(query, collection, filter, slot, tenant)
+            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
             hits = documents_of(await opened.asearch(query, limit=limit, **options))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 
@@ -89,6 +98,10 @@ class Tools:
         filter: FilterJson = None,
         slot: SlotName = None,
         tenant: TenantName = None,
+        like: LikedIds = None,
+        unlike: UnlikedIds = None,
+        pin: PinnedIds = None,
+        exclude: ExcludedIds = None,
     ) -> ExplainResult:
         """Explain why documents are, or are not, found by a query.
 
@@ -97,6 +110,7 @@ class Tools:
         """
         with _tool_errors():
             opened, options = await self._question(query, collection, filter, slot, tenant)
+            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
             count = None if ids else limit
             items = await asyncio.to_thread(opened.explain, query, ids=ids or None, limit=count, **options)
             pipeline = repr(items[0].pipeline) if items else _pipeline(opened)

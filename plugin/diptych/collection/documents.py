@@ -9,9 +9,9 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.tenancy import identity, narrowed, scope, tenant_of
+from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope, tenant_of, with_ids
 from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, own_point, point_id, points_are_free
+from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.store_errors import ask, is_refusal
@@ -120,9 +120,7 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
         CollectionError: ids that are not texts; TenantError: no tenant where one is required.
     """
     unique, scoped = _unique_ids(ids), _scope(handle, tenant)
-    id_condition = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, unique, tenant))])
-    if unique and _needs_payloads(handle):
-        id_condition = id_filter(unique, handle.view.layout)
+    id_condition = with_ids(handle.view, unique, tenant)
     return models.Filter(must=[scoped, id_condition]) if scoped else id_condition
 
 
@@ -135,30 +133,16 @@ def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant:
     """Points that hold documents with these ids, with the id; with a tenant only its own."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
     fields = [*id_fields(layout), *store.tenant_fields]
-    if _needs_payloads(handle):
+    if needs_payloads(handle.view):
         records = store.scrolled(narrowed(_scope(handle, tenant), id_filter(ids, layout)), fields)
     else:
-        records = iter(store.records(_points(handle, ids, tenant), only=fields))
+        records = iter(store.records(points_of(handle.view, ids, tenant), only=fields))
     documents = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
     return {
         point: document.id
         for point, document in documents.items()
         if tenant is None or tenant_of(document.metadata, tenancy) == tenant
     }
-
-
-def _needs_payloads(handle: CollectionHandle) -> bool:
-    """Whether the points of documents can only be found by reading payloads."""
-    return points_are_free(handle.view.layout) or bool(handle.registry.hook.diptych_point_id.get_hookimpls())
-
-
-def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:
-    """The points where documents with these ids would be: diptych's own, and those of other programs."""
-    layout, tenancy = handle.view.layout, handle.view.tenancy
-    names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
-    own_points = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
-    other_points = (point for identifier in ids if (point := own_point(identifier)) is not None)
-    return list(dict.fromkeys([*own_points, *other_points]))
 
 
 def _unique_ids(ids: Sequence[str]) -> list[str]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, id_filter
-from diptych.search.filters import FilterLike, Where
+from diptych.search.feedback import steerable
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.matched_terms import Term, matched_terms, scores_of
-from diptych.search.options import BoostLike, Options
-from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.options import ExplainOptions, Options
+from diptych.search.pins import PINNED
+from diptych.search.pipeline import Pipeline
 from diptych.search.qdrant_query import Inputs, fusion_request
 from diptych.search.qdrant_retrieval import boosts_of, fuses_in_host, query_points, rank_branches, retrieve
 from diptych.search.request import SearchRequest
@@ -102,13 +103,7 @@ def explain(
     query: str | Query,
     *,
     ids: Sequence[str] | None = None,
-    pipeline: Pipeline | Retrieve | str | None = None,
-    limit: int | None = None,
-    filter: FilterLike | None = None,
-    where: Where | None = None,
-    params: models.SearchParams | None = None,
-    tenant: str | None = None,
-    boost: BoostLike | None = None,
+    **options: Unpack[ExplainOptions],
 ) -> list[Explanation]:
     """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
 
@@ -117,8 +112,7 @@ def explain(
     """
 
     def answer(view: View) -> list[Explanation]:
-        options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant, boost=boost)
-        return _explained(SearchRequest.of(view, [query], options), ids)
+        return _explained(SearchRequest.of(view, [query], Options(**options)), ids)
 
     return on_current_view(handle, answer)
 
@@ -144,7 +138,8 @@ class _Explainer:
         records: Sequence[models.Record],
         notes: Sequence[str],
     ) -> None:
-        self._request, self._unscored, self._notes = request, unscored, tuple(notes)
+        self._request, self._unscored = request, unscored
+        self._notes = (*notes, *_notes_on_examples(request))
         self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
@@ -181,7 +176,7 @@ class _Explainer:
             boosts=self._boosts(record.id, document.id),
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
-            notes=self._notes,
+            notes=(*self._notes, *(("pinned",) if hit and PINNED in hit.stages else ())),
         )
 
     def _slot(self, name: str, point: PointId) -> SlotScore:
@@ -206,12 +201,14 @@ class _Explainer:
         if pipeline.rescore and point in self._scores.get(pipeline.rescore.slot, {}):
             stages[pipeline.rescore.slot] = self._scores[pipeline.rescore.slot][point]
         shown = hit.stages if hit else {}
-        skipped = {branch.slot for branch in pipeline.retrieve} if not pipeline.rescore else set()
+        skipped = {PINNED, *(() if pipeline.rescore else (branch.slot for branch in pipeline.retrieve))}
         fused = pipeline.fuse.label if pipeline.fuse else ""
         return {**stages, **{name: score for name, score in shown.items() if name != fused and name not in skipped}}
 
     def _lost(self, point: PointId, identifier: str) -> str:
         pipeline = self._request.pipeline
+        if identifier in self._request.exclude:
+            return "excluded by id"
         orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
         position = next((list(order).index(point) + 1 for order in orders if point in order), None)
         if position is None:
@@ -237,6 +234,12 @@ def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Rankin
     width = sum(len(ranking) for ranking in rankings.values())
     (points,) = query_points(request.handle, [fusion_request(request, inputs, limit=max(1, width))])
     return {point.id: point.score for point in points}
+
+
+def _notes_on_examples(request: SearchRequest) -> Iterable[str]:
+    if request.like or request.unlike:
+        names = ", ".join(slot.name for slot in steerable(request))
+        yield f"{len(request.like)} liked and {len(request.unlike)} unliked examples move the scores of: {names}"
 
 
 def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:

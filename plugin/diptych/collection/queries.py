@@ -9,7 +9,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
 from diptych.search.filters import FilterLike, Where
-from diptych.search.options import BoostLike, GroupOptions, Options, SearchOptions, VectorOptions
+from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions
 from diptych.search.run import answer, answer_later
 from diptych.search.warm_up import warm
 from diptych.types import Document, Hit, Query, SparseVector
@@ -48,7 +48,7 @@ class Searching:
         Args:
             query: its words, or a `Query`.
             options: `limit`, `offset`, `filter`, `where`, `score_threshold`, `pipeline`, `params`, `with_payload`,
-                `tenant` and `boost`; `diptych.search.SearchOptions` says what each is.
+                `tenant`, `boost`, `pin`, `exclude`, `like` and `unlike`; see `diptych.search.SearchOptions`.
 
         Raises:
             SearchError: something that cannot be searched as asked.
@@ -141,39 +141,19 @@ class Searching:
         return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
 
     def explain(
-        self,
-        query: str | Query,
-        *,
-        ids: Sequence[str] | None = None,
-        limit: int | None = None,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        pipeline: Pipeline | Retrieve | str | None = None,
-        params: models.SearchParams | None = None,
-        tenant: str | None = None,
-        boost: BoostLike | None = None,
+        self, query: str | Query, *, ids: Sequence[str] | None = None, **options: Unpack[ExplainOptions]
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, has its rank. See `diptych.collection.explain`.
 
         Args:
             query: its words, or a `Query`.
             ids: documents to explain, hits or not; the hits unless given.
-            limit, filter, where, pipeline, params, tenant, boost: as in `search`.
+            options: as in `search`, without `offset`, `score_threshold` and `with_payload`.
         """
         from diptych.collection.explain import explain
 
-        return explain(
-            self.handle,
-            query,
-            ids=ids,
-            limit=limit,
-            filter=filter,
-            where=where,
-            pipeline=pipeline,
-            params=params,
-            tenant=self._tenant(tenant),
-            boost=boost,
-        )
+        options["tenant"] = self._tenant(options.get("tenant"))
+        return explain(self.handle, query, ids=ids, **options)
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
         """The documents with these ids, in their order; missing ones are left out.

@@ -16,6 +16,7 @@ from qdrant_edge_client.value_errors import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+DocumentIds = Annotated[list[str], Field(max_length=1000)]
 
 
 class RrfFusion(Section):
@@ -140,6 +141,10 @@ class SearchConfig(Section):
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
     limit: Positive = Field(10, description="Hits a query returns.")
     score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+    pin: DocumentIds = Field(
+        default_factory=list, description="Ids of documents that come first, in this order, whatever the query."
+    )
+    exclude: DocumentIds = Field(default_factory=list, description="Ids of documents that no search finds.")
     remember: Annotated[int, Field(ge=0)] = Field(
         1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query again."
     )
@@ -156,6 +161,7 @@ def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> list[Prob
         *_unknown_slots(search, slots),
         *_weights(search, slots),
         *_boosted_and_diverse(search),
+        *_pinned_and_excluded(search),
         *_cascade(search),
         *_limit(search, slots),
     ]
@@ -186,6 +192,13 @@ def _boosted_and_diverse(search: SearchConfig) -> Iterator[Problem]:
     if search.boost and search.diversify:
         what = "diversify chooses by likeness alone, so that a boost would not count"
         yield Problem(("search", "boost"), what, do="leave out `boost` or `diversify`")
+
+
+def _pinned_and_excluded(search: SearchConfig) -> Iterator[Problem]:
+    for place, identifier in enumerate(search.pin):
+        if identifier in search.exclude:
+            what = f"document {identifier!r} is pinned and excluded"
+            yield Problem(("search", "pin", place), what, do="name it once")
 
 
 def _cascade(search: SearchConfig) -> Iterator[Problem]:

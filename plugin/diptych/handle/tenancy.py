@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from diptych.config.models import Config
 from diptych.errors import CollectionError, DocumentError, TenantError, brief
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
-from diptych.metadata.payloads import NATIVE, field_of
+from diptych.metadata.payloads import NATIVE, field_of, id_filter, own_point, point_id, points_are_free
 from diptych.types import Document, is_unicode
 
 
@@ -112,6 +112,28 @@ def identity(identifier: str, tenant: str | None, tenancy: Tenancy | None, layou
     if tenancy is None or not tenancy.required or tenant is None or layout.origin != NATIVE.origin:
         return identifier
     return f"{len(tenant)}:{tenant}:{identifier}"  # the length, so that no two pairs read alike
+
+
+def needs_payloads(view: View) -> bool:
+    """Whether the points of documents can only be found by reading payloads."""
+    return points_are_free(view.layout) or bool(view.registry.hook.diptych_point_id.get_hookimpls())
+
+
+def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | str]:
+    """The points where documents with these ids would be: diptych's own, and those of other programs."""
+    names = {identifier: identity(identifier, tenant, view.tenancy, view.layout) for identifier in ids}
+    own = (point_id(Document(i, ""), view.registry, view.layout, identity=name) for i, name in names.items())
+    other = (point for identifier in ids if (point := own_point(identifier)) is not None)
+    return list(dict.fromkeys([*own, *other]))
+
+
+def with_ids(view: View, ids: Sequence[str], tenant: str | None) -> models.Filter:
+    """Qdrant's filter for documents with these ids, of any tenant; without ids it matches nothing."""
+    tenancy = view.metadata.tenancy if view.metadata else None
+    of_all = tenancy is not None and tenancy.required and tenant is None  # each tenant's have points of their own
+    if ids and (of_all or needs_payloads(view)):
+        return id_filter(ids, view.layout)
+    return models.Filter(must=[models.HasIdCondition(has_id=points_of(view, ids, tenant))])
 
 
 def _words(tenancy: Tenancy) -> str:

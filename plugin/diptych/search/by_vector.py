@@ -12,6 +12,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.search.options import Options, VectorOptions
+from diptych.search.pins import pinned_hits
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant_query import Input
 from diptych.search.qdrant_retrieval import retrieve
@@ -46,8 +47,9 @@ def search_by_vector(
         seconds: dict[str, float] = {}
         clock = Clock(seconds)
         hits = retrieve([request], [[{slot.name: _input(slot, vector)}]])[0]
+        pinned = pinned_hits(request)
         clock.passed("retrieve")
-        array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began))
+        array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began, pinned))
         notify_plugins(request, seconds, clock.began, len(array[0]))
         return array[0]
 

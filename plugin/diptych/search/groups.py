@@ -12,6 +12,7 @@ from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import to_payload
 from diptych.search.options import GroupOptions, Options
+from diptych.search.pins import PINNED
 from diptych.search.qdrant_query import pipeline_request
 from diptych.search.qdrant_retrieval import hits_of
 from diptych.search.request import SearchRequest
@@ -49,7 +50,8 @@ def search_groups(
     """For each query the best groups, best first.
 
     A pipeline of one slot alone is grouped by Qdrant, which searches on until the groups are full. A pipeline with
-    later stages is grouped from the hits that it passes on, `Pipeline.depth` of them.
+    later stages is grouped from the hits that it passes on, `Pipeline.depth` of them. With pinned documents, one of a
+    single slot is grouped from its candidates.
 
     Args:
         group_by: payload key, dots between nested ones; a list of values puts the hit into each group. Documents
@@ -71,7 +73,7 @@ def search_groups(
 
 
 def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list[HitGroup]]:
-    make = _from_hits if request.pipeline.stages else _from_qdrant
+    make = _from_hits if request.pipeline.stages or request.pin else _from_qdrant
     seconds: dict[str, float] = {}
     groups, threshold = make(request, group_by, group_size, seconds), request.score_threshold
     groups = groups if threshold is None else [[*_above(of_query, threshold)] for of_query in groups]
@@ -117,7 +119,8 @@ def _grouped_by_qdrant(
 def _from_hits(
     request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
 ) -> list[list[HitGroup]]:
-    wider = replace(request, limit=request.pipeline.depth or request.limit, with_payload=True, score_threshold=None)
+    limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
+    wider = replace(request, limit=limit, with_payload=True, score_threshold=None)
     (retrieved,) = retrieve_together([wider])
     groups = [_grouped(request, hits, group_by, group_size) for hits in reranked(wider, retrieved)]
     seconds |= retrieved.seconds
@@ -156,5 +159,8 @@ def _restricted(document: Document, request: SearchRequest) -> Document:
 
 
 def _above(groups: Sequence[HitGroup], threshold: float) -> list[HitGroup]:
-    kept = [HitGroup(g.value, tuple(hit for hit in g.hits if hit.score >= threshold)) for g in groups]
+    def stays(hit: Hit) -> bool:
+        return hit.score >= threshold or PINNED in hit.stages
+
+    kept = [HitGroup(group.value, tuple(filter(stays, group.hits))) for group in groups]
     return [group for group in kept if group.hits]

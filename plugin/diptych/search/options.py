@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from qdrant_client import models
 
+from diptych.errors import SearchError, brief
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import BoostPart
 from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.types import Query, is_unicode
 
+MOST_IDS = 1000  # that a query pins, and that it excludes
+_LARGEST_SCORE = 3.4e38  # float32's
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
 
@@ -26,6 +30,9 @@ class ScopedOptions(TypedDict, total=False):
         tenant: the tenant whose documents are searched, in a collection with tenants.
         boost: what raises or lowers scores by metadata, instead of the pipeline's own: `Boost(...)`, or a list of its
             parts or of mappings as in the config; an empty list boosts nothing.
+        pin: ids of documents that come first, in this order, if they exist and match tenant and filter; instead of the
+            config's, which hold for its own pipeline.
+        exclude: ids of documents that are not found, beside the config's.
     """
 
     limit: int | None
@@ -34,6 +41,8 @@ class ScopedOptions(TypedDict, total=False):
     params: models.SearchParams | None
     tenant: str | None
     boost: BoostLike | None
+    pin: Sequence[str] | None
+    exclude: Sequence[str] | None
 
 
 class GroupOptions(ScopedOptions, total=False):
@@ -44,11 +53,23 @@ class GroupOptions(ScopedOptions, total=False):
             config's pipeline as `diptych evaluate` shows it, such as `rrf`.
         score_threshold: hits whose final score is lower are dropped; by default the config's.
         with_payload: False fetches ids only; a list only these keys: `text`, `title` and metadata.
+        like: examples of what is wanted, ids of documents or `Query(text)`; dense slots find what is nearer to them.
+        unlike: examples of what is not wanted.
     """
 
     pipeline: Pipeline | Retrieve | str | None
     score_threshold: float | None
     with_payload: bool | Sequence[str]
+    like: Sequence[str | Query] | None
+    unlike: Sequence[str | Query] | None
+
+
+class ExplainOptions(ScopedOptions, total=False):
+    """What `explain` takes beside query and ids, as in `SearchOptions`."""
+
+    pipeline: Pipeline | Retrieve | str | None
+    like: Sequence[str | Query] | None
+    unlike: Sequence[str | Query] | None
 
 
 class VectorOptions(ScopedOptions, total=False):
@@ -82,3 +103,42 @@ class Options(NamedTuple):
     tenant: str | None = None
     where: Where | None = None
     boost: BoostLike | None = None
+    pin: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    like: Sequence[str | Query] | None = None
+    unlike: Sequence[str | Query] | None = None
+
+
+def ids_of(name: str, ids: Sequence[str] | None) -> tuple[str, ...]:
+    """The ids, each once.
+
+    Raises:
+        SearchError: they are not ids of documents, or too many.
+    """
+    listed = isinstance(ids, Sequence) and not isinstance(ids, str)
+    if ids is not None and (not listed or not all(isinstance(own, str) and own and is_unicode(own) for own in ids)):
+        raise SearchError(f"{name} is not a list of ids", got=brief(ids), expected='["id", ...]')
+    if ids is not None and len(ids) > MOST_IDS:
+        raise SearchError(f"{name} has too many ids", got=f"{len(ids):,}", expected=f"at most {MOST_IDS:,}")
+    return tuple(dict.fromkeys(ids or ()))
+
+
+def check_types(params: object, threshold: object, with_payload: object) -> None:
+    """Raise SearchError if one of these options is of another type."""
+    if params is not None and not isinstance(params, models.SearchParams):
+        got, expected = type(params).__name__, "qdrant_client.models.SearchParams"
+        raise SearchError("unknown type of params", got=got, expected=expected)
+    if threshold is not None and not _is_finite(threshold):
+        raise SearchError("score_threshold is not a finite number", got=type(threshold).__name__, expected="a number")
+    if isinstance(with_payload, bool):
+        return
+    keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
+    if not all(isinstance(key, str) and is_unicode(key) for key in keys):
+        got = brief(with_payload)
+        raise SearchError("with_payload is not usable", got=got, expected="True, False or some keys")
+
+
+def _is_finite(number: object) -> bool:
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return False
+    return abs(number) <= _LARGEST_SCORE  # false for NaN, and works for integers too large for a float

@@ -24,10 +24,28 @@ from diptych.slots.slot import Slot
 from diptych.stores.local import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
 
-Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector or models.TextQuery
+Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or Steered
 Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot for which the query has no terms is left out
 TIE_BREAK = 1e-5
 _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """A dense query that examples steer: its own vector, and what Qdrant is asked in retrieval."""
+
+    vector: list[float]
+    query: models.RelevanceFeedbackQuery
+
+
+def asked(query: Input) -> Any:
+    """What Qdrant is asked for an input in retrieval."""
+    return query.query if isinstance(query, Steered) else query
+
+
+def plain(query: Input) -> Any:
+    """The query itself, without examples."""
+    return query.vector if isinstance(query, Steered) else query
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +151,11 @@ class Nearest:
             first, storage: the slot's first stage and storage.
             width: hits wanted, if more than `limit`.
         """
-        found = {"query": self.query, "using": self.using, "filter": self.filter, "params": self.params}
+        found = {"query": asked(self.query), "using": self.using, "filter": self.filter, "params": self.params}
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
-        first_fields = {**found, "query": self.query[: first.dimension], "using": first.vector, "limit": reads}
+        first_fields = {**found, "query": plain(self.query)[: first.dimension], "using": first.vector, "limit": reads}
         params = _by_originals() if storage.get("quantization") else None
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**first_fields)]}
 
@@ -182,14 +200,14 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
     if rescore:
-        levels.append(_Level(inputs[rescore.slot], using(slots[rescore.slot]), rescore.candidates))
+        levels.append(_Level(plain(inputs[rescore.slot]), using(slots[rescore.slot]), rescore.candidates))
     if request.pipeline.boost:
         reads = rescore.candidates if rescore else sum(branch.candidates for branch in request.pipeline.retrieve)
         formula = request.pipeline.boost.formula(request.handle.layout, request.now, _unboosted_direction(request))
         levels.append(_Level(formula, None, reads))
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
-        query = models.NearestQuery.model_construct(nearest=inputs[diversify.slot], mmr=mmr)
+        query = models.NearestQuery.model_construct(nearest=plain(inputs[diversify.slot]), mmr=mmr)
         levels.append(_Level(query, using(slots[diversify.slot]), diversify.candidates))
     return levels
 
@@ -200,25 +218,6 @@ def _unboosted_direction(request: SearchRequest) -> int:
     if pipeline.rescore:
         return direction(slots[pipeline.rescore.slot])
     return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
-
-
-def boost_requests(request: SearchRequest, points: Sequence[PointId]) -> list[models.QueryRequest]:
-    """For each part of the boost, a request for what it adds to these points, relative parts for a score of 1."""
-    boost = request.pipeline.boost
-    assert boost is not None, "the caller has looked"
-    ids = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
-    nodes = [_prefetch(filter=narrowed(request.scope, ids), limit=len(points))]
-    values = [boost.weighted(part, request.handle.layout, request.now) for part in boost.parts]
-    return [
-        _request(
-            **request.shard_key,
-            prefetch=nodes,
-            query=models.FormulaQuery(formula=value),
-            limit=len(points),
-            with_payload=False,
-        )
-        for value in values
-    ]
 
 
 def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:

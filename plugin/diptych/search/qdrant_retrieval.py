@@ -11,12 +11,12 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.handle.snapshot import View
+from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload
 from diptych.search.boost import require_fitting_indexes
 from diptych.search.fusion import PointId, Ranking, fuse, weighed
 from diptych.search.qdrant_query import (
     Inputs,
-    boost_requests,
     branch_requests,
     fusion_request,
     pipeline_request,
@@ -226,7 +226,14 @@ def _boosted(request: SearchRequest, rankings: Sequence[Ranking]) -> list[Rankin
 
 def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId, list[float]]:
     """For each point what each part of the boost adds, relative parts to a score of 1; one call for all."""
-    answers = query_points(request.handle, boost_requests(request, points)) if points else []
+    boost = request.pipeline.boost
+    assert boost is not None, "the caller has looked"
+    ids = models.Filter.model_construct(must=[models.HasIdCondition.model_construct(has_id=list(points))])
+    node = models.Prefetch.model_construct(filter=narrowed(request.scope, ids), limit=len(points))
+    fields = {"prefetch": [node], "limit": len(points), "with_payload": False, **request.shard_key}
+    values = [boost.weighted(part, request.handle.layout, request.now) for part in boost.parts]
+    requests = [models.QueryRequest.model_construct(query=models.FormulaQuery(formula=v), **fields) for v in values]
+    answers = query_points(request.handle, requests) if points else []
     added: dict[PointId, list[float]] = {}
     for found in answers:
         for point in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +12,11 @@ from qdrant_client import models
 
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, scope
+from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
 from diptych.search.filters import combined
-from diptych.search.options import Options
+from diptych.search.options import Options, check_types, ids_of
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.pipeline_names import called
 from diptych.search.stages import require_count
@@ -26,7 +26,7 @@ from qdrant_edge_client.value_errors import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document
-_LARGEST_SCORE = 3.4e38  # float32's
+MOST_EXAMPLES = 32  # that a query likes, and that it does not: each pair of both counts for each candidate
 _RESCORERS = ("multivector", "dense")
 
 
@@ -37,6 +37,8 @@ class SearchRequest:
     `wants`: hits that an early exit must settle; by default offset + limit.
     `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
+    `pin`, `exclude`: ids of documents that come first, and that are not found; `filter` leaves out both.
+    `like`, `unlike`: examples of what is wanted, and of what is not.
     `at`: time of the request, by `time.perf_counter`; `now`: by the calendar, for boosts by recency.
     """
 
@@ -54,6 +56,10 @@ class SearchRequest:
     scope: models.Filter | None = None
     shard_key: Mapping[str, Any] = field(default_factory=dict)
     chosen: models.Filter | None = None
+    pin: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    like: tuple[str | Query, ...] = ()
+    unlike: tuple[str | Query, ...] = ()
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -78,14 +84,16 @@ class SearchRequest:
         checked_pipeline = _checked_pipeline(view, options.pipeline)
         if options.boost is not None:
             checked_pipeline = replace(checked_pipeline, boost=Boost.of(options.boost))
-        _check_types(options.params, threshold, options.with_payload)
+        check_types(options.params, threshold, options.with_payload)
+        pin, exclude = _named_ids(view, options)
+        matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
         return cls(
             handle=view,
             pipeline=checked_pipeline,
             texts=texts_of(queries),
             limit=_limit(checked_pipeline, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=chosen if tenant_scope is None else narrowed(tenant_scope, chosen),
+            filter=_without(view, matching, (*pin, *exclude), options.tenant),
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
@@ -93,6 +101,10 @@ class SearchRequest:
             scope=tenant_scope,
             shard_key={"shard_key": options.tenant} if with_keys else {},
             chosen=chosen,
+            pin=pin,
+            exclude=exclude,
+            like=_examples("like", options.like),
+            unlike=_examples("unlike", options.unlike),
         )
 
     @property
@@ -101,10 +113,15 @@ class SearchRequest:
         return self.offset + self.limit
 
     @property
+    def begin(self) -> int:
+        """The first hit needed beside pinned ones: as far before the page as pins may move it."""
+        return max(0, self.offset - len(self.pin))
+
+    @property
     def window(self) -> tuple[int, int]:
         """Limit and offset for Qdrant: the page, or all candidates of the first reranker."""
         rerank = self.pipeline.rerank
-        return (rerank[0].candidates, 0) if rerank else (self.limit, self.offset)
+        return (rerank[0].candidates, 0) if rerank else (self.end - self.begin, self.begin)
 
     @property
     def selector(self) -> bool | models.PayloadSelector:
@@ -126,6 +143,35 @@ class SearchRequest:
     def wanted(self) -> Sequence[str]:
         """The requested payload keys, if not all."""
         return () if isinstance(self.with_payload, bool) else self.with_payload
+
+
+def _named_ids(view: View, options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ids that are pinned and excluded: those of the request, completed by the config's."""
+    config = view.search_config
+    pin = ids_of("pin", options.pin) if options.pin is not None or options.pipeline is not None else tuple(config.pin)
+    exclude = tuple(dict.fromkeys([*config.exclude, *ids_of("exclude", options.exclude)]))
+    if both := [identifier for identifier in pin if identifier in exclude]:
+        raise SearchError("a document is pinned and excluded", got=brief(both[0]), do="name it once")
+    return pin, exclude
+
+
+def _examples(name: str, examples: Sequence[str | Query] | None) -> tuple[str | Query, ...]:
+    if isinstance(examples, str | Query) or (examples is not None and not isinstance(examples, Sequence)):
+        raise SearchError(f"{name} is not a list", got=type(examples).__name__, expected='["id", Query("a text"), ...]')
+    found = list(examples or ())
+    ids_of(name, [example for example in found if not isinstance(example, Query)])
+    if texts := [example for example in found if isinstance(example, Query)]:
+        texts_of(texts)
+    if len(found) > MOST_EXAMPLES:
+        raise SearchError(f"{name} has too many examples", got=len(found), expected=f"at most {MOST_EXAMPLES}")
+    return tuple(dict.fromkeys(found))
+
+
+def _without(view: View, filter: models.Filter | None, ids: Sequence[str], tenant: str | None) -> models.Filter | None:
+    """The filter, and without the documents of these ids."""
+    if not ids:
+        return filter
+    return models.Filter(must=None if filter is None else [filter], must_not=[with_ids(view, ids, tenant)])
 
 
 def texts_of(queries: Sequence[str | Query]) -> list[str]:
@@ -220,23 +266,3 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
             do="raise the candidates of its narrowest stage" if depth < MOST else "read everything with client.scroll",
         )
     return limit
-
-
-def _check_types(params: object, threshold: object, with_payload: object) -> None:
-    if params is not None and not isinstance(params, models.SearchParams):
-        got, expected = type(params).__name__, "qdrant_client.models.SearchParams"
-        raise SearchError("unknown type of params", got=got, expected=expected)
-    if threshold is not None and not _is_finite(threshold):
-        raise SearchError("score_threshold is not a finite number", got=type(threshold).__name__, expected="a number")
-    if isinstance(with_payload, bool):
-        return
-    keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
-    if not all(isinstance(key, str) and is_unicode(key) for key in keys):
-        got = brief(with_payload)
-        raise SearchError("with_payload is not usable", got=got, expected="True, False or some keys")
-
-
-def _is_finite(number: object) -> bool:
-    if not isinstance(number, int | float) or isinstance(number, bool):
-        return False
-    return abs(number) <= _LARGEST_SCORE  # false for NaN, and works for integers too large for a float

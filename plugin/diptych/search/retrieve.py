@@ -10,6 +10,8 @@ from typing import NamedTuple
 from qdrant_client import models
 
 from diptych.runtime.phases import LOG
+from diptych.search.feedback import steered
+from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve
 from diptych.search.request import SearchRequest
@@ -27,6 +29,7 @@ class Retrieved(NamedTuple):
         unscored: per query, the documents that a later reranker left out without a score, and which reranker.
         notes: per query, what `explain` says about all its hits, such as that a reranker's time was up.
         began: start of the first step, by `time.perf_counter`.
+        pinned: the pinned documents, the same for all queries.
     """
 
     hits: list[list[Hit]]
@@ -34,6 +37,7 @@ class Retrieved(NamedTuple):
     unscored: list[dict[str, Rerank]]
     notes: list[list[str]]
     began: float = 0.0
+    pinned: Sequence[Hit] = ()
 
     def clock(self) -> Clock:
         """A clock for later steps."""
@@ -55,12 +59,20 @@ def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
     inputs = inputs_of(requests)
     clock.passed("encode")
     hits = retrieve(requests, inputs)
+    pins = [pinned_hits(request) for request in requests]
     clock.passed("retrieve")
-    return [Retrieved(lists, dict(seconds), [{} for _ in lists], [[] for _ in lists], clock.began) for lists in hits]
+    return [
+        Retrieved(lists, dict(seconds), [{} for _ in lists], [[] for _ in lists], clock.began, pinned)
+        for lists, pinned in zip(hits, pins, strict=True)
+    ]
 
 
 def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
-    """For each request, the encoded queries."""
+    """For each request, the encoded queries, steered by its examples."""
+    return [steered(request, inputs) for request, inputs in zip(requests, _encoded(requests), strict=True)]
+
+
+def _encoded(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
     if len(requests) == 1:
         (request,) = requests
         view = request.handle

@@ -20,6 +20,7 @@ from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.options import Options, SearchOptions
+from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
 from diptych.search.retrieve import Retrieved, retrieve_together
@@ -137,9 +138,13 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
             unscored=retrieved.unscored,
             notes=retrieved.notes,
         )
-        hits = [ranking[request.offset : request.end] for ranking in ranked]
+        hits = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")
-    return [_trimmed(request, ranking) for ranking in hits]
+    pages = [_trimmed(request, ranking) for ranking in hits]
+    if not request.pin:
+        return pages
+    pinned = _selected_only(request, retrieved.pinned)
+    return [with_pins(request, pinned, page) for page in pages]
 
 
 def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: float, hits: int) -> None:
@@ -182,13 +187,18 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
 
 
 def _trimmed(request: SearchRequest, hits: list[Hit]) -> list[Hit]:
-    """The hits without those below the threshold, and without text that was fetched only for the reranker."""
+    """The hits above the threshold, with the parts that were asked for."""
     threshold = request.score_threshold
     if threshold is not None:
         hits = [hit for hit in hits if hit.score >= threshold]
+    return _selected_only(request, hits)
+
+
+def _selected_only(request: SearchRequest, hits: Sequence[Hit]) -> list[Hit]:
+    """The hits without text that was fetched only for the reranker."""
     if request.with_payload is not True and (request.pipeline.rerank or request.handle.layout != NATIVE):
-        hits = [replace(hit, document=_selected(hit.document, request)) for hit in hits]
-    return hits
+        return [replace(hit, document=_selected(hit.document, request)) for hit in hits]
+    return list(hits)
 
 
 def _selected(document: Document, request: SearchRequest) -> Document:

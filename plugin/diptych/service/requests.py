@@ -10,8 +10,12 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
+from diptych.search.boost import MOST_PARTS
+from diptych.search.options import MOST_IDS
+from diptych.search.request import MOST_EXAMPLES
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
+from diptych.types import Query
 from qdrant_edge_client.value_errors import actual_value, error_path, expectation
 
 Text = Annotated[str, Field(min_length=1)]
@@ -77,6 +81,18 @@ class RerankRequest(_Foreign):
         return [document.text for document in self.documents]
 
 
+class ExampleText(BaseModel):
+    """An example by its text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Text
+
+
+Examples = Annotated[list[Text | ExampleText], Field(fail_fast=True, max_length=MOST_EXAMPLES)]
+Ids = Annotated[list[Text], Field(fail_fast=True, max_length=MOST_IDS)]
+
+
 class SearchRequest(BaseModel):
     """`POST /search`. The format is diptych's own, so unknown fields are errors."""
 
@@ -93,6 +109,11 @@ class SearchRequest(BaseModel):
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
     explain: bool = False
+    boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
+    like: Examples = Field(default_factory=list)
+    unlike: Examples = Field(default_factory=list)
+    pin: Ids | None = None
+    exclude: Ids | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SearchRequest:
@@ -105,6 +126,20 @@ class SearchRequest(BaseModel):
     def texts(self) -> list[str]:
         """The queries as a list."""
         return [self.query] if self.query is not None else self.queries or []
+
+    @property
+    def examples(self) -> dict[str, list[str | Query]]:
+        """The examples as options of a search."""
+
+        def read(examples: list[str | ExampleText]) -> list[str | Query]:
+            return [Query(one.text) if isinstance(one, ExampleText) else one for one in examples]
+
+        return {"like": read(self.like), "unlike": read(self.unlike)}
+
+    @property
+    def example_texts(self) -> list[str]:
+        """The texts of examples, which are encoded as the query is."""
+        return [one.text for one in (*self.like, *self.unlike) if isinstance(one, ExampleText)]
 
 
 class DocumentsRequest(BaseModel):

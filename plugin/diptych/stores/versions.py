@@ -35,7 +35,7 @@ class Feature:
     kind: Kind | None = None
 
 
-ADDS_VECTORS = (1, 18)
+ADDS_VECTORS, FEEDBACK = (1, 18), (1, 17)
 FEATURES = (
     Feature(
         "vectors that are added to a collection and dropped from it",
@@ -53,6 +53,7 @@ FEATURES = (
         "the scores of a tenant's hits depend on other tenants' documents, too",
         "sparse",
     ),
+    Feature("searches by examples, `like` and `unlike`,", FEEDBACK, "they are refused", "dense"),
     Feature("searches of a text index", (1, 20), "its slots cannot be searched", "text_index"),
 )
 

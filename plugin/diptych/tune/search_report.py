@@ -147,6 +147,8 @@ def _reranker(stage: Rerank) -> dict[str, Any]:
         section["weight"] = stage.weight
     if stage.early_exit is not None:
         section["early_exit"] = {"block": stage.early_exit.block, "patience": stage.early_exit.patience}
+    if stage.deadline is not None:
+        section["deadline"] = stage.deadline
     return section
 
 

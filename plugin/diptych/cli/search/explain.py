@@ -12,16 +12,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from diptych.cli.search.filters import note_missing_keys, parse_filter
+from diptych.cli.search.filters import examples_and_pins, note_missing_keys, parse_filter
 from diptych.cli.search.show_hits import note_empty_tenant, snippet
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
     DebugOption,
+    ExcludeOption,
     JsonOption,
+    LikeOption,
+    PinOption,
     StoreOption,
     TenantOption,
+    UnlikeOption,
 )
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.progress import waiting
@@ -49,6 +53,10 @@ def explain(
         str | None, typer.Option("--only", "--slot", metavar="NAME", help="Only this slot, or a run of evaluate.")
     ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
+    like: LikeOption = None,
+    unlike: UnlikeOption = None,
+    pin: PinOption = None,
+    exclude: ExcludeOption = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -67,6 +75,7 @@ def explain(
     wanted = parse_filter(filter, [])
     with session.collection(config, store, collection) as opened:
         asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": only, "tenant": tenant}
+        asked |= examples_and_pins(like, unlike, pin, exclude)
         with waiting("explaining; encoders are loaded first"):
             found = opened.explain(query, ids=ids, **asked)
         if not found:

@@ -1,4 +1,4 @@
-"""`--filter` and `--where`: which documents count."""
+"""`--filter`, `--where` and options by id: which documents count, and which come first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diptych.cli.ui.output import printable, stderr
 from diptych.errors import SearchError
@@ -32,6 +32,18 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
 
     given = [read_filter(text, name="--filter")] if text is not None else []
     return models.Filter(must=[*given, *map(_condition, where)])
+
+
+def examples_and_pins(
+    like: Sequence[str] | None, unlike: Sequence[str] | None, pin: Sequence[str] | None, exclude: Sequence[str] | None
+) -> dict[str, Any]:
+    """The options of a search for `--like`, `--unlike`, `--pin` and `--exclude`; `text:WORDS` is an example by text."""
+    from diptych.types import Query
+
+    def examples(given: Sequence[str] | None) -> list[str | Query]:
+        return [Query(one.removeprefix(_TEXT)) if one.startswith(_TEXT) else one for one in given or ()]
+
+    return {"like": examples(like), "unlike": examples(unlike), "pin": pin or None, "exclude": exclude}
 
 
 def note_missing_keys(collection: Collection, filter: models.Filter | None, tenant: str | None) -> None:
@@ -69,6 +81,7 @@ def _condition(text: str) -> models.FieldCondition | models.Filter:
     return ways[0] if len(ways) == 1 else models.Filter(should=ways)
 
 
+_TEXT = "text:"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
 
 

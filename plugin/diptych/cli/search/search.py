@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.search.filters import note_missing_keys, parse_filter, without_log_of_missing_keys
+from diptych.cli.search.filters import (
+    examples_and_pins,
+    note_missing_keys,
+    parse_filter,
+    without_log_of_missing_keys,
+)
 from diptych.cli.search.show_hits import note_empty_tenant, show_groups, show_hits
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
     DebugOption,
+    ExcludeOption,
     JsonOption,
+    LikeOption,
+    PinOption,
     StoreOption,
     TenantOption,
+    UnlikeOption,
 )
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
@@ -64,6 +73,10 @@ def search(
         int | None,
         typer.Option(min=1, metavar="N", help="Effort of the graph search; higher finds more and is slower."),
     ] = None,
+    like: LikeOption = None,
+    unlike: UnlikeOption = None,
+    pin: PinOption = None,
+    exclude: ExcludeOption = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -82,6 +95,8 @@ def search(
 
       diptych search --filter '{"must_not": [{"key": "section", "match": {"value": "games"}}]}' "card deck"
 
+      diptych search "mail server" --like postfix --unlike "text:mail client" --exclude sendmail
+
       diptych search - < queries.txt
     """
     texts = texts_of(queries)
@@ -95,6 +110,7 @@ def search(
             "pipeline": only,
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
             "tenant": tenant,
+            **examples_and_pins(like, unlike, pin, exclude),
         }
         begin = time.perf_counter()
         with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():

@@ -22,6 +22,7 @@ from diptych.service.search_answers import ExplainedDocument, explained, hit_fie
 from diptych.service.served import single
 from diptych.types import Hit
 
+EXPLAINED_OPTIONS = ("filter", "pipeline", "tenant", "boost", "pin", "exclude", "like", "unlike")
 EXPLAINED = 100  # hits of a request that are explained at most
 INLINE = 100  # hits that are written within the event loop; more are written in a thread
 
@@ -33,7 +34,8 @@ async def search(request: Request) -> Response:
     texts = body.texts
     require_room(serving.limits, texts, param="query" if body.query is not None else "queries")
     collection = serving.served.collection(body.collection)
-    require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
+    require_room(serving.limits, body.example_texts, param="like")
+    require_words([*texts, *body.example_texts], accepted(collection), where=f"collection {collection.name!r}")
     _require_few(body, collection.handle.search_config.limit, serving.limits)
     if body.slot is None and body.filter is None:  # nothing to look up and little to read: a thread would cost more
         options = _options(collection, body)
@@ -80,6 +82,10 @@ def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
         "pipeline": single(collection, body.slot),
         "with_payload": body.with_payload,
         "tenant": body.tenant,
+        "boost": body.boost,
+        "pin": body.pin,
+        "exclude": body.exclude,
+        **body.examples,
     }
 
 
@@ -94,7 +100,7 @@ def _explained(collection: Collection, query: str, hits: list[Hit], options: dic
     if not hits:
         return []
     ids = [hit.id for hit in hits]
-    same = {name: options[name] for name in ("filter", "pipeline", "tenant")}
+    same = {name: options[name] for name in EXPLAINED_OPTIONS}
     return explained(collection.explain(query, ids=ids, **same))
 
 

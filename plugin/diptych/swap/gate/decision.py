@@ -142,8 +142,8 @@ class Decision:
 
 def searched_otherwise(old: View, new: View) -> bool:
     """Whether two views' settings can produce other hits or another order; the number of hits is ignored."""
-    thresholds = (old.search_config.score_threshold, new.search_config.score_threshold)
-    return pipeline_of(old) != pipeline_of(new) or thresholds[0] != thresholds[1]
+    settings = [(own.score_threshold, own.pin, own.exclude) for own in (old.search_config, new.search_config)]
+    return pipeline_of(old) != pipeline_of(new) or settings[0] != settings[1]
 
 
 def _state_of(view: View) -> State:

@@ -1,0 +1,130 @@
+"""Relevance feedback: examples of what is wanted, and of what is not, move the scores of dense slots inside Qdrant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import SearchError, StoreUnsupported
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import narrowed, with_ids
+from diptych.metadata.payloads import from_payload, id_fields
+from diptych.search.qdrant_query import Input, Inputs, Steered
+from diptych.search.request import SearchRequest
+from diptych.search.store_errors import ask
+from diptych.slots.slot import Slot
+from diptych.stores.versions import FEEDBACK, dotted, keeps_log, server_version
+from diptych.types import Query
+
+WEIGHT = 0.5  # of the examples beside the query
+Vectors = dict[str | Query, list[float]]
+
+
+def steered(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inputs]:
+    """The inputs of each query, with examples for the slots that can use them.
+
+    A slot scores s(query) + w * (mean s(liked) - mean s(unliked)), w = 1/2. Without one kind of examples, the query
+    stands for it. Qdrant computes this as its naive feedback strategy, which adds up the differences of all pairs.
+
+    Raises:
+        SearchError: the pipeline retrieves from no such slot, or an example is no document of the tenant.
+        StoreUnsupported: the server is too old.
+    """
+    if not (request.like or request.unlike):
+        return list(inputs)
+    slots = steerable(request)
+    _require_support(request.handle)
+    vectors = _vectors(request, slots)
+    return [
+        {
+            name: Steered(query, _feedback(query, request, vectors[name])) if name in vectors else query
+            for name, query in of_query.items()
+        }
+        for of_query in inputs
+    ]
+
+
+def steerable(request: SearchRequest) -> list[Slot]:
+    """The dense slots that the pipeline retrieves from and whose scores are similarities.
+
+    Raises:
+        SearchError: there is none.
+    """
+    view = request.handle
+    slots = [view.slots[branch.slot] for branch in request.pipeline.retrieve]
+    found = [slot for slot in slots if slot.kind == "dense" and slot.similarity != "euclidean"]
+    if not found:
+        raise SearchError(
+            "like and unlike need a dense slot",
+            where=repr(request.pipeline),
+            got=", ".join(f"{slot.name}: {slot.similarity or slot.kind}" for slot in slots),
+            expected="retrieval from a slot of cosine or dot similarity",
+        )
+    return found
+
+
+def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> models.RelevanceFeedbackQuery:
+    liked = [vectors[example] for example in request.like if example in vectors] or [query]
+    unliked = [vectors[example] for example in request.unlike if example in vectors] or [query]
+    items = [{"example": own, "score": score} for score, group in ((1.0, liked), (0.0, unliked)) for own in group]
+    make = models.FeedbackItem.model_construct  # unchecked: to check each number costs more than the search
+    naive = models.NaiveFeedbackStrategyParams(a=1.0, b=1.0, c=WEIGHT / (len(liked) * len(unliked)))
+    feedback = models.RelevanceFeedbackInput.model_construct(
+        target=query,
+        feedback=[make(**item) for item in items],
+        strategy=models.NaiveFeedbackStrategy(naive=naive),
+    )
+    return models.RelevanceFeedbackQuery.model_construct(relevance_feedback=feedback)
+
+
+def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors]:
+    """For each slot the vectors of the examples: those stored, and those of texts, encoded as documents."""
+    examples = [*request.like, *request.unlike]
+    ids = list(dict.fromkeys(example for example in examples if isinstance(example, str)))
+    stored = _stored(request, ids, slots) if ids else {}
+    vectors: dict[str, Vectors] = {}
+    texts = [example for example in examples if isinstance(example, Query)]
+    for slot in slots:
+        encoded = slot.encode("document", [query.text for query in texts]) if texts else []
+        found: Vectors = {query: vector.tolist() for query, vector in zip(texts, encoded, strict=True)}  # type: ignore[union-attr]
+        found |= {own: vector for own in ids if (vector := _of_slot(stored[own], slot)) is not None}
+        vectors[slot.name] = found
+    return vectors
+
+
+def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -> Mapping[str, Any]:
+    """The stored vectors of these documents of the tenant.
+
+    Raises:
+        SearchError: one does not exist, or belongs to another tenant, which reads alike.
+    """
+    view = request.handle
+    wanted = narrowed(request.scope, models.Filter(must=[with_ids(view, ids, request.tenant)]))
+    names: Any = [slot.vector for slot in slots if slot.vector] or True
+    fields = models.PayloadSelectorInclude(include=id_fields(view.layout))
+    options = {"limit": 2 * len(ids), "with_payload": fields, "with_vectors": names, **request.shard_key_selector}
+    records, _ = ask(view, lambda: view.client.scroll(view.name, wanted, **options))
+    found = {from_payload(record.id, record.payload, view.layout).id: record.vector for record in records}
+    for identifier in ids:
+        if identifier not in found:
+            raise SearchError("there is no such document", where=f"collection {view.name!r}", got=repr(identifier))
+    return found
+
+
+def _of_slot(vector: Any, slot: Slot) -> Input:
+    """The slot's part of a point's vectors, None where it has none."""
+    return vector.get(slot.vector) if isinstance(vector, Mapping) else vector
+
+
+def _require_support(view: View) -> None:
+    version = server_version(view.client) if keeps_log(view.client) else None
+    if version is not None and version < FEEDBACK:
+        raise StoreUnsupported(
+            "this server has no relevance feedback, which like and unlike need",
+            where=f"collection {view.name!r}",
+            got=f"Qdrant {dotted(version)}",
+            expected=f"{dotted(FEEDBACK)} or newer",
+            do="update the server, or search without like and unlike",
+        )

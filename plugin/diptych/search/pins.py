@@ -1,0 +1,48 @@
+"""Pinned documents: first in the list whatever the query, if they exist and match tenant and filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qdrant_client import models
+
+from diptych.handle.tenancy import narrowed, with_ids
+from diptych.metadata.payloads import from_payload
+from diptych.search.request import SearchRequest
+from diptych.search.store_errors import ask
+from diptych.types import Hit
+
+PINNED = "pinned"  # key of `Hit.stages` that holds a pinned document's place, from 1
+
+
+def pinned_hits(request: SearchRequest) -> list[Hit]:
+    """The pinned documents that exist and match tenant and filter, in the order of their pins, without scores."""
+    if not request.pin:
+        return []
+    view = request.handle
+    wanted = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
+    matching = narrowed(request.scope, narrowed(request.chosen, wanted))
+    own, most = request.shard_key_selector, 2 * len(request.pin)  # an id may stand for a point of another program, too
+    records, _ = ask(
+        view, lambda: view.client.scroll(view.name, matching, limit=most, with_payload=request.selector, **own)
+    )
+    documents = {found.id: found for found in (from_payload(r.id, r.payload, view.layout) for r in records)}
+    return [Hit(documents[identifier], 0.0) for identifier in request.pin if identifier in documents]
+
+
+def with_pins(request: SearchRequest, pinned: Sequence[Hit], hits: Sequence[Hit]) -> list[Hit]:
+    """The page, pinned documents first. They have the score of the best other hit, so that scores fall down the list.
+
+    Args:
+        request: what was asked.
+        pinned: what `pinned_hits` found.
+        hits: the other hits, from `request.begin` on.
+    """
+    skipped = request.offset - request.begin
+    if request.begin > 0:  # the pins are on an earlier page
+        first = skipped - len(pinned)
+        return list(hits[first : first + request.limit])
+    best = max((hit.score for hit in hits), default=0.0)
+    placed = [replace(hit, score=best, stages={PINNED: float(n)}) for n, hit in enumerate(pinned, 1)]
+    return [*placed, *hits][request.offset : request.end]
