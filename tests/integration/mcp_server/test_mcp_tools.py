@@ -282,3 +282,12 @@ def test_several_collections_are_told_apart_by_their_names(fakes: Registry, tmp_
     assert "which collection?" in refused(both, "search", query="yak")
     assert "did you mean 'beasts'?" in refused(both, "search", query="yak", collection="beats")
     both.close()
+
+
+def test_examples_pins_and_exclusions_are_arguments(served: Served, collection: Collection) -> None:
+    options: dict[str, Any] = {"like": ["hen"], "unlike": ["owl"], "pin": ["cat"], "exclude": ["owl"]}
+    answer = called(served, "search", query="at night", **options)
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in collection.search("at night", **options)]
+    assert answer["hits"][0]["id"] == "cat"
+    explained = called(served, "explain", query="at night", limit=1, **options)
+    assert explained["explanations"][0]["notes"][-1] == "pinned"

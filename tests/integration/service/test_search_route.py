@@ -10,7 +10,7 @@ import httpx
 import pytest
 from qdrant_client import models
 
-from diptych import Collection, Hit, Registry
+from diptych import Collection, Hit, Query, Registry
 from diptych.search import Retrieve
 from diptych.service.application import application
 from diptych.service.search_answers import FoundDocument, SearchAnswer
@@ -154,3 +154,34 @@ def test_several_collections_are_called_by_their_names(two: httpx.Client) -> Non
 
     assert embedded("animals/dense").json()["data"] != embedded("beasts/dense").json()["data"]
     assert "animals/dense, long, beasts/dense" in embedded("dense").json()["error"]["message"]
+
+
+def test_boosts_examples_pins_and_exclusions_are_those_of_the_collection(
+    client: httpx.Client, collection: Collection
+) -> None:
+    boost = [{"kind": "field", "field": "letter", "equals": "o", "weight": 5.0}]
+    options: dict[str, Any] = {"boost": boost, "pin": ["cat"], "exclude": ["owl"]}
+    answer = asked(client, query="at night", like=["hen", {"text": "an egg"}], unlike=["cat"], explain=True, **options)
+    hits = collection.search("at night", like=["hen", Query("an egg")], unlike=["cat"], **options)
+    assert found(answer) == rows(hits)
+    assert hits[0].id == "cat"
+    explained = answer["results"][0]["explanations"]
+    assert explained[0]["notes"][-1] == "pinned"
+    assert "field letter" in explained[1]["boosts"]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"pin": "cat"}, "where: pin"),
+        ({"exclude": [1]}, "where: exclude.0"),
+        ({"like": [{"id": "cat"}]}, "like.0"),
+        ({"like": ["unicorn"]}, "there is no such document"),
+        ({"pin": ["cat"], "exclude": ["cat"]}, "pinned and excluded"),
+        ({"boost": [{"kind": "recency", "field": "at", "scale": -1}]}, "where: boost.scale"),
+    ],
+)
+def test_what_cannot_rank_is_refused(client: httpx.Client, body: dict[str, Any], text: str) -> None:
+    answer = client.post("/search", json={"query": "night", **body})
+    assert answer.status_code in (400, 422)
+    assert text in answer.json()["error"]["message"]

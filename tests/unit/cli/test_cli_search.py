@@ -312,3 +312,16 @@ def test_what_a_search_waits_for_is_said_on_a_terminal_only(
         answer.json()
         assert ("encoders are loaded" in stream.getvalue()) is terminal
         assert terminal or stream.getvalue() == ""
+
+
+def test_examples_pins_and_exclusions_are_options(filled: Run) -> None:
+    def ids(*options: str) -> list[str]:
+        return [hit["id"] for hit in filled("search", "night", *options, "--json").json()["queries"][0]["hits"]]
+
+    assert ids("--pin", "bat", "--pin", "nobody", "--exclude", "owl")[0] == "bat"
+    assert "owl" not in ids("--exclude", "owl")
+    assert {*ids("--like", "bat", "--unlike", "text:an egg")} == {*ids()}
+    assert "there is no such document" in filled("search", "night", "--like", "nobody").err
+    explained = filled("explain", "night", "--like", "bat", "--pin", "owl", "--limit", "1")
+    assert "pinned" in explained.out
+    assert "1 liked and 0 unliked examples" in explained.out.replace("\n", " ")

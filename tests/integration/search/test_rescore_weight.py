@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from diptych import Collection, Registry
-from diptych.config import parse_config
+from diptych import Collection
 from diptych.config.models import SearchConfig
 from diptych.errors import SearchError
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rescore, Retrieve, Rrf
-from diptych.testing import fakes_plugin
+
+from .conftest import Open
 
 SLOTS = {
     "dense": {"adapter": "fake-dense", "dimension": 16},
@@ -26,16 +25,13 @@ BOTH = Retrieve("dense", 40) + Retrieve("lexical", 40)
 BEFORE = [Retrieve("dense", 40), Retrieve("far", 40), BOTH >> Dbsf(), BOTH >> Rrf(), BOTH >> Linear()]
 
 
-@pytest.fixture(scope="module", params=["memory:", "edge:"])
-def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+@pytest.fixture(scope="module")
+def collection(opened: Open) -> Collection:
     random = np.random.default_rng(4)
-    store = "memory:" if request.param == "memory:" else f"edge:{tmp_path_factory.mktemp('rescore')}"
-    search = {"retrieve": {"dense": 40, "lexical": 40}}
-    config = parse_config({"store": store, "collection": "c", "slots": SLOTS, "search": search})
     texts = [" ".join(f"word{random.integers(0, 30)}" for _ in range(5 + n)) for n in range(40)]
-    with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) as opened:
-        opened.populate([{"id": f"d{n}", "text": text, "part": n % 3} for n, text in enumerate(texts)])
-        yield opened
+    found = opened({"slots": SLOTS, "search": {"retrieve": {"dense": 40, "lexical": 40}}})
+    found.populate([{"id": f"d{n}", "text": text, "part": n % 3} for n, text in enumerate(texts)])
+    return found
 
 
 def expected(collection: Collection, before: Pipeline | Retrieve, slot: str, weight: float) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from diptych.search import (
 )
 from diptych.testing import fakes_plugin
 from diptych.types import Document
+
+from .conftest import Open
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SLOTS = {
@@ -66,14 +68,11 @@ def documents() -> list[Document]:
     return found
 
 
-@pytest.fixture(scope="module", params=["memory:", "edge:"])
-def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    store = "memory:" if request.param == "memory:" else f"edge:{tmp_path_factory.mktemp('boost')}"
-    search = {"retrieve": {"dense": 60, "lexical": 60}}
-    config = parse_config({"store": store, "collection": "c", "slots": SLOTS, "search": search})
-    with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) as opened:
-        opened.populate(documents(), report_path=tmp_path_factory.mktemp("reports") / "aside.jsonl")
-        yield opened
+@pytest.fixture(scope="module")
+def collection(opened: Open, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    found = opened({"slots": SLOTS, "search": {"retrieve": {"dense": 60, "lexical": 60}}})
+    found.populate(documents(), report_path=tmp_path_factory.mktemp("reports") / "aside.jsonl")
+    return found
 
 
 Value = Callable[[Mapping[str, Any]], float]
@@ -257,9 +256,9 @@ def test_the_config_boosts_and_an_empty_list_does_not() -> None:
 
 
 def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collection, tmp_path: Path) -> None:
-    collection.client.create_payload_index("c", "kind", "keyword")
+    collection.client.create_payload_index(collection.name, "kind", "keyword")
     collection.handle.view.kept.pop("payload_schema", None)
-    types = collection.client.get_collection("c").payload_schema
+    types = collection.client.get_collection(collection.name).payload_schema
     if types:  # local mode keeps no indexes
         with pytest.raises(
             SearchError, match=r"(?s)recency boost cannot read this field.*'kind'.*type keyword.*datetime"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from diptych.errors import ConfigError, SearchError, StoreUnsupported
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.search.feedback import WEIGHT
 from diptych.testing import FakeReranker, fakes_plugin
+
+from .conftest import Open
 
 SLOTS: dict[str, Any] = {
     "dense": {"adapter": "fake-dense", "dimension": 16},
@@ -39,24 +41,10 @@ PIPELINES: list[Pipeline | Retrieve | None] = [
 Make = Callable[..., Collection]
 
 
-@pytest.fixture(scope="module", params=["memory:", "edge:"])
-def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    opened: list[Collection] = []
-
-    def make(**parts: Any) -> Collection:
-        place = "memory:" if request.param == "memory:" else f"edge:{tmp_path_factory.mktemp('pins')}"
-        given = {
-            "store": place,
-            "collection": "c",
-            "slots": SLOTS,
-            "search": {"retrieve": {"dense": 40, "lexical": 40}},
-        }
-        opened.append(Collection.open(parse_config(given | parts), registry=Registry(fakes_plugin, installed=False)))
-        return opened[-1]
-
-    yield make
-    for collection in opened:
-        collection.close()
+@pytest.fixture(scope="module")
+def make(opened: Open) -> Make:
+    search = {"retrieve": {"dense": 40, "lexical": 40}}
+    return lambda **parts: opened({"slots": SLOTS, "search": search, **parts})
 
 
 def rows(count: int = 40, **more: Any) -> list[dict[str, Any]]:
@@ -142,10 +130,10 @@ def test_the_config_pins_for_its_own_pipeline_and_excludes_for_all(make: Make) -
     assert "pinned" not in collection.search(QUERY, pipeline="dense", limit=40)[0].stages
     assert "pinned" not in collection.search(QUERY, pin=[])[0].stages
     assert "d2" not in ids(collection, exclude=["d3"], limit=38)
-    stored = Collection.open(collection.client, "c", registry=Registry(fakes_plugin, installed=False))
+    stored = Collection.open(collection.client, collection.name, registry=Registry(fakes_plugin, installed=False))
     assert (stored.handle.search_config.pin, stored.handle.search_config.exclude) == (["d9"], ["d2"])
     assert ids(stored)[0] == "d9"
-    without = parse_config({"store": "memory:", "collection": "c", "slots": SLOTS, "search": {**search, "pin": []}})
+    without = collection.handle.config.model_copy(update={"search": SearchConfig.model_validate({**search, "pin": []})})
     assert "search.pin" in collection.plan(without, sample=0).search_why
 
 
@@ -256,9 +244,7 @@ def test_an_old_server_is_refused_by_name(collection: Collection, monkeypatch: p
 
     monkeypatch.setattr(feedback, "keeps_log", lambda client: True)
     monkeypatch.setattr(feedback, "server_version", lambda client: (1, 16, 3))
-    with pytest.raises(
-        StoreUnsupported, match=r"(?s)no relevance feedback.*'c'.*Qdrant 1.16.3.*1.17 or newer.*without"
-    ):
+    with pytest.raises(StoreUnsupported, match=r"(?s)no relevance feedback.*Qdrant 1.16.3.*1.17 or newer.*without"):
         collection.search(QUERY, like=["d1"])
 
 
