@@ -271,13 +271,13 @@ def _reranker_milliseconds(run: _Run) -> dict[tuple[str, int], float]:
 
 
 def _shape(pipeline: Pipeline) -> object:
-    fuse = pipeline.fuse
+    fuse, rescore = pipeline.fuse, pipeline.rescore
     weighted = bool(getattr(fuse, "weights", {}))
     kind = (type(fuse).__name__, getattr(fuse, "missing", None) is None, weighted)
     return (
         tuple((branch.slot, branch.candidates, repr(branch.params)) for branch in pipeline.retrieve),
         kind,
-        pipeline.rescore,
+        (rescore.slot, rescore.candidates, rescore.weight < 1) if rescore else None,
         pipeline.diversify,
     )
 

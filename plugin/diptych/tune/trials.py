@@ -20,7 +20,7 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)  # of the first of two slots; 
 STEPS = 4  # shares of three slots and more are in quarters
 RESCORED = (20, 50)
 RERANKED = (10, 20)  # and as many as the config says, which is the most
-INTERPOLATED = (0.3, 0.5, 0.7, 1.0)  # weights of a reranker's score
+INTERPOLATED = (0.3, 0.5, 0.7, 1.0)  # weights of a later stage's score
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Trial:
     Args:
         slots: that are retrieved from.
         fusion: None for one slot.
-        rescore: the slot that rescores the best, and how many.
+        rescore: by another slot.
         depth: candidates of each slot.
         rerank: the reranker after that.
         params: of the approximate search; None are the config's.
@@ -38,7 +38,7 @@ class Trial:
 
     slots: tuple[str, ...]
     fusion: Fusion | None = None
-    rescore: tuple[str, int] | None = None
+    rescore: Rescore | None = None
     depth: int = 100
     rerank: Rerank | None = None
     params: SearchParams | None = None
@@ -46,17 +46,17 @@ class Trial:
     @classmethod
     def of(cls, pipeline: Pipeline) -> Trial:
         """The trial of a pipeline that is searched by: of a cascade its first reranker."""
-        rescore = (pipeline.rescore.slot, pipeline.rescore.candidates) if pipeline.rescore else None
         depth = max(branch.candidates for branch in pipeline.retrieve)
         slots = tuple(branch.slot for branch in pipeline.retrieve)
-        return cls(slots, pipeline.fuse, rescore, depth, next(iter(pipeline.rerank), None))
+        return cls(slots, pipeline.fuse, pipeline.rescore, depth, next(iter(pipeline.rerank), None))
 
     @property
     def complexity(self) -> tuple[int, int, int]:
         """Slots and stages, weights and parameters, candidates read: of trials that are as good, the least is taken."""
-        numbers = len(self._weights) + (self.rerank is not None and self.rerank.weight < 1) + (self.params is not None)
-        reads = self.depth + (self.rescore[1] if self.rescore else 0) + (self.rerank.candidates if self.rerank else 0)
-        return (len(self.slots) + (2 if self.rescore else 0) + (3 if self.rerank else 0), numbers, reads)
+        later = [stage for stage in (self.rescore, self.rerank) if stage is not None]
+        numbers = len(self._weights) + sum(stage.weight < 1 for stage in later) + (self.params is not None)
+        stages = len(self.slots) + (2 if self.rescore else 0) + (3 if self.rerank else 0)
+        return (stages, numbers, self.depth + sum(stage.candidates for stage in later))
 
     @property
     def is_single(self) -> bool:
@@ -76,13 +76,12 @@ class Trial:
         """What searches so; `params` are the config's."""
         chosen = search_params(self.params or params or SearchParams())
         pipeline = Pipeline(tuple(Retrieve(slot, self.depth, params=chosen) for slot in self.slots))
-        stages = (self.fusion, Rescore(*self.rescore) if self.rescore else None, self.rerank)
-        for stage in stages:
+        for stage in (self.fusion, self.rescore, self.rerank):
             pipeline = pipeline if stage is None else pipeline >> stage
         return pipeline
 
     def __str__(self) -> str:
-        stages = [self.fusion, Rescore(*self.rescore) if self.rescore else None, self.rerank, self.params]
+        stages = [self.fusion, self.rescore, self.rerank, self.params]
         return " >> ".join([" + ".join(self.slots), *(repr(stage) for stage in stages if stage is not None)])
 
 
@@ -121,10 +120,9 @@ class Values:
         """The scores by which the trial orders documents, `[n, width]`; minus infinity is no hit."""
         scores = self._fused(trial, legs)
         if trial.rescore is not None:
-            slot, reads = trial.rescore
-            scores = rescored(scores, self.late[slot], reads)
+            scores = reordered(scores, self.late[trial.rescore.slot], trial.rescore)
         return (
-            scores if trial.rerank is None else reranked(scores, self.rerankers[stage_key(trial.rerank)], trial.rerank)
+            scores if trial.rerank is None else reordered(scores, self.rerankers[stage_key(trial.rerank)], trial.rerank)
         )
 
     def table(self, trials: Sequence[Trial]) -> Doubles:
@@ -156,13 +154,11 @@ def parts_of(fusion: Fusion, legs: Legs) -> Doubles:
     return legs.parts(fusion.normalize, missing=fusion.missing)
 
 
-def rescored(fused: Doubles, rescores: Doubles, reads: int) -> Doubles:
-    """The best `reads` of each query ordered by `rescores`; the others, and those without a score, are left out."""
-    return np.where(_best(fused, reads) & ~np.isnan(rescores), np.nan_to_num(rescores), -np.inf)
+def reordered(before: Doubles, scores: Doubles, stage: Rescore | Rerank) -> Doubles:
+    """The best of each query by the stage's scores, or weighed as `diptych.search.fusion.weighed` does.
 
-
-def reranked(before: Doubles, scores: Doubles, stage: Rerank) -> Doubles:
-    """The best of each query, ordered by a reranker's scores, or weighed as `diptych.search.fusion.weighed` does."""
+    The others, and those without a score, are left out.
+    """
     reads = _best(before, stage.candidates) & ~np.isnan(scores)
     if stage.weight < 1:
         scores = stage.weight * _scaled(scores, reads) + (1 - stage.weight) * _scaled(before, reads)
@@ -211,11 +207,10 @@ def trials(
     for group, depth in itertools.product(groups, depths):
         fused = [Trial(group, fusion, depth=depth) for fusion in fusions(group)]
         found += fused
+        plain = [trial for trial in fused if trial.is_plain]
         found += [
-            replace(trial, rescore=(slot, reads))
-            for trial, slot, reads in itertools.product(
-                [trial for trial in fused if trial.is_plain], rescorers, RESCORED
-            )
+            replace(trial, rescore=Rescore(slot, reads, weight=weight))
+            for trial, slot, reads, weight in itertools.product(plain, rescorers, RESCORED, INTERPOLATED)
         ]
     bases = plain_trials(found)
     whole = [trial for trial in bases if trial.rescore is None and len(trial.slots) in (1, len(slots))]
@@ -226,8 +221,8 @@ def trials(
 
 def plain_trials(found: Sequence[Trial]) -> list[Trial]:
     """The trials that rerankers are tried after: those with most candidates and without weights."""
-    depth = max(trial.depth for trial in found)
-    return [trial for trial in found if trial.is_plain and trial.depth == depth and not (trial.rerank or trial.params)]
+    depth, found = max(trial.depth for trial in found), [t for t in found if not (t.rerank or t.params)]
+    return [t for t in found if t.is_plain and t.depth == depth and (t.rescore is None or t.rescore.weight == 1)]
 
 
 def reranker_stages(stage: Rerank) -> list[Rerank]:

@@ -54,7 +54,9 @@ def found(collection: Collection) -> SearchReport:
 
 
 def test_values_are_those_of_searching_so(collection: Collection, found: SearchReport) -> None:
-    rows = [*found.rows[:6], *found.rows[20:26], *(row for row in found.rows if row.pipeline.rescore), found.rows[-1]]
+    late = [row for row in found.rows if row.pipeline.rescore]
+    assert {row.pipeline.rescore.weight for row in late[::9] if row.pipeline.rescore} == {0.3, 0.5, 0.7, 1.0}
+    rows = [*found.rows[:6], *found.rows[20:26:2], *late[::9], found.rows[-1]]
     for row in rows:
         value = served(collection, row.pipeline, len(QUERIES))
         assert row.value == pytest.approx(value, abs=0.02), row.pipeline  # ties and approximation alone differ

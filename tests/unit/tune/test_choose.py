@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diptych.evaluate import Qrels, evaluate
-from diptych.search import Dbsf, Fusion, Linear, Rrf
+from diptych.search import Dbsf, Fusion, Linear, Rescore, Rrf
 from diptych.search.fusion import fuse
 from diptych.tune.choose import choose, simplest, simplicity
 from diptych.tune.legs import Legs
@@ -79,8 +79,8 @@ def test_fewer_candidates_are_as_if_no_more_had_been_asked_for() -> None:
 def test_rescoring_orders_the_best_by_the_other_score() -> None:
     legs, _, _ = drawn()
     late = np.where(legs.gains > 0, legs.gains, 0.0)
-    perfect = Values(legs, {"late": late}).of(Trial(SLOTS, Rrf(), ("late", 1000)))
-    few = Values(legs, {"late": late}).of(Trial(SLOTS, Rrf(), ("late", 1)))
+    perfect = Values(legs, {"late": late}).of(Trial(SLOTS, Rrf(), Rescore("late", 1000)))
+    few = Values(legs, {"late": late}).of(Trial(SLOTS, Rrf(), Rescore("late", 1)))
     assert perfect.mean() > Values(legs).of(Trial(SLOTS, Rrf())).mean() > few.mean()
 
 
@@ -136,5 +136,8 @@ def test_three_slots_are_tried_together_and_without_each() -> None:
         ("a", "c"),
         ("a", "b"),
     }
-    assert {trial.rescore for trial in tried} == {None, ("late", 20), ("late", 50)}
+    assert {trial.rescore for trial in tried} == {
+        None,
+        *(Rescore("late", reads, weight=weight) for reads in (20, 50) for weight in (0.3, 0.5, 0.7, 1.0)),
+    }
     assert len({str(trial) for trial in tried}) == len(tried)
