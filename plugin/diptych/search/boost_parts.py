@@ -14,6 +14,7 @@ from diptych.errors import SearchError, brief
 from diptych.search.filters import equals
 from diptych.search.stages import is_number, require_duration
 
+Bounds: TypeAlias = models.Range | models.DatetimeRange | models.GeoBoundingBox
 Expression: TypeAlias = Any  # one of qdrant-client's expressions, a condition, a variable's name or a number
 _LARGEST = 1e15  # numbers beyond lose digits in Qdrant's arithmetic
 _DECAYS: dict[Curve, tuple[Any, str]] = {
@@ -129,9 +130,10 @@ class RecencyBoost(_Part):
         target = self.target or now
         zoned = target if target.tzinfo else target.replace(tzinfo=UTC)
         at = models.DatetimeExpression(datetime=zoned.isoformat())
-        time = models.MinExpression(min=[models.DatetimeKeyExpression(datetime_key=key), at])
-        held = models.FieldCondition(key=key, range=models.DatetimeRange(gte=datetime(1, 1, 1, tzinfo=UTC)))
-        return _guarded(key, held, _decay(self.curve, time, at, self.scale, self.midpoint))
+        time = models.DatetimeKeyExpression(datetime_key=key)
+        later, earlier = models.DatetimeRange(gt=zoned), models.DatetimeRange(lte=zoned)
+        decayed = _decay(self.curve, time, at, self.scale, self.midpoint)
+        return models.SumExpression(sum=[_guarded(key, later), _guarded(key, earlier, decayed)])
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -148,7 +150,8 @@ class NumberBoost(_Part):
 
     def value(self, key: str, now: datetime) -> Expression:
         """The part's number."""
-        return _guarded(key, _number(key), _decay(self.curve, key, self.target, self.scale, self.midpoint))
+        readable = models.Range(gte=-_LARGEST, lte=_LARGEST)
+        return _guarded(key, readable, _decay(self.curve, key, self.target, self.scale, self.midpoint))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -168,10 +171,11 @@ class RangeBoost(_Part):
 
     def value(self, key: str, now: datetime) -> Expression:
         """The part's number."""
-        width = self.high - self.low
+        width, falls = self.high - self.low, self.high < self.low
         scaled = models.SumExpression(sum=[models.MultExpression(mult=[1 / width, key]), -self.low / width])
-        within = models.MinExpression(min=[1.0, models.MaxExpression(max=[0.0, scaled])])
-        return _guarded(key, _number(key), within)
+        beyond = models.Range(lte=self.high) if falls else models.Range(gte=self.high)
+        within = models.Range(gt=min(self.low, self.high), lt=max(self.low, self.high))
+        return models.SumExpression(sum=[_guarded(key, beyond), _guarded(key, within, scaled)])
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -199,8 +203,7 @@ class GeoBoost(_Part):
         distance = models.GeoDistance(geo_distance=models.GeoDistanceParams(origin=origin, to=key))
         corners = models.GeoPoint(lat=90, lon=-180), models.GeoPoint(lat=-90, lon=180)
         earth = models.GeoBoundingBox(top_left=corners[0], bottom_right=corners[1])
-        held = models.FieldCondition(key=key, geo_bounding_box=earth)
-        return _guarded(key, held, _decay(self.curve, distance, 0.0, self.scale, self.midpoint))
+        return _guarded(key, earth, _decay(self.curve, distance, 0.0, self.scale, self.midpoint))
 
 
 BoostPart: TypeAlias = FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost
@@ -209,19 +212,18 @@ KINDS: dict[str, type[BoostPart]] = {
 }
 
 
-def _number(key: str) -> models.FieldCondition:
-    return models.FieldCondition(key=key, range=models.Range(gte=-_LARGEST, lte=_LARGEST))
-
-
 def _decay(curve: Curve, x: Expression, target: Expression, scale: float, midpoint: float) -> Expression:
     make, name = _DECAYS[curve]
     return make(**{name: models.DecayParamsExpression(x=x, target=target, scale=scale, midpoint=midpoint)})
 
 
-def _guarded(key: str, held: models.FieldCondition, value: Expression) -> Expression:
-    """`value` where the document has one that can be read, else 0: there Qdrant leaves out the rest of a product.
+def _guarded(key: str, held: Bounds, *value: Expression) -> Expression:
+    """`value`, or 1 without, where the document has one value within `held`, else 0: there Qdrant ends a product.
 
-    Without this a single document with a text for a number would be an error of every search that meets it.
+    Without this a single document with a text for a number would be an error of every search that meets it. Bounds are
+    conditions, too, because servers up to 1.19 know no minimum and maximum.
     """
+    name = "geo_bounding_box" if isinstance(held, models.GeoBoundingBox) else "range"
+    fits = models.FieldCondition.model_validate({"key": key, name: held})
     single = models.FieldCondition(key=key, values_count=models.ValuesCount(lte=1))
-    return models.MultExpression(mult=[held, single, value])
+    return models.MultExpression(mult=[fits, single, *value])
