@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Annotated, Any, TypedDict, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SkipValidation
 from qdrant_client import models
 
-from diptych import Hit
-from diptych.search import Pipeline, Retrieve
+from diptych import Hit, Query
+from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.langchain.documents import Opened, to_langchain
+
+_EXPLAINED = ("filter", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
 
 class RetrieverOptions(TypedDict, total=False):
@@ -26,6 +28,11 @@ class RetrieverOptions(TypedDict, total=False):
     score_threshold: float | None
     pipeline: Pipeline | Retrieve | None
     params: models.SearchParams | None
+    boost: BoostLike | None
+    pin: Sequence[str] | None
+    exclude: Sequence[str] | None
+    like: Sequence[str | Query] | None
+    unlike: Sequence[str | Query] | None
     explain: bool
 
 
@@ -37,7 +44,8 @@ class DiptychRetriever(BaseRetriever):
 
     Args:
         collection: an open collection, or one tenant's view of it.
-        limit, offset, filter, score_threshold, pipeline, params: as in `Collection.search`.
+        limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike: as in
+            `Collection.search`.
         explain: whether each document's metadata explains its rank.
 
     A call may override them: `retriever.invoke("query", limit=3, filter=...)`.
@@ -52,6 +60,11 @@ class DiptychRetriever(BaseRetriever):
     score_threshold: float | None = None
     pipeline: Pipeline | Retrieve | None = None
     params: models.SearchParams | None = None
+    boost: Annotated[BoostLike | None, SkipValidation] = None
+    pin: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    like: Annotated[Sequence[str | Query] | None, SkipValidation] = None
+    unlike: Annotated[Sequence[str | Query] | None, SkipValidation] = None
     explain: bool = False
 
     def _get_relevant_documents(
@@ -79,7 +92,7 @@ class DiptychRetriever(BaseRetriever):
     def _documents(self, query: str, hits: Sequence[Hit], options: dict[str, Any], explain: bool) -> list[Document]:
         if not explain or not hits:
             return [to_langchain(hit.document, _score=hit.score, _stages=dict(hit.stages)) for hit in hits]
-        explain_options = {name: options[name] for name in ("filter", "pipeline", "params")}
+        explain_options = {name: options[name] for name in _EXPLAINED}
         reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **explain_options)
         return [
             to_langchain(hit.document, _score=hit.score, _stages=dict(hit.stages), _explanation=reason.as_dict())

@@ -9,10 +9,10 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from qdrant_client import models
 
-from diptych import Hit
+from diptych import Hit, Query
 from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, SearchError
-from diptych.search import Diversify, Pipeline, Retrieve
+from diptych.search import BoostLike, Diversify, Pipeline, Retrieve
 from diptych_adapters.langchain.documents import Opened, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 
@@ -26,12 +26,17 @@ class VectorOptions(TypedDict, total=False):
     filter: models.Filter | None
     score_threshold: float | None
     params: models.SearchParams | None
+    boost: BoostLike | None
+    pin: Sequence[str] | None
+    exclude: Sequence[str] | None
 
 
 class SearchOptions(VectorOptions, total=False):
     """Further options of a search by text, as in `Collection.search`."""
 
     pipeline: Pipeline | Retrieve | None
+    like: Sequence[str | Query] | None
+    unlike: Sequence[str | Query] | None
 
 
 class Searches(VectorStore):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import FieldBoost, GeoBoost, NumberBoost, RangeBoost, RecencyBoost
 from diptych.search.groups import HitGroup, search_groups
-from diptych.search.options import SearchOptions
+from diptych.search.options import BoostLike, SearchOptions
 from diptych.search.pipeline import Pipeline, Retrieve, Stage
 from diptych.search.rerank import score
 from diptych.search.run import search
@@ -18,6 +18,7 @@ from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Re
 
 __all__ = [
     "Boost",
+    "BoostLike",
     "Dbsf",
     "Diversify",
     "EarlyExit",

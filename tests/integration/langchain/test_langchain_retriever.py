@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych import Collection
+from diptych import Collection, Query
 from diptych.errors import CollectionNotFound, SearchError
-from diptych.search import Rerank, Retrieve, Rrf
+from diptych.search import FieldBoost, Rerank, Retrieve, Rrf
 from diptych.testing import FakeReranker
-from diptych_adapters.langchain import DiptychRetriever
+from diptych_adapters.langchain import DiptychRetriever, DiptychVectorStore
 
 BOTH = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
 DOCUMENTS: list[dict[str, Any]] = [
@@ -54,6 +54,19 @@ def test_filter_limit_and_pipeline_are_set_once_or_by_the_call(packages: Collect
     assert list(retriever.invoke(QUERY)[0].metadata["_stages"]) == ["lexical"]
     assert [document.id for document in retriever.invoke(QUERY, offset=1)] == ["lame"]
     assert retriever.invoke(QUERY, score_threshold=99.0) == []
+
+
+def test_boosts_examples_pins_and_exclusions_reach_the_collection(packages: Collection) -> None:
+    options: dict[str, Any] = {"boost": [FieldBoost("section", "mail")], "pin": ["gimp"], "exclude": ["sox"]}
+    examples: dict[str, Any] = {"like": ["mutt"], "unlike": [Query("audio")]}
+    expected = [hit.id for hit in packages.search(QUERY, **options, **examples)]
+    assert expected[0] == "gimp"
+    retriever = DiptychRetriever(collection=packages, **options, explain=True)
+    found = retriever.invoke(QUERY, **examples)
+    assert [document.id for document in found] == expected
+    assert found[0].metadata["_explanation"]["notes"][-1] == "pinned"
+    store = DiptychVectorStore(packages)
+    assert [document.id for document in store.similarity_search(QUERY, **options, **examples)] == expected
 
 
 def test_every_stage_shows_its_score(packages: Collection) -> None:
