@@ -190,10 +190,10 @@ class _Explainer:
 
     def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
         """What each part of the boost adds to the document's score; nothing where it was no candidate."""
-        boost, before = self._request.pipeline.boost, self._unboosted.get(identifier)
-        if boost is None or before is None:
+        boost, before, values = self._request.pipeline.boost, self._unboosted.get(identifier), self._added.get(point)
+        if boost is None or before is None or values is None:
             return {}
-        return dict(zip(boost.labels(), boost.added(self._added[point], before), strict=True))
+        return dict(zip(boost.labels(), boost.added(values, before), strict=True))
 
     def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
         """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""

@@ -235,9 +235,9 @@ def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId
     requests = [models.QueryRequest.model_construct(query=models.FormulaQuery(formula=v), **fields) for v in values]
     answers = query_points(request.handle, requests) if points else []
     added: dict[PointId, list[float]] = {}
-    for found in answers:
+    for place, found in enumerate(answers):
         for point in found:
-            added.setdefault(point.id, []).append(point.score)
+            added.setdefault(point.id, [0.0] * len(boost.parts))[place] = point.score
     return added
 
 

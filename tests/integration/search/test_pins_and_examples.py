@@ -14,7 +14,7 @@ from diptych import Collection, Query, Registry
 from diptych.config import parse_config
 from diptych.config.models import SearchConfig
 from diptych.errors import ConfigError, SearchError, StoreUnsupported
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.search import Dbsf, Diversify, FieldBoost, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.search.feedback import WEIGHT
 from diptych.testing import FakeReranker, fakes_plugin
 
@@ -246,6 +246,23 @@ def test_an_old_server_is_refused_by_name(collection: Collection, monkeypatch: p
     monkeypatch.setattr(feedback, "server_version", lambda client: (1, 16, 3))
     with pytest.raises(StoreUnsupported, match=r"(?s)no relevance feedback.*Qdrant 1.16.3.*1.17 or newer.*without"):
         collection.search(QUERY, like=["d1"])
+
+
+def test_searches_of_one_moment_keep_their_own_boosts_pins_and_examples(collection: Collection) -> None:
+    options: list[dict[str, Any]] = [
+        {},
+        {"pin": ["d20"]},
+        {"exclude": ["d1", "d2"], "limit": 5},
+        {"like": ["d3"]},
+        {"unlike": [Query("word5")], "pin": ["d30", "d31"], "offset": 1},
+        {"boost": [FieldBoost("part", 1, weight=3)]},
+    ]
+
+    async def together() -> list[list[str]]:
+        answers = await asyncio.gather(*(collection.asearch(QUERY, **own) for own in options * 4))
+        return [[hit.id for hit in hits] for hits in answers]
+
+    assert asyncio.run(together()) == [ids(collection, **own) for own in options] * 4
 
 
 # Tenants
