@@ -37,6 +37,11 @@ def opened(**search: Any) -> Collection:
     return Collection.open(parse_config(config), registry=Registry(fakes_plugin, Plugin()))
 
 
+def planned(collection: Collection) -> tuple[str, ...]:
+    assert collection.handle.config is not None
+    return plan(collection.handle, collection.handle.config).warnings
+
+
 def test_the_first_populate_and_plan_warn_and_later_populates_do_not() -> None:
     assert isinstance(ReadsLatin(), VocabularyCheck)
     assert not isinstance(FakeDenseEncoder(), VocabularyCheck)
@@ -45,7 +50,7 @@ def test_the_first_populate_and_plan_warn_and_later_populates_do_not() -> None:
         (warning,) = report.warnings
         assert warning.startswith("slot 'dense': 78% of the letters of the first 3 documents are not in its model's")
         assert "let search.retrieve name lexical slots alone" in warning
-        assert warning in plan(collection.handle, collection.handle.config).warnings
+        assert warning in planned(collection)
         later = collection.populate([Document("4", "зима")])
         assert not any("vocabulary" in text for text in later.warnings)
 
@@ -55,4 +60,4 @@ def test_texts_that_are_read_and_slots_that_are_not_retrieved_are_no_matter() ->
         assert collection.populate([Document("1", "a white cat, кошка")]).warnings == ()
     with opened(retrieve={"lexical": 100}) as collection:
         assert collection.populate([Document("1", TEXTS[0])]).warnings == ()
-        assert plan(collection.handle, collection.handle.config).warnings == ()
+        assert planned(collection) == ()
