@@ -87,18 +87,19 @@ def choose(
         _against(name, held_out_values - base, confidence)
         for name, base in (("the start", values[start]), ("the best single slot", single))
     )
-    better = gains[0].low > 0 and (gains[1].mean > 0 or len(trials[tuned].slots) == 1)
+    beats_single = gains[1].mean > 0 or len(trials[tuned].slots) == 1
+    better = gains[0].low > 0 and beats_single
     if not start_fits:
-        better = True
+        tuned, better = (tuned if beats_single else _best_single(values, trials, order)), True
     elif not better and _against("the start", single - values[start], confidence).low > 0:
-        tuned, better = _best_single(values, trials), True
+        tuned, better = _best_single(values, trials, order), True
     passed = better and tuned != start
     return Choice(tuned if passed else start, tuned, passed, gains)
 
 
-def _best_single(values: Doubles, trials: Sequence[Trial]) -> int:
-    singles = [place for place, trial in enumerate(trials) if trial.is_single]
-    return max(singles or [0], key=lambda place: float(values[place].mean()))
+def _best_single(values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64]) -> int:
+    singles = [int(place) for place in order if trials[place].is_single]
+    return max(singles or [int(order[0])], key=lambda place: float(values[place].mean()))
 
 
 def simplicity(trials: Sequence[Trial], start: int) -> NDArray[np.int64]:

@@ -120,6 +120,15 @@ def test_a_large_gain_passes_and_a_small_one_says_how_many_queries_would_show_it
     assert all(gain.needed is None or gain.needed > 20 for gain in small.gains)
 
 
+def test_a_start_that_may_not_stay_gives_way_to_the_simplest_of_the_others() -> None:
+    values = noisy(0.0, 60, 5)
+    values[0] += 0.3
+    assert choose(values, TRIED, 0).index == 0
+    forced = choose(values, TRIED, 0, start_fits=False)
+    assert (forced.passed, TRIED[forced.index].is_single) == (True, True)
+    assert forced.gains[0].high < 0
+
+
 def test_too_few_queries_choose_nothing() -> None:
     found = choose(noisy(0.5, 9, 0), TRIED, 0)
     assert (found.index, found.passed, found.gains) == (0, False, ())
