@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.metadata
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ from diptych import hookspecs
 from diptych.errors import HookError
 from diptych.plugins.catalogue import Catalogue
 from diptych.plugins.factory import make
-from diptych.protocols import Adapter
+from diptych.protocols import Adapter, Calibrated, Sampling
 from diptych.specs import AdapterSpec, RecipeSpec
 
 GROUP = "diptych"
@@ -36,6 +38,7 @@ class Registry:
     """
 
     def __init__(self, *plugins: object, installed: bool = True) -> None:
+        self._shared: dict[str, Adapter] | None = None
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.hook: Any = self._manager.hook
@@ -113,7 +116,22 @@ class Registry:
         Raises:
             MissingExtra, AdapterOptionsError, AdapterFactoryError: see diptych.errors.
         """
-        return make(self.spec(name, where=where), options or {}, where=where or f"adapter {name!r}")
+        make_it = functools.partial(make, self.spec(name, where=where), options or {})
+        if self._shared is None:
+            return make_it(where=where or f"adapter {name!r}")
+        key = json.dumps([name, options or {}], sort_keys=True, default=repr)
+        if key not in self._shared:
+            adapter = make_it(where=where or f"adapter {name!r}")
+            if isinstance(adapter, Calibrated | Sampling):
+                return adapter  # it is fitted to one collection
+            self._shared[key] = adapter
+        return self._shared[key]
+
+    def sharing(self) -> Registry:
+        """The same registry, which makes equal adapters once: for several collections that are open side by side."""
+        shared = copy.copy(self)
+        shared._shared = {}
+        return shared
 
     def _register(self, source: str, plugin: object) -> None:
         _require_marks(source, plugin)

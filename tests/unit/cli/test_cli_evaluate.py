@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diptych import Registry
+from diptych import AdapterSpec, Registry
 from diptych.cli.search.evaluate import Outcome, split_names
 from diptych.cli.search.pipeline_runs import choose, exact
 from diptych.collection.collection import Collection
@@ -17,6 +17,7 @@ from diptych.config import load_config
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, from_trec, read_queries
 from diptych.evaluate import evaluate as score
+from diptych.plugins.factory import make
 from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.search.pipeline_names import parts
 from diptych.types import Run as Ranked
@@ -225,3 +226,37 @@ def test_a_measure_deeper_than_the_pipeline_is_computed_and_remarked_on(
     answer = run("evaluate", "--exact")
     assert (answer.code, answer.err) == (0, "")
     assert "dbsf > late: rankings end at rank 2, above the cutoff of Recall@100" in answer.out
+
+
+def test_the_pipelines_of_several_configs_are_compared_in_one_run_with_models_loaded_once(
+    judged: Run, config: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = config.read_text()
+    (tmp_path / "ranks.yaml").write_text(text.replace("search:\n", "search:\n  fuse: {kind: rrf, k: 60}\n"))
+    (tmp_path / "lone.yaml").write_text(
+        text.replace("collection: animals", "collection: other").replace("  lexical: {adapter: fake-sparse}\n", "")
+    )
+    assert judged("populate", corpus, "--config", "lone.yaml").code == 0
+    created: list[str] = []
+
+    def counted(spec: AdapterSpec, *args: Any, **options: Any) -> Any:
+        created.append(spec.name)
+        return make(spec, *args, **options)
+
+    monkeypatch.setattr("diptych.registry.make", counted)
+    options = [word for name in ("diptych", "ranks", "lone") for word in ("--config", f"{name}.yaml")]
+    found = judged("evaluate", *options, "--json").json()
+    assert [row["run"] for row in found["evaluations"]] == [
+        "diptych: dense", "diptych: lexical", "diptych: dbsf", "ranks: rrf", "lone: dense",
+    ]  # fmt: skip
+    assert found["comparisons"][0]["baseline"] in ("diptych: dense", "diptych: lexical", "lone: dense")
+    assert created.count("fake-dense") == 1
+    means = {row["run"]: row["means"] for row in found["evaluations"]}
+    assert (
+        means["diptych: dense"]
+        == means["lone: dense"]
+        == judged("evaluate", "--config", "lone.yaml", "--json").json()["evaluations"][0]["means"]
+    )
+    kept = judged("evaluate", *options, "--only", "ranks: rrf", "--runs", tmp_path / "runs", "--json")
+    assert kept.code == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["ranks-rrf.run.gz"]

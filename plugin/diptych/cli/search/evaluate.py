@@ -15,7 +15,7 @@ from diptych.cli.search.judgements import judged_queries
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
     CONFIG,
-    ConfigOption,
+    ConfigsOption,
     DebugOption,
     JsonOption,
     JudgedFolder,
@@ -29,9 +29,9 @@ from diptych.cli.ui.session import Session
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from diptych.cli.search.pipeline_runs import Searched
     from diptych.collection.collection import Collection
     from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
-    from diptych.search import Pipeline
     from diptych.types import Query, Run
 
 POOLED = 500  # other documents of a query that its pool of scores holds
@@ -41,7 +41,7 @@ DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs ha
 def evaluate(
     context: typer.Context,
     folder: JudgedFolder = None,
-    config: ConfigOption = CONFIG,
+    config: ConfigsOption = None,
     queries: QueriesOption = None,
     qrels: QrelsOption = None,
     metrics: Annotated[
@@ -87,19 +87,25 @@ def evaluate(
       diptych evaluate --only dense --only dbsf --plot dense-and-dbsf.png
 
       diptych evaluate --fusion rrf,linear --slices length,section
+
+      diptych evaluate --config diptych.yaml --config other.yaml
     """
+    from diptych.cli.search.pipeline_runs import labels, opened
+
     session: Session = context.obj
-    settings = session.config(config).evaluate
+    configs = list(dict.fromkeys(config or [CONFIG]))
+    settings = session.config(configs[0]).evaluate
     found, judged = judged_queries(settings, folder, queries, qrels)
     names = split_names(metrics or settings.metrics)
     if runs:
         _make_folder(runs)
-    with session.collection(config, None, None) as collection:
+    with opened(session, configs) as collections:
+        by_label = dict(zip(labels(configs), collections, strict=True))
         least = POOLED if calibration else 0
         asked = (only or [], split_names(fusion or []))
-        outcome = _evaluate(collection, found, judged, names, *asked, least=least, with_exact=exact, tenant=tenant)
-        note_empty_tenant(collection, tenant)
-        parts = sliced(collection, found, judged, split_names(slices or []), outcome.evaluations, names[0])
+        outcome = _evaluate(by_label, found, judged, names, *asked, least=least, with_exact=exact, tenant=tenant)
+        note_empty_tenant(collections[0], tenant)
+        parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
     if plot and outcome.comparisons:
         _plot(outcome.comparisons[0], plot)
@@ -187,7 +193,7 @@ class Outcome:
 
 
 def _evaluate(
-    collection: Collection,
+    collections: Mapping[str, Collection],
     queries: Sequence[Query],
     qrels: Qrels,
     metrics: list[str],
@@ -200,24 +206,23 @@ def _evaluate(
 ) -> Outcome:
     from diptych.cli.search import pipeline_runs
     from diptych.evaluate import evaluate as score
-    from diptych.search import Pipeline
-    from diptych.search.pipeline_names import parts
 
-    whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
-    chosen = pipeline_runs.choose({**parts(whole), **pipeline_runs.fused_by(whole, fusions)}, only)
-    depth, at = max(least, _depth(metrics)), collection.handle.search_config.limit
+    chosen = pipeline_runs.choose(pipeline_runs.pipelines_of(collections, fusions), only)
+    at = max(collection.handle.search_config.limit for collection in collections.values())
+    depth = max(least, _depth(metrics))
     with Bars() as bars:
 
-        def answers(name: str, pipeline: Pipeline) -> Run:
+        def answers(name: str, searched: Searched, *, exactly: bool = False) -> Run:
             bars.begin(name, len(queries))
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
-            return pipeline_runs.run_queries(collection, name, pipeline, queries, **deep)
+            pipeline = pipeline_runs.exact(searched.pipeline) if exactly else searched.pipeline
+            return pipeline_runs.run_queries(searched.collection, name, pipeline, queries, **deep)
 
-        runs = {name: answers(name, pipeline) for name, pipeline in chosen.items()}
-        truths = {n: answers(f"{n}, exact", pipeline_runs.exact(p)) for n, p in chosen.items()} if with_exact else {}
+        runs = {name: answers(name, searched) for name, searched in chosen.items()}
+        truths = {n: answers(f"{n}, exact", own, exactly=True) for n, own in chosen.items()} if with_exact else {}
     recalls = {name: pipeline_runs.recall_of(runs[name], truth, k=at) for name, truth in truths.items()}
-    singles = [name for name, pipeline in chosen.items() if not pipeline.stages]
+    singles = [name for name, searched in chosen.items() if not searched.pipeline.stages]
     return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
 
 
@@ -249,7 +254,7 @@ def _keep(runs: Mapping[str, Run], folder: Path) -> None:
     from diptych.evaluate import to_trec
 
     for name, run in runs.items():
-        to_trec(run, folder / f"{name.replace(' > ', '+')}.run.gz")
+        to_trec(run, folder / f"{re.sub(' > |/', '+', name).replace(': ', '-')}.run.gz")
 
 
 def _pool(pool: ScorePool) -> dict[str, object]:

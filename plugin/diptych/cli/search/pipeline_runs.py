@@ -5,24 +5,93 @@ Imports the Qdrant client, so commands import it only when they run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
+from typing import TypeVar
 
 from qdrant_client import models
 
+from diptych.cli.ui.session import Session
 from diptych.collection.collection import Collection
 from diptych.errors import SearchError
 from diptych.evaluate import ann_recall
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
+from diptych.search.pipeline_names import parts
+from diptych.stores import open_store_of
 from diptych.types import Query, Run
 from qdrant_edge_client.value_errors import nearest
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
+T = TypeVar("T")
 BATCH = 64  # queries searched together, and between two movements of the progress bar
 
 
-def choose(pipelines: Mapping[str, Pipeline], wanted: Sequence[str]) -> dict[str, Pipeline]:
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A pipeline and the collection that it searches."""
+
+    collection: Collection
+    pipeline: Pipeline
+
+
+@contextmanager
+def opened(session: Session, configs: Sequence[Path]) -> Iterator[list[Collection]]:
+    """The collections of these config files. A store that several of them name is opened once, a model loaded once.
+
+    Raises:
+        ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+    """
+    if len(configs) == 1:
+        with session.collection(configs[0], None, None) as collection:
+            yield [collection]
+        return
+    registry, clients, collections = session.registry.sharing(), {}, []
+    with ExitStack() as stack:
+        for path in configs:
+            config = session.config(path)
+            place = repr((config.urls, config.api_key and config.api_key.get_secret_value()))
+            if place not in clients:
+                client = open_store_of(config, registry=registry, create=False)
+                clients[place] = stack.enter_context(closing(client))
+            handle = CollectionHandle(clients[place], config.collection, config, registry)
+            collections.append(stack.enter_context(Collection(handle)))
+        yield collections
+
+
+def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] = ()) -> dict[str, Searched]:
+    """Each slot alone, their fusion, other fusions of them, and each later stage, of each collection.
+
+    Args:
+        collections: by the name that begins the names of their pipelines, where there are several.
+        fusions: names of other fusions.
+
+    Where two configs have the same pipeline over the same collection, it is there once.
+    """
+    found: dict[str, Searched] = {}
+    for label, collection in collections.items():
+        whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
+        for name, pipeline in {**parts(whole), **fused_by(whole, fusions)}.items():
+            if not any(_same(own, collection, pipeline) for own in found.values()):
+                found[f"{label}: {name}" if len(collections) > 1 else name] = Searched(collection, pipeline)
+    return found
+
+
+def labels(configs: Sequence[Path]) -> list[str]:
+    """A short name for each config file: its own, with its folder's where two have one name."""
+    stems = [path.stem for path in configs]
+    return [f"{p.absolute().parent.name}/{p.stem}" if stems.count(p.stem) > 1 else p.stem for p in configs]
+
+
+def _same(known: Searched, collection: Collection, pipeline: Pipeline) -> bool:
+    ours, theirs = known.collection.handle, collection.handle
+    return (ours.client, ours.name, known.pipeline) == (theirs.client, theirs.name, pipeline)
+
+
+def choose(pipelines: Mapping[str, T], wanted: Sequence[str]) -> dict[str, T]:
     """The pipelines of these names, all when none is named.
 
     Raises:

@@ -12,6 +12,15 @@ CONFIG = Path("diptych.yaml")
 ConfigOption: TypeAlias = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The config file.", show_default=True)
 ]
+ConfigsOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The config file; repeat to compare the pipelines of several. [default: diptych.yaml]",
+    ),
+]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 TenantOption: TypeAlias = Annotated[
     str | None, typer.Option("--tenant", metavar="NAME", help="The tenant, in a collection with tenants.")
