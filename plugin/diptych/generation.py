@@ -47,11 +47,13 @@ class JudgeRequest:
         generator: which generator shall answer.
         pairs: n pairs of a query's and a document's text.
         options: of the generator.
+        prompt: what a language model is asked; the generator's own words unless given.
     """
 
     generator: str
     pairs: tuple[tuple[str, str], ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

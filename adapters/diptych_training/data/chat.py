@@ -76,7 +76,7 @@ class Chat:
 
     def judge(self, request: JudgeRequest) -> list[float]:
         """The number from 0 to 100 answered for each pair, divided by 100; errors as `queries`."""
-        instruction = (
+        instruction = request.prompt or (
             "How well does the text answer the query? Answer with one whole number from 0 (not at all) to 100 "
             "(completely), nothing else."
         )

@@ -23,7 +23,7 @@ from diptych.cli.collections import (
     info,
     populate,
 )
-from diptych.cli.search import evaluate, explain, search, tune
+from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
 from diptych.cli.serve import mcp, serve
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import apply, finish, plan, rollback, status
@@ -98,6 +98,8 @@ for _name, _function in (
     ("search", search.search),
     ("explain", explain.explain),
     ("evaluate", evaluate.evaluate),
+    ("judge", judge.judge),
+    ("clicks", clicks.clicks),
     ("info", info.info),
     ("collections", collections.collections),
     ("get", get.get),

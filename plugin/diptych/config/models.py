@@ -87,12 +87,26 @@ class PopulateConfig(Section):
     indexes: dict[str, IndexType] = Field(default_factory=dict, description="Payload indexes: field to schema type.")
 
 
+class JudgeConfig(Section):
+    """A model that may judge for `diptych judge --model`, once it is measured to agree with people."""
+
+    generator: str = Field("chat", min_length=1, description="A generator with the hook `diptych_judge`.")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Its options; for `chat` `base_url`, to which queries and documents are sent, and `model`.",
+    )
+    least_kappa: Annotated[float, Field(ge=-1, le=1)] = Field(
+        0.6, description="Least quadratic kappa with people's judgements; below it its grades do not count."
+    )
+
+
 class EvaluateConfig(Section):
     """What `diptych evaluate` reads and computes."""
 
     queries: str | None = Field(None, description="queries.jsonl(.gz), relative to the config file.")
     qrels: str | None = Field(None, description="Judgements in BEIR or TREC form, relative to the config file.")
     metrics: list[str] = Field(["nDCG@10", "MRR@10", "Recall@100"], description="Measures, in ir-measures' names.")
+    judge: JudgeConfig | None = Field(None, description="A model that may judge; none unless named.")
 
 
 class CacheConfig(Section):

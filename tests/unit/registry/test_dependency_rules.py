@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("slots", "stores"),
     ("handle",),
     ("encoders", "search", "populate"),
-    ("adopt", "clients", "copying", "training", "tune"),
+    ("adopt", "clients", "copying", "judge", "training", "tune"),
     ("swap",),
     ("collection",),
     ("service",),

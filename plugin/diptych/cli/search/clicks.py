@@ -1,0 +1,51 @@
+"""`diptych clicks`: judged queries from a log of lists that were shown and clicked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.output import stdout, write_json
+
+
+def clicks(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help='Lines like {"query", "shown": [ids], "clicked": [ids]}.')],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BEIR folder to write.")],
+    power: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="P", help="Assume that rank r is looked at as (1/r)**P; measured unless given."),
+    ] = None,
+    least: Annotated[int, typer.Option(min=1, metavar="N", help="Leave out queries shown fewer times.")] = 10,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make judged queries from clicks, corrected for what stands further up being clicked more often.
+
+    How much the rank matters is measured on documents that were shown for one query at several ranks, or assumed with
+    --power. A document's rank must not have depended on how relevant it was at that moment.
+
+    [dim]Examples:[/dim]
+
+      diptych clicks log.jsonl from-clicks && diptych evaluate from-clicks
+
+      diptych clicks log.jsonl from-clicks --power 1
+    """
+    from diptych.judge import ClickLog, Propensities, judged_from_clicks, write_beir
+
+    read = ClickLog.read(log)
+    propensities = Propensities.harvested(read) if power is None else Propensities.power_law(power, ranks=10)
+    queries, qrels = judged_from_clicks(read, propensities, least_shown=least)
+    write_beir(folder, queries, qrels)
+    judged = sum(len(own) for own in qrels.judgements.values())
+    facts = {"lists": len(read.shown), "queries": len(queries), "judgements": judged}
+    if as_json:
+        return write_json({**facts, "propensities": propensities.values})
+    console, how = stdout(), "measured" if power is None else "assumed"
+    shown = " ".join(f"{value:.2f}" for value in propensities.values)
+    console.print(f"ranks are looked at ({how}): {shown}", soft_wrap=True)
+    text = f"{len(queries)} queries, {judged} judgements from {len(read.shown)} lists; wrote {folder}"
+    console.print(text, soft_wrap=True)
+    return None

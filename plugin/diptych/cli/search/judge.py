@@ -1,0 +1,181 @@
+"""`diptych judge`: judge what pipelines found, blind to which found it, until their comparison is settled."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.search.judge_terminal import DocumentTexts, judge_all, show_agreements
+from diptych.cli.ui.options import CONFIG, ConfigsOption, DebugOption, JsonOption, QueriesOption, TenantOption
+from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.session import Session
+from diptych.errors import ConfigError, EvaluationError
+
+if TYPE_CHECKING:
+    from diptych.cli.search.pipeline_runs import Searched
+    from diptych.config import Config
+    from diptych.judge import Judging, ModelJudge
+    from diptych.types import Query, Run
+
+FOLDER = Path("judgements")
+
+
+def judge(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where judgements are kept.")] = FOLDER,
+    config: ConfigsOption = None,
+    queries: QueriesOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Only this run, as evaluate names it; repeat for more.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="The run to compare with; the first pipeline unless given."),
+    ] = None,
+    metric: Annotated[str, typer.Option(metavar="NAME", help="With a cutoff: how deep is judged.")] = "nDCG@10",
+    sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the draw and of all orders.")] = 0,
+    judge: Annotated[str, typer.Option("--judge", metavar="NAME", help="Who judges. [default: the user's name]")] = "",
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the verdict.")] = 0.95,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="Differences within it count as equal.")] = 0.0,
+    general: Annotated[
+        bool, typer.Option("--general", help="Until it is settled for all queries like these, not only for these.")
+    ] = False,
+    complete: Annotated[bool, typer.Option("--all", help="Judge all queries, also when it is settled.")] = False,
+    again: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Grade N pairs again that others have graded, to see who agrees.")
+    ] = 0,
+    model: Annotated[
+        bool, typer.Option("--model", help="Let the model of evaluate.judge go on, if it agrees with people.")
+    ] = False,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Grade what two or more pipelines found, without seeing which found it, until their comparison is settled.
+
+    Keys: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for; s skips, u takes back, q quits. The same
+    command goes on later. `diptych evaluate FOLDER` reads what was judged.
+
+    [dim]Examples:[/dim]
+
+      diptych judge --queries queries.jsonl
+
+      diptych judge --config diptych.yaml --config other.yaml --sample 100
+
+      diptych judge --judge bob --again 40
+    """
+    from diptych.cli.search import pipeline_runs
+    from diptych.judge import Judgements, Judging, SecondJudging, agreements
+
+    session, configs = context.obj, list(dict.fromkeys(config or [CONFIG]))
+    settings = session.config(configs[0])
+    drawn = _drawn(settings, queries, sample, seed)
+    name, judgements = judge or getpass.getuser(), Judgements(folder)
+    with pipeline_runs.opened(session, configs) as collections:
+        texts = DocumentTexts(collections, tenant)
+        if again:
+            second = SecondJudging(judgements, drawn, judge=name, count=again, seed=seed)
+            judge_all(second, texts)
+        else:
+            by_label = dict(zip(pipeline_runs.labels(configs), collections, strict=True))
+            chosen = _chosen(pipeline_runs.pipelines_of(by_label), len(configs), only)
+            runs = _runs(chosen, drawn, metric, tenant)
+            judging = Judging(
+                runs, drawn, judgements, judge=name, baseline=baseline, metric=metric, seed=seed,
+                confidence=confidence, margin=margin, general=general, complete=complete,
+            )  # fmt: skip
+            _ = _by_model(_model_of(settings, session), judging, texts) if model else judge_all(judging, texts)
+    qrels = judgements.save(drawn)
+    found, verdict = agreements(judgements), None if again else judging.verdict()
+    if as_json:
+        facts = {**dataclasses.asdict(verdict), "settled": verdict.is_settled} if verdict else None
+        return write_json({"verdict": facts, "agreements": [dataclasses.asdict(own) for own in found]})
+    if verdict:
+        settled = "settled" if verdict.is_settled else "not settled"
+        stdout().print(f"{settled}: {verdict.sentence}", soft_wrap=True)
+    show_agreements(found)
+    if len(qrels):
+        stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
+    return None
+
+
+def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> list[Query]:
+    """The queries to judge."""
+    from diptych.evaluate import read_queries
+
+    place = queries or settings.evaluate.queries
+    if place is None:
+        do = "give --queries FILE, or evaluate.queries in the config file"
+        raise EvaluationError("no queries are named", do=do)
+    found = read_queries(place)
+    return found if len(found) <= sample else random.Random(seed).sample(found, sample)
+
+
+def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
+    """The named pipelines; else the whole one of each config, or of one config that and each single slot."""
+    from diptych.cli.search.pipeline_runs import choose
+
+    if only:
+        return choose(pipelines, only)
+    last = {id(own.collection): name for name, own in pipelines.items()}
+    wholes = list(last.values())
+    singles = [name for name, own in pipelines.items() if not own.pipeline.stages and name not in wholes]
+    return choose(pipelines, wholes if configs > 1 else [*wholes, *singles])
+
+
+def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
+    from diptych.cli.search.pipeline_runs import run_queries
+    from diptych.evaluate.measures import cutoff
+
+    found = []
+    with Bars() as bars:
+        for name, own in chosen.items():
+            bars.begin(name, len(queries))
+            found.append(
+                run_queries(
+                    own.collection, name, own.pipeline, queries,
+                    depth=cutoff(metric) or 10, advance=lambda n, name=name: bars.advance(name, n), tenant=tenant,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _model_of(settings: Config, session: Session) -> ModelJudge:
+    from diptych.judge import ModelJudge
+
+    own = settings.evaluate.judge
+    if own is None:
+        do = "add evaluate.judge: {generator: chat, options: {base_url: ..., model: ...}} to the config file"
+        raise ConfigError("no model is configured to judge", do=do)
+    return ModelJudge(own.generator, own.options, session.registry, least_kappa=own.least_kappa)
+
+
+def _by_model(model: ModelJudge, judging: Judging, texts: DocumentTexts) -> None:
+    """Measure the model's agreement with people, then let it judge until the comparison is settled.
+
+    Raises:
+        EvaluationError: it agrees too little.
+    """
+    console, judgements = stderr(), judging.judgements
+    console.print(model.description, soft_wrap=True)
+    pairs = {name for grades in judgements.grades.values() for _, name in grades}
+    agreement = model.agree(judgements, judging.queries, texts.of(pairs))
+    console.print(f"agreement with people: kappa {agreement.kappa:.2f} over {agreement.pairs} pairs", soft_wrap=True)
+    if not agreement.accepted:
+        raise EvaluationError(
+            "the model agrees too little with people, and its grades do not count",
+            got=f"kappa {agreement.kappa:.2f} over {agreement.pairs} pairs",
+            expected=f"at least {model.least_kappa:g}",
+            do="judge yourself, try another model, or set evaluate.judge.least_kappa",
+        )
+    while pair := judging.next():
+        of_query = [own for own in judging.pending if own[0].id == pair.query.id]
+        model.judge(judgements, of_query, texts.of(name for _, name in of_query))

@@ -1,0 +1,94 @@
+"""The terminal of `diptych judge`: shows a query and a document, and reads keys."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.padding import Padding
+from rich.text import Text
+
+from diptych.cli.ui.output import printable, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.judge import Judging, Kappa, Pooled, SecondJudging
+
+SHOWN = 1500  # characters of a document
+KEYS = "0 not relevant · 1 related · 2 relevant · 3 exactly it · s skip · u undo · q quit"
+GRADES = {str(grade): grade for grade in range(4)}
+
+
+class DocumentTexts:
+    """Titles and texts of documents, from whichever collection has them.
+
+    Args:
+        collections: those that are searched.
+        tenant: whose documents, in collections with tenants.
+    """
+
+    def __init__(self, collections: Sequence[Collection], tenant: str | None) -> None:
+        self._collections, self._tenant = collections, tenant
+        self._known: dict[str, str] = {}
+
+    def of(self, ids: Iterable[str]) -> dict[str, str]:
+        """The texts of these documents, by id; those that are gone are left out."""
+        wanted = list(dict.fromkeys(ids))
+        for collection in self._collections:
+            if missing := [name for name in wanted if name not in self._known]:
+                documents = collection.get(missing, tenant=self._tenant)
+                self._known |= {own.id: f"{own.title}\n{own.text}".strip() for own in documents}
+        return {name: self._known[name] for name in wanted if name in self._known}
+
+
+def judge_all(judging: Judging | SecondJudging, texts: DocumentTexts) -> None:
+    """Show one pair after another and keep the grades, until nothing is left to judge or the judge quits."""
+    while pair := judging.next():
+        _show(pair, texts)
+        key = _key()
+        if key == "q":
+            stderr().print("stopped; the same command goes on here", style="dim")
+            return
+        if key == "u":
+            if not judging.undo():
+                stderr().print("there is nothing to take back", style="yellow")
+        else:
+            judging.record(pair, GRADES.get(key))
+
+
+def show_agreements(found: Sequence[Kappa]) -> None:
+    """A row for each two judges."""
+    if not found:
+        return
+    shown = table("judges", "pairs", "same", "kappa", "linear", "quadratic")
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for own in found:
+        kappas = (f"{value:.2f}" for value in (own.plain, own.linear, own.quadratic))
+        shown.add_row(printable(" and ".join(own.judges)), str(own.pairs), f"{own.same:.0%}", *kappas)
+    stdout().print(shown)
+
+
+def _show(pair: Pooled, texts: DocumentTexts) -> None:
+    console = stderr()
+    console.rule(f"query {pair.number} · {pair.left} documents left", style="dim")
+    console.print(printable(pair.query.text), style="bold", soft_wrap=True)
+    text = texts.of([pair.document]).get(pair.document, "(the document is no longer there)")
+    lines = [printable(line) for line in text[:SHOWN].splitlines() if line.strip()]
+    console.print(Padding(Text("\n".join(lines)), (0, 0, 0, 4)))
+    console.print(KEYS, style="dim")
+
+
+def _key() -> str:
+    """The next key that means something; `q` at the end of the input."""
+    import click
+
+    is_terminal = sys.stdin.isatty()  # else a file or a program: its characters, lines or not
+    with contextlib.suppress(EOFError):  # Ctrl-D
+        while typed := click.getchar() if is_terminal else sys.stdin.read(1):
+            for character in typed:  # several, where they were typed fast
+                if character in GRADES or character in "suq":
+                    return character
+    return "q"

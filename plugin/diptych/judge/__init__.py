@@ -1,0 +1,34 @@
+"""Relevance judgements made here: what to judge, blind to the pipelines, until a comparison is settled.
+
+Begin with `judging`. `judgements` keeps grades with who and when, `confidence` and `verdict` decide when to stop,
+`agreement` compares judges, `model_judge` lets a model judge, and `clicks` reads judgements from logs.
+"""
+
+from __future__ import annotations
+
+from diptych.judge.agreement import Kappa, SecondJudging, agreements, kappa
+from diptych.judge.clicks import ClickLog, Propensities, judged_from_clicks
+from diptych.judge.confidence import confidence_sequence
+from diptych.judge.judgements import Agreement, Judgements, write_beir
+from diptych.judge.judging import Judging, Pooled
+from diptych.judge.model_judge import ModelJudge
+from diptych.judge.verdict import Difference, Verdict
+
+__all__ = [
+    "Agreement",
+    "ClickLog",
+    "Difference",
+    "Judgements",
+    "Judging",
+    "Kappa",
+    "ModelJudge",
+    "Pooled",
+    "Propensities",
+    "SecondJudging",
+    "Verdict",
+    "agreements",
+    "confidence_sequence",
+    "judged_from_clicks",
+    "kappa",
+    "write_beir",
+]

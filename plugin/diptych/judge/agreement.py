@@ -1,0 +1,131 @@
+"""How well judges agree: Cohen's kappa, and the pairs that a second judge grades again.
+
+Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement, 1960; with weights:
+"Weighted kappa", Psychological Bulletin, 1968. 1 is perfect agreement, 0 what chance gives.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from diptych.errors import EvaluationError
+from diptych.judge.judgements import HIGHEST, Grade, Judgements, Pair
+from diptych.judge.judging import Pooled
+from diptych.types import Query
+
+Weights: TypeAlias = Literal["none", "linear", "quadratic"]
+_POWER: Mapping[Weights, int] = {"none": 0, "linear": 1, "quadratic": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Kappa:
+    """Two judges on the pairs that both have graded.
+
+    Args:
+        judges: their names.
+        pairs: how many both graded; skipped ones do not count.
+        same: the share with equal grades.
+        plain, linear, quadratic: Cohen's kappa: every disagreement counts alike, by its size, by its square.
+    """
+
+    judges: tuple[str, str]
+    pairs: int
+    same: float
+    plain: float
+    linear: float
+    quadratic: float
+
+
+def kappa(first: Sequence[int], second: Sequence[int], *, weights: Weights = "quadratic") -> float:
+    """Cohen's kappa of two lists of grades from 0 to 3; 1 where both have one and the same grade throughout.
+
+    Raises:
+        EvaluationError: the lists are empty or of different length.
+    """
+    if len(first) != len(second) or not first:
+        got = f"{len(first)} and {len(second)} grades"
+        raise EvaluationError("no agreement can be computed", got=got, expected="two lists of one length, not empty")
+    table = np.zeros((HIGHEST + 1, HIGHEST + 1))
+    np.add.at(table, (np.array(first), np.array(second)), 1 / len(first))
+    grades = np.arange(HIGHEST + 1)
+    apart = np.abs(grades[:, None] - grades).astype(float)
+    cost = (apart > 0).astype(float) if weights == "none" else apart ** _POWER[weights]
+    by_chance = float((cost * np.outer(table.sum(axis=1), table.sum(axis=0))).sum())
+    return 1.0 if by_chance == 0 else 1 - float((cost * table).sum()) / by_chance
+
+
+def agreements(judgements: Judgements) -> list[Kappa]:
+    """The agreement of each two judges, people and models, that have graded the same pairs."""
+    names = sorted(judgements.grades)
+    found = (
+        (one, other, common_grades(judgements.grades[one], judgements.grades[other]))
+        for one, other in itertools.combinations(names, 2)
+    )
+    return [_kappa((one, other), *grades) for one, other, grades in found if grades[0]]
+
+
+def common_grades(ours: Mapping[Pair, Grade], theirs: Mapping[Pair, Grade]) -> tuple[list[int], list[int]]:
+    """The grades of both judges for the pairs that both have graded."""
+    both = [(a, b) for pair, a in ours.items() if a is not None and (b := theirs.get(pair)) is not None]
+    return [a for a, _ in both], [b for _, b in both]
+
+
+def _kappa(judges: tuple[str, str], first: list[int], second: list[int]) -> Kappa:
+    same = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+    plain, linear, quadratic = (kappa(first, second, weights=own) for own in ("none", "linear", "quadratic"))  # type: ignore[arg-type]
+    return Kappa(judges, len(first), same, plain, linear, quadratic)
+
+
+class SecondJudging:
+    """Pairs that people have graded, drawn for another judge to grade again, who does not see their grades.
+
+    Args:
+        judgements: with the grades of others.
+        queries: texts of the judged queries.
+        judge: who judges now.
+        count: pairs to grade, those of earlier sessions included.
+        seed: of the draw.
+    """
+
+    def __init__(
+        self, judgements: Judgements, queries: Sequence[Query], *, judge: str, count: int, seed: int = 0
+    ) -> None:
+        self.judgements, self.judge = judgements, judge
+        self._queries = {query.id: query for query in queries}
+        self._pairs = _drawn(judgements, self._queries, judge, count, seed)
+
+    @property
+    def pending(self) -> list[tuple[Query, str]]:
+        """The pairs that are left, in the order of judging."""
+        own = self.judgements.grades.get(self.judge, {})
+        return [(self._queries[query], name) for query, name in self._pairs if (query, name) not in own]
+
+    def next(self) -> Pooled | None:
+        """The next pair; None when all are graded."""
+        left = self.pending
+        if not left:
+            return None
+        query, document = left[0]
+        return Pooled(query, document, len(self._pairs) - len(left) + 1, len(left))
+
+    def record(self, pair: Pooled, grade: Grade) -> None:
+        """Keep the grade; errors as in `Judging.record`."""
+        self.judgements.add(pair.query.id, pair.document, grade, judge=self.judge)
+
+    def undo(self) -> bool:
+        """Take this judge's last grade back."""
+        return self.judgements.undo(judge=self.judge) is not None
+
+
+def _drawn(judgements: Judgements, queries: Mapping[str, Query], judge: str, count: int, seed: int) -> list[Pair]:
+    others = (judgements.grades[name] for name in judgements.people() if name != judge)
+    graded = {pair for own in others for pair, grade in own.items() if grade is not None and pair[0] in queries}
+    pairs = sorted(graded)
+    random.Random(seed).shuffle(pairs)
+    return pairs[:count]

@@ -1,0 +1,175 @@
+"""Judged queries from logs of clicks, corrected for position bias: what stands further up is clicked more often.
+
+The model is that of positions: a document is clicked if its rank is looked at, with a probability that depends on the
+rank alone (its *propensity*), and if it is found relevant. Each click then counts 1 / propensity of its rank:
+Joachims, Swaminathan and Schnabel, "Unbiased learning-to-rank with biased feedback", WSDM 2017, who also give the power
+law `(1 / rank) ** power`. Propensities are measured, rather than assumed, where the same document was shown for the
+same query at several ranks, as several rankers or a randomised top of the list cause it: the adjacent chain of Agarwal
+et al., "Estimating position bias without intrusive interventions", WSDM 2019. Both hold only if a document's rank did
+not depend on how relevant it was *at that moment*, for example because it was pinned for an event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.errors import EvaluationError
+from diptych.evaluate import Qrels
+from diptych.judge.judgements import HIGHEST
+from diptych.types import Query
+
+LEAST_SHOWN = 10  # times that a query's list was shown, below which its clicks are chance
+LEAST_CLICKS = 20  # on documents shown at both of two neighbouring ranks, to measure their ratio by
+SMALLEST = 0.1  # propensity that a click is weighted by, or single clicks far down would decide
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One list that was shown: the query's text, document ids from the top, and those that were clicked."""
+
+    query: str
+    documents: tuple[str, ...]
+    clicked: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClickLog:
+    """Lists that were shown, with their clicks."""
+
+    shown: tuple[Shown, ...]
+
+    @classmethod
+    def read(cls, path: str | Path) -> ClickLog:
+        """From JSON lines: `{"query": "convert audio", "shown": ["sox", "lame"], "clicked": ["lame"]}`.
+
+        Raises:
+            EvaluationError: the file cannot be read, or a line is no such object; its number is named.
+        """
+        try:
+            lines = Path(path).read_text("utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise EvaluationError("cannot read the log of clicks", where=path, got=str(error)) from error
+        return cls(tuple(_shown(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class Propensities:
+    """How likely each rank is looked at, the first one as 1."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def power_law(cls, power: float, *, ranks: int) -> Propensities:
+        """`(1 / rank) ** power`: an assumption; 1 is usual where none was measured, 0 assumes no bias."""
+        return cls(tuple((1 / rank) ** power for rank in range(1, ranks + 1)))
+
+    @classmethod
+    def harvested(cls, log: ClickLog) -> Propensities:
+        """Measured from documents that the log shows for one query at two neighbouring ranks.
+
+        Raises:
+            EvaluationError: fewer than 20 clicks on such documents for two of the first ten ranks.
+        """
+        shown, clicks = _counts(log)
+        ranks = min(10, max((len(own.documents) for own in log.shown), default=0))
+        values = [1.0]
+        for rank in range(1, ranks):
+            upper, lower = _rates(shown, clicks, rank), _rates(shown, clicks, rank + 1)
+            common = upper.keys() & lower.keys()
+            count = sum(clicks[q, d, at] for q, d in common for at in (rank, rank + 1))
+            if count < LEAST_CLICKS:
+                raise _unmeasured(rank, count)
+            values.append(values[-1] * sum(lower[own] for own in common) / sum(upper[own] for own in common))
+        return cls(tuple(values))
+
+    def of(self, rank: int) -> float:
+        """Of a rank from 1; ranks beyond the last known one are as likely as that."""
+        return self.values[min(rank, len(self.values)) - 1]
+
+
+def judged_from_clicks(
+    log: ClickLog, propensities: Propensities, *, least_shown: int = LEAST_SHOWN
+) -> tuple[list[Query], Qrels]:
+    """Queries, and their documents with grades from 0 to 3: a query's best document has 3, half its worth gives 2.
+
+    A document's worth is the mean of its clicks, each weighted by 1 / propensity of its rank, at most 10. A query's
+    metadata has `shown`, how often it was asked. Queries shown fewer than `least_shown` times are left out, and so are
+    those without a click: nothing is known of them.
+    """
+    by_query: dict[str, list[Shown]] = defaultdict(list)
+    for own in log.shown:
+        by_query[own.query].append(own)
+    queries, judgements = [], {}
+    for text, lists in by_query.items():
+        worth = _worth(lists, propensities)
+        if len(lists) >= least_shown and any(worth.values()):
+            queries.append(Query(text, text, {"shown": len(lists)}))
+            best = max(worth.values())
+            judgements[text] = {name: round(HIGHEST * value / best) for name, value in worth.items()}
+    if not queries:
+        do = f"give a longer log, or a lower number than {least_shown}"
+        raise EvaluationError("no query was shown and clicked often enough", got=f"{len(by_query)} queries", do=do)
+    return queries, Qrels(judgements, "clicks")
+
+
+def _worth(lists: Sequence[Shown], propensities: Propensities) -> dict[str, float]:
+    """For each document the mean of its weighted clicks."""
+    sums, counts = Counter[str](), Counter[str]()
+    for own in lists:
+        for rank, name in enumerate(own.documents, 1):
+            counts[name] += 1
+            sums[name] += (name in own.clicked) / max(propensities.of(rank), SMALLEST)  # type: ignore[assignment]
+    return {name: sums[name] / count for name, count in counts.items()}
+
+
+_Place = tuple[str, str, int]  # query, document, rank from 1
+
+
+def _counts(log: ClickLog) -> tuple[Counter[_Place], Counter[_Place]]:
+    """How often each document was shown at each rank, and clicked there."""
+    shown, clicks = Counter[_Place](), Counter[_Place]()
+    for own in log.shown:
+        for rank, name in enumerate(own.documents, 1):
+            shown[own.query, name, rank] += 1
+            clicks[own.query, name, rank] += name in own.clicked
+    return shown, clicks
+
+
+def _rates(shown: Mapping[_Place, int], clicks: Mapping[_Place, int], rank: int) -> dict[tuple[str, str], float]:
+    """The share of clicks at one rank, for each query and document that was shown there."""
+    return {(q, d): clicks[q, d, rank] / count for (q, d, at), count in shown.items() if at == rank}
+
+
+def _unmeasured(rank: int, count: int) -> EvaluationError:
+    return EvaluationError(
+        "the log does not show how much the rank matters",
+        where=f"ranks {rank} and {rank + 1}",
+        got=f"{count} clicks on documents that were shown at both for the same query",
+        expected=f"at least {LEAST_CLICKS}",
+        do="randomise the first ranks for a while, or assume a power law, such as --power 1",
+    )
+
+
+def _shown(line: str, where: str) -> Shown:
+    try:
+        raw = json.loads(line)
+        query, documents, clicked = raw["query"], raw["shown"], raw["clicked"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _malformed(line, where) from error
+    lists = isinstance(documents, list) and isinstance(clicked, list)
+    if not (isinstance(query, str) and query.strip() and lists and all(map(_is_name, [*documents, *clicked]))):
+        raise _malformed(line, where)
+    return Shown(" ".join(query.split()), tuple(documents), frozenset(clicked))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _malformed(line: str, where: str) -> EvaluationError:
+    expected = '{"query": "some words", "shown": ["id", ...], "clicked": ["id", ...]}'
+    return EvaluationError("a line is not a list with its clicks", where=where, got=line[:80], expected=expected)

@@ -1,0 +1,103 @@
+"""`confidence_sequence`: an interval of a mean that stays valid however often it is looked at and whenever one stops.
+
+A usual interval holds for a number of queries that was fixed before; who looks after each query and stops at the first
+good news errs far more often than the interval says. Here the chance that the true mean is outside of *any* of the
+intervals, from the first query to the last, is at most `error`.
+
+Hedged betting: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the Royal
+Statistical Society B 86, 2024. For a finite set of queries, of which those are drawn earlier that can differ more:
+Shekhar, Xu, Lipton, Liang and Ramdas, "Risk-limiting financial audits via weighted sampling without replacement", UAI
+2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles: TypeAlias = NDArray[np.float64]
+Interval: TypeAlias = tuple[float, float]
+
+STEPS = 1000  # candidate means on either side of 0
+_LARGEST_BET = 0.9  # share of the capital that one query may lose
+_PRIOR = 0.25 / 4  # variance on the scale from 0 to 1, before the first query
+_SLACK = 1e-9
+
+
+def confidence_sequence(values: Sequence[float], *, bounds: Sequence[float] | None, error: float) -> Interval:
+    """The interval of the mean after these values, in the order in which they were drawn.
+
+    Args:
+        values: differences of queries, each from -1 to 1.
+        bounds: how large the difference of each query can be, in the order of drawing, those not drawn yet included:
+            the mean is that over all of these queries, drawn without replacement, each with a probability that is
+            proportional to its bound. None: the mean is that over all queries that `values` are a random sample of.
+        error: the largest chance that the mean is ever outside, such as 0.05.
+    """
+    left = _left(bounds, len(values)) if bounds is not None else np.ones(len(values) + 1)
+    count = len(bounds) if bounds is not None else 1
+    means = np.linspace(-1, 1, 2 * STEPS + 1) * left[0] / count
+    alive = _never_rejected(values, means * count, left if bounds is not None else None, count, error)
+    low, high = _hull(means, alive)
+    if bounds is not None:
+        total = math.fsum(values)
+        low, high = max(low, (total - left[-1]) / count), min(high, (total + left[-1]) / count)
+        if left[-1] < _SLACK:
+            low = high = total / count
+    return _rounded(low), _rounded(high)
+
+
+def _left(bounds: Sequence[float], drawn: int) -> Doubles:
+    """The sum of the bounds of what is not drawn, before each draw and after the last."""
+    sums = np.cumsum(np.array([*bounds, 0.0])[::-1])[::-1]
+    return sums[: drawn + 1]
+
+
+def _never_rejected(
+    values: Sequence[float], sums: Doubles, left: Doubles | None, count: int, error: float
+) -> NDArray[np.bool_]:
+    """Which sums no bet against them has made rich: capital below 2 / error on either side after each value.
+
+    Without replacement a query is drawn with probability bound / left, so value / bound is on average what is left of
+    the sum / left.
+    """
+    alive = np.ones(len(sums), bool)
+    capital = np.zeros((2, len(sums)))  # logarithms of the capital that bets on more, and on less
+    squares, shown, total = _PRIOR, 0.0, 0.0
+    population = count if left is not None else None
+    for number, value in enumerate(values):
+        scale = left[number] - left[number + 1] if left is not None else 1.0
+        if scale < _SLACK:  # there the runs are equal, which was known before
+            continue
+        rest = (sums - total) / left[number] if left is not None else sums
+        observed, expected = (value / scale + 1) / 2, (np.clip(rest, -1 + _SLACK, 1 - _SLACK) + 1) / 2
+        bet = _bet(squares / (number + 1), number + 1, population, error)
+        up, down = np.minimum(bet, _LARGEST_BET / expected), np.minimum(bet, _LARGEST_BET / (1 - expected))
+        capital += np.log1p(np.stack([up * (observed - expected), -down * (observed - expected)]))
+        alive &= (capital.max(axis=0) < math.log(2 / error)) & (np.abs(rest) <= 1 + _SLACK)
+        total, shown = total + value, shown + observed
+        squares += (observed - (shown + 0.5) / (number + 2)) ** 2
+    return alive
+
+
+def _bet(variance: float, number: int, population: int | None, error: float) -> float:
+    """How much is bet on value `number`, by the variance of those before it."""
+    horizon = population / 2 if population else number * math.log(1 + number)
+    return math.sqrt(2 * math.log(2 / error) / (max(variance, _SLACK) * horizon))
+
+
+def _hull(means: Doubles, alive: NDArray[np.bool_]) -> Interval:
+    """The smallest interval with all of them, wider by the distance of two neighbours."""
+    remaining, step = means[alive], means[1] - means[0]
+    if not len(remaining):  # the rare event: every mean was rejected
+        return float(means[0]), float(means[-1])
+    return max(float(means[0]), float(remaining[0] - step)), min(float(means[-1]), float(remaining[-1] + step))
+
+
+def _rounded(value: float) -> float:
+    """0 where only rounding is left."""
+    return 0.0 if abs(value) < _SLACK else float(value)

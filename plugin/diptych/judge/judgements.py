@@ -1,0 +1,209 @@
+"""`Judgements`: a folder that holds who graded which document for which query, and when; `diptych evaluate` reads it.
+
+`judgements.jsonl` is appended to, a line for each event, and never rewritten:
+
+    {"query": "q1", "pool": ["sox", "lame"], "judge": "anna", "time": "2026-11-28T09:00:00+00:00"}
+    {"query": "q1", "document": "sox", "grade": 3, "judge": "anna", "time": "..."}          null: skipped
+    {"query": "q1", "document": "sox", "undo": true, "judge": "anna", "time": "..."}
+    {"judge": "chat gpt", "model": true, "agreement": {"kappa": 0.71, "pairs": 60, "accepted": true}, "time": "..."}
+
+`queries.jsonl` and `qrels/test.tsv` are made from it, in BEIR's form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from diptych.errors import EvaluationError, brief
+from diptych.evaluate import Qrels
+from diptych.types import Query
+
+HIGHEST = 3  # grade: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for
+LOG, QUERIES, QRELS = "judgements.jsonl", "queries.jsonl", "qrels/test.tsv"
+Pair: TypeAlias = tuple[str, str]  # ids of a query and of a document
+Grade: TypeAlias = int | None  # None: the judge skipped it
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well a model agrees with people, by quadratic kappa, and whether its grades count (`accepted`)."""
+
+    kappa: float
+    pairs: int
+    accepted: bool = True
+
+
+@dataclass
+class Judgements:
+    """The judgements of one folder, which is made where it is missing.
+
+    Args:
+        folder: of `judgements.jsonl`, `queries.jsonl` and `qrels/test.tsv`; None keeps the judgements in memory.
+
+    `grades` has for each judge the grade of each pair, in the order of judging; `pools` the documents of each query
+    that were pooled together; `models` the measured agreement of each judge that is a model.
+
+    Raises:
+        EvaluationError: the log cannot be read, or a line of it is no event.
+    """
+
+    folder: Path | None
+    grades: dict[str, dict[Pair, Grade]] = field(default_factory=dict, init=False)
+    pools: dict[str, list[frozenset[str]]] = field(default_factory=dict, init=False)
+    models: dict[str, Agreement] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Read the log; a line that a kill cut off is removed."""
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the log again, to which other processes may have added."""
+        if self.folder is None:
+            return
+        for known in (self.grades, self.pools, self.models):
+            known.clear()
+        for number, line in enumerate(_whole_lines(self.folder / LOG), 1):
+            try:
+                self._apply(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                where, expected = f"{self.folder / LOG}, line {number}", "an event as diptych judge writes it"
+                raise EvaluationError("not a judgement", where=where, got=line[:80], expected=expected) from error
+
+    def add(self, query: str, document: str, grade: Grade, *, judge: str) -> None:
+        """Append a grade from 0 to 3, or None for a document that the judge skips.
+
+        Raises:
+            EvaluationError: another grade.
+        """
+        if grade is not None and (isinstance(grade, bool) or grade not in range(HIGHEST + 1)):
+            raise EvaluationError("unknown grade", got=brief(grade), expected=f"0 to {HIGHEST}, or None to skip")
+        self._append({"query": query, "document": document, "grade": grade, "judge": judge})
+
+    def undo(self, *, judge: str) -> Pair | None:
+        """Take the judge's last grade back, and say whose it was; None where there is none."""
+        pair = next(reversed(self.grades.get(judge, {})), None)
+        if pair is not None:
+            self._append({"query": pair[0], "document": pair[1], "undo": True, "judge": judge})
+        return pair
+
+    def pool(self, query: str, documents: Iterable[str], *, judge: str) -> None:
+        """Note which documents are judged together; a query counts once one of its pools is judged whole."""
+        pooled = frozenset(documents)
+        if pooled not in self.pools.get(query, []):
+            self._append({"query": query, "pool": sorted(pooled), "judge": judge})
+
+    def measured(self, judge: str, agreement: Agreement) -> None:
+        """Note how well a model agrees with people, and whether its grades count from now on."""
+        found = {"kappa": agreement.kappa, "pairs": agreement.pairs, "accepted": agreement.accepted}
+        self._append({"judge": judge, "model": True, "agreement": found})
+
+    def people(self) -> list[str]:
+        """The judges that are no models."""
+        return [judge for judge in self.grades if judge not in self.models]
+
+    def is_judged(self, query: str, document: str) -> bool:
+        """Whether somebody whose grades count has graded or skipped the document."""
+        return any((query, document) in self.grades[judge] for judge in self._counting())
+
+    def grade(self, query: str, document: str) -> Grade:
+        """The grade that counts: the median of people's, the lower of two, else an accepted model's, else None."""
+        pair = (query, document)
+        for judges in (self.people(), [name for name, own in self.models.items() if own.accepted]):
+            grades = sorted(g for judge in judges if (g := self.grades.get(judge, {}).get(pair)) is not None)
+            if grades:
+                return grades[(len(grades) - 1) // 2]
+            if any(pair in self.grades.get(judge, {}) for judge in judges):
+                return None
+        return None
+
+    def qrels(self) -> Qrels:
+        """The grades of the queries that were judged whole: of the others too little is known."""
+        whole = [
+            query
+            for query, pools in self.pools.items()
+            if any(pool and all(self.is_judged(query, name) for name in pool) for pool in pools)
+        ]
+        pairs: dict[Pair, None] = {pair: None for judge in self._counting() for pair in self.grades[judge]}
+        found: dict[str, dict[str, int]] = {query: {} for query in whole}
+        for query, document in pairs:
+            grade = self.grade(query, document)
+            if query in found and grade is not None:
+                found[query][document] = grade
+        source = str(self.folder / QRELS) if self.folder else ""
+        return Qrels({query: grades for query, grades in found.items() if grades}, source)
+
+    def save(self, queries: Sequence[Query]) -> Qrels:
+        """Write `qrels/test.tsv`, and the texts of these queries and of those that are there already."""
+        self.reload()
+        qrels = self.qrels()
+        if self.folder is None or not qrels.judgements:
+            return qrels
+        write_beir(self.folder, [*_read(self.folder / QUERIES), *queries], qrels)
+        return qrels
+
+    def _counting(self) -> list[str]:
+        return [judge for judge in self.grades if judge not in self.models or self.models[judge].accepted]
+
+    def _append(self, event: dict[str, Any]) -> None:
+        event = {**event, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        if self.folder is not None:
+            with (self.folder / LOG).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+        self._apply(event)
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        judge = str(event["judge"])
+        if "agreement" in event:
+            self.models[judge] = Agreement(**event["agreement"])
+        elif "pool" in event:
+            self.pools.setdefault(event["query"], []).append(frozenset(event["pool"]))
+        else:
+            pair, own = (event["query"], event["document"]), self.grades.setdefault(judge, {})
+            own.pop(pair, None)
+            if not event.get("undo"):
+                own[pair] = event["grade"]
+
+
+def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
+    """Write `queries.jsonl` and `qrels/test.tsv`; of queries with one id the last counts."""
+    known = {query.id: query for query in queries}
+    _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
+    rows = (f"{q}\t{d}\t{grade}\n" for q, own in qrels.judgements.items() for d, grade in own.items())
+    _write(folder / QRELS, "query-id\tcorpus-id\tscore\n" + "".join(rows))
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of the log, without a last one that was not written to its end."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole, _, rest = data.rpartition(b"\n")
+    if rest:
+        with path.open("r+b") as stream:
+            stream.truncate(len(data) - len(rest))
+    return [line for line in whole.decode("utf-8", "replace").split("\n") if line]
+
+
+def _read(path: Path) -> list[Query]:
+    from diptych.evaluate import read_queries
+
+    return read_queries(path) if path.exists() else []
+
+
+def _query_line(query: Query) -> str:
+    facts = {"metadata": dict(query.metadata)} if query.metadata else {}
+    return json.dumps({"_id": query.id, "text": query.text, **facts}, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, "utf-8")
+    beside.replace(path)

@@ -1,0 +1,208 @@
+"""`Judging`: which document to judge next, blind to the pipelines, until their comparison is settled.
+
+    judging = Judging(runs, queries, Judgements("judgements"), judge="anna")
+    while pair := judging.next():
+        judging.record(pair, grade=ask(pair.query.text, pair.document))
+    print(judging.verdict().sentence)
+
+A terminal and a web page use the same four calls: `next`, `record`, `undo`, `verdict`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from diptych.errors import EvaluationError
+from diptych.evaluate import Qrels, evaluate
+from diptych.judge.judgements import Grade, Judgements
+from diptych.judge.pool import Pool
+from diptych.judge.verdict import Difference, Verdict, difference_of
+from diptych.types import Query, Run
+
+_NEVER = 1e-300  # weight of a query on which the runs cannot differ
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A document to judge for a query; nothing tells which pipeline found it, or where.
+
+    Args:
+        query: with its text.
+        document: its id.
+        number: of the query, from 1, in the order of judging.
+        left: documents of this query that are to be judged, this one included.
+    """
+
+    query: Query
+    document: str
+    number: int
+    left: int
+
+
+class Judging:
+    """The comparison of two or more runs by judgements that are made now.
+
+    Queries come in a random order, those earlier on which the runs can differ more, and so do the documents of a query:
+    the first ranks of all runs, each once. A query counts once all of them are judged; where all runs have the same
+    first ranks there is nothing to judge.
+
+    Args:
+        runs: answers of the pipelines to the queries.
+        queries: those that may be judged.
+        judgements: where grades are kept; what is there already is not judged again.
+        judge: who judges.
+        baseline: the run to compare with; the first unless given.
+        metric: with a cutoff, which is also how deep the runs are pooled.
+        seed: of the orders.
+        confidence: of the verdict, over all comparisons together.
+        margin: differences within it count as equal.
+        general: ask for all queries like these, not only for what judging all of these would give. Then each query is
+            as likely to come early, and more judgements are needed.
+        complete: go on after the comparison is settled, so that all queries are judged.
+
+    Raises:
+        EvaluationError: fewer than two runs, no query, a run without one of the queries, a metric without a cutoff.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        queries: Sequence[Query],
+        judgements: Judgements,
+        *,
+        judge: str,
+        baseline: str | None = None,
+        metric: str = "nDCG@10",
+        seed: int = 0,
+        confidence: float = 0.95,
+        margin: float = 0.0,
+        general: bool = False,
+        complete: bool = False,
+    ) -> None:
+        self.judgements, self.judge, self.metric = judgements, judge, metric
+        self._names = _names(runs, baseline)
+        self._runs, self._error = {run.name: run for run in runs}, (1 - confidence) / (len(runs) - 1)
+        self._margin, self._general, self._confidence, self._complete = margin, general, confidence, complete
+        pooled = {query.id: Pool.of(query, self._names[0], runs, metric, seed) for query in queries}
+        self.queries = _shuffled(queries, {} if general else {name: own.bound for name, own in pooled.items()}, seed)
+        self._pools = {query.id: pooled[query.id].documents for query in self.queries}
+        self._bounds = None if general else [pooled[query.id].bound for query in self.queries]
+        self._finished = 0  # queries at the beginning of the order that are judged whole
+        self._measured_values: dict[tuple[object, ...], dict[str, float]] = {}
+        self._shown: tuple[object, tuple[Difference, ...]] = (None, ())
+
+    def next(self) -> Pooled | None:
+        """The next document to judge; None when the comparison is settled, or everything is judged."""
+        drawn = self._drawn()
+        if len(drawn) == len(self.queries):
+            return None
+        if not self._complete and all(own.outcome != "open" for own in self._differences(drawn)):
+            return None
+        query = self.queries[len(drawn)]
+        left = self._left(query)
+        self.judgements.pool(query.id, self._pools[query.id], judge=self.judge)
+        return Pooled(query, left[0], len(drawn) + 1, len(left))
+
+    def record(self, pair: Pooled, grade: Grade) -> None:
+        """Keep the grade of a pair, 0 to 3; None skips it, and it counts as not relevant, as what nobody judged does.
+
+        Raises:
+            EvaluationError: another grade.
+        """
+        self.judgements.add(pair.query.id, pair.document, grade, judge=self.judge)
+
+    def undo(self) -> bool:
+        """Take this judge's last grade back, also one of an earlier session; False where there is none."""
+        self._finished = 0
+        return self.judgements.undo(judge=self.judge) is not None
+
+    @property
+    def pending(self) -> list[tuple[Query, str]]:
+        """All pairs that are not judged yet, in the order of judging."""
+        return [(query, document) for query in self.queries for document in self._left(query)]
+
+    def verdict(self) -> Verdict:
+        """What the queries judged so far show."""
+        done = [query for query in self.queries if not self._left(query)]
+        pairs = [(query.id, name) for query in done for name in self._pools[query.id]]
+        grades, drawn = [self.judgements.grade(*pair) for pair in pairs], self._drawn()
+        return Verdict(
+            metric=self.metric,
+            baseline=self._names[0],
+            queries=len(self.queries),
+            judged=len(drawn),
+            judgements=len(pairs),
+            skipped=grades.count(None),
+            confidence=self._confidence,
+            margin=self._margin,
+            general=self._general,
+            differences=self._differences(drawn),
+        )
+
+    def _drawn(self) -> list[Query]:
+        """The queries that count: the first ones of the order, up to one that is not judged whole.
+
+        Others, which an earlier session judged, may be of a special kind.
+        """
+        while self._finished < len(self.queries) and not self._left(self.queries[self._finished]):
+            self._finished += 1
+        return self.queries[: self._finished]
+
+    def _differences(self, drawn: Sequence[Query]) -> tuple[Difference, ...]:
+        values = [self._values(query) for query in drawn]
+        key = tuple(tuple(own.values()) for own in values)
+        if key != self._shown[0]:
+            base, *others = self._names
+            series = {name: [own[name] - own[base] for own in values] for name in others}
+            self._shown = key, tuple(self._difference(name, own) for name, own in series.items())
+        return self._shown[1]
+
+    def _difference(self, name: str, values: Sequence[float]) -> Difference:
+        return difference_of(name, values, self._bounds, error=self._error, margin=self._margin)
+
+    def _values(self, query: Query) -> dict[str, float]:
+        """The metric of each run for one query."""
+        grades = {document: self.judgements.grade(query.id, document) or 0 for document in self._pools[query.id]}
+        if not grades:
+            return dict.fromkeys(self._runs, 0.0)
+        key = (query.id, *grades.values())
+        if key not in self._measured_values:
+            self._measured_values[key] = self._measured(query, grades)
+        return self._measured_values[key]
+
+    def _measured(self, query: Query, grades: Mapping[str, int]) -> dict[str, float]:
+        qrels = Qrels({query.id: grades})
+        runs = (Run(name, {query.id: run.rankings[query.id]}) for name, run in self._runs.items())
+        found = {run.name: evaluate(run, qrels, [self.metric]).means[self.metric] for run in runs}
+        for name, value in found.items():
+            if not 0 <= value <= 1:
+                raise EvaluationError(f"{self.metric} is not from 0 to 1", where=f"run {name!r}", got=value)
+        return found
+
+    def _left(self, query: Query) -> list[str]:
+        return [name for name in self._pools[query.id] if not self.judgements.is_judged(query.id, name)]
+
+
+def _names(runs: Sequence[Run], baseline: str | None) -> list[str]:
+    """The runs' names, the baseline's first."""
+    names = [run.name for run in runs]
+    first = baseline or (names[0] if names else "")
+    if len(set(names)) < 2 or len(set(names)) < len(names) or first not in names:
+        expected = "two or more runs, each with a name of its own, and the baseline among them"
+        raise EvaluationError("these runs cannot be compared", got=", ".join(names) or "none", expected=expected)
+    return [first, *(name for name in names if name != first)]
+
+
+def _shuffled(queries: Sequence[Query], bounds: Mapping[str, float], seed: int) -> list[Query]:
+    """The queries in a random order: each next one is drawn in proportion to its bound, those without any last.
+
+    Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters, 2006: the
+    order of exponential times, each divided by the weight.
+    """
+    if not queries:
+        raise EvaluationError("there is no query to judge", expected="at least one")
+    chance = random.Random(seed)
+    times = {query.id: chance.expovariate(1) for query in sorted(queries, key=lambda query: query.id)}
+    return sorted(queries, key=lambda query: times[query.id] / max(bounds.get(query.id, 1.0), _NEVER))

@@ -1,0 +1,127 @@
+"""`ModelJudge`: a language model grades through the hook `diptych_judge`, once it agrees with people.
+
+Faggioli et al., "Perspectives on large language models for relevance judgment", ICTIR 2023, weigh what speaks for and
+against it. Here people judge first; a model's grades count only if its agreement with theirs is measured and reaches
+the stated kappa. Texts go to the address that the config names, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diptych.errors import ConfigError, ContractError, EvaluationError, RegistryError
+from diptych.generation import JudgeRequest
+from diptych.judge.agreement import SecondJudging, common_grades, kappa
+from diptych.judge.judgements import HIGHEST, Agreement, Judgements
+from diptych.registry import Registry
+from diptych.types import Query
+
+LEAST_PAIRS = 30  # that people graded, below which an agreement says little
+MOST_PAIRS = 200  # that are graded again to measure it
+BATCH = 16  # pairs in one request, after which their grades are kept
+PROMPT = (
+    "You judge search results. How well does the text answer the query? Answer with one whole number, nothing else: "
+    "0 if it is not relevant, 33 if it is on the topic but does not answer, 67 if it answers in part, 100 if it is "
+    "exactly what was asked for. Numbers between these are allowed."
+)
+
+
+class ModelJudge:
+    """A model as a judge, under the name `generator model`.
+
+    Args:
+        generator: its name, such as `chat` for a model behind an OpenAI-compatible endpoint.
+        options: of the generator.
+        registry: of the plugins.
+        least_kappa: the lowest quadratic kappa with people at which its grades count.
+
+    Raises:
+        ConfigError: `chat` without a `base_url`: where texts are sent must be written down.
+    """
+
+    def __init__(
+        self, generator: str, options: Mapping[str, Any], registry: Registry, *, least_kappa: float = 0.6
+    ) -> None:
+        self.generator, self.options, self.least_kappa = generator, dict(options), least_kappa
+        self._hook = registry.hook
+        if generator == "chat" and not self.options.get("base_url"):
+            do = "name base_url under evaluate.judge.options; documents and queries are sent there"
+            raise ConfigError("the address of the judging model is not named", where="evaluate.judge", do=do)
+
+    @property
+    def name(self) -> str:
+        """How judgements name it."""
+        return f"{self.generator} {self.options.get('model', '')}".strip()
+
+    @property
+    def description(self) -> str:
+        """The prompt, and where the texts are sent, for people to read before they are."""
+        place = self.options.get("base_url")
+        return f"{self.name}{f' at {place}' if place else ''} is asked:\n{PROMPT}\n\nQuery: ...\n\nText: ..."
+
+    def grades(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """A grade from 0 to 3 for each pair of a query's and a document's text.
+
+        Raises:
+            RegistryError: no plugin has this generator; ContractError: it answered something else.
+            RemoteError: no usable answer.
+        """
+        request = JudgeRequest(self.generator, tuple(pairs), self.options, PROMPT)
+        scores = self._hook.diptych_judge(request=request)
+        if scores is None:
+            do = "install a plugin that has it, such as diptych[train] for chat"
+            raise RegistryError(f"no plugin has a generator called {self.generator!r}", where="diptych_judge", do=do)
+        if len(scores) != len(pairs) or not all(0 <= score <= 1 for score in scores):
+            raise ContractError(
+                f"generator {self.generator!r} answered something else",
+                where="diptych_judge",
+                got=str(list(scores))[:200],
+                expected=f"{len(pairs)} numbers from 0 to 1",
+            )
+        return [round(HIGHEST * score) for score in scores]
+
+    def agree(
+        self, judgements: Judgements, queries: Sequence[Query], texts: Mapping[str, str], *, seed: int = 0
+    ) -> Agreement:
+        """Let it grade pairs that people have graded, note how well it agrees, and whether its grades count.
+
+        Args:
+            judgements: people's, to which its own are added.
+            queries: texts of the judged queries.
+            texts: of the documents, by id.
+            seed: of the draw of at most 200 pairs.
+
+        Raises:
+            EvaluationError: people have graded fewer than 30 pairs.
+        """
+        again = SecondJudging(judgements, queries, judge=self.name, count=MOST_PAIRS, seed=seed)
+        judgements.measured(self.name, Agreement(0.0, 0, accepted=False))  # its grades are a model's from the first
+        self.judge(judgements, again.pending, texts)
+        ours, theirs = common_grades(judgements.grades.get(self.name, {}), _of_people(judgements, self.name))
+        if len(ours) < LEAST_PAIRS:
+            raise EvaluationError(
+                "too few judgements of people to measure a model by",
+                got=f"{len(ours)} pairs",
+                expected=f"at least {LEAST_PAIRS}",
+                do="judge more with diptych judge, then let the model go on",
+            )
+        value = kappa(ours, theirs)
+        agreement = Agreement(round(value, 4), len(ours), accepted=value >= self.least_kappa)
+        judgements.measured(self.name, agreement)
+        return agreement
+
+    def judge(self, judgements: Judgements, pairs: Sequence[tuple[Query, str]], texts: Mapping[str, str]) -> None:
+        """Grade pairs of a query and a document's id, and keep the grades under the model's name."""
+        known = [(query, name) for query, name in pairs if name in texts]
+        for start in range(0, len(known), BATCH):
+            batch = known[start : start + BATCH]
+            grades = self.grades([(query.text, texts[name]) for query, name in batch])
+            for (query, name), grade in zip(batch, grades, strict=True):
+                judgements.add(query.id, name, grade, judge=self.name)
+
+
+def _of_people(judgements: Judgements, model: str) -> dict[tuple[str, str], int | None]:
+    """The grade that counts among people, for each pair that the model has graded too."""
+    people = {pair for name in judgements.people() for pair in judgements.grades[name]}
+    return {pair: judgements.grade(*pair) for pair in judgements.grades.get(model, {}) if pair in people}

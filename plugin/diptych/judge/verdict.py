@@ -1,0 +1,109 @@
+"""`Verdict`: what a comparison by judgements shows so far, with an interval that holds whenever one stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from diptych.judge.confidence import confidence_sequence
+
+Outcome: TypeAlias = Literal["better", "worse", "equal", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One run against the baseline.
+
+    Args:
+        name: the run's.
+        mean: the estimate of run minus baseline; exact once all queries are judged.
+        low, high: its interval.
+        outcome: what the interval shows of the run.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The comparison of all runs with the baseline. `dataclasses.asdict` gives JSON values.
+
+    Args:
+        metric, baseline, confidence, margin: as configured.
+        queries: that may be judged.
+        judged: those that count, in the order of drawing.
+        judgements: pairs judged.
+        skipped: those of them that were skipped.
+        general: whether it is about all queries like these, and not about these.
+        differences: one for each other run.
+    """
+
+    metric: str
+    baseline: str
+    queries: int
+    judged: int
+    judgements: int
+    skipped: int
+    confidence: float
+    margin: float
+    general: bool
+    differences: tuple[Difference, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every comparison has an outcome. The chance that all judgements give another is 1 - confidence."""
+        return all(own.outcome != "open" for own in self.differences)
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words, one line for each run."""
+        skipped = f", {self.skipped} of them skipped" if self.skipped else ""
+        count = f"{self.judgements} judgements{skipped}, {self.judged} of {self.queries} queries"
+        return "\n".join([count, *map(self._line, self.differences)])
+
+    def _line(self, own: Difference) -> str:
+        scope = "for all queries like these" if self.general else f"on these {self.queries} queries"
+        figures = f"{self.metric} {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}]"
+        level = f"{100 * self.confidence:g}% wherever one stops"
+        return f"{own.name} {self._words(own.outcome)} {self.baseline} {scope}: {figures} ({level})"
+
+    def _words(self, outcome: Outcome) -> str:
+        if outcome == "equal":
+            return f"is within {self.margin:g} of" if self.margin else "is equal to"
+        return f"is {outcome} than" if outcome != "open" else "is not yet told from"
+
+
+def difference_of(
+    name: str, values: Sequence[float], bounds: Sequence[float] | None, *, error: float, margin: float
+) -> Difference:
+    """The difference of a run, from its values of run minus baseline as `confidence_sequence` takes them."""
+    low, high = confidence_sequence(values, bounds=bounds, error=error)
+    return Difference(name, _mean(values, bounds), low, high, _outcome(low, high, margin))
+
+
+def _mean(values: Sequence[float], bounds: Sequence[float] | None) -> float:
+    """The estimate of the mean; with bounds each draw gives one of the sum, of which the average is taken."""
+    if not values:
+        return 0.0
+    if bounds is None or len(values) == len(bounds):
+        return math.fsum(values) / len(values)
+    sums, total = [], 0.0
+    for number, value in enumerate(values):
+        left = math.fsum(bounds[number:])
+        sums.append(total + (value * left / bounds[number] if bounds[number] else 0.0))
+        total += value
+    return math.fsum(sums) / len(sums) / len(bounds)
+
+
+def _outcome(low: float, high: float, margin: float) -> Outcome:
+    if low >= -margin and high <= margin:
+        return "equal"
+    if low > 0 or high < 0:
+        return "better" if low > 0 else "worse"
+    return "open"
