@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,27 @@ def test_the_config_pins_for_its_own_pipeline_and_excludes_for_all(make: Make) -
     assert ids(stored)[0] == "d9"
     without = collection.handle.config.model_copy(update={"search": SearchConfig.model_validate({**search, "pin": []})})
     assert "search.pin" in collection.plan(without, sample=0).search_why
+
+
+def test_apply_carries_new_keys_and_its_gate_sees_them(make: Make) -> None:
+    collection = make(search={"retrieve": {"dense": 40}})
+    collection.populate(rows())
+    search = {
+        "retrieve": {"dense": 40},
+        "boost": [{"kind": "recency", "field": "at", "scale": "30d", "target": "2026-01-01T00:00:00Z"}],
+        "rescore": {"slot": "dotted", "weight": 0.5},
+        "rerank": [{"adapter": "fake-reranker", "candidates": 10, "deadline": "5s"}],
+        "pin": ["d9"],
+    }
+    config = collection.handle.config.model_copy(update={"search": SearchConfig.model_validate(search)})
+    plan = collection.plan(config, sample=0)
+    assert {"boost", "weight", "pin"} <= {*re.findall(r"boost|weight|pin", plan.search_why)}
+    report = collection.apply(config)
+    assert (report.outcome, report.gate is None) == ("changed settings", False)
+    stored = Collection.open(collection.client, collection.name, registry=Registry(fakes_plugin, installed=False))
+    assert stored.handle.search_config == config.search
+    assert not stored.plan(config, sample=0).search
+    assert ids(stored)[0] == "d9"
 
 
 def test_a_configuration_from_before_these_keys_opens() -> None:
