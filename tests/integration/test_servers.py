@@ -15,12 +15,12 @@ import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from diptych import Collection
+from diptych import Collection, Query
 from diptych.adopt import adopt
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.copying import copy_collection, export_collection, import_collection
-from diptych.errors import PopulateError, SearchError, StoreError, StoreUnavailable
+from diptych.errors import PopulateError, SearchError, StoreError, StoreUnavailable, StoreUnsupported
 from diptych.handle import create
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
@@ -193,6 +193,18 @@ def test_a_plan_and_doctor_say_what_the_server_is_too_old_for(
         assert server_version(collection.client) == tuple(int(part) for part in version.split("-")[0].split("."))
         text = version_warnings(collection.client, ["text_index"])
         assert any("searches of a text index need 1.20" in warning for warning in text) == (version < "1.20")
+
+
+def test_a_server_without_relevance_feedback_is_refused_by_name(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    with Collection.open(config(small_server(version="1.16.3").url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        assert any("1.16.3, and searches by examples" in warning for warning in collection.info().warnings)
+        refusal = r"(?s)no relevance feedback.*'c'.*Qdrant 1.16.3.*1.17 or newer.*without like and unlike"
+        with pytest.raises(StoreUnsupported, match=refusal):
+            collection.search("words of number 3", like=[Query("words of number 4")])
+        assert collection.search("words of number 3", limit=1)
 
 
 def test_the_version_is_asked_for_once(small_server: Callable[..., Any], fakes: Registry) -> None:

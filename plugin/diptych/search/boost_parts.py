@@ -102,14 +102,14 @@ class RecencyBoost(_Part):
 
     Args:
         field: metadata key of a time, as text that Qdrant reads as a datetime.
-        scale: seconds, or text such as `30d`.
+        scale: seconds, a timedelta, or text such as `30d`.
         midpoint: from 0 to 1, both excluded.
         curve: `exp`, `gauss` or `linear`; linear falls to 0 and stays there.
         target: the time of the search unless given; without a zone it is UTC.
     """
 
     field: str
-    scale: float
+    scale: float | str | timedelta
     midpoint: float = 0.5
     curve: Curve = "exp"
     target: datetime | None = None
@@ -117,13 +117,18 @@ class RecencyBoost(_Part):
     kind = "recency"
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, timedelta):
-            object.__setattr__(self, "scale", self.scale.total_seconds())
-        object.__setattr__(self, "scale", require_duration("scale", self.scale, "RecencyBoost"))
+        given = self.scale.total_seconds() if isinstance(self.scale, timedelta) else self.scale
+        object.__setattr__(self, "scale", require_duration("scale", given, "RecencyBoost"))
         _Part.__post_init__(self)
         if self.target is not None and not isinstance(self.target, datetime):
             got = brief(self.target)
             raise SearchError("target is not a datetime", where="RecencyBoost", got=got, expected="datetime or None")
+
+    @property
+    def seconds(self) -> float:
+        """The scale."""
+        assert isinstance(self.scale, float), "made so"
+        return self.scale
 
     def value(self, key: str, now: datetime) -> Expression:
         """The part's number. Times after the target, as in scheduled documents, count as the target itself."""
@@ -132,7 +137,7 @@ class RecencyBoost(_Part):
         at = models.DatetimeExpression(datetime=zoned.isoformat())
         time = models.DatetimeKeyExpression(datetime_key=key)
         later, earlier = models.DatetimeRange(gt=zoned), models.DatetimeRange(lte=zoned)
-        decayed = _decay(self.curve, time, at, self.scale, self.midpoint)
+        decayed = _decay(self.curve, time, at, self.seconds, self.midpoint)
         return models.SumExpression(sum=[_guarded(key, later), _guarded(key, earlier, decayed)])
 
 

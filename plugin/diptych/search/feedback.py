@@ -68,12 +68,13 @@ def steerable(request: SearchRequest) -> list[Slot]:
 def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> models.RelevanceFeedbackQuery:
     liked = [vectors[example] for example in request.like if example in vectors] or [query]
     unliked = [vectors[example] for example in request.unlike if example in vectors] or [query]
-    items = [{"example": own, "score": score} for score, group in ((1.0, liked), (0.0, unliked)) for own in group]
     make = models.FeedbackItem.model_construct  # unchecked: to check each number costs more than the search
+    graded = [*((own, 1.0) for own in liked), *((own, 0.0) for own in unliked)]
+    items = [make(example=own, score=score) for own, score in graded]
     naive = models.NaiveFeedbackStrategyParams(a=1.0, b=1.0, c=WEIGHT / (len(liked) * len(unliked)))
     feedback = models.RelevanceFeedbackInput.model_construct(
         target=query,
-        feedback=[make(**item) for item in items],
+        feedback=items,
         strategy=models.NaiveFeedbackStrategy(naive=naive),
     )
     return models.RelevanceFeedbackQuery.model_construct(relevance_feedback=feedback)

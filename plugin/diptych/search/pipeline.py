@@ -184,8 +184,8 @@ def _rescore(config: SearchConfig) -> Rescore | None:
 
 def _rerank(config: RerankStage) -> Rerank:
     exit = EarlyExit(config.early_exit.block, config.early_exit.patience) if config.early_exit else None
-    how = {"early_exit": exit, "weight": config.weight, "deadline": config.deadline}
-    return Rerank(config.adapter, config.candidates, config.options, **how)
+    stage = Rerank(config.adapter, config.candidates, config.options, early_exit=exit, weight=config.weight)
+    return stage if config.deadline is None else replace(stage, deadline=config.deadline)
 
 
 def _diversify(config: SearchConfig) -> Diversify | None:

@@ -158,8 +158,8 @@ def _with_host_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[l
     boosts = pipeline.boost is not None and (weighs or pipeline.rescore is None)
     if boosts:
         rankings = _boosted(request, rankings)
-    done = {"rescore": None if weighs else pipeline.rescore, "boost": None if boosts else pipeline.boost}
-    rest = replace(request, pipeline=replace(pipeline, **done))
+    left = replace(pipeline, rescore=None if weighs else pipeline.rescore, boost=None if boosts else pipeline.boost)
+    rest = replace(request, pipeline=left)
     if rest.pipeline.rescore or rest.pipeline.diversify:
         page = _page(request)
         requests = [

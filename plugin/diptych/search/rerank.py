@@ -58,7 +58,7 @@ def rerank(
                 lists[place] = lists[place][: len(own)]
             elif rest:
                 count = f"{len(own)} of {len(lists[place])} candidates"
-                notes[place].append(f"{label} scored {count} within its deadline of {stage.deadline:g} s")
+                notes[place].append(f"{label} scored {count} within its deadline of {stage.seconds:g} s")
         lists = [_ordered(found, own, label, stage.weight) for found, own in zip(lists, scores, strict=True)]
     return lists
 
@@ -99,8 +99,8 @@ def _scores(
         for text, found in zip(texts, lists, strict=True)
     ]
     where = f"reranker {stage.label!r}"
-    if stage.deadline is not None:
-        return score_until(reranker, groups, stage.deadline, where=where)
+    if stage.seconds is not None:
+        return score_until(reranker, groups, stage.seconds, where=where)
     if stage.early_exit is None:
         return score_pairs(reranker, groups, where=where)
     return score_until_settled(reranker, groups, stage.early_exit, best, where=where)

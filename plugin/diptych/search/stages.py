@@ -168,7 +168,7 @@ class Rerank:
     options: Mapping[str, Any] = field(default_factory=dict)
     early_exit: EarlyExit | None = field(default=None, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
-    deadline: float | None = field(default=None, kw_only=True)
+    deadline: float | str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
@@ -196,6 +196,11 @@ class Rerank:
                 got=type(self.adapter).__name__,
                 expected="an adapter's name, or an object with predict, max_length and independent",
             )
+
+    @property
+    def seconds(self) -> float | None:
+        """The deadline, None without."""
+        return None if self.deadline is None else float(self.deadline)
 
     @property
     def label(self) -> str:

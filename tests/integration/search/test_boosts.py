@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import models
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
@@ -104,9 +105,9 @@ def decayed(read: Callable[[Mapping[str, Any]], float | None], scale: float, mid
         if (distance := read(metadata)) is None:
             return 0.0
         if curve == "exp":
-            return midpoint ** (distance / scale)
+            return float(midpoint ** (distance / scale))
         if curve == "gauss":
-            return midpoint ** ((distance / scale) ** 2)
+            return float(midpoint ** ((distance / scale) ** 2))
         return max(0.0, 1 - (1 - midpoint) * distance / scale)
 
     return value
@@ -137,11 +138,11 @@ PARTS: list[tuple[Any, Value]] = [
     (RangeBoost("stars.count", 10, 40, weight=2.0), ranged),
     (RangeBoost("stars.count", 40, 10, relative=False), lambda m: 0.0 if number(m) is None else 1 - ranged(m)),
     *(
-        (NumberBoost("stars.count", 20, 12, 0.3, curve, relative=False), decayed(apart, 12, 0.3, curve))  # type: ignore[arg-type]
+        (NumberBoost("stars.count", 20, 12, 0.3, curve, relative=False), decayed(apart, 12, 0.3, curve))
         for curve in ("exp", "gauss", "linear")
     ),
     *(
-        (RecencyBoost("published", "30d", 0.6, curve, NOW), decayed(age, MONTH, 0.6, curve))  # type: ignore[arg-type]
+        (RecencyBoost("published", "30d", 0.6, curve, NOW), decayed(age, MONTH, 0.6, curve))
         for curve in ("exp", "gauss", "linear")
     ),
     (GeoBoost("place", 52.5, 13.4, 5000, 0.5, weight=1.5), decayed(metres, 5000, 0.5, "exp")),
@@ -256,7 +257,7 @@ def test_the_config_boosts_and_an_empty_list_does_not() -> None:
 
 
 def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collection, tmp_path: Path) -> None:
-    collection.client.create_payload_index(collection.name, "kind", "keyword")
+    collection.client.create_payload_index(collection.name, "kind", models.PayloadSchemaType.KEYWORD)
     collection.handle.view.kept.pop("payload_schema", None)
     types = collection.client.get_collection(collection.name).payload_schema
     if types:  # local mode keeps no indexes
@@ -277,18 +278,18 @@ def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collec
     [
         (lambda: NumberBoost("n", 1, -3), "scale is not usable\n.*NumberBoost\n.*-3\n.*more than 0"),
         (lambda: RecencyBoost("n", "-30d"), "scale is not a duration\n.*RecencyBoost"),
-        (lambda: RecencyBoost("n", "30d", target="now"), "target is not a datetime"),
+        (lambda: RecencyBoost("n", "30d", target="now"), "target is not a datetime"),  # type: ignore[arg-type]
         (lambda: NumberBoost("n", float("nan"), 3), "target is not a number"),
         (lambda: NumberBoost("n", 1, 3, midpoint=1.0), "midpoint is out of range"),
-        (lambda: NumberBoost("n", 1, 3, curve="steep"), "unknown curve\n.*\n.*steep.*\n.*exp, gauss, linear"),
+        (lambda: NumberBoost("n", 1, 3, curve="steep"), "unknown curve\n.*\n.*steep.*\n.*exp, gauss, linear"),  # type: ignore[arg-type]
         (lambda: RangeBoost("n", 3, 3), "low and high are equal"),
         (lambda: GeoBoost("n", 91, 0, 5), "not a point of the earth"),
         (lambda: FieldBoost("", "x"), "field is not a metadata key"),
         (lambda: FieldBoost("n", []), "equals is not usable"),
-        (lambda: FieldBoost("n", "x", weight="much"), "weight is not a number"),
+        (lambda: FieldBoost("n", "x", weight="much"), "weight is not a number"),  # type: ignore[arg-type]
         (lambda: Boost(), "not a usable number of boosts"),
-        (lambda: Boost("x"), "not a part of a boost"),
-        (lambda: Boost.of("x"), "not a boost\n"),
+        (lambda: Boost("x"), "not a part of a boost"),  # type: ignore[arg-type]
+        (lambda: Boost.of("x"), "not a boost\n"),  # type: ignore[arg-type]
         (lambda: Boost.of([{"kind": "recency", "field": "n", "scale": -1}]), r"(?s)where: boost.scale.*more than 0"),
         (
             lambda: Boost.of([{"kind": "recency", "field": "n", "scales": 1, "scale": 1}]),

@@ -13,8 +13,8 @@ import pytest
 
 from diptych import Collection, Query, Registry
 from diptych.config import parse_config
-from diptych.config.models import SearchConfig
-from diptych.errors import ConfigError, SearchError, StoreUnsupported
+from diptych.config.models import Config, SearchConfig
+from diptych.errors import ConfigError, SearchError
 from diptych.search import Dbsf, Diversify, FieldBoost, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.search.feedback import WEIGHT
 from diptych.testing import FakeReranker, fakes_plugin
@@ -59,6 +59,11 @@ def collection(make: Make) -> Collection:
     opened = make()
     opened.populate(rows())
     return opened
+
+
+def config_of(collection: Collection) -> Config:
+    assert collection.handle.config is not None
+    return collection.handle.config
 
 
 def ids(collection: Any, **options: Any) -> list[str]:
@@ -111,7 +116,7 @@ def test_pins_hold_in_batches_groups_coroutines_vectors_and_explanations(collect
         groups = collection.search_groups(QUERY, group_by="part", group_size=2, pipeline=pipeline, **options)
         assert [(group.value, group.hits[0].id) for group in groups][:2] == [(2, "d20"), (0, "d3")]
     vector = collection.handle.slots["dense"].encode("query", [QUERY])[0]
-    hits = collection.search_by_vector(vector, Retrieve("dense"), pin=["d20"], exclude=["d3"], limit=40)  # type: ignore[arg-type]
+    hits = collection.search_by_vector(vector, Retrieve("dense"), pin=["d20"], exclude=["d3"], limit=40)
     assert (hits[0].id, len(hits)) == ("d20", 39)
     explanations = collection.explain(QUERY, limit=3, **options)
     assert [(e.rank, e.document.id, "pinned" in e.notes) for e in explanations][:2] == [
@@ -134,7 +139,7 @@ def test_the_config_pins_for_its_own_pipeline_and_excludes_for_all(make: Make) -
     stored = Collection.open(collection.client, collection.name, registry=Registry(fakes_plugin, installed=False))
     assert (stored.handle.search_config.pin, stored.handle.search_config.exclude) == (["d9"], ["d2"])
     assert ids(stored)[0] == "d9"
-    without = collection.handle.config.model_copy(update={"search": SearchConfig.model_validate({**search, "pin": []})})
+    without = config_of(collection).model_copy(update={"search": SearchConfig.model_validate({**search, "pin": []})})
     assert "search.pin" in collection.plan(without, sample=0).search_why
 
 
@@ -148,7 +153,7 @@ def test_apply_carries_new_keys_and_its_gate_sees_them(make: Make) -> None:
         "rerank": [{"adapter": "fake-reranker", "candidates": 10, "deadline": "5s"}],
         "pin": ["d9"],
     }
-    config = collection.handle.config.model_copy(update={"search": SearchConfig.model_validate(search)})
+    config = config_of(collection).model_copy(update={"search": SearchConfig.model_validate(search)})
     plan = collection.plan(config, sample=0)
     assert {"boost", "weight", "pin"} <= {*re.findall(r"boost|weight|pin", plan.search_why)}
     report = collection.apply(config)
@@ -259,15 +264,6 @@ def test_examples_that_cannot_be_are_refused(collection: Collection) -> None:
         collection.search(QUERY, unlike=[Query(" ")])
     with pytest.raises(SearchError, match=r"like has too many examples\n.*33\n.*32"):
         collection.search(QUERY, like=[f"d{n}" for n in range(33)])
-
-
-def test_an_old_server_is_refused_by_name(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diptych.search import feedback
-
-    monkeypatch.setattr(feedback, "keeps_log", lambda client: True)
-    monkeypatch.setattr(feedback, "server_version", lambda client: (1, 16, 3))
-    with pytest.raises(StoreUnsupported, match=r"(?s)no relevance feedback.*Qdrant 1.16.3.*1.17 or newer.*without"):
-        collection.search(QUERY, like=["d1"])
 
 
 def test_searches_of_one_moment_keep_their_own_boosts_pins_and_examples(collection: Collection) -> None:

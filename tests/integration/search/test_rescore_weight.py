@@ -57,7 +57,8 @@ def test_the_score_is_the_formula(
     (own,) = collection.scores([QUERY], [list(scores)], slot=slot)
     assert {hit.id: hit.stages[slot] for hit in hits} == pytest.approx(own, abs=1e-4)
     (first,) = collection.explain(QUERY, pipeline=pipeline, limit=1)
-    assert (first.document.id, first.score) == (hits[0].id, pytest.approx(hits[0].score, abs=1e-4))
+    assert first.document.id == hits[0].id
+    assert first.score == pytest.approx(hits[0].score, abs=1e-4)
     assert first.stages[slot] == pytest.approx(own[hits[0].id], abs=1e-4)
 
 
