@@ -78,7 +78,7 @@ def common_grades(ours: Mapping[Pair, Grade], theirs: Mapping[Pair, Grade]) -> t
 
 def _kappa(judges: tuple[str, str], first: list[int], second: list[int]) -> Kappa:
     same = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
-    plain, linear, quadratic = (kappa(first, second, weights=own) for own in ("none", "linear", "quadratic"))  # type: ignore[arg-type]
+    plain, linear, quadratic = (kappa(first, second, weights=own) for own in ("none", "linear", "quadratic"))
     return Kappa(judges, len(first), same, plain, linear, quadratic)
 
 

@@ -22,7 +22,7 @@ import threading
 import time
 from dataclasses import replace
 
-from diptych.config.models import Config
+from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
@@ -151,6 +151,7 @@ class _Apply:
             return self._report("measured", gate)
         restore_shared(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
         sentence = gate.sentence if gate else ""
+        search = self._decision.with_threshold(self._context.config.search).model_dump(mode="json")
         after = changed_settings(metadata, target, search, self._options.why, self._context.config.digest(), sentence)
         self._context.lease.require()
         keys = {**caught_up(metadata, after), **self._context.lease.forget()}
@@ -201,7 +202,7 @@ class _Apply:
         client, name = self._handle.client, self._handle.name
         self._context.lease.require()  # a process that slept through its lease must not cut over another one's swap
         before = self._handle.read()
-        after = cut_over(before, gate.sentence if gate else "passed over")
+        after = cut_over(self._with_threshold(before), gate.sentence if gate else "passed over")
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         restore_shared(self._handle, before.live, after.live)
         write(client, name, before, after, caught_up(before, after))
@@ -212,6 +213,14 @@ class _Apply:
         self._filling.repair(after, after.live)  # points written by populates that read the metadata before
         self._clear()
         return self._report("cut over", gate)
+
+    def _with_threshold(self, metadata: CollectionMetadata) -> CollectionMetadata:
+        """The metadata whose swap has the score threshold that was carried over, where there is one."""
+        swap = metadata.swap
+        if swap is None or not swap.search:
+            return metadata
+        search = self._decision.with_threshold(SearchConfig.model_validate(swap.search)).model_dump(mode="json")
+        return metadata.model_copy(update={"swap": swap.model_copy(update={"search": search})})
 
     def _clear(self) -> None:
         """Drop at once what can be dropped."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -228,3 +230,70 @@ def test_storage_that_a_kill_left_on_trial_is_put_back_by_whoever_comes_next(
         getattr(dense, then)()
     assert params_of(edge, "dense.1").quantization_config is None
     assert APPLY not in (edge.get_collection("c").config.metadata or {})
+
+
+# score thresholds
+
+
+CUT = {"retrieve": {"good": 50}, "score_threshold": 0.8}
+
+
+@pytest.fixture
+def cut(edge: QdrantBase, config: Make, opened: Open) -> Collection:
+    """Sixty documents; each query's own document scores 1, others less than .8."""
+    found = opened(edge, config(SLOTS, search=CUT), BringsDeaf())
+    found.populate(corpus(60))
+    return found
+
+
+def threshold_of(found: Collection) -> Any:
+    return (found.handle.read().search or {})["score_threshold"]
+
+
+def test_a_threshold_is_carried_over_at_equal_precision_when_the_fusion_changes(cut: Collection, config: Make) -> None:
+    """RRF's scores are near .02: the old threshold would drop every hit, and the gate would stop the change."""
+    fused = {**CUT, "retrieve": {"good": 50, "bad": 50}, "fuse": {"kind": "rrf", "weights": {"good": 1, "bad": 0.01}}}
+    queries = (json.dumps({"_id": query.id, "text": query.text}) for query in judged(60).queries)
+    Path("queries.jsonl").write_text("\n".join(queries))
+    Path("qrels.tsv").write_text("".join(f"{n} 0 {n} 1\n" for n in range(60)))
+    named = config(SLOTS, search=fused, evaluate={"queries": "queries.jsonl", "qrels": "qrels.tsv"})
+    assert any("carries it over at equal precision on the judged queries" in own for own in cut.plan(named).warnings)
+    report = cut.apply(config(SLOTS, search=fused), ApplyOptions(judged=judged(60)))
+    assert report.outcome == "changed settings"
+    assert 0 < threshold_of(cut) < 0.05
+    (sentence,) = (own for own in report.warnings if "score_threshold" in own)
+    assert f"0.8 is carried over as {threshold_of(cut):g}, at a precision of 1.00 on the judged queries" in sentence
+    hits = [cut.search(document.text) for document in corpus(60)]
+    assert all(found and found[0].id == document.id for found, document in zip(hits, corpus(60), strict=True))
+    assert sum(len(found) for found in hits) < 90, "it still cuts off what is not relevant"
+
+
+def test_a_threshold_is_carried_over_to_another_encoder(cut: Collection, config: Make) -> None:
+    slots = {**SLOTS, "good": {**GOOD, "seed": 7, "dimension": 8}}
+    report = cut.apply(config(slots, search=CUT), ApplyOptions(judged=judged(60), gate=False))
+    assert report.outcome == "cut over"
+    assert any("score_threshold 0.8 is carried over as" in own for own in report.warnings)
+    assert threshold_of(cut) != 0.8
+
+
+def test_without_judgements_a_threshold_is_named_as_stale(cut: Collection, config: Make) -> None:
+    fused = {**CUT, "retrieve": {"good": 50, "bad": 50}, "fuse": {"kind": "rrf"}}
+    assert (
+        "search.score_threshold 0.8 was chosen for other scores: it is stale"
+        in cut.plan(config(SLOTS, search=fused)).warnings
+    )
+    with pytest.raises(GateFailed, match=r"score_threshold 0\.8 is stale: .* without judged queries"):
+        cut.apply(config(SLOTS, search=fused))
+    report = cut.apply(config(SLOTS, search=fused), ApplyOptions(gate=False))
+    assert any("score_threshold 0.8 is stale" in own for own in report.warnings)
+    assert threshold_of(cut) == 0.8
+
+
+def test_a_threshold_that_the_config_changes_itself_or_whose_scores_stay_is_left_alone(
+    cut: Collection, config: Make
+) -> None:
+    own = cut.apply(config(SLOTS, search={**CUT, "score_threshold": 0.7}), ApplyOptions(judged=judged(60)))
+    deeper = {**CUT, "score_threshold": 0.7, "params": {"hnsw_ef": 64}}
+    same = cut.apply(config(SLOTS, search=deeper), ApplyOptions(judged=judged(60)))
+    assert not any("score_threshold" in sentence for sentence in (*own.warnings, *same.warnings))
+    assert threshold_of(cut) == 0.7

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,7 +92,10 @@ def judge(
                 runs, drawn, judgements, judge=name, baseline=baseline, metric=metric, seed=seed,
                 confidence=confidence, margin=margin, general=general, complete=complete,
             )  # fmt: skip
-            _ = _by_model(_model_of(settings, session), judging, texts) if model else judge_all(judging, texts)
+            if model:
+                _by_model(_model_of(settings, session), judging, texts)
+            else:
+                judge_all(judging, texts)
     qrels = judgements.save(drawn)
     found, verdict = agreements(judgements), None if again else judging.verdict()
     if as_json:
@@ -135,17 +138,16 @@ def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, te
     from diptych.cli.search.pipeline_runs import run_queries
     from diptych.evaluate.measures import cutoff
 
-    found = []
+    depth = cutoff(metric) or 10
     with Bars() as bars:
-        for name, own in chosen.items():
+
+        def run_of(name: str, own: Searched) -> Run:
             bars.begin(name, len(queries))
-            found.append(
-                run_queries(
-                    own.collection, name, own.pipeline, queries,
-                    depth=cutoff(metric) or 10, advance=lambda n, name=name: bars.advance(name, n), tenant=tenant,
-                )
-            )  # fmt: skip
-    return found
+            advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
+            options: dict[str, Any] = {"depth": depth, "advance": advance, "tenant": tenant}
+            return run_queries(own.collection, name, own.pipeline, queries, **options)
+
+        return [run_of(name, own) for name, own in chosen.items()]
 
 
 def _model_of(settings: Config, session: Session) -> ModelJudge:

@@ -29,6 +29,12 @@ def remembering(view: View) -> View:
     return replace(view, kept={**view.kept, _ANSWERS: {}})
 
 
+def forgetful(view: View) -> View:
+    """The view without its score threshold, and without remembered answers, which depend on it."""
+    search = view.search_config.model_copy(update={"score_threshold": None})
+    return replace(view, search_config=search, kept={key: own for key, own in view.kept.items() if key != _ANSWERS})
+
+
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
     """Both pipelines, without their rerankers where both end in the same ones and the same threshold.
 

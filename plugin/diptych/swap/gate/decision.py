@@ -17,6 +17,7 @@ from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
 from diptych.swap.gate.coverage import Coverage
 from diptych.swap.gate.gate import GateReport, coverage, run_gate
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
+from diptych.swap.gate.threshold import Threshold, carried
 
 ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 
@@ -28,10 +29,13 @@ class Decision:
         context: the apply's context; receives a warning if the gate could not measure and does not decide.
         trial: changes the storage of live vectors for the gate, and back.
         details: returns details for GateFailed.
+
+    `threshold` says, after the gate, what becomes of a score threshold that the config keeps while the scores change.
     """
 
     def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
         self._context, self._handle, self._trial, self._details = context, context.handle, trial, details
+        self.threshold: Threshold | None = None
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """Run the gate on a swap; None if it could not measure and does not decide.
@@ -74,7 +78,29 @@ class Decision:
         }
         between = self._handle.at(target.model_copy(update={"slots": slots}), metadata, search)
         old = self._handle.at(live, metadata, stored_search(metadata))
-        return remembering(old), remembering(between), self._handle.at(target, metadata, search)
+        new = self._handle.at(target, metadata, search)
+        self.threshold = self._carried(old, between)
+        if self.threshold is not None:
+            self._context.warnings.append(self.threshold.sentence)
+            search = self.with_threshold(search)
+            between, new = (replace(view, search_config=search) for view in (between, new))
+        return remembering(old), remembering(between), new
+
+    def _carried(self, old: View, new: View) -> Threshold | None:
+        """What becomes of the score threshold; None also where the gate does not decide and fails."""
+        try:
+            return carried(old, new, self._context.judged)
+        except DiptychError as error:
+            if self._context.options.gate:
+                raise
+            self._context.warnings.append(f"search.score_threshold could not be compared: {error.what}")
+            return None
+
+    def with_threshold(self, search: SearchConfig) -> SearchConfig:
+        """The settings with the carried threshold, where there is one."""
+        if self.threshold is None or self.threshold.new is None:
+            return search
+        return search.model_copy(update={"score_threshold": self.threshold.new})
 
     def _on_storage(
         self,
@@ -133,7 +159,7 @@ class Decision:
         return GateFailed(
             f"the new {what} did not pass the gate; the old ones stay live",
             where=f"collection {self._handle.name!r}",
-            got="; ".join(report.reasons),
+            got="; ".join([*report.reasons, *([self.threshold.sentence] if self.threshold else [])]),
             do=f"change swap.gate and run diptych apply again, or {give_up}",
             report=report,
             **self._details(),

@@ -1,0 +1,138 @@
+"""A `score_threshold` means something for the scores it was chosen for; other encoders or another fusion give others.
+
+Where judgements are at hand it is carried over: the new threshold is the lowest at which the hits of the judged queries
+are as precise as the old threshold made them. Otherwise it is named as stale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diptych.evaluate import Qrels
+from diptych.handle.snapshot import View
+from diptych.search import Pipeline
+from diptych.swap.gate.answers import answers, forgetful, pipeline_of, silence
+from diptych.swap.gate.judged import Judged
+from diptych.types import Hit, Query
+
+LEAST_HITS = 20  # above the old threshold, below which their precision says little
+_DIGITS = 6  # of a carried threshold, rounded down so that no hit is lost by it
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What becomes of `search.score_threshold`.
+
+    Args:
+        old: that of config and collection.
+        new: the one of equal precision; None where it is stale.
+        precision: of the hits above the old one, over the judged queries; NaN where it could not be measured.
+        reason: why it is stale; empty where it was carried over.
+    """
+
+    old: float
+    new: float | None = None
+    precision: float = math.nan
+    reason: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What was done, and what is to be done with the config."""
+        what = f"search.score_threshold {self.old:g}"
+        if self.new is None:
+            return (
+                f"{what} is stale: it was chosen for the scores of before, and {self.reason}; choose it anew with "
+                "diptych evaluate --calibration"
+            )
+        return (
+            f"{what} is carried over as {self.new:g}, at a precision of {self.precision:.2f} on the judged queries; "
+            f"write it into the config, or the next apply sets {self.old:g} again"
+        )
+
+
+def carried(old: View, new: View, judged: Judged | None) -> Threshold | None:
+    """What becomes of a threshold that the config keeps although the scores change; None where nothing has to.
+
+    Args:
+        old, new: what answers now, and what will.
+        judged: the judged queries; None for none.
+    """
+    threshold = old.search_config.score_threshold
+    if threshold is None or new.search_config.score_threshold != threshold:
+        return None
+    if not scores_change(pipeline_of(old), pipeline_of(new), _other_spaces(old, new)):
+        return None
+    if judged is None or not judged.asked:
+        return Threshold(threshold, reason="without judged queries nothing tells which new score is as good")
+    if silent := silence(old):
+        return Threshold(threshold, reason=f"the old pipeline answers nothing ({silent})")
+    return _of_equal_precision(threshold, old, new, judged)
+
+
+def scores_change(old: Pipeline, new: Pipeline, changed: Collection[str]) -> bool:
+    """Whether the final scores of two pipelines mean something else; `changed` are the slots with another encoder.
+
+    A reranker at the end, unless it weighs former scores, gives its own ones whatever comes before it.
+    """
+    last = [pipeline.rerank[-1] if pipeline.rerank else None for pipeline in (old, new)]
+    if last[0] is not None and last[1] is not None and last[0].weight == last[1].weight == 1:
+        return (last[0].adapter, last[0].options) != (last[1].adapter, last[1].options)
+    return _plain(old) != _plain(new) or any(slot in changed for slot in new.slots)
+
+
+def _plain(pipeline: Pipeline) -> Pipeline:
+    """The pipeline without settings of the approximate search, which leave scores as they are."""
+    return replace(pipeline, retrieve=tuple(replace(branch, params=None) for branch in pipeline.retrieve))
+
+
+def _other_spaces(old: View, new: View) -> set[str]:
+    """Slots whose vectors come from another encoder, or are new."""
+    ours, theirs = (
+        {name: own.space for name, slot in view.slots.items() if (own := slot.generation)} for view in (old, new)
+    )
+    return {name for name, space in theirs.items() if ours.get(name) != space}
+
+
+def _of_equal_precision(threshold: float, old: View, new: View, judged: Judged) -> Threshold:
+    before, after = (_scored(view, judged.asked, judged.qrels) for view in (old, new))
+    above = [is_relevant for score, is_relevant in before if score >= threshold]
+    if len(above) < LEAST_HITS or not any(above):
+        reason = f"{len(above)} hits of the judged queries are above it, {sum(above)} of them relevant"
+        return Threshold(threshold, reason=f"{reason}: too few to measure its precision")
+    precision = sum(above) / len(above)
+    found = _lowest_as_precise(after, precision)
+    if found is None:
+        return Threshold(threshold, None, precision, f"no new threshold reaches its precision of {precision:.2f}")
+    return Threshold(threshold, found, precision)
+
+
+def _lowest_as_precise(scored: Sequence[tuple[float, bool]], precision: float) -> float | None:
+    """The lowest score at and above which at least this share of the hits is relevant; None if there is none."""
+    ranked = sorted(scored, reverse=True)
+    scores = np.array([score for score, _ in ranked])
+    shares = np.cumsum([is_relevant for _, is_relevant in ranked]) / np.arange(1, len(ranked) + 1)
+    ends = np.append(scores[1:] != scores[:-1], True)  # of equal scores all are above a threshold, or none
+    fitting = np.flatnonzero(ends & (shares >= precision))
+    return _rounded_down(float(scores[fitting[-1]])) if len(fitting) else None
+
+
+def _scored(view: View, queries: Sequence[Query], qrels: Qrels) -> list[tuple[float, bool]]:
+    """The score of each hit that the view would return without a threshold, and whether it is judged relevant."""
+    limit = view.search_config.limit
+    hits: list[list[Hit]] = answers(forgetful(view), queries, depth=limit)
+    return [
+        (hit.score, hit.id in qrels.relevant(query.id))
+        for query, found in zip(queries, hits, strict=True)
+        for hit in found
+    ]
+
+
+def _rounded_down(value: float) -> float:
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - _DIGITS + 1)
+    return float(f"{math.floor(value / unit) * unit:.{_DIGITS}g}")
