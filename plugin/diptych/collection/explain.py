@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from diptych.collection.matched_terms import Term, matched_terms, scores_of
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -13,7 +14,6 @@ from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.feedback import steerable
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
-from diptych.search.matched_terms import Term, matched_terms, scores_of
 from diptych.search.options import ExplainOptions, Options
 from diptych.search.pins import PINNED
 from diptych.search.pipeline import Pipeline

@@ -17,8 +17,7 @@ from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
 from diptych.search.filters import combined
 from diptych.search.options import Options, check_types, ids_of
-from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.pipeline_names import called
+from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.search.stages import require_count
 from diptych.slots.slot import Slot
 from diptych.types import Query, is_unicode

@@ -19,7 +19,7 @@ from diptych.evaluate import Qrels, from_trec, read_queries
 from diptych.evaluate import evaluate as score
 from diptych.plugins.factory import make
 from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
-from diptych.search.pipeline_names import parts
+from diptych.search.pipeline import parts
 from diptych.types import Run as Ranked
 
 Run = Callable[..., Any]

@@ -20,7 +20,7 @@ from diptych.errors import SearchError
 from diptych.evaluate import ann_recall
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
-from diptych.search.pipeline_names import parts
+from diptych.search.pipeline import parts
 from diptych.stores import open_store_of
 from diptych.types import Query, Run
 from qdrant_edge_client.value_errors import nearest
