@@ -108,6 +108,7 @@ def test_kills_at_any_moment_cost_at_most_a_chunk_each(
         assert documents_encoded(clean, slot) == SIZE
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_collection_is_created_leaves_nothing_in_the_way(
     tmp_path: Path, clean: Path, contents: Contents
 ) -> None:

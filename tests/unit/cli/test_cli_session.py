@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 DOCUMENTS = {"sox": "converts audio files between many formats", "postfix": "a fast and secure mail server"}
 
 
@@ -44,6 +46,7 @@ def calls(log: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_populate_keeps_what_was_written_and_the_next_one_goes_on(tmp_path: Path) -> None:
     slots = "{dense: {adapter: fake-dense, delay: 0.2, log: ./calls}}"
     (tmp_path / "diptych.yaml").write_text(f"collection: c\nslots: {slots}\npopulate: {{chunk: 8}}\n")
@@ -64,6 +67,7 @@ def test_an_interrupted_populate_keeps_what_was_written_and_the_next_one_goes_on
     assert report["unchanged"] > 0
 
 
+@pytest.mark.slow
 def test_a_config_in_another_folder_keeps_its_store_there(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCHEMAS = """
 import hashlib, inspect, json
 from qdrant_client import models
@@ -51,6 +53,7 @@ def answer(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_deferred_models_have_the_schemas_of_those_built_at_once() -> None:
     assert answer("import diptych" + SCHEMAS) == answer(SCHEMAS)
 

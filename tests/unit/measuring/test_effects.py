@@ -97,7 +97,9 @@ def test_the_saved_tokenizer_gives_the_numbers_of_the_world(world: Lex, tmp_path
     assert torch.equal(found, world.document_tokens[:5])
 
 
-@pytest.mark.parametrize(("make", "rate"), [(tiny.Words, 1e-2), (tiny.Tiny.of, 1e-3)])
+@pytest.mark.parametrize(
+    ("make", "rate"), [(tiny.Words, 1e-2), pytest.param(tiny.Tiny.of, 1e-3, marks=pytest.mark.slow)]
+)
 def test_a_small_model_learns_and_a_seed_gives_its_scores_again(world: Lex, make: Any, rate: float) -> None:
     def found(steps: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         loss, model = ContrastiveLoss(None, relevance=world.relevance()), make(len(world.words), seed=1)

@@ -108,6 +108,7 @@ def test_pads_change_nothing_for_the_decoder() -> None:
     assert torch.allclose(decoder(longer, mixture, mask)[:, :5], alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_trained_decoder_needs_the_texts_own_words(model: Any) -> None:
     """After training, another text's mixture makes it guess worse: the bottleneck says what the text is about."""
     torch.manual_seed(0)

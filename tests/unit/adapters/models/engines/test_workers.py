@@ -60,6 +60,7 @@ def test_processes_stay_between_calls_and_one_that_is_killed_is_begun_again(
     assert several._workers[0]._process.pid != before[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
 def test_processes_that_share_the_cpu_keep_to_cores_of_their_own(several: Any) -> None:
     several.encode_document(TEXTS)
@@ -142,6 +143,7 @@ def test_a_reranker_in_several_processes_is_a_reranker_by_attributes_of_its_own(
     made.close()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_terminal_leaves_the_processes_to_the_one_that_began_them(several: Any) -> None:
     several.encode_document(TEXTS)
     before = [worker._process.pid for worker in several._workers]
