@@ -20,6 +20,7 @@ import numpy as np
 from diptych import Collection
 from diptych.evaluate import Qrels, compare, evaluate, from_trec, read_beir
 from diptych.judge import Judgements, Judging, Verdict
+from diptych.populate import open_source
 from diptych.search import Linear, Pipeline, Retrieve, Rrf
 from diptych.types import Query, Run
 
@@ -58,7 +59,7 @@ def rankings(folder: Path | None) -> tuple[list[Query], Qrels, dict[str, Run]]:
     with tempfile.TemporaryDirectory() as place:
         config = load_config(EXAMPLE / "diptych.yaml").model_copy(update={"store": f"edge:{place}"})
         with Collection.open(config) as collection:
-            collection.populate(EXAMPLE / "corpus.jsonl.gz")
+            collection.populate(open_source(EXAMPLE / "corpus.jsonl.gz"))
             both = Pipeline((Retrieve("dense", 100), Retrieve("lexical", 100)))
             pipelines = {
                 "dense": Pipeline((Retrieve("dense", 100),)),
@@ -112,12 +113,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--runs", type=Path, default=None)
+    parser.add_argument("--pair", action="append", default=None, help="such as dense,rrf; all pairs unless given")
     args = parser.parse_args()
     queries, qrels, runs = rankings(args.runs)
     print(f"draws {args.draws}, queries {args.queries}, metric {METRIC}")
     print("| pair | difference over all 300 queries | same verdict | judgements | of the pool | queries |")
     print("|---|---|---|---|---|---|")
-    for names in PAIRS:
+    for names in [tuple(pair.split(",")) for pair in args.pair or ()] or PAIRS:
         print(report([runs[name] for name in names], queries, qrels, args), flush=True)
 
 
