@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from qdrant_client import models
 
 from diptych import Hit
-from diptych.search import Pipeline, Retrieve
+from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
@@ -34,6 +34,7 @@ class DiptychRetriever(BaseRetriever):
         pipeline: stages instead of the config's.
         filters: LlamaIndex's metadata filters, or Qdrant's own filter.
         score_threshold: nodes whose final score is lower are dropped.
+        boost, pin, exclude: as in `Collection.search`.
         explain: whether each node's metadata explains its rank, which costs a few more requests.
         callback_manager, object_map, objects, verbose: as in every retriever of LlamaIndex.
 
@@ -50,6 +51,9 @@ class DiptychRetriever(BaseRetriever):
         pipeline: Pipeline | Retrieve | None = None,
         filters: MetadataFilters | models.Filter | None = None,
         score_threshold: float | None = None,
+        boost: BoostLike | None = None,
+        pin: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
         explain: bool = False,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
@@ -60,6 +64,7 @@ class DiptychRetriever(BaseRetriever):
         self._collection = collection_of(source)
         self._limit, self._threshold = similarity_top_k, score_threshold
         self._pipeline, self._explain = pipeline, explain
+        self._boost, self._pin, self._exclude = boost, pin, exclude
         own_filter = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
         self._filter: models.Filter | None = own_filter
 
@@ -75,6 +80,9 @@ class DiptychRetriever(BaseRetriever):
             filter=self._filter,
             score_threshold=self._threshold,
             pipeline=self._pipeline,
+            boost=self._boost,
+            pin=self._pin,
+            exclude=self._exclude,
         )
         return self._scored(query_bundle.query_str, hits)
 
@@ -85,6 +93,9 @@ class DiptychRetriever(BaseRetriever):
             filter=self._filter,
             score_threshold=self._threshold,
             pipeline=self._pipeline,
+            boost=self._boost,
+            pin=self._pin,
+            exclude=self._exclude,
         )
         return await asyncio.to_thread(self._scored, query_bundle.query_str, hits)
 
@@ -98,6 +109,9 @@ class DiptychRetriever(BaseRetriever):
             ids=[hit.id for hit in hits],
             filter=self._filter,
             pipeline=self._pipeline,
+            boost=self._boost,
+            pin=self._pin,
+            exclude=self._exclude,
         )
         return {explanation.document.id: explanation.as_dict() for explanation in explanations}
 

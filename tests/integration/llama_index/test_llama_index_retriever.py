@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from diptych import Collection, Document
 from diptych.errors import SearchError
-from diptych.search import Retrieve
+from diptych.search import FieldBoost, Retrieve
 from diptych_adapters.llama_index import DiptychReranker, DiptychRetriever, DiptychVectorStore
 
 QUERY = "word1 word2 word5 word21"
@@ -51,6 +51,16 @@ def test_explanations_come_along_when_asked_for(filled: Collection) -> None:
     found = DiptychRetriever(filled, similarity_top_k=2, explain=True).retrieve(QUERY)
     told = [one.metadata["diptych"]["explanation"] for one in found]
     assert told == [explanation.as_dict() for explanation in filled.explain(QUERY, limit=2)]
+
+
+def test_boosts_pins_and_exclusions_are_the_callers(filled: Collection) -> None:
+    first, second, *_, last = (hit.id for hit in filled.search(QUERY, limit=8))
+    options: dict[str, Any] = {"pin": [last], "exclude": [first], "boost": [FieldBoost("section", "net", weight=0.2)]}
+    found = DiptychRetriever(filled, similarity_top_k=4, explain=True, **options).retrieve(QUERY)
+    assert [one.node_id for one in found] == [hit.id for hit in filled.search(QUERY, limit=4, **options)]
+    assert (found[0].node_id, found[0].metadata["diptych"]["explanation"]["notes"]) == (last, ["pinned"])
+    assert first not in [one.node_id for one in found]
+    assert second in [one.node_id for one in found]
 
 
 def test_pipeline_threshold_and_filters_are_the_callers(filled: Collection, nodes: list[TextNode]) -> None:

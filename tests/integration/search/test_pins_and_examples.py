@@ -230,6 +230,9 @@ def test_examples_steer_any_pipeline_with_a_dense_slot(collection: Collection, p
     options: dict[str, Any] = {"pipeline": pipeline, "like": ["d30"], "unlike": ["d8"], "limit": 12}
     found = ids(collection, **options)
     assert len(found) == 12
+    if isinstance(pipeline, Retrieve):  # Qdrant forms the groups
+        groups = collection.search_groups(QUERY, group_by="part", **{**options, "limit": 3})
+        assert groups[0].hits[0].id == found[0]
     if pipeline is None:
         assert found != ids(collection, limit=12)
         pages = [ids(collection, **{**options, "limit": 4, "offset": start}) for start in (0, 4, 8)]
