@@ -91,6 +91,8 @@ class SecondJudging:
         judge: who judges now.
         count: pairs to grade, those of earlier sessions included.
         seed: of the draw.
+
+    `pairs` are those drawn, ids of query and document.
     """
 
     def __init__(
@@ -98,13 +100,13 @@ class SecondJudging:
     ) -> None:
         self.judgements, self.judge = judgements, judge
         self._queries = {query.id: query for query in queries}
-        self._pairs = _drawn(judgements, self._queries, judge, count, seed)
+        self.pairs = _drawn(judgements, self._queries, judge, count, seed)
 
     @property
     def pending(self) -> list[tuple[Query, str]]:
         """The pairs that are left, in the order of judging."""
         own = self.judgements.grades.get(self.judge, {})
-        return [(self._queries[query], name) for query, name in self._pairs if (query, name) not in own]
+        return [(self._queries[query], name) for query, name in self.pairs if (query, name) not in own]
 
     def next(self) -> Pooled | None:
         """The next pair; None when all are graded."""
@@ -112,7 +114,7 @@ class SecondJudging:
         if not left:
             return None
         query, document = left[0]
-        return Pooled(query, document, len(self._pairs) - len(left) + 1, len(left))
+        return Pooled(query, document, len(self.pairs) - len(left) + 1, len(left))
 
     def record(self, pair: Pooled, grade: Grade) -> None:
         """Keep the grade; errors as in `Judging.record`."""

@@ -139,13 +139,17 @@ class Judgements:
         source = str(self.folder / QRELS) if self.folder else ""
         return Qrels({query: grades for query, grades in found.items() if grades}, source)
 
+    def queries(self) -> list[Query]:
+        """The texts of the queries that were saved."""
+        return _read(self.folder / QUERIES) if self.folder else []
+
     def save(self, queries: Sequence[Query]) -> Qrels:
         """Write `qrels/test.tsv`, and the texts of these queries and of those that are there already."""
         self.reload()
         qrels = self.qrels()
         if self.folder is None or not qrels.judgements:
             return qrels
-        write_beir(self.folder, [*_read(self.folder / QUERIES), *queries], qrels)
+        write_beir(self.folder, [*self.queries(), *queries], qrels)
         return qrels
 
     def _counting(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from diptych.errors import ConfigError, ContractError, EvaluationError, RegistryError
 from diptych.generation import JudgeRequest
 from diptych.judge.agreement import SecondJudging, common_grades, kappa
-from diptych.judge.judgements import HIGHEST, Agreement, Judgements
+from diptych.judge.judgements import HIGHEST, Agreement, Judgements, Pair
 from diptych.registry import Registry
 from diptych.types import Query
 
@@ -93,19 +93,14 @@ class ModelJudge:
             seed: of the draw of at most 200 pairs.
 
         Raises:
-            EvaluationError: people have graded fewer than 30 pairs.
+            EvaluationError: people have graded fewer than 30 pairs, or gave all of them one grade.
         """
         again = SecondJudging(judgements, queries, judge=self.name, count=MOST_PAIRS, seed=seed)
+        _require_grades(judgements, again.pairs)
         judgements.measured(self.name, Agreement(0.0, 0, accepted=False))  # its grades are a model's from the first
         self.judge(judgements, again.pending, texts)
-        ours, theirs = common_grades(judgements.grades.get(self.name, {}), _of_people(judgements, self.name))
-        if len(ours) < LEAST_PAIRS:
-            raise EvaluationError(
-                "too few judgements of people to measure a model by",
-                got=f"{len(ours)} pairs",
-                expected=f"at least {LEAST_PAIRS}",
-                do="judge more with diptych judge, then let the model go on",
-            )
+        people = {pair: judgements.grade(*pair) for pair in again.pairs}
+        ours, theirs = common_grades(judgements.grades.get(self.name, {}), people)
         value = kappa(ours, theirs)
         agreement = Agreement(round(value, 4), len(ours), accepted=value >= self.least_kappa)
         judgements.measured(self.name, agreement)
@@ -121,7 +116,13 @@ class ModelJudge:
                 judgements.add(query.id, name, grade, judge=self.name)
 
 
-def _of_people(judgements: Judgements, model: str) -> dict[tuple[str, str], int | None]:
-    """The grade that counts among people, for each pair that the model has graded too."""
-    people = {pair for name in judgements.people() for pair in judgements.grades[name]}
-    return {pair: judgements.grade(*pair) for pair in judgements.grades.get(model, {}) if pair in people}
+def _require_grades(judgements: Judgements, pairs: Sequence[Pair]) -> None:
+    """Refuse to measure a model, and to send it anything, before people's grades can show how well it agrees."""
+    grades = {judgements.grade(*pair) for pair in pairs}
+    if len(pairs) < LEAST_PAIRS or len(grades) < 2:
+        raise EvaluationError(
+            "too few judgements of people to measure a model by",
+            got=f"{len(pairs)} pairs with {len(grades)} different grades",
+            expected=f"at least {LEAST_PAIRS}, not all with one grade",
+            do="judge more with diptych judge, then let the model go on",
+        )

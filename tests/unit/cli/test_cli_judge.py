@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from diptych import hookimpl
+from diptych import Registry, hookimpl
 from diptych.cli.search.judge_terminal import _key
 from diptych.evaluate import read_beir
 from diptych.generation import JudgeRequest
@@ -111,6 +111,22 @@ def test_a_model_is_refused_before_people_have_judged_and_where_none_is_configur
     assert answer.code == 1
     assert "You judge search results." in answer.err, "the prompt is shown"
     assert "too few judgements of people" in answer.err
+
+
+def test_a_model_goes_on_where_it_agrees_and_is_refused_where_it_does_not(
+    ready: Run, config: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.judge.model_judge.LEAST_PAIRS", 2)
+    registry._register("model", Model)
+    config.write_text(config.read_text().replace("queries.jsonl}", "queries.jsonl, judge: {generator: kind}}"))
+    ready("judge", *BOTH, input="03q")
+    refused = ready("judge", *BOTH, "--model")
+    assert refused.code == 1
+    assert "the model agrees too little with people, and its grades do not count" in refused.err
+    config.write_text(config.read_text().replace("generator: kind}", "generator: kind, least_kappa: -1}"))
+    found = ready("judge", *BOTH, "--model", "--json").json()
+    assert found["verdict"]["settled"]
+    assert found["agreements"][0]["judges"] == ["anna", "kind"]
 
 
 def test_a_key_is_read_from_a_terminal_without_return(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chat_server import chat_server
 from diptych.errors import ConfigError, EvaluationError
 from diptych.evaluate import Qrels, evaluate, read_beir
 from diptych.generation import JudgeRequest
@@ -18,6 +20,7 @@ from diptych.judge import Judgements, Judging, ModelJudge, SecondJudging, agreem
 from diptych.judge.pool import Pool
 from diptych.registry import Registry
 from diptych.types import Query, Run
+from diptych_training.data import builtin
 
 RELEVANT = {f"q{n:02}": f"d{n:02}" for n in range(40)}
 QUERIES = [Query(f"words of {name}", name) for name in RELEVANT]
@@ -273,3 +276,23 @@ def test_a_model_is_not_measured_by_few_judgements_nor_asked_at_an_address_nobod
         ModelJudge("knows", {}, registry).agree(judgements, QUERIES, TEXTS)
     with pytest.raises(ConfigError, match="the address of the judging model is not named"):
         ModelJudge("chat", {"model": "gpt"}, registry)
+
+
+def test_a_model_behind_an_openai_compatible_endpoint_is_sent_the_prompt_and_nothing_else() -> None:
+    def say(body: dict[str, Any]) -> str:
+        query, text = body["messages"][1]["content"].split("\n\n")
+        return "100" if RELEVANT[query.split()[-1]] == text.removeprefix("Text: ") else "0"
+
+    judgements = Judgements(None)
+    judge_all(judging_of(judgements), 40)
+    with chat_server(say) as server:
+        options = {"base_url": server.url, "model": "tiny"}
+        model = ModelJudge("chat", options, Registry(builtin, installed=False))
+        agreement = model.agree(judgements, QUERIES, TEXTS)
+    assert (agreement.kappa, agreement.pairs, agreement.accepted) == (1.0, 40, True)
+    assert model.name == "chat tiny"
+    assert f"chat tiny at {server.url} is asked:" in model.description
+    prompts = {body["messages"][0]["content"] for body in server.bodies}
+    assert len(prompts) == 1
+    assert prompts.pop() in model.description
+    assert len(server.bodies) == 40

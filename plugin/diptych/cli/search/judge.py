@@ -21,7 +21,7 @@ from diptych.errors import ConfigError, EvaluationError
 if TYPE_CHECKING:
     from diptych.cli.search.pipeline_runs import Searched
     from diptych.config import Config
-    from diptych.judge import Judging, ModelJudge
+    from diptych.judge import Judging, Kappa, ModelJudge, Verdict
     from diptych.types import Query, Run
 
 FOLDER = Path("judgements")
@@ -80,24 +80,28 @@ def judge(
     drawn = _drawn(settings, queries, sample, seed)
     name, judgements = judge or getpass.getuser(), Judgements(folder)
     with pipeline_runs.opened(session, configs) as collections:
-        texts = DocumentTexts(collections, tenant)
+        texts, verdict = DocumentTexts(collections, tenant), None
         if again:
-            second = SecondJudging(judgements, drawn, judge=name, count=again, seed=seed)
-            judge_all(second, texts)
+            known = [*drawn, *judgements.queries()]
+            judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
         else:
             by_label = dict(zip(pipeline_runs.labels(configs), collections, strict=True))
             chosen = _chosen(pipeline_runs.pipelines_of(by_label), len(configs), only)
-            runs = _runs(chosen, drawn, metric, tenant)
             judging = Judging(
-                runs, drawn, judgements, judge=name, baseline=baseline, metric=metric, seed=seed,
-                confidence=confidence, margin=margin, general=general, complete=complete,
+                _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
+                seed=seed, confidence=confidence, margin=margin, general=general, complete=complete,
             )  # fmt: skip
             if model:
                 _by_model(_model_of(settings, session), judging, texts)
             else:
                 judge_all(judging, texts)
-    qrels = judgements.save(drawn)
-    found, verdict = agreements(judgements), None if again else judging.verdict()
+            verdict = judging.verdict()
+    is_written = bool(len(judgements.save(drawn)))
+    _show(verdict, agreements(judgements), folder if is_written else None, as_json=as_json)
+
+
+def _show(verdict: Verdict | None, found: Sequence[Kappa], folder: Path | None, *, as_json: bool) -> None:
+    """The verdict, how well judges agree, and where the judgements are."""
     if as_json:
         facts = {**dataclasses.asdict(verdict), "settled": verdict.is_settled} if verdict else None
         return write_json({"verdict": facts, "agreements": [dataclasses.asdict(own) for own in found]})
@@ -105,7 +109,7 @@ def judge(
         settled = "settled" if verdict.is_settled else "not settled"
         stdout().print(f"{settled}: {verdict.sentence}", soft_wrap=True)
     show_agreements(found)
-    if len(qrels):
+    if folder:
         stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
     return None
 
