@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack
 
+from diptych.collection.warm_up import warm
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
 from diptych.search.filters import FilterLike, Where
 from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions
 from diptych.search.run import answer, answer_later
-from diptych.search.warm_up import warm
 from diptych.types import Document, Hit, Query, SparseVector
 
 if TYPE_CHECKING:

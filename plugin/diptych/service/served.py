@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.collection.collection import Collection
+from diptych.collection.warm_up import check
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.encoders import Encoders
@@ -20,7 +21,6 @@ from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
 from diptych.search import Pipeline
-from diptych.search.warm_up import check
 from diptych.service.model import Model
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
