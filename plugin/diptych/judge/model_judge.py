@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from diptych.errors import ConfigError, ContractError, EvaluationError, RegistryError
 from diptych.generation import JudgeRequest
@@ -57,8 +58,9 @@ class ModelJudge:
     @property
     def description(self) -> str:
         """The prompt, and where the texts are sent, for people to read before they are."""
-        place = self.options.get("base_url")
-        return f"{self.name}{f' at {place}' if place else ''} is asked:\n{PROMPT}\n\nQuery: ...\n\nText: ..."
+        address = urlsplit(str(self.options.get("base_url") or ""))
+        place = f" at {address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}" if address.netloc else ""
+        return f"{self.name}{place} is asked:\n{PROMPT}\n\nQuery: ...\n\nText: ..."
 
     def grades(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         """A grade from 0 to 3 for each pair of a query's and a document's text.
