@@ -18,7 +18,6 @@ from diptych.metadata.models import CollectionMetadata, Generation, Layout, Read
 from diptych.metadata.payloads import from_payload
 from diptych.populate.store import lacking
 from diptych.protocols import Calibrated, Kind
-from diptych.search import Pipeline
 from diptych.slots.calibration_texts import SAMPLE, texts_of
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
@@ -29,7 +28,7 @@ from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compar
 from diptych.swap.cluster_warnings import spread_warnings
 from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
-from diptych.swap.gate.threshold import scores_change
+from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.query_override import comparable, query_side
 from diptych.types import SparseVector
 
@@ -138,7 +137,7 @@ def plan(
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
     unread = vocabulary_warnings(_retrieved(config, slot_changes), handle.texts)
-    doubts += _threshold(metadata, config, slot_changes)
+    doubts += threshold_warnings(metadata, config, slot_changes)
     warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks, *unread)
     begun = metadata.swap is not None
     return Plan(handle.name, count, steps, stored != search, search_why, begun, warnings)
@@ -286,21 +285,6 @@ def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
     """The config's slots that its searches retrieve from."""
     slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
     return [slots[name] for name in config.search.retrieved(slots) if name in slots]
-
-
-def _threshold(metadata: CollectionMetadata, config: Config, slot_changes: Sequence[Change]) -> list[str]:
-    """What apply does with a score threshold that the config keeps although the scores change."""
-    stored = stored_search(metadata)
-    threshold = config.search.score_threshold
-    if not metadata.search or threshold is None or threshold != stored.score_threshold:
-        return []
-    slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
-    before, after = (Pipeline.from_config(search, slots) for search in (stored, config.search))
-    if not scores_change(before, after, {change.name for change in slot_changes if change.action in SWAPS}):
-        return []
-    judged = Judged.of(config.evaluate)
-    done = "apply carries it over at equal precision on the judged queries" if judged else "it is stale"
-    return [f"search.score_threshold {threshold:g} was chosen for other scores: {done}"]
 
 
 def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:

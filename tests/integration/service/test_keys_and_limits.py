@@ -17,9 +17,10 @@ from pydantic import BaseModel, ValidationError
 from diptych import Registry
 from diptych.service.api_keys import Keys
 from diptych.service.application import application
+from diptych.service.bodies import EmbeddingsRequest, RerankRequest, SearchRequest
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.requests import EmbeddingsRequest, RerankRequest, SearchRequest, parsed
+from diptych.service.requests import parsed
 from diptych.service.served import Served
 from serving import animals, served, until
 

@@ -10,9 +10,10 @@ import pytest
 from pydantic import BaseModel, field_validator
 from starlette.requests import Request
 
+from diptych.service.bodies import SearchRequest
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.requests import SearchRequest, read
+from diptych.service.requests import read
 
 
 class Noted(BaseModel):

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from diptych.errors import AdapterOptionsError
 from diptych.protocols import Kind
 from diptych.service.allowed_inputs import require_words
+from diptych.service.bodies import EmbeddingsRequest
 from diptych.service.model import Model
-from diptych.service.requests import EmbeddingsRequest, read, require_room
+from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving, json_of
 from diptych.slots.encode import Vector
 from diptych.types import Floats

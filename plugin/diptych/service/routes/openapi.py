@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from diptych import __version__
-from diptych.service.requests import (
+from diptych.service.bodies import (
     DocumentsRequest,
     EmbeddingsRequest,
     PopulateOptions,

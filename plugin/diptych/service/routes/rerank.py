@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.errors import AdapterOptionsError
+from diptych.service.bodies import RerankRequest
 from diptych.service.model import Model
-from diptych.service.requests import RerankRequest, read, require_room
+from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving, json_of
 from diptych.service.served import Served
 

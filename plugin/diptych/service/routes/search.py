@@ -14,9 +14,10 @@ from diptych.collection.collection import Collection
 from diptych.search.filter_keys import known_missing
 from diptych.search.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.bodies import SearchRequest
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.requests import SearchRequest, read, require_room
+from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument, explained, hit_fields
 from diptych.service.served import single

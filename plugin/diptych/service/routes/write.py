@@ -17,9 +17,10 @@ from diptych.collection.collection import Collection
 from diptych.errors import PopulateError
 from diptych.populate import open_source
 from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.bodies import DocumentsRequest, PopulateOptions
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.requests import DocumentsRequest, PopulateOptions, read, read_query, require_kind
+from diptych.service.requests import read, read_query, require_kind
 from diptych.service.route_context import Serving, json_of
 from diptych.service.search_answers import PopulateAnswer
 from diptych.service.write_queue import Writes

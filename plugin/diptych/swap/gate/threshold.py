@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diptych.config import Config
 from diptych.evaluate import Qrels
+from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
+from diptych.metadata.models import CollectionMetadata
 from diptych.search import Pipeline
+from diptych.swap.changes import SWAPS, Change
 from diptych.swap.gate.answers import answers, forgetful, pipeline_of, silence
 from diptych.swap.gate.judged import Judged
 from diptych.types import Hit, Query
@@ -71,6 +75,21 @@ def carried(old: View, new: View, judged: Judged | None) -> Threshold | None:
     if silent := silence(old):
         return Threshold(threshold, reason=f"the old pipeline answers nothing ({silent})")
     return _of_equal_precision(threshold, old, new, judged)
+
+
+def threshold_warnings(metadata: CollectionMetadata, config: Config, slot_changes: Sequence[Change]) -> list[str]:
+    """What apply would do with a threshold that the config keeps although the scores change."""
+    stored = stored_search(metadata)
+    threshold = config.search.score_threshold
+    if not metadata.search or threshold is None or threshold != stored.score_threshold:
+        return []
+    slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
+    before, after = (Pipeline.from_config(search, slots) for search in (stored, config.search))
+    if not scores_change(before, after, {change.name for change in slot_changes if change.action in SWAPS}):
+        return []
+    judged = Judged.of(config.evaluate)
+    done = "apply carries it over at equal precision on the judged queries" if judged else "it is stale"
+    return [f"search.score_threshold {threshold:g} was chosen for other scores: {done}"]
 
 
 def scores_change(old: Pipeline, new: Pipeline, changed: Collection[str]) -> bool:

@@ -1,0 +1,154 @@
+"""The bodies of clients' requests as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from diptych.search.boost import MOST_PARTS
+from diptych.search.options import MOST_IDS
+from diptych.search.request import MOST_EXAMPLES
+from diptych.types import Query
+
+Text = Annotated[str, Field(min_length=1)]
+MOST_FIELDS = 64  # keys of a request's object
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _mapped(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+class _Foreign(BaseModel):
+    """A request in another service's format: fields that do not concern diptych are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+Texts = Annotated[
+    list[Text],
+    Field(fail_fast=True, min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Text | list[Text]),
+]
+
+
+class EmbeddingsRequest(_Foreign):
+    """`POST /v1/embeddings` in OpenAI's format; `input_type` chooses the side of the encoder."""
+
+    model: Text
+    input: Texts  # one text alone, too
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    input_type: Literal["query", "document"] | None = None
+
+
+class RerankDocument(_Foreign):
+    """A document: its text, or a mapping that holds it."""
+
+    text: str
+
+
+_Mapped = Annotated[RerankDocument, BeforeValidator(_mapped, json_schema_input_type=str | RerankDocument)]
+
+
+class RerankRequest(_Foreign):
+    """`POST /rerank` in Cohere's format."""
+
+    model: Text | None = None
+    query: Text
+    documents: Annotated[list[_Mapped], Field(fail_fast=True, min_length=1)]
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    return_documents: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document.text for document in self.documents]
+
+
+class ExampleText(BaseModel):
+    """An example by its text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Text
+
+
+Examples = Annotated[list[Text | ExampleText], Field(fail_fast=True, max_length=MOST_EXAMPLES)]
+Ids = Annotated[list[Text], Field(fail_fast=True, max_length=MOST_IDS)]
+
+
+class SearchRequest(BaseModel):
+    """`POST /search`. The format is diptych's own, so unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    collection: str | None = None
+    query: Text | None = None
+    queries: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    slot: str | None = None
+    tenant: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    offset: Annotated[int, Field(ge=0)] = 0
+    filter: dict[str, Any] | None = None
+    score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
+    explain: bool = False
+    boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
+    like: Examples = Field(default_factory=list)
+    unlike: Examples = Field(default_factory=list)
+    pin: Ids | None = None
+    exclude: Ids | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SearchRequest:
+        """Require either one query or several."""
+        if (self.query is None) == (self.queries is None):
+            raise ValueError("either `query` or `queries`")
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        """The queries as a list."""
+        return [self.query] if self.query is not None else self.queries or []
+
+    @property
+    def examples(self) -> dict[str, list[str | Query]]:
+        """The examples as options of a search."""
+
+        def read(examples: list[str | ExampleText]) -> list[str | Query]:
+            return [Query(one.text) if isinstance(one, ExampleText) else one for one in examples]
+
+        return {"like": read(self.like), "unlike": read(self.unlike)}
+
+    @property
+    def example_texts(self) -> list[str]:
+        """The texts of examples, which are encoded as the query is."""
+        return [one.text for one in (*self.like, *self.unlike) if isinstance(one, ExampleText)]
+
+
+class DocumentsRequest(BaseModel):
+    """`PUT /documents`: each document has `id` and `text`, may have `title`, and `metadata` or further keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    documents: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1)]
+    collection: str | None = None
+    tenant: str | None = None
+    dry_run: bool = False
+
+
+class PopulateOptions(BaseModel):
+    """The query of `POST /populate`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str | None = None
+    tenant: str | None = None
+    sync: bool = Field(False, description="Delete the documents that are not among those of the body.")
+    dry_run: bool = Field(False, description="Count what would be done, and write nothing.")
+    yes: bool = Field(False, description="Let `sync` delete however many, not only `populate.max_deleted` of them.")
