@@ -11,6 +11,7 @@ not depend on how relevant it was *at that moment*, for example because it was p
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -81,9 +82,10 @@ class Propensities:
             upper, lower = _rates(shown, clicks, rank), _rates(shown, clicks, rank + 1)
             common = upper.keys() & lower.keys()
             count = sum(clicks[q, d, at] for q, d in common for at in (rank, rank + 1))
-            if count < LEAST_CLICKS:
+            above, below = (sum(rates[own] for own in common) for rates in (upper, lower))
+            if count < LEAST_CLICKS or not above:
                 raise _unmeasured(rank, count)
-            values.append(values[-1] * sum(lower[own] for own in common) / sum(upper[own] for own in common))
+            values.append(values[-1] * below / above)
         return cls(tuple(values))
 
     def of(self, rank: int) -> float:
@@ -107,13 +109,18 @@ def judged_from_clicks(
     for text, lists in by_query.items():
         worth = _worth(lists, propensities)
         if len(lists) >= least_shown and any(worth.values()):
-            queries.append(Query(text, text, {"shown": len(lists)}))
-            best = max(worth.values())
-            judgements[text] = {name: round(HIGHEST * value / best) for name, value in worth.items()}
+            best, name = max(worth.values()), _id_of(text)
+            queries.append(Query(text, name, {"shown": len(lists)}))
+            judgements[name] = {document: round(HIGHEST * value / best) for document, value in worth.items()}
     if not queries:
         do = f"give a longer log, or a lower number than {least_shown}"
         raise EvaluationError("no query was shown and clicked often enough", got=f"{len(by_query)} queries", do=do)
     return queries, Qrels(judgements, "clicks")
+
+
+def _id_of(text: str) -> str:
+    """An id of one word, as TREC's files need it, that is the same whenever the log is read."""
+    return f"c{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _worth(lists: Sequence[Shown], propensities: Propensities) -> dict[str, float]:

@@ -164,6 +164,7 @@ def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
     assert "ranks are looked at (measured): 1.00 0." in answer.out
     queries, qrels = read_beir(tmp_path / "clicked")
     assert queries[0].metadata == {"shown": 2000}
-    assert qrels.judgements == {"a query": {"good": 3, "bad": 1}}
+    assert qrels.judgements == {queries[0].id: {"good": 3, "bad": 1}}
+    assert queries[0].id.split() == [queries[0].id], "the tools that read TREC files need one word"
     assumed = run("clicks", "log.jsonl", "clicked", "--power", "1", "--json").json()
     assert assumed["propensities"][:2] == [1.0, 0.5]

@@ -78,7 +78,7 @@ def judge(
     session, configs = context.obj, list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0])
     drawn = _drawn(settings, queries, sample, seed)
-    name, judgements = judge or getpass.getuser(), Judgements(folder)
+    name, judgements = judge or _user(), Judgements(folder)
     with pipeline_runs.opened(session, configs) as collections:
         texts, verdict = DocumentTexts(collections, tenant), None
         if again:
@@ -112,6 +112,14 @@ def _show(verdict: Verdict | None, found: Sequence[Kappa], folder: Path | None, 
     if folder:
         stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
     return None
+
+
+def _user() -> str:
+    """The user's name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError) as error:  # in a container without users
+        raise EvaluationError("the system names no user", got=str(error), do="say who judges: --judge NAME") from error
 
 
 def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> list[Query]:
