@@ -17,6 +17,7 @@ import diptych_adapters.hooks
 from diptych import Collection, Registry
 from diptych.config import Config, parse_config
 from diptych.config.models import DbsfFusion, RrfFusion
+from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 
 WRITTEN = Path(__file__).parents[1] / "data/collection-0.4.0.tar.gz"
@@ -64,6 +65,9 @@ def test_a_config_without_a_fusion_searches_an_older_collection_as_before_the_de
         assert not collection.plan(parse_config(silent), sample=0).search
         assert collection.apply(parse_config(silent)).outcome in ("nothing to do", "filled gaps")
         assert (collection.handle.read().search or {})["fuse"]["kind"] == "rrf"
+        alone = parse_config({**silent, "search": {"retrieve": {"lexical": 20}, "limit": 5}})
+        assert collection.apply(alone, ApplyOptions(gate=False)).outcome == "changed settings"
+        assert not collection.plan(alone, sample=0).search, "one slot fuses nothing, so no fusion differs"
     with Collection.open(parse_config({**silent, "store": "memory:"}), registry=REGISTRY) as new:
         new.populate(DOCUMENTS)
         assert new.handle.search_config.fuse == DbsfFusion()

@@ -84,11 +84,12 @@ def stored_search(metadata: CollectionMetadata) -> SearchConfig:
 def with_stored_default(config: Config, metadata: CollectionMetadata) -> Config:
     """The config; where it names no fusion, with that of a collection from before the default changed.
 
-    So neither an upgrade nor an `apply` of something else changes the order of hits.
+    So neither an upgrade nor an `apply` of something else changes the order of hits. Where a single slot retrieves,
+    nothing is fused: what is stored stays there too, or `plan` would list a change that changes nothing.
     """
     stored = stored_search(metadata)
-    fuses = len(stored.retrieved(metadata.live.slots)) > 1
-    if "fuse" in config.search.model_fields_set or not fuses or stored.fuse != FIRST_DEFAULT:
+    fused, fuses = len(stored.retrieved(metadata.live.slots)) > 1, len(config.search.retrieved(config.slots)) > 1
+    if "fuse" in config.search.model_fields_set or stored.fuse != FIRST_DEFAULT or (fuses and not fused):
         return config
     return config.model_copy(update={"search": config.search.model_copy(update={"fuse": FIRST_DEFAULT})})
 
