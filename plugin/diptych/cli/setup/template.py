@@ -137,6 +137,8 @@ search:
   # Candidates of each slot. More find more and cost more; a multiple of limit leaves fusion something to choose from.
   retrieve: {{{retrieve}}}
   # Adds the scores, scaled by mean and deviation of each slot's candidates; linear takes weights, rrf goes by ranks.
+  # On 36 measured sets of queries dbsf was significantly better than rrf on 15 and worse on 4, in languages that the
+  # dense model could not read. `diptych tune search` measures it on yours.
   {fuse}fuse: {{kind: dbsf}}
   # rescore: {{slot: late, candidates: 50}}
   # {rerank}
