@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from diptych.cli.search.tune_search import budget_of, show_search, write_config
+from diptych.cli.search.tune_search import ConfigChange, budget_of, config_change, show_search, write_config
 from diptych.config import load_config
 from diptych.errors import SearchError, TuneError
 from diptych.registry import Registry
@@ -31,28 +32,38 @@ def report(*, passed: bool) -> SearchReport:
     return SearchReport("c", 60, ROWS, 1, 0 if passed else 1, 0, passed, (gain,), 0.95, 1.5, 12)
 
 
-def test_a_gain_that_is_shown_is_said_in_one_sentence_with_the_config(capsys: pytest.CaptureFixture[str]) -> None:
-    show_search(report(passed=True), synthetic=False, written="", config=Path("c"), plot=None, as_json=False)
+def shown(found: SearchReport, change: ConfigChange, *, synthetic: bool = False) -> None:
+    show_search(found, change, synthetic=synthetic, written=False, config=Path("c"), plot=None, as_json=False)
+
+
+def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
+    config: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text() + "  fuse: {kind: rrf}\n")
+    shown(report(passed=True), config_change(config, report(passed=True), registry))
     out = capsys.readouterr().out
     assert "gains +0.0500 nDCG@10 on held-out queries, 95% interval [+0.0200, +0.0800]: it is better than" in out
-    assert "    normalize: zscore" in out
+    assert "\n-    kind: rrf\n+    kind: linear\n+    normalize: zscore\n" in out
+    assert "\n   limit: 3\n" in out, "what stays is its surroundings"
     assert "dense + lexical >> Rrf(k=60) (now)" in out
 
 
 def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_would(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    show_search(report(passed=False), synthetic=True, written="", config=Path("c"), plot=None, as_json=False)
-    shown = capsys.readouterr()
-    assert "the present pipeline stays; about 140 queries, 80 more than now, would show it if the gain" in shown.out
-    assert "normalize" not in shown.out.replace("Linear", "")
-    assert "words of the documents favour lexical slots" in shown.err
+    shown(report(passed=False), ConfigChange(), synthetic=True)
+    printed = capsys.readouterr()
+    assert "the present pipeline stays; about 140 queries, 80 more than now, would show it if the gain" in printed.out
+    assert "normalize" not in printed.out.replace("Linear", "")
+    assert "words of the documents favour lexical slots" in printed.err
 
 
 def test_what_passed_is_written_and_comments_stay(config: Path, registry: Registry) -> None:
     text = config.read_text()
     config.write_text("# mine\n" + text.replace("  limit: 3", "  limit: 7  # how many\n  rescore: {slot: dense}"))
-    assert write_config(config, report(passed=True), registry) == "search.retrieve, search.fuse"
+    change = config_change(config, report(passed=True), registry)
+    assert change.keys == "search.retrieve, search.fuse"
+    write_config(config, change)
     text, search = config.read_text(), load_config(config).search
     assert text.startswith("# mine\n")
     assert "# how many" in text
@@ -74,10 +85,12 @@ def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed
     present = SearchRow(PAIR >> Rrf() >> Rerank("fake-reranker", 50, {"delay": 0.5}), 0.5, 0.02, 90.0)
     fewer = SearchRow(PAIR >> Dbsf() >> Rerank("fake-reranker", 10, {"delay": 0.5}, weight=0.3), 0.6, 0.02, 30.0)
     found = replace(report(passed=True), rows=(fewer, present), rerankers=("fake-reranker",))
-    assert write_config(config, found, registry) == "search.retrieve, search.fuse, search.rerank"
+    change = config_change(config, found, registry)
+    assert change.keys == "search.retrieve, search.fuse, search.rerank"
+    write_config(config, change)
     (stage,) = load_config(config).search.rerank
     assert (stage.candidates, stage.weight, stage.options) == (10, 0.3, {"delay": 0.5})
-    write_config(config, replace(found, rows=(ROWS[0], present)), registry)
+    write_config(config, config_change(config, replace(found, rows=(ROWS[0], present)), registry))
     assert load_config(config).search.rerank == []
 
 
@@ -109,5 +122,44 @@ def test_few_queries_choose_nothing_and_write_nothing(run: Run, config: Path, co
         "linear",
     }
     assert config.read_text() == before
-    assert "hunts" not in run("tune", "search", "--synthetic").out
-    assert run("tune", "search").code == 1
+
+
+def test_without_judgements_made_queries_are_asked_and_written_only_where_that_is_wanted(
+    run: Run, config: Path, corpus: Path
+) -> None:
+    assert run("populate", corpus).code == 0
+    for options in ((), ("--synthetic", "--write")):
+        answer = run("tune", "search", *options)
+        assert answer.code == 0
+        assert "4 made queries, cut from the documents" in answer.out
+        assert "judge real queries before you trust it" in answer.err
+    before = config.read_text()
+    answer = run("tune", "search", "--write")
+    assert (answer.code, config.read_text()) == (1, before)
+    assert "--synthetic to write what made queries show" in answer.err
+
+
+def test_what_clicks_show_is_written_and_apply_makes_it_live(run: Run, config: Path, tmp_path: Path) -> None:
+    """A dense slot of two numbers finds nothing, so equal ranks of both slots are worse than the words alone."""
+    chance = random.Random(3)
+    words = [f"word{n}" for n in range(80)]
+    texts = [" ".join(chance.sample(words, 10)) for _ in range(60)]
+    lines = [json.dumps({"id": f"d{n}", "text": text}) for n, text in enumerate(texts)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    log = [
+        {"query": " ".join(chance.sample(text.split(), 3)), "shown": [f"d{n}"], "clicked": [f"d{n}"]}
+        for n, text in enumerate(texts)
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    weak = config.read_text().replace("fake-dense}", "fake-dense, dimension: 2}")
+    config.write_text(weak + "  fuse: {kind: rrf}\n")
+    assert run("populate", "corpus.jsonl").code == 0
+    assert run("clicks", "log.jsonl", "clicked", "--power", "1", "--least", "1").code == 0
+    answer = run("tune", "search", "clicked", "--write")
+    assert "it is better than the present pipeline" in answer.out, answer
+    assert "to make it live: diptych plan, then diptych apply" in answer.out
+    judged = ("--queries", "clicked/queries.jsonl", "--qrels", "clicked/qrels/test.tsv")
+    assert run("plan", "--json").json()["pending"]
+    assert run("apply", *judged).code == 0
+    again = run("plan", "--json").json()
+    assert not again["pending"], again

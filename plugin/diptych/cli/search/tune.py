@@ -137,9 +137,14 @@ def search(
         typer.Option(metavar="RERANKER=PRICE", help="Price of 1,000 pairs that this reranker scores; repeat for more."),
     ] = None,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Without judgements: ask for 200 documents by words of their own.")
+        bool,
+        typer.Option(
+            "--synthetic", help="Ask for 200 documents by words of their own, as where no judgements are named."
+        ),
     ] = False,
-    write: Annotated[bool, typer.Option("--write", help="Put what passed into the config file.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put what passed into the config file; the diff is shown anyway.")
+    ] = False,
     keep: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep what slots found there, to go on after an interrupt.")
     ] = None,
@@ -160,22 +165,26 @@ def search(
 
       diptych tune search --write && diptych plan && diptych apply
     """
-    from diptych.cli.search.tune_search import budget_of, judged_or_synthetic, run, show_search, write_config
+    from diptych.cli.search import tune_search as parts
     from diptych.tune.plots import plot_search, require_place
 
-    limits = budget_of(budget, max_cost, price or [])
+    limits = parts.budget_of(budget, max_cost, price or [])
 
     if plot is not None:
         require_place(plot)
     session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
-        asked, judged = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic)
-        found = run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
-    written = write_config(config, found, session.registry) if write and found.passed else ""
+        asked, judged, made = parts.judged_or_synthetic(
+            opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
+        )
+        found = parts.run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
+    change = parts.config_change(config, found, session.registry) if found.passed else parts.ConfigChange()
+    if written := write and found.passed:
+        parts.write_config(config, change)
     if plot is not None:
         plot_search(found, plot)
-    show_search(found, synthetic=synthetic, written=written, config=config, plot=plot, as_json=as_json)
+    parts.show_search(found, change, synthetic=made, written=written, config=config, plot=plot, as_json=as_json)
 
 
 def document(found: IndexReport) -> dict[str, object]:

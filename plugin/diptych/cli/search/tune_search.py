@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import unified_diff
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from diptych.cli.search.judgements import judged_queries
 from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
-from diptych.errors import ConfigError, TuneError
+from diptych.config.secrets import redacted
+from diptych.errors import ConfigError, EvaluationError, TuneError
 from diptych.search.stages import Rerank, require_duration
 
 if TYPE_CHECKING:
@@ -50,6 +52,15 @@ def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -
     return Budget(longest, cost, by_reranker)
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """The config file with the chosen pipeline: the keys that are set, the diff of `search`, and the whole text."""
+
+    keys: str = ""
+    diff: str = ""
+    text: str = ""
+
+
 def judged_or_synthetic(
     opened: Collection,
     settings: EvaluateConfig,
@@ -58,14 +69,21 @@ def judged_or_synthetic(
     qrels: Path | None,
     *,
     synthetic: bool,
-) -> tuple[list[Query], Qrels]:
-    """The judged queries; or made ones, each of which is answered by the document that it was cut from.
+    write: bool,
+) -> tuple[list[Query], Qrels, bool]:
+    """The judged queries; where none are named, made ones, each answered by the document that it was cut from.
+
+    The last value says whether they were made. They favour lexical slots, so a config is written from them only where
+    `synthetic` asks for them.
 
     Raises:
-        EvaluationError: there are no judgements, or they cannot be read.
+        EvaluationError: judgements cannot be read, or a config is to be written without any.
     """
-    if not synthetic:
-        return judged_queries(settings, folder, queries, qrels)
+    if not synthetic and any((folder, queries, qrels, settings.queries, settings.qrels)):
+        return *judged_queries(settings, folder, queries, qrels), False
+    if write and not synthetic:
+        do = "give a BEIR folder, or --queries and --qrels; or --synthetic to write what made queries show"
+        raise EvaluationError("no judged queries are named", where="--write", do=do)
     from diptych.evaluate import Qrels
     from diptych.swap.sample import sample_documents, sample_points
     from diptych.types import Query
@@ -73,7 +91,7 @@ def judged_or_synthetic(
     view = opened.handle.now()
     documents = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
     made = [Query(own.excerpt, own.id) for own in documents]
-    return made, Qrels({own.id: {own.id: 1} for own in documents})
+    return made, Qrels({own.id: {own.id: 1} for own in documents}), True
 
 
 def run(
@@ -96,11 +114,18 @@ def run(
 
 
 def show_search(
-    found: SearchReport, *, synthetic: bool, written: str, config: Path, plot: Path | None, as_json: bool
+    found: SearchReport,
+    change: ConfigChange,
+    *,
+    synthetic: bool,
+    written: bool,
+    config: Path,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
-    """The best pipelines as a table, the verdict, and the config that sets up the chosen one."""
+    """The best pipelines as a table, the verdict, and the change of the config that sets up the chosen one."""
     if as_json:
-        return write_json(document(found, written))
+        return write_json(document(found, change, written=written))
     console = stdout()
     kind = "made queries, cut from the documents" if synthetic else "judged queries"
     say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}", "bold")
@@ -109,12 +134,12 @@ def show_search(
     for line in _gains(found):
         say(console, line)
     say(console, found.verdict, "bold")
-    if found.passed:
-        console.print(snippet(found), soft_wrap=True)
+    if change.diff:
+        console.print(change.diff, soft_wrap=True, markup=False, highlight=False)
     if synthetic:
         say(stderr(), f"warning: {SYNTHETIC}", "yellow")
     if written:
-        say(console, f"wrote {written} to {config}; to make it live: diptych plan, then diptych apply")
+        say(console, f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply")
     if plot is not None:
         say(console, f"wrote {plot}")
     for name in found.left_out:
@@ -130,7 +155,7 @@ def _gains(found: SearchReport) -> Iterator[str]:
         yield f"{text}; {found.more(gain)}" if gain.needed else text
 
 
-def document(found: SearchReport, written: str) -> dict[str, Any]:
+def document(found: SearchReport, change: ConfigChange, *, written: bool) -> dict[str, Any]:
     """The report as JSON values."""
     rows = [
         {
@@ -143,25 +168,16 @@ def document(found: SearchReport, written: str) -> dict[str, Any]:
     facts = {name: getattr(found, name) for name in ("collection", "queries", "present", "chosen", "tuned", "passed")}
     gains = [dataclasses.asdict(gain) for gain in found.gains]
     facts |= {name: getattr(found, name) for name in ("fits", "rerankers", "left_out", "pairs")}
-    more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls, "written": written}
+    more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls}
+    more |= {"diff": change.diff, "written": change.keys if written else ""}
     return {**facts, "rows": rows, "gains": gains, **more}
 
 
-def snippet(found: SearchReport) -> str:
-    """The YAML of the chosen pipeline."""
-    from ruamel.yaml import YAML
-
-    stream, yaml = StringIO(), YAML()
-    yaml.default_flow_style = False
-    yaml.dump({"search": found.rows[found.chosen].config()}, stream)
-    return "\n".join(f"  {line}" for line in stream.getvalue().splitlines())
-
-
-def write_config(config: Path, found: SearchReport, registry: Registry) -> str:
-    """Put the chosen pipeline into the config file; comments and everything else stay. Returns the keys it set.
+def config_change(config: Path, found: SearchReport, registry: Registry) -> ConfigChange:
+    """The config file with the chosen pipeline, not yet written; comments and everything else stay.
 
     Raises:
-        ConfigError: the file cannot be read or written, or would not be valid.
+        ConfigError: the file cannot be read, or would not be valid.
     """
     from ruamel.yaml import YAML
 
@@ -170,7 +186,8 @@ def write_config(config: Path, found: SearchReport, registry: Registry) -> str:
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
     raw = yaml.load(config.read_text("utf-8-sig"))
-    section, wanted = raw.setdefault("search", {}), found.rows[found.chosen].config()
+    before = _search_lines(raw)
+    section, wanted = raw.get("search") or {}, found.rows[found.chosen].config()
     if found.rerankers and "rerank" in wanted:
         wanted["rerank"] = _rerankers(section.get("rerank") or [], found)
     for key in KEYS:
@@ -178,16 +195,36 @@ def write_config(config: Path, found: SearchReport, registry: Registry) -> str:
             section[key] = wanted[key]
         elif key != "params" and (key != "rerank" or found.rerankers):
             section.pop(key, None)
+    raw["search"] = section
     text = StringIO()
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
+    diff = unified_diff(before, _search_lines(raw), config.name, f"{config.name}, tuned", lineterm="")
+    return ConfigChange(", ".join(f"search.{key}" for key in wanted), "\n".join(diff), text.getvalue())
+
+
+def write_config(config: Path, change: ConfigChange) -> None:
+    """Put the change into the config file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     beside = config.with_name(f"{config.name}.new")
     try:
-        beside.write_text(text.getvalue(), "utf-8")
+        beside.write_text(change.text, "utf-8")
         beside.replace(config)
     except OSError as error:
         raise ConfigError("cannot write the config", where=config, got=error.strerror or str(error)) from error
-    return ", ".join(f"search.{key}" for key in wanted)
+
+
+def _search_lines(raw: Mapping[str, Any]) -> list[str]:
+    """The `search` section as lines, in one style and without secrets, so that a diff shows what a change means."""
+    from ruamel.yaml import YAML
+
+    stream, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump({"search": redacted(raw.get("search") or {})}, stream)
+    return stream.getvalue().splitlines()
 
 
 def _rerankers(stages: Sequence[Any], found: SearchReport) -> list[Any]:
