@@ -8,7 +8,7 @@ Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, 
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
 Rows of one query share their positives, whether these are judged or not. Where judgements are few a margin leaves out
 negatives that are likely relevant: those more similar than the row's own positive by more than it.
-Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.pools`.
+Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.label_pool`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from diptych.types import Floats
 from diptych_training.epoch_callback import EpochCallback
-from diptych_training.pools import LabelPool, Rows
+from diptych_training.label_pool import LabelPool, Rows
 
 Vectors = NDArray[np.floating[Any]]
 LOGGER = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """UniDEC's loss: a dual encoder and a classifier over one encoder, both over the documents that a batch pools.
 
 Kharbanda et al., "UniDEC: Unified Dual Encoder and Classifier Training for Extreme Multi-Label Classification", WWW
-2025. The pool is `diptych_training.pools`', the model `diptych_training.models.unidec`'s.
+2025. The pool is `diptych_training.label_pool`'s, the model `diptych_training.models.unidec`'s.
 
 Requirements: (query, document) columns of a `PoolCollator`; labels: ids `[B + M]`.
 """

@@ -16,9 +16,9 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback
 
+from diptych_training.label_pool import LabelPool, PoolCollator
 from diptych_training.losses import CachedLoss, ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import HEADS, TABLE, table_of, with_classifier
-from diptych_training.pools import LabelPool, PoolCollator
 from diptych_training.remining import Clustered, Refresh
 from tiny_models import WORDS, bert
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from diptych_training.pools import LabelPool
+from diptych_training.label_pool import LabelPool
 from diptych_training.remining import Clustered, Refresh, balanced_clusters, hard_negatives
 from given_embeddings import drawn
 

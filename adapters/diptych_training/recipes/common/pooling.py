@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from diptych_training.label_pool import LabelPool, PoolCollator
 from diptych_training.options import Positive, RetrievalOptions, Section
-from diptych_training.pools import LabelPool, PoolCollator
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.remining import Clustered, Refresh
 from diptych_training.running import Fitted
@@ -26,7 +26,7 @@ ClusterFrom = Annotated[
 
 
 class PoolOptions(Section):
-    """The documents that a batch is compared with; see `diptych_training.pools.LabelPool`."""
+    """The documents that a batch is compared with; see `diptych_training.label_pool.LabelPool`."""
 
     size: PoolSize = 3000
     num_pos: Positive = Field(3, description="Positives of a query that come into the pool at most.")
