@@ -20,7 +20,7 @@ from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources import readers
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 from diptych.reports import SetAside
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.upkeep import optimized

@@ -13,7 +13,7 @@ from __future__ import annotations
 from diptych.populate.engine import Engine
 from diptych.populate.run import populate
 from diptych.populate.sources.open_source import Source, open_source
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 from diptych.runtime.phases import Progress
 
 __all__ = ["Engine", "Progress", "Rejected", "Source", "open_source", "populate"]

@@ -32,7 +32,7 @@ from diptych.populate.index import Indexer
 from diptych.populate.read_ahead import length_of, require_documents, watched
 from diptych.populate.rejects import Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store

@@ -20,7 +20,7 @@ from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, writ
 from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.seen_ids import Meeting, SeenIds
 from diptych.populate.sources.readers import Row
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 from diptych.types import LONGEST_ID, Document
 
 _TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that do not index numbers or booleans

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diptych.errors import DocumentError, PopulateError
 from diptych.populate.sources.open_source import open_source
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 from diptych.types import Document
 
 

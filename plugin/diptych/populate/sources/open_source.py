@@ -26,7 +26,7 @@ from diptych.errors import PopulateError, brief
 from diptych.populate.sources import cell_types, readers
 from diptych.populate.sources.columns import Columns
 from diptych.populate.sources.extract import require_package
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 
 Raw: TypeAlias = Mapping[str, Any] | Rejected
 

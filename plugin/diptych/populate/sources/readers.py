@@ -20,7 +20,7 @@ from diptych.populate.rejects import reason_of
 from diptych.populate.sources import cell_types, extract
 from diptych.populate.sources.columns import Columns
 from diptych.populate.sources.markdown import parse_markdown
-from diptych.populate.sources.rejected import Rejected
+from diptych.populate.sources.rejected_entry import Rejected
 
 Raw = Mapping[str, Any] | Rejected
 TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
