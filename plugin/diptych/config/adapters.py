@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from diptych.config.locations import Location
 from diptych.config.models import Config
 from diptych.config.problems import Problem, raise_problems, shown
-from diptych.config.source import Location
 from diptych.config.storage import storage_problems
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.plugins.factory import validate_options

@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml.composer import Composer
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from diptych.config.source import Source
+from diptych.config.locations import Source
 from diptych.errors import ConfigError
 from diptych.runtime.json_faults import MAX_DEPTH, first_fault
 

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from diptych.config.limits import check_values
+from diptych.config.locations import Source
 from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import read_yaml
-from diptych.config.source import Source
 
 
 def load_config(path: str | Path = "diptych.yaml") -> Config:

@@ -10,6 +10,7 @@ from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, m
 
 from diptych.config.boost import boost_problems
 from diptych.config.cluster import ClusterConfig, cluster_problems
+from diptych.config.locations import Source
 from diptych.config.pipeline import (
     CANDIDATES,
     DbsfFusion,
@@ -25,7 +26,6 @@ from diptych.config.pipeline import (
 )
 from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
-from diptych.config.source import Source
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.config.tenant import TenantConfig, tenant_problems
 

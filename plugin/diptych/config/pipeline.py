@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from diptych.config.boost import BoostConfig
+from diptych.config.locations import Location
 from diptych.config.problems import Problem
 from diptych.config.section import Duration, Positive, Section, gather_options
-from diptych.config.source import Location
 from qdrant_edge_client.value_errors import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from diptych.config.locations import Location, Source
 from diptych.config.secrets import is_secret
-from diptych.config.source import Location, Source
 from diptych.errors import ConfigError, brief
 from qdrant_edge_client.value_errors import expectation, nearest
 

@@ -13,8 +13,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from diptych.config.limits import MAX_BYTES, LimitedComposer, check_aliases, check_values
+from diptych.config.locations import Location, Source
 from diptych.config.secrets import is_secret
-from diptych.config.source import Location, Source
 from diptych.errors import ConfigError
 
 _BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\s[^\"]*?)?)\s*(?:\s#.*)?$")

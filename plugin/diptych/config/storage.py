@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from diptych.config.locations import Location
 from diptych.config.problems import Problem
 from diptych.config.section import Positive, Section
-from diptych.config.source import Location
 from diptych.protocols import Kind
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
