@@ -88,7 +88,7 @@ def _sections(schema: dict[str, Any], definitions: dict[str, Any], at: str = "")
     """The sections below `schema` as (place in the file, name of the definition), depth first."""
     for key, facts in schema.get("properties", {}).items():
         many = ".NAME" if "additionalProperties" in facts else "[N]" if facts.get("type") == "array" else ""
-        names = re.findall(r"#/\$defs/(\w+)", json.dumps({k: v for k, v in facts.items() if k != "discriminator"}))
+        names = re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(facts))  # discriminators repeat them without $ref
         for name in names:
             place = f"{at}{key}{many}" + (f" (kind: {_kind(definitions[name])})" if len(names) > 1 else "")
             yield place, name
