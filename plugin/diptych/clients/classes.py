@@ -14,7 +14,7 @@ from diptych.clients.inference import Resolver, unknown
 from diptych.clients.inference_objects import inference_objects
 from diptych.encoders import Encoders
 from diptych.slots.encode import Side
-from diptych.stores.cluster import ClusterClient
+from diptych.stores.cluster_client import ClusterClient
 from diptych.stores.server import ServerClient
 from qdrant_edge_client import SharedEdgeClient
 

@@ -45,7 +45,7 @@ from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.slot import Slot
 from diptych.slots.vocabulary import vocabulary_warnings
-from diptych.stores.cluster import require_shard_key
+from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import drop_retired
 from diptych.types import Document

@@ -9,7 +9,8 @@
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
-The clients are in `edge`, `server`, `nodes`, `cluster` and `local_mode`; `versions` says what older servers lack.
+The clients are in `edge`, `server`, `nodes`, `cluster_client` and `local_mode`; `versions` says what older servers
+lack.
 """
 
 from __future__ import annotations
@@ -218,7 +219,7 @@ def _server(
     cluster: ClusterConfig | None,
     classes: Classes | None,
 ) -> QdrantBase:
-    from diptych.stores.cluster import ClusterClient
+    from diptych.stores.cluster_client import ClusterClient
     from diptych.stores.server import ServerClient
 
     for url in urls:
