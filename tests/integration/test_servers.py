@@ -29,7 +29,7 @@ from diptych.search import Diversify, Retrieve, store_errors
 from diptych.search.store_errors import ask
 from diptych.stores import open_store, vector_names
 from diptych.stores.answers import is_conflict, refuses_key, told
-from diptych.stores.server import ServerClient
+from diptych.stores.server_client import ServerClient
 from diptych.stores.vector_names import drop_retired, existing
 from diptych.stores.versions import FEATURES, dotted, server_version, version_warnings
 from diptych.swap import ApplyOptions

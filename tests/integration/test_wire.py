@@ -18,7 +18,7 @@ from qdrant_client.grpc.collections_pb2 import ListCollectionsResponse
 from qdrant_client.grpc.points_pb2 import PointsOperationResponse, UpdateResult, UpdateStatus
 
 from diptych.stores import open_store
-from diptych.stores.server import ServerClient
+from diptych.stores.server_client import ServerClient
 
 IDS: tuple[Any, ...] = (0, 2**64 - 1, "f47ac10b-58cc-4372-a567-0e02b2c3d479")
 PAYLOAD: dict[str, Any] = {

@@ -15,7 +15,7 @@ from diptych.clients.inference_objects import inference_objects
 from diptych.encoders import Encoders
 from diptych.slots.encode import Side
 from diptych.stores.cluster_client import ClusterClient
-from diptych.stores.server import ServerClient
+from diptych.stores.server_client import ServerClient
 from qdrant_edge_client import SharedEdgeClient
 
 C = TypeVar("C", bound=type[Any])

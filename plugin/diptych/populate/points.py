@@ -27,7 +27,7 @@ class PointMaker:
     """Builds complete points: a vector for each slot, and the text for text-index slots."""
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
-        from diptych.stores.server import ServerClient
+        from diptych.stores.server_client import ServerClient
         from diptych.stores.wire import Point
         from qdrant_edge_client import EdgeClient, SharedEdgeClient
 

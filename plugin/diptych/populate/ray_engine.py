@@ -64,7 +64,7 @@ class RayEngine:
 
     def _job(self, work: Work) -> Job:
         """The data for workers. They write themselves if they can open the store as this process did."""
-        from diptych.stores.server import ServerClient
+        from diptych.stores.server_client import ServerClient
 
         handle = work.handle
         cache = handle.cache_config

@@ -12,7 +12,7 @@ from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreE
 from diptych.handle.snapshot import View
 from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
 from diptych.stores.nodes import deadline, seconds_left
-from diptych.stores.server import SEARCH_TIMEOUT
+from diptych.stores.server_client import SEARCH_TIMEOUT
 
 T = TypeVar("T")
 _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or moment, not the request

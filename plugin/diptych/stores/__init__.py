@@ -9,8 +9,8 @@
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
-The clients are in `edge`, `server`, `nodes`, `cluster_client` and `local_mode`; `versions` says what older servers
-lack.
+The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`; `versions` says what older
+servers lack.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _server(
     classes: Classes | None,
 ) -> QdrantBase:
     from diptych.stores.cluster_client import ClusterClient
-    from diptych.stores.server import ServerClient
+    from diptych.stores.server_client import ServerClient
 
     for url in urls:
         _refuse_secrets(url)

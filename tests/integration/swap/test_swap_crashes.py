@@ -14,7 +14,7 @@ from diptych import Collection
 from diptych.collection.verify import verify
 from diptych.metadata.models import RETIRED, CollectionMetadata, State
 from diptych.stores import open_store, vector_names
-from diptych.stores.server import ServerClient
+from diptych.stores.server_client import ServerClient
 from diptych.stores.vector_names import drop_orphans, existing
 from diptych.swap import ApplyOptions, finish
 from diptych.swap.transitions import intended, write
