@@ -21,7 +21,7 @@ from diptych.protocols import Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.slots.encode import Side, Vector, require_finite
 from diptych.slots.slot import Slot
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 ENCODES = ("dense", "sparse", "multivector")
 

@@ -13,7 +13,7 @@ from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.plugins.factory import validate_options
 from diptych.runtime.environment import interpolate
 from diptych.specs import AdapterSpec
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -12,7 +12,7 @@ from diptych.config.boost import BoostConfig
 from diptych.config.locations import Location
 from diptych.config.problems import Problem
 from diptych.config.section import Duration, Positive, Section, gather_options
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from diptych.errors import CopyError
 from diptych.metadata.models import APPLY, CLAIM, COPY, RETIRED, Record
-from qdrant_edge_client.value_errors import expectation
+from qdrant_edge_client.validation_messages import expectation
 
 
 class CopyRecord(Record):

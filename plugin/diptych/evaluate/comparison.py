@@ -18,7 +18,7 @@ from diptych.evaluate.significance import (
     percentile_interval,
     randomization_p_value,
 )
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 Method: TypeAlias = Literal["randomization", "bootstrap"]
 _EQUAL = 1e-9  # values of one query nearer than this are a tie

@@ -13,7 +13,7 @@ from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

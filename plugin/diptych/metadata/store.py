@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
 from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, CollectionMetadata
-from qdrant_edge_client.value_errors import expectation
+from qdrant_edge_client.validation_messages import expectation
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -90,7 +90,7 @@ def validate_options(
 def _option_error(
     spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object
 ) -> AdapterOptionsError:
-    from qdrant_edge_client.value_errors import expectation
+    from qdrant_edge_client.validation_messages import expectation
 
     errors = error.errors()
     first = next((detail for detail in errors if detail["type"] == "extra_forbidden"), errors[0])

@@ -22,7 +22,7 @@ from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of
 from diptych.search.boost_parts import KINDS, BoostPart, Expression
 from diptych.search.store_errors import ask
-from qdrant_edge_client.value_errors import actual_value, error_path, expectation
+from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 MOST_PARTS = 32
 _SCORE = "$score"

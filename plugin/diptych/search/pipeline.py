@@ -15,7 +15,7 @@ from diptych.handle.snapshot import View
 from diptych.search.boost import Boost
 from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, require_count
 from diptych.slots.slot import Slot
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
 

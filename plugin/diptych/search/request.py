@@ -21,7 +21,7 @@ from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.search.stages import require_count
 from diptych.slots.slot import Slot
 from diptych.types import Query, is_unicode
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document

@@ -15,7 +15,7 @@ from diptych.config.models import RerankStage, SlotConfig
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training.contracts import Registration
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
 from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.value_errors import actual_value, error_path, expectation
+from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 FORMAT = 1
 RECORD = "collection.json"

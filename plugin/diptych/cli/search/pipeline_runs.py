@@ -23,7 +23,7 @@ from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
 from diptych.search.pipeline import parts
 from diptych.stores import open_store_of
 from diptych.types import Query, Run
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 T = TypeVar("T")

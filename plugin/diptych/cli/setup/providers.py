@@ -11,7 +11,7 @@ from typing import Any
 
 from diptych.cli.setup.template import SlotChoice, scalar
 from diptych.errors import ConfigError
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.errors import PopulateError
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 TYPES = ("text", "integer", "float", "bool")
 EVERY = "*"  # stands for all columns that are not named

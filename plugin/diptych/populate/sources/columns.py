@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.errors import PopulateError
-from qdrant_edge_client.value_errors import nearest
+from qdrant_edge_client.validation_messages import nearest
 
 SHOWN = 40  # names that an error lists
 
