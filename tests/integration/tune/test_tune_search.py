@@ -89,8 +89,24 @@ def test_a_slot_that_hears_nothing_is_left_out_or_weighed_down() -> None:
         assert few.verdict.startswith("5 judged queries cannot choose anything")
 
 
+class Stages:
+    """A progress that keeps how many queries each stage has left."""
+
+    def __init__(self) -> None:
+        self.left: dict[str, int] = {}
+
+    def begin(self, stage: str, total: int | None) -> None:
+        assert total == 6
+        self.left[stage] = total
+
+    def advance(self, stage: str, n: int) -> None:
+        self.left[stage] -= n
+
+
 def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_path: Path) -> None:
-    first = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept")
+    stages = Stages()
+    first = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept", progress=stages)
+    assert stages.left == dict.fromkeys(("dense", "lexical", "late"), 0)
     again = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept")
     assert first.calls - again.calls == 2 + 6  # each slot once, and the late one for each query's candidates
     assert [row.value for row in again.rows] == [row.value for row in first.rows]

@@ -112,7 +112,7 @@ def test_few_queries_choose_nothing_and_write_nothing(run: Run, config: Path, co
     answer = run("tune", "search", *options, "--json")
     assert answer.code == 0
     found = answer.json()
-    assert (found["queries"], found["passed"], found["written"]) == (1, False, "")
+    assert (found["queries"], found["synthetic"], found["passed"], found["written"]) == (1, False, False, "")
     assert found["verdict"] == (
         "1 judged queries cannot choose anything: at least 9 more are needed, 49 more are better"
     )

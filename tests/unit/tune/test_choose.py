@@ -120,6 +120,18 @@ def test_a_large_gain_passes_and_a_small_one_says_how_many_queries_would_show_it
     assert all(gain.needed is None or gain.needed > 20 for gain in small.gains)
 
 
+def test_a_fusion_that_is_below_the_best_single_slot_on_held_out_queries_gives_way_to_it() -> None:
+    below = 0
+    for seed in range(30):
+        values = noisy(0.0, 20, seed)
+        values[0] -= 0.3
+        found = choose(values, TRIED, 0)
+        if found.gains[1].mean < 0:
+            below += 1
+            assert (found.passed, TRIED[found.index].slots) == (True, ("a",)), seed
+    assert below > 5
+
+
 def test_a_start_that_may_not_stay_gives_way_to_the_simplest_of_the_others() -> None:
     values = noisy(0.0, 60, 5)
     values[0] += 0.3

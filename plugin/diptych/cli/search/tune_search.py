@@ -125,7 +125,7 @@ def show_search(
 ) -> None:
     """The best pipelines as a table, the verdict, and the change of the config that sets up the chosen one."""
     if as_json:
-        return write_json(document(found, change, written=written))
+        return write_json(document(found, change, synthetic=synthetic, written=written))
     console = stdout()
     kind = "made queries, cut from the documents" if synthetic else "judged queries"
     say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}", "bold")
@@ -155,7 +155,7 @@ def _gains(found: SearchReport) -> Iterator[str]:
         yield f"{text}; {found.more(gain)}" if gain.needed else text
 
 
-def document(found: SearchReport, change: ConfigChange, *, written: bool) -> dict[str, Any]:
+def document(found: SearchReport, change: ConfigChange, *, synthetic: bool, written: bool) -> dict[str, Any]:
     """The report as JSON values."""
     rows = [
         {
@@ -169,7 +169,7 @@ def document(found: SearchReport, change: ConfigChange, *, written: bool) -> dic
     gains = [dataclasses.asdict(gain) for gain in found.gains]
     facts |= {name: getattr(found, name) for name in ("fits", "rerankers", "left_out", "pairs")}
     more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls}
-    more |= {"diff": change.diff, "written": change.keys if written else ""}
+    more |= {"synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
     return {**facts, "rows": rows, "gains": gains, **more}
 
 
