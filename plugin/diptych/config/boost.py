@@ -1,4 +1,4 @@
-"""The `boost` list of the search section: what raises or lowers scores by values of the documents' metadata."""
+"""The `boost` list of the search section: raises or lowers scores by values of the documents' metadata."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from diptych.config.section import Duration, Section
 Curve: TypeAlias = Literal["exp", "gauss", "linear"]
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 Distance: TypeAlias = Annotated[float, Field(gt=0)]
-MIDPOINT = "What the boost is worth at a distance of `scale`, of 1 at no distance."
+MIDPOINT = "Value at a distance of `scale`; it is 1 at no distance."
 
 
 class _BoostSection(Section):
     field: str = Field(min_length=1, description="Metadata key, dots between nested ones.")
     weight: float = Field(
         0.5,
-        description="What a full match adds, as a share of the score; negative weights lower it.",
+        description="What the value 1 adds, as a share of the score; negative weights lower the score.",
     )
-    relative: bool = Field(True, description="Whether `weight` is a share of the score; false adds it as it is.")
+    relative: bool = Field(True, description="Whether `weight` is a share of the score; false adds it unscaled.")
 
 
 class FieldBoost(_BoostSection):
-    """Documents whose field has one of these values."""
+    """Raises documents whose field has one of these values."""
 
     kind: Literal["field"]
     equals: str | int | float | bool | Annotated[list[str | int | float | bool], Field(min_length=1)] = Field(
@@ -36,31 +36,33 @@ class FieldBoost(_BoostSection):
 
 
 class RecencyBoost(_BoostSection):
-    """Documents whose time is near `target`; later ones count as if they were of that time."""
+    """Raises documents whose time is near `target`; later times count as `target`."""
 
     kind: Literal["recency"]
-    scale: Duration = Field(description="Age at which the boost is worth `midpoint`, such as 30d.")
+    scale: Duration = Field(description="Age at which the value is `midpoint`, such as 30d.")
     midpoint: Share = Field(0.5, description=MIDPOINT)
-    curve: Curve = Field("exp", description="How the boost falls.")
-    target: datetime | None = Field(None, description="The time that counts as new; that of the search unless set.")
+    curve: Curve = Field("exp", description="How the value falls with the distance.")
+    target: datetime | None = Field(
+        None, description="The time that has the value 1; the time of the search unless set."
+    )
 
 
 class NumberBoost(_BoostSection):
-    """Documents whose number is near `target`."""
+    """Raises documents whose number is near `target`."""
 
     kind: Literal["number"]
-    target: float = Field(description="The number with the full boost.")
-    scale: Distance = Field(description="Difference at which the boost is worth `midpoint`.")
+    target: float = Field(description="The number that has the value 1.")
+    scale: Distance = Field(description="Difference at which the value is `midpoint`.")
     midpoint: Share = Field(0.5, description=MIDPOINT)
-    curve: Curve = Field("exp", description="How the boost falls.")
+    curve: Curve = Field("exp", description="How the value falls with the distance.")
 
 
 class RangeBoost(_BoostSection):
-    """Documents by their number: from nothing at `low` to the full boost at `high`."""
+    """Raises documents by their number, from 0 at `low` to 1 at `high`."""
 
     kind: Literal["range"]
-    low: float = Field(description="Number without a boost; so are all beyond.")
-    high: float = Field(description="Number with the full boost, and all beyond; may be the lower one.")
+    low: float = Field(description="Number that has the value 0, as do numbers beyond it.")
+    high: float = Field(description="Number that has the value 1, as do numbers beyond it; may be less than `low`.")
 
     @model_validator(mode="after")
     def _is_wide(self) -> RangeBoost:
@@ -70,14 +72,14 @@ class RangeBoost(_BoostSection):
 
 
 class GeoBoost(_BoostSection):
-    """Documents whose place is near a point."""
+    """Raises documents whose place is near a point."""
 
     kind: Literal["geo"]
     lat: Annotated[float, Field(ge=-90, le=90)] = Field(description="Latitude of the point.")
     lon: Annotated[float, Field(ge=-180, le=180)] = Field(description="Longitude of the point.")
-    scale: Distance = Field(description="Metres at which the boost is worth `midpoint`.")
+    scale: Distance = Field(description="Distance in metres at which the value is `midpoint`.")
     midpoint: Share = Field(0.5, description=MIDPOINT)
-    curve: Curve = Field("exp", description="How the boost falls.")
+    curve: Curve = Field("exp", description="How the value falls with the distance.")
 
 
 BoostConfig: TypeAlias = Annotated[
@@ -86,7 +88,7 @@ BoostConfig: TypeAlias = Annotated[
 BOOSTS: TypeAdapter[list[FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost]] = TypeAdapter(
     list[BoostConfig]
 )
-# Types of payload indexes whose fields can hold what a kind of boost reads.
+# Types of payload indexes that fit each kind of boost.
 INDEXES: dict[str, tuple[str, ...]] = {
     "field": ("keyword", "integer", "float", "bool", "uuid"),
     "recency": ("datetime",),
@@ -97,7 +99,7 @@ INDEXES: dict[str, tuple[str, ...]] = {
 
 
 def boost_problems(boosts: Sequence[BoostConfig], indexes: Mapping[str, str]) -> Iterator[Problem]:
-    """Boosts of fields that are indexed as something else, such as recency of a keyword."""
+    """Boosts whose field has a payload index of an unsuitable type, such as recency of a keyword."""
     for place, boost in enumerate(boosts):
         index = indexes.get(boost.field)
         if index is not None and index not in INDEXES[boost.kind]:

@@ -88,15 +88,15 @@ class PopulateConfig(Section):
 
 
 class JudgeConfig(Section):
-    """A model that may judge for `diptych judge --model`, once it is measured to agree with people."""
+    """A model that may judge with `diptych judge --model`, once its agreement with people is measured."""
 
     generator: str = Field("chat", min_length=1, description="A generator with the hook `diptych_judge`.")
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Its options; for `chat` `base_url`, to which queries and documents are sent, and `model`.",
+        description="Options of the generator; for `chat`, `model` and `base_url`, to which texts are sent.",
     )
     least_kappa: Annotated[float, Field(ge=-1, le=1)] = Field(
-        0.6, description="Least quadratic kappa with people's judgements; below it its grades do not count."
+        0.6, description="Least quadratic kappa with people's judgements; below it the model's grades do not count."
     )
 
 

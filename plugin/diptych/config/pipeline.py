@@ -83,15 +83,15 @@ class RerankStage(Section):
     )
     deadline: Duration | None = Field(
         None,
-        description="Time after which no further batch is scored, such as 300ms; candidates that were not scored come "
-        "last, in their former order. All are scored unless set. Options of this name go under `options`.",
+        description="Time after which no further batch is scored, such as 300ms; unscored candidates come last, in "
+        "their previous order. All are scored unless set. An adapter's own option `deadline` goes under `options`.",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="after")
     def _one_way_to_stop(self) -> RerankStage:
         if self.deadline is not None and self.early_exit is not None:
-            raise ValueError("`deadline` or `early_exit`: the one keeps what was not scored, the other drops it")
+            raise ValueError("`deadline` or `early_exit`: the one keeps unscored candidates, the other drops them")
         return self
 
     @model_validator(mode="before")
@@ -134,7 +134,7 @@ class SearchConfig(Section):
     boost: list[BoostConfig] = Field(
         default_factory=list,
         max_length=32,
-        description="What raises or lowers scores by the documents' metadata, inside Qdrant.",
+        description="Raises or lowers scores by the documents' metadata, inside Qdrant.",
     )
     diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
     rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
@@ -190,7 +190,7 @@ def _weights(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
 
 def _boosted_and_diverse(search: SearchConfig) -> Iterator[Problem]:
     if search.boost and search.diversify:
-        what = "diversify chooses by likeness alone, so that a boost would not count"
+        what = "diversify chooses by similarity alone, so a boost would have no effect"
         yield Problem(("search", "boost"), what, do="leave out `boost` or `diversify`")
 
 

@@ -13,7 +13,7 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*")
 
 
 def duration(value: object) -> object:
-    """The seconds of a duration such as `300ms`, `2s`, `5m`, `12h`, `30d` or `2w`; what is not text is left as it is.
+    """The seconds of a duration such as `300ms`, `2s`, `5m`, `12h`, `30d` or `2w`; other types are unchanged.
 
     Raises:
         ValueError: text of another form.

@@ -67,8 +67,8 @@ class Pipeline:
     - `label`: the key in `Hit.stages` of the score that Qdrant, or `Linear`, gave last.
 
     Raises:
-        SearchError: an impossible order, a slot twice, weights of slots that are not retrieved, a boost of what
-            `Diversify` scores anew.
+        SearchError: an impossible order, a slot twice, weights of slots that are not retrieved, a boost together with
+            `Diversify`.
     """
 
     retrieve: tuple[Retrieve, ...]
@@ -85,7 +85,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         self._derive()
         if self.boost and self.diversify:
-            what = "Diversify chooses by likeness alone, so that a boost would not count"
+            what = "Diversify chooses by similarity alone, so a boost would have no effect"
             raise SearchError(what, where=repr(self), do="leave one of them out")
         names = [branch.slot for branch in self.retrieve]
         for name in names:

@@ -55,7 +55,7 @@ def test_grades_are_taken_by_keys_and_evaluate_reads_them(ready: Run, tmp_path: 
 
 def test_quitting_and_coming_again_goes_on_where_it_was(ready: Run, tmp_path: Path) -> None:
     first = ready("judge", *BOTH, input="01q")
-    assert "the same command goes on here" in first.err
+    assert "the same command continues here" in first.err
     assert "not settled: " in first.out
     log = tmp_path / "judgements/judgements.jsonl"
     grades = [json.loads(line) for line in log.read_text().splitlines()]
@@ -105,7 +105,7 @@ class Model:
 
 def test_a_model_is_refused_before_people_have_judged_and_where_none_is_configured(ready: Run, config: Path) -> None:
     answer = ready("judge", *BOTH, "--model")
-    assert (answer.code, "no model is configured to judge" in answer.err) == (1, True)
+    assert (answer.code, "no judging model is configured" in answer.err) == (1, True)
     config.write_text(config.read_text().replace("queries.jsonl}", "queries.jsonl, judge: {generator: kind}}"))
     answer = ready("judge", *BOTH, "--model")
     assert answer.code == 1

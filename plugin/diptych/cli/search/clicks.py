@@ -1,4 +1,4 @@
-"""`diptych clicks`: judged queries from a log of lists that were shown and clicked."""
+"""`diptych clicks`: judged queries from a log of shown hits and clicks."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from diptych.cli.ui.output import stdout, write_json
 
 
 def clicks(
-    log: Annotated[Path, typer.Argument(metavar="LOG", help='Lines like {"query", "shown": [ids], "clicked": [ids]}.')],
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help='JSON lines {"query": ..., "shown": [ids], "clicked": [ids]}.')
+    ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BEIR folder to write.")],
     power: Annotated[
         float | None,
-        typer.Option(min=0, metavar="P", help="Assume that rank r is looked at as (1/r)**P; measured unless given."),
+        typer.Option(min=0, metavar="P", help="Assume that users look at rank r with probability (1/r)**P."),
     ] = None,
     least: Annotated[int, typer.Option(min=1, metavar="N", help="Leave out queries shown fewer times.")] = 10,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make judged queries from clicks, corrected for what stands further up being clicked more often.
+    """Make judged queries from clicks, corrected for position bias: higher ranks are clicked more often.
 
-    How much the rank matters is measured on documents that were shown for one query at several ranks, or assumed with
-    --power. A document's rank must not have depended on how relevant it was at that moment.
+    The bias is measured on documents that were shown at several ranks for the same query, or assumed with --power. A
+    document's rank must not have depended on how relevant it was at that moment.
 
     [dim]Examples:[/dim]
 

@@ -1,4 +1,4 @@
-"""`--filter`, `--where` and options by id: which documents count, and which come first."""
+"""Reads `--filter`, `--where`, and the options that name documents: `--like`, `--unlike`, `--pin`, `--exclude`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diptych judge`: judge what pipelines found, blind to which found it, until their comparison is settled."""
+"""`diptych judge`: grade the hits of pipelines, without knowing which found them, until their comparison is settled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOLDER = Path("judgements")
 
 def judge(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where judgements are kept.")] = FOLDER,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the judgements.")] = FOLDER,
     config: ConfigsOption = None,
     queries: QueriesOption = None,
     only: Annotated[
@@ -39,21 +39,27 @@ def judge(
         str | None,
         typer.Option(metavar="RUN", help="The run to compare with; the first pipeline unless given."),
     ] = None,
-    metric: Annotated[str, typer.Option(metavar="NAME", help="With a cutoff: how deep is judged.")] = "nDCG@10",
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="A measure with a cutoff, which is how many hits are judged.")
+    ] = "nDCG@10",
     sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of the draw and of all orders.")] = 0,
-    judge: Annotated[str, typer.Option("--judge", metavar="NAME", help="Who judges. [default: the user's name]")] = "",
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the verdict.")] = 0.95,
-    margin: Annotated[float, typer.Option(min=0, max=1, help="Differences within it count as equal.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn queries and of all orders.")] = 0,
+    judge: Annotated[
+        str, typer.Option("--judge", metavar="NAME", help="Your name as judge. [default: the user name]")
+    ] = "",
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence of the verdict.")] = 0.95,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="Smaller differences count as equal.")] = 0.0,
     general: Annotated[
-        bool, typer.Option("--general", help="Until it is settled for all queries like these, not only for these.")
+        bool, typer.Option("--general", help="Settle it for all queries like these, not only for these.")
     ] = False,
-    complete: Annotated[bool, typer.Option("--all", help="Judge all queries, also when it is settled.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--all", help="Judge all queries, even after the comparison is settled.")
+    ] = False,
     again: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Grade N pairs again that others have graded, to see who agrees.")
+        int, typer.Option(min=0, metavar="N", help="Grade N pairs that others have graded, to measure agreement.")
     ] = 0,
     model: Annotated[
-        bool, typer.Option("--model", help="Let the model of evaluate.judge go on, if it agrees with people.")
+        bool, typer.Option("--model", help="Let the model of evaluate.judge continue, if it agrees with people.")
     ] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
@@ -61,8 +67,8 @@ def judge(
 ) -> None:
     """Grade what two or more pipelines found, without seeing which found it, until their comparison is settled.
 
-    Keys: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for; s skips, u takes back, q quits. The same
-    command goes on later. `diptych evaluate FOLDER` reads what was judged.
+    Keys: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for; s skips, u undoes, q quits. The same
+    command continues later. `diptych evaluate FOLDER` reads the judgements.
 
     [dim]Examples:[/dim]
 
@@ -119,7 +125,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError) as error:  # in a container without users
-        raise EvaluationError("the system names no user", got=str(error), do="say who judges: --judge NAME") from error
+        raise EvaluationError("no user name is known", got=str(error), do="name the judge: --judge NAME") from error
 
 
 def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> list[Query]:
@@ -128,14 +134,14 @@ def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> li
 
     place = queries or settings.evaluate.queries
     if place is None:
-        do = "give --queries FILE, or evaluate.queries in the config file"
-        raise EvaluationError("no queries are named", do=do)
+        do = "give --queries FILE, or set evaluate.queries in the config file"
+        raise EvaluationError("there are no queries to judge", do=do)
     found = read_queries(place)
     return found if len(found) <= sample else random.Random(seed).sample(found, sample)
 
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
-    """The named pipelines; else the whole one of each config, or of one config that and each single slot."""
+    """The named pipelines; else each config's whole pipeline, and with one config its single slots as well."""
     from diptych.cli.search.pipeline_runs import choose
 
     if only:
@@ -168,7 +174,7 @@ def _model_of(settings: Config, session: Session) -> ModelJudge:
     own = settings.evaluate.judge
     if own is None:
         do = "add evaluate.judge: {generator: chat, options: {base_url: ..., model: ...}} to the config file"
-        raise ConfigError("no model is configured to judge", do=do)
+        raise ConfigError("no judging model is configured", do=do)
     return ModelJudge(own.generator, own.options, session.registry, least_kappa=own.least_kappa)
 
 
@@ -176,7 +182,7 @@ def _by_model(model: ModelJudge, judging: Judging, texts: DocumentTexts) -> None
     """Measure the model's agreement with people, then let it judge until the comparison is settled.
 
     Raises:
-        EvaluationError: it agrees too little.
+        EvaluationError: the agreement is below `least_kappa`.
     """
     console, judgements = stderr(), judging.judgements
     console.print(model.description, soft_wrap=True)

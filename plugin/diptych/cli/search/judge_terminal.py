@@ -22,11 +22,11 @@ GRADES = {str(grade): grade for grade in range(4)}
 
 
 class DocumentTexts:
-    """Titles and texts of documents, from whichever collection has them.
+    """Titles and texts of documents, from the first collection that has them.
 
     Args:
         collections: those that are searched.
-        tenant: whose documents, in collections with tenants.
+        tenant: whose documents they are, in collections with tenants.
     """
 
     def __init__(self, collections: Sequence[Collection], tenant: str | None) -> None:
@@ -34,7 +34,7 @@ class DocumentTexts:
         self._known: dict[str, str] = {}
 
     def of(self, ids: Iterable[str]) -> dict[str, str]:
-        """The texts of these documents, by id; those that are gone are left out."""
+        """The texts of these documents, by id; deleted documents are left out."""
         wanted = list(dict.fromkeys(ids))
         for collection in self._collections:
             if missing := [name for name in wanted if name not in self._known]:
@@ -44,22 +44,22 @@ class DocumentTexts:
 
 
 def judge_all(judging: Judging | SecondJudging, texts: DocumentTexts) -> None:
-    """Show one pair after another and keep the grades, until nothing is left to judge or the judge quits."""
+    """Show one pair after another and record the grades, until nothing is left to judge or the judge quits."""
     while pair := judging.next():
         _show(pair, texts)
         key = _key()
         if key == "q":
-            stderr().print("stopped; the same command goes on here", style="dim")
+            stderr().print("stopped; the same command continues here", style="dim")
             return
         if key == "u":
             if not judging.undo():
-                stderr().print("there is nothing to take back", style="yellow")
+                stderr().print("there is nothing to undo", style="yellow")
         else:
             judging.record(pair, GRADES.get(key))
 
 
 def show_agreements(found: Sequence[Kappa]) -> None:
-    """A row for each two judges."""
+    """Print a row for each pair of judges."""
     if not found:
         return
     shown = table("judges", "pairs", "same", "kappa", "linear", "quadratic")
@@ -75,20 +75,20 @@ def _show(pair: Pooled, texts: DocumentTexts) -> None:
     console = stderr()
     console.rule(f"query {pair.number} · {pair.left} documents left", style="dim")
     console.print(printable(pair.query.text), style="bold", soft_wrap=True)
-    text = texts.of([pair.document]).get(pair.document, "(the document is no longer there)")
+    text = texts.of([pair.document]).get(pair.document, "(the document has been deleted)")
     lines = [printable(line) for line in text[:SHOWN].splitlines() if line.strip()]
     console.print(Padding(Text("\n".join(lines)), (0, 0, 0, 4)))
     console.print(KEYS, style="dim")
 
 
 def _key() -> str:
-    """The next key that means something; `q` at the end of the input."""
+    """The next key with a meaning; `q` at the end of the input."""
     import click
 
-    is_terminal = sys.stdin.isatty()  # else a file or a program: its characters, lines or not
+    is_terminal = sys.stdin.isatty()  # else a file or a pipe, which is read character by character
     with contextlib.suppress(EOFError):  # Ctrl-D
         while typed := click.getchar() if is_terminal else sys.stdin.read(1):
-            for character in typed:  # several, where they were typed fast
+            for character in typed:  # several, if they were typed fast
                 if character in GRADES or character in "suq":
                     return character
     return "q"

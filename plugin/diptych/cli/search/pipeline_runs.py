@@ -40,7 +40,7 @@ class Searched:
 
 @contextmanager
 def opened(session: Session, configs: Sequence[Path]) -> Iterator[list[Collection]]:
-    """The collections of these config files. A store that several of them name is opened once, a model loaded once.
+    """Open the collections of these config files: each store once, and each model loaded once.
 
     Raises:
         ConfigError, StoreError, CollectionError: see diptych.collection.collection.
@@ -69,7 +69,7 @@ def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] =
         collections: by the name that begins the names of their pipelines, where there are several.
         fusions: names of other fusions.
 
-    Where two configs have the same pipeline over the same collection, it is there once.
+    A pipeline that two configs share over the same collection is listed once, under the first config's name.
     """
     found: dict[str, Searched] = {}
     for label, collection in collections.items():
@@ -81,7 +81,7 @@ def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] =
 
 
 def labels(configs: Sequence[Path]) -> list[str]:
-    """A short name for each config file: its own, with its folder's where two have one name."""
+    """A short name for each config file: its file name, with its folder if two files have the same name."""
     stems = [path.stem for path in configs]
     return [f"{p.absolute().parent.name}/{p.stem}" if stems.count(p.stem) > 1 else p.stem for p in configs]
 

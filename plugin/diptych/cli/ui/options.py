@@ -42,16 +42,16 @@ QrelsOption: TypeAlias = Annotated[
     Path | None, typer.Option("--qrels", metavar="FILE", help="Judgements; by default the config's.")
 ]
 PinOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--pin", metavar="ID", help="Show this document first; repeat for more, in order.")
+    list[str] | None, typer.Option("--pin", metavar="ID", help="Put this document first; repeat for more, in order.")
 ]
 ExcludeOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this document out; repeat for more.")
 ]
 LikeOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--like", metavar="ID", help="Find what is like this document, or like text:WORDS; repeat for more."),
+    typer.Option("--like", metavar="ID", help="Prefer documents like this id, or text:WORDS; repeat for more."),
 ]
 UnlikeOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--unlike", metavar="ID", help="Find what is not like it, or not like text:WORDS; repeat for more."),
+    typer.Option("--unlike", metavar="ID", help="Prefer documents unlike this id, or text:WORDS; repeat for more."),
 ]
