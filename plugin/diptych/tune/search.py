@@ -140,7 +140,8 @@ class _Run:
         self.view, self.queries, self.depths = view, queries, depths
         self.grades = [qrels.judgements[query.id] for query in queries]
         self.answers = Answers(view, queries, max(depths), folder, progress)
-        self.config = replace(Pipeline.from_config(view.search_config, view.slots), boost=None)  # unknown to trials
+        served = Pipeline.from_config(view.search_config, view.slots)
+        self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
         self.rerankers = {key: OnceScored(own) for key, own in made.items() if own.independent}
         self.stages = tuple(stage for stage in self.config.rerank if stage_key(stage) in self.rerankers)

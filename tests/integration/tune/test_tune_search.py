@@ -167,6 +167,14 @@ def test_reranker_scores_that_depend_on_other_candidates_are_left_out(monkeypatc
     assert not any(row.pipeline.rerank for row in report.rows)
 
 
+def test_diversity_counts_on_neither_side_since_the_config_keeps_it() -> None:
+    diverse = {"diversify": {"slot": "dense", "relevance": 0.1, "candidates": 30}}
+    with opened("memory:", search=diverse, dense=GOOD, lexical=WORDY) as collection:
+        present = tune_search(collection.handle, QUERIES[:20], QRELS).rows[-1]
+        assert present.pipeline.diversify is None
+        assert present.value == pytest.approx(served(collection, present.pipeline, 20), abs=0.02)
+
+
 def test_parameters_that_find_something_else_are_tried(tmp_path: Path) -> None:
     storage = {"quantization": {"kind": "binary", "always_ram": True}}
     with opened(f"edge:{tmp_path / 'store'}", dense={**GOOD, "storage": storage}, lexical=WORDY) as collection:
