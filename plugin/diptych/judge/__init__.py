@@ -1,7 +1,7 @@
-"""Relevance judgements made here: what to judge, blind to the pipelines, until a comparison is settled.
+"""Relevance judgements: what to judge next, without showing which pipeline found it, until a comparison is settled.
 
-Begin with `judging`. `judgements` keeps grades with who and when, `confidence` and `verdict` decide when to stop,
-`agreement` compares judges, `model_judge` lets a model judge, and `clicks` reads judgements from logs.
+Begin with `judging`. `judgements` stores grades with judge and time, `confidence` and `verdict` decide when to stop,
+`agreement` compares judges, `model_judge` lets a model judge, and `clicks` makes judgements from logs.
 """
 
 from __future__ import annotations

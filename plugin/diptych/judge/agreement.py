@@ -1,7 +1,7 @@
 """How well judges agree: Cohen's kappa, and the pairs that a second judge grades again.
 
 Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement, 1960; with weights:
-"Weighted kappa", Psychological Bulletin, 1968. 1 is perfect agreement, 0 what chance gives.
+"Weighted kappa", Psychological Bulletin, 1968. 1 is perfect agreement, 0 is agreement by chance.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _POWER: Mapping[Weights, int] = {"none": 0, "linear": 1, "quadratic": 2}
 
 @dataclass(frozen=True, slots=True)
 class Kappa:
-    """Two judges on the pairs that both have graded.
+    """The agreement of two judges on the pairs that both have graded.
 
     Args:
         judges: their names.
         pairs: how many both graded; skipped ones do not count.
         same: the share with equal grades.
-        plain, linear, quadratic: Cohen's kappa: every disagreement counts alike, by its size, by its square.
+        plain, linear, quadratic: Cohen's kappa in which disagreements count equally, by their size, by its square.
     """
 
     judges: tuple[str, str]
@@ -43,14 +43,16 @@ class Kappa:
 
 
 def kappa(first: Sequence[int], second: Sequence[int], *, weights: Weights = "quadratic") -> float:
-    """Cohen's kappa of two lists of grades from 0 to 3; 1 where both have one and the same grade throughout.
+    """Cohen's kappa of two lists of grades from 0 to 3; 1 if both gave the same grade to all.
 
     Raises:
         EvaluationError: the lists are empty or of different length.
     """
     if len(first) != len(second) or not first:
         got = f"{len(first)} and {len(second)} grades"
-        raise EvaluationError("no agreement can be computed", got=got, expected="two lists of one length, not empty")
+        raise EvaluationError(
+            "no agreement can be computed", got=got, expected="two lists of the same length, not empty"
+        )
     table = np.zeros((HIGHEST + 1, HIGHEST + 1))
     np.add.at(table, (np.array(first), np.array(second)), 1 / len(first))
     grades = np.arange(HIGHEST + 1)
@@ -61,7 +63,7 @@ def kappa(first: Sequence[int], second: Sequence[int], *, weights: Weights = "qu
 
 
 def agreements(judgements: Judgements) -> list[Kappa]:
-    """The agreement of each two judges, people and models, that have graded the same pairs."""
+    """The agreement of every two judges, people or models, that have graded the same pairs."""
     names = sorted(judgements.grades)
     found = (
         (one, other, common_grades(judgements.grades[one], judgements.grades[other]))
@@ -83,11 +85,11 @@ def _kappa(judges: tuple[str, str], first: list[int], second: list[int]) -> Kapp
 
 
 class SecondJudging:
-    """Pairs that people have graded, drawn for another judge to grade again, who does not see their grades.
+    """Draws pairs that people have graded for another judge, who does not see their grades.
 
     Args:
         judgements: with the grades of others.
-        queries: texts of the judged queries.
+        queries: the judged queries, with their texts.
         judge: who judges now.
         count: pairs to grade, those of earlier sessions included.
         seed: of the draw.
@@ -117,11 +119,11 @@ class SecondJudging:
         return Pooled(query, document, len(self.pairs) - len(left) + 1, len(left))
 
     def record(self, pair: Pooled, grade: Grade) -> None:
-        """Keep the grade; errors as in `Judging.record`."""
+        """Record the grade; errors as in `Judging.record`."""
         self.judgements.add(pair.query.id, pair.document, grade, judge=self.judge)
 
     def undo(self) -> bool:
-        """Take this judge's last grade back."""
+        """Undo this judge's last grade; False if there is none."""
         return self.judgements.undo(judge=self.judge) is not None
 
 

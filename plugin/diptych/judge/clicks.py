@@ -1,10 +1,10 @@
-"""Judged queries from logs of clicks, corrected for position bias: what stands further up is clicked more often.
+"""Judged queries from logs of clicks, corrected for position bias: higher ranks are clicked more often.
 
-The model is that of positions: a document is clicked if its rank is looked at, with a probability that depends on the
-rank alone (its *propensity*), and if it is found relevant. Each click then counts 1 / propensity of its rank:
+The position-based model: a document is clicked if the user looks at its rank, with a probability that depends on the
+rank alone (its *propensity*), and finds it relevant. Each click then counts 1 / propensity of its rank:
 Joachims, Swaminathan and Schnabel, "Unbiased learning-to-rank with biased feedback", WSDM 2017, who also give the power
-law `(1 / rank) ** power`. Propensities are measured, rather than assumed, where the same document was shown for the
-same query at several ranks, as several rankers or a randomised top of the list cause it: the adjacent chain of Agarwal
+law `(1 / rank) ** power`. Propensities are measured, rather than assumed, if the same document was shown for the same
+query at several ranks, by several rankers or because the first ranks were randomised: the adjacent chain of Agarwal
 et al., "Estimating position bias without intrusive interventions", WSDM 2019. Both hold only if a document's rank did
 not depend on how relevant it was *at that moment*, for example because it was pinned for an event.
 """
@@ -23,9 +23,9 @@ from diptych.evaluate import Qrels
 from diptych.judge.judgements import HIGHEST
 from diptych.types import Query
 
-LEAST_SHOWN = 10  # times that a query's list was shown, below which its clicks are chance
-LEAST_CLICKS = 20  # on documents shown at both of two neighbouring ranks, to measure their ratio by
-SMALLEST = 0.1  # propensity that a click is weighted by, or single clicks far down would decide
+LEAST_SHOWN = 10  # times that a query was shown; with fewer, its clicks are noise
+LEAST_CLICKS = 20  # on documents shown at both of two neighbouring ranks, to measure their ratio
+SMALLEST = 0.1  # propensity used as a weight; below it, single clicks on low ranks would decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ClickLog:
         """From JSON lines: `{"query": "convert audio", "shown": ["sox", "lame"], "clicked": ["lame"]}`.
 
         Raises:
-            EvaluationError: the file cannot be read, or a line is no such object; its number is named.
+            EvaluationError: the file cannot be read, or a line has another form; the error has its number.
         """
         try:
             lines = Path(path).read_text("utf-8").splitlines()
@@ -59,13 +59,13 @@ class ClickLog:
 
 @dataclass(frozen=True, slots=True)
 class Propensities:
-    """How likely each rank is looked at, the first one as 1."""
+    """How likely users look at each rank, relative to the first."""
 
     values: tuple[float, ...]
 
     @classmethod
     def power_law(cls, power: float, *, ranks: int) -> Propensities:
-        """`(1 / rank) ** power`: an assumption; 1 is usual where none was measured, 0 assumes no bias."""
+        """Assume `(1 / rank) ** power`; a power of 1 is usual without a measurement, 0 means no bias."""
         return cls(tuple((1 / rank) ** power for rank in range(1, ranks + 1)))
 
     @classmethod
@@ -89,7 +89,7 @@ class Propensities:
         return cls(tuple(values))
 
     def of(self, rank: int) -> float:
-        """Of a rank from 1; ranks beyond the last known one are as likely as that."""
+        """The propensity of a rank, from 1; ranks beyond the last known one have its propensity."""
         return self.values[min(rank, len(self.values)) - 1]
 
 
@@ -98,9 +98,9 @@ def judged_from_clicks(
 ) -> tuple[list[Query], Qrels]:
     """Queries, and their documents with grades from 0 to 3: a query's best document has 3, half its worth gives 2.
 
-    A document's worth is the mean of its clicks, each weighted by 1 / propensity of its rank, at most 10. A query's
-    metadata has `shown`, how often it was asked. Queries shown fewer than `least_shown` times are left out, and so are
-    those without a click: nothing is known of them.
+    A document's worth is its mean number of clicks, each weighted by 1 / propensity of its rank, at most 10. A query's
+    metadata has `shown`, how often it was shown. Queries shown fewer than `least_shown` times, and queries without a
+    click, are left out.
     """
     by_query: dict[str, list[Shown]] = defaultdict(list)
     for own in log.shown:
@@ -113,7 +113,7 @@ def judged_from_clicks(
             queries.append(Query(text, name, {"shown": len(lists)}))
             judgements[name] = {document: round(HIGHEST * value / best) for document, value in worth.items()}
     if not queries:
-        do = f"give a longer log, or a lower number than {least_shown}"
+        do = f"give a longer log, or require fewer than {least_shown} lists of a query"
         raise EvaluationError("no query was shown and clicked often enough", got=f"{len(by_query)} queries", do=do)
     return queries, Qrels(judgements, "clicks")
 
@@ -124,7 +124,7 @@ def _id_of(text: str) -> str:
 
 
 def _worth(lists: Sequence[Shown], propensities: Propensities) -> dict[str, float]:
-    """For each document the mean of its weighted clicks."""
+    """For each document its mean weighted clicks."""
     sums, counts = Counter[str](), Counter[str]()
     for own in lists:
         for rank, name in enumerate(own.documents, 1):
@@ -179,4 +179,4 @@ def _is_name(value: object) -> bool:
 
 def _malformed(line: str, where: str) -> EvaluationError:
     expected = '{"query": "some words", "shown": ["id", ...], "clicked": ["id", ...]}'
-    return EvaluationError("a line is not a list with its clicks", where=where, got=line[:80], expected=expected)
+    return EvaluationError("a line is not a shown list with its clicks", where=where, got=line[:80], expected=expected)

@@ -1,11 +1,11 @@
-"""`confidence_sequence`: an interval of a mean that stays valid however often it is looked at and whenever one stops.
+"""`confidence_sequence`: an interval of a mean that is valid at every look and at any stopping point.
 
-A usual interval holds for a number of queries that was fixed before; who looks after each query and stops at the first
-good news errs far more often than the interval says. Here the chance that the true mean is outside of *any* of the
-intervals, from the first query to the last, is at most `error`.
+A usual interval is valid for a number of queries that was fixed in advance. Looking after each query and stopping at
+the first good result errs far more often than the interval says. Here the chance that the true mean is outside *any* of
+the intervals, from the first query to the last, is at most `error`.
 
 Hedged betting: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the Royal
-Statistical Society B 86, 2024. For a finite set of queries, of which those are drawn earlier that can differ more:
+Statistical Society B 86, 2024. For a finite set of queries, of which those with larger bounds are drawn earlier:
 Shekhar, Xu, Lipton, Liang and Ramdas, "Risk-limiting financial audits via weighted sampling without replacement", UAI
 2023.
 """
@@ -52,7 +52,7 @@ def confidence_sequence(values: Sequence[float], *, bounds: Sequence[float] | No
 
 
 def _left(bounds: Sequence[float], drawn: int) -> Doubles:
-    """The sum of the bounds of what is not drawn, before each draw and after the last."""
+    """The sum of the bounds of the queries not drawn yet, before each draw and after the last."""
     sums = np.cumsum(np.array([*bounds, 0.0])[::-1])[::-1]
     return sums[: drawn + 1]
 
@@ -60,10 +60,10 @@ def _left(bounds: Sequence[float], drawn: int) -> Doubles:
 def _never_rejected(
     values: Sequence[float], sums: Doubles, left: Doubles | None, count: int, error: float
 ) -> NDArray[np.bool_]:
-    """Which sums no bet against them has made rich: capital below 2 / error on either side after each value.
+    """Which candidate sums no bet has rejected: the capital stayed below 2 / error on either side after each value.
 
-    Without replacement a query is drawn with probability bound / left, so value / bound is on average what is left of
-    the sum / left.
+    Without replacement a query is drawn with probability bound / left, so the mean of value / bound is the rest of the
+    sum / left.
     """
     alive = np.ones(len(sums), bool)
     capital = np.zeros((2, len(sums)))  # logarithms of the capital that bets on more, and on less
@@ -71,7 +71,7 @@ def _never_rejected(
     population = count if left is not None else None
     for number, value in enumerate(values):
         scale = left[number] - left[number + 1] if left is not None else 1.0
-        if scale < _SLACK:  # there the runs are equal, which was known before
+        if scale < _SLACK:  # the runs cannot differ on this query
             continue
         rest = (sums - total) / left[number] if left is not None else sums
         observed, expected = (value / scale + 1) / 2, (np.clip(rest, -1 + _SLACK, 1 - _SLACK) + 1) / 2
@@ -85,13 +85,13 @@ def _never_rejected(
 
 
 def _bet(variance: float, number: int, population: int | None, error: float) -> float:
-    """How much is bet on value `number`, by the variance of those before it."""
+    """The bet on value `number`, from the variance of the values before it."""
     horizon = population / 2 if population else number * math.log(1 + number)
     return math.sqrt(2 * math.log(2 / error) / (max(variance, _SLACK) * horizon))
 
 
 def _hull(means: Doubles, alive: NDArray[np.bool_]) -> Interval:
-    """The smallest interval with all of them, wider by the distance of two neighbours."""
+    """The smallest interval that contains all remaining means, widened by one step on each side."""
     remaining, step = means[alive], means[1] - means[0]
     if not len(remaining):  # the rare event: every mean was rejected
         return float(means[0]), float(means[-1])
@@ -99,5 +99,5 @@ def _hull(means: Doubles, alive: NDArray[np.bool_]) -> Interval:
 
 
 def _rounded(value: float) -> float:
-    """0 where only rounding is left."""
+    """The value, 0 if it is only rounding noise."""
     return 0.0 if abs(value) < _SLACK else float(value)

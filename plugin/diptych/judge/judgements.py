@@ -1,4 +1,4 @@
-"""`Judgements`: a folder that holds who graded which document for which query, and when; `diptych evaluate` reads it.
+"""`Judgements`: a folder that records who graded which document for which query, and when.
 
 `judgements.jsonl` is appended to, a line for each event, and never rewritten:
 
@@ -7,7 +7,7 @@
     {"query": "q1", "document": "sox", "undo": true, "judge": "anna", "time": "..."}
     {"judge": "chat gpt", "model": true, "agreement": {"kappa": 0.71, "pairs": 60, "accepted": true}, "time": "..."}
 
-`queries.jsonl` and `qrels/test.tsv` are made from it, in BEIR's form.
+`queries.jsonl` and `qrels/test.tsv` are made from it in BEIR's form, which `diptych evaluate` reads.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Agreement:
 
 @dataclass
 class Judgements:
-    """The judgements of one folder, which is made where it is missing.
+    """The judgements of one folder, which is created if it is missing.
 
     Args:
         folder: of `judgements.jsonl`, `queries.jsonl` and `qrels/test.tsv`; None keeps the judgements in memory.
 
-    `grades` has for each judge the grade of each pair, in the order of judging; `pools` the documents of each query
-    that were pooled together; `models` the measured agreement of each judge that is a model.
+    `grades` has each judge's grades by pair, in the order of judging; `pools` the documents that were pooled together,
+    by query; `models` the measured agreement of each judge that is a model.
 
     Raises:
-        EvaluationError: the log cannot be read, or a line of it is no event.
+        EvaluationError: the log cannot be read, or has a line that is not an event.
     """
 
     folder: Path | None
@@ -58,7 +58,7 @@ class Judgements:
     models: dict[str, Agreement] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Read the log; a line that a kill cut off is removed."""
+        """Read the log; an incomplete last line, left by a killed process, is removed."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.reload()
@@ -87,14 +87,14 @@ class Judgements:
         self._append({"query": query, "document": document, "grade": grade, "judge": judge})
 
     def undo(self, *, judge: str) -> Pair | None:
-        """Take the judge's last grade back, and say whose it was; None where there is none."""
+        """Undo the judge's last grade; return its pair, or None if there is none."""
         pair = next(reversed(self.grades.get(judge, {})), None)
         if pair is not None:
             self._append({"query": pair[0], "document": pair[1], "undo": True, "judge": judge})
         return pair
 
     def pool(self, query: str, documents: Iterable[str], *, judge: str) -> None:
-        """Note which documents are judged together; a query counts once one of its pools is judged whole."""
+        """Note which documents are judged together; a query counts once one of its pools is judged completely."""
         pooled = frozenset(documents)
         if pooled not in self.pools.get(query, []):
             self._append({"query": query, "pool": sorted(pooled), "judge": judge})
@@ -105,7 +105,7 @@ class Judgements:
         self._append({"judge": judge, "model": True, "agreement": found})
 
     def people(self) -> list[str]:
-        """The judges that are no models."""
+        """The judges that are not models."""
         return [judge for judge in self.grades if judge not in self.models]
 
     def is_judged(self, query: str, document: str) -> bool:
@@ -113,7 +113,7 @@ class Judgements:
         return any((query, document) in self.grades[judge] for judge in self._counting())
 
     def grade(self, query: str, document: str) -> Grade:
-        """The grade that counts: the median of people's, the lower of two, else an accepted model's, else None."""
+        """The grade that counts: the median of people's (of two the lower), else an accepted model's, else None."""
         pair = (query, document)
         for judges in (self.people(), [name for name, own in self.models.items() if own.accepted]):
             grades = sorted(g for judge in judges if (g := self.grades.get(judge, {}).get(pair)) is not None)
@@ -124,7 +124,7 @@ class Judgements:
         return None
 
     def qrels(self) -> Qrels:
-        """The grades of the queries that were judged whole: of the others too little is known."""
+        """The grades of the queries that were judged completely."""
         whole = [
             query
             for query, pools in self.pools.items()
@@ -144,7 +144,7 @@ class Judgements:
         return _read(self.folder / QUERIES) if self.folder else []
 
     def save(self, queries: Sequence[Query]) -> Qrels:
-        """Write `qrels/test.tsv`, and the texts of these queries and of those that are there already."""
+        """Write `qrels/test.tsv`, and `queries.jsonl` with these queries and those saved before."""
         self.reload()
         qrels = self.qrels()
         if self.folder is None or not qrels.judgements:
@@ -176,7 +176,7 @@ class Judgements:
 
 
 def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
-    """Write `queries.jsonl` and `qrels/test.tsv`; of queries with one id the last counts."""
+    """Write `queries.jsonl` and `qrels/test.tsv`; of queries with the same id the last counts."""
     known = {query.id: query for query in queries}
     _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
     rows = (f"{q}\t{d}\t{grade}\n" for q, own in qrels.judgements.items() for d, grade in own.items())
@@ -184,7 +184,7 @@ def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines of the log, without a last one that was not written to its end."""
+    """The lines of the log; an incomplete last line is cut off the file."""
     if not path.exists():
         return []
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""`Judging`: which document to judge next, blind to the pipelines, until their comparison is settled.
+"""`Judging`: which document to judge next, until the comparison of pipelines is settled.
 
     judging = Judging(runs, queries, Judgements("judgements"), judge="anna")
     while pair := judging.next():
@@ -26,13 +26,13 @@ _NEVER = 1e-300  # weight of a query on which the runs cannot differ
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """A document to judge for a query; nothing tells which pipeline found it, or where.
+    """A document to judge for a query, without which pipeline found it and at which rank.
 
     Args:
         query: with its text.
         document: its id.
-        number: of the query, from 1, in the order of judging.
-        left: documents of this query that are to be judged, this one included.
+        number: place of the query in the order of judging, from 1.
+        left: documents of this query that are not judged yet, this one included.
     """
 
     query: Query
@@ -42,25 +42,25 @@ class Pooled:
 
 
 class Judging:
-    """The comparison of two or more runs by judgements that are made now.
+    """A comparison of two or more runs by judgements made during it.
 
-    Queries come in a random order, those earlier on which the runs can differ more, and so do the documents of a query:
-    the first ranks of all runs, each once. A query counts once all of them are judged; where all runs have the same
-    first ranks there is nothing to judge.
+    Queries come in a random order that favours those on which the runs can differ more. The documents of a query are
+    the first ranks of all runs, each once, in random order. A query counts once all of them are judged. If all runs
+    have the same first ranks, there is nothing to judge.
 
     Args:
         runs: answers of the pipelines to the queries.
         queries: those that may be judged.
-        judgements: where grades are kept; what is there already is not judged again.
+        judgements: where grades are stored; pairs graded there are not judged again.
         judge: who judges.
         baseline: the run to compare with; the first unless given.
-        metric: with a cutoff, which is also how deep the runs are pooled.
-        seed: of the orders.
+        metric: a measure with a cutoff, which is also how deep the runs are pooled.
+        seed: seed of the random orders.
         confidence: of the verdict, over all comparisons together.
         margin: differences within it count as equal.
-        general: ask for all queries like these, not only for what judging all of these would give. Then each query is
-            as likely to come early, and more judgements are needed.
-        complete: go on after the comparison is settled, so that all queries are judged.
+        general: the verdict is about all queries like these, and not only about these. Then every query is equally
+            likely to come early, and more judgements are needed.
+        complete: continue after the comparison is settled, until all queries are judged.
 
     Raises:
         EvaluationError: fewer than two runs, no query, a run without one of the queries, a metric without a cutoff.
@@ -89,7 +89,7 @@ class Judging:
         self.queries = _shuffled(queries, {} if general else {name: own.bound for name, own in pooled.items()}, seed)
         self._pools = {query.id: pooled[query.id].documents for query in self.queries}
         self._bounds = None if general else [pooled[query.id].bound for query in self.queries]
-        self._finished = 0  # queries at the beginning of the order that are judged whole
+        self._finished = 0  # queries at the beginning of the order that are judged completely
         self._measured_values: dict[tuple[object, ...], dict[str, float]] = {}
         self._shown: tuple[object, tuple[Difference, ...]] = (None, ())
 
@@ -106,7 +106,7 @@ class Judging:
         return Pooled(query, left[0], len(drawn) + 1, len(left))
 
     def record(self, pair: Pooled, grade: Grade) -> None:
-        """Keep the grade of a pair, 0 to 3; None skips it, and it counts as not relevant, as what nobody judged does.
+        """Record the grade of a pair, 0 to 3; None skips it, and it counts as not relevant, as unjudged documents do.
 
         Raises:
             EvaluationError: another grade.
@@ -114,7 +114,7 @@ class Judging:
         self.judgements.add(pair.query.id, pair.document, grade, judge=self.judge)
 
     def undo(self) -> bool:
-        """Take this judge's last grade back, also one of an earlier session; False where there is none."""
+        """Undo this judge's last grade, even one of an earlier session; False if there is none."""
         self._finished = 0
         return self.judgements.undo(judge=self.judge) is not None
 
@@ -142,9 +142,9 @@ class Judging:
         )
 
     def _drawn(self) -> list[Query]:
-        """The queries that count: the first ones of the order, up to one that is not judged whole.
+        """The queries that count: the first ones of the order, up to one that is not judged completely.
 
-        Others, which an earlier session judged, may be of a special kind.
+        Later ones, judged in an earlier session, do not count: they may not be a random sample.
         """
         while self._finished < len(self.queries) and not self._left(self.queries[self._finished]):
             self._finished += 1

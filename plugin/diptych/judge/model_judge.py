@@ -1,7 +1,7 @@
-"""`ModelJudge`: a language model grades through the hook `diptych_judge`, once it agrees with people.
+"""`ModelJudge`: a language model that grades through the hook `diptych_judge`, if it agrees with people.
 
-Faggioli et al., "Perspectives on large language models for relevance judgment", ICTIR 2023, weigh what speaks for and
-against it. Here people judge first; a model's grades count only if its agreement with theirs is measured and reaches
+Faggioli et al., "Perspectives on large language models for relevance judgment", ICTIR 2023, discuss the arguments for
+and against. Here people judge first; a model's grades count only if its agreement with theirs is measured and reaches
 the stated kappa. Texts go to the address that the config names, and nowhere else.
 """
 
@@ -18,9 +18,9 @@ from diptych.judge.judgements import HIGHEST, Agreement, Judgements, Pair
 from diptych.registry import Registry
 from diptych.types import Query
 
-LEAST_PAIRS = 30  # that people graded, below which an agreement says little
-MOST_PAIRS = 200  # that are graded again to measure it
-BATCH = 16  # pairs in one request, after which their grades are kept
+LEAST_PAIRS = 30  # graded by people; with fewer, a measured agreement says little
+MOST_PAIRS = 200  # graded again to measure the agreement
+BATCH = 16  # pairs in one request; their grades are stored after it
 PROMPT = (
     "You judge search results. How well does the text answer the query? Answer with one whole number, nothing else: "
     "0 if it is not relevant, 33 if it is on the topic but does not answer, 67 if it answers in part, 100 if it is "
@@ -32,13 +32,13 @@ class ModelJudge:
     """A model as a judge, under the name `generator model`.
 
     Args:
-        generator: its name, such as `chat` for a model behind an OpenAI-compatible endpoint.
-        options: of the generator.
-        registry: of the plugins.
+        generator: name of the generator, such as `chat` for a model behind an OpenAI-compatible endpoint.
+        options: options of the generator.
+        registry: the plugins.
         least_kappa: the lowest quadratic kappa with people at which its grades count.
 
     Raises:
-        ConfigError: `chat` without a `base_url`: where texts are sent must be written down.
+        ConfigError: `chat` without a `base_url`: the config must say where texts are sent.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class ModelJudge:
         self.generator, self.options, self.least_kappa = generator, dict(options), least_kappa
         self._hook = registry.hook
         if generator == "chat" and not self.options.get("base_url"):
-            do = "name base_url under evaluate.judge.options; documents and queries are sent there"
-            raise ConfigError("the address of the judging model is not named", where="evaluate.judge", do=do)
+            do = "set base_url under evaluate.judge.options; documents and queries are sent there"
+            raise ConfigError("the address of the judging model is missing", where="evaluate.judge", do=do)
 
     @property
     def name(self) -> str:
-        """How judgements name it."""
+        """The name of this judge in the judgements."""
         return f"{self.generator} {self.options.get('model', '')}".strip()
 
     @property
     def description(self) -> str:
-        """The prompt, and where the texts are sent, for people to read before they are."""
+        """The prompt and the address, for people to read before texts are sent."""
         address = urlsplit(str(self.options.get("base_url") or ""))
         place = f" at {address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}" if address.netloc else ""
         return f"{self.name}{place} is asked:\n{PROMPT}\n\nQuery: ...\n\nText: ..."
@@ -66,7 +66,8 @@ class ModelJudge:
         """A grade from 0 to 3 for each pair of a query's and a document's text.
 
         Raises:
-            RegistryError: no plugin has this generator; ContractError: it answered something else.
+            RegistryError: no plugin has this generator.
+            ContractError: it did not return one number from 0 to 1 for each pair.
             RemoteError: no usable answer.
         """
         request = JudgeRequest(self.generator, tuple(pairs), self.options, PROMPT)
@@ -76,7 +77,7 @@ class ModelJudge:
             raise RegistryError(f"no plugin has a generator called {self.generator!r}", where="diptych_judge", do=do)
         if len(scores) != len(pairs) or not all(0 <= score <= 1 for score in scores):
             raise ContractError(
-                f"generator {self.generator!r} answered something else",
+                f"generator {self.generator!r} returned unusable scores",
                 where="diptych_judge",
                 got=str(list(scores))[:200],
                 expected=f"{len(pairs)} numbers from 0 to 1",
@@ -86,20 +87,22 @@ class ModelJudge:
     def agree(
         self, judgements: Judgements, queries: Sequence[Query], texts: Mapping[str, str], *, seed: int = 0
     ) -> Agreement:
-        """Let it grade pairs that people have graded, note how well it agrees, and whether its grades count.
+        """Measure the agreement with people on pairs that they have graded, and record whether the grades count.
 
         Args:
-            judgements: people's, to which its own are added.
-            queries: texts of the judged queries.
-            texts: of the documents, by id.
-            seed: of the draw of at most 200 pairs.
+            judgements: people's judgements, to which the model's are added.
+            queries: the judged queries, with their texts.
+            texts: texts of the documents, by id.
+            seed: seed of the draw of at most 200 pairs.
 
         Raises:
-            EvaluationError: people have graded fewer than 30 pairs, or gave all of them one grade.
+            EvaluationError: people have graded fewer than 30 pairs, or all with the same grade.
         """
         again = SecondJudging(judgements, queries, judge=self.name, count=MOST_PAIRS, seed=seed)
         _require_grades(judgements, again.pairs)
-        judgements.measured(self.name, Agreement(0.0, 0, accepted=False))  # its grades are a model's from the first
+        judgements.measured(
+            self.name, Agreement(0.0, 0, accepted=False)
+        )  # so that its grades never count as a person's
         self.judge(judgements, again.pending, texts)
         people = {pair: judgements.grade(*pair) for pair in again.pairs}
         ours, theirs = common_grades(judgements.grades.get(self.name, {}), people)
@@ -109,7 +112,7 @@ class ModelJudge:
         return agreement
 
     def judge(self, judgements: Judgements, pairs: Sequence[tuple[Query, str]], texts: Mapping[str, str]) -> None:
-        """Grade pairs of a query and a document's id, and keep the grades under the model's name."""
+        """Grade pairs of a query and a document's id, and record the grades under the model's name."""
         known = [(query, name) for query, name in pairs if name in texts]
         for start in range(0, len(known), BATCH):
             batch = known[start : start + BATCH]
@@ -119,12 +122,12 @@ class ModelJudge:
 
 
 def _require_grades(judgements: Judgements, pairs: Sequence[Pair]) -> None:
-    """Refuse to measure a model, and to send it anything, before people's grades can show how well it agrees."""
+    """Raise EvaluationError if people's grades cannot show agreement; nothing has been sent to the model yet."""
     grades = {judgements.grade(*pair) for pair in pairs}
     if len(pairs) < LEAST_PAIRS or len(grades) < 2:
         raise EvaluationError(
             "too few judgements of people to measure a model by",
             got=f"{len(pairs)} pairs with {len(grades)} different grades",
-            expected=f"at least {LEAST_PAIRS}, not all with one grade",
-            do="judge more with diptych judge, then let the model go on",
+            expected=f"at least {LEAST_PAIRS}, not all with the same grade",
+            do="judge more with diptych judge before the model continues",
         )

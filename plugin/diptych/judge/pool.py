@@ -1,4 +1,4 @@
-"""`Pool`: the documents of a query that are judged, and how far the runs can differ on it before any is judged."""
+"""`Pool`: the documents of a query to judge, and an upper bound of the runs' difference on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Pool:
     """The first ranks of all runs for one query.
 
     Args:
-        documents: each once, in a random order; none where all runs have the same ones in the same order.
-        bound: how far a run can be from the baseline by the metric, whatever the grades are.
+        documents: each once, in random order; none if all runs have the same documents in the same order.
+        bound: the largest possible difference from the baseline by the metric, whatever the grades are.
     """
 
     documents: tuple[str, ...]
@@ -47,8 +47,8 @@ class Pool:
 def _most(one: Sequence[str], other: Sequence[str]) -> float:
     """The largest possible difference of two rankings by nDCG.
 
-    nDCG is a ratio of sums over gains, and the ideal ranking sorts them. So the extreme has equal gains for the k
-    documents whose discounts differ most, for one of the k, and none for all others.
+    nDCG is a ratio of sums over gains, and the ideal ranking sorts them. So for some k the extreme has equal gains for
+    the k documents whose discounts differ most, and none for all others.
     """
     depth = max(len(one), len(other))
     discounts = 1 / np.log2(np.arange(2, depth + 2))
@@ -61,7 +61,9 @@ def _most(one: Sequence[str], other: Sequence[str]) -> float:
 
 def _first(run: Run, query: Query, depth: int) -> list[str]:
     if query.id not in run.rankings:
-        raise EvaluationError(f"run {run.name!r} has no answer to query {query.id!r}", expected="one, maybe empty")
+        raise EvaluationError(
+            f"run {run.name!r} has no answer to query {query.id!r}", expected="an answer, which may be empty"
+        )
     return ordered(run.rankings[query.id], where=f"run {run.name!r}, query {query.id!r}")[:depth]
 
 
@@ -69,6 +71,6 @@ def _depth(metric: str) -> int:
     parse_metrics([metric])
     depth = cutoff(metric)
     if not depth:
-        expected = "a cutoff, to which the runs are judged, such as nDCG@10"
+        expected = "a measure with a cutoff, such as nDCG@10, which is how deep runs are judged"
         raise EvaluationError(f"{metric} reads all ranks", expected=expected)
     return depth

@@ -1,4 +1,4 @@
-"""`Verdict`: what a comparison by judgements shows so far, with an interval that holds whenever one stops."""
+"""`Verdict`: what a comparison by judgements shows so far, with an interval that is valid at any stopping point."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Outcome: TypeAlias = Literal["better", "worse", "equal", "open"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One run against the baseline.
+    """The difference of one run from the baseline.
 
     Args:
-        name: the run's.
+        name: name of the run.
         mean: the estimate of run minus baseline; exact once all queries are judged.
-        low, high: its interval.
-        outcome: what the interval shows of the run.
+        low, high: interval of the mean.
+        outcome: what the interval shows.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Verdict:
 
     Args:
         metric, baseline, confidence, margin: as configured.
-        queries: that may be judged.
-        judged: those that count, in the order of drawing.
-        judgements: pairs judged.
-        skipped: those of them that were skipped.
-        general: whether it is about all queries like these, and not about these.
-        differences: one for each other run.
+        queries: number of queries that may be judged.
+        judged: number of queries that count.
+        judgements: number of pairs judged.
+        skipped: number of pairs that were skipped.
+        general: whether the verdict is about all queries like these, and not only about these.
+        differences: one for each run other than the baseline.
     """
 
     metric: str
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def is_settled(self) -> bool:
-        """Whether every comparison has an outcome. The chance that all judgements give another is 1 - confidence."""
+        """Whether every run has an outcome. The chance that all judgements give another is at most 1 - confidence."""
         return all(own.outcome != "open" for own in self.differences)
 
     @property
@@ -70,25 +70,25 @@ class Verdict:
     def _line(self, own: Difference) -> str:
         scope = "for all queries like these" if self.general else f"on these {self.queries} queries"
         figures = f"{self.metric} {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}]"
-        level = f"{100 * self.confidence:g}% wherever one stops"
+        level = f"{100 * self.confidence:g}% at any stopping point"
         return f"{own.name} {self._words(own.outcome)} {self.baseline} {scope}: {figures} ({level})"
 
     def _words(self, outcome: Outcome) -> str:
         if outcome == "equal":
             return f"is within {self.margin:g} of" if self.margin else "is equal to"
-        return f"is {outcome} than" if outcome != "open" else "is not yet told from"
+        return f"is {outcome} than" if outcome != "open" else "cannot yet be told from"
 
 
 def difference_of(
     name: str, values: Sequence[float], bounds: Sequence[float] | None, *, error: float, margin: float
 ) -> Difference:
-    """The difference of a run, from its values of run minus baseline as `confidence_sequence` takes them."""
+    """The difference of a run, from its values minus the baseline's, as `confidence_sequence` takes them."""
     low, high = confidence_sequence(values, bounds=bounds, error=error)
     return Difference(name, _mean(values, bounds), low, high, _outcome(low, high, margin))
 
 
 def _mean(values: Sequence[float], bounds: Sequence[float] | None) -> float:
-    """The estimate of the mean; with bounds each draw gives one of the sum, of which the average is taken."""
+    """The estimate of the mean; with bounds, the average of the estimates of the sum that each draw gives."""
     if not values:
         return 0.0
     if bounds is None or len(values) == len(bounds):

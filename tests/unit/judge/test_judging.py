@@ -65,7 +65,7 @@ def test_it_stops_when_the_comparison_is_settled_and_says_which_is_better() -> N
     assert verdict.differences[0].outcome == "better"
     assert verdict.differences[0].low > 0
     assert f"good is better than bad on these {len(QUERIES)} queries: nDCG@10 +0.685 [" in verdict.sentence
-    assert "(95% wherever one stops)" in verdict.sentence
+    assert "(95% at any stopping point)" in verdict.sentence
 
 
 def test_all_judged_the_interval_is_the_difference_itself() -> None:
@@ -274,7 +274,7 @@ def test_a_model_is_not_measured_by_few_judgements_nor_asked_at_an_address_nobod
     judge_all(judging_of(judgements), 5)
     with pytest.raises(EvaluationError, match=r"(?s)too few judgements of people.*5 pairs"):
         ModelJudge("knows", {}, registry).agree(judgements, QUERIES, TEXTS)
-    with pytest.raises(ConfigError, match="the address of the judging model is not named"):
+    with pytest.raises(ConfigError, match="the address of the judging model is missing"):
         ModelJudge("chat", {"model": "gpt"}, registry)
 
 
