@@ -47,7 +47,7 @@ class JudgeRequest:
         generator: which generator shall answer.
         pairs: n pairs of a query's and a document's text.
         options: of the generator.
-        prompt: what a language model is asked; the generator's own words unless given.
+        prompt: the instruction for a language model; the generator's own unless given.
     """
 
     generator: str

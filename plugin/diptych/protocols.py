@@ -174,7 +174,7 @@ class Identified(Protocol):
 
 @runtime_checkable
 class VocabularyCheck(Protocol):
-    """An encoder that can tell whether its vocabulary fits texts, such as whether it was made for their language."""
+    """An encoder that can tell whether its vocabulary fits given texts, such as texts in another language."""
 
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that its tokenizer leaves unknown or reads one by one, 0 to 1."""

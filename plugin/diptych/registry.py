@@ -123,12 +123,12 @@ class Registry:
         if key not in self._shared:
             adapter = make_it(where=where or f"adapter {name!r}")
             if isinstance(adapter, Calibrated | Sampling):
-                return adapter  # it is fitted to one collection
+                return adapter  # fitted to one collection, so never shared
             self._shared[key] = adapter
         return self._shared[key]
 
     def sharing(self) -> Registry:
-        """The same registry, which makes equal adapters once: for several collections that are open side by side."""
+        """A copy of the registry that makes equal adapters once, for several collections that are open together."""
         shared = copy.copy(self)
         shared._shared = {}
         return shared

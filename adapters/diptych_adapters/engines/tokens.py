@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from diptych.protocols import Pair
 
-_SPACES = {"▁", "Ġ"}  # tokens of sentencepiece and of byte pairs that are no part of a letter
+_SPACES = {"▁", "Ġ"}  # space marks of sentencepiece and of byte pairs
 Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 
@@ -74,10 +74,10 @@ class Tokens:
 def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
     """The share of the letters of `inputs` that a tokenizer leaves unknown or reads one by one, 0 to 1.
 
-    A letter that is a word of its own, and one of a script that writes words with one or two, counts as read.
+    A letter counts as read if it is a word of its own, or if its script writes words with one or two letters.
 
     Args:
-        folders: one of which has a `tokenizer.json`; without one nothing is known, which is 0.
+        folders: searched in turn for a `tokenizer.json`; the result is 0 if none has one.
     """
     path = next((own for folder in folders if (own := folder / "tokenizer.json").is_file()), None)
     if path is None:
@@ -94,7 +94,7 @@ def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
 
 
 def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
-    """Places of the letters that a token leaves unknown, reads alone inside a word, or of which it has only a part."""
+    """Places of letters that are unknown, that a token reads alone inside a word, or that several tokens share."""
     tokens_of_word, tokens_of_letter = Counter(encoding.word_ids), Counter[int]()
     unread: set[int] = set()
     for token, (start, end), word in zip(encoding.tokens, encoding.offsets, encoding.word_ids, strict=True):
@@ -112,5 +112,5 @@ def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
 
 
 def _writes_words(letter: str) -> bool:
-    """Whether one such letter is often a word or a word's ending: a Chinese character, or a Korean syllable."""
+    """Whether such a letter is often a whole word or an ending: a Chinese character or a Korean syllable."""
     return unicodedata.name(letter, "").startswith(("CJK", "HANGUL"))

@@ -45,11 +45,11 @@ ExcludedIds: TypeAlias = Annotated[
 ]
 LikedIds: TypeAlias = Annotated[
     list[str] | None,
-    Field(max_length=MOST_EXAMPLES, description="Ids of documents that were helpful: find more that are like them."),
+    Field(max_length=MOST_EXAMPLES, description="Ids of helpful documents: find more like them."),
 ]
 UnlikedIds: TypeAlias = Annotated[
     list[str] | None,
-    Field(max_length=MOST_EXAMPLES, description="Ids of documents that were not helpful: find what is unlike them."),
+    Field(max_length=MOST_EXAMPLES, description="Ids of unhelpful documents: find others unlike them."),
 ]
 
 

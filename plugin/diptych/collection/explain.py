@@ -56,10 +56,10 @@ class Explanation:
         rank, score: place among the hits from 1, and final score; None when it is not among them.
         slots: the document in each retrieved slot.
         fused: the fused score, the sum of the slots' contributions; None without fusion or when not retrieved.
-        boosts: what each part of the boost adds; with the score before they add up to that of the stage `boost`.
+        boosts: what each part of the boost adds; the score before it plus these is the score of the stage `boost`.
         stages: the score that each later stage gave, in order.
         lost: where the document was left behind, when it is not a hit.
-        notes: what was special about this search, such as that a reranker's time was up.
+        notes: remarks on this search, such as that a reranker reached its deadline.
     """
 
     document: Document
@@ -189,7 +189,7 @@ class _Explainer:
         )
 
     def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
-        """What each part of the boost adds to the document's score; nothing where it was no candidate."""
+        """What each part of the boost adds to the document's score; empty if it was not a candidate."""
         boost, before, values = self._request.pipeline.boost, self._unboosted.get(identifier), self._added.get(point)
         if boost is None or before is None or values is None:
             return {}
@@ -243,7 +243,7 @@ def _notes_on_examples(request: SearchRequest) -> Iterable[str]:
 
 
 def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:
-    """The scores that the boost reads, by document id."""
+    """The scores before the boost, by document id."""
     before = replace(request.pipeline, boost=None, rerank=())
     limit = before.depth or before.retrieve[0].candidates
     whole = replace(request, pipeline=before, limit=limit, offset=0, with_payload=False)

@@ -49,7 +49,7 @@ def matched_terms(
 ) -> dict[PointId, tuple[Term, ...]]:
     """For each point the terms it shares with the query, the largest contributions first.
 
-    Each term is asked for alone, so that the store itself says what it contributes, IDF included.
+    Each term is searched alone, so that the store itself computes its contribution, IDF included.
     """
     weights = dict(zip(query.indices, query.values, strict=True))
     stored = _stored(request.handle, slot, points)

@@ -115,12 +115,12 @@ def identity(identifier: str, tenant: str | None, tenancy: Tenancy | None, layou
 
 
 def needs_payloads(view: View) -> bool:
-    """Whether the points of documents can only be found by reading payloads."""
+    """Whether a document's point can only be found by reading payloads."""
     return points_are_free(view.layout) or bool(view.registry.hook.diptych_point_id.get_hookimpls())
 
 
 def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | str]:
-    """The points where documents with these ids would be: diptych's own, and those of other programs."""
+    """The points that documents with these ids would have: diptych's own, and those of other programs."""
     names = {identifier: identity(identifier, tenant, view.tenancy, view.layout) for identifier in ids}
     own = (point_id(Document(i, ""), view.registry, view.layout, identity=name) for i, name in names.items())
     other = (point for identifier in ids if (point := own_point(identifier)) is not None)
@@ -130,7 +130,9 @@ def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | 
 def with_ids(view: View, ids: Sequence[str], tenant: str | None) -> models.Filter:
     """Qdrant's filter for documents with these ids, of any tenant; without ids it matches nothing."""
     tenancy = view.metadata.tenancy if view.metadata else None
-    of_all = tenancy is not None and tenancy.required and tenant is None  # each tenant's have points of their own
+    of_all = (
+        tenancy is not None and tenancy.required and tenant is None
+    )  # each tenant's documents have points of their own
     if ids and (of_all or needs_payloads(view)):
         return id_filter(ids, view.layout)
     return models.Filter(must=[models.HasIdCondition(has_id=points_of(view, ids, tenant))])

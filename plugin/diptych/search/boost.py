@@ -1,7 +1,7 @@
 """`Boost`: raises or lowers scores by values of the documents' metadata, inside Qdrant.
 
-Each part is a number from 0 to 1 for each document, 0 where the document has no such value. It adds its weight times
-that number: as a share of the score, or as it is.
+Each part has a value from 0 to 1 for each document, 0 if the document lacks the field. It adds its weight times that
+value: as a share of the score, or unscaled.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _SCORE = "$score"
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class Boost:
-    """Adds to each score s the sum of weight * value over its parts, times |s| where the weight is relative.
+    """Adds to each score s the sum of weight * value over its parts, times |s| for parts with a relative weight.
 
-    It reads the scores of retrieval, fusion or `Rescore`, and is part of their request to Qdrant.
+    It applies to the scores of retrieval, fusion or `Rescore`, within their request to Qdrant.
 
     Args:
         parts: one or more of `FieldBoost`, `RecencyBoost`, `NumberBoost`, `RangeBoost`, `GeoBoost`.
@@ -44,7 +44,7 @@ class Boost:
 
     def __init__(self, *parts: BoostPart) -> None:
         if not 0 < len(parts) <= MOST_PARTS:
-            raise SearchError("not a usable number of boosts", got=len(parts), expected=f"1 to {MOST_PARTS}")
+            raise SearchError("unusable number of boosts", got=len(parts), expected=f"1 to {MOST_PARTS}")
         for part in parts:
             if type(part) not in KINDS.values():
                 expected = ", ".join(own.__name__ for own in KINDS.values())
@@ -101,7 +101,7 @@ class Boost:
         return [value * abs(score) if part.relative else value for part, value in zip(self.parts, values, strict=True)]
 
     def labels(self) -> list[str]:
-        """The names of the parts in explanations, numbered where several are alike."""
+        """The names of the parts in explanations, numbered if several have the same name."""
         names = [part.label for part in self.parts]
         return [n if names[:p].count(n) == 0 else f"{n}#{names[:p].count(n) + 1}" for p, n in enumerate(names)]
 
@@ -112,7 +112,7 @@ def key_of(part: BoostPart, layout: Layout) -> str:
 
 
 def require_fitting_indexes(view: View, boost: Boost) -> None:
-    """Raise SearchError if a field is indexed as something that its boost cannot read."""
+    """Raise SearchError if a field has a payload index that its boost cannot read."""
     types: dict[str, str] | None = view.kept.get("payload_schema")
     if types is None:
         schema = ask(view, lambda: view.client.get_collection(view.name)).payload_schema

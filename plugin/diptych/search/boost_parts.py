@@ -26,11 +26,11 @@ _DECAYS: dict[Curve, tuple[Any, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Part:
-    """What all parts have.
+    """The arguments that all parts share.
 
     Args:
-        weight: what the part adds where it is worth 1; negative weights lower the score.
-        relative: whether the weight is a share of the score, or a number that is added to it.
+        weight: what the part adds for the value 1; negative weights lower the score.
+        relative: whether the weight is a share of the score, or is added to it unscaled.
     """
 
     weight: float = 0.5
@@ -55,7 +55,7 @@ class _Part:
             raise SearchError("unknown curve", where=place, got=got, expected=", ".join(_DECAYS))
 
     def __repr__(self) -> str:
-        """As it is written, without what is the default."""
+        """The call that makes this part, without default values."""
         given = [(own.name, getattr(self, own.name)) for own in fields(self) if getattr(self, own.name) != own.default]
         ordered = sorted(given, key=lambda pair: pair[0] in ("weight", "relative"))
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in ordered)})"
@@ -66,7 +66,7 @@ class _Part:
         return f"{self.kind} {self.field}"  # type: ignore[attr-defined]
 
     def value(self, key: str, now: datetime) -> Expression:
-        """The part's number from 0 to 1, read from the payload key `key`."""
+        """Qdrant's expression of the part's value, from 0 to 1, for the payload key `key`."""
         raise NotImplementedError
 
 
@@ -90,7 +90,7 @@ class FieldBoost(_Part):
             object.__setattr__(self, "equals", tuple(values))
 
     def value(self, key: str, now: datetime) -> Expression:
-        """The part's number, 0 or 1."""
+        """The part's value, 0 or 1."""
         values = self.equals if isinstance(self.equals, tuple) else (self.equals,)
         conditions = [condition for value in values for condition in equals(key, value)]
         return conditions[0] if len(conditions) == 1 else models.Filter(should=conditions)
@@ -126,12 +126,12 @@ class RecencyBoost(_Part):
 
     @property
     def seconds(self) -> float:
-        """The scale."""
-        assert isinstance(self.scale, float), "made so"
+        """The scale in seconds."""
+        assert isinstance(self.scale, float), "set in __post_init__"
         return self.scale
 
     def value(self, key: str, now: datetime) -> Expression:
-        """The part's number. Times after the target, as in scheduled documents, count as the target itself."""
+        """The part's value. Times after the target, such as those of scheduled documents, count as the target."""
         target = self.target or now
         zoned = target if target.tzinfo else target.replace(tzinfo=UTC)
         at = models.DatetimeExpression(datetime=zoned.isoformat())
@@ -154,14 +154,14 @@ class NumberBoost(_Part):
     kind = "number"
 
     def value(self, key: str, now: datetime) -> Expression:
-        """The part's number."""
+        """The part's value."""
         readable = models.Range(gte=-_LARGEST, lte=_LARGEST)
         return _guarded(key, readable, _decay(self.curve, key, self.target, self.scale, self.midpoint))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RangeBoost(_Part):
-    """From 0 for documents whose number is `low` to 1 for `high`, along a line; beyond, as at the nearer end."""
+    """0 for documents whose number is `low` or beyond, 1 for `high` or beyond, linear between them."""
 
     field: str
     low: float
@@ -175,7 +175,7 @@ class RangeBoost(_Part):
             raise SearchError("low and high are equal", where="RangeBoost", got=brief(self.low))
 
     def value(self, key: str, now: datetime) -> Expression:
-        """The part's number."""
+        """The part's value."""
         width, falls = self.high - self.low, self.high < self.low
         scaled = models.SumExpression(sum=[models.MultExpression(mult=[1 / width, key]), -self.low / width])
         beyond = models.Range(lte=self.high) if falls else models.Range(gte=self.high)
@@ -185,7 +185,7 @@ class RangeBoost(_Part):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class GeoBoost(_Part):
-    """1 for documents at a point of the earth, `midpoint` for those at a distance of `scale` metres, by a `curve`."""
+    """1 for documents at a point on earth, `midpoint` for those at a distance of `scale` metres, by a `curve`."""
 
     field: str
     lat: float
@@ -200,10 +200,10 @@ class GeoBoost(_Part):
         _Part.__post_init__(self)
         if abs(self.lat) > 90 or abs(self.lon) > 180:
             got, expected = f"lat={self.lat!r}, lon={self.lon!r}", "-90 to 90, -180 to 180"
-            raise SearchError("not a point of the earth", where="GeoBoost", got=got, expected=expected)
+            raise SearchError("not a point on earth", where="GeoBoost", got=got, expected=expected)
 
     def value(self, key: str, now: datetime) -> Expression:
-        """The part's number."""
+        """The part's value."""
         origin = models.GeoPoint(lat=self.lat, lon=self.lon)
         distance = models.GeoDistance(geo_distance=models.GeoDistanceParams(origin=origin, to=key))
         corners = models.GeoPoint(lat=90, lon=-180), models.GeoPoint(lat=-90, lon=180)
@@ -223,10 +223,10 @@ def _decay(curve: Curve, x: Expression, target: Expression, scale: float, midpoi
 
 
 def _guarded(key: str, held: Bounds, *value: Expression) -> Expression:
-    """`value`, or 1 without, where the document has one value within `held`, else 0: there Qdrant ends a product.
+    """`value`, or 1 if none is given, for documents with a single value within `held`, else 0.
 
-    Without this a single document with a text for a number would be an error of every search that meets it. Bounds are
-    conditions, too, because servers up to 1.19 know no minimum and maximum.
+    Qdrant ends a product at its first 0. Otherwise one document with a text instead of a number would fail every search
+    that reads it. Bounds are conditions as well, because servers up to 1.19 have no minimum and maximum.
     """
     name = "geo_bounding_box" if isinstance(held, models.GeoBoundingBox) else "range"
     fits = models.FieldCondition.model_validate({"key": key, name: held})

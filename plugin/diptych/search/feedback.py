@@ -1,4 +1,4 @@
-"""Relevance feedback: examples of what is wanted, and of what is not, move the scores of dense slots inside Qdrant."""
+"""Relevance feedback: liked and unliked examples move the scores of dense slots inside Qdrant."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from diptych.slots.slot import Slot
 from diptych.stores.versions import FEEDBACK, dotted, keeps_log, server_version
 from diptych.types import Query
 
-WEIGHT = 0.5  # of the examples beside the query
+WEIGHT = 0.5  # of the examples, where the query has 1
 Vectors = dict[str | Query, list[float]]
 
 
 def steered(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inputs]:
     """The inputs of each query, with examples for the slots that can use them.
 
-    A slot scores s(query) + w * (mean s(liked) - mean s(unliked)), w = 1/2. Without one kind of examples, the query
-    stands for it. Qdrant computes this as its naive feedback strategy, which adds up the differences of all pairs.
+    A slot scores s(query) + w * (mean s(liked) - mean s(unliked)), w = 1/2. If one kind of examples is missing, the
+    query takes its place. Qdrant computes this as its naive feedback strategy, which adds the differences of all pairs.
 
     Raises:
-        SearchError: the pipeline retrieves from no such slot, or an example is no document of the tenant.
+        SearchError: the pipeline retrieves from no such slot, or an example is not a document of the tenant.
         StoreUnsupported: the server is too old.
     """
     if not (request.like or request.unlike):
@@ -68,7 +68,7 @@ def steerable(request: SearchRequest) -> list[Slot]:
 def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> models.RelevanceFeedbackQuery:
     liked = [vectors[example] for example in request.like if example in vectors] or [query]
     unliked = [vectors[example] for example in request.unlike if example in vectors] or [query]
-    make = models.FeedbackItem.model_construct  # unchecked: to check each number costs more than the search
+    make = models.FeedbackItem.model_construct  # unchecked, since checking each number costs more than the search
     graded = [*((own, 1.0) for own in liked), *((own, 0.0) for own in unliked)]
     items = [make(example=own, score=score) for own, score in graded]
     naive = models.NaiveFeedbackStrategyParams(a=1.0, b=1.0, c=WEIGHT / (len(liked) * len(unliked)))
@@ -96,10 +96,10 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
 
 
 def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -> Mapping[str, Any]:
-    """The stored vectors of these documents of the tenant.
+    """The stored vectors of these documents of the tenant, by id.
 
     Raises:
-        SearchError: one does not exist, or belongs to another tenant, which reads alike.
+        SearchError: a document does not exist, or belongs to another tenant; both give the same error.
     """
     view = request.handle
     wanted = narrowed(request.scope, models.Filter(must=[with_ids(view, ids, request.tenant)]))

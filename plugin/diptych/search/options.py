@@ -14,7 +14,7 @@ from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.types import Query, is_unicode
 
-MOST_IDS = 1000  # that a query pins, and that it excludes
+MOST_IDS = 1000  # pinned by a query, and likewise excluded
 _LARGEST_SCORE = 3.4e38  # float32's
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
@@ -28,11 +28,11 @@ class ScopedOptions(TypedDict, total=False):
         where: short form; all conditions must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
         params: Qdrant's search parameters instead of the pipeline's, for every slot.
         tenant: the tenant whose documents are searched, in a collection with tenants.
-        boost: what raises or lowers scores by metadata, instead of the pipeline's own: `Boost(...)`, or a list of its
+        boost: raises or lowers scores by metadata, instead of the pipeline's own boost: `Boost(...)`, or a list of its
             parts or of mappings as in the config; an empty list boosts nothing.
-        pin: ids of documents that come first, in this order, if they exist and match tenant and filter; instead of the
-            config's, which hold for its own pipeline.
-        exclude: ids of documents that are not found, beside the config's.
+        pin: ids of documents that come first, in this order, if they exist and match tenant and filter; replaces the
+            config's pins, which apply to its own pipeline only.
+        exclude: ids of documents that are left out, in addition to the config's.
     """
 
     limit: int | None
@@ -53,8 +53,8 @@ class GroupOptions(ScopedOptions, total=False):
             config's pipeline as `diptych evaluate` shows it, such as `rrf`.
         score_threshold: hits whose final score is lower are dropped; by default the config's.
         with_payload: False fetches ids only; a list only these keys: `text`, `title` and metadata.
-        like: examples of what is wanted, ids of documents or `Query(text)`; dense slots find what is nearer to them.
-        unlike: examples of what is not wanted.
+        like: examples of relevant documents, as ids or `Query(text)`; dense slots prefer documents near them.
+        unlike: examples of documents that are not relevant.
     """
 
     pipeline: Pipeline | Retrieve | str | None
@@ -65,7 +65,7 @@ class GroupOptions(ScopedOptions, total=False):
 
 
 class ExplainOptions(ScopedOptions, total=False):
-    """What `explain` takes beside query and ids, as in `SearchOptions`."""
+    """The options of `explain` beside query and ids, as in `SearchOptions`."""
 
     pipeline: Pipeline | Retrieve | str | None
     like: Sequence[str | Query] | None

@@ -1,4 +1,4 @@
-"""Pinned documents: first in the list whatever the query, if they exist and match tenant and filter."""
+"""Pinned documents: the first hits of any query, if they exist and match tenant and filter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pinned_hits(request: SearchRequest) -> list[Hit]:
     view = request.handle
     wanted = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
     matching = narrowed(request.scope, narrowed(request.chosen, wanted))
-    own, most = request.shard_key_selector, 2 * len(request.pin)  # an id may stand for a point of another program, too
+    own, most = request.shard_key_selector, 2 * len(request.pin)  # an id may also be that of a point of another program
     records, _ = ask(
         view, lambda: view.client.scroll(view.name, matching, limit=most, with_payload=request.selector, **own)
     )
@@ -32,11 +32,11 @@ def pinned_hits(request: SearchRequest) -> list[Hit]:
 
 
 def with_pins(request: SearchRequest, pinned: Sequence[Hit], hits: Sequence[Hit]) -> list[Hit]:
-    """The page, pinned documents first. They have the score of the best other hit, so that scores fall down the list.
+    """The page, pinned documents first. They get the best other hit's score, so that scores never rise down the list.
 
     Args:
-        request: what was asked.
-        pinned: what `pinned_hits` found.
+        request: the search.
+        pinned: the result of `pinned_hits`.
         hits: the other hits, from `request.begin` on.
     """
     skipped = request.offset - request.begin

@@ -32,14 +32,14 @@ _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """A dense query that examples steer: its own vector, and what Qdrant is asked in retrieval."""
+    """A dense query with examples: its own vector, and the feedback query that is sent to Qdrant in retrieval."""
 
     vector: list[float]
     query: models.RelevanceFeedbackQuery
 
 
 def asked(query: Input) -> Any:
-    """What Qdrant is asked for an input in retrieval."""
+    """The query that is sent to Qdrant for an input in retrieval."""
     return query.query if isinstance(query, Steered) else query
 
 
@@ -194,7 +194,7 @@ def _with_idf(view: View) -> frozenset[str]:
 
 
 def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
-    """Rescoring, boost and diversification; None if a query without terms for their slots gives nothing a score."""
+    """Rescoring, boost and diversification; None if the query has no terms for their slots."""
     rescore, diversify, slots = request.pipeline.rescore, request.pipeline.diversify, request.handle.slots
     levels: list[_Level] = []
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
@@ -213,7 +213,7 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
 
 
 def _unboosted_direction(request: SearchRequest) -> int:
-    """-1 where the scores that the boost reads are distances."""
+    """-1 if the scores before the boost are distances, else 1."""
     pipeline, slots = request.pipeline, request.handle.slots
     if pipeline.rescore:
         return direction(slots[pipeline.rescore.slot])

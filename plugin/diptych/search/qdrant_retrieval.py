@@ -145,7 +145,7 @@ def _final_direction(request: SearchRequest) -> int:
 
 
 def _weighs(request: SearchRequest) -> bool:
-    """Whether scores are weighed with new ones, whose lowest and highest are known only after a request."""
+    """Whether old and new scores are combined, which needs the lowest and highest of both after a request."""
     rescore = request.pipeline.rescore
     return rescore is not None and rescore.weight < 1
 
@@ -179,7 +179,7 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
     if fuses_in_host(request):
         return [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
     rescore = request.pipeline.rescore
-    assert rescore is not None, "otherwise Qdrant would do all"
+    assert rescore is not None, "otherwise Qdrant computes the whole pipeline"
     limit = rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
     answers = query_points(request.handle, [fusion_request(request, query, limit=limit) for query in inputs])
     fused = [[(point.id, point.score) for point in points] for points in answers]
@@ -189,9 +189,9 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
 def _weighed(
     request: SearchRequest, inputs: Sequence[Inputs], rankings: Sequence[Ranking]
 ) -> tuple[list[Ranking], list[_Shown]]:
-    """The rankings by old and new scores together, and the new scores alone."""
+    """The rankings by combined old and new scores, and the new scores alone."""
     rescore = request.pipeline.rescore
-    assert rescore is not None, "the caller has looked"
+    assert rescore is not None, "the caller has checked"
     alone = replace(request, pipeline=replace(request.pipeline, boost=None, diversify=None), with_payload=False)
     width, sign = rescore.candidates, direction(request.handle.slots[rescore.slot])
     requests = [
@@ -213,7 +213,7 @@ def _weighed(
 def _boosted(request: SearchRequest, rankings: Sequence[Ranking]) -> list[Ranking]:
     """The rankings by boosted scores."""
     boost = request.pipeline.boost
-    assert boost is not None, "the caller has looked"
+    assert boost is not None, "the caller has checked"
     added = boosts_of(request, list(dict.fromkeys(point for ranking in rankings for point, _ in ranking)))
     return [
         _sorted(
@@ -225,9 +225,9 @@ def _boosted(request: SearchRequest, rankings: Sequence[Ranking]) -> list[Rankin
 
 
 def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId, list[float]]:
-    """For each point what each part of the boost adds, relative parts to a score of 1; one call for all."""
+    """By point, what each part of the boost adds (relative parts: to a score of 1), in one call."""
     boost = request.pipeline.boost
-    assert boost is not None, "the caller has looked"
+    assert boost is not None, "the caller has checked"
     ids = models.Filter.model_construct(must=[models.HasIdCondition.model_construct(has_id=list(points))])
     node = models.Prefetch.model_construct(filter=narrowed(request.scope, ids), limit=len(points))
     fields = {"prefetch": [node], "limit": len(points), "with_payload": False, **request.shard_key}
@@ -246,7 +246,7 @@ def _sorted(points: Sequence[PointId], scores: Sequence[float]) -> Ranking:
 
 
 def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequence[_Shown]) -> list[list[Hit]]:
-    """The rankings' documents in one call, without points that were deleted meanwhile.
+    """The rankings' documents, fetched in one call, without points that were deleted meanwhile.
 
     Args:
         shown: for each ranking and point the scores of earlier stages, for `Hit.stages`.

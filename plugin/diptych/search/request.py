@@ -25,7 +25,7 @@ from qdrant_edge_client.validation_messages import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document
-MOST_EXAMPLES = 32  # that a query likes, and that it does not: each pair of both counts for each candidate
+MOST_EXAMPLES = 32  # of either kind: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
 
@@ -36,9 +36,9 @@ class SearchRequest:
     `wants`: hits that an early exit must settle; by default offset + limit.
     `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
-    `pin`, `exclude`: ids of documents that come first, and that are not found; `filter` leaves out both.
-    `like`, `unlike`: examples of what is wanted, and of what is not.
-    `at`: time of the request, by `time.perf_counter`; `now`: by the calendar, for boosts by recency.
+    `pin`, `exclude`: ids of documents that come first, and that are left out; `filter` excludes both.
+    `like`, `unlike`: examples of relevant documents, and of others that are not.
+    `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
     """
 
     handle: View
@@ -113,7 +113,7 @@ class SearchRequest:
 
     @property
     def begin(self) -> int:
-        """The first hit needed beside pinned ones: as far before the page as pins may move it."""
+        """The first hit that is needed beside pinned ones, which may move hits to later places."""
         return max(0, self.offset - len(self.pin))
 
     @property
@@ -145,7 +145,7 @@ class SearchRequest:
 
 
 def _named_ids(view: View, options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The ids that are pinned and excluded: those of the request, completed by the config's."""
+    """The pinned and excluded ids of the request and the config."""
     config = view.search_config
     pin = ids_of("pin", options.pin) if options.pin is not None or options.pipeline is not None else tuple(config.pin)
     exclude = tuple(dict.fromkeys([*config.exclude, *ids_of("exclude", options.exclude)]))
@@ -167,7 +167,7 @@ def _examples(name: str, examples: Sequence[str | Query] | None) -> tuple[str | 
 
 
 def _without(view: View, filter: models.Filter | None, ids: Sequence[str], tenant: str | None) -> models.Filter | None:
-    """The filter, and without the documents of these ids."""
+    """The filter, which also excludes the documents with these ids."""
     if not ids:
         return filter
     return models.Filter(must=None if filter is None else [filter], must_not=[with_ids(view, ids, tenant)])

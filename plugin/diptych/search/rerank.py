@@ -19,7 +19,7 @@ from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
-FIRST_BATCH = 8  # pairs that are scored whatever the deadline, and show how fast the reranker is
+FIRST_BATCH = 8  # pairs that are scored even after the deadline, and show how fast the reranker is
 
 
 def rerank(
@@ -38,7 +38,7 @@ def rerank(
         handle, stages, texts, hits: the view, the stages, the query texts, and each query's hits.
         wants: hits wanted from the last stage; an early exit settles that many.
         unscored: for each query a mapping, to which the ids are added that a stage left out without a score.
-        notes: for each query a list, to which a sentence is added for each stage whose time was up.
+        notes: a list for each query, to which a sentence is added for each stage that reached its deadline.
 
     Raises:
         ContractError: a reranker returns the wrong number of scores, NaN or infinity.
@@ -135,9 +135,9 @@ def score_until(
     where: str,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Floats]:
-    """Scores of each group's first pairs, as many as `seconds` allow: the first of all groups, then the second, ...
+    """Scores of each group's first pairs, as many as `seconds` allow: rank 1 of all groups, then rank 2, and so on.
 
-    A call cannot be interrupted, so pairs are scored in batches, each of a size that should take half of the time left.
+    A call cannot be interrupted, so each batch has a size that should take half of the remaining time.
 
     Raises:
         SearchError: the reranker's scores depend on the other candidates.
@@ -169,7 +169,7 @@ def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
 
 
 def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> list[Hit]:
-    """The hits in their new order; those after the last score count as the lowest score."""
+    """The hits in their new order; hits without a score get the lowest score."""
     if not len(scores):
         return list(hits)
     padded = np.pad(scores, (0, len(hits) - len(scores)), constant_values=scores.min())

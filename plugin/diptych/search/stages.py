@@ -89,8 +89,8 @@ class Rescore:
     Args:
         slot: whose vectors give the new scores.
         candidates: number of hits of the previous stage that it reads.
-        weight: weight of the new score beside the previous stage's, each scaled from 0 to 1 over a query's candidates,
-            which the host computes between two requests; 1 uses the new scores unchanged.
+        weight: weight of the new score beside the previous stage's, each scaled from 0 to 1 over a query's candidates.
+            The host combines them between two requests. 1 uses the new scores unchanged.
     """
 
     slot: str
@@ -160,7 +160,7 @@ class Rerank:
         weight: weight of the reranker's score beside the previous stage's, each scaled from 0 to 1 over a query's
             candidates; 1 uses the reranker's scores unchanged.
         deadline: seconds, or text such as `300ms`, after which no further batch is scored. Candidates that were not
-            scored count as the lowest score so far, in their former order. Only for `independent` rerankers.
+            scored follow in their previous order, with the lowest score so far. Only for `independent` rerankers.
     """
 
     adapter: str | Reranker
@@ -199,7 +199,7 @@ class Rerank:
 
     @property
     def seconds(self) -> float | None:
-        """The deadline, None without."""
+        """The deadline in seconds; None if there is none."""
         return None if self.deadline is None else float(self.deadline)
 
     @property

@@ -66,7 +66,7 @@ class ExplainedDocument(BaseModel):
     boosts: dict[str, float] = Field(default_factory=dict, description="What each part of the boost adds.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
     lost: str = Field("", description="Where it was left behind, when it is no hit.")
-    notes: list[str] = Field(default_factory=list, description="What was special about this search.")
+    notes: list[str] = Field(default_factory=list, description="Remarks on this search.")
 
     @classmethod
     def of(cls, item: Explanation) -> ExplainedDocument:

@@ -1,4 +1,4 @@
-"""Warns of dense encoders whose vocabulary does not fit a collection's texts, which ruin a fusion with words."""
+"""Warns if the vocabulary of a dense encoder does not fit a collection's texts, which makes a fusion worse."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_UNREAD = 0.5  # measured in docs/languages.md: at most .14 in languages wit
 
 
 def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
-    """A sentence for each of these dense slots whose encoder cannot read most letters of the collection's texts.
+    """A warning for each dense slot whose encoder cannot read most letters of the collection's texts.
 
     Args:
-        slots: that a search retrieves from.
+        slots: the slots that a search retrieves from.
         texts: gives a sample of the collection's texts.
     """
     found = []
@@ -30,7 +30,7 @@ def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
         if share > MOST_UNREAD:
             found.append(
                 f"slot {slot.name!r}: {share:.0%} of the letters of the first {len(sample)} documents are not in its "
-                "model's vocabulary, or only one by one, so it finds little and makes a hybrid search worse: take a "
-                "model for this language, or let search.retrieve name lexical slots alone"
+                "model's vocabulary, or only one by one, so it finds little and makes a hybrid search worse: use a "
+                "model for this language, or name only lexical slots in search.retrieve"
             )
     return found

@@ -215,7 +215,7 @@ class _Apply:
         return self._report("cut over", gate)
 
     def _with_threshold(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        """The metadata whose swap has the score threshold that was carried over, where there is one."""
+        """The metadata, in whose swap the score threshold is the carried one, if there is one."""
         swap = metadata.swap
         if swap is None or not swap.search:
             return metadata

@@ -283,11 +283,11 @@ def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collec
         (lambda: NumberBoost("n", 1, 3, midpoint=1.0), "midpoint is out of range"),
         (lambda: NumberBoost("n", 1, 3, curve="steep"), "unknown curve\n.*\n.*steep.*\n.*exp, gauss, linear"),  # type: ignore[arg-type]
         (lambda: RangeBoost("n", 3, 3), "low and high are equal"),
-        (lambda: GeoBoost("n", 91, 0, 5), "not a point of the earth"),
+        (lambda: GeoBoost("n", 91, 0, 5), "not a point on earth"),
         (lambda: FieldBoost("", "x"), "field is not a metadata key"),
         (lambda: FieldBoost("n", []), "equals is not usable"),
         (lambda: FieldBoost("n", "x", weight="much"), "weight is not a number"),  # type: ignore[arg-type]
-        (lambda: Boost(), "not a usable number of boosts"),
+        (lambda: Boost(), "unusable number of boosts"),
         (lambda: Boost("x"), "not a part of a boost"),  # type: ignore[arg-type]
         (lambda: Boost.of("x"), "not a boost\n"),  # type: ignore[arg-type]
         (lambda: Boost.of([{"kind": "recency", "field": "n", "scale": -1}]), r"(?s)where: boost.scale.*more than 0"),
@@ -296,7 +296,7 @@ def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collec
             r"(?s)boost.scales.*no such key",
         ),
         (lambda: Boost.of([{"kind": "vanity", "field": "n"}]), r"(?s)not a boost.*'field', 'recency'"),
-        (lambda: Retrieve("dense") >> Boost(FieldBoost("n", 1)) >> Diversify("dense"), "a boost would not count"),
+        (lambda: Retrieve("dense") >> Boost(FieldBoost("n", 1)) >> Diversify("dense"), "a boost would have no effect"),
         (lambda: Retrieve("dense") >> Boost(FieldBoost("n", 1)) >> Rescore("dense"), "comes too late"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_first_populate_and_plan_warn_and_later_populates_do_not() -> None:
         report = collection.populate([Document(str(n), text) for n, text in enumerate(TEXTS)])
         (warning,) = report.warnings
         assert warning.startswith("slot 'dense': 78% of the letters of the first 3 documents are not in its model's")
-        assert "let search.retrieve name lexical slots alone" in warning
+        assert "name only lexical slots in search.retrieve" in warning
         assert warning in planned(collection)
         later = collection.populate([Document("4", "зима")])
         assert not any("vocabulary" in text for text in later.warnings)

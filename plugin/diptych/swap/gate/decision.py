@@ -30,7 +30,7 @@ class Decision:
         trial: changes the storage of live vectors for the gate, and back.
         details: returns details for GateFailed.
 
-    `threshold` says, after the gate, what becomes of a score threshold that the config keeps while the scores change.
+    `threshold` is set by the gate if the config keeps a score threshold while the scores change.
     """
 
     def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
@@ -87,7 +87,7 @@ class Decision:
         return remembering(old), remembering(between), new
 
     def _carried(self, old: View, new: View) -> Threshold | None:
-        """What becomes of the score threshold; None also where the gate does not decide and fails."""
+        """The threshold carried over; None if nothing changes, or if measuring fails and the gate does not decide."""
         try:
             return carried(old, new, self._context.judged)
         except DiptychError as error:
@@ -97,7 +97,7 @@ class Decision:
             return None
 
     def with_threshold(self, search: SearchConfig) -> SearchConfig:
-        """The settings with the carried threshold, where there is one."""
+        """The settings with the carried threshold, if there is one."""
         if self.threshold is None or self.threshold.new is None:
             return search
         return search.model_copy(update={"score_threshold": self.threshold.new})

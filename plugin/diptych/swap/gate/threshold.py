@@ -1,7 +1,7 @@
-"""A `score_threshold` means something for the scores it was chosen for; other encoders or another fusion give others.
+"""Carries a `score_threshold` over when other encoders or another fusion change the scores it was chosen for.
 
-Where judgements are at hand it is carried over: the new threshold is the lowest at which the hits of the judged queries
-are as precise as the old threshold made them. Otherwise it is named as stale.
+With judgements, the new threshold is the lowest at which the hits of the judged queries are as precise as above the old
+one. Without them, the threshold is reported as stale.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from diptych.swap.gate.answers import answers, forgetful, pipeline_of, silence
 from diptych.swap.gate.judged import Judged
 from diptych.types import Hit, Query
 
-LEAST_HITS = 20  # above the old threshold, below which their precision says little
-_DIGITS = 6  # of a carried threshold, rounded down so that no hit is lost by it
+LEAST_HITS = 20  # above the old threshold; with fewer, their precision says little
+_DIGITS = 6  # of a carried threshold, which is rounded down so that no hit is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Threshold:
     """What becomes of `search.score_threshold`.
 
     Args:
-        old: that of config and collection.
-        new: the one of equal precision; None where it is stale.
-        precision: of the hits above the old one, over the judged queries; NaN where it could not be measured.
-        reason: why it is stale; empty where it was carried over.
+        old: the threshold of config and collection.
+        new: the threshold of equal precision; None if the old one is stale.
+        precision: precision of the judged queries' hits above the old one; NaN if it could not be measured.
+        reason: why it is stale; empty if it was carried over.
     """
 
     old: float
@@ -45,11 +45,11 @@ class Threshold:
 
     @property
     def sentence(self) -> str:
-        """What was done, and what is to be done with the config."""
+        """What was done, and what to change in the config."""
         what = f"search.score_threshold {self.old:g}"
         if self.new is None:
             return (
-                f"{what} is stale: it was chosen for the scores of before, and {self.reason}; choose it anew with "
+                f"{what} is stale: it was chosen for the old scores, and {self.reason}; choose a new one with "
                 "diptych evaluate --calibration"
             )
         return (
@@ -59,11 +59,11 @@ class Threshold:
 
 
 def carried(old: View, new: View, judged: Judged | None) -> Threshold | None:
-    """What becomes of a threshold that the config keeps although the scores change; None where nothing has to.
+    """The threshold that replaces one that the config keeps although the scores change; None if no change is needed.
 
     Args:
-        old, new: what answers now, and what will.
-        judged: the judged queries; None for none.
+        old, new: the views before and after the change.
+        judged: the judged queries; None if there are none.
     """
     threshold = old.search_config.score_threshold
     if threshold is None or new.search_config.score_threshold != threshold:
@@ -71,14 +71,14 @@ def carried(old: View, new: View, judged: Judged | None) -> Threshold | None:
     if not scores_change(pipeline_of(old), pipeline_of(new), _other_spaces(old, new)):
         return None
     if judged is None or not judged.asked:
-        return Threshold(threshold, reason="without judged queries nothing tells which new score is as good")
+        return Threshold(threshold, reason="without judged queries no equal precision can be measured")
     if silent := silence(old):
         return Threshold(threshold, reason=f"the old pipeline answers nothing ({silent})")
     return _of_equal_precision(threshold, old, new, judged)
 
 
 def threshold_warnings(metadata: CollectionMetadata, config: Config, slot_changes: Sequence[Change]) -> list[str]:
-    """What apply would do with a threshold that the config keeps although the scores change."""
+    """A warning of what apply would do with a threshold that the config keeps although the scores change."""
     stored = stored_search(metadata)
     threshold = config.search.score_threshold
     if not metadata.search or threshold is None or threshold != stored.score_threshold:
@@ -93,9 +93,9 @@ def threshold_warnings(metadata: CollectionMetadata, config: Config, slot_change
 
 
 def scores_change(old: Pipeline, new: Pipeline, changed: Collection[str]) -> bool:
-    """Whether the final scores of two pipelines mean something else; `changed` are the slots with another encoder.
+    """Whether the final scores of two pipelines have different scales; `changed` are the slots with another encoder.
 
-    A reranker at the end, unless it weighs former scores, gives its own ones whatever comes before it.
+    A reranker at the end without a `weight` gives its own scores, whatever comes before it.
     """
     last = [pipeline.rerank[-1] if pipeline.rerank else None for pipeline in (old, new)]
     if last[0] is not None and last[1] is not None and last[0].weight == last[1].weight == 1:
@@ -104,7 +104,7 @@ def scores_change(old: Pipeline, new: Pipeline, changed: Collection[str]) -> boo
 
 
 def _plain(pipeline: Pipeline) -> Pipeline:
-    """The pipeline without settings of the approximate search, which leave scores as they are."""
+    """The pipeline without settings of the approximate search, which do not change scores."""
     return replace(pipeline, retrieve=tuple(replace(branch, params=None) for branch in pipeline.retrieve))
 
 
@@ -134,7 +134,7 @@ def _lowest_as_precise(scored: Sequence[tuple[float, bool]], precision: float) -
     ranked = sorted(scored, reverse=True)
     scores = np.array([score for score, _ in ranked])
     shares = np.cumsum([is_relevant for _, is_relevant in ranked]) / np.arange(1, len(ranked) + 1)
-    ends = np.append(scores[1:] != scores[:-1], True)  # of equal scores all are above a threshold, or none
+    ends = np.append(scores[1:] != scores[:-1], True)  # hits of equal scores are all above a threshold, or none is
     fitting = np.flatnonzero(ends & (shares >= precision))
     return _rounded_down(float(scores[fitting[-1]])) if len(fitting) else None
 
