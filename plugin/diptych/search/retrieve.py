@@ -27,7 +27,7 @@ class Retrieved(NamedTuple):
         hits: one list per query.
         seconds: duration of each step, later ones included.
         unscored: per query, the documents that a later reranker left out without a score, and which reranker.
-        notes: per query, what `explain` says about all its hits, such as that a reranker's time was up.
+        notes: per query, what `explain` says about all its hits, such as that a reranker reached its deadline.
         began: start of the first step, by `time.perf_counter`.
         pinned: the pinned documents, the same for all queries.
     """

@@ -1,4 +1,4 @@
-"""`Answers`: what slots and rerankers answer to judged queries, each asked once and kept in a folder."""
+"""`Answers`: asks slots and rerankers once for judged queries, and stores their answers in a folder."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class OnceScored:
     """A reranker that scores each pair of query and document once, and answers from memory after that.
 
     Args:
-        reranker: an independent one: a score that depends on the other candidates cannot be kept.
+        reranker: an `independent` one, since scores that depend on the other candidates cannot be kept.
 
-    `pairs` counts what the reranker scored.
+    `pairs` counts the pairs that the reranker scored.
     """
 
     independent = True
@@ -54,13 +54,13 @@ class OnceScored:
 
 
 class Answers:
-    """What slots and rerankers answer: asked in batches, and kept in the folder once a part is complete.
+    """Asks slots and rerankers in batches, and stores each complete part of the answers in the folder.
 
     Args:
-        view: of the collection, which is only read.
-        queries: judged ones.
+        view: the collection, which is only read.
+        queries: the judged queries.
         depth: candidates of each slot.
-        folder: keeps answers; None keeps nothing.
+        folder: stores the answers; None stores nothing.
         progress: receives the progress of each slot and reranker.
 
     `calls` counts the requests to the store.
@@ -109,7 +109,7 @@ class Answers:
 
         Args:
             reranker: keeps what it scored.
-            name: of the reranker and its options, by which answers are kept.
+            name: names the reranker and its options, for stored answers.
             chosen: `[n, width]`, whether a candidate is to be scored.
         """
         pools = [[str(name) for name in ids] for ids in pools_of(rankings)]
@@ -138,7 +138,7 @@ class Answers:
         return _table(scored, legs, rankings)
 
     def _texts(self, ids: Iterable[str]) -> dict[str, str]:
-        """What rerankers read of these documents."""
+        """The texts of these documents that rerankers read, by id."""
         view, texts = self._view, dict[str, str]()
         for page in _blocks(sorted(ids), PAGE):
             where, offset = id_filter(page, view.layout), None

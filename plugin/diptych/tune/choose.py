@@ -22,7 +22,7 @@ class Against:
     """What the tuner's choice gains on queries that did not choose it.
 
     Args:
-        name: of the baseline.
+        name: name of the baseline.
         mean: held-out nDCG of the choices minus the baseline's.
         low, high: bootstrap interval of the mean.
         needed: queries that would show the gain if it stayed as it is; None where there is no gain or it is shown.
@@ -37,13 +37,13 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is to be searched by.
+    """The chosen trial.
 
     Args:
-        index: of the trial, `start` where no other passes the gate.
+        index: place of the trial; `start` if no other passes the gate.
         tuned: the trial that the rule chooses on all queries, whether it passes or not.
         passed: whether the tuned one passes.
-        gains: held-out, against the start and against the best single slot.
+        gains: held-out gains, against the start and against the best single slot.
     """
 
     index: int
@@ -63,17 +63,17 @@ def choose(
 ) -> Choice:
     """The trial to search by.
 
-    The queries are divided into five parts, four times over. On four parts the rule chooses, on the fifth its choice is
-    measured: so the gain that the gate looks at is one on queries that did not choose. The gate passes where the
-    whole interval of the gain over the start is above 0, and the choice is not below the best single slot (chosen on
-    the same four parts). Where it is, and that slot alone passes against the start, the slot is taken.
+    The queries are divided into five parts, four times over. The rule chooses on four parts, and its choice is measured
+    on the fifth, so the gate reads a gain on queries that did not choose. The gate passes if the whole interval of the
+    gain over the start is above 0, and the choice is no worse than the best single slot (chosen on the same four
+    parts). If the gate does not pass, but that slot alone beats the start, the slot is taken.
 
     Args:
         values: `[trials, n]`.
         start: the trial that stays unless another one passes.
         confidence: of the intervals.
         seed: of the divisions.
-        start_fits: whether the start may stay; where it is over a budget, the rule's choice among the others passes.
+        start_fits: whether the start may stay; if it exceeds a budget, the rule's choice among the others passes.
     """
     count = values.shape[1]
     order = simplicity(trials, start)
@@ -125,7 +125,7 @@ def held_out(
     """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
     count, rng = values.shape[1], np.random.default_rng(seed)
     alone = [int(place) for place in order if trials[place].is_single]
-    singles = np.array(alone or order[:1], np.int64)  # none where all are too slow
+    singles = np.array(alone or order[:1], np.int64)  # no single slot if all are too slow
     chosen_values, single = np.zeros(count), np.zeros(count)
     for _ in range(ROUNDS):
         for part in np.array_split(rng.permutation(count), min(FOLDS, count)):

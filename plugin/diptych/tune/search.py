@@ -1,4 +1,4 @@
-"""`tune_search`: which slots, fusion, later stages and parameters suit judged queries, and whether that is shown."""
+"""`tune_search`: finds the slots, fusion, later stages and parameters that suit judged queries, and tests the gain."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ OVERSAMPLING = (1.0, 2.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a query may take.
+    """The limits of a query's time and cost.
 
     Args:
-        milliseconds: of the median query, encoding included.
-        cost: of 1,000 queries, in the currency of `prices`.
-        prices: by reranker, of 1,000 pairs that it scores; others cost nothing.
+        milliseconds: longest time of the median query, encoding included.
+        cost: highest cost of 1,000 queries, in the currency of `prices`.
+        prices: by reranker, the price of 1,000 pairs that it scores; other rerankers cost nothing.
     """
 
     milliseconds: float | None = None
@@ -79,9 +79,9 @@ def tune_search(
         handle: the open collection.
         queries, qrels: with judgements; queries without a relevant document are left out.
         depths: candidates of each slot to try.
-        budget: what a query may take. A present pipeline that takes more is replaced by the best that fits.
+        budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
         confidence: of the gate's intervals.
-        folder: keeps what slots and rerankers answered, so that a run that was cut off continues; None keeps nothing.
+        folder: stores the answers of slots and rerankers, so that an interrupted run can continue; None stores nothing.
         progress: receives the progress of the stages, each named after a slot or a reranker.
         seed: of the divisions into parts.
 
@@ -126,7 +126,7 @@ def tune_search(
 
 
 class _Run:
-    """The answers to judged queries, and the values of what is tried on them."""
+    """Asks slots and rerankers, and computes the values of all trials."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class _Run:
         }
 
     def _variants(self, rankings: Mapping[str, Rankings]) -> dict[SearchParams, Legs]:
-        """What slots find with other parameters, where that is something else."""
+        """What slots find with other parameters, if these change their candidates."""
         dense = [name for name in rankings if self.view.slots[name].kind == "dense"]
         variants: dict[SearchParams, Legs] = {}
         for params in _other_params(self.view, dense):
@@ -206,7 +206,7 @@ def _reranker(view: View, stage: Rerank) -> Reranker:
 
 
 def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
-    """Parameters of the approximate search beside the config's: of the graph, and of quantized vectors."""
+    """Other parameters of the approximate search than the config's: of the graph, and of quantized vectors."""
     present = view.search_config.params
     if not dense or present.exact or is_local(view.client):
         return []
@@ -233,7 +233,7 @@ def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[
 
 
 def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budget) -> list[SearchRow]:
-    """A row for each trial. Those whose requests have one shape share one measurement of their time."""
+    """A row for each trial. Trials whose requests have the same shape share one measurement of time."""
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
         shapes.setdefault(_shape(pipeline), replace(pipeline, rerank=()))
@@ -284,7 +284,7 @@ def _shape(pipeline: Pipeline) -> object:
 
 
 def _milliseconds(run: _Run, shapes: Mapping[object, Pipeline], texts: Sequence[str]) -> dict[object, float]:
-    """The median time of a query, encoding included; every query is put to all pipelines, in an order that moves on."""
+    """The median time of a query, encoding included; each query is searched by all pipelines, in a rotating order."""
     config = run.view.search_config.model_copy(update={"remember": 0})
     forgetful = replace(run.view, search_config=config, kept={})
     seconds: dict[object, list[float]] = {shape: [] for shape in shapes}

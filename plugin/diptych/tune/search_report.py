@@ -19,10 +19,10 @@ class SearchRow:
     """One pipeline that was tried.
 
     Args:
-        pipeline: what searches.
+        pipeline: the stages.
         value: mean nDCG@10 over all queries; `error` is its standard error.
-        milliseconds: of a query, median, encoding included; rows whose requests have one shape share it.
-        cost: of 1,000 queries, by the prices of rerankers that were given.
+        milliseconds: median time of a query, encoding included; rows whose requests have the same shape share it.
+        cost: cost of 1,000 queries, by the given prices of rerankers.
         front: whether no row is both better and faster.
     """
 
@@ -40,7 +40,7 @@ class SearchRow:
         return repr(replace(self.pipeline, rerank=shown))
 
     def config(self) -> dict[str, Any]:
-        """The keys of the config's `search` section that set it up, without the options of rerankers."""
+        """The keys of the config's `search` section that describe it, without the options of rerankers."""
         section: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
         if self.pipeline.fuse is not None:
             section["fuse"] = _fusion(self.pipeline.fuse)
@@ -64,15 +64,15 @@ class SearchReport:
         collection: its name.
         queries: judged ones that have a relevant document.
         rows: one for each pipeline; the last is the present one.
-        present, chosen, tuned: places of the present pipeline, of what is to be searched by, and of what the rule
-            chooses before the gate.
+        present, chosen, tuned: places of the present pipeline, of the recommended one, and of the rule's choice before
+            the gate.
         passed: whether the gate lets the tuned one replace the present one.
         gains: of the choice on queries that did not choose it.
         confidence: of their intervals.
         seconds, calls, pairs: time, requests to the store, and pairs that rerankers scored.
         fits: whether the present pipeline is within the budget.
         rerankers: those that were tried.
-        left_out: rerankers that were not, because their scores depend on the other candidates.
+        left_out: rerankers that were not tried, because their scores depend on the other candidates.
     """
 
     collection: str
@@ -96,7 +96,7 @@ class SearchReport:
         """The result in one sentence."""
         if self.queries < LEAST:
             more = f"at least {LEAST - self.queries} more are needed, {50 - self.queries} more are better"
-            return f"{self.queries} judged queries cannot choose anything: {more}"
+            return f"{self.queries} judged queries are too few to choose by: {more}"
         if self.tuned == self.present:
             return "nothing simpler or better than the present pipeline was found: it stays"
         gain = self.gains[0]
@@ -113,7 +113,7 @@ class SearchReport:
         return f"{figures}: not shown to be better, so the present pipeline stays{more}"
 
     def more(self, gain: Against) -> str:
-        """How many queries would show a gain that is not shown yet; empty where there is none or it is shown."""
+        """How many queries would show a gain that is not shown yet; empty if there is none or it is shown."""
         if gain.needed is None:
             return ""
         return f"about {gain.needed} queries, {gain.needed - self.queries} more than now, would show it"

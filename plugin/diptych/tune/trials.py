@@ -19,7 +19,7 @@ MISSING = (-2.5, -1.0)  # deviations that a document counts where a slot did not
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)  # of the first of two slots; .5 is no weight
 STEPS = 4  # shares of three slots and more are in quarters
 RESCORED = (20, 50)
-RERANKED = (10, 20)  # and as many as the config says, which is the most
+RERANKED = (10, 20)  # candidates, beside the config's number, which is the largest
 INTERPOLATED = (0.3, 0.5, 0.7, 1.0)  # weights of a later stage's score
 
 
@@ -45,14 +45,14 @@ class Trial:
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Trial:
-        """The trial of a pipeline that is searched by: of a cascade its first reranker."""
+        """The trial of a given pipeline; of a cascade it has the first reranker."""
         depth = max(branch.candidates for branch in pipeline.retrieve)
         slots = tuple(branch.slot for branch in pipeline.retrieve)
         return cls(slots, pipeline.fuse, pipeline.rescore, depth, next(iter(pipeline.rerank), None))
 
     @property
     def complexity(self) -> tuple[int, int, int]:
-        """Slots and stages, weights and parameters, candidates read: of trials that are as good, the least is taken."""
+        """Slots and stages, weights and parameters, candidates read: of equally good trials the least is taken."""
         later = [stage for stage in (self.rescore, self.rerank) if stage is not None]
         numbers = len(self._weights) + sum(stage.weight < 1 for stage in later) + (self.params is not None)
         stages = len(self.slots) + (2 if self.rescore else 0) + (3 if self.rerank else 0)
@@ -65,7 +65,7 @@ class Trial:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has no weights of slots: later stages and parameters are tried on plain trials alone."""
+        """Whether it has no weights of slots; later stages and parameters are tried only on such trials."""
         return not self._weights
 
     @property
@@ -73,7 +73,7 @@ class Trial:
         return getattr(self.fusion, "weights", {}) if self.fusion else {}
 
     def pipeline(self, params: SearchParams | None = None) -> Pipeline:
-        """What searches so; `params` are the config's."""
+        """The pipeline of this trial; `params` are the config's."""
         chosen = search_params(self.params or params or SearchParams())
         pipeline = Pipeline(tuple(Retrieve(slot, self.depth, params=chosen) for slot in self.slots))
         for stage in (self.fusion, self.rescore, self.rerank):
@@ -117,7 +117,7 @@ class Values:
         return reads
 
     def _ordered(self, trial: Trial, legs: Legs) -> Doubles:
-        """The scores by which the trial orders documents, `[n, width]`; minus infinity is no hit."""
+        """The scores by which the trial orders documents, `[n, width]`; minus infinity means no hit."""
         scores = self._fused(trial, legs)
         if trial.rescore is not None:
             scores = reordered(scores, self.late[trial.rescore.slot], trial.rescore)
@@ -166,7 +166,7 @@ def reordered(before: Doubles, scores: Doubles, stage: Rescore | Rerank) -> Doub
 
 
 def stage_key(stage: Rerank) -> str:
-    """Tells rerankers with other options apart; the name comes first."""
+    """A key that differs for rerankers with different options; it starts with the name."""
     return f"{stage.label} {sorted(stage.options.items(), key=str)!r}"
 
 

@@ -114,7 +114,7 @@ def test_few_queries_choose_nothing_and_write_nothing(run: Run, config: Path, co
     found = answer.json()
     assert (found["queries"], found["synthetic"], found["passed"], found["written"]) == (1, False, False, "")
     assert found["verdict"] == (
-        "1 judged queries cannot choose anything: at least 9 more are needed, 49 more are better"
+        "1 judged queries are too few to choose by: at least 9 more are needed, 49 more are better"
     )
     assert {row["config"]["fuse"]["kind"] for row in found["rows"] if "fuse" in row["config"]} == {
         "rrf",
