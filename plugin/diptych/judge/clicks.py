@@ -113,7 +113,7 @@ def judged_from_clicks(
             queries.append(Query(text, name, {"shown": len(lists)}))
             judgements[name] = {document: round(HIGHEST * value / best) for document, value in worth.items()}
     if not queries:
-        do = f"give a longer log, or require fewer than {least_shown} lists of a query"
+        do = f"give a longer log, or require fewer than {least_shown} lists of a query (--least)"
         raise EvaluationError("no query was shown and clicked often enough", got=f"{len(by_query)} queries", do=do)
     return queries, Qrels(judgements, "clicks")
 

@@ -55,6 +55,17 @@ def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None
     assert f"Usage: {usage}\n" in re.sub(r" +\n", "\n", out)
 
 
+def test_paragraphs_of_help_are_as_wide_as_the_terminal() -> None:
+    out = CliRunner().invoke(app, ["judge", "--help"], env={"COLUMNS": "80"}).stdout
+    assert re.search(r"quits\. The same command\b.*\S", out), "no break where the docstring has one"
+    assert "diptych judge --queries queries.jsonl" in out
+
+
+def test_brackets_in_help_are_not_taken_for_styles() -> None:
+    out = CliRunner().invoke(app, ["clicks", "--help"], env={"COLUMNS": "160"}).stdout
+    assert 'JSON lines with "query", and lists of ids as "shown" and "clicked".' in out
+
+
 def test_a_missing_argument_is_named_as_in_the_help(run: Run) -> None:
     answer = run("populate")
     assert answer.code == 2

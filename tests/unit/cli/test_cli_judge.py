@@ -44,7 +44,7 @@ def test_grades_are_taken_by_keys_and_evaluate_reads_them(ready: Run, tmp_path: 
     assert answer.code == 0
     assert "settled" in answer.out
     assert "wrote judgements; to read it: diptych evaluate judgements" in answer.out
-    assert "0 not relevant · 1 related · 2 relevant · 3 exactly it · s skip · u undo · q quit" in answer.err
+    assert "0 not relevant · 1 related · 2 relevant · 3 exact · s skip · u undo · q quit" in answer.err
     assert "dense" not in answer.err
     assert "lone" not in answer.err
     queries, qrels = read_beir(tmp_path / "judgements")

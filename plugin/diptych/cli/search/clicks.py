@@ -13,7 +13,7 @@ from diptych.cli.ui.output import stdout, write_json
 
 def clicks(
     log: Annotated[
-        Path, typer.Argument(metavar="LOG", help='JSON lines {"query": ..., "shown": [ids], "clicked": [ids]}.')
+        Path, typer.Argument(metavar="LOG", help='JSON lines with "query", and lists of ids as "shown" and "clicked".')
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BEIR folder to write.")],
     power: Annotated[

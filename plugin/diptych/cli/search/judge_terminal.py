@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diptych.judge import Judging, Kappa, Pooled, SecondJudging
 
 SHOWN = 1500  # characters of a document
-KEYS = "0 not relevant · 1 related · 2 relevant · 3 exactly it · s skip · u undo · q quit"
+KEYS = "0 not relevant · 1 related · 2 relevant · 3 exact · s skip · u undo · q quit"
 GRADES = {str(grade): grade for grade in range(4)}
 
 

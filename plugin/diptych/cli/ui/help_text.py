@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +16,11 @@ class PlainCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as help shows them."""
         return [_plain(parameter) for parameter in super().get_params(ctx)]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, with paragraphs as wide as the terminal and not as their docstring."""
+        self.help = re.sub(r"(?<=\S)\n(?=\S)", " ", self.help or "")
+        super().format_help(ctx, formatter)
 
 
 class PlainGroup(TyperGroup):
