@@ -166,6 +166,9 @@ def test_groups_of_queries_have_a_table_of_their_own(judged: Run, tmp_path: Path
     assert [(part["value"], part["queries"]) for part in found] == [("1 to 2 words", 10), ("6 or more words", 10)]
     assert set(found[0]["means"]) == {"dense", "lexical", "dbsf"}
     assert "length 1 to 2 words" in judged("evaluate", "--slices", "length").out
+    misspelt = judged("evaluate", "--slices", "length,lenght")
+    assert "--slices lenght: no 10 queries share a value of it" in misspelt.err
+    assert "--slices length:" not in misspelt.err
 
 
 def test_an_ablation_adds_one_stage_at_a_time() -> None:

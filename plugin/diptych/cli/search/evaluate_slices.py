@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from diptych.cli.ui.output import table
+from diptych.cli.ui.output import stderr, table
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -59,6 +59,15 @@ def sliced(
         )
         for part in parts
     ]
+
+
+def note_ungrouped(by: Sequence[str], slices: Sequence[SliceMeans]) -> None:
+    """Warn of each way of grouping that gives no group, such as a misspelt metadata key."""
+    from diptych.evaluate.slices import LEAST
+
+    for name in by:
+        if name not in {part.by for part in slices}:
+            stderr().print(f"--slices {name}: no {LEAST} queries share a value of it", style="yellow", markup=False)
 
 
 def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
