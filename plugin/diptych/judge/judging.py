@@ -125,8 +125,8 @@ class Judging:
 
     def verdict(self) -> Verdict:
         """What the queries judged so far show."""
-        done = [query for query in self.queries if not self._left(query)]
-        pairs = [(query.id, name) for query in done for name in self._pools[query.id]]
+        pairs = [(query.id, name) for query in self.queries for name in self._pools[query.id]]
+        pairs = [pair for pair in pairs if self.judgements.is_judged(*pair)]
         grades, drawn = [self.judgements.grade(*pair) for pair in pairs], self._drawn()
         return Verdict(
             metric=self.metric,

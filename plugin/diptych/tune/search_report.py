@@ -100,14 +100,17 @@ class SearchReport:
         if self.tuned == self.present:
             return "nothing simpler or better than the present pipeline was found: it stays"
         gain = self.gains[0]
+        change = f"gains {gain.mean:+.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
         figures = (
-            f"{self.rows[self.tuned].name} gains {gain.mean:+.4f} nDCG@10 on held-out queries, "
+            f"{self.rows[self.tuned].name} {change} nDCG@10 on held-out queries, "
             f"{self.confidence:.0%} interval [{gain.low:+.4f}, {gain.high:+.4f}]"
         )
         if self.passed and not self.fits:
             return f"{figures}: the best within the budget, which the present pipeline exceeds"
         if self.passed:
             return f"{figures}: it is better than the present pipeline"
+        if gain.mean <= 0:
+            return f"{figures}: the present pipeline stays"
         unclear = next((gain_over for gain_over in self.gains if gain_over.needed), None)
         more = f"; {self.more(unclear)} if the gain stays" if unclear else ""
         return f"{figures}: not shown to be better, so the present pipeline stays{more}"

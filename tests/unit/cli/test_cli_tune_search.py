@@ -58,6 +58,14 @@ def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_woul
     assert "words of the documents favour lexical slots" in printed.err
 
 
+def test_a_loss_is_called_a_loss_and_no_number_of_queries_is_said_to_turn_it_round() -> None:
+    gains = (Against("the start", -0.01, -0.03, 0.01, None), Against("the best single slot", 0.02, -0.01, 0.04, 184))
+    verdict = replace(report(passed=False), gains=gains).verdict
+    assert verdict.endswith(
+        "loses 0.0100 nDCG@10 on held-out queries, 95% interval [-0.0300, +0.0100]: the present pipeline stays"
+    )
+
+
 def test_what_passed_is_written_and_comments_stay(config: Path, registry: Registry) -> None:
     text = config.read_text()
     config.write_text("# mine\n" + text.replace("  limit: 3", "  limit: 7  # how many\n  rescore: {slot: dense}"))

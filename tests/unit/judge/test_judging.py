@@ -102,6 +102,7 @@ def test_a_session_is_resumed_from_its_folder_and_undone_step_by_step(tmp_path: 
     first = judging_of(Judgements(tmp_path))
     judge_all(first, 25)
     upcoming = first.next()
+    assert first.verdict().judgements == 25, "those of the query that is judged in part count too"
     again = judging_of(Judgements(tmp_path))
     assert again.next() == upcoming
     assert again.undo()

@@ -130,7 +130,10 @@ def show_search(
     kind = "made queries, cut from the documents" if synthetic else "judged queries"
     say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}", "bold")
     console.print(_table(found))
-    say(console, "● on the Pareto front of nDCG@10 and time; ★ the tuned one; now: what the config says")
+    say(
+        console,
+        "● on the Pareto front of nDCG@10 and time; ★ the tuned one; ± standard error; now: what the config says",
+    )
     for line in _gains(found):
         say(console, line)
     say(console, found.verdict, "bold")
