@@ -3,13 +3,13 @@
     python tests/benchmarks/compare_fusion.py "$DIPTYCH_DATA" debian-mini cranfield --cache build/fusion
 
 Prints Markdown: one row for each set, variation of its queries (whole, their two longest words, a tenth of the letters
-swapped) and pair of encoders, each figure with the paired 95% interval of its difference from DBSF's. *Tuned* is what
-`diptych tune search` would search by, measured on queries that did not choose it: five folds, twice, each fold with a
-gate of its own. *Oracle* is the best fixed trial of all, chosen afterwards. `--others` prints the means of all other
-candidates for a default. `--splits 200` prints instead what the gated tuner does with 30 queries (two thirds of them
-where there are fewer than 45), drawn so often: in how many draws it changes anything, in how many it is then worse on
-the rest of the queries, and its mean gain there. Vectors are made once and kept in the cache; `--minutes` stops after
-the set during which they have passed, and the same command goes on.
+swapped) and pair of encoders, each figure with the paired 95% interval of its difference from DBSF's (`--base RRF`:
+from RRF's). *Tuned* is what `diptych tune search` would search by, measured on queries that did not choose it: five
+folds, twice, each fold with a gate of its own. *Oracle* is the best fixed trial of all, chosen afterwards. `--others`
+prints the means of all other candidates for a default. `--splits 200` prints instead what the gated tuner does with 30
+queries (two thirds of them where there are fewer than 45), drawn so often: in how many draws it changes anything, in
+how many it is then worse on the rest of the queries, and its mean gain there. Vectors are made once and kept in the
+cache; `--minutes` stops after the set during which they have passed, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ def main() -> None:
     parser.add_argument("--encode", action="store_true", help="only make the vectors")
     parser.add_argument("--others", action="store_true", help="also print the other candidates for a default")
     parser.add_argument("--splits", type=int, default=0, help="draws of few queries to tune by, instead of the table")
+    parser.add_argument("--base", choices=["DBSF", "RRF"], default="DBSF", help="what the intervals compare with")
     asked = parser.parse_args()
     end, means = time.monotonic() + 60 * asked.minutes, defaultdict(list)
     if not asked.encode:
-        columns = SPLIT_COLUMNS if asked.splits else COLUMNS
+        swapped = {"DBSF": "RRF", "RRF": "DBSF"} if asked.base == "RRF" else {}
+        columns = SPLIT_COLUMNS if asked.splits else [swapped.get(column, column) for column in COLUMNS]
         print(f"| {' | '.join(columns)} |")
         print("|---" * len(columns) + "|")
     for name in asked.sets:
@@ -76,7 +78,7 @@ def main() -> None:
         judged, vectors = load(asked.root, name), Vectors(asked.cache)
         for pair in pairs(judged, vectors, asked.dense, asked.sparse, encode=asked.encode):
             if pair.variation in asked.variations:
-                print(splits(pair, asked.splits) if asked.splits else row(pair), flush=True)
+                print(splits(pair, asked.splits) if asked.splits else row(pair, asked.base), flush=True)
                 for fusion, value in others(pair).items() if asked.others else ():
                     means[fusion].append(value)
     if asked.others:
@@ -85,17 +87,18 @@ def main() -> None:
             print(f"{fusion:22} mean {np.mean([v[0] for v in values]):.4f}, worst against DBSF {min(gaps):+.4f}")
 
 
-def row(pair: Pair) -> str:
-    """One line of the table."""
+def row(pair: Pair, base: str) -> str:
+    """One line of the table; its intervals are of differences from `base`, DBSF or RRF."""
     legs = pair.legs
     tried, values = trials(legs.slots), Values(legs)
     table = values.table(tried)
-    dbsf = values.of(Trial(legs.slots, Dbsf()))
+    first, second = (Dbsf(), Rrf()) if base == "DBSF" else (Rrf(), Dbsf())
+    compared = values.of(Trial(legs.slots, first))
     rows = [values.of(Trial((slot,))) for slot in legs.slots]
-    rows += [values.of(Trial(legs.slots, fusion)) for fusion in (Rrf(), Linear())]
+    rows += [values.of(Trial(legs.slots, fusion)) for fusion in (second, Linear())]
     rows += [tuned(table, tried, tried.index(Trial(legs.slots, Dbsf()))), table[table.mean(axis=1).argmax()]]
     name = f"{pair.name}, {pair.variation}, {pair.dense} + {pair.lexical}"
-    cells = [name, str(len(legs)), f"{dbsf.mean():.3f}", *(against(own, dbsf) for own in rows)]
+    cells = [name, str(len(legs)), f"{compared.mean():.3f}", *(against(own, compared) for own in rows)]
     return f"| {' | '.join(cells)} |"
 
 
