@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -91,6 +93,22 @@ def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.Captur
     error.add_note("what was acknowledged is kept")
     write_error(error, as_json=False)
     assert capsys.readouterr().err == "error: what\n  what was acknowledged is kept\n"
+
+
+def test_on_a_terminal_an_error_breaks_between_words_and_keeps_its_indent() -> None:
+    from diptych.cli.ui.output import drawing, write_error
+
+    screen = io.StringIO()
+    expected = "a duration such as 300ms, 2s, 5m, 12h, 30d or 2w; a number counts seconds"
+    with drawing(Console(file=screen, force_terminal=True, width=80, no_color=True, highlight=False)):
+        write_error(ConfigError("unusable value", got="90 days", expected=expected), as_json=False)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in screen.getvalue().splitlines()]
+    assert lines == [
+        "error: unusable value",
+        "  got: 90 days",
+        "  expected: a duration such as 300ms, 2s, 5m, 12h, 30d or 2w; a number counts",
+        "  seconds",
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

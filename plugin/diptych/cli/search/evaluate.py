@@ -276,11 +276,11 @@ def _show(outcome: Outcome, plot: Path | None) -> None:
     shown = table(outcome.evaluations, comparisons=outcome.comparisons)
     caption, shown.caption = shown.caption, None  # beneath, where it is not folded to the width of the table
     console.print(shown)
-    console.print(caption, soft_wrap=True)
+    console.print(caption, soft_wrap=not console.is_terminal)
     for name, recall in outcome.recalls.items():
         console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
     for sentence in outcome.advice:
-        console.print(f"advice: {sentence}", soft_wrap=True, markup=False)
+        console.print(f"advice: {sentence}", soft_wrap=not console.is_terminal, markup=False)
     show_slices(console, outcome.slices)
     if outcome.single_query:
         stderr().print("nothing is compared: only one query is judged", style="yellow")

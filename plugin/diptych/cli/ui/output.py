@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -49,10 +50,9 @@ def write_json(value: Any, *, to_stderr: bool = False) -> None:
 
 
 def write_error(error: DiptychError, *, as_json: bool) -> None:
-    """The error on standard error: what, where, got, expected, what to do."""
+    """The error on standard error: what, where, got, expected, what to do; a terminal's lines end between words."""
     if as_json:
-        write_json({"error": error_document(error)}, to_stderr=True)
-        return
+        return write_json({"error": error_document(error)}, to_stderr=True)
     first, *detail_lines = str(error).splitlines()
     text = Text.assemble(("error: ", "bold red"), (printable(first), "bold"))
     for line in detail_lines:
@@ -60,7 +60,13 @@ def write_error(error: DiptychError, *, as_json: bool) -> None:
         text.append("\n").append(label + colon, "dim" if colon else "").append(value)
     for note in getattr(error, "__notes__", ()):
         text.append(f"\n  {printable(note)}")
-    stderr().print(text, soft_wrap=True)
+    console = stderr()
+    if not console.is_terminal:
+        return console.print(text, soft_wrap=True)
+    for line in text.split("\n"):
+        indent = len(line.plain) - len(line.plain.lstrip())
+        console.print(Padding(line[indent:], (0, 0, 0, indent), expand=False))
+    return None
 
 
 def error_document(error: DiptychError) -> dict[str, Any]:
