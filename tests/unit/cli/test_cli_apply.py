@@ -88,6 +88,19 @@ def test_search_settings_are_measured_by_the_judgements_of_the_options(
     assert "nDCG@10  1.0000 -> 0.0000 on 3 queries" in answer.out
 
 
+def test_what_becomes_of_a_threshold_is_said_once_by_the_gate_that_measures_it(
+    run: Run, config: Path, corpus: Path, judgements: tuple[str, ...]
+) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "  limit: 3\n", "  limit: 3\n  score_threshold: 0.01\n  fuse: {kind: dbsf}\n")
+    assert run("apply", "--no-gate").code == 0
+    edit(config, "kind: dbsf", "kind: rrf")
+    assert "score_threshold 0.01 was chosen for other scores: it is stale" in run("plan").err
+    answer = run("apply", "--no-gate", *judgements)
+    assert answer.code == 0
+    assert (answer.out + answer.err).count("score_threshold 0.01 ") == 1
+
+
 def test_no_cut_over_leaves_search_settings_as_they_are(run: Run, config: Path, corpus: Path) -> None:
     assert run("populate", corpus).code == 0
     edit(config, "  limit: 3\n", "  limit: 4\n  retrieve: {dense: 100}\n")
