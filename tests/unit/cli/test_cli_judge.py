@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import random
 import sys
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from diptych import Registry, hookimpl
-from diptych.cli.search.judge_terminal import _key
+from diptych.cli.search.judge_terminal import _key, without_echo
 from diptych.evaluate import read_beir
 from diptych.generation import JudgeRequest
 
@@ -168,3 +170,12 @@ def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
     assert queries[0].id.split() == [queries[0].id], "the tools that read TREC files need one word"
     assumed = run("clicks", "log.jsonl", "clicked", "--power", "1", "--json").json()
     assert assumed["propensities"][:2] == [1.0, 0.5]
+
+
+def test_a_terminal_does_not_show_keys_that_are_typed_between_two_documents() -> None:
+    _, side = pty.openpty()
+    with os.fdopen(side, "r+b", buffering=0) as raw, io.TextIOWrapper(raw) as terminal:  # type: ignore[arg-type]
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
+        with without_echo(terminal):
+            assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
