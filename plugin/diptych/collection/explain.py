@@ -12,7 +12,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, id_filter
-from diptych.search.feedback import steerable
+from diptych.search.feedback import slots_for_examples
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, Options
 from diptych.search.pins import PINNED
@@ -238,7 +238,7 @@ def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Rankin
 
 def _notes_on_examples(request: SearchRequest) -> Iterable[str]:
     if request.like or request.unlike:
-        names = ", ".join(slot.name for slot in steerable(request))
+        names = ", ".join(slot.name for slot in slots_for_examples(request))
         yield f"{len(request.like)} liked and {len(request.unlike)} unliked examples move the scores of: {names}"
 
 

@@ -12,7 +12,7 @@ from qdrant_client import models
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.search.fusion import PointId
-from diptych.search.qdrant_query import Inputs, asked, params_for, using
+from diptych.search.qdrant_query import Inputs, params_for, retrieval_query, using
 from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest, direction
 from diptych.slots.slot import Slot
@@ -68,7 +68,7 @@ def matched_terms(
 def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
     chosen = narrowed(request.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
     return models.QueryRequest.model_construct(
-        query=asked(query),
+        query=retrieval_query(query),
         using=using(slot),
         filter=chosen,
         params=params_for(request, slot, None),

@@ -65,11 +65,11 @@ def kappa(first: Sequence[int], second: Sequence[int], *, weights: Weights = "qu
 def agreements(judgements: Judgements) -> list[Kappa]:
     """The agreement of every two judges, people or models, that have graded the same pairs."""
     names = sorted(judgements.grades)
-    found = (
-        (one, other, common_grades(judgements.grades[one], judgements.grades[other]))
-        for one, other in itertools.combinations(names, 2)
+    graded = (
+        (first, second, common_grades(judgements.grades[first], judgements.grades[second]))
+        for first, second in itertools.combinations(names, 2)
     )
-    return [_kappa((one, other), *grades) for one, other, grades in found if grades[0]]
+    return [_kappa((first, second), *grades) for first, second, grades in graded if grades[0]]
 
 
 def common_grades(ours: Mapping[Pair, Grade], theirs: Mapping[Pair, Grade]) -> tuple[list[int], list[int]]:

@@ -101,8 +101,8 @@ class Judgements:
 
     def measured(self, judge: str, agreement: Agreement) -> None:
         """Note how well a model agrees with people, and whether its grades count from now on."""
-        found = {"kappa": agreement.kappa, "pairs": agreement.pairs, "accepted": agreement.accepted}
-        self._append({"judge": judge, "model": True, "agreement": found})
+        facts = {"kappa": agreement.kappa, "pairs": agreement.pairs, "accepted": agreement.accepted}
+        self._append({"judge": judge, "model": True, "agreement": facts})
 
     def people(self) -> list[str]:
         """The judges that are not models."""

@@ -11,7 +11,7 @@ from diptych.errors import SearchError, StoreUnsupported
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
-from diptych.search.qdrant_query import Input, Inputs, Steered
+from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
@@ -22,7 +22,7 @@ WEIGHT = 0.5  # of the examples, where the query has 1
 Vectors = dict[str | Query, list[float]]
 
 
-def steered(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inputs]:
+def with_examples(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inputs]:
     """The inputs of each query, with examples for the slots that can use them.
 
     A slot scores s(query) + w * (mean s(liked) - mean s(unliked)), w = 1/2. If one kind of examples is missing, the
@@ -34,19 +34,19 @@ def steered(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inputs]:
     """
     if not (request.like or request.unlike):
         return list(inputs)
-    slots = steerable(request)
+    slots = slots_for_examples(request)
     _require_support(request.handle)
     vectors = _vectors(request, slots)
     return [
         {
-            name: Steered(query, _feedback(query, request, vectors[name])) if name in vectors else query
+            name: QueryWithExamples(query, _feedback(query, request, vectors[name])) if name in vectors else query
             for name, query in of_query.items()
         }
         for of_query in inputs
     ]
 
 
-def steerable(request: SearchRequest) -> list[Slot]:
+def slots_for_examples(request: SearchRequest) -> list[Slot]:
     """The dense slots that the pipeline retrieves from and whose scores are similarities.
 
     Raises:
@@ -54,15 +54,15 @@ def steerable(request: SearchRequest) -> list[Slot]:
     """
     view = request.handle
     slots = [view.slots[branch.slot] for branch in request.pipeline.retrieve]
-    found = [slot for slot in slots if slot.kind == "dense" and slot.similarity != "euclidean"]
-    if not found:
+    suitable = [slot for slot in slots if slot.kind == "dense" and slot.similarity != "euclidean"]
+    if not suitable:
         raise SearchError(
             "like and unlike need a dense slot",
             where=repr(request.pipeline),
             got=", ".join(f"{slot.name}: {slot.similarity or slot.kind}" for slot in slots),
             expected="retrieval from a slot of cosine or dot similarity",
         )
-    return found
+    return suitable
 
 
 def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> models.RelevanceFeedbackQuery:
@@ -102,16 +102,16 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
         SearchError: a document does not exist, or belongs to another tenant; both give the same error.
     """
     view = request.handle
-    wanted = narrowed(request.scope, models.Filter(must=[with_ids(view, ids, request.tenant)]))
+    matching = narrowed(request.scope, models.Filter(must=[with_ids(view, ids, request.tenant)]))
     names: Any = [slot.vector for slot in slots if slot.vector] or True
     fields = models.PayloadSelectorInclude(include=id_fields(view.layout))
     options = {"limit": 2 * len(ids), "with_payload": fields, "with_vectors": names, **request.shard_key_selector}
-    records, _ = ask(view, lambda: view.client.scroll(view.name, wanted, **options))
-    found = {from_payload(record.id, record.payload, view.layout).id: record.vector for record in records}
+    records, _ = ask(view, lambda: view.client.scroll(view.name, matching, **options))
+    vectors = {from_payload(record.id, record.payload, view.layout).id: record.vector for record in records}
     for identifier in ids:
-        if identifier not in found:
+        if identifier not in vectors:
             raise SearchError("there is no such document", where=f"collection {view.name!r}", got=repr(identifier))
-    return found
+    return vectors
 
 
 def _of_slot(vector: Any, slot: Slot) -> Input:

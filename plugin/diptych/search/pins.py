@@ -21,13 +21,16 @@ def pinned_hits(request: SearchRequest) -> list[Hit]:
     if not request.pin:
         return []
     view = request.handle
-    wanted = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
-    matching = narrowed(request.scope, narrowed(request.chosen, wanted))
-    own, most = request.shard_key_selector, 2 * len(request.pin)  # an id may also be that of a point of another program
+    with_pinned_ids = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
+    matching = narrowed(request.scope, narrowed(request.chosen, with_pinned_ids))
+    shard_key, limit = (
+        request.shard_key_selector,
+        2 * len(request.pin),
+    )  # an id may also be that of a point of another program
     records, _ = ask(
-        view, lambda: view.client.scroll(view.name, matching, limit=most, with_payload=request.selector, **own)
+        view, lambda: view.client.scroll(view.name, matching, limit=limit, with_payload=request.selector, **shard_key)
     )
-    documents = {found.id: found for found in (from_payload(r.id, r.payload, view.layout) for r in records)}
+    documents = {document.id: document for document in (from_payload(r.id, r.payload, view.layout) for r in records)}
     return [Hit(documents[identifier], 0.0) for identifier in request.pin if identifier in documents]
 
 

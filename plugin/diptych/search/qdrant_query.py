@@ -24,28 +24,28 @@ from diptych.slots.slot import Slot
 from diptych.stores.local import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
 
-Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or Steered
+Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or QueryWithExamples
 Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot for which the query has no terms is left out
 TIE_BREAK = 1e-5
 _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
 
 
 @dataclass(frozen=True, slots=True)
-class Steered:
+class QueryWithExamples:
     """A dense query with examples: its own vector, and the feedback query that is sent to Qdrant in retrieval."""
 
     vector: list[float]
     query: models.RelevanceFeedbackQuery
 
 
-def asked(query: Input) -> Any:
+def retrieval_query(query: Input) -> Any:
     """The query that is sent to Qdrant for an input in retrieval."""
-    return query.query if isinstance(query, Steered) else query
+    return query.query if isinstance(query, QueryWithExamples) else query
 
 
-def plain(query: Input) -> Any:
+def without_examples(query: Input) -> Any:
     """The query itself, without examples."""
-    return query.vector if isinstance(query, Steered) else query
+    return query.vector if isinstance(query, QueryWithExamples) else query
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +151,21 @@ class Nearest:
             first, storage: the slot's first stage and storage.
             width: hits wanted, if more than `limit`.
         """
-        found = {"query": asked(self.query), "using": self.using, "filter": self.filter, "params": self.params}
+        found = {
+            "query": retrieval_query(self.query),
+            "using": self.using,
+            "filter": self.filter,
+            "params": self.params,
+        }
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
-        first_fields = {**found, "query": plain(self.query)[: first.dimension], "using": first.vector, "limit": reads}
+        first_fields = {
+            **found,
+            "query": without_examples(self.query)[: first.dimension],
+            "using": first.vector,
+            "limit": reads,
+        }
         params = _by_originals() if storage.get("quantization") else None
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**first_fields)]}
 
@@ -200,14 +210,14 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
     if rescore:
-        levels.append(_Level(plain(inputs[rescore.slot]), using(slots[rescore.slot]), rescore.candidates))
+        levels.append(_Level(without_examples(inputs[rescore.slot]), using(slots[rescore.slot]), rescore.candidates))
     if request.pipeline.boost:
         reads = rescore.candidates if rescore else sum(branch.candidates for branch in request.pipeline.retrieve)
         formula = request.pipeline.boost.formula(request.handle.layout, request.now, _unboosted_direction(request))
         levels.append(_Level(formula, None, reads))
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
-        query = models.NearestQuery.model_construct(nearest=plain(inputs[diversify.slot]), mmr=mmr)
+        query = models.NearestQuery.model_construct(nearest=without_examples(inputs[diversify.slot]), mmr=mmr)
         levels.append(_Level(query, using(slots[diversify.slot]), diversify.candidates))
     return levels
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from qdrant_client import models
 
 from diptych.runtime.phases import LOG
-from diptych.search.feedback import steered
+from diptych.search.feedback import with_examples
 from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve
@@ -68,8 +68,8 @@ def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
 
 
 def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
-    """For each request, the encoded queries, steered by its examples."""
-    return [steered(request, inputs) for request, inputs in zip(requests, _encoded(requests), strict=True)]
+    """For each request, the encoded queries, with its examples."""
+    return [with_examples(request, inputs) for request, inputs in zip(requests, _encoded(requests), strict=True)]
 
 
 def _encoded(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:

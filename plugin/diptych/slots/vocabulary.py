@@ -20,7 +20,7 @@ def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
         slots: the slots that a search retrieves from.
         texts: gives a sample of the collection's texts.
     """
-    found = []
+    warnings = []
     for slot in slots:
         if slot.kind != "dense" or not isinstance(slot.encoder, VocabularyCheck):
             continue
@@ -28,9 +28,9 @@ def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
         with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
             share = slot.encoder.unread_share(sample) if sample else 0.0
         if share > MOST_UNREAD:
-            found.append(
+            warnings.append(
                 f"slot {slot.name!r}: {share:.0%} of the letters of the first {len(sample)} documents are not in its "
                 "model's vocabulary, or only one by one, so it finds little and makes a hybrid search worse: use a "
                 "model for this language, or name only lexical slots in search.retrieve"
             )
-    return found
+    return warnings

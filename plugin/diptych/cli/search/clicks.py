@@ -37,17 +37,17 @@ def clicks(
     """
     from diptych.judge import ClickLog, Propensities, judged_from_clicks, write_beir
 
-    read = ClickLog.read(log)
-    propensities = Propensities.harvested(read) if power is None else Propensities.power_law(power, ranks=10)
-    queries, qrels = judged_from_clicks(read, propensities, least_shown=least)
+    click_log = ClickLog.read(log)
+    propensities = Propensities.harvested(click_log) if power is None else Propensities.power_law(power, ranks=10)
+    queries, qrels = judged_from_clicks(click_log, propensities, least_shown=least)
     write_beir(folder, queries, qrels)
-    judged = sum(len(own) for own in qrels.judgements.values())
-    facts = {"lists": len(read.shown), "queries": len(queries), "judgements": judged}
+    count = sum(len(grades) for grades in qrels.judgements.values())
+    facts = {"lists": len(click_log.shown), "queries": len(queries), "judgements": count}
     if as_json:
         return write_json({**facts, "propensities": propensities.values})
-    console, how = stdout(), "measured" if power is None else "assumed"
-    shown = " ".join(f"{value:.2f}" for value in propensities.values)
-    console.print(f"ranks are looked at ({how}): {shown}", soft_wrap=True)
-    text = f"{len(queries)} queries, {judged} judgements from {len(read.shown)} lists; wrote {folder}"
+    console, source = stdout(), "measured" if power is None else "assumed"
+    values = " ".join(f"{value:.2f}" for value in propensities.values)
+    console.print(f"ranks are looked at ({source}): {values}", soft_wrap=True)
+    text = f"{len(queries)} queries, {count} judgements from {len(click_log.shown)} lists; wrote {folder}"
     console.print(text, soft_wrap=True)
     return None

@@ -40,8 +40,8 @@ def examples_and_pins(
     """The options of a search for `--like`, `--unlike`, `--pin` and `--exclude`; `text:WORDS` is an example by text."""
     from diptych.types import Query
 
-    def examples(given: Sequence[str] | None) -> list[str | Query]:
-        return [Query(one.removeprefix(_TEXT)) if one.startswith(_TEXT) else one for one in given or ()]
+    def examples(values: Sequence[str] | None) -> list[str | Query]:
+        return [Query(value.removeprefix(_TEXT)) if value.startswith(_TEXT) else value for value in values or ()]
 
     return {"like": examples(like), "unlike": examples(unlike), "pin": pin or None, "exclude": exclude}
 

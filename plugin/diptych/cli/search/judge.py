@@ -106,15 +106,15 @@ def judge(
     _show(verdict, agreements(judgements), folder if is_written else None, as_json=as_json)
 
 
-def _show(verdict: Verdict | None, found: Sequence[Kappa], folder: Path | None, *, as_json: bool) -> None:
+def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None, *, as_json: bool) -> None:
     """The verdict, how well judges agree, and where the judgements are."""
     if as_json:
         facts = {**dataclasses.asdict(verdict), "settled": verdict.is_settled} if verdict else None
-        return write_json({"verdict": facts, "agreements": [dataclasses.asdict(own) for own in found]})
+        return write_json({"verdict": facts, "agreements": [dataclasses.asdict(kappa) for kappa in kappas]})
     if verdict:
         settled = "settled" if verdict.is_settled else "not settled"
         stdout().print(f"{settled}: {verdict.sentence}", soft_wrap=True)
-    show_agreements(found)
+    show_agreements(kappas)
     if folder:
         stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
     return None
@@ -132,12 +132,12 @@ def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> li
     """The queries to judge."""
     from diptych.evaluate import read_queries
 
-    place = queries or settings.evaluate.queries
-    if place is None:
+    path = queries or settings.evaluate.queries
+    if path is None:
         do = "give --queries FILE, or set evaluate.queries in the config file"
         raise EvaluationError("there are no queries to judge", do=do)
-    found = read_queries(place)
-    return found if len(found) <= sample else random.Random(seed).sample(found, sample)
+    known = read_queries(path)
+    return known if len(known) <= sample else random.Random(seed).sample(known, sample)
 
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
@@ -171,11 +171,13 @@ def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, te
 def _model_of(settings: Config, session: Session) -> ModelJudge:
     from diptych.judge import ModelJudge
 
-    own = settings.evaluate.judge
-    if own is None:
+    judge_config = settings.evaluate.judge
+    if judge_config is None:
         do = "add evaluate.judge: {generator: chat, options: {base_url: ..., model: ...}} to the config file"
         raise ConfigError("no judging model is configured", do=do)
-    return ModelJudge(own.generator, own.options, session.registry, least_kappa=own.least_kappa)
+    return ModelJudge(
+        judge_config.generator, judge_config.options, session.registry, least_kappa=judge_config.least_kappa
+    )
 
 
 def _by_model(model: ModelJudge, judging: Judging, texts: DocumentTexts) -> None:

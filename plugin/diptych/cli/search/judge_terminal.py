@@ -76,17 +76,17 @@ def without_echo(stream: TextIO) -> Iterator[None]:
         termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
-def show_agreements(found: Sequence[Kappa]) -> None:
+def show_agreements(kappas: Sequence[Kappa]) -> None:
     """Print a row for each pair of judges."""
-    if not found:
+    if not kappas:
         return
-    shown = table("judges", "pairs", "same", "kappa", "linear", "quadratic")
-    for column in shown.columns[1:]:
+    rows = table("judges", "pairs", "same", "kappa", "linear", "quadratic")
+    for column in rows.columns[1:]:
         column.justify = "right"
-    for own in found:
-        kappas = (f"{value:.2f}" for value in (own.plain, own.linear, own.quadratic))
-        shown.add_row(printable(" and ".join(own.judges)), str(own.pairs), f"{own.same:.0%}", *kappas)
-    stdout().print(shown)
+    for kappa in kappas:
+        values = (f"{value:.2f}" for value in (kappa.plain, kappa.linear, kappa.quadratic))
+        rows.add_row(printable(" and ".join(kappa.judges)), str(kappa.pairs), f"{kappa.same:.0%}", *values)
+    stdout().print(rows)
 
 
 def _show(pair: Pooled, texts: DocumentTexts) -> None:

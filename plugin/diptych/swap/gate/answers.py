@@ -29,7 +29,7 @@ def remembering(view: View) -> View:
     return replace(view, kept={**view.kept, _ANSWERS: {}})
 
 
-def forgetful(view: View) -> View:
+def without_threshold(view: View) -> View:
     """The view without its score threshold, and without remembered answers, which depend on the threshold."""
     search = view.search_config.model_copy(update={"score_threshold": None})
     return replace(view, search_config=search, kept={key: own for key, own in view.kept.items() if key != _ANSWERS})

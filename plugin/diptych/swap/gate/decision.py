@@ -17,7 +17,7 @@ from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
 from diptych.swap.gate.coverage import Coverage
 from diptych.swap.gate.gate import GateReport, coverage, run_gate
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
-from diptych.swap.gate.threshold import Threshold, carried
+from diptych.swap.gate.threshold import Threshold, carried_threshold
 
 ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 
@@ -89,7 +89,7 @@ class Decision:
     def _carried(self, old: View, new: View) -> Threshold | None:
         """The threshold carried over; None if nothing changes, or if measuring fails and the gate does not decide."""
         try:
-            return carried(old, new, self._context.judged)
+            return carried_threshold(old, new, self._context.judged)
         except DiptychError as error:
             if self._context.options.gate:
                 raise

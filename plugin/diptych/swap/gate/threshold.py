@@ -19,7 +19,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata
 from diptych.search import Pipeline
 from diptych.swap.changes import SWAPS, Change
-from diptych.swap.gate.answers import answers, forgetful, pipeline_of, silence
+from diptych.swap.gate.answers import answers, pipeline_of, silence, without_threshold
 from diptych.swap.gate.judged import Judged
 from diptych.types import Hit, Query
 
@@ -58,7 +58,7 @@ class Threshold:
         )
 
 
-def carried(old: View, new: View, judged: Judged | None) -> Threshold | None:
+def carried_threshold(old: View, new: View, judged: Judged | None) -> Threshold | None:
     """The threshold that replaces one that the config keeps although the scores change; None if no change is needed.
 
     Args:
@@ -68,7 +68,7 @@ def carried(old: View, new: View, judged: Judged | None) -> Threshold | None:
     threshold = old.search_config.score_threshold
     if threshold is None or new.search_config.score_threshold != threshold:
         return None
-    if not scores_change(pipeline_of(old), pipeline_of(new), _other_spaces(old, new)):
+    if not scores_change(pipeline_of(old), pipeline_of(new), _changed_slots(old, new)):
         return None
     if judged is None or not judged.asked:
         return Threshold(threshold, reason="without judged queries no equal precision can be measured")
@@ -108,7 +108,7 @@ def _plain(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, retrieve=tuple(replace(branch, params=None) for branch in pipeline.retrieve))
 
 
-def _other_spaces(old: View, new: View) -> set[str]:
+def _changed_slots(old: View, new: View) -> set[str]:
     """Slots whose vectors come from another encoder, or are new."""
     ours, theirs = (
         {name: own.space for name, slot in view.slots.items() if (own := slot.generation)} for view in (old, new)
@@ -142,7 +142,7 @@ def _lowest_as_precise(scored: Sequence[tuple[float, bool]], precision: float) -
 def _scored(view: View, queries: Sequence[Query], qrels: Qrels) -> list[tuple[float, bool]]:
     """The score of each hit that the view would return without a threshold, and whether it is judged relevant."""
     limit = view.search_config.limit
-    hits: list[list[Hit]] = answers(forgetful(view), queries, depth=limit)
+    hits: list[list[Hit]] = answers(without_threshold(view), queries, depth=limit)
     return [
         (hit.score, hit.id in qrels.relevant(query.id))
         for query, found in zip(queries, hits, strict=True)
