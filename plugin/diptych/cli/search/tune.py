@@ -139,7 +139,7 @@ def search(
     synthetic: Annotated[
         bool,
         typer.Option(
-            "--synthetic", help="Ask for 200 documents by words of their own, as where no judgements are named."
+            "--synthetic", help="Use synthetic queries: words from 200 documents. The default without judgements."
         ),
     ] = False,
     write: Annotated[

@@ -71,10 +71,10 @@ def judged_or_synthetic(
     synthetic: bool,
     write: bool,
 ) -> tuple[list[Query], Qrels, bool]:
-    """The judged queries; where none are named, made ones, each answered by the document that it was cut from.
+    """The judged queries; if none are named, synthetic ones, each answered by the document that it was cut from.
 
-    The last value says whether they were made. They favour lexical slots, so a config is written from them only where
-    `synthetic` asks for them.
+    The last value says whether they are synthetic. Synthetic queries favour lexical slots, so a config is written from
+    them only if `synthetic` is set.
 
     Raises:
         EvaluationError: judgements cannot be read, or a config is to be written without any.
@@ -82,7 +82,7 @@ def judged_or_synthetic(
     if not synthetic and any((folder, queries, qrels, settings.queries, settings.qrels)):
         return *judged_queries(settings, folder, queries, qrels), False
     if write and not synthetic:
-        do = "give a BEIR folder, or --queries and --qrels; or --synthetic to write what made queries show"
+        do = "give a BEIR folder, or --queries and --qrels; or --synthetic to use synthetic queries"
         raise EvaluationError("no judged queries are named", where="--write", do=do)
     from diptych.evaluate import Qrels
     from diptych.swap.sample import sample_documents, sample_points
@@ -104,7 +104,7 @@ def run(
     folder: Path | None,
     progress: Progress,
 ) -> SearchReport:
-    """What the tuner finds."""
+    """Run the tuner on the judged queries."""
     from diptych.tune import tune_search
     from diptych.tune.search import DEPTH
 
