@@ -144,7 +144,7 @@ def test_without_judgements_made_queries_are_asked_and_written_only_where_that_i
     before = config.read_text()
     answer = run("tune", "search", "--write")
     assert (answer.code, config.read_text()) == (1, before)
-    assert "--synthetic to write what made queries show" in answer.err
+    assert "--synthetic to use synthetic queries" in answer.err
 
 
 def test_what_clicks_show_is_written_and_apply_makes_it_live(run: Run, config: Path, tmp_path: Path) -> None:
