@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.search.evaluate_slices import SliceMeans, note_ungrouped, show_slices, sliced
+from diptych.cli.search.evaluate_slices import SliceMeans, show_slices, sliced
 from diptych.cli.search.judgements import judged_queries
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
@@ -105,9 +105,7 @@ def evaluate(
         asked = (only or [], split_names(fusion or []))
         outcome = _evaluate(by_label, found, judged, names, *asked, least=least, with_exact=exact, tenant=tenant)
         note_empty_tenant(collections[0], tenant)
-        groupings = split_names(slices or [])
-        parts = sliced(collections[0], found, judged, groupings, outcome.evaluations, names[0])
-    note_ungrouped(groupings, parts)
+        parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
     if plot and outcome.comparisons:
         _plot(outcome.comparisons[0], plot)

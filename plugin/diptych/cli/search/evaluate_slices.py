@@ -13,6 +13,7 @@ from diptych.cli.ui.output import stderr, table
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.evaluate import Evaluation, Qrels
+    from diptych.evaluate.slices import Slice
     from diptych.types import Query
 
 
@@ -42,13 +43,14 @@ def sliced(
     evaluations: Sequence[Evaluation],
     metric: str,
 ) -> list[SliceMeans]:
-    """The mean of each run in each group of at least 10 queries."""
+    """The mean of each run in each group of at least 10 queries, with a warning where nothing is grouped."""
     from diptych.evaluate import slices_of
     from diptych.swap.gate.document_fields import fields_of_queries
 
     if not by:
         return []
     parts = slices_of(queries, by, fields_of_queries(collection.handle.now(), by, qrels))
+    _note_ungrouped(by, parts)
     return [
         SliceMeans(
             part.by,
@@ -61,15 +63,6 @@ def sliced(
     ]
 
 
-def note_ungrouped(by: Sequence[str], slices: Sequence[SliceMeans]) -> None:
-    """Warn of each way of grouping that gives no group, such as a misspelt metadata key."""
-    from diptych.evaluate.slices import LEAST
-
-    for name in by:
-        if name not in {part.by for part in slices}:
-            stderr().print(f"--slices {name}: no {LEAST} queries share a value of it", style="yellow", markup=False)
-
-
 def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
     """A row for each group, a column for each run."""
     if not slices:
@@ -80,3 +73,12 @@ def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
     for part in slices:
         shown.add_row(f"{part.by} {part.value}", str(part.queries), *(f"{mean:.3f}" for mean in part.means.values()))
     console.print(shown)
+
+
+def _note_ungrouped(by: Sequence[str], slices: Sequence[Slice]) -> None:
+    """Warn of each way of grouping that gives no group, such as a misspelt metadata key."""
+    from diptych.evaluate.slices import LEAST
+
+    for name in by:
+        if name not in {part.by for part in slices}:
+            stderr().print(f"--slices {name}: no {LEAST} queries share a value of it", style="yellow", markup=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.search.judge_terminal import DocumentTexts, judge_all, show_agreements
+from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import CONFIG, ConfigsOption, DebugOption, JsonOption, QueriesOption, TenantOption
 from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
@@ -113,7 +114,8 @@ def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None,
         return write_json({"verdict": facts, "agreements": [dataclasses.asdict(kappa) for kappa in kappas]})
     if verdict:
         settled = "settled" if verdict.is_settled else "not settled"
-        stdout().print(f"{settled}: {verdict.sentence}", soft_wrap=True)
+        for line in f"{settled}: {verdict.sentence}".splitlines():
+            say(stdout(), line)
     show_agreements(kappas)
     if folder:
         stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)

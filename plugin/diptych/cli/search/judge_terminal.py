@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.padding import Padding
 from rich.text import Text
 
+from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import printable, stderr, stdout, table
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def show_agreements(kappas: Sequence[Kappa]) -> None:
 def _show(pair: Pooled, texts: DocumentTexts) -> None:
     console = stderr()
     console.rule(f"query {pair.number} · {pair.left} documents left", style="dim")
-    console.print(printable(pair.query.text), style="bold", soft_wrap=True)
+    say(console, pair.query.text, "bold")
     text = texts.of([pair.document]).get(pair.document, "(the document has been deleted)")
     lines = [printable(line) for line in text[:SHOWN].splitlines() if line.strip()]
     console.print(Padding(Text("\n".join(lines)), (0, 0, 0, 4)))
