@@ -174,7 +174,7 @@ def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
 
 def test_a_terminal_does_not_show_keys_that_are_typed_between_two_documents() -> None:
     _, side = pty.openpty()
-    with os.fdopen(side, "r+b", buffering=0) as raw, io.TextIOWrapper(raw) as terminal:  # type: ignore[arg-type]
+    with os.fdopen(side, "r+b", buffering=0) as raw, io.TextIOWrapper(raw) as terminal:
         assert termios.tcgetattr(terminal)[3] & termios.ECHO
         with without_echo(terminal):
             assert not termios.tcgetattr(terminal)[3] & termios.ECHO

@@ -63,9 +63,9 @@ def write_error(error: DiptychError, *, as_json: bool) -> None:
     console = stderr()
     if not console.is_terminal:
         return console.print(text, soft_wrap=True)
-    for line in text.split("\n"):
-        indent = len(line.plain) - len(line.plain.lstrip())
-        console.print(Padding(line[indent:], (0, 0, 0, indent), expand=False))
+    for part in text.split("\n"):
+        indent = len(part.plain) - len(part.plain.lstrip())
+        console.print(Padding(part[indent:], (0, 0, 0, indent), expand=False))
     return None
 
 
