@@ -276,6 +276,13 @@ def test_a_threshold_is_carried_over_to_another_encoder(cut: Collection, config:
     assert threshold_of(cut) != 0.8
 
 
+def test_where_the_gate_stops_a_change_no_threshold_is_said_to_be_carried_over(cut: Collection, config: Make) -> None:
+    worse = {**CUT, "retrieve": {"good": 50, "bad": 50}, "fuse": {"kind": "rrf", "weights": {"good": 0.01, "bad": 1}}}
+    with pytest.raises(GateFailed, match=r"measured with search\.score_threshold 0\.0\d+, as precise as 0\.8 is now"):
+        cut.apply(config(SLOTS, search=worse), ApplyOptions(judged=judged(60)))
+    assert threshold_of(cut) == 0.8
+
+
 def test_without_judgements_a_threshold_is_named_as_stale(cut: Collection, config: Make) -> None:
     fused = {**CUT, "retrieve": {"good": 50, "bad": 50}, "fuse": {"kind": "rrf"}}
     assert (

@@ -325,3 +325,11 @@ def test_examples_pins_and_exclusions_are_options(filled: Run) -> None:
     explained = filled("explain", "night", "--like", "bat", "--pin", "owl", "--limit", "1")
     assert "pinned" in explained.out
     assert "1 liked and 0 unliked examples" in explained.out.replace("\n", " ")
+
+
+def test_a_threshold_that_leaves_nothing_is_named_beside_the_answer(filled: Run) -> None:
+    assert (
+        filled("search", "mouse", "--threshold", "99").err
+        == "hits of scores below 99, the score threshold, are left out\n"
+    )
+    assert filled("search", "mouse").err == ""

@@ -15,7 +15,7 @@ from diptych.cli.search.filters import (
     parse_filter,
     without_log_of_missing_keys,
 )
-from diptych.cli.search.show_hits import note_empty_tenant, show_groups, show_hits
+from diptych.cli.search.show_hits import note_empty_tenant, note_threshold, show_groups, show_hits
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -120,6 +120,7 @@ def search(
         seconds = time.perf_counter() - begin
         if not any(groups or found):
             note_empty_tenant(opened, tenant)
+            note_threshold(opened, threshold, only)
             note_missing_keys(opened, wanted, tenant)
     if groups is not None:
         return show_groups(opened.name, texts, groups, seconds, as_json=as_json)

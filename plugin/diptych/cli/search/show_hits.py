@@ -69,6 +69,16 @@ def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
         stderr().print(f"tenant {printable(tenant)!r} has no documents", style="yellow", soft_wrap=True)
 
 
+def note_threshold(collection: Collection, threshold: float | None, pipeline: str | None) -> None:
+    """Where nothing was found: say on standard error from which score on hits are returned, if that is limited."""
+    if threshold is None and pipeline is None:
+        threshold = collection.handle.view.search_config.score_threshold
+    if threshold is not None:
+        stderr().print(
+            f"hits of scores below {threshold:g}, the score threshold, are left out", style="yellow", soft_wrap=True
+        )
+
+
 def hit_document(hit: Hit) -> dict[str, Any]:
     """A hit as JSON values."""
     document = hit.document

@@ -159,7 +159,7 @@ class Decision:
         return GateFailed(
             f"the new {what} did not pass the gate; the old ones stay live",
             where=f"collection {self._handle.name!r}",
-            got="; ".join([*report.reasons, *([self.threshold.sentence] if self.threshold else [])]),
+            got="; ".join([*report.reasons, *([self.threshold.measured] if self.threshold else [])]),
             do=f"change swap.gate and run diptych apply again, or {give_up}",
             report=report,
             **self._details(),

@@ -57,6 +57,13 @@ class Threshold:
             f"write it into the config, or the next apply sets {self.old:g} again"
         )
 
+    @property
+    def measured(self) -> str:
+        """With which threshold the gate measured, where the new settings do not go live."""
+        if self.new is None:
+            return self.sentence
+        return f"measured with search.score_threshold {self.new:g}, as precise as {self.old:g} is now"
+
 
 def carried_threshold(old: View, new: View, judged: Judged | None) -> Threshold | None:
     """The threshold that replaces one that the config keeps although the scores change; None if no change is needed.
