@@ -30,6 +30,12 @@ UNJUDGED = GateReport(
 )
 
 
+@pytest.fixture(autouse=True)
+def terminal_with_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich takes a dumb terminal for one of 80 columns whatever it is told."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def shown(report: GateReport, *, width: int = 80, terminal: bool = True) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, markup=False)
     show_gate(console, report)
