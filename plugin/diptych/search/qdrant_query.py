@@ -151,21 +151,13 @@ class Nearest:
             first, storage: the slot's first stage and storage.
             width: hits wanted, if more than `limit`.
         """
-        found = {
-            "query": retrieval_query(self.query),
-            "using": self.using,
-            "filter": self.filter,
-            "params": self.params,
-        }
+        sent = retrieval_query(self.query)
+        found = {"query": sent, "using": self.using, "filter": self.filter, "params": self.params}
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
-        first_fields = {
-            **found,
-            "query": without_examples(self.query)[: first.dimension],
-            "using": first.vector,
-            "limit": reads,
-        }
+        short = without_examples(self.query)[: first.dimension]
+        first_fields = {**found, "query": short, "using": first.vector, "limit": reads}
         params = _by_originals() if storage.get("quantization") else None
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**first_fields)]}
 
@@ -213,7 +205,7 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
         levels.append(_Level(without_examples(inputs[rescore.slot]), using(slots[rescore.slot]), rescore.candidates))
     if request.pipeline.boost:
         reads = rescore.candidates if rescore else sum(branch.candidates for branch in request.pipeline.retrieve)
-        formula = request.pipeline.boost.formula(request.handle.layout, request.now, _unboosted_direction(request))
+        formula = request.pipeline.boost.formula(request.handle.layout, request.now, unboosted_direction(request))
         levels.append(_Level(formula, None, reads))
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
@@ -222,11 +214,11 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     return levels
 
 
-def _unboosted_direction(request: SearchRequest) -> int:
-    """-1 if the scores before the boost are distances, else 1."""
+def unboosted_direction(request: SearchRequest) -> int:
+    """-1 if the scores that Qdrant gives before a boost are distances, else 1."""
     pipeline, slots = request.pipeline, request.handle.slots
-    if pipeline.rescore:
-        return direction(slots[pipeline.rescore.slot])
+    if pipeline.diversify or pipeline.rescore:
+        return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
     return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
 
 
@@ -252,7 +244,8 @@ def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[l
     # 1 / (k + rank), which a formula can weigh.
     plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
     alone = [_prefetch(prefetch=[node], query=plain, limit=node.limit) for node in nodes]
-    return alone, _Level(_weighted_sum([w * t for w, t in zip(weights, trifles, strict=True)]), None, 0)
+    scaled = [w * t for w, t in zip(weights, trifles, strict=True)]
+    return alone, _Level(_weighted_sum(scaled, [0.0] * len(scaled)), None, 0)
 
 
 def _z_scores(
@@ -264,11 +257,8 @@ def _z_scores(
     """
     dbsf = models.FusionQuery(fusion=models.Fusion.DBSF)
     alone = [_prefetch(prefetch=[node], query=dbsf, limit=node.limit) for node in nodes]
-    scores = [f"$score[{branch}]" for branch in range(len(nodes))]
-    terms: list[Any] = [models.MultExpression(mult=[6 * w, s]) for w, s in zip(weights, scores, strict=True)]
-    defaults = {score: value / 6 + 0.5 for score, value in zip(scores, missing, strict=True)}
-    formula = models.SumExpression(sum=[*terms, constant - 3.0 * sum(weights)])
-    return alone, _Level(models.FormulaQuery(formula=formula, defaults=defaults), None, 0)
+    halves = [value / 6 + 0.5 for value in missing]
+    return alone, _Level(_weighted_sum([6 * w for w in weights], halves, constant - 3.0 * sum(weights)), None, 0)
 
 
 @cache
@@ -277,10 +267,12 @@ def _by_originals() -> models.SearchParams:
     return models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
 
 
-def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:
+def _weighted_sum(weights: Sequence[float], missing: Sequence[float], constant: float = 0.0) -> models.FormulaQuery:
+    """The sum of the nodes' weighted scores and `constant`; `missing` are the scores where a node found nothing."""
     scores = [f"$score[{branch}]" for branch in range(len(weights))]
     terms: list[Any] = [models.MultExpression(mult=[w, score]) for w, score in zip(weights, scores, strict=True)]
-    return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=dict.fromkeys(scores, 0.0))
+    formula = models.SumExpression(sum=[*terms, constant] if constant else terms)
+    return models.FormulaQuery(formula=formula, defaults=dict(zip(scores, missing, strict=True)))
 
 
 def _nest(

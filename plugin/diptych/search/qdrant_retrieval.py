@@ -21,6 +21,7 @@ from diptych.search.qdrant_query import (
     fusion_request,
     pipeline_request,
     rest_request,
+    unboosted_direction,
 )
 from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
@@ -136,12 +137,7 @@ def rank_branches(request: SearchRequest, inputs: Sequence[Inputs]) -> list[dict
 
 def _final_direction(request: SearchRequest) -> int:
     """-1 where the last score that Qdrant gives is a distance."""
-    pipeline, slots = request.pipeline, request.handle.slots
-    if pipeline.boost:
-        return 1
-    if pipeline.diversify or pipeline.rescore:
-        return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
-    return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
+    return 1 if request.pipeline.boost else unboosted_direction(request)
 
 
 def _weighs(request: SearchRequest) -> bool:
