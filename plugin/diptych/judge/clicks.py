@@ -43,6 +43,11 @@ class ClickLog:
 
     shown: tuple[Shown, ...]
 
+    @property
+    def ignored(self) -> tuple[tuple[str, str], ...]:
+        """Clicks on documents that their list did not show: the query and the document's id. They count nowhere."""
+        return tuple((own.query, name) for own in self.shown for name in sorted(own.clicked.difference(own.documents)))
+
     @classmethod
     def read(cls, path: str | Path) -> ClickLog:
         """From JSON lines: `{"query": "convert audio", "shown": ["sox", "lame"], "clicked": ["lame"]}`.

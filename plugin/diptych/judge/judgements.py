@@ -40,7 +40,7 @@ class Agreement:
 
 @dataclass
 class Judgements:
-    """The judgements of one folder, which is created if it is missing.
+    """The judgements of one folder, which is made by the first judgement.
 
     Args:
         folder: of `judgements.jsonl`, `queries.jsonl` and `qrels/test.tsv`; None keeps the judgements in memory.
@@ -49,7 +49,7 @@ class Judgements:
     by query; `models` the measured agreement of each judge that is a model.
 
     Raises:
-        EvaluationError: the log cannot be read, or has a line that is not an event.
+        EvaluationError: the folder is a file, the log cannot be read, or has a line that is not an event.
     """
 
     folder: Path | None
@@ -59,9 +59,10 @@ class Judgements:
 
     def __post_init__(self) -> None:
         """Read the log; an incomplete last line, left by a killed process, is removed."""
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.reload()
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            where = f"{self.folder}"
+            raise EvaluationError("judgements cannot be stored there", where=where, got="a file", expected="a folder")
+        self.reload()
 
     def reload(self) -> None:
         """Read the log again, to which other processes may have added."""
@@ -158,6 +159,7 @@ class Judgements:
     def _append(self, event: dict[str, Any]) -> None:
         event = {**event, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / LOG).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(event, ensure_ascii=False) + "\n")
         self._apply(event)

@@ -12,8 +12,8 @@ from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index, plot_search
 from diptych.tune.reports import IndexReport, Row
-from diptych.tune.search import Budget, tune_search
-from diptych.tune.search_report import SearchReport, SearchRow
+from diptych.tune.search import tune_search
+from diptych.tune.search_report import Budget, SearchReport, SearchRow
 
 __all__ = [
     "LEAST",

@@ -20,6 +20,7 @@ from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.store_errors import ask
 from diptych.tune.legs import Doubles, Legs, pools_of
+from diptych.tune.search_report import params_text
 from diptych.types import Floats, Query
 
 BATCH, PAGE = 64, 256
@@ -75,15 +76,17 @@ class Answers:
     def candidates(self, slot: str, params: SearchParams) -> Rankings:
         """The first `depth` documents of each query with their scores, found with these parameters."""
         stages = Retrieve(slot, self._depth, params=search_params(params))
+        text = params_text(stages.params)
+        label = f"{slot} ({text})" if text else slot
 
         def retrieve() -> Rankings:
-            self._progress.begin(slot, len(self._queries))
+            self._progress.begin(label, len(self._queries))
             rankings: Rankings = []
             for batch in _blocks(self._queries, BATCH):
                 hits = search(self._view, batch, pipeline=stages, limit=self._depth, with_payload=False)
                 rankings += [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
                 self.calls += 1
-                self._progress.advance(slot, len(batch))
+                self._progress.advance(label, len(batch))
             return rankings
 
         return self._once(f"{slot} {params.model_dump_json(exclude_defaults=True)}", retrieve)

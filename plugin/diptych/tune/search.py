@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,37 +24,13 @@ from diptych.stores.local import is_local
 from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
-from diptych.tune.search_report import SearchReport, SearchRow, front
+from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
 from diptych.tune.trials import Trial, Values, plain_trials, reranker_stages, stage_key, trials
 from diptych.types import Query
 
 DEPTH, CUTOFF, ASKED = 100, 10, 20
 EFS = (32, 64, 128, 256)  # widths of the graph search to try
 OVERSAMPLING = (1.0, 2.0, 4.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The limits of a query's time and cost.
-
-    Args:
-        milliseconds: longest time of the median query, encoding included.
-        cost: highest cost of 1,000 queries, in the currency of `prices`.
-        prices: by reranker, the price of 1,000 pairs that it scores; other rerankers cost nothing.
-    """
-
-    milliseconds: float | None = None
-    cost: float | None = None
-    prices: Mapping[str, float] = field(default_factory=dict)
-
-    def cost_of(self, stages: Sequence[Rerank]) -> float:
-        """The cost of 1,000 queries with these rerankers."""
-        return sum(self.prices.get(stage.label, 0.0) * stage.candidates for stage in stages)
-
-    def fits(self, row: SearchRow) -> bool:
-        """Whether the row is fast and cheap enough."""
-        is_fast = self.milliseconds is None or row.milliseconds <= self.milliseconds
-        return is_fast and (self.cost is None or row.cost <= self.cost)
 
 
 def tune_search(
@@ -157,9 +133,10 @@ class _Run:
         late = {slot: self.answers.scores(slot, legs, rankings) for slot in rescorers}
         variants = self._variants(rankings)
         values = Values(legs, late, self._scores(Values(legs, late), rankings, rescorers), variants)
-        tried = trials(slots, rescorers, depths=self.depths, rerankers=self.stages, params=list(variants))
         present = replace(self.config, rerank=self.stages)
-        table = np.vstack([values.table(tried), self._present(present)])
+        tried = trials(slots, rescorers, depths=self.depths, rerankers=self.stages, params=list(variants))
+        tried = [trial for trial in tried if not _same(trial.pipeline(params), present)]
+        table = np.vstack([*map(values.of, tried), self._present(present)])
         return [*tried, Trial.of(present)], table, [*(trial.pipeline(params) for trial in tried), present]
 
     def _scores(self, values: Values, rankings: Mapping[str, Rankings], rescorers: Sequence[str]) -> dict[str, Doubles]:
@@ -199,6 +176,14 @@ class _Run:
             self.answers.calls += 1
         ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(found)] for found in hits]}
         return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
+
+
+def _same(one: Pipeline, other: Pipeline) -> bool:
+    """Whether two pipelines find the same; one slot alone returns as many hits as a search asks for."""
+    alone = not (one.stages or other.stages)
+    return one == other or (
+        alone and replace(one.retrieve[0], candidates=1) == replace(other.retrieve[0], candidates=1)
+    )
 
 
 def _reranker(view: View, stage: Rerank) -> Reranker:

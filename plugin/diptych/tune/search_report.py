@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qdrant_client import models
@@ -54,6 +54,30 @@ class SearchRow:
         if self.pipeline.rerank:
             section["rerank"] = [_reranker(stage) for stage in self.pipeline.rerank]
         return section
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of a query's time and cost.
+
+    Args:
+        milliseconds: longest time of the median query, encoding included.
+        cost: highest cost of 1,000 queries, in the currency of `prices`.
+        prices: by reranker, the price of 1,000 pairs that it scores; other rerankers cost nothing.
+    """
+
+    milliseconds: float | None = None
+    cost: float | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    def cost_of(self, stages: Sequence[Rerank]) -> float:
+        """The cost of 1,000 queries with these rerankers."""
+        return sum(self.prices.get(stage.label, 0.0) * stage.candidates for stage in stages)
+
+    def fits(self, row: SearchRow) -> bool:
+        """Whether the row is fast and cheap enough."""
+        is_fast = self.milliseconds is None or row.milliseconds <= self.milliseconds
+        return is_fast and (self.cost is None or row.cost <= self.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +144,19 @@ class SearchReport:
         if gain.needed is None:
             return ""
         return f"about {gain.needed} queries, {gain.needed - self.queries} more than now, would show it"
+
+
+def params_text(params: models.SearchParams | None) -> str:
+    """The parameters of the approximate search in a few words, such as `ef 64, rescore x2`; empty without any."""
+    if params is None:
+        return ""
+    shown = [f"ef {params.hnsw_ef}"] if params.hnsw_ef else []
+    if params.exact:
+        shown.append("exact")
+    if params.quantization:
+        quantization = params.quantization
+        shown.append(f"rescore x{quantization.oversampling or 1:g}" if quantization.rescore else "no rescore")
+    return ", ".join(shown)
 
 
 def front(rows: Sequence[SearchRow]) -> list[SearchRow]:

@@ -71,7 +71,7 @@ def test_a_far_worse_leg_alone_does_not_replace_the_hybrid(filled: Collection, c
     with pytest.raises(GateFailed, match=r"(?s)the new settings did not pass the gate; the old ones stay live.*") as no:
         filled.apply(config(SLOTS, search=ALONE))
     assert "documents no longer find themselves by title or first sentence" in no.value.got
-    assert "or restore the config" in no.value.do
+    assert "or cut over anyway: diptych apply --no-gate; or restore the config" in no.value.do
     assert stored(filled) == BOTH["retrieve"]
     assert [hit.id for hit in filled.search("number7")] == before
     assert [event.what for event in filled.handle.read().history] == ["created"]

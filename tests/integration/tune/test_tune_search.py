@@ -66,6 +66,8 @@ def test_values_are_those_of_searching_so(collection: Collection, found: SearchR
 def test_the_present_pipeline_is_a_row_and_the_front_is_not_beaten(found: SearchReport) -> None:
     assert found.present == len(found.rows) - 1
     assert repr(found.rows[-1].pipeline).endswith(">> Rrf(k=60)")
+    names = [row.name for row in found.rows]
+    assert len(names) == len(set(names)), "the present pipeline is not a candidate beside itself"
     best = max(row.value for row in found.rows)
     assert all(
         row.front

@@ -194,6 +194,9 @@ def test_an_exact_pipeline_scans_in_every_slot() -> None:
 def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(SearchError, match=r"(?s)no run 'denze'.*expected: 'dense'.*did you mean 'dense'"):
         choose(parts(Pipeline((Retrieve("dense"),))), ["denze"])
+    runs = {"a: dense": 1, "a: dbsf": 2, "b: dbsf": 3}
+    with pytest.raises(SearchError, match=r"do: name its config, too: 'a: dbsf' or 'b: dbsf'"):
+        choose(runs, ["dbsf"])
 
 
 def test_metric_names_may_stand_with_commas_between() -> None:

@@ -87,6 +87,15 @@ def test_one_config_pools_the_pipeline_and_its_slots(ready: Run) -> None:
     assert (named["verdict"]["baseline"], named["verdict"]["settled"]) == ("dense", False)
 
 
+def test_a_start_that_fails_leaves_no_folder(ready: Run, tmp_path: Path) -> None:
+    assert ready("judge", "new", "--only", "denze").code == 1
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("mine")
+    answer = ready("judge", "file")
+    assert (answer.code, (tmp_path / "file").read_text()) == (1, "mine")
+    assert "judgements cannot be stored there" in answer.err
+
+
 def test_a_second_judge_is_compared_with_the_first(ready: Run) -> None:
     ready("judge", *BOTH, input="30" * 50)
     answer = ready("judge", "--judge", "bob", "--again", "4", input="3003")
@@ -170,6 +179,12 @@ def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
     assert queries[0].id.split() == [queries[0].id], "the tools that read TREC files need one word"
     assumed = run("clicks", "log.jsonl", "clicked", "--power", "1", "--json").json()
     assert assumed["propensities"][:2] == [1.0, 0.5]
+    assert assumed["ignored"] == 0
+    stray = json.dumps({"query": "a query", "shown": ["good"], "clicked": ["gone", "lost"]})
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, stray]))
+    answer = run("clicks", "log.jsonl", "clicked")
+    assert "warning: 2 clicks on ids that were not shown, ignored: first 'gone' for 'a query'" in answer.err
+    assert run("clicks", "log.jsonl", "clicked", "--json").json()["ignored"] == 2
 
 
 def test_a_terminal_does_not_show_keys_that_are_typed_between_two_documents() -> None:

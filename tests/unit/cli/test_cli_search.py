@@ -14,10 +14,10 @@ from rich.console import Console
 
 from diptych.cli.search.filters import parse_filter
 from diptych.cli.search.search import search_params, texts_of
-from diptych.cli.search.show_hits import snippet
+from diptych.cli.search.show_hits import _hits, snippet
 from diptych.collection.collection import Collection
 from diptych.registry import Registry
-from diptych.types import Document
+from diptych.types import Document, Hit
 
 Run = Callable[..., Any]
 
@@ -319,12 +319,24 @@ def test_examples_pins_and_exclusions_are_options(filled: Run) -> None:
         return [hit["id"] for hit in filled("search", "night", *options, "--json").json()["queries"][0]["hits"]]
 
     assert ids("--pin", "bat", "--pin", "nobody", "--exclude", "owl")[0] == "bat"
+    hits = filled("search", "night", "--pin", "bat", "--json").json()["queries"][0]["hits"]
+    assert [hit["pinned"] for hit in hits] == [True, *[False] * (len(hits) - 1)]
     assert "owl" not in ids("--exclude", "owl")
     assert {*ids("--like", "bat", "--unlike", "text:an egg")} == {*ids()}
     assert "there is no such document" in filled("search", "night", "--like", "nobody").err
     explained = filled("explain", "night", "--like", "bat", "--pin", "owl", "--limit", "1")
     assert "pinned" in explained.out
     assert "1 liked and 0 unliked examples" in explained.out.replace("\n", " ")
+
+
+def test_a_pinned_hit_has_a_mark_on_a_terminal() -> None:
+    hits = [Hit(Document("a", "one"), 1.0, {"pinned": 1.0}), Hit(Document("b", "two"), 1.0, {"dense": 1.0})]
+    shown = io.StringIO()
+    _hits(Console(file=shown, width=80), hits, 0)
+    assert [line.split() for line in shown.getvalue().splitlines()[::2]] == [
+        ["1", "1.0000", "a", "pinned"],
+        ["2", "1.0000", "b"],
+    ]
 
 
 def test_a_threshold_that_leaves_nothing_is_named_beside_the_answer(filled: Run) -> None:

@@ -15,7 +15,7 @@ from diptych.cli.search.tune_search import ConfigChange, budget_of, config_chang
 from diptych.config import load_config
 from diptych.errors import SearchError, TuneError
 from diptych.registry import Registry
-from diptych.search import Dbsf, Linear, Rerank, Retrieve, Rrf
+from diptych.search import Dbsf, Linear, Pipeline, Rerank, Retrieve, Rrf
 from diptych.tune import Budget, SearchReport, SearchRow
 from diptych.tune.choose import Against
 
@@ -32,8 +32,8 @@ def report(*, passed: bool) -> SearchReport:
     return SearchReport("c", 60, ROWS, 1, 0 if passed else 1, 0, passed, (gain,), 0.95, 1.5, 12)
 
 
-def shown(found: SearchReport, change: ConfigChange, *, synthetic: bool = False) -> None:
-    show_search(found, change, synthetic=synthetic, written=False, config=Path("c"), plot=None, as_json=False)
+def shown(found: SearchReport, change: ConfigChange, *, synthetic: bool = False, write: bool = False) -> None:
+    show_search(found, change, synthetic=synthetic, write=write, config=Path("c"), plot=None, as_json=False)
 
 
 def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
@@ -51,11 +51,24 @@ def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
 def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_would(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shown(report(passed=False), ConfigChange(), synthetic=True)
+    shown(report(passed=False), ConfigChange(), synthetic=True, write=True)
     printed = capsys.readouterr()
+    assert "c stays as it is: no change passed, so nothing was written" in printed.out
     assert "the present pipeline stays; about 140 queries, 80 more than now, would show it if the gain" in printed.out
     assert "normalize" not in printed.out.replace("Linear", "")
     assert "words of the documents favour lexical slots" in printed.err
+
+
+def test_pipelines_that_differ_in_their_candidates_alone_differ_in_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fewer = SearchRow(Retrieve("dense", 20) + Retrieve("lexical", 20) >> Rrf(), 0.44, 0.02, 2.0)
+    alone = SearchRow(Pipeline((Retrieve("dense", 20),)), 0.3, 0.02, 1.0)
+    shown(replace(report(passed=False), rows=(ROWS[0], fewer, alone, ROWS[1]), present=3, chosen=3), ConfigChange())
+    out = capsys.readouterr().out
+    assert "dense 20 + lexical 20 >> Rrf(k=60)  " in out
+    assert "dense 100 + lexical 100 >> Rrf(k=60) (now)" in out
+    assert " dense  " in out, "one slot alone returns as many hits as a search asks for"
 
 
 def test_a_loss_is_called_a_loss_and_no_number_of_queries_is_said_to_turn_it_round() -> None:

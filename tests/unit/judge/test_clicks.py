@@ -55,6 +55,13 @@ def test_a_log_in_which_no_document_changes_its_rank_measures_nothing() -> None:
         Propensities.harvested(simulated(1000, swaps=0))
 
 
+def test_clicks_on_ids_that_were_not_shown_count_nowhere_and_are_listed() -> None:
+    log = simulated(100, swaps=0)
+    more = ClickLog((*log.shown, Shown("a query", ("best",), frozenset({"best", "gone", "away"}))))
+    assert (log.ignored, more.ignored) == ((), (("a query", "away"), ("a query", "gone")))
+    assert "gone" not in next(iter(judged_from_clicks(more, Propensities((1.0,)))[1].judgements.values()))
+
+
 def test_rare_queries_and_those_without_clicks_are_left_out() -> None:
     rare = [Shown("rare", ("best",), frozenset({"best"}))] * 9
     silent = [Shown("silent", ("best",), frozenset())] * 90

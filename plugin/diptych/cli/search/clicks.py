@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import DebugOption, JsonOption
-from diptych.cli.ui.output import stdout, write_json
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
 
 
 def clicks(
@@ -41,8 +42,13 @@ def clicks(
     propensities = Propensities.harvested(click_log) if power is None else Propensities.power_law(power, ranks=10)
     queries, qrels = judged_from_clicks(click_log, propensities, least_shown=least)
     write_beir(folder, queries, qrels)
+    ignored = click_log.ignored
     count = sum(len(grades) for grades in qrels.judgements.values())
-    facts = {"lists": len(click_log.shown), "queries": len(queries), "judgements": count}
+    facts = {"lists": len(click_log.shown), "queries": len(queries), "judgements": count, "ignored": len(ignored)}
+    if ignored:
+        (query, name), clicks_text = ignored[0], "1 click" if len(ignored) == 1 else f"{len(ignored)} clicks"
+        first = f"first {printable(name)!r} for {printable(query)!r}"
+        say(stderr(), f"warning: {clicks_text} on ids that were not shown, ignored: {first}", "yellow")
     if as_json:
         return write_json({**facts, "propensities": propensities.values})
     console, source = stdout(), "measured" if power is None else "assumed"

@@ -49,7 +49,8 @@ def evaluate(
         typer.Option("--metrics", "-m", metavar="NAMES", help="Such as nDCG@10,MAP."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="Only this run of the table; repeat for more.")
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Only this run of the table, with several configs 'CONFIG: RUN'; repeatable."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="RUN", help="The run to compare with; by default the best single slot.")

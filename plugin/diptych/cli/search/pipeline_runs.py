@@ -100,7 +100,9 @@ def choose(pipelines: Mapping[str, T], wanted: Sequence[str]) -> dict[str, T]:
     for name in wanted:
         if name not in pipelines:
             expected = ", ".join(repr(known) for known in pipelines)
-            raise SearchError(f"there is no run {name!r}", expected=expected, do=nearest(name, pipelines))
+            by_config = [repr(known) for known in pipelines if known.endswith(f": {name}")]
+            do = f"name its config, too: {' or '.join(by_config)}" if by_config else nearest(name, pipelines)
+            raise SearchError(f"there is no run {name!r}", expected=expected, do=do)
     return {name: pipelines[name] for name in wanted or pipelines}
 
 

@@ -85,6 +85,7 @@ def hit_document(hit: Hit) -> dict[str, Any]:
     return {
         "id": hit.id,
         "score": hit.score,
+        "pinned": _is_pinned(hit),
         "stages": dict(hit.stages),
         "title": document.title,
         "text": document.text,
@@ -108,8 +109,15 @@ def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> 
 def _hits(console: Console, hits: Sequence[Hit], offset: int) -> None:
     for rank, hit in enumerate(hits, offset + 1):
         console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
-        console.print(printable(hit.id), style="bold cyan", soft_wrap=True)
+        console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
+        console.print("  pinned" if _is_pinned(hit) else "", style="dim")
         console.print(Padding(Text(snippet(hit.document)), (0, 0, 0, 5)))
+
+
+def _is_pinned(hit: Hit) -> bool:
+    from diptych.search.pins import PINNED
+
+    return PINNED in hit.stages
 
 
 def snippet(document: Document, *, limit: int = SNIPPET) -> str:

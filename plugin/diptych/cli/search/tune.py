@@ -180,11 +180,11 @@ def search(
         )
         found = parts.run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
     change = parts.config_change(config, found, session.registry) if found.passed else parts.ConfigChange()
-    if written := write and found.passed:
+    if write and found.passed:
         parts.write_config(config, change)
     if plot is not None:
         plot_search(found, plot)
-    parts.show_search(found, change, synthetic=made, written=written, config=config, plot=plot, as_json=as_json)
+    parts.show_search(found, change, synthetic=made, write=write, config=config, plot=plot, as_json=as_json)
 
 
 def document(found: IndexReport) -> dict[str, object]:

@@ -118,12 +118,13 @@ def show_search(
     change: ConfigChange,
     *,
     synthetic: bool,
-    written: bool,
+    write: bool,
     config: Path,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """The best pipelines as a table, the verdict, and the change of the config that sets up the chosen one."""
+    written = write and found.passed
     if as_json:
         return write_json(document(found, change, synthetic=synthetic, written=written))
     console = stdout()
@@ -143,6 +144,8 @@ def show_search(
         say(stderr(), f"warning: {SYNTHETIC}", "yellow")
     if written:
         say(console, f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply")
+    elif write:
+        say(console, f"{config} stays as it is: no change passed, so nothing was written")
     if plot is not None:
         say(console, f"wrote {plot}")
     for name in found.left_out:
@@ -250,25 +253,29 @@ def _table(found: SearchReport) -> Any:
     best = sorted(range(len(found.rows)), key=lambda n: -found.rows[n].value)[:SHOWN]
     singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
     priced = any(row.cost for row in found.rows)
+    deep = len({branch.candidates for row in found.rows if row.pipeline.stages for branch in row.pipeline.retrieve}) > 1
     shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []))
     for column in shown.columns[2:]:
         column.justify = "right"
     for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
         row = found.rows[n]
         mark = ("★" if n == found.tuned else " ") + ("●" if row.front else " ")
-        name = f"{_name(row.pipeline)}{' (now)' if n == found.present else ''}"
+        name = f"{_name(row.pipeline, with_candidates=deep)}{' (now)' if n == found.present else ''}"
         cost = [f"{row.cost:.2f}"] if priced else []
         shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}", *cost)
     return shown
 
 
-def _name(pipeline: Pipeline) -> str:
-    """The pipeline without what all of them share, and without the options of rerankers."""
-    params = pipeline.retrieve[0].params
-    shown = [f"ef {params.hnsw_ef}"] if params and params.hnsw_ef else []
-    if params and params.quantization:
-        quantization = params.quantization
-        shown.append(f"rescore x{quantization.oversampling or 1:g}" if quantization.rescore else "no rescore")
-    slots = " + ".join(branch.slot for branch in pipeline.retrieve) + (f" ({', '.join(shown)})" if shown else "")
-    stages = (replace(stage, options={}) if isinstance(stage, Rerank) else stage for stage in pipeline.stages)
+def _name(pipeline: Pipeline, *, with_candidates: bool) -> str:
+    """The pipeline without what all of them share, and without what may be a secret in options of rerankers."""
+    from diptych.tune.search_report import params_text
+
+    counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
+    branches = (f"{own.slot} {own.candidates}" if counted else own.slot for own in pipeline.retrieve)
+    params = params_text(pipeline.retrieve[0].params)
+    slots = " + ".join(branches) + (f" ({params})" if params else "")
+    stages = (
+        replace(stage, options=redacted(stage.options)) if isinstance(stage, Rerank) else stage
+        for stage in pipeline.stages
+    )
     return " >> ".join([slots, *map(repr, stages)])

@@ -156,11 +156,12 @@ class Decision:
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
         give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"
+        anyway = "cut over anyway: diptych apply --no-gate"
         return GateFailed(
             f"the new {what} did not pass the gate; the old ones stay live",
             where=f"collection {self._handle.name!r}",
             got="; ".join([*report.reasons, *([self.threshold.measured] if self.threshold else [])]),
-            do=f"change swap.gate and run diptych apply again, or {give_up}",
+            do=f"change swap.gate and run diptych apply again; or {anyway}; or {give_up}",
             report=report,
             **self._details(),
         )
