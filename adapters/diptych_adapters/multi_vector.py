@@ -17,12 +17,12 @@ from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.torch_graph import TorchGraph
 from diptych_adapters.model_options import MultiVectorOptions
 from diptych_adapters.models import ModelFolder
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
 from diptych_adapters.pipelines.library import find, load, prompts_of, require
-from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.steps import pipeline_steps
 
 
-class LateInteractionEncoder(Pipeline):
+class LateInteractionEncoder(EncoderPipeline):
     """A vector per token, trained for MaxSim; Stanford and PyLate checkpoints are read too.
 
     A text of which no token is kept gives one zero vector, which is similar to nothing: Qdrant takes no empty

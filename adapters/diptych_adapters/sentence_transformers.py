@@ -15,14 +15,14 @@ from diptych_adapters.engines.tokens import unread_share
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
 from diptych_adapters.pipelines.library import chosen_prompts, find, load, prompts_of, untruncated
-from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.steps import is_routed, pipeline_steps
 
 ORGANIZATION = "sentence-transformers"
 
 
-class SentenceTransformerEncoder(Pipeline):
+class SentenceTransformerEncoder(EncoderPipeline):
     """A dense encoder: one vector per text, float32 `[n, dimension]`.
 
     Raises:

@@ -15,8 +15,8 @@ from diptych_adapters.engines.batches import by_length
 from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
 from diptych_adapters.pipelines.library import find, load, prompts_of, require
-from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.steps import is_routed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WIDE = 8  # texts of a batch of the library's, of which each token takes a row a
 CHUNK = 32  # tokens pooled at once: their rows are as wide as the lexicon, and several copies are held of them
 
 
-class LearnedSparseEncoder(Pipeline):
+class LearnedSparseEncoder(EncoderPipeline):
     """A sparse encoder over the model's vocabulary: SPLADE and its kin, inference-free ones, sparse autoencoders.
 
     Raises:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from model2vec import StaticModel
+from numpy.typing import NDArray
 from safetensors import safe_open
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.engines.tokens import DocumentTokens
 from diptych_adapters.model_options import StaticOptions
 from diptych_adapters.models import ModelError, ModelFolder, resolve
 from diptych_adapters.pipelines import fingerprints
@@ -68,6 +71,19 @@ class StaticEncoder:
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors of documents, float32 `[n, dimension]`."""
         return self._encode(inputs, self._prompts[1])
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Where the tokens of each document are, nothing cut: int32 `[tokens_i, 2]`, begin and end in characters."""
+        return self._document_tokens.spans(inputs)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of a document that the model reads, without its prompt; None for all."""
+        return self._document_tokens.room(self.max_length)
+
+    @cached_property
+    def _document_tokens(self) -> DocumentTokens:
+        return DocumentTokens(self._model.tokenizer.to_str(), self._prompts[1], special=False)
 
     def _encode(self, inputs: Sequence[str], prompt: str) -> Floats:
         if not inputs:

@@ -14,13 +14,13 @@ from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import by_length
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
 from diptych_adapters.pipelines.library import find, load, prompts_of
-from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.steps import is_routed
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 
-class TokenVectorEncoder(Pipeline):
+class TokenVectorEncoder(EncoderPipeline):
     """A unit vector for each token that a dense model reads, to be compared by MaxSim.
 
     With [CLS] and [SEP], the default, MiniLM over the top 50 of a hybrid search reaches nDCG@10 .886 on debian-mini,

@@ -13,7 +13,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
-`Sampling`, `Identified`, `VocabularyCheck`.
+`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from diptych.types import Floats, SparseVector
 
@@ -178,6 +181,24 @@ class VocabularyCheck(Protocol):
 
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that its tokenizer leaves unknown or reads one by one, 0 to 1."""
+        ...
+
+
+@runtime_checkable
+class TokenLimit(Protocol):
+    """An encoder that reads only the first tokens of an input.
+
+    `max_tokens`: how many tokens of a document it reads, without special tokens and its prompt; None when it reads all.
+    """
+
+    max_tokens: int | None
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Where the tokens of each document input are, nothing cut: int32 `[tokens_i, 2]`, begin and end.
+
+        They count characters of the input as Python does and ascend; special tokens are left out. Tokens of bytes may
+        share a character, and characters that become no token, such as spaces, lie between two spans.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""`Tokens`: token ids of texts and pairs, by a private copy of a fast tokenizer."""
+"""`Tokens`: token ids of texts and pairs; `DocumentTokens`: where they are. Each by its own copy of a tokenizer."""
 
 from __future__ import annotations
 
@@ -69,6 +69,43 @@ class Tokens:
         if self._typed:
             return [np.array([item.ids, item.type_ids], np.int64) for item in encodings]
         return [np.array([item.ids], np.int64) for item in encodings]
+
+
+class DocumentTokens:
+    """Finds the tokens of documents, nothing cut; for encoders with `diptych.protocols.TokenLimit`.
+
+    The tokenizer is a copy, as in `Tokens`: threads may use one at once, also while documents are encoded.
+
+    Args:
+        tokenizer: as JSON.
+        prompt: stands before each document, and may change how its first word is read.
+        special: the model adds special tokens.
+    """
+
+    def __init__(self, tokenizer: str, prompt: str = "", *, special: bool = True) -> None:
+        self._tokenizer, self._prompt = Tokenizer.from_str(tokenizer), prompt
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._added = self._tokenizer.num_special_tokens_to_add(is_pair=False) if special else 0
+        before = self._tokenizer.encode(prompt + "a", add_special_tokens=False).offsets if prompt else []
+        self._added += sum(end <= len(prompt) for _, end in before)
+
+    def room(self, max_length: int | None) -> int | None:
+        """The tokens of a document that are read if the model reads `max_length`, special ones and prompt included."""
+        return None if max_length is None else max(0, max_length - self._added)
+
+    def spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Begin and end of each document's tokens in characters, int32 `[tokens_i, 2]`."""
+        texts = [self._prompt + text for text in inputs]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [self._of_document(encoding.offsets) for encoding in encodings]
+
+    def _of_document(self, offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+        spans = np.array(offsets, np.int32).reshape(-1, 2)
+        if not self._prompt:
+            return spans
+        shifted: NDArray[np.int32] = np.maximum(spans - np.int32(len(self._prompt)), 0)
+        return shifted[spans[:, 1] > len(self._prompt)]
 
 
 def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:

@@ -32,6 +32,7 @@ TURNS = 4  # pieces for each process in one call, so that all end at about the s
 BROKEN = (OSError, EOFError, pickle.UnpicklingError)  # raised by the pipe to a process that ended
 SHARED = ("encode_document", "predict")
 FACTS = ("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "encode_query", "decode")
+FACTS += ("max_tokens", "token_spans")
 
 
 class Worker:

@@ -13,11 +13,11 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.batches import by_length
 from diptych_adapters.engines.tokens import unread_share
-from diptych_adapters.fastembed_models.model import FastEmbedModel, custom_folder, is_folder, register
+from diptych_adapters.fastembed_models.model import EncoderModel, custom_folder, is_folder, register
 from diptych_adapters.model_options import FastEmbedDenseOptions
 
 
-class FastEmbedEncoder(FastEmbedModel):
+class FastEmbedEncoder(EncoderModel):
     """A dense encoder of FastEmbed: a listed model, or a local folder with an ONNX file and a tokenizer.
 
     Raises:

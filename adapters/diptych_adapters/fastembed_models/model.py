@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import difflib
 import threading
+from collections.abc import Sequence
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastembed.common.model_description import ModelSource
 from loguru import logger
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from diptych.protocols import Fingerprint
+from diptych_adapters.engines.tokens import DocumentTokens
 from diptych_adapters.model_options import FastEmbedOptions
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.pipelines import fingerprints
@@ -93,6 +99,25 @@ class FastEmbedModel:
     def _provider(self) -> str:
         session: Any = getattr(self._inner, "model", None)
         return str(session.get_providers()[0]) if hasattr(session, "get_providers") else "numpy"
+
+
+class EncoderModel(FastEmbedModel):
+    """An encoder of FastEmbed, with `diptych.protocols.TokenLimit`."""
+
+    _prompts: tuple[str, str] = ("", "")  # of queries and documents
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of a document that the model reads, without special tokens and prompt; None for all."""
+        return self._document_tokens.room(self.max_length) if isinstance(self.tokenizer, Tokenizer) else None
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Where the tokens of each document are, nothing cut: int32 `[tokens_i, 2]`, begin and end in characters."""
+        return self._document_tokens.spans(inputs)
+
+    @cached_property
+    def _document_tokens(self) -> DocumentTokens:
+        return DocumentTokens(self.tokenizer.to_str(), self._prompts[1])
 
 
 def described(output: Any) -> str:

@@ -11,11 +11,11 @@ from fastembed import LateInteractionTextEmbedding
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.batches import by_length
-from diptych_adapters.fastembed_models.model import FastEmbedModel
+from diptych_adapters.fastembed_models.model import EncoderModel
 from diptych_adapters.model_options import FastEmbedOptions
 
 
-class FastEmbedMultiVectorEncoder(FastEmbedModel):
+class FastEmbedMultiVectorEncoder(EncoderModel):
     """A ColBERT model of FastEmbed: a vector per token.
 
     A document of which no token is kept gives one zero vector, which is similar to nothing: Qdrant takes no empty

@@ -11,14 +11,14 @@ from fastembed import SparseTextEmbedding
 from diptych.protocols import Fingerprint
 from diptych.types import SparseVector
 from diptych_adapters.engines.batches import by_length
-from diptych_adapters.fastembed_models.model import FastEmbedModel
+from diptych_adapters.fastembed_models.model import EncoderModel
 from diptych_adapters.model_options import FastEmbedOptions
 from diptych_adapters.models import ModelError
 
 HASHED = 2**32  # models without a vocabulary hash words to 32 bits
 
 
-class FastEmbedSparseEncoder(FastEmbedModel):
+class FastEmbedSparseEncoder(EncoderModel):
     """A sparse encoder of FastEmbed: SPLADE++, inference-free SPLADE, BM42, miniCOIL.
 
     Raises:

@@ -29,9 +29,7 @@ from diptych_adapters.pipelines.steps import pipeline_steps
 if TYPE_CHECKING:
     import torch
 
-_NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
-
-
+NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
 SAMPLE = 128  # texts of the collection on which the ranges of int8 are measured
 
 
@@ -93,7 +91,7 @@ class Pipeline:
         if self._prepared is not None:
             return self._prepared.max_length
         length = getattr(self.model, "max_seq_length", None)
-        return None if length is None or length > _NO_LIMIT else int(length)
+        return None if length is None or length > NO_LIMIT else int(length)
 
     def fingerprint_of(
         self, steps: list[str], prompts: tuple[str, str], dimension: int, *, pooled: bool = True

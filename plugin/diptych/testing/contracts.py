@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from diptych.protocols import Kind
+from diptych.protocols import Kind, TokenLimit
 from diptych.testing import checks
 from diptych.testing.checks import Conditions, Known, Triple
 
@@ -110,6 +110,11 @@ class EncoderContract(AdapterContract):
         if conditions.sibling is None:
             pytest.skip("no `sibling` that differs in queries alone")
         checks.check_sibling_documents(encoder, conditions)
+
+    def test_token_limit(self, encoder: Any, conditions: Conditions) -> None:
+        if not isinstance(encoder, TokenLimit):
+            pytest.skip("the encoder does not say how much it reads")
+        checks.check_token_limit(encoder, conditions)
 
 
 class NormalizedContract(EncoderContract):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.types import Floats
 
@@ -64,6 +65,21 @@ class Recorder:
         if self.log:
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"side": side, "inputs": list(inputs)}) + "\n")
+
+
+class WordLimit:
+    """Satisfies `diptych.protocols.TokenLimit`: tokens are words, of which the first `max_tokens` are read."""
+
+    max_tokens: int | None = None
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Where the words of each input are, int32 `[words, 2]`."""
+        return [np.array([word.span() for word in _WORD.finditer(text)], np.int32).reshape(-1, 2) for text in inputs]
+
+    def read_part(self, text: str) -> str:
+        """The part of a document that is read."""
+        spans = self.token_spans([text])[0][: self.max_tokens]
+        return text if self.max_tokens is None else text[: spans[-1, 1] if len(spans) else 0]
 
 
 class WordVectors:

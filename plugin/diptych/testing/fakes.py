@@ -13,11 +13,11 @@ from typing import ClassVar
 import numpy as np
 
 from diptych.protocols import Fingerprint, Pair, Similarity, Statistics
-from diptych.testing.fake_parts import Recorder, WordVectors, space_of, word_id, words_of
+from diptych.testing.fake_parts import Recorder, WordLimit, WordVectors, space_of, word_id, words_of
 from diptych.types import Floats, SparseVector
 
 
-class FakeDenseEncoder(Recorder):
+class FakeDenseEncoder(Recorder, WordLimit):
     """A dense encoder: the sum of a text's word vectors, normalised unless `normalized=False`.
 
     Args:
@@ -27,6 +27,7 @@ class FakeDenseEncoder(Recorder):
         expand: words added to documents that hold a key: `{"feline": "cat"}`.
         normalized: whether vectors have length 1; declared, and kept.
         nan_word: texts with this word get a vector of NaN.
+        max_tokens: words of a document that are read, None for all.
         fail_on_call, delay, record, log: see Recorder.
     """
 
@@ -41,6 +42,7 @@ class FakeDenseEncoder(Recorder):
         expand: Mapping[str, str] | None = None,
         normalized: bool = True,
         nan_word: str = "",
+        max_tokens: int | None = None,
         fail_on_call: int | None = None,
         delay: float = 0.0,
         record: bool = True,
@@ -50,10 +52,11 @@ class FakeDenseEncoder(Recorder):
         self.dimension, self.similarity, self.normalized = dimension, similarity, normalized
         self.query_prompt, self.document_prompt, self.expand = query_prompt, document_prompt, dict(expand or {})
         self.nan_word, self._vectors = nan_word, WordVectors(dimension, seed)
-        self.asymmetric = query_prompt != document_prompt or bool(expand)
+        self.asymmetric, self.max_tokens = query_prompt != document_prompt or bool(expand), max_tokens
         expanded = sorted(self.expand.items())
-        facts = (dimension, seed, query_prompt, document_prompt, expanded, normalized)
-        documents = space_of("fake-dense documents", dimension, seed, document_prompt, expanded, normalized)
+        more = [max_tokens] if max_tokens else []
+        facts = (dimension, seed, query_prompt, document_prompt, expanded, normalized, *more)
+        documents = space_of("fake-dense documents", dimension, seed, document_prompt, expanded, normalized, *more)
         self.fingerprint = Fingerprint(space_of("fake-dense", *facts), "numpy", documents)
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
@@ -64,7 +67,8 @@ class FakeDenseEncoder(Recorder):
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors of documents, float32 `[n, dimension]`."""
         self.called("document", inputs)
-        return self._encode([words_of(f"{self.document_prompt} {text}", expand=self.expand) for text in inputs])
+        texts = [f"{self.document_prompt} {self.read_part(text)}" for text in inputs]
+        return self._encode([words_of(text, expand=self.expand) for text in texts])
 
     def _encode(self, bags: Sequence[Sequence[str]]) -> Floats:
         result = np.empty((len(bags), self.dimension), np.float32)
@@ -76,7 +80,7 @@ class FakeDenseEncoder(Recorder):
         return result
 
 
-class FakeSparseEncoder(Recorder):
+class FakeSparseEncoder(Recorder, WordLimit):
     """A sparse encoder: ids are hashed words, weights their counts.
 
     `decode` names the words this object has encoded; others are `#id`.
@@ -90,6 +94,7 @@ class FakeSparseEncoder(Recorder):
         dimension: int = 2**20,
         uses_idf: bool = False,
         expand: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
         fail_on_call: int | None = None,
         delay: float = 0.0,
         record: bool = True,
@@ -97,8 +102,9 @@ class FakeSparseEncoder(Recorder):
     ) -> None:
         super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
         self.dimension, self.uses_idf, self.expand = dimension, uses_idf, dict(expand or {})
-        self.asymmetric = bool(expand) or self._two_sided
-        self.fingerprint = Fingerprint(space_of(type(self).__name__, dimension, sorted(self.expand.items())), "numpy")
+        self.asymmetric, self.max_tokens = bool(expand) or self._two_sided, max_tokens
+        facts = (dimension, sorted(self.expand.items()), *([max_tokens] if max_tokens else []))
+        self.fingerprint = Fingerprint(space_of(type(self).__name__, *facts), "numpy")
         self._words: dict[int, str] = {}
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
@@ -109,7 +115,7 @@ class FakeSparseEncoder(Recorder):
     def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
         """How often each document says each of its words, expansion included."""
         self.called("document", inputs)
-        return [self._vector(Counter(words_of(text, expand=self.expand))) for text in inputs]
+        return [self._vector(Counter(words_of(self.read_part(text), expand=self.expand))) for text in inputs]
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The words with their weights, heaviest first."""
@@ -145,14 +151,14 @@ class FakeCalibratedEncoder(FakeSparseEncoder):
         if not self.average_length:
             raise RuntimeError("encode_document before calibrate")
         self.called("document", inputs)
-        return [self._vector(self._saturated(words_of(text, expand=self.expand))) for text in inputs]
+        return [self._vector(self._saturated(words_of(self.read_part(text), expand=self.expand))) for text in inputs]
 
     def _saturated(self, words: Sequence[str]) -> dict[str, float]:
         relative = len(words) / self.average_length
         return {word: count / (count + relative) for word, count in Counter(words).items()}
 
 
-class FakeMultiVectorEncoder(Recorder):
+class FakeMultiVectorEncoder(Recorder, WordLimit):
     """A multi-vector encoder: one vector of length 1 for each word, compared by MaxSim."""
 
     normalized = True
@@ -164,6 +170,7 @@ class FakeMultiVectorEncoder(Recorder):
         similarity: Similarity = "cosine",
         seed: int = 0,
         expand: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
         fail_on_call: int | None = None,
         delay: float = 0.0,
         record: bool = True,
@@ -171,8 +178,9 @@ class FakeMultiVectorEncoder(Recorder):
     ) -> None:
         super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
         self.dimension, self.similarity, self.expand = dimension, similarity, dict(expand or {})
-        self.asymmetric, self._vectors = bool(expand), WordVectors(dimension, seed)
-        facts = ("fake-multivector", dimension, seed, sorted(self.expand.items()))
+        self.asymmetric, self._vectors, self.max_tokens = bool(expand), WordVectors(dimension, seed), max_tokens
+        more = [max_tokens] if max_tokens else []
+        facts = ("fake-multivector", dimension, seed, sorted(self.expand.items()), *more)
         self.fingerprint = Fingerprint(space_of(*facts), "numpy")
 
     def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
@@ -183,7 +191,7 @@ class FakeMultiVectorEncoder(Recorder):
     def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
         """Word vectors of documents, each float32 `[words, dimension]`."""
         self.called("document", inputs)
-        return [self._vectors.rows(words_of(text, expand=self.expand)) for text in inputs]
+        return [self._vectors.rows(words_of(self.read_part(text), expand=self.expand)) for text in inputs]
 
 
 class FakeReranker(Recorder):

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from diptych.protocols import Kind, Pair
 from diptych.testing import (
@@ -92,6 +93,28 @@ class AveragingMeasure(FakeCalibratedEncoder):
     def measure(self, inputs: Sequence[str]) -> dict[str, float]:
         sums = super().measure(inputs)
         return {**sums, "tokens": sums["tokens"] / sums["documents"]}
+
+
+class Misjudges(FakeDenseEncoder):
+    """Reads 20 words of a document, and says another number."""
+
+    def __init__(self, says: int) -> None:
+        super().__init__(max_tokens=20)
+        self._part, self.max_tokens = FakeDenseEncoder(max_tokens=20).read_part, says
+
+    def read_part(self, text: str) -> str:
+        return self._part(text)
+
+
+class CountsBytes(FakeDenseEncoder):
+    """Gives the places of tokens in the bytes of a text."""
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        found = zip(inputs, super().token_spans(inputs), strict=True)
+        return [
+            np.array([[len(text[:place].encode()) for place in span] for span in spans], np.int32).reshape(-1, 2)
+            for text, spans in found
+        ]
 
 
 class Noise:
@@ -206,6 +229,10 @@ MORE: list[tuple[str, Kind, Callable[[], Any], str]] = [
     ("NaN for empty text", "reranker", lambda: SpoiltReranker(lambda s, n: s / len(n[0][1])), "check_odd_pairs"),
     ("lower is better", "reranker", lambda: SpoiltReranker(lambda s, _: -s), "check_relevant_scores_higher"),
     ("max_length is a text", "reranker", LengthInWords, "check_reranker_facts"),
+    ("reads less than it says", "dense", lambda: Misjudges(30), "check_token_limit"),
+    ("reads one word less than it says", "dense", lambda: Misjudges(21), "check_token_limit"),
+    ("reads more than it says", "dense", lambda: Misjudges(19), "check_token_limit"),
+    ("tokens lie beyond the text", "dense", CountsBytes, "check_token_limit"),
     ("no text index", "text_index", FakeReranker, "check_index_params"),
 ]
 SIDED = [row for row in THE_TWELVE if isinstance(row[2](), Spoilt)]
@@ -213,7 +240,10 @@ HEALTHY: list[tuple[Kind, Callable[[], Any]]] = [
     ("dense", FakeDenseEncoder),
     ("dense", lambda: FakeDenseEncoder(expand=SYNONYMS, similarity="dot", normalized=False)),
     ("dense", lambda: FakeDenseEncoder(query_prompt="query:", document_prompt="passage:", similarity="euclidean")),
+    ("dense", lambda: FakeDenseEncoder(max_tokens=20, document_prompt="passage:", query_prompt="query:")),
     ("sparse", FakeSparseEncoder),
+    ("sparse", lambda: FakeSparseEncoder(max_tokens=20)),
+    ("multivector", lambda: FakeMultiVectorEncoder(max_tokens=20)),
     ("sparse", lambda: FakeSparseEncoder(expand=SYNONYMS)),
     ("sparse", lambda: calibrated(FakeCalibratedEncoder())),
     ("multivector", FakeMultiVectorEncoder),

@@ -49,6 +49,7 @@ from diptych.testing.checks.sparse import (
     check_weights_not_negative,
 )
 from diptych.testing.checks.text_indexes import check_index_params, check_text_query
+from diptych.testing.checks.token_limits import check_token_limit
 from diptych.testing.failures import Check
 
 _ENCODER: tuple[Check, ...] = (
@@ -67,6 +68,7 @@ _ENCODER: tuple[Check, ...] = (
     check_queries_find_documents,
     check_known_vectors,
     check_sibling_documents,
+    check_token_limit,
 )
 CHECKS: Mapping[Kind, tuple[Check, ...]] = {
     "dense": (*_ENCODER, check_normalized),
@@ -130,5 +132,6 @@ __all__ = [
     "check_sibling_documents",
     "check_sides_as_declared",
     "check_text_query",
+    "check_token_limit",
     "check_weights_not_negative",
 ]

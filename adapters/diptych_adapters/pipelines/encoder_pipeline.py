@@ -1,0 +1,63 @@
+"""`EncoderPipeline`: a pipeline behind an encoder, which says how much of a document it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_adapters.engines.tokens import DocumentTokens
+from diptych_adapters.models import ModelError
+from diptych_adapters.pipelines.pipeline import NO_LIMIT, Pipeline
+
+
+class EncoderPipeline(Pipeline):
+    """A `Pipeline` with `diptych.protocols.TokenLimit`."""
+
+    _prompts: tuple[str, str]  # of queries and documents
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of a document that the model reads, without special tokens and prompt; None for all."""
+        tokens, max_length = self._document_reading
+        return None if tokens is None else tokens.room(max_length)
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Where the tokens of each document are, nothing cut: int32 `[tokens_i, 2]`, begin and end in characters.
+
+        Raises:
+            ModelError: the model's tokenizer cannot tell.
+        """
+        tokens, _ = self._document_reading
+        if tokens is None:
+            raise ModelError(
+                f"the tokenizer of model {self.name!r} does not say where tokens are",
+                where=self._folder.path,
+                expected="a fast tokenizer, saved as tokenizer.json",
+                do="save the model with one",
+            )
+        return tokens.spans(inputs)
+
+    @cached_property
+    def _document_reading(self) -> tuple[DocumentTokens | None, int | None]:
+        """The tokens of documents, None without a fast tokenizer, and the most that is read, special ones included."""
+        if self._model is None and self.runner is not None:
+            tokens = self.runner.tokens
+            return DocumentTokens(tokens.data.text, self._prompts[1]), tokens.max_length
+        module = _document_module(self.model)
+        length = getattr(module, "document_length", None) or getattr(module, "max_seq_length", None)
+        tokenizer = getattr(module, "tokenizer", None)
+        fast = getattr(tokenizer, "backend_tokenizer", tokenizer)  # a static embedding's is one itself
+        if not hasattr(fast, "to_str"):
+            return None, None
+        return DocumentTokens(fast.to_str(), self._prompts[1]), None if length is None or length > NO_LIMIT else length
+
+
+def _document_module(model: Any) -> Any:
+    """The module of a sentence-transformers pipeline that reads documents: its first, or the first of their route."""
+    first = next(iter(model.children()))
+    routes = getattr(first, "sub_modules", {})
+    return next(iter(routes["document"])) if "document" in routes else first
