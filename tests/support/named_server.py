@@ -64,11 +64,17 @@ def emptied(*names: str) -> Iterator[dict[str, Any]]:
 
 
 def delete(*names: str) -> None:
-    """Delete these collections, and what aliases of these names lead to."""
+    """Delete these collections, as `clear` does."""
     with closing(server_client()) as client:
-        behind = {known.alias_name: known.collection_name for known in client.get_aliases().aliases}
-        for name in names:
-            client.delete_collection(behind.get(name, name))
+        clear(client, *names)
+
+
+def clear(client: QdrantBase, *names: str) -> None:
+    """Delete these collections, and what aliases of these names lead to: `c.1`, `c.2` on a server before 1.18."""
+    gone = {*names, *(known.collection_name for known in client.get_aliases().aliases if known.alias_name in names)}
+    for known in client.get_collections().collections:
+        if known.name in gone or known.name.rpartition(".")[0] in names:
+            client.delete_collection(known.name)
 
 
 def require_feature(client: QdrantBase, kind: Kind) -> None:

@@ -20,7 +20,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
-from named_server import server_client
+from named_server import clear, server_client
 from qdrant_edge_client import EdgeClient
 
 DIMENSION = 24
@@ -257,9 +257,9 @@ def filled(place: tuple[str, str], foreign: Foreign, texts: list[Text], tmp_path
 @contextmanager
 def _opened(store: str, folder: Path) -> Iterator[QdrantBase]:
     client = _STORES[store](folder / "store")
-    client.delete_collection("c")
+    clear(client, "c")
     yield client
-    client.delete_collection("c")
+    clear(client, "c")
     client.close()
 
 

@@ -14,7 +14,7 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.testing import fakes_plugin
-from named_server import server_client
+from named_server import clear, server_client
 from qdrant_edge_client import EdgeClient
 
 AssertSame = Callable[..., None]
@@ -58,8 +58,7 @@ def open_client(tmp_path: Path) -> Iterator[Callable[[str], QdrantBase]]:
         key = f"{kind}/{name}"
         if key not in opened:
             opened[key] = makers[kind](name)
-            for known in ("c", "copy"):
-                opened[key].delete_collection(known)
+            clear(opened[key], "c", "copy")
         return opened[key]
 
     yield open_one

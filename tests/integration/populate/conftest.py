@@ -13,7 +13,7 @@ from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.testing import fakes_plugin
-from named_server import server_client
+from named_server import clear, server_client
 from qdrant_edge_client import EdgeClient
 
 OpenHandle = Callable[..., CollectionHandle]
@@ -39,9 +39,9 @@ def memory() -> Iterator[QdrantBase]:
 @pytest.fixture(params=["memory", "edge", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
     opened = _STORES[request.param](tmp_path / "store")
-    opened.delete_collection("c")
+    clear(opened, "c")
     yield opened
-    opened.delete_collection("c")
+    clear(opened, "c")
     opened.close()
 
 

@@ -16,7 +16,7 @@ from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.metadata.payloads import from_payload
 from diptych.types import SparseVector
-from named_server import server_client
+from named_server import clear, server_client
 from qdrant_edge_client import EdgeClient
 
 OLD: Mapping[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
@@ -64,9 +64,9 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
     """An empty store of each kind."""
     opened = _STORES[request.param](tmp_path / "store")
-    opened.delete_collection("c")
+    clear(opened, "c")
     yield opened
-    opened.delete_collection("c")
+    clear(opened, "c")
     opened.close()
 
 

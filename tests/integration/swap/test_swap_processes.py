@@ -89,9 +89,9 @@ def url(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_pa
 def client(url: str) -> Iterator[QdrantBase]:
     """The server, without the collection."""
     opened = open_store(url, api_key=key_of(url))
-    opened.delete_collection("c")
+    named_server.clear(opened, "c")
     yield opened
-    opened.delete_collection("c")
+    named_server.clear(opened, "c")
     opened.close()
 
 
