@@ -8,8 +8,9 @@ encoder reads its vectors from memory, so that everything else is measured.
 
 1. Rates: documents a second of `upload_collection` with the same points: as it comes, which is over before the server
    has applied what it has taken; until the server has; with `wait=True`. And of populate, where every document is
-   applied, and of the back-fill of an `apply` at full pace right after it. They take turns in each round; each has one
-   process. Processor time is the client's alone.
+   applied, and of the back-fill of an `apply` at full pace right after it. And of the bare client that gives each
+   point a second vector, in requests like the back-fill's: what a server allows. They take turns in each round; each
+   has one process. Processor time is the client's alone.
 2. Searches: another process asks a query over and over, first while nothing else goes on, then during an `apply` at
    each pace and until the server has indexed the new vectors. Times are the caller's own.
 
@@ -30,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,9 @@ from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
 from diptych.stores import open_store
 from diptych.stores.versions import server_version
+from diptych.stores.wire import Point
 from diptych.swap import ApplyOptions, apply
+from diptych.swap.pace import IN_FLIGHT, PART
 from drawn_corpus import WIDTH, WORDS, Documents, Drawn, config_of, opened, table_in_memory, vectors
 from figures import Figure, Result
 from machine import versions
@@ -108,6 +112,26 @@ def upload(url: str, *, size: int, grpc: bool, wait: bool) -> tuple[Amounts, Amo
         return sent, amounts(size, time.perf_counter() - begin, time.process_time() - worked)
 
 
+def updated(url: str, *, size: int) -> Amounts:
+    """The same of a second vector for points that have just been uploaded: `update_vectors` through diptych's client.
+
+    It takes numpy arrays as they are, so that the server is what limits the rate.
+    """
+    ids, rows = [hashed_point(str(number)) for number in range(size)], vectors(range(size))
+    dense = models.DenseVectorConfig(size=WIDTH, distance=models.Distance.COSINE)
+    with closing(open_store(url)) as client, ThreadPoolExecutor(IN_FLIGHT) as threads:
+        client.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=dense))
+        begin, worked = time.perf_counter(), time.process_time()
+
+        def send(start: int) -> None:
+            part = range(start, min(size, start + PART))
+            points: Any = [Point(ids[number], {"dense.2": rows[number]}) for number in part]
+            client.update_vectors("c", points)
+
+        list(threads.map(send, range(0, size, PART)))
+        return amounts(size, time.perf_counter() - begin, time.process_time() - worked)
+
+
 def payload(number: int) -> dict[str, Any]:
     return {"text": f"document {number:010d} {WORDS}", "_diptych": {"id": str(number), "hash": "0" * 32}}
 
@@ -155,18 +179,20 @@ def rates(size: int, rounds: int) -> list[Figure]:
                 count = size if number else WARM_UP
                 bare = upload(url, size=count, grpc=way == "gRPC", wait=False)
                 waiting, _ = upload(url, size=count, grpc=way == "gRPC", wait=True)
+                second = updated(url, size=count)
                 own = populated(url, size=count)
             if number:
-                for side, one in zip(SIDES, [*bare, waiting, *own], strict=True):
+                for side, one in zip(SIDES, [*bare, waiting, second, *own], strict=True):
                     found.setdefault((way, side), []).append(one)
                     print(f"{way}, {side}: {one['rate']:.0f}/s, {one['processor']:.1f} us", flush=True)
     return [figure for way in WAYS for figure in compared(way, {side: found[way, side] for side in SIDES})]
 
 
-SIDES = UPLOAD, APPLIED, WAITING, POPULATE, FILL = (
+SIDES = UPLOAD, APPLIED, WAITING, UPDATE, POPULATE, FILL = (
     "upload_collection",
     "upload_collection, until it is applied",
     "upload_collection, wait=True",
+    "update_vectors",
     "populate",
     "back-fill",
 )
@@ -184,6 +210,7 @@ def compared(way: str, found: dict[str, list[Amounts]]) -> Iterator[Figure]:
     yield ratio(POPULATE, APPLIED, "")
     yield ratio(POPULATE, WAITING, "")
     yield ratio(FILL, POPULATE, ">= 0.8")
+    yield ratio(FILL, UPDATE, "")
     more = [a["processor"] - b["processor"] for a, b in zip(found[POPULATE], found[UPLOAD], strict=True)]
     name = "microseconds of processor a document beyond the bare upload"
     yield Figure(name, f"{POPULATE}, {way}", "microseconds", more, wanted="<= 25" if goal else "")
