@@ -29,6 +29,7 @@ from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.search.stages import Dbsf, Linear, Rrf
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
+from diptych.tune.search import DEPTHS
 from diptych.tune.trials import Trial, Values, trials
 from fusion_sets import DENSE, SPARSE, VARIATIONS, Judged, Vectors, excerpts, load
 
@@ -90,7 +91,7 @@ def main() -> None:
 def row(pair: Pair, base: str) -> str:
     """One line of the table; its intervals are of differences from `base`, DBSF or RRF."""
     legs = pair.legs
-    tried, values = trials(legs.slots), Values(legs)
+    tried, values = trials(legs.slots, depths=DEPTHS), Values(legs)
     table = values.table(tried)
     first, second = (Dbsf(), Rrf()) if base == "DBSF" else (Rrf(), Dbsf())
     compared = values.of(Trial(legs.slots, first))
@@ -109,7 +110,7 @@ def against(values: Doubles, base: Doubles) -> str:
 
 def splits(pair: Pair, draws: int) -> str:
     """One line of what the tuner does with few queries."""
-    tried, count = trials(pair.legs.slots), len(pair.legs)
+    tried, count = trials(pair.legs.slots, depths=DEPTHS), len(pair.legs)
     table, start = Values(pair.legs).table(tried), tried.index(Trial(pair.legs.slots, Dbsf()))
     few, rng, gains = min(TUNING, 2 * count // 3), np.random.default_rng(0), []
     for _ in range(draws):

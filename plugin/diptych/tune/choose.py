@@ -15,6 +15,7 @@ from diptych.tune.trials import Trial
 
 FOLDS, ROUNDS = 5, 4
 LEAST = 10  # queries below which nothing is tuned
+PRESENT, SINGLE = "the present pipeline", "the best single slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Choice:
         index: place of the trial; `start` if no other passes the gate.
         tuned: the trial that the rule chooses on all queries, whether it passes or not.
         passed: whether the tuned one passes.
-        gains: held-out gains, against the start and against the best single slot.
+        gains: held-out gains of the tuned one, against the start and, unless it is that slot, the best single slot.
     """
 
     index: int
@@ -64,16 +65,17 @@ def choose(
     """The trial to search by.
 
     The queries are divided into five parts, four times over. The rule chooses on four parts, and its choice is measured
-    on the fifth, so the gate reads a gain on queries that did not choose. The gate passes if the whole interval of the
-    gain over the start is above 0, and the choice is no worse than the best single slot (chosen on the same four
-    parts). If the gate does not pass, but that slot alone beats the start, the slot is taken.
+    on the fifth, so the gate reads a gain on queries that did not choose. The gate passes if two intervals lie above 0:
+    that of the gain over the start, and that of the gain over the best single slot, chosen on the same four parts. If
+    the gate does not pass, but that slot alone is shown to beat the start, the slot is taken.
 
     Args:
         values: `[trials, n]`.
         start: the trial that stays unless another one passes.
         confidence: of the intervals.
         seed: of the divisions.
-        start_fits: whether the start may stay; if it exceeds a budget, the rule's choice among the others passes.
+        start_fits: whether the start may stay; if it exceeds a budget, the rule's choice among the others passes, or
+            the best single slot if that is better on held-out queries.
     """
     count = values.shape[1]
     order = simplicity(trials, start)
@@ -82,18 +84,17 @@ def choose(
     tuned = simplest(values, order)
     if count < LEAST:
         return Choice(start, tuned, False, ())
-    held_out_values, single = held_out(values, trials, order, seed=seed)
-    gains = tuple(
-        _against(name, held_out_values - base, confidence)
-        for name, base in (("the start", values[start]), ("the best single slot", single))
+    chosen_values, single_values = held_out(values, trials, order, seed=seed)
+    gains = (
+        _against(PRESENT, chosen_values - values[start], confidence),
+        _against(SINGLE, chosen_values - single_values, confidence),
     )
-    beats_single = gains[1].mean > 0 or len(trials[tuned].slots) == 1
-    better = gains[0].low > 0 and beats_single
-    if not start_fits:
-        tuned, better = (tuned if beats_single else _best_single(values, trials, order)), True
-    elif not better and _against("the start", single - values[start], confidence).low > 0:
-        tuned, better = _best_single(values, trials, order), True
-    passed = better and tuned != start
+    single_gain = _against(PRESENT, single_values - values[start], confidence)
+    beats_single = trials[tuned].is_single or (gains[1].low if start_fits else gains[1].mean) > 0
+    shown = beats_single and (gains[0].low > 0 or not start_fits)
+    if not shown and (single_gain.low > 0 or not start_fits):
+        tuned, gains, shown = _best_single(values, trials, order), (single_gain,), True
+    passed = shown and tuned != start
     return Choice(tuned if passed else start, tuned, passed, gains)
 
 

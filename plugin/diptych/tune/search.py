@@ -25,10 +25,10 @@ from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
-from diptych.tune.trials import Trial, Values, plain_trials, reranker_stages, stage_key, trials
+from diptych.tune.trials import Trial, Values, bases_of, reranker_stages, stage_key, trials
 from diptych.types import Query
 
-DEPTH, CUTOFF, ASKED = 100, 10, 20
+DEPTHS, CUTOFF, ASKED = (50, 100), 10, 20
 EFS = (32, 64, 128, 256)  # widths of the graph search to try
 OVERSAMPLING = (1.0, 2.0, 4.0)
 
@@ -38,7 +38,7 @@ def tune_search(
     queries: Sequence[Query],
     qrels: Qrels,
     *,
-    depths: Sequence[int] = (DEPTH,),
+    depths: Sequence[int] = (),
     budget: Budget | None = None,
     confidence: float = 0.95,
     folder: Path | None = None,
@@ -54,7 +54,7 @@ def tune_search(
     Args:
         handle: the open collection.
         queries, qrels: with judgements; queries without a relevant document are left out.
-        depths: candidates of each slot to try.
+        depths: candidates of each slot to try; by default 50 and 100, if the config's limit is not above these.
         budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
         confidence: of the gate's intervals.
         folder: stores the answers of slots and rerankers, so that an interrupted run can continue; None stores nothing.
@@ -69,7 +69,7 @@ def tune_search(
     judged = [query for query in queries if qrels.relevant(query.id)]
     if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
-    run = _Run(view, judged, qrels, depths, folder, progress or Unwatched())
+    run = _Run(view, judged, qrels, depths or _depths(view), folder, progress or Unwatched())
     candidates, table, pipelines = run.tried()
     rows = _rows(run, pipelines, table, limits)
     present = len(rows) - 1
@@ -143,7 +143,7 @@ class _Run:
         """Each reranker's scores of the candidates that any trial has it read."""
         if not self.stages:
             return {}
-        bases = plain_trials(trials(values.legs.slots, rescorers, depths=self.depths))
+        bases = bases_of(trials(values.legs.slots, rescorers, depths=self.depths))
         return {
             stage_key(stage): self.answers.reranker_scores(
                 self.rerankers[stage_key(stage)],
@@ -176,6 +176,12 @@ class _Run:
             self.answers.calls += 1
         ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(found)] for found in hits]}
         return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
+
+
+def _depths(view: View) -> Sequence[int]:
+    """Candidates of each slot to try, so many that a page of the config's size has enough of them."""
+    limit = view.search_config.limit
+    return [depth for depth in DEPTHS if depth >= limit] or [limit]
 
 
 def _same(one: Pipeline, other: Pipeline) -> bool:

@@ -135,9 +135,9 @@ class SearchReport:
             return f"{figures}: it is better than the present pipeline"
         if gain.mean <= 0:
             return f"{figures}: the present pipeline stays"
-        unclear = next((gain_over for gain_over in self.gains if gain_over.needed), None)
-        more = f"; {self.more(unclear)} if the gain stays" if unclear else ""
-        return f"{figures}: not shown to be better, so the present pipeline stays{more}"
+        unclear = next((gain_over for gain_over in self.gains if gain_over.low <= 0), gain)
+        more = f"; {self.more(unclear)} if the gain stays" if unclear.needed else ""
+        return f"{figures}: not shown to be better than {unclear.name}, so the present pipeline stays{more}"
 
     def more(self, gain: Against) -> str:
         """How many queries would show a gain that is not shown yet; empty if there is none or it is shown."""

@@ -65,7 +65,7 @@ class Trial:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has no weights of slots; later stages and parameters are tried only on such trials."""
+        """Whether it has no weights of slots; rescoring and parameters are tried only on such trials."""
         return not self._weights
 
     @property
@@ -197,32 +197,41 @@ def trials(
         slots: to retrieve from.
         rescorers: slots that can rescore.
         depths: candidates of each slot.
-        rerankers: stages of the config, each tried after the plain ones, also rescored.
+        rerankers: stages of the config, each tried after the slots and fusions that `bases_of` names.
         params: of the approximate search, tried with each slot alone and the plain fusions of all slots.
     """
     found = [Trial((slot,), depth=max(depths)) for slot in slots]
+    if len(slots) == 1:
+        found += _rescored(found, rescorers)
     groups = [tuple(slots)] if len(slots) > 1 else []
     if len(slots) > 2:
         groups += [tuple(s for s in slots if s != out) for out in slots]
     for group, depth in itertools.product(groups, depths):
         fused = [Trial(group, fusion, depth=depth) for fusion in fusions(group)]
         found += fused
-        plain = [trial for trial in fused if trial.is_plain]
-        found += [
-            replace(trial, rescore=Rescore(slot, reads, weight=weight))
-            for trial, slot, reads, weight in itertools.product(plain, rescorers, RESCORED, INTERPOLATED)
-        ]
-    bases = plain_trials(found)
-    whole = [trial for trial in bases if trial.rescore is None and len(trial.slots) in (1, len(slots))]
+        found += _rescored([trial for trial in fused if trial.is_plain], rescorers)
+    bases = bases_of(found)
+    whole = [t for t in bases if t.is_plain and t.rescore is None and len(t.slots) in (1, len(slots))]
     found += [replace(trial, params=own) for own, trial in itertools.product(params, whole)]
-    stages = [stage for own in rerankers for stage in reranker_stages(own)]
-    return [*found, *(replace(trial, rerank=stage) for stage, trial in itertools.product(stages, bases))]
+    reranked = [replace(base, rerank=own) for stage in rerankers for base in bases for own in _after(base, stage)]
+    return [*found, *reranked]
 
 
-def plain_trials(found: Sequence[Trial]) -> list[Trial]:
-    """The trials that rerankers are tried after: those with most candidates and without weights."""
-    depth, found = max(trial.depth for trial in found), [t for t in found if not (t.rerank or t.params)]
-    return [t for t in found if t.is_plain and t.depth == depth and (t.rescore is None or t.rescore.weight == 1)]
+def bases_of(found: Sequence[Trial]) -> list[Trial]:
+    """The trials that rerankers are tried after: those with most candidates and without weights of rescoring."""
+    depth = max(trial.depth for trial in found)
+    return [trial for trial in found if trial.depth == depth and (trial.rescore is None or trial.rescore.weight == 1)]
+
+
+def _rescored(found: Sequence[Trial], rescorers: Sequence[str]) -> list[Trial]:
+    """These trials with each slot that can rescore."""
+    settings = itertools.product(found, rescorers, RESCORED, INTERPOLATED)
+    return [replace(own, rescore=Rescore(slot, reads, weight=weight)) for own, slot, reads, weight in settings]
+
+
+def _after(base: Trial, stage: Rerank) -> list[Rerank]:
+    """A stage of the config as it is tried after a base; a fusion with weights is tried with all candidates alone."""
+    return [own for own in reranker_stages(stage) if base.is_plain or own.candidates == stage.candidates]
 
 
 def reranker_stages(stage: Rerank) -> list[Rerank]:

@@ -77,6 +77,16 @@ def test_the_present_pipeline_is_a_row_and_the_front_is_not_beaten(found: Search
     )
 
 
+def test_fewer_candidates_are_tried_unless_a_page_needs_more(collection: Collection, found: SearchReport) -> None:
+    def depths(report: SearchReport) -> set[int]:
+        return {branch.candidates for row in report.rows for branch in row.pipeline.retrieve}
+
+    assert depths(found) == {50, 100}
+    with opened("memory:", search={"limit": 60}, dense=GOOD, lexical=WORDY) as wide:
+        assert depths(tune_search(wide.handle, QUERIES[:6], QRELS)) == {100}
+    assert depths(tune_search(collection.handle, QUERIES[:6], QRELS, depths=[20])) == {20, 100}, "100 are the present"
+
+
 def test_a_slot_that_hears_nothing_is_left_out_or_weighed_down() -> None:
     with opened("memory:", deaf={"adapter": "deaf"}, lexical=WORDY) as collection:
         before = collection.handle.read()
@@ -146,7 +156,9 @@ def test_a_reranker_scores_each_candidate_once_and_its_trials_are_what_searches_
     reranker: Any = reranked.handle.now().reranker("fake-reranker", {"record": True})
     pairs = reranker.calls[0].inputs  # what comes after that measures time
     assert report.pairs == len(set(pairs)) == len(pairs)
-    for row in [*rows[::9], report.rows[-1]]:
+    weighted = [row for row in rows if getattr(row.pipeline.fuse, "weights", {})]
+    assert weighted, "rerankers are tried after fusions with weights, whose scores tie less"
+    for row in [*weighted[::9], report.rows[-1]]:
         assert row.value == pytest.approx(served(reranked, row.pipeline, 30), abs=0.02), row.pipeline
 
 

@@ -28,7 +28,7 @@ ROWS = (
 
 
 def report(*, passed: bool) -> SearchReport:
-    gain = Against("the start", 0.05, 0.02 if passed else -0.01, 0.08, None if passed else 140)
+    gain = Against("the present pipeline", 0.05, 0.02 if passed else -0.01, 0.08, None if passed else 140)
     return SearchReport("c", 60, ROWS, 1, 0 if passed else 1, 0, passed, (gain,), 0.95, 1.5, 12)
 
 
@@ -72,7 +72,10 @@ def test_pipelines_that_differ_in_their_candidates_alone_differ_in_the_table(
 
 
 def test_a_loss_is_called_a_loss_and_no_number_of_queries_is_said_to_turn_it_round() -> None:
-    gains = (Against("the start", -0.01, -0.03, 0.01, None), Against("the best single slot", 0.02, -0.01, 0.04, 184))
+    gains = (
+        Against("the present pipeline", -0.01, -0.03, 0.01, None),
+        Against("the best single slot", 0.02, -0.01, 0.04, 184),
+    )
     verdict = replace(report(passed=False), gains=gains).verdict
     assert verdict.endswith(
         "loses 0.0100 nDCG@10 on held-out queries, 95% interval [-0.0300, +0.0100]: the present pipeline stays"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diptych.evaluate import Qrels, evaluate
-from diptych.search import Dbsf, Fusion, Linear, Rescore, Rrf
+from diptych.search import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.search.fusion import fuse
 from diptych.tune.choose import choose, simplest, simplicity
 from diptych.tune.legs import Legs
@@ -126,10 +126,37 @@ def test_a_fusion_that_is_below_the_best_single_slot_on_held_out_queries_gives_w
         values = noisy(0.0, 20, seed)
         values[0] -= 0.3
         found = choose(values, TRIED, 0)
-        if found.gains[1].mean < 0:
+        assert found.passed, seed
+        if len(found.gains) == 1:
             below += 1
-            assert (found.passed, TRIED[found.index].slots) == (True, ("a",)), seed
+            assert TRIED[found.index].slots == ("a",), seed
+            assert found.gains[0].mean == pytest.approx(0.3, abs=0.1), "the gain is the slot's own"
     assert below > 5
+
+
+@pytest.mark.parametrize(("over_single", "chosen"), [(0.1, SLOTS), (0.015, ("a",))])
+def test_a_fusion_passes_only_if_an_interval_shows_that_it_beats_the_best_single_slot_too(
+    over_single: float, chosen: tuple[str, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    single = np.clip(rng.normal(0.5, 0.25, 100), 0, 1)
+    noise = rng.normal(0, 0.1, 100)
+    fused = single + over_single + noise - noise.mean()  # 10 standard errors, or 1.5, which the rule takes
+    found = choose(
+        np.array([single - 0.2, single, fused]), [Trial(SLOTS, Rrf()), Trial(("a",)), Trial(SLOTS, Dbsf())], 0
+    )
+    assert (found.passed, [Trial(SLOTS), Trial(("a",)), Trial(SLOTS)][found.index].slots) == (True, chosen)
+    assert [gain.name for gain in found.gains][1:] == ["the best single slot"] * (chosen == SLOTS)
+
+
+def test_a_fusion_that_beats_the_start_but_not_shown_to_beat_the_best_slot_changes_nothing() -> None:
+    rng = np.random.default_rng(1)
+    start = np.clip(rng.normal(0.5, 0.1, 60), 0, 1)
+    noise = rng.normal(0, 0.5, 60)
+    fused, single = start + 0.1, start + noise - noise.mean()
+    found = choose(np.array([start, single, fused]), [Trial(SLOTS, Rrf()), Trial(("a",)), Trial(SLOTS, Dbsf())], 0)
+    assert (found.index, found.tuned, found.passed) == (0, 2, False)
+    assert found.gains[0].low > 0 >= found.gains[1].low
 
 
 def test_a_start_that_may_not_stay_gives_way_to_the_simplest_of_the_others() -> None:
@@ -144,6 +171,14 @@ def test_a_start_that_may_not_stay_gives_way_to_the_simplest_of_the_others() -> 
 def test_too_few_queries_choose_nothing() -> None:
     found = choose(noisy(0.5, 9, 0), TRIED, 0)
     assert (found.index, found.passed, found.gains) == (0, False, ())
+
+
+def test_rerankers_are_tried_after_weighted_fusions_and_one_slot_alone_is_rescored() -> None:
+    tried = trials(SLOTS, rerankers=[Rerank("mine", 50)])
+    weighted = [own.rerank.candidates for own in tried if own.rerank and not own.is_plain]
+    plain = [own.rerank.candidates for own in tried if own.rerank and own.is_plain]
+    assert (set(weighted), set(plain)) == ({50}, {10, 20, 50})
+    assert {own.rescore.slot for own in trials(["a"], ["late"]) if own.rescore} == {"late"}
 
 
 def test_three_slots_are_tried_together_and_without_each() -> None:

@@ -124,7 +124,7 @@ def search(
     qrels: QrelsOption = None,
     depth: Annotated[
         list[int] | None,
-        typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 100]"),
+        typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 50 and 100]"),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 50ms.")

@@ -106,11 +106,8 @@ def run(
 ) -> SearchReport:
     """Run the tuner on the judged queries."""
     from diptych.tune import tune_search
-    from diptych.tune.search import DEPTH
 
-    return tune_search(
-        opened.handle, queries, qrels, depths=depths or (DEPTH,), budget=budget, folder=folder, progress=progress
-    )
+    return tune_search(opened.handle, queries, qrels, depths=depths, budget=budget, folder=folder, progress=progress)
 
 
 def show_search(
