@@ -5,7 +5,8 @@
 | `Document` | what a collection holds: id, text, title, metadata |
 | `Query` | a query: text, and an id and facts for evaluation |
 | `SparseVector` | sorted term ids and their weights |
-| `Hit` | a document that a search found, with its score |
+| `Passage` | a part of a document, with its score for a query |
+| `Hit` | a document that a search found, with its score and passages |
 | `Run` | for each query id, documents ranked by score, for evaluation |
 """
 
@@ -16,6 +17,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +145,22 @@ class SparseVector:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a document that an encoder read on its own.
+
+    Args:
+        text: of the passage.
+        start, end: where it stands in the document's text, in characters.
+        score: of the passage alone, on the scale of its slot; higher is better.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A document that a search found, with its score.
 
@@ -150,11 +168,15 @@ class Hit:
         document: with the payload that the search requested.
         score: of the last stage that ranked it; higher is better.
         stages: scores by stage, where several stages gave one.
+        passages: the best parts of the document, best first, where a slot of the pipeline has passages.
+        point: the id of its point in Qdrant; None for hits that no search of a collection made.
     """
 
     document: Document
     score: float
     stages: Mapping[str, float] = field(default_factory=dict)
+    passages: tuple[Passage, ...] = ()
+    point: int | str | UUID | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:

@@ -10,6 +10,7 @@ from diptych.config.models import Config
 from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.storage import storage_problems
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
+from diptych.passages import vector_kind
 from diptych.plugins.factory import validate_options
 from diptych.runtime.environment import interpolate
 from diptych.specs import AdapterSpec
@@ -41,7 +42,7 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
             yield from _options(spec, slot.options, at)
-            yield from storage_problems(spec.kind, slot.storage, at)
+            yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
     else:
         yield _unknown((*at, "adapter"), slot.adapter, spec)
 
@@ -90,10 +91,11 @@ def _options(spec: AdapterSpec, options: Mapping[str, Any], at: Location) -> Ite
 def _roles(config: Config, registry: Registry) -> Iterator[Problem]:
     """Slots that a stage uses for what their kind cannot do."""
     search = config.search
-    kinds = {spec.name: spec.kind for spec in registry.specs()}
+    specs = {spec.name: spec for spec in registry.specs()}
     uses = (("rescore", search.rescore, ("multivector", "dense")), ("diversify", search.diversify, ("dense",)))
     for stage, section, allowed in uses:
-        kind = kinds.get(config.slots[section.slot].adapter) if section else None
+        slot = config.slots[section.slot] if section else None
+        kind = vector_kind(specs[slot.adapter].kind, slot.options) if slot and slot.adapter in specs else None
         if section and kind and kind not in allowed:
             what = f"slot {section.slot!r} cannot {stage}"
             yield Problem(("search", stage, "slot"), what, f"kind {kind}", f"kind {' or '.join(allowed)}")

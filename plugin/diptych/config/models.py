@@ -28,6 +28,7 @@ from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.config.tenant import TenantConfig, tenant_problems
+from diptych.passages import OPTION, PassageOptions
 
 __all__ = [
     "CANDIDATES",
@@ -64,13 +65,18 @@ class SlotConfig(Section):
 
     adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
     storage: VectorStorage = Field(default_factory=VectorStorage, description="How Qdrant stores the vectors.")
+    passages: PassageOptions | None = Field(
+        None, description="Encode documents passage by passage; off unless set. `{}` takes the defaults."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
-        """Keys that are not the slot's own are the adapter's options."""
-        return gather_options(raw, ("adapter", "storage"))
+        """Keys that are not the slot's own are the adapter's options; `passages` is both."""
+        gathered = gather_options(raw, ("adapter", "storage"))
+        passages = gathered["options"].get(OPTION) if gathered is not raw else None
+        return gathered if passages is None else {**gathered, OPTION: passages}
 
 
 class PopulateConfig(Section):

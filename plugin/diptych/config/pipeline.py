@@ -86,6 +86,10 @@ class RerankStage(Section):
         description="Time after which no further batch is scored, such as 300ms; unscored candidates come last, in "
         "their previous order. All are scored unless set. An adapter's own option `deadline` goes under `options`.",
     )
+    read: Literal["passages", "document"] = Field(
+        "passages",
+        description="The best passages of a document, where a slot that is searched has some, or its beginning.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="after")
@@ -98,7 +102,7 @@ class RerankStage(Section):
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight", "deadline"))
+        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight", "deadline", "read"))
 
 
 class Diversify(Section):
@@ -141,6 +145,9 @@ class SearchConfig(Section):
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
     limit: Positive = Field(10, description="Hits a query returns.")
     score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+    passages: Annotated[int, Field(ge=0, le=1000)] = Field(
+        3, description="The most passages of a hit, best first, where a slot that is searched has `passages`."
+    )
     pin: DocumentIds = Field(
         default_factory=list, description="Ids of documents that come first, in this order, whatever the query."
     )

@@ -7,11 +7,12 @@ import functools
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
+from diptych.passages import OPTION, PassageOptions, with_passages
 from diptych.plugins.extras import check_requirements
 from diptych.protocols import CONTRACTS, Adapter, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
@@ -22,6 +23,8 @@ from diptych.specs import AdapterSpec
 def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapter:
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
+    With the option `passages` it reads documents passage by passage.
+
     Raises:
         MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
         AdapterOptionsError: unknown or unusable options.
@@ -30,6 +33,8 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
     check_requirements(spec, options, where=where)
     factory = _factory(spec, where)
     checked = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
+    passages: PassageOptions | None = checked.pop(OPTION, None)
+    adapter: Any
     try:
         with contained(AdapterFactoryError, f"the factory of adapter {spec.name!r} crashed", where=where):
             adapter = factory(**checked)
@@ -42,7 +47,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
             got=conceal(f"{type(error).__name__}: {error}", options),
         ) from _cause(error, options)
     check_contract(spec, adapter, where=where)
-    return adapter  # type: ignore[no-any-return]
+    return cast("Adapter", adapter if passages is None else with_passages(adapter, spec.kind, passages, where=where))
 
 
 def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
@@ -70,13 +75,16 @@ def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Pa
 def validate_options(
     spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "", raw: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """`options` checked and completed with defaults for the adapter's factory.
+    """`options` checked and completed with defaults for the adapter's factory; `passages` becomes `PassageOptions`.
 
     `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
 
     Raises:
         AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
     """
+    if options.get(OPTION) is not None:
+        own = {key: value for key, value in options.items() if key != OPTION}
+        return {**validate_options(spec, own, where=where, raw=raw), OPTION: _passages(spec, options[OPTION], where)}
     model = options_model(spec)
     if model is None:
         return _check_parameters(spec, options, where)
@@ -87,14 +95,25 @@ def validate_options(
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
 
+def _passages(spec: AdapterSpec, raw: object, where: str) -> PassageOptions:
+    if spec.kind not in ("dense", "sparse", "multivector"):
+        what = f"a {spec.kind} reads no documents in passages"
+        raise AdapterOptionsError(what, where=where, do=f"leave `{OPTION}` out", key=OPTION)
+    try:
+        return PassageOptions.model_validate(raw)
+    except ValidationError as error:
+        known, within = sorted(PassageOptions.model_fields), f"{where}, {OPTION}" if where else OPTION
+        raise _option_error(spec, error, known, within, raw, f"{OPTION}.") from error
+
+
 def _option_error(
-    spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object
+    spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object, prefix: str = ""
 ) -> AdapterOptionsError:
     from qdrant_edge_client.validation_messages import expectation
 
     errors = error.errors()
     first = next((detail for detail in errors if detail["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(map(str, first["loc"])) or "options"
+    key = prefix + (".".join(map(str, first["loc"])) or "options")
     if first["type"] == "extra_forbidden":
         return _unknown_option(spec, key, known, where)
     if first["type"] == "missing":

@@ -55,8 +55,10 @@ class GroupOptions(ScopedOptions, total=False):
         with_payload: False fetches ids only; a list only these keys: `text`, `title` and metadata.
         like: examples of relevant documents, as ids or `Query(text)`; dense slots prefer documents near them.
         unlike: examples of documents that are not relevant.
+        passages: the most passages of a hit, where a slot of the pipeline has them; by default the config's.
     """
 
+    passages: int | None
     pipeline: Pipeline | Retrieve | str | None
     score_threshold: float | None
     with_payload: bool | Sequence[str]
@@ -107,6 +109,7 @@ class Options(NamedTuple):
     exclude: Sequence[str] | None = None
     like: Sequence[str | Query] | None = None
     unlike: Sequence[str | Query] | None = None
+    passages: int | None = None
 
 
 def ids_of(name: str, ids: Sequence[str] | None) -> tuple[str, ...]:

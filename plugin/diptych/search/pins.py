@@ -30,8 +30,9 @@ def pinned_hits(request: SearchRequest) -> list[Hit]:
     records, _ = ask(
         view, lambda: view.client.scroll(view.name, matching, limit=limit, with_payload=request.selector, **shard_key)
     )
-    documents = {document.id: document for document in (from_payload(r.id, r.payload, view.layout) for r in records)}
-    return [Hit(documents[identifier], 0.0) for identifier in request.pin if identifier in documents]
+    hits = [Hit(from_payload(r.id, r.payload, view.layout), 0.0, point=r.id) for r in records]
+    found = {hit.id: hit for hit in hits}
+    return [found[identifier] for identifier in request.pin if identifier in found]
 
 
 def with_pins(request: SearchRequest, pinned: Sequence[Hit], hits: Sequence[Hit]) -> list[Hit]:

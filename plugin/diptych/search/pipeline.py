@@ -232,7 +232,8 @@ def _rescore(config: SearchConfig) -> Rescore | None:
 
 def _rerank(config: RerankStage) -> Rerank:
     exit = EarlyExit(config.early_exit.block, config.early_exit.patience) if config.early_exit else None
-    stage = Rerank(config.adapter, config.candidates, config.options, early_exit=exit, weight=config.weight)
+    more = {"early_exit": exit, "weight": config.weight, "read": config.read}
+    stage = Rerank(config.adapter, config.candidates, config.options, **more)  # type: ignore[arg-type]
     return stage if config.deadline is None else replace(stage, deadline=config.deadline)
 
 

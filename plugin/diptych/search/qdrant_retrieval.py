@@ -259,7 +259,7 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
     label = request.pipeline.label
     return [
         [
-            Hit(documents[point], score, {label: score, **earlier.get(point, {})})
+            Hit(documents[point], score, {label: score, **earlier.get(point, {})}, point=point)
             for point, score in ranking
             if point in documents
         ]
@@ -273,5 +273,5 @@ def hits_of(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> lis
     hits = []
     for point in points:
         score = sign * point.score
-        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}))
+        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}, point=point.id))
     return hits

@@ -38,6 +38,7 @@ class SearchRequest:
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
     `pin`, `exclude`: ids of documents that come first, and that are left out; `filter` excludes both.
     `like`, `unlike`: examples of relevant documents, and of others that are not.
+    `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
     `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
     """
 
@@ -59,6 +60,7 @@ class SearchRequest:
     exclude: tuple[str, ...] = ()
     like: tuple[str | Query, ...] = ()
     unlike: tuple[str | Query, ...] = ()
+    passages: int = 0
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -104,6 +106,7 @@ class SearchRequest:
             exclude=exclude,
             like=_examples("like", options.like),
             unlike=_examples("unlike", options.unlike),
+            passages=_passages(view, checked_pipeline, options.passages),
         )
 
     @property
@@ -123,13 +126,18 @@ class SearchRequest:
         return (rerank[0].candidates, 0) if rerank else (self.end - self.begin, self.begin)
 
     @property
+    def reads_text(self) -> bool:
+        """Whether it needs the documents' texts itself, for a reranker or for passages."""
+        return bool(self.pipeline.rerank or self.passages)
+
+    @property
     def selector(self) -> bool | models.PayloadSelector:
         """The payload to fetch: the wanted keys, the document's id, and the parts that a reranker reads."""
         if self.with_payload is True:
             copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
             return models.PayloadSelectorExclude(exclude=copies) if copies else True
         layout = self.handle.layout
-        names = [*self.wanted, *(("text", "title") if self.pipeline.rerank else ())]
+        names = [*self.wanted, *(("text", "title") if self.reads_text else ())]
         fields = [*(field_of(layout, name) for name in names), *id_fields(layout)]
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
@@ -236,6 +244,13 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
         _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
         _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
+
+
+def _passages(view: View, pipeline: Pipeline, most: int | None) -> int:
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
+        raise SearchError("passages is not usable", got=brief(most), expected="an integer, 0 or more")
+    wanted = view.search_config.passages if most is None else most
+    return wanted if any(view.slots[name].passages for name in pipeline.slots) else 0
 
 
 def direction(slot: Slot) -> int:

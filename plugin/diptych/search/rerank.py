@@ -16,9 +16,10 @@ from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
 from diptych.search.fusion import weighed
 from diptych.search.stages import EarlyExit, Rerank
-from diptych.types import Floats, Hit
+from diptych.types import Floats, Hit, Passage
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
+CHARACTERS, WITHOUT_LIMIT = 3, 512  # of a token, at the least; tokens that a reranker without a limit is given
 FIRST_BATCH = 8  # pairs that are scored even after the deadline, and show how fast the reranker is
 
 
@@ -95,7 +96,7 @@ def _scores(
     if isinstance(reranker, str):
         reranker = handle.reranker(reranker, stage.options)
     groups = [
-        [(text, handle.reading.of(hit.document.title, hit.document.text)) for hit in found]
+        [(text, handle.reading.of(hit.document.title, _text_of(hit, stage, reranker.max_length))) for hit in found]
         for text, found in zip(texts, lists, strict=True)
     ]
     where = f"reranker {stage.label!r}"
@@ -104,6 +105,19 @@ def _scores(
     if stage.early_exit is None:
         return score_pairs(reranker, groups, where=where)
     return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
+
+
+def _text_of(hit: Hit, stage: Rerank, most: int | None) -> str:
+    """The part of the document that is read: its best passages, in their order, as many as fit; else all of it."""
+    if stage.read == "document" or not hit.passages:
+        return hit.document.text
+    room, read = CHARACTERS * (most or WITHOUT_LIMIT), list[Passage]()
+    for passage in hit.passages:
+        if read and room < len(passage.text):
+            break
+        room -= len(passage.text)
+        read.append(passage)
+    return "\n".join(passage.text for passage in sorted(read, key=lambda own: own.start))
 
 
 def score_until_settled(

@@ -20,6 +20,7 @@ from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.options import Options, SearchOptions
+from diptych.search.passages import READ, with_passages
 from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
@@ -86,7 +87,7 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
             raise
         else:
             # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
-            if not request.pipeline.rerank and not handle.registry.listening("diptych_after_search"):
+            if not request.reads_text and not handle.registry.listening("diptych_after_search"):
                 hits = finish(request, retrieved)
             else:
                 work = partial(watched, handle.registry, handle.name, "search", partial(finish, request, retrieved))
@@ -126,9 +127,11 @@ def finish(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
 
 def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     """The retrieved hits, reranked and cut."""
-    hits = retrieved.hits
+    hits, clock = retrieved.hits, retrieved.clock()
     if request.pipeline.rerank:
-        clock, wants = retrieved.clock(), request.wants or request.end
+        wants = request.wants or request.end
+        if any(stage.read == "passages" for stage in request.pipeline.rerank):
+            hits = with_passages(request, hits, READ)
         ranked = rerank(
             request.handle,
             request.pipeline.rerank,
@@ -140,6 +143,9 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
         )
         hits = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")
+    if request.passages:
+        hits = with_passages(request, hits, request.passages)
+        clock.passed("passages")
     pages = [_trimmed(request, ranking) for ranking in hits]
     if not request.pin:
         return pages
@@ -168,7 +174,8 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
 
     times, last = {}, began
     for stage, duration in seconds.items():
-        begin = now - duration if stage == "rerank" else last  # reranking waits until the calling thread continues
+        # These wait until the calling thread continues.
+        begin = now - duration if stage in ("rerank", "passages") else last
         last = begin + duration
         times[stage] = (clock(begin), clock(last))
     return SearchReport(
@@ -196,7 +203,7 @@ def _trimmed(request: SearchRequest, hits: list[Hit]) -> list[Hit]:
 
 def _selected_only(request: SearchRequest, hits: Sequence[Hit]) -> list[Hit]:
     """The hits without text that was fetched only for the reranker."""
-    if request.with_payload is not True and (request.pipeline.rerank or request.handle.layout != NATIVE):
+    if request.with_payload is not True and (request.reads_text or request.handle.layout != NATIVE):
         return [replace(hit, document=_selected(hit.document, request)) for hit in hits]
     return list(hits)
 

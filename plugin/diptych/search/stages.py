@@ -161,6 +161,8 @@ class Rerank:
             candidates; 1 uses the reranker's scores unchanged.
         deadline: seconds, or text such as `300ms`, after which no further batch is scored. Candidates that were not
             scored follow in their previous order, with the lowest score so far. Only for `independent` rerankers.
+        read: `passages` reads the best passages of a document, where a slot of the pipeline has some; `document` reads
+            from its beginning.
     """
 
     adapter: str | Reranker
@@ -169,9 +171,12 @@ class Rerank:
     early_exit: EarlyExit | None = field(default=None, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
     deadline: float | str | None = field(default=None, kw_only=True)
+    read: Literal["passages", "document"] = field(default="passages", kw_only=True)
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
+        if self.read not in ("passages", "document"):
+            raise SearchError("read is not usable", where="Rerank", got=brief(self.read), expected="passages, document")
         _require_share("weight", self.weight, self)
         if self.deadline is not None:
             object.__setattr__(self, "deadline", require_duration("deadline", self.deadline, "Rerank"))
@@ -213,7 +218,8 @@ class Rerank:
         stops = f", early_exit={self.early_exit!r}" if self.early_exit else ""
         weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
         timed = f", deadline={self.deadline!r}" if self.deadline else ""
-        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed}{timed})"
+        read = "" if self.read == "passages" else f", read={self.read!r}"
+        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed}{timed}{read})"
 
 
 def require_count(what: str, value: object, where: str) -> None:

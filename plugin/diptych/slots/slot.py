@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SlotConfig
 from diptych.metadata.models import Asking, Generation, Reading, vector_name
+from diptych.passages import MARK, OPTION, vector_kind
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
@@ -79,8 +80,13 @@ class Slot:
 
     @cached_property
     def kind(self) -> Kind:
-        """The contract of the slot's adapter."""
-        return self.spec.kind
+        """The kind of the slot's vectors: that of its adapter, unless it makes a vector a passage."""
+        return vector_kind(self.spec.kind, self.config.options)
+
+    @property
+    def passages(self) -> bool:
+        """Whether the slot's encoder reads documents passage by passage."""
+        return self.config.options.get(OPTION) is not None
 
     @cached_property
     def spec(self) -> AdapterSpec:
@@ -94,8 +100,10 @@ class Slot:
 
     @property
     def reading(self) -> Reading:
-        """The parts of a document that the encoder reads."""
-        return self.generation.reading if self.generation else Reading()
+        """The parts of a document that the encoder reads; with passages, title and text can be told apart."""
+        reading = self.generation.reading if self.generation else Reading()
+        apart = self.passages and reading.input == ("title", "text")
+        return reading.model_copy(update={"separator": MARK}) if apart else reading
 
     @property
     def similarity(self) -> Similarity | None:

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "reports"),
     ("types",),
     ("protocols", "runtime", "frames", "generation"),
-    ("specs", "evaluate"),
+    ("specs", "evaluate", "passages"),
     ("hookspecs", "plugins"),
     ("registry", "testing"),
     ("metadata", "config"),

@@ -1,0 +1,106 @@
+"""`Split`: cuts a text into passages of at most so many tokens, at the best places."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.passages.boundaries import Boundaries, Level
+
+Spans: TypeAlias = NDArray[np.int32]  # [tokens, 2]: begin and end in characters
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A text with its tokens, ready to be cut.
+
+    A passage ends at the best place in the second half of what fits: before a heading, else at the end of a paragraph,
+    else of a sentence, else between words. The next one begins at most `overlap` tokens earlier, at the beginning of a
+    sentence if there is one; before a heading nothing overlaps. A code block is not cut if it fits into a passage.
+
+    Args:
+        length: of the text, in characters.
+        spans: its tokens, int32 `[tokens, 2]`.
+        boundaries: of the text.
+    """
+
+    length: int
+    spans: Spans
+    boundaries: Boundaries
+
+    def passages(self, room: Callable[[int], int], overlap: int) -> Iterator[tuple[int, int]]:
+        """Begin and end of each passage in characters, in order; none if the text has no tokens.
+
+        White space at the end is included, as is punctuation that is no token.
+
+        Args:
+            room: the most tokens of a passage that begins at a place, without its context.
+            overlap: the most tokens that a passage shares with the one before it.
+        """
+        places, levels, blocks = self._cuts()
+        begin, count = 0, len(self.spans)
+        while begin < count:
+            most = max(1, room(int(self.spans[begin, 0])))
+            end, level = self._end(begin, most, places, levels, blocks)
+            yield int(self.spans[begin, 0]) if begin else 0, int(self.spans[end, 0]) if end < count else self.length
+            begin = end if end == count or level is Level.HEADING else self._next(begin, end, overlap, places, blocks)
+
+    def _cuts(self) -> tuple[list[int], dict[int, Level], list[tuple[int, int]]]:
+        """The boundaries in tokens: the places in order, how good each is, and the code blocks."""
+        starts = self.spans[:, 0]
+        levels: dict[int, Level] = {}
+        for at, level in zip(
+            np.searchsorted(starts, [*self.boundaries.cuts]), self.boundaries.cuts.values(), strict=True
+        ):
+            levels[int(at)] = max(level, levels.get(int(at), level))
+        blocks = [
+            (int(begin), int(end))
+            for begin, end in (np.searchsorted(starts, block) for block in self.boundaries.blocks)
+        ]
+        return sorted(levels), levels, blocks
+
+    def _end(
+        self, begin: int, most: int, places: list[int], levels: dict[int, Level], blocks: list[tuple[int, int]]
+    ) -> tuple[int, Level | None]:
+        """The token before which the passage ends, and how good a place that is."""
+        stop = begin + most
+        if stop >= len(self.spans):
+            return len(self.spans), None
+        for least in (begin + max(1, most // 2), begin + max(1, most // 4)):
+            found = [
+                (levels[at], at)
+                for at in places[bisect_left(places, least) : bisect_left(places, stop + 1)]
+                if _uncut(at, most, blocks)
+            ]
+            if found:
+                level, at = max(found)
+                return at, level
+        block = next((block for block in blocks if block[0] < stop < block[1]), None)
+        if block is not None and begin < block[0] and block[1] - block[0] <= most:
+            return block[0], Level.PARAGRAPH
+        return self._between_words(stop, begin + 1), None
+
+    def _next(self, begin: int, end: int, overlap: int, places: list[int], blocks: list[tuple[int, int]]) -> int:
+        """The token at which the next passage begins."""
+        least = max(end - overlap, begin + 1)
+        at = next(iter(places[bisect_left(places, least) : bisect_left(places, end)]), None)
+        if at is None:
+            at = self._between_words(least, begin + 1)
+        return end if any(block[0] < at < block[1] for block in blocks) else at
+
+    def _between_words(self, at: int, least: int) -> int:
+        """The last token up to `at` that begins after a gap; `at` where the text has none nearby, as in Chinese."""
+        for token in range(at, max(least, at - 16), -1):
+            if self.spans[token, 0] > self.spans[token - 1, 1]:
+                return token
+        return at
+
+
+def _uncut(at: int, most: int, blocks: list[tuple[int, int]]) -> bool:
+    """Whether a cut there leaves whole each code block that fits into a passage."""
+    return not any(block[0] < at < block[1] and block[1] - block[0] <= most for block in blocks)

@@ -1,0 +1,94 @@
+"""The passages of hits: which parts of a document answer the query, scored by the vectors that are stored for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from diptych.passages import PassageEncoder
+from diptych.search.fusion import PointId
+from diptych.search.request import SearchRequest
+from diptych.search.store_errors import ask
+from diptych.slots.slot import Slot
+from diptych.types import Document, Floats, Hit, Passage
+
+READ = 8  # passages of a candidate that a reranker may read, as many as its length takes
+
+
+def passage_slot(request: SearchRequest) -> Slot | None:
+    """The first slot of the pipeline that has a vector for each passage; None where no slot has.
+
+    None also while another encoder makes the slot's queries, since the passages are cut by the documents' encoder.
+    """
+    slots = (request.handle.slots[name] for name in request.pipeline.slots)
+    return next((slot for slot in slots if slot.passages and slot.spec.kind == "dense" and slot.asker is None), None)
+
+
+def with_passages(request: SearchRequest, hits: Sequence[Sequence[Hit]], most: int) -> list[list[Hit]]:
+    """The hits of each query with their best passages, best first; unchanged where no slot has passages.
+
+    Args:
+        request: the search; its hits hold title and text.
+        hits: of each query.
+        most: passages of a hit.
+    """
+    slot = passage_slot(request)
+    if slot is None or not any(hits):
+        return [list(own) for own in hits]
+    queries = slot.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    documents = {hit.point: hit.document for own in hits for hit in own if hit.point is not None}
+    vectors = _stored(request, slot, [*documents])
+    places = _places(slot, {point: documents[point] for point in vectors})
+    return [
+        [_with_best(hit, slot, query, vectors, places, most) for hit in own]
+        for own, query in zip(hits, queries, strict=True)
+    ]
+
+
+def _with_best(
+    hit: Hit,
+    slot: Slot,
+    query: Any,
+    vectors: Mapping[PointId, Floats],
+    places: Mapping[PointId, Sequence[tuple[int, int]]],
+    most: int,
+) -> Hit:
+    own, text = places.get(hit.point, ()) if hit.point is not None else (), hit.document.text
+    if not own or hit.point is None or len(own) != len(vectors[hit.point]):  # written by another splitter
+        return hit
+    scores = vectors[hit.point] @ _unit(query[0], slot)
+    order = np.argsort(-scores, kind="stable")[:most].tolist()
+    best = ((*own[n], float(scores[n])) for n in order)
+    return replace(hit, passages=tuple(Passage(text[start:end], start, end, score) for start, end, score in best))
+
+
+def _unit(vector: Floats, slot: Slot) -> Floats:
+    """The vector as Qdrant compares it: of length 1 for cosine."""
+    length = float(np.linalg.norm(vector))
+    return vector / length if slot.similarity == "cosine" and length else vector
+
+
+def _stored(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dict[PointId, Floats]:
+    """The stored vectors of these points, `[passages, dimension]` each."""
+    view, names, shard_keys = request.handle, [slot.vector], request.shard_key_selector
+    records = ask(
+        view,
+        lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **shard_keys),
+    )
+    found: dict[PointId, Any] = {record.id: (record.vector or {}).get(slot.vector) for record in records}  # type: ignore[union-attr]
+    return {point: np.asarray(vector, np.float32) for point, vector in found.items() if vector is not None}
+
+
+def _places(slot: Slot, documents: Mapping[PointId, Document]) -> dict[PointId, list[tuple[int, int]]]:
+    """Begin and end of each passage in the documents' texts."""
+    encoder, reading = slot.encoder, slot.reading
+    assert isinstance(encoder, PassageEncoder), "the slot has passages"
+    parts = encoder.parts([reading.of(document.title, document.text) for document in documents.values()])
+    places = {}
+    for (point, document), own in zip(documents.items(), parts, strict=True):
+        shift = len(document.text) - len(document.text.lstrip())  # white space before it is not encoded
+        places[point] = [(part.start + shift, part.end + shift) for part in own]
+    return places

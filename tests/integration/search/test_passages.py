@@ -1,0 +1,157 @@
+"""Slots with passages: a document's score is that of its best passage, and the hit says which one that is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych import Collection, Document, Query
+from diptych.errors import SearchError
+from diptych.passages import MARK, PassageEncoder, PassageOptions
+from diptych.protocols import Pair
+from diptych.search import Rerank, Retrieve, Rrf
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats
+
+from .conftest import Open
+
+PASSAGES = {"tokens": 40, "overlap": 8}
+SLOTS = {"dense": {"adapter": "fake-dense", "passages": PASSAGES}, "lexical": {"adapter": "fake-sparse"}}
+QUERY = "w17 w23 w99"
+
+
+def documents() -> list[Document]:
+    """Sixty documents of 1 to 40 sentences, some titled, some indented."""
+    random = np.random.default_rng(3)
+    made = []
+    for n in range(60):
+        sentences = [
+            " ".join(f"w{word}" for word in random.integers(0, 120, 9)) + "." for _ in range(random.integers(1, 41))
+        ]
+        text = "  \n" * (n % 3) + "\n\n".join(sentences)
+        made.append(Document(f"d{n}", text, f"Title {n}" if n % 2 else "", {"n": n}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def long(opened: Open) -> Collection:
+    collection = opened({"slots": SLOTS})
+    assert collection.populate(documents()).new == 60
+    return collection
+
+
+def by_hand(query: str) -> dict[str, list[tuple[float, str]]]:
+    """Score and text of each passage of each document, the best first: every passage encoded by itself."""
+    plain = FakeDenseEncoder()
+    encoder = PassageEncoder(plain, "dense", PassageOptions(**PASSAGES))
+    (vector,) = plain.encode_query([query])
+    scored = {}
+    for document in documents():
+        text = document.text.strip()
+        (parts,) = encoder.parts([f"{document.title}{MARK}{text}" if document.title else text])
+        scores = plain.encode_document([part.read for part in parts]) @ vector
+        pairs = [(float(score), text[part.start : part.end]) for score, part in zip(scores, parts, strict=True)]
+        scored[document.id] = sorted(pairs, reverse=True)
+    return scored
+
+
+def test_a_documents_score_is_that_of_its_best_passage(long: Collection) -> None:
+    expected = by_hand(QUERY)
+    hits = long.search(QUERY, pipeline="dense", limit=60)
+    assert len(hits) == 60
+    assert [hit.score for hit in hits] == pytest.approx(
+        sorted((own[0][0] for own in expected.values()), reverse=True), abs=1e-4
+    )
+    for hit in hits:
+        assert hit.score == pytest.approx(expected[hit.id][0][0], abs=1e-4)
+
+
+def test_a_hit_shows_its_best_passages_where_they_stand_in_the_text(long: Collection) -> None:
+    expected, texts = by_hand(QUERY), {document.id: document.text for document in documents()}
+    for hit in long.search(QUERY, pipeline="dense", limit=60, passages=4):
+        assert len(hit.passages) == min(4, len(expected[hit.id]))
+        assert [own.score for own in hit.passages] == pytest.approx([s for s, _ in expected[hit.id][:4]], abs=1e-4)
+        assert hit.passages[0].score == pytest.approx(hit.score, abs=1e-4)
+        assert all(own.text == texts[hit.id][own.start : own.end] for own in hit.passages)
+        assert hit.passages[0].text in [text for _, text in expected[hit.id]]
+
+
+def test_a_fusion_shows_the_passages_of_the_slot_that_has_them(long: Collection) -> None:
+    (hit,) = long.search(QUERY, limit=1)
+    alone = {own.id: own.passages for own in long.search(QUERY, pipeline="dense", limit=60)}
+    assert hit.passages == alone[hit.id]
+    assert len(hit.passages) == 3
+
+
+def test_a_search_by_another_slot_has_no_passages(long: Collection) -> None:
+    assert all(not hit.passages for hit in long.search(QUERY, pipeline="lexical"))
+
+
+def test_passages_can_be_left_out(long: Collection) -> None:
+    assert all(not hit.passages for hit in long.search(QUERY, passages=0))
+    with pytest.raises(SearchError, match="passages is not usable"):
+        long.search(QUERY, passages=-1)
+
+
+def test_passages_are_shown_without_the_documents_text(long: Collection) -> None:
+    whole = long.search(QUERY, limit=5)
+    for keys in (["n"], False):
+        bare = long.search(QUERY, limit=5, with_payload=keys)
+        assert [hit.passages for hit in bare] == [hit.passages for hit in whole]
+        assert all(hit.document.text == "" for hit in bare)
+
+
+def test_batches_and_async_searches_show_the_same_passages(long: Collection) -> None:
+    queries = [QUERY, "w1 w2", "w50"]
+    one_by_one = [long.search(query, limit=5) for query in queries]
+    assert long.search_batch([Query(query) for query in queries], limit=5) == one_by_one
+    assert [asyncio.run(long.asearch(query, limit=5)) for query in queries] == one_by_one
+
+
+class Recorder:
+    """A reranker that keeps what it reads, and prefers short texts."""
+
+    independent = True
+
+    def __init__(self, max_length: int | None) -> None:
+        self.max_length, self.pairs = max_length, list[Pair]()
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        self.pairs += pairs
+        return np.array([-len(text) for _, text in pairs], np.float32)
+
+
+def test_a_reranker_reads_the_best_passages_that_fit(long: Collection) -> None:
+    reranker: Any = Recorder(max_length=64)
+    stages = Retrieve("dense", 20) + Retrieve("lexical", 20) >> Rrf() >> Rerank(reranker, 10)
+    hits = long.search(QUERY, pipeline=stages, limit=10)
+    read = [text for _, text in reranker.pairs]
+    assert all(any(hit.passages[0].text in text for text in read) for hit in hits)
+    assert max(map(len, read)) < 64 * 3 + 160
+    assert hits == sorted(hits, key=lambda hit: -hit.score)
+
+
+def test_a_reranker_reads_the_document_where_it_is_told_so(long: Collection) -> None:
+    reranker: Any = Recorder(max_length=64)
+    stage = Rerank(reranker, 10, read="document")
+    long.search(QUERY, pipeline=Retrieve("dense", 10) >> stage, limit=10)
+    texts = {" ".join(filter(None, (own.title, own.text.strip()))) for own in documents()}
+    assert {text for _, text in reranker.pairs} <= texts
+    assert repr(stage) == "Rerank(Recorder(), 10, read='document')"
+
+
+def test_a_changed_document_shows_its_new_passages_and_a_deleted_one_none(opened: Open) -> None:
+    collection = opened({"slots": {"dense": SLOTS["dense"]}})
+    collection.populate(documents()[:20])
+    (first,) = collection.search(QUERY, limit=1)
+    changed = replace(first.document, text=first.document.text + "\n\n" + "w500 w501 w502 w503.")
+    collection.populate([changed])
+    (hit,) = collection.search("w500 w501 w502 w503", limit=1)
+    assert (hit.id, "w500 w501 w502 w503." in hit.passages[0].text) == (first.id, True)
+    collection.delete([first.id])
+    assert first.id not in {own.id for own in collection.search("w500 w501 w502 w503", limit=20)}
