@@ -15,6 +15,7 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.feedback import slots_for_examples
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, Options
+from diptych.search.passages import has_passages, with_passages
 from diptych.search.pins import PINNED
 from diptych.search.pipeline import Pipeline
 from diptych.search.qdrant_query import Inputs, fusion_request
@@ -23,10 +24,13 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
-from diptych.types import Document, Hit, Query
+from diptych.slots.slot import Slot
+from diptych.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
+SHOWN = 240  # characters of a passage in an explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,16 @@ class SlotScore:
         rank: place among the slot's candidates, from 1; None when it is not one of them.
         contribution: what the slot adds to the fused score; None without fusion or when no slot retrieved the document.
         terms: of a sparse slot, the terms that query and document share; their contributions add up to `score`.
+        passage: of a slot with passages, the best one; its text is shortened, `start` and `end` are whole.
+        passages: how many the document has there.
     """
 
     score: float | None = None
     rank: int | None = None
     contribution: float | None = None
     terms: tuple[Term, ...] = ()
+    passage: Passage | None = None
+    passages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,11 @@ class Explanation:
         rank = "not a candidate" if slot_score.rank is None else f"rank {slot_score.rank}"
         score = "no score" if slot_score.score is None else f"score {slot_score.score:.4f}"
         part = "" if slot_score.contribution is None else f", contributes {slot_score.contribution:.4f}"
-        return [f"  {name}: {rank}, {score}{part}", *(f"    {term}" for term in slot_score.terms)]
+        lines = [f"  {name}: {rank}, {score}{part}", *(f"    {term}" for term in slot_score.terms)]
+        if own := slot_score.passage:
+            which = f"best of {slot_score.passages} passages, {own.start} to {own.end}"
+            lines.append(f"    {which}, {own.score:.4f}: {' '.join(own.text.split())}")
+        return lines
 
 
 def explain(
@@ -112,7 +124,7 @@ def explain(
     """
 
     def answer(view: View) -> list[Explanation]:
-        return _explained(SearchRequest.of(view, [query], Options(**options)), ids)
+        return _explained(SearchRequest.of(view, [query], Options(**options, passages=0)), ids)
 
     return on_current_view(handle, answer)
 
@@ -152,6 +164,7 @@ class _Explainer:
             for slot in slots
             if slot.kind == "sparse" and slot.name in self._inputs
         }
+        self._passages = {slot.name: self._passages_of(slot) for slot in slots if has_passages(slot)}
         fusion = request.pipeline.fuse
         self._parts = contributions(fusion, self._rankings) if fusion else {}
         self._fused = _fused(request, self._inputs, self._rankings)
@@ -179,13 +192,23 @@ class _Explainer:
             notes=(*self._notes, *(("pinned",) if hit and PINNED in hit.stages else ())),
         )
 
+    def _passages_of(self, slot: Slot) -> dict[PointId, tuple[Passage, ...]]:
+        """The passages of each document to explain, best first."""
+        layout = self._request.handle.layout
+        found = [Hit(from_payload(record.id, record.payload, layout), 0.0, point=record.id) for record in self._records]
+        (scored,) = with_passages(self._request, [found], None, slot=slot)
+        return {hit.point: hit.passages for hit in scored if hit.point is not None}
+
     def _slot(self, name: str, point: PointId) -> SlotScore:
         order = [candidate for candidate, _ in self._rankings.get(name, ())]
+        passages = self._passages.get(name, {}).get(point, ())
         return SlotScore(
             score=self._scores.get(name, {}).get(point),
             rank=order.index(point) + 1 if point in order else None,
             contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
             terms=self._terms.get(name, {}).get(point, ()),
+            passage=_shortened(passages[0]) if passages else None,
+            passages=len(passages),
         )
 
     def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
@@ -222,6 +245,11 @@ class _Explainer:
         if later_stages:
             return f"{position}. after retrieval, then passed over by {pipeline.stages[-1]!r}"
         return f"{position}. in all"
+
+
+def _shortened(passage: Passage) -> Passage:
+    text = passage.text
+    return passage if len(text) <= SHOWN else replace(passage, text=f"{text[:SHOWN].rstrip()}…")
 
 
 def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:

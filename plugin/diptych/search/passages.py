@@ -24,18 +24,26 @@ def passage_slot(request: SearchRequest) -> Slot | None:
     None also while another encoder makes the slot's queries, since the passages are cut by the documents' encoder.
     """
     slots = (request.handle.slots[name] for name in request.pipeline.slots)
-    return next((slot for slot in slots if slot.passages and slot.spec.kind == "dense" and slot.asker is None), None)
+    return next(filter(has_passages, slots), None)
 
 
-def with_passages(request: SearchRequest, hits: Sequence[Sequence[Hit]], most: int) -> list[list[Hit]]:
+def has_passages(slot: Slot) -> bool:
+    """Whether the passages of the slot can be scored one by one."""
+    return slot.passages and slot.spec.kind == "dense" and slot.asker is None
+
+
+def with_passages(
+    request: SearchRequest, hits: Sequence[Sequence[Hit]], most: int | None, *, slot: Slot | None = None
+) -> list[list[Hit]]:
     """The hits of each query with their best passages, best first; unchanged where no slot has passages.
 
     Args:
         request: the search; its hits hold title and text.
         hits: of each query.
-        most: passages of a hit.
+        most: passages of a hit; None for all.
+        slot: whose passages; those of `passage_slot` unless given.
     """
-    slot = passage_slot(request)
+    slot = slot or passage_slot(request)
     if slot is None or not any(hits):
         return [list(own) for own in hits]
     queries = slot.encode_queries(request.texts, remember=request.handle.search_config.remember)
@@ -54,7 +62,7 @@ def _with_best(
     query: Any,
     vectors: Mapping[PointId, Floats],
     places: Mapping[PointId, Sequence[tuple[int, int]]],
-    most: int,
+    most: int | None,
 ) -> Hit:
     own, text = places.get(hit.point, ()) if hit.point is not None else (), hit.document.text
     if not own or hit.point is None or len(own) != len(vectors[hit.point]):  # written by another splitter

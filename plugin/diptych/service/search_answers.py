@@ -11,7 +11,21 @@ from pydantic import BaseModel, Field
 from diptych.collection.explain import Explanation, SlotScore
 from diptych.config.secrets import redacted
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
-from diptych.types import Hit
+from diptych.types import Hit, Passage
+
+
+class FoundPassage(BaseModel):
+    """A part of a document, by its characters in the document's text."""
+
+    text: str
+    start: int
+    end: int
+    score: float = Field(description="Of the passage alone, on the scale of its slot; higher is better.")
+
+    @classmethod
+    def of(cls, passage: Passage) -> FoundPassage:
+        """From a passage."""
+        return cls(text=passage.text, start=passage.start, end=passage.end, score=passage.score)
 
 
 class FoundDocument(BaseModel):
@@ -47,12 +61,13 @@ class SlotPart(BaseModel):
     rank: int | None = Field(None, description="Place among the slot's candidates, from 1; null when it is none.")
     contribution: float | None = Field(None, description="What the slot adds to the fused score.")
     terms: list[MatchedTerm] = Field(default_factory=list, description="Of a sparse slot: the words that match.")
+    passage: FoundPassage | None = Field(None, description="Of a slot with passages: the best one, its text shortened.")
+    passages: int = Field(0, description="How many passages the document has in the slot.")
 
     @classmethod
     def of(cls, part: SlotScore) -> SlotPart:
         """From an explanation's part."""
-        terms = [MatchedTerm(**dataclasses.asdict(term)) for term in part.terms]
-        return cls(score=part.score, rank=part.rank, contribution=part.contribution, terms=terms)
+        return cls.model_validate(dataclasses.asdict(part))
 
 
 class ExplainedDocument(BaseModel):

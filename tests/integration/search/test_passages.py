@@ -155,3 +155,26 @@ def test_a_changed_document_shows_its_new_passages_and_a_deleted_one_none(opened
     assert (hit.id, "w500 w501 w502 w503." in hit.passages[0].text) == (first.id, True)
     collection.delete([first.id])
     assert first.id not in {own.id for own in collection.search("w500 w501 w502 w503", limit=20)}
+
+
+def test_an_explanation_names_the_best_passage(long: Collection) -> None:
+    expected, texts = by_hand(QUERY), {document.id: document.text for document in documents()}
+    for explained in long.explain(QUERY, limit=5):
+        own, passages = explained.slots["dense"], expected[explained.document.id]
+        assert own.passage is not None
+        assert own.passages == len(passages)
+        assert own.passage.score == pytest.approx(passages[0][0], abs=1e-4)
+        assert own.passage.score == pytest.approx(own.score, abs=1e-4)
+        assert texts[explained.document.id][own.passage.start : own.passage.end] == passages[0][1]
+        assert passages[0][1].startswith(own.passage.text.rstrip("…"))
+        assert len(own.passage.text) <= 241
+        assert explained.slots["lexical"].passage is None
+        assert f"best of {own.passages} passages, {own.passage.start} to {own.passage.end}" in str(explained)
+        assert explained.as_dict()["slots"]["dense"]["passage"]["end"] == own.passage.end
+
+
+def test_a_document_that_is_no_hit_has_its_best_passage_explained(long: Collection) -> None:
+    last = long.search(QUERY, pipeline="dense", limit=60)[-1]
+    (explained,) = long.explain(QUERY, pipeline="dense", limit=3, ids=[last.id])
+    assert explained.slots["dense"].passage is not None
+    assert explained.slots["dense"].passage.start == last.passages[0].start

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diptych.cli.search.filters import examples_and_pins, note_missing_keys, parse_filter
-from diptych.cli.search.show_hits import note_empty_tenant, snippet
+from diptych.cli.search.show_hits import SNIPPET, note_empty_tenant, snippet
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -108,7 +108,7 @@ def _show(console: Console, item: Explanation) -> None:
 
 
 def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
-    """Slot or stage, rank, score, part of the fused score, matching words."""
+    """Slot or stage, rank, score, part of the fused score, matching words or best passage."""
     for name, slot in item.slots.items():
         yield _slot_row(name, slot)
     if item.fused is not None and item.pipeline.fuse:
@@ -126,4 +126,10 @@ def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
     score = "" if slot.score is None else f"{slot.score:.4f}"
     part = "" if slot.contribution is None else f"+{slot.contribution:.4f}"
     words = ", ".join(f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms)
-    return name, rank, score, part, words
+    return name, rank, score, part, words or _passage(slot)
+
+
+def _passage(slot: SlotScore) -> str:
+    if slot.passage is None:
+        return ""
+    return f"best of {slot.passages} passages: {printable(slot.passage.text, limit=SNIPPET)}"
