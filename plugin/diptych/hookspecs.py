@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from diptych.generation import CounterRequest, JudgeRequest, QueryRequest
+from diptych.passages import ContextRequest, SplitRequest
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document
 
@@ -51,6 +52,16 @@ def diptych_vector_params(
 @hookspec(firstresult=True)
 def diptych_point_id(document: Document) -> int | str | None:
     """Choose the point id of `document` (unsigned integer or UUID text), or return None for the default."""
+
+
+@hookspec(firstresult=True)
+def diptych_split_document(request: SplitRequest) -> Sequence[tuple[int, int]] | None:
+    """Cut a document into passages: begin and end of each in characters of its text; None for diptych's own rules."""
+
+
+@hookspec(firstresult=True)
+def diptych_passage_context(request: ContextRequest) -> Sequence[str] | None:
+    """Write what stands before each passage when it is encoded, such as a sentence on its place; None for nothing."""
 
 
 @hookspec

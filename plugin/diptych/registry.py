@@ -14,6 +14,7 @@ import pluggy
 
 from diptych import hookspecs
 from diptych.errors import HookError
+from diptych.passages import PassageHooks
 from diptych.plugins.catalogue import Catalogue
 from diptych.plugins.factory import make
 from diptych.protocols import Adapter, Calibrated, Sampling
@@ -116,7 +117,7 @@ class Registry:
         Raises:
             MissingExtra, AdapterOptionsError, AdapterFactoryError: see diptych.errors.
         """
-        make_it = functools.partial(make, self.spec(name, where=where), options or {})
+        make_it = functools.partial(make, self.spec(name, where=where), options or {}, hooks=self._passage_hooks)
         if self._shared is None:
             return make_it(where=where or f"adapter {name!r}")
         key = json.dumps([name, options or {}], sort_keys=True, default=repr)
@@ -157,8 +158,28 @@ class Registry:
                 expected=", ".join(HOOKS),
                 plugin=error.plugin,
             ) from error
+        self._passage_hooks = _passage_hooks(self.hook)
         self._adapters.collect(self.hook.diptych_register_adapters.get_hookimpls())
         self._recipes.collect(self.hook.diptych_register_recipes.get_hookimpls())
+
+
+def _passage_hooks(hook: Any) -> PassageHooks:
+    """What plugins do to passages, and their names with the versions of their distributions."""
+    split, context = hook.diptych_split_document, hook.diptych_passage_context
+    implementations = [*split.get_hookimpls(), *context.get_hookimpls()]
+    names = {f"{each.plugin_name} {_version(each.plugin_name)}" for each in implementations}
+    used = {"split": split, "context": context}
+    return PassageHooks(
+        **{name: own for name, own in used.items() if own.get_hookimpls()}, names=", ".join(sorted(names))
+    )
+
+
+def _version(source: str) -> str:
+    """The version of the distribution that a plugin comes from; "" for a plugin given as an object."""
+    try:
+        return importlib.metadata.version(source.partition(":")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _listener(implementation: Any) -> Callable[[str], bool]:

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from diptych.errors import AdapterOptionsError, DocumentError
-from diptych.passages.boundaries import Boundaries
 from diptych.passages.options import OPTION, PassageOptions
-from diptych.passages.split import Spans, Split
+from diptych.passages.split import Spans
+from diptych.passages.splitter import MARK, PassageHooks, Places, SplitDocument, Splitter
 from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit
 from diptych.types import SparseVector
 
-MARK = "\x1e"  # ASCII's record separator: stands between title and text in the input of such an encoder
 _PIECE = 2048  # passages that are encoded in one call
-_SEGMENT = 100_000  # characters that are cut into tokens at once, so that long documents take bounded memory
 _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
+_KEPT = 4096  # documents whose places are kept for the next search
 _RULES = "1"  # counts the changes of the way documents are cut
 _OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
-_PIECES = re.compile(r"[^\W_]{1,4}|[^\w\s]|_")  # about the tokens of an encoder that does not tell its own
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A passage of an input: begin and end in the text, and what is encoded, its context included."""
-
-    start: int
-    end: int
-    read: str
 
 
 class Inner(Protocol):
@@ -66,21 +54,25 @@ class PassageEncoder:
         inner: the encoder.
         kind: its kind.
         options: how documents are cut.
+        hooks: what plugins do to passages.
     """
 
-    def __init__(self, inner: Inner, kind: Kind, options: PassageOptions) -> None:
+    def __init__(self, inner: Inner, kind: Kind, options: PassageOptions, hooks: PassageHooks | None = None) -> None:
         self.inner, self.options, self._kind = inner, options, kind
+        hooks = hooks or PassageHooks()
+        self.splitter = Splitter(options, inner.token_spans if isinstance(inner, TokenLimit) else None, hooks)
         self.dimension = inner.dimension
         self.similarity = getattr(inner, "similarity", None)
         self.max_tokens: int | None = None  # it reads everything
-        self._rules = hashlib.sha256(
-            f"{_RULES} {options.tokens} {options.shared} {options.context}".encode()
-        ).hexdigest()[:12]
+        rules = f"{_RULES} {options.tokens} {options.shared} {options.context} {hooks.names}"
+        self._rules = hashlib.sha256(rules.encode()).hexdigest()[:12]
         fingerprint = getattr(inner, "fingerprint", None)
         if isinstance(fingerprint, Fingerprint):  # else it is derived from the options, these included
             space, documents = f"{fingerprint.space} passages:{self._rules}", fingerprint.documents
             documents = documents and f"{documents} passages:{self._rules}"
             self.fingerprint = Fingerprint(space, fingerprint.numerics, documents)
+        self._places: dict[bytes, Places] = {}
+        self._lock = threading.Lock()
         for name in _OPTIONAL:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
@@ -107,54 +99,40 @@ class PassageEncoder:
         Raises:
             DocumentError: a document has more passages than a point can hold.
         """
-        parts = self.parts(inputs)
-        for own in parts:
-            self._require_room(own)
-        vectors = iter(self._encoded([part.read for own in parts for part in own]))
-        return [self._joined([next(vectors) for _ in own]) for own in parts]
+        documents = self.splitter.split(inputs)
+        for document in documents:
+            self._require_room(document)
+        texts = [self.splitter.read(document) for document in documents]
+        vectors = self._encoded([text for own in texts for text in own])
+        return [self._joined([next(vectors) for _ in own]) for own in texts]
 
-    def parts(self, inputs: Sequence[str]) -> list[list[Part]]:
-        """The passages of each input, in the order of its text, one at least."""
-        pairs = [
-            (title.strip(), text) if mark else ("", title)
-            for title, mark, text in (own.partition(MARK) for own in inputs)
-        ]
-        spans = self._token_spans([part for pair in pairs for part in pair])
-        return [list(self._parts(title, text, spans[2 * n], spans[2 * n + 1])) for n, (title, text) in enumerate(pairs)]
+    def places(self, inputs: Sequence[str]) -> list[Places]:
+        """Begin and end of each passage of each input, in characters of its text; those of the last inputs are kept."""
+        keys = [hashlib.blake2b(own.encode(), digest_size=16).digest() for own in inputs]
+        with self._lock:
+            known = {key: self._places[key] for key in keys if key in self._places}
+        missing = {key: own for key, own in zip(keys, inputs, strict=True) if key not in known}
+        documents = self.splitter.split([*missing.values()])
+        known |= {key: document.places for key, document in zip(missing, documents, strict=True)}
+        with self._lock:
+            self._places.update(known)
+            while len(self._places) > _KEPT:
+                del self._places[next(iter(self._places))]
+        return [known[key] for key in keys]
 
     def token_spans(self, inputs: Sequence[str]) -> list[Spans]:
         """As of `TokenLimit`."""
-        return self._token_spans([own.replace(MARK, " ") for own in inputs])
+        return self.splitter.token_spans([own.replace(MARK, " ") for own in inputs])
 
     def _look_at(self, texts: Sequence[str]) -> None:
         self.inner.look_at([text.replace(MARK, " ") for text in texts])  # type: ignore[attr-defined]
 
-    def _parts(self, title: str, text: str, title_spans: Spans, spans: Spans) -> Iterator[Part]:
-        boundaries, context = Boundaries.of(text), self.options.context
-        title = _first(title, title_spans, self.options.tokens // 4)
-        named, titled = title if "title" in context else "", min(len(title_spans), self.options.tokens // 4)
-
-        def path(place: int) -> str:
-            return " > ".join(boundaries.path(place)) if "headings" in context else ""
-
-        def room(place: int) -> int:
-            above = len(path(place)) // 4  # tokens, roughly; the encoder cuts what is too long by a few
-            return self.options.tokens - (titled if named else 0) - min(above, self.options.tokens // 4)
-
-        places = list(Split(len(text), spans, boundaries).passages(room, self.options.shared)) or [(0, len(text))]
-        for start, end in places:
-            end = start + len(text[start:end].rstrip())
-            above = path(start)[: self.options.tokens] if len(places) > 1 else ""
-            yield Part(start, end, " ".join(filter(None, (named, above, text[start:end]))))
-
-    def _require_room(self, parts: Sequence[Part]) -> None:
-        most = _MOST_NUMBERS // self.dimension
-        if self._kind == "dense" and len(parts) > most:
-            what, do = (
-                "too many passages for one point",
-                "raise passages.tokens, lower its overlap, or cut the document",
-            )
-            raise DocumentError(what, got=f"{len(parts):,} passages", expected=f"at most {most:,}", do=do)
+    def _require_room(self, document: SplitDocument) -> None:
+        most, count = _MOST_NUMBERS // self.dimension, len(document.places)
+        if self._kind == "dense" and count > most:
+            do = "raise passages.tokens, lower its overlap, or cut the document"
+            got, expected = f"{count:,} passages", f"at most {most:,}"
+            raise DocumentError("too many passages for one point", got=got, expected=expected, do=do)
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[Any]:
         for begin in range(0, len(texts), _PIECE):
@@ -165,17 +143,10 @@ class PassageEncoder:
             return np.stack(vectors)
         return np.concatenate(vectors) if self._kind == "multivector" else _highest(vectors)
 
-    def _token_spans(self, texts: Sequence[str]) -> list[Spans]:
-        """The tokens of each text; long ones are cut into tokens piece by piece."""
-        pieces = [[*_segments(text)] for text in texts]
-        flat = [text[begin:end] for text, own in zip(texts, pieces, strict=True) for begin, end in own]
-        tell = self.inner.token_spans if isinstance(self.inner, TokenLimit) else _approximate
-        spans = iter(tell(flat) if flat else ())
-        empty = np.zeros((0, 2), np.int32)
-        return [np.concatenate([empty, *(next(spans) + begin for begin, _ in own)]) for own in pieces]
 
-
-def with_passages(inner: Any, kind: Kind, options: PassageOptions, *, where: str) -> PassageEncoder:
+def with_passages(
+    inner: Any, kind: Kind, options: PassageOptions, hooks: PassageHooks | None = None, *, where: str
+) -> PassageEncoder:
     """The encoder, which reads documents passage by passage.
 
     Raises:
@@ -188,33 +159,12 @@ def with_passages(inner: Any, kind: Kind, options: PassageOptions, *, where: str
         reason = "passages are compared by cosine or dot product, and it needs distances"
     if reason:
         do = "leave `passages` out"
-        raise AdapterOptionsError("this adapter takes no passages", where=where, got=reason, do=do, key="passages")
+        raise AdapterOptionsError("this adapter takes no passages", where=where, got=reason, do=do, key=OPTION)
     most = inner.max_tokens if isinstance(inner, TokenLimit) else None
     if most is not None and options.tokens > most:
-        what, key = "passages are longer than the encoder reads", "passages.tokens"
+        what, key = "passages are longer than the encoder reads", f"{OPTION}.tokens"
         raise AdapterOptionsError(what, where=where, got=options.tokens, expected=f"at most {most}", key=key)
-    return PassageEncoder(inner, kind, options)
-
-
-def _first(text: str, spans: Spans, most: int) -> str:
-    """The text up to its token `most`."""
-    return text if len(spans) <= most else text[: int(spans[most - 1, 1])]
-
-
-def _segments(text: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of pieces of a text, cut at the ends of lines or words where there are some."""
-    begin = 0
-    while begin < len(text):
-        end = min(begin + _SEGMENT, len(text))
-        if end < len(text):
-            end = max(text.rfind("\n", begin, end), text.rfind(" ", end - 1000, end), begin + _SEGMENT // 2)
-        yield begin, end
-        begin = end
-
-
-def _approximate(texts: Sequence[str]) -> list[Spans]:
-    found = [[match.span() for match in _PIECES.finditer(text)] for text in texts]
-    return [np.array(own, np.int32).reshape(-1, 2) for own in found]
+    return PassageEncoder(inner, kind, options, hooks)
 
 
 def _highest(vectors: Sequence[SparseVector]) -> SparseVector:

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
-from diptych.passages import OPTION, PassageOptions, with_passages
+from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
 from diptych.plugins.extras import check_requirements
 from diptych.protocols import CONTRACTS, Adapter, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
@@ -20,10 +20,10 @@ from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
 
 
-def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapter:
+def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: PassageHooks | None = None) -> Adapter:
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
-    With the option `passages` it reads documents passage by passage.
+    With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say.
 
     Raises:
         MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
@@ -47,7 +47,9 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
             got=conceal(f"{type(error).__name__}: {error}", options),
         ) from _cause(error, options)
     check_contract(spec, adapter, where=where)
-    return cast("Adapter", adapter if passages is None else with_passages(adapter, spec.kind, passages, where=where))
+    if passages is None:
+        return cast("Adapter", adapter)
+    return cast("Adapter", with_passages(adapter, spec.kind, passages, hooks, where=where))
 
 
 def options_model(spec: AdapterSpec) -> type[BaseModel] | None:

@@ -94,9 +94,9 @@ def _places(slot: Slot, documents: Mapping[PointId, Document]) -> dict[PointId, 
     """Begin and end of each passage in the documents' texts."""
     encoder, reading = slot.encoder, slot.reading
     assert isinstance(encoder, PassageEncoder), "the slot has passages"
-    parts = encoder.parts([reading.of(document.title, document.text) for document in documents.values()])
-    places = {}
-    for (point, document), own in zip(documents.items(), parts, strict=True):
+    places = encoder.places([reading.of(document.title, document.text) for document in documents.values()])
+    shifted = {}
+    for (point, document), own in zip(documents.items(), places, strict=True):
         shift = len(document.text) - len(document.text.lstrip())  # white space before it is not encoded
-        places[point] = [(part.start + shift, part.end + shift) for part in own]
-    return places
+        shifted[point] = [(start + shift, end + shift) for start, end in own]
+    return shifted

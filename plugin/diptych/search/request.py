@@ -106,7 +106,7 @@ class SearchRequest:
             exclude=exclude,
             like=_examples("like", options.like),
             unlike=_examples("unlike", options.unlike),
-            passages=_passages(view, checked_pipeline, options.passages),
+            passages=_passages(view, checked_pipeline, options),
         )
 
     @property
@@ -246,10 +246,13 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
         _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
 
 
-def _passages(view: View, pipeline: Pipeline, most: int | None) -> int:
+def _passages(view: View, pipeline: Pipeline, options: Options) -> int:
+    """The most passages of a hit; none unless asked for where only ids are fetched."""
+    most = options.passages
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
         raise SearchError("passages is not usable", got=brief(most), expected="an integer, 0 or more")
-    wanted = view.search_config.passages if most is None else most
+    default = 0 if options.with_payload is False else view.search_config.passages
+    wanted = default if most is None else most
     return wanted if any(view.slots[name].passages for name in pipeline.slots) else 0
 
 

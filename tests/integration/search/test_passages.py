@@ -53,9 +53,9 @@ def by_hand(query: str) -> dict[str, list[tuple[float, str]]]:
     scored = {}
     for document in documents():
         text = document.text.strip()
-        (parts,) = encoder.parts([f"{document.title}{MARK}{text}" if document.title else text])
-        scores = plain.encode_document([part.read for part in parts]) @ vector
-        pairs = [(float(score), text[part.start : part.end]) for score, part in zip(scores, parts, strict=True)]
+        (split,) = encoder.splitter.split([f"{document.title}{MARK}{text}" if document.title else text])
+        scores = plain.encode_document(encoder.splitter.read(split)) @ vector
+        pairs = [(float(score), text[begin:end]) for score, (begin, end) in zip(scores, split.places, strict=True)]
         scored[document.id] = sorted(pairs, reverse=True)
     return scored
 
@@ -100,8 +100,9 @@ def test_passages_can_be_left_out(long: Collection) -> None:
 
 def test_passages_are_shown_without_the_documents_text(long: Collection) -> None:
     whole = long.search(QUERY, limit=5)
+    assert not any(hit.passages for hit in long.search(QUERY, limit=5, with_payload=False))
     for keys in (["n"], False):
-        bare = long.search(QUERY, limit=5, with_payload=keys)
+        bare = long.search(QUERY, limit=5, with_payload=keys, passages=3)
         assert [hit.passages for hit in bare] == [hit.passages for hit in whole]
         assert all(hit.document.text == "" for hit in bare)
 

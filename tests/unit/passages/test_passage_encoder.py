@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
-from diptych.errors import AdapterOptionsError, DocumentError
-from diptych.passages import MARK, PassageEncoder, PassageOptions, with_passages
+from diptych import hookimpl
+from diptych.errors import AdapterOptionsError, DocumentError, HookError
+from diptych.passages import (
+    MARK,
+    ContextRequest,
+    PassageEncoder,
+    PassageHooks,
+    PassageOptions,
+    SplitRequest,
+    with_passages,
+)
 from diptych.protocols import DenseEncoder, MultiVectorEncoder, TokenLimit
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder, fakes_plugin
@@ -21,15 +31,21 @@ def wrapped(inner: Any = None, kind: Any = "dense", options: PassageOptions = OP
     return with_passages(inner or FakeDenseEncoder(max_tokens=32), kind, options, where="slot 'dense'")
 
 
+def read(encoder: PassageEncoder, own: str) -> list[str]:
+    """What is encoded of each passage of an input."""
+    (document,) = encoder.splitter.split([own])
+    return encoder.splitter.read(document)
+
+
 def test_each_vector_is_that_of_its_passage_with_the_title_before_it() -> None:
     inner = FakeDenseEncoder(max_tokens=32)
     encoder = wrapped(inner)
     (vectors,) = encoder.encode_document([f"A title{MARK}{LONG}"])
-    (parts,) = encoder.parts([f"A title{MARK}{LONG}"])
-    assert len(parts) > 8
-    assert all(part.read == f"A title {LONG[part.start : part.end]}" for part in parts)
-    assert all(len(part.read.split()) <= OPTIONS.tokens for part in parts)
-    np.testing.assert_allclose(vectors, inner.encode_document([part.read for part in parts]), atol=1e-6)
+    (places,), texts = encoder.places([f"A title{MARK}{LONG}"]), read(encoder, f"A title{MARK}{LONG}")
+    assert len(places) > 8
+    assert texts == [f"A title {LONG[begin:end]}" for begin, end in places]
+    assert all(len(text.split()) <= OPTIONS.tokens for text in texts)
+    np.testing.assert_allclose(vectors, inner.encode_document(texts), atol=1e-6)
 
 
 def test_a_document_that_fits_is_encoded_as_without_passages() -> None:
@@ -45,6 +61,13 @@ def test_one_by_one_or_in_a_batch_the_vectors_are_the_same() -> None:
         np.testing.assert_array_equal(alone, among)
 
 
+def test_places_are_those_of_the_passages_and_are_kept() -> None:
+    encoder, inputs = wrapped(), [f"T{MARK}{LONG}", f"{MARK}{LONG[:300]}", f"T{MARK}{LONG}"]
+    expected = [document.places for document in encoder.splitter.split(inputs)]
+    assert encoder.places(inputs) == expected
+    assert encoder.places(inputs[::-1]) == expected[::-1]
+
+
 def test_queries_are_one_vector_each() -> None:
     encoder = wrapped()
     assert [own.shape for own in encoder.encode_query(["a", LONG])] == [(1, 64), (1, 64)]
@@ -56,13 +79,13 @@ def test_queries_are_one_vector_each() -> None:
 def test_headings_stand_before_their_passages() -> None:
     options = PassageOptions(tokens=24, overlap=0, context=("title", "headings"))
     text = f"# Usage\n\n{LONG[:200]}\n\n## Options\n\n{LONG[:300]}"
-    (parts,) = wrapped(options=options).parts([f"Tool{MARK}{text}"])
-    assert any(part.read.startswith("Tool Usage > Options Sentence") for part in parts)
+    texts = read(wrapped(options=options), f"Tool{MARK}{text}")
+    assert any(own.startswith("Tool Usage > Options Sentence") for own in texts)
 
 
 def test_a_long_title_leaves_room_for_the_text() -> None:
-    (parts,) = wrapped().parts([f"{'very ' * 50}long{MARK}{LONG}"])
-    assert all(part.read.split().count("very") == 4 for part in parts)
+    texts = read(wrapped(), f"{'very ' * 50}long{MARK}{LONG}")
+    assert all(text.split().count("very") == 4 for text in texts)
 
 
 def test_a_sparse_encoder_keeps_each_terms_highest_weight() -> None:
@@ -70,8 +93,8 @@ def test_a_sparse_encoder_keeps_each_terms_highest_weight() -> None:
     (vector,) = encoder.encode_document([f"{MARK}{LONG}"])
     weights = dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
     highest: dict[int, float] = {}
-    for part in encoder.parts([f"{MARK}{LONG}"])[0]:
-        (own,) = FakeSparseEncoder().encode_document([part.read])
+    for text in read(encoder, f"{MARK}{LONG}"):
+        (own,) = FakeSparseEncoder().encode_document([text])
         for index, value in zip(own.indices.tolist(), own.values.tolist(), strict=True):
             highest[index] = max(value, highest.get(index, 0.0))
     assert weights == highest
@@ -80,10 +103,8 @@ def test_a_sparse_encoder_keeps_each_terms_highest_weight() -> None:
 def test_token_vectors_of_all_passages_are_taken_together() -> None:
     encoder = wrapped(FakeMultiVectorEncoder(), "multivector")
     (vectors,) = encoder.encode_document([f"{MARK}{LONG}"])
-    parts = encoder.parts([f"{MARK}{LONG}"])[0]
-    np.testing.assert_allclose(
-        vectors, np.concatenate(FakeMultiVectorEncoder().encode_document([p.read for p in parts]))
-    )
+    expected = np.concatenate(FakeMultiVectorEncoder().encode_document(read(encoder, f"{MARK}{LONG}")))
+    np.testing.assert_allclose(vectors, expected)
 
 
 def test_a_document_with_more_passages_than_a_point_holds_is_refused_with_both_numbers() -> None:
@@ -127,3 +148,47 @@ def test_an_adapter_that_reads_no_documents_takes_no_passages() -> None:
         Registry(fakes_plugin).create("fake-reranker", {"passages": {}})
     with pytest.raises(AdapterOptionsError, match=r"(?s)takes no passages.*counts? their length"):
         Registry().create("bm25", {"passages": {}})
+
+
+class BySemicolons:
+    """A plugin that cuts at semicolons, and writes before each passage which one it is."""
+
+    @hookimpl
+    def diptych_split_document(self, request: SplitRequest) -> list[tuple[int, int]] | None:
+        found = [match.span() for match in re.finditer(r"[^;]+", request.text)]
+        return found if len(found) > 1 else None
+
+    @hookimpl
+    def diptych_passage_context(self, request: ContextRequest) -> list[str]:
+        return [f"part {n} of {len(request.places)}:" for n, _ in enumerate(request.places, 1)]
+
+
+def test_plugins_cut_documents_and_write_context() -> None:
+    encoder: Any = Registry(fakes_plugin, BySemicolons()).create("fake-dense", {"passages": {}})
+    assert read(encoder, f"T{MARK}one two; three ;four") == [
+        "T part 1 of 3: one two",
+        "T part 2 of 3:  three",
+        "T part 3 of 3: four",
+    ]
+    assert encoder.places([f"T{MARK}one two; three ;four"]) == [((0, 7), (8, 14), (16, 20))]
+
+
+def test_plugins_are_part_of_the_fingerprint() -> None:
+    spaces = [
+        Registry(fakes_plugin, *own).create("fake-dense", {"passages": {}}).fingerprint.space  # type: ignore[union-attr]
+        for own in ((), (BySemicolons(),))
+    ]
+    assert spaces[0] != spaces[1]
+
+
+@pytest.mark.parametrize("places", [[], [(3, 2)], [(0, 99)], [(5, 6), (0, 2)], "no"])
+def test_unusable_places_of_a_plugin_are_an_error(places: Any) -> None:
+    hooks = PassageHooks(split=lambda request: places)
+    with pytest.raises(HookError, match=r"(?s)unusable places.*within 12 characters"):
+        PassageEncoder(FakeDenseEncoder(), "dense", OPTIONS, hooks).encode_document(["twelve chars"])
+
+
+def test_context_of_another_number_of_passages_is_an_error() -> None:
+    hooks = PassageHooks(context=lambda request: ["one", "two"])
+    with pytest.raises(HookError, match=r"(?s)diptych_passage_context returned something else.*1 texts"):
+        PassageEncoder(FakeDenseEncoder(), "dense", OPTIONS, hooks).encode_document(["twelve chars"])
