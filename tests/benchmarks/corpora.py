@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from diptych.types import Document
+
 DEBIAN = Path(__file__).parents[2] / "examples" / "debian"
 
 
@@ -25,3 +27,10 @@ def read_texts(folder: Path) -> dict[str, str]:
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = map(json.loads, lines)
         return {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in rows if row["text"].strip()}
+
+
+def read_documents(folder: Path) -> dict[str, Document]:
+    """The documents of a BEIR folder by id."""
+    with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        documents = [Document.from_mapping(json.loads(line)) for line in lines]
+    return {document.id: document for document in documents}

@@ -1,0 +1,161 @@
+"""The test collection of long documents: its pages as Markdown, and its queries, which the model cannot have read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from compare_passages import drawn, holds
+from corpora import read_documents
+from diptych.evaluate import read_beir
+from diptych.types import Document, Query
+from long_documents.pages import Page, page_of
+from long_documents.queries import READ, known_items, words
+from long_documents.tokens import Pieces, minilm_tokens
+from long_documents.ways import Found
+from make_long_documents import write_beir
+
+PAGES = Path(__file__).parents[2] / "data/manual_pages"
+LONG = " ".join(f"filler{number}" for number in range(READ + 10))
+SENTENCE = "Sorts every listed archive member alphabetically before extraction begins, ignoring hidden directories."
+HTML = f"""
+<table class="head"><tr><td>TOOL(1)</td></tr></table>
+<section class="Sh"><h1 class="Sh"><a href="#NAME">NAME</a></h1><p class="Pp">tool - does   things</p></section>
+<section class="Sh"><h1 class="Sh">OPTIONS</h1><p class="Pp">{LONG}</p>
+<dl class="Bl-tag"><dt><b>--order</b></dt><dd>{SENTENCE} More of it.<pre>a  b
+c</pre></dd></dl></section>
+"""
+
+
+def split_at_blanks() -> Tokenizer:
+    """A tokenizer whose tokens are words."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def page(name: str = "tool.1", rendered: str = HTML) -> Page:
+    found = page_of(name, rendered)
+    assert found is not None
+    return found
+
+
+def committed() -> tuple[list[Query], dict[str, str], dict[str, Document]]:
+    """Queries of the committed collection, the document of each, and the documents."""
+    queries, qrels = read_beir(PAGES)
+    return queries, {name: next(iter(own)) for name, own in qrels.judgements.items()}, read_documents(PAGES)
+
+
+def test_a_page_keeps_headings_options_and_code_as_markdown() -> None:
+    found = page()
+    assert found.title == "tool(1): does things"
+    assert [(block.kind, block.text) for block in found.blocks] == [
+        ("heading", "# NAME"),
+        ("paragraph", "tool - does things"),
+        ("heading", "# OPTIONS"),
+        ("paragraph", LONG),
+        ("term", "--order"),
+        ("description", f"{SENTENCE} More of it."),
+        ("code", "```\na  b\nc\n```"),
+    ]
+    assert all(found.text[block.start : block.end] == block.text for block in found.blocks)
+
+
+def test_a_page_without_text_is_none() -> None:
+    assert page_of("empty.1", "<pre>\n\n</pre>") is None
+
+
+def test_an_option_gives_its_sentence_and_every_second_content_word() -> None:
+    items = known_items({"a/tool.1": page()}, split_at_blanks(), most=5)
+    assert [(item.kind, item.text) for item in items] == [
+        ("sentence", SENTENCE),
+        ("keywords", "sorts listed member extraction ignoring directories"),
+    ]
+    start, end = items[0].sentence
+    assert page().text[start:end] == SENTENCE
+
+
+@pytest.mark.parametrize(
+    "other", [f"<p>{SENTENCE}</p>", "<p>archive member alphabetically before extraction begins</p>"]
+)
+def test_what_another_page_says_in_the_same_six_words_is_no_query(other: str) -> None:
+    pages = {"a/tool.1": page(), "b/other.1": page("other.1", other)}
+    assert known_items(pages, split_at_blanks(), most=5) == []
+
+
+def test_what_the_model_reads_of_the_page_itself_is_no_query() -> None:
+    read = page("tool.1", f"<p>{SENTENCE}</p>{HTML}")
+    assert known_items({"a/tool.1": read}, split_at_blanks(), most=5) == []
+
+
+def test_a_sentence_that_names_its_option_is_no_query() -> None:
+    named = page("tool.1", HTML.replace("--order", "--archive"))
+    assert known_items({"a/tool.1": named}, split_at_blanks(), most=5) == []
+
+
+def test_the_same_pages_give_the_same_files(tmp_path: Path) -> None:
+    pages = {f"a/tool{number}.1": page(f"tool{number}.1", HTML.replace("Sorts", f"Sorts{number}")) for number in (1, 2)}
+    items = known_items({"a/tool.1": page()}, split_at_blanks(), most=5)
+    for folder in ("one", "two"):
+        write_beir(tmp_path / folder, pages, items)
+    for name in ("corpus.jsonl.gz", "queries.jsonl", "qrels/test.tsv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_committed_answers_begin_beyond_what_minilm_reads() -> None:
+    queries, documents, corpus = committed()
+    tokenizer = minilm_tokens()
+    for query in queries:
+        text = corpus[documents[query.id]].text
+        start = query.metadata["sentence"][0]
+        assert len(tokenizer.encode(text[:start], add_special_tokens=False)) >= READ, query.id
+
+
+def test_committed_queries_are_in_no_other_document() -> None:
+    queries, documents, corpus = committed()
+    texts = {name: f" {' '.join(words(document.text))} " for name, document in corpus.items()}
+    for query in queries:
+        phrase = f" {' '.join(words(query.text))} "
+        inside = {name for name, text in texts.items() if phrase in text}
+        assert inside <= {documents[query.id]}, query.id
+        assert inside or query.metadata["kind"] == "keywords", query.id
+
+
+def test_committed_pages_are_long_and_their_licences_are_stated() -> None:
+    manifest: Any = json.loads((PAGES / "manifest.json").read_text())
+    *_, corpus = committed()
+    assert manifest["documents"] == len(corpus) == 50
+    assert manifest["words"]["median"] > 1_000
+    for package in {document.metadata["package"] for document in corpus.values()}:
+        assert manifest["packages"][package]["licence"]
+        assert (PAGES / "copyright" / package).read_text("utf-8")
+    assert gzip.decompress((PAGES / "corpus.jsonl.gz").read_bytes()).count(b"\n") == 50
+
+
+def test_a_passage_holds_the_answer_if_the_whole_sentence_is_in_it() -> None:
+    query = Query("x", "q", {"kind": "sentence", "sentence": [4, 12]})
+    document = Document("a", "One. Two two. Three.".replace("One. ", "One "))
+    answer = document.text[4:12]
+    found = [Found("b", 2.0, [answer]), Found("a", 1.0, ["One", f"and {answer}"])]
+    assert holds(query, document, found, most=1) is False
+    assert holds(query, document, found, most=2) is True
+    assert holds(query, Document("c", document.text), found, most=2) is None
+
+
+def test_pieces_of_a_text_lose_nothing_of_it() -> None:
+    text = "  Ünïcode\tand  `code`\n\nunbelievably long "
+    pieces = Pieces().encode_ordinary(text)
+    assert Pieces().decode(pieces) == text
+    assert len(pieces) == len(minilm_tokens().encode(text, add_special_tokens=False))
+
+
+def test_documents_that_answer_queries_are_drawn_before_others() -> None:
+    corpus = {name: Document(name, name) for name in "abcdef"}
+    assert {"b", "e"} <= set(drawn(corpus, ["e", "b", "b"], 3))
+    assert set(drawn(corpus, ["e", "b"], 1)) < {"b", "e"}
+    assert list(drawn(corpus, ["e", "b"], 100)) == list(corpus)
