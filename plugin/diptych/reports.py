@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,14 @@ class SlotInfo:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection: name, documents, slots, the metadata key of its tenants if it has some, what its server lacks."""
+    """A collection: name, documents, slots, its tenants' metadata key, what its server lacks, how slots are fused.
+
+    `fusion` has the form of `search.fuse` in the config; empty if one slot alone is retrieved.
+    """
 
     name: str
     documents: int
     slots: tuple[SlotInfo, ...]
     tenant_field: str = ""
     warnings: tuple[str, ...] = ()
+    fusion: Mapping[str, Any] = field(default_factory=dict)

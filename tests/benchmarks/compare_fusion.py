@@ -4,12 +4,13 @@
 
 Prints Markdown: one row for each set, variation of its queries (whole, their two longest words, a tenth of the letters
 swapped) and pair of encoders, each figure with the paired 95% interval of its difference from DBSF's (`--base RRF`:
-from RRF's). *Tuned* is what `diptych tune search` would search by, measured on queries that did not choose it: five
-folds, twice, each fold with a gate of its own. *Oracle* is the best fixed trial of all, chosen afterwards. `--others`
-prints the means of all other candidates for a default. `--splits 200` prints instead what the gated tuner does with 30
-queries (two thirds of them where there are fewer than 45), drawn so often: in how many draws it changes anything, in
-how many it is then worse on the rest of the queries, and its mean gain there. Vectors are made once and kept in the
-cache; `--minutes` stops after the set during which they have passed, and the same command goes on.
+from RRF's; `--base best`: from the better slot's). *Weighed* gives the dense slot the weight that it has where its
+model cannot read the texts. *Tuned* is what `diptych tune search` would search by, measured on queries that did not
+choose it: five folds, twice, each fold with a gate of its own. *Oracle* is the best fixed trial of all, chosen
+afterwards. `--others` prints the means of all other candidates for a default. `--splits 200` prints instead what the
+gated tuner does with 30 queries (two thirds of them where there are fewer than 45), drawn so often: in how many draws
+it changes anything, in how many it is then worse on the rest of the queries, and its mean gain there. Vectors are made
+once and kept in the cache; `--minutes` stops after the set during which they have passed, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.search.stages import Dbsf, Linear, Rrf
+from diptych.slots.vocabulary import UNREAD_WEIGHT
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search import DEPTHS
@@ -35,9 +37,10 @@ from fusion_sets import DENSE, SPARSE, VARIATIONS, Judged, Vectors, excerpts, lo
 
 DEPTH, FOLDS, ROUNDS = 100, 5, 2
 EXCERPTS = "excerpts"
-COLUMNS = ("set", "queries", "DBSF", "dense", "lexical", "RRF", "min-max", "tuned", "oracle")
 SPLIT_COLUMNS = ("set", "tuning / rest", "changed", "worse on the rest", "mean gain", "worst")
 TUNING = 30
+FUSIONS = {"DBSF": Dbsf(), "RRF": Rrf(), "min-max": Linear()}
+COMPARED = {"DBSF": ("RRF", "min-max"), "RRF": ("DBSF", "min-max"), "best": ("RRF", "DBSF")}  # by --base
 
 
 class Pair(NamedTuple):
@@ -64,12 +67,13 @@ def main() -> None:
     parser.add_argument("--encode", action="store_true", help="only make the vectors")
     parser.add_argument("--others", action="store_true", help="also print the other candidates for a default")
     parser.add_argument("--splits", type=int, default=0, help="draws of few queries to tune by, instead of the table")
-    parser.add_argument("--base", choices=["DBSF", "RRF"], default="DBSF", help="what the intervals compare with")
+    parser.add_argument("--base", choices=list(COMPARED), default="DBSF", help="what the intervals compare with")
     asked = parser.parse_args()
     end, means = time.monotonic() + 60 * asked.minutes, defaultdict(list)
     if not asked.encode:
-        swapped = {"DBSF": "RRF", "RRF": "DBSF"} if asked.base == "RRF" else {}
-        columns = SPLIT_COLUMNS if asked.splits else [swapped.get(column, column) for column in COLUMNS]
+        base = "better slot" if asked.base == "best" else asked.base
+        table = ("set", "queries", base, "dense", "lexical", *COMPARED[asked.base], "weighed", "tuned", "oracle")
+        columns = SPLIT_COLUMNS if asked.splits else table
         print(f"| {' | '.join(columns)} |")
         print("|---" * len(columns) + "|")
     for name in asked.sets:
@@ -89,14 +93,15 @@ def main() -> None:
 
 
 def row(pair: Pair, base: str) -> str:
-    """One line of the table; its intervals are of differences from `base`, DBSF or RRF."""
+    """One line of the table; its intervals are of differences from `base`: DBSF, RRF or the better slot."""
     legs = pair.legs
     tried, values = trials(legs.slots, depths=DEPTHS), Values(legs)
     table = values.table(tried)
-    first, second = (Dbsf(), Rrf()) if base == "DBSF" else (Rrf(), Dbsf())
-    compared = values.of(Trial(legs.slots, first))
-    rows = [values.of(Trial((slot,))) for slot in legs.slots]
-    rows += [values.of(Trial(legs.slots, fusion)) for fusion in (second, Linear())]
+    slots = [values.of(Trial((slot,))) for slot in legs.slots]
+    fused = {name: values.of(Trial(legs.slots, fusion)) for name, fusion in FUSIONS.items()}
+    fused["weighed"] = values.of(Trial(legs.slots, Linear("zscore", {pair.dense: UNREAD_WEIGHT}, missing=-2.5)))
+    compared = fused[base] if base in fused else max(slots, key=np.mean)
+    rows = [*slots, *(fused[name] for name in (*COMPARED[base], "weighed"))]
     rows += [tuned(table, tried, tried.index(Trial(legs.slots, Dbsf()))), table[table.mean(axis=1).argmax()]]
     name = f"{pair.name}, {pair.variation}, {pair.dense} + {pair.lexical}"
     cells = [name, str(len(legs)), f"{compared.mean():.3f}", *(against(own, compared) for own in rows)]

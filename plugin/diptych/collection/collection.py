@@ -273,4 +273,6 @@ class Collection(CollectionPopulate, Searching):
         )
         tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
         warnings = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
-        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "", tuple(warnings))
+        search, field = self.handle.search_config, tenancy.field if tenancy else ""
+        fusion = search.fuse.model_dump() if len(search.retrieved(slots)) > 1 else {}
+        return CollectionInfo(self.name, self.count(), rows, field, tuple(warnings), fusion)

@@ -235,14 +235,15 @@ class CollectionHandle:
         """
         creation.ensure_indexes(self.view, self.populate_config)
 
-    def keep_pipeline(self) -> None:
-        """Store the config's search settings in a collection without any; existing ones change only by `apply`."""
-        if self.metadata is None or self.metadata.search is not None:
+    def keep_pipeline(self, new: SearchConfig | None = None) -> None:
+        """Store search settings: a new collection's, or the config's in one without any; others change by `apply`."""
+        if self.metadata is None or (new is None and self.metadata.search is not None):
             return
-        search, now = self.search_config.model_dump(mode="json"), self.read()
+        search, now = new or self.search_config, self.read()
         if now.swap is None and now.live == self.metadata.live:  # else the pipeline is for slots that are about to go
-            update_metadata(self.client, self.name, search_payload(search))
-            self.view = replace(self.view, metadata=now.model_copy(update={"search": search}))
+            stored = search.model_dump(mode="json")
+            update_metadata(self.client, self.name, search_payload(stored))
+            self.view = replace(self.view, metadata=now.model_copy(update={"search": stored}), search_config=search)
 
     def read(self) -> CollectionMetadata:
         """Read the collection's metadata now.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diptych.config.models import Config, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
+from diptych.config.models import Config, LinearFusion, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import CollectionMetadata, Reading, State
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
+from diptych.slots.vocabulary import LEAST_TEXTS, UnreadSlot, unread_fusion
 
 if TYPE_CHECKING:
     pass
@@ -82,16 +83,50 @@ def stored_search(metadata: CollectionMetadata) -> SearchConfig:
 
 
 def with_stored_default(config: Config, metadata: CollectionMetadata) -> Config:
-    """The config; where it names no fusion, with that of a collection from before the default changed.
+    """The config; where it names no fusion, with the default that the collection was made with.
 
-    So neither an upgrade nor an `apply` of something else changes the order of hits. Where a single slot retrieves,
+    That is RRF before the default changed, and a fusion by weights where a dense model cannot read the texts. So
+    neither an upgrade nor an `apply` of something else changes the order of hits. Where a single slot retrieves,
     nothing is fused: what is stored stays there too, or `plan` would list a change that changes nothing.
     """
     stored = stored_search(metadata)
     fused, fuses = len(stored.retrieved(metadata.live.slots)) > 1, len(config.search.retrieved(config.slots)) > 1
-    if "fuse" in config.search.model_fields_set or stored.fuse != FIRST_DEFAULT or (fuses and not fused):
+    is_default = stored.fuse == FIRST_DEFAULT or _is_for_unread(stored, config, metadata.live)
+    if "fuse" in config.search.model_fields_set or not is_default or (fuses and not fused):
         return config
-    return config.model_copy(update={"search": config.search.model_copy(update={"fuse": FIRST_DEFAULT})})
+    return config.model_copy(update={"search": config.search.model_copy(update={"fuse": stored.fuse})})
+
+
+def search_with_unread(
+    config: Config | None, search: SearchConfig, unread: Sequence[UnreadSlot]
+) -> SearchConfig | None:
+    """A new collection's search settings, with little weight for unread slots; None where these change nothing.
+
+    Args:
+        config: decides where it names a fusion, or a score threshold, which is for the scores of one fusion.
+        search: the settings as the collection is opened with them.
+        unread: the slots that cannot read the texts.
+    """
+    if config is None or {"fuse", "score_threshold"} & config.search.model_fields_set:
+        return None
+    names = {own.name for own in unread if own.texts >= LEAST_TEXTS}
+    if not names or not search.retrieved(config.slots).keys() - names:
+        return None
+    return search.model_copy(update={"fuse": unread_fusion(names)})
+
+
+def _is_for_unread(stored: SearchConfig, config: Config, live: State) -> bool:
+    """Whether the fusion is the default for slots that cannot read the texts, and the config changes none of them."""
+    fusion, retrieved = stored.fuse, config.search.retrieved(config.slots)
+    if not isinstance(fusion, LinearFusion) or not fusion.weights or fusion != unread_fusion(fusion.weights):
+        return False
+    return all(
+        name in retrieved
+        and name in live.slots
+        and (config.slots[name].adapter, config.slots[name].options)
+        == (live.slots[name].adapter, live.slots[name].options)
+        for name in fusion.weights
+    )
 
 
 def _under_way(config: Config, metadata: CollectionMetadata) -> bool:

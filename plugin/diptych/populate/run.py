@@ -25,6 +25,7 @@ from typing import Any
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import tell_failure
+from diptych.handle.open_handle import search_with_unread
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine
@@ -44,7 +45,7 @@ from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.slot import Slot
-from diptych.slots.vocabulary import vocabulary_warnings
+from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import drop_retired
@@ -257,9 +258,7 @@ class _Run:
         self._progress.begin("index", self._expected)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
         self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
-        if is_first:
-            retrieved = self._handle.view.search_config.retrieved(self._handle.slots)
-            self._warnings += vocabulary_warnings(map(self._handle.slot, retrieved), self._handle.texts)
+        self._warnings += _weigh_unread(self._handle) if is_first else []
 
     def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that want texts have seen some of them; for an empty collection."""
@@ -277,6 +276,15 @@ def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
         return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
     slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
+
+
+def _weigh_unread(handle: CollectionHandle) -> list[str]:
+    """Give slots that cannot read the first texts little weight unless the config decides; what to say of them."""
+    retrieved = handle.search_config.retrieved(handle.slots)
+    unread = unread_slots(map(handle.slot, retrieved), handle.texts)
+    if search := search_with_unread(handle.config, handle.search_config, unread):
+        handle.keep_pipeline(search)
+    return vocabulary_warnings(unread, handle.search_config, len(retrieved))
 
 
 def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) -> None:

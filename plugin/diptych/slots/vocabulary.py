@@ -1,9 +1,11 @@
-"""Warns if the vocabulary of a dense encoder does not fit a collection's texts, which makes a fusion worse."""
+"""Finds dense slots whose model cannot read a collection's texts, which makes a fusion worse."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from diptych.config.models import LinearFusion, SearchConfig
 from diptych.errors import AdapterCrashed
 from diptych.protocols import VocabularyCheck
 from diptych.runtime.panics import contained
@@ -11,16 +13,27 @@ from diptych.slots.calibration_texts import SAMPLE, Texts
 from diptych.slots.slot import Slot
 
 MOST_UNREAD = 0.5  # measured in docs/languages.md: at most .14 in languages with Latin letters, .76 and more in others
+UNREAD_WEIGHT = 0.2  # beside 1 of other slots; chosen on Russian and Chinese: docs/decisions/0054-unread-slots.md
+LEAST_TEXTS = 20  # fewer texts may differ from those that follow, so they warn and decide nothing
 
 
-def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
-    """A warning for each dense slot whose encoder cannot read most letters of the collection's texts.
+@dataclass(frozen=True, slots=True)
+class UnreadSlot:
+    """A dense slot whose model cannot read most of a collection's texts: their share of such letters, and how many."""
+
+    name: str
+    share: float
+    texts: int
+
+
+def unread_slots(slots: Iterable[Slot], texts: Texts) -> list[UnreadSlot]:
+    """The dense slots whose encoders cannot read most letters of the collection's texts.
 
     Args:
         slots: the slots that a search retrieves from.
         texts: gives a sample of the collection's texts.
     """
-    warnings = []
+    unread = []
     for slot in slots:
         if slot.kind != "dense" or not isinstance(slot.encoder, VocabularyCheck):
             continue
@@ -28,9 +41,38 @@ def vocabulary_warnings(slots: Iterable[Slot], texts: Texts) -> list[str]:
         with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
             share = slot.encoder.unread_share(sample) if sample else 0.0
         if share > MOST_UNREAD:
-            warnings.append(
-                f"slot {slot.name!r}: {share:.0%} of the letters of the first {len(sample)} documents are not in its "
-                "model's vocabulary, or only one by one, so it finds little and makes a hybrid search worse: use a "
-                "model for this language, or name only lexical slots in search.retrieve"
-            )
-    return warnings
+            unread.append(UnreadSlot(slot.name, share, len(sample)))
+    return unread
+
+
+def unread_fusion(names: Iterable[str]) -> LinearFusion:
+    """The fusion in which slots that cannot read the texts have little weight; Qdrant computes it in one request."""
+    return LinearFusion(
+        kind="linear", normalize="zscore", missing=-2.5, weights=dict.fromkeys(sorted(names), UNREAD_WEIGHT)
+    )
+
+
+def vocabulary_warnings(unread: Sequence[UnreadSlot], search: SearchConfig, retrieved: int) -> list[str]:
+    """A warning for each unread slot, with what becomes of it in the collection's searches.
+
+    Args:
+        unread: the slots.
+        search: the settings of the searches.
+        retrieved: how many slots they retrieve from.
+    """
+    weights = getattr(search.fuse, "weights", {})
+    return [
+        f"slot {own.name!r}: {own.share:.0%} of the letters of the first {own.texts} documents are not in its model's "
+        f"vocabulary, or only one by one, so it finds little{_consequence(own.name, weights, retrieved)}"
+        for own in unread
+    ]
+
+
+def _consequence(name: str, weights: dict[str, float], retrieved: int) -> str:
+    model = "use a model for this language"
+    if retrieved < 2:
+        return f": {model}, or add a lexical slot"
+    if weights.get(name, 1.0) <= UNREAD_WEIGHT:
+        return f": it has a weight of {weights[name]:g} in search.fuse; a model for this language would find more"
+    fusion = f"{{kind: linear, normalize: zscore, missing: -2.5, weights: {{{name}: {UNREAD_WEIGHT:g}}}}}"
+    return f" and makes a hybrid search worse: {model}, or give the slot little weight: fuse: {fusion}"

@@ -21,7 +21,7 @@ from diptych.protocols import Calibrated, Kind
 from diptych.slots.calibration_texts import SAMPLE, texts_of
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
-from diptych.slots.vocabulary import vocabulary_warnings
+from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
 from diptych.stores.versions import version_warnings
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
@@ -136,7 +136,8 @@ def plan(
     silent = bool(sample and count and not texts)
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
-    unread = vocabulary_warnings(_retrieved(config, slot_changes), handle.texts)
+    retrieved = _retrieved(config, slot_changes)
+    unread = vocabulary_warnings(unread_slots(retrieved, handle.texts), config.search, len(retrieved))
     doubts += threshold_warnings(metadata, config, slot_changes)
     warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks, *unread)
     begun = metadata.swap is not None

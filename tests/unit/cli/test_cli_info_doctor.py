@@ -113,6 +113,8 @@ def test_info_shows_documents_slots_and_fingerprints(run: Run, config: Path, cor
     text = run("info", "--store", "edge:./qdrant", "--collection", "animals").out
     assert "animals: 4 documents" in text
     assert "dense.1, generation 1" in text
+    assert "fused by kind: dbsf" in text
+    assert found["fusion"] == {"kind": "dbsf"}
 
 
 def test_a_store_without_a_collection_name_is_refused(run: Run) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from diptych import Collection, Document, hookimpl
-from diptych.config import parse_config
+from diptych.config import Config, parse_config
+from diptych.handle.open_handle import with_stored_default
 from diptych.protocols import VocabularyCheck
 from diptych.registry import Registry
+from diptych.slots.vocabulary import unread_fusion
 from diptych.specs import AdapterSpec
 from diptych.swap.plan import plan
 from diptych.testing import fakes_plugin
@@ -31,10 +34,17 @@ class Plugin:
         return [AdapterSpec(name="latin", kind="dense", factory=f"{__name__}:ReadsLatin", summary="for tests")]
 
 
-def opened(**search: Any) -> Collection:
-    slots = {"dense": {"adapter": "latin"}, "lexical": {"adapter": "bm25", "language": "russian"}}
-    config = {"store": "memory:", "collection": "c", "slots": slots, "search": search, "cache": {"enabled": False}}
+LEXICAL = {"adapter": "bm25", "language": "russian"}
+
+
+def opened(store: str = "memory:", dense: str = "latin", **search: Any) -> Collection:
+    slots = {"dense": {"adapter": dense}, "lexical": LEXICAL}
+    config = {"store": store, "collection": "c", "slots": slots, "search": search, "cache": {"enabled": False}}
     return Collection.open(parse_config(config), registry=Registry(fakes_plugin, Plugin()))
+
+
+def documents(count: int) -> list[Document]:
+    return [Document(str(n), f"{TEXTS[n % 3]} {n}") for n in range(count)]
 
 
 def planned(collection: Collection) -> tuple[str, ...]:
@@ -49,7 +59,11 @@ def test_the_first_populate_and_plan_warn_and_later_populates_do_not() -> None:
         report = collection.populate([Document(str(n), text) for n, text in enumerate(TEXTS)])
         (warning,) = report.warnings
         assert warning.startswith("slot 'dense': 78% of the letters of the first 3 documents are not in its model's")
-        assert "name only lexical slots in search.retrieve" in warning
+        assert warning.endswith(
+            "makes a hybrid search worse: use a model for this language, or give the slot little weight: "
+            "fuse: {kind: linear, normalize: zscore, missing: -2.5, weights: {dense: 0.2}}"
+        )
+        assert collection.handle.search_config.fuse.kind == "dbsf", "three texts decide nothing"
         assert warning in planned(collection)
         later = collection.populate([Document("4", "зима")])
         assert not any("vocabulary" in text for text in later.warnings)
@@ -61,3 +75,42 @@ def test_texts_that_are_read_and_slots_that_are_not_retrieved_are_no_matter() ->
     with opened(retrieve={"lexical": 100}) as collection:
         assert collection.populate([Document("1", TEXTS[0])]).warnings == ()
         assert planned(collection) == ()
+
+
+def test_a_new_collection_gives_an_unread_slot_little_weight_and_keeps_to_it(tmp_path: Path) -> None:
+    store = f"edge:{tmp_path / 'store'}"
+    with opened(store) as collection:
+        (warning,) = collection.populate(documents(24)).warnings
+        assert "so it finds little: it has a weight of 0.2 in search.fuse; a model for this language" in warning
+        assert collection.handle.search_config.fuse == unread_fusion(["dense"])
+        assert collection.info().fusion["weights"] == {"dense": 0.2}
+        assert collection.search("кошка")[0].stages.keys() == {"linear"}
+    with opened(store) as again:
+        assert again.handle.search_config.fuse == unread_fusion(["dense"])
+        assert again.handle.config is not None
+        found = plan(again.handle, again.handle.config)
+        assert (found.pending, found.warnings) == (False, (warning,))
+        assert again.populate(documents(30)).warnings == ()
+
+
+def test_what_the_config_says_decides_and_another_encoder_brings_the_usual_default(tmp_path: Path) -> None:
+    store = f"edge:{tmp_path / 'store'}"
+    with opened(store) as collection:
+        collection.populate(documents(24))
+        for config, kind in (
+            (opened_config(dense="fake-dense"), "dbsf"),
+            (opened_config(fuse={"kind": "dbsf"}), "dbsf"),
+            (opened_config(retrieve={"lexical": 10}), "dbsf"),
+            (opened_config(limit=5), "linear"),
+        ):
+            assert with_stored_default(config, collection.handle.read()).search.fuse.kind == kind
+    for search in ({"fuse": {"kind": "dbsf"}}, {"score_threshold": 0.1}, {"fuse": {"kind": "rrf"}}):
+        with opened(**search) as collection:
+            (warning,) = collection.populate(documents(24)).warnings
+            assert "or give the slot little weight: fuse: {kind: linear" in warning
+            assert collection.handle.search_config.fuse.kind == search.get("fuse", {"kind": "dbsf"})["kind"]
+
+
+def opened_config(dense: str = "latin", **search: Any) -> Config:
+    slots = {"dense": {"adapter": dense}, "lexical": LEXICAL}
+    return parse_config({"store": "memory:", "collection": "c", "slots": slots, "search": search})

@@ -43,6 +43,7 @@ def info(
                 "name": description.name,
                 "documents": description.documents,
                 "slots": slots,
+                "fusion": dict(description.fusion),
                 "warnings": description.warnings,
             }
         )
@@ -62,6 +63,9 @@ def _show(description: CollectionInfo) -> None:
         console.print(f"{slot.name} ({slot.kind})", style="bold cyan")
         for label, value in _facts(slot):
             console.print(f"  {label:<12}{printable(value)}", soft_wrap=True)
+    if description.fusion:
+        fusion = ", ".join(f"{key}: {value}" for key, value in description.fusion.items())
+        console.print(f"fused by {printable(fusion)}", soft_wrap=True, markup=False)
 
 
 def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:

@@ -131,15 +131,14 @@ slots:
 
 def _search(slots: Sequence[SlotChoice], rerank: str) -> str:
     retrieve = ", ".join(f"{slot.name}: 100" for slot in slots)
-    fuse = "" if len(slots) > 1 else "# "
     return f"""\
 search:
   # Candidates of each slot. More find more and cost more; a multiple of limit leaves fusion something to choose from.
   retrieve: {{{retrieve}}}
-  # Adds the scores, scaled by mean and deviation of each slot's candidates; linear takes weights, rrf goes by ranks.
-  # On 36 measured sets of queries dbsf was significantly better than rrf on 15 and worse on 4, in languages that the
-  # dense model could not read. `diptych tune search` measures it on yours.
-  {fuse}fuse: {{kind: dbsf}}
+  # dbsf adds the scores, scaled by mean and deviation of each slot's candidates; linear takes weights, rrf goes by
+  # ranks. Unless it is set here, it is dbsf, or linear with little weight for a dense slot whose model cannot read the
+  # texts of the first populate. `diptych tune search` measures fusions on your queries.
+  # fuse: {{kind: dbsf}}
   # rescore: {{slot: late, candidates: 50}}
   # {rerank}
   limit: 10
