@@ -162,9 +162,19 @@ class Encoders:
         """The rerankers in the pipeline."""
         return list(self._stages)
 
-    def of_kind(self, *kinds: Kind) -> list[str]:
-        """The slots of these kinds, in config order."""
-        return [name for name, slot in self._slots().items() if slot.kind in kinds]
+    def of_kind(self, *kinds: Kind, with_passages: bool = False) -> list[str]:
+        """The slots of these kinds, in config order.
+
+        Args:
+            kinds: of the vectors that the slots hold.
+            with_passages: whether a slot that holds a vector for each passage counts by the kind of its adapter too.
+        """
+        slots = self._slots().items()
+        return [
+            name
+            for name, slot in slots
+            if slot.kind in kinds or (with_passages and slot.passages and slot.spec.kind in kinds)
+        ]
 
     def __getitem__(self, name: str) -> NamedEncoder:
         """The encoder of a slot or adapter.

@@ -10,6 +10,7 @@ from diptych.search.request import MOST_EXAMPLES
 from diptych.service.search_answers import CollectionDescription, ExplainedDocument, FoundDocument
 
 MOST_HITS, MOST_EXPLAINED, MOST_DOCUMENTS, MOST_CHARACTERS = 100, 20, 1000, 100_000
+MOST_PASSAGES = 100
 
 CollectionName: TypeAlias = Annotated[
     str | None, Field(description="Name of the collection, as `info` lists it. May be left out when there is only one.")
@@ -50,6 +51,15 @@ LikedIds: TypeAlias = Annotated[
 UnlikedIds: TypeAlias = Annotated[
     list[str] | None,
     Field(max_length=MOST_EXAMPLES, description="Ids of unhelpful documents: find others unlike them."),
+]
+
+
+PassageCount: TypeAlias = Annotated[
+    Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None,
+    Field(
+        description="How many of the best passages of each hit are returned, in collections that have passages; left "
+        "out, as the config says, mostly 3."
+    ),
 ]
 
 

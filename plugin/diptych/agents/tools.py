@@ -25,6 +25,7 @@ from diptych.agents.schemas import (
     InfoResult,
     LikedIds,
     Limit,
+    PassageCount,
     PinnedIds,
     QueryText,
     SearchResult,
@@ -78,14 +79,16 @@ class Tools:
         unlike: UnlikedIds = None,
         pin: PinnedIds = None,
         exclude: ExcludedIds = None,
+        passages: PassageCount = None,
     ) -> SearchResult:
         """Find the documents of a collection that fit a query best, by meaning and by words.
 
         Returns id, score, title, text and metadata of each hit, best first. Scores compare within one answer only.
+        Where the collection has passages, each hit also has the parts of its text that answer best: `passages`.
         """
         with _tool_errors():
             opened, options = await self._question(query, collection, filter, slot, tenant)
-            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
+            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude, "passages": passages}
             hits = documents_of(await opened.asearch(query, limit=limit, **options))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -12,6 +13,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.search.options import Options, VectorOptions
+from diptych.search.passages import has_passages
 from diptych.search.pins import pinned_hits
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant_query import Input
@@ -32,7 +34,8 @@ def search_by_vector(
     """Return the best documents for one vector, best first.
 
     Args:
-        vector: of the space of the slot that `stages` retrieves from: `[dimension]`, `[tokens, dimension]` or sparse.
+        vector: of the space of the slot that `stages` retrieves from: `[dimension]`, also where documents have a
+            vector for each passage; `[tokens, dimension]`; or sparse.
         stages: retrieval from one slot, and `Diversify` by the same slot if wanted.
         options: see `SearchOptions`; without `pipeline`.
 
@@ -46,7 +49,10 @@ def search_by_vector(
         slot = _slot_of(request)
         seconds: dict[str, float] = {}
         clock = Clock(seconds)
-        hits = retrieve([request], [[{slot.name: _input(slot, vector)}]])[0]
+        query = _input(slot, vector)
+        if has_passages(slot):
+            request = replace(request, vector=np.asarray(query, np.float32))
+        hits = retrieve([request], [[{slot.name: query}]])[0]
         pinned = pinned_hits(request)
         clock.passed("retrieve")
         array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began, pinned))
@@ -87,13 +93,15 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
             array = np.asarray(vector, np.float32)
     except (TypeError, ValueError, OverflowError):
         raise _unfit(slot, type(vector).__name__, "an array of numbers") from None
-    axes = 1 if slot.kind == "dense" else 2
+    if has_passages(slot) and array.ndim == 2 and len(array) == 1:  # as the slot's own encoder makes it
+        array = array[0]
+    axes = 1 if slot.kind == "dense" or has_passages(slot) else 2
     dimension = slot.generation.dimension if slot.generation else None
     if array.ndim != axes or (dimension is not None and array.shape[-1] != dimension) or not array.size:
         raise _unfit(slot, str(list(array.shape)), f"[{'tokens, ' if axes == 2 else ''}{dimension}]")
     if not np.isfinite(array).all():
         raise _unfit(slot, "NaN or infinity", "finite numbers")
-    return array.tolist()
+    return [array.tolist()] if has_passages(slot) else array.tolist()
 
 
 def _require_sparse(vector: SparseVector, slot: Slot) -> None:

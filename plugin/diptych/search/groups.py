@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.errors import SearchError, brief
@@ -17,7 +18,7 @@ from diptych.search.qdrant_query import pipeline_request
 from diptych.search.qdrant_retrieval import hits_of
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, inputs_of, retrieve_together
-from diptych.search.run import notify_plugins, on_current_view, reranked
+from diptych.search.run import completed, notify_plugins, on_current_view, reranked
 from diptych.search.stages import require_count
 from diptych.search.store_errors import ask
 from diptych.types import Document, Hit, Query
@@ -77,8 +78,19 @@ def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list
     seconds: dict[str, float] = {}
     groups, threshold = make(request, group_by, group_size, seconds), request.score_threshold
     groups = groups if threshold is None else [[*_above(of_query, threshold)] for of_query in groups]
+    groups = _completed(request, groups)
     notify_plugins(request, seconds, request.at, sum(len(group.hits) for of_query in groups for group in of_query))
     return groups
+
+
+def _completed(request: SearchRequest, groups: Sequence[Sequence[HitGroup]]) -> list[list[HitGroup]]:
+    """The groups with the passages of their hits, and with the parts of documents that were asked for."""
+    pages = completed(request, [[hit for group in of_query for hit in group.hits] for of_query in groups])
+    finished = []
+    for of_query, page in zip(groups, pages, strict=True):
+        hits = (replace(hit, document=_restricted(hit.document, request)) for hit in page)
+        finished.append([replace(group, hits=tuple(islice(hits, len(group.hits)))) for group in of_query])
+    return finished
 
 
 def _from_qdrant(
@@ -120,7 +132,7 @@ def _from_hits(
     request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
 ) -> list[list[HitGroup]]:
     limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
-    wider = replace(request, limit=limit, with_payload=True, score_threshold=None)
+    wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0)
     (retrieved,) = retrieve_together([wider])
     groups = [_grouped(request, hits, group_by, group_size) for hits in reranked(wider, retrieved)]
     seconds |= retrieved.seconds
@@ -133,7 +145,7 @@ def _grouped(request: SearchRequest, hits: Sequence[Hit], group_by: str, group_s
         for value in _values(request, hit.document, group_by):
             members = groups.setdefault(value, [])
             if len(members) < group_size:
-                members.append(replace(hit, document=_restricted(hit.document, request)))
+                members.append(hit)
     return [HitGroup(value, tuple(members)) for value, members in list(groups.items())[: request.limit]]
 
 

@@ -77,6 +77,7 @@ class ExplainOptions(ScopedOptions, total=False):
 class VectorOptions(ScopedOptions, total=False):
     """`SearchOptions` without `pipeline`: the stages are an argument beside the vector."""
 
+    passages: int | None
     score_threshold: float | None
     with_payload: bool | Sequence[str]
     offset: int

@@ -46,7 +46,7 @@ def with_passages(
     slot = slot or passage_slot(request)
     if slot is None or not any(hits):
         return [list(own) for own in hits]
-    queries = slot.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    queries = _queries(request, slot)
     documents = {hit.point: hit.document for own in hits for hit in own if hit.point is not None}
     vectors = _stored(request, slot, [*documents])
     places = _places(slot, {point: documents[point] for point in vectors})
@@ -54,6 +54,13 @@ def with_passages(
         [_with_best(hit, slot, query, vectors, places, most) for hit in own]
         for own, query in zip(hits, queries, strict=True)
     ]
+
+
+def _queries(request: SearchRequest, slot: Slot) -> Sequence[Any]:
+    """The queries' vectors, `[1, dimension]` each."""
+    if request.vector is not None:
+        return [request.vector]
+    return slot.encode_queries(request.texts, remember=request.handle.search_config.remember)
 
 
 def _with_best(

@@ -20,11 +20,12 @@ from diptych.search.options import Options, check_types, ids_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.search.stages import require_count
 from diptych.slots.slot import Slot
-from diptych.types import Query, is_unicode
+from diptych.types import Floats, Query, is_unicode
 from qdrant_edge_client.validation_messages import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document
+MOST_PASSAGES = 1000  # of a hit
 MOST_EXAMPLES = 32  # of either kind: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
@@ -39,6 +40,7 @@ class SearchRequest:
     `pin`, `exclude`: ids of documents that come first, and that are left out; `filter` excludes both.
     `like`, `unlike`: examples of relevant documents, and of others that are not.
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
+    `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
     `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
     """
 
@@ -61,6 +63,7 @@ class SearchRequest:
     like: tuple[str | Query, ...] = ()
     unlike: tuple[str | Query, ...] = ()
     passages: int = 0
+    vector: Floats | None = None
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -249,8 +252,8 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
 def _passages(view: View, pipeline: Pipeline, options: Options) -> int:
     """The most passages of a hit; none unless asked for where only ids are fetched."""
     most = options.passages
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
-        raise SearchError("passages is not usable", got=brief(most), expected="an integer, 0 or more")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MOST_PASSAGES):
+        raise SearchError("passages is not usable", got=brief(most), expected=f"an integer from 0 to {MOST_PASSAGES}")
     default = 0 if options.with_payload is False else view.search_config.passages
     wanted = default if most is None else most
     return wanted if any(view.slots[name].passages for name in pipeline.slots) else 0

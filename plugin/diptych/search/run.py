@@ -143,14 +143,20 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
         )
         hits = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")
+    pages = [_above_threshold(request, ranking) for ranking in hits]
+    if request.pin:
+        pages = [with_pins(request, retrieved.pinned, page) for page in pages]
+    pages = completed(request, pages)
     if request.passages:
-        hits = with_passages(request, hits, request.passages)
         clock.passed("passages")
-    pages = [_trimmed(request, ranking) for ranking in hits]
-    if not request.pin:
-        return pages
-    pinned = _selected_only(request, retrieved.pinned)
-    return [with_pins(request, pinned, page) for page in pages]
+    return pages
+
+
+def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+    """The final hits of each query with their passages, and with the parts of documents that were asked for."""
+    if request.passages:
+        pages = with_passages(request, pages, request.passages)
+    return [_selected_only(request, page) for page in pages]
 
 
 def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: float, hits: int) -> None:
@@ -193,16 +199,13 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
     )
 
 
-def _trimmed(request: SearchRequest, hits: list[Hit]) -> list[Hit]:
-    """The hits above the threshold, with the parts that were asked for."""
+def _above_threshold(request: SearchRequest, hits: Sequence[Hit]) -> Sequence[Hit]:
     threshold = request.score_threshold
-    if threshold is not None:
-        hits = [hit for hit in hits if hit.score >= threshold]
-    return _selected_only(request, hits)
+    return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]
 
 
 def _selected_only(request: SearchRequest, hits: Sequence[Hit]) -> list[Hit]:
-    """The hits without text that was fetched only for the reranker."""
+    """The hits without text that was fetched only for rerankers and passages."""
     if request.with_payload is not True and (request.reads_text or request.handle.layout != NATIVE):
         return [replace(hit, document=_selected(hit.document, request)) for hit in hits]
     return list(hits)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from diptych.search.boost import MOST_PARTS
 from diptych.search.options import MOST_IDS
-from diptych.search.request import MOST_EXAMPLES
+from diptych.search.request import MOST_EXAMPLES, MOST_PASSAGES
 from diptych.types import Query
 
 Text = Annotated[str, Field(min_length=1)]
@@ -98,6 +98,7 @@ class SearchRequest(BaseModel):
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
     explain: bool = False
+    passages: Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None = None
     boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
     like: Examples = Field(default_factory=list)
     unlike: Examples = Field(default_factory=list)

@@ -22,11 +22,6 @@ class FoundPassage(BaseModel):
     end: int
     score: float = Field(description="Of the passage alone, on the scale of its slot; higher is better.")
 
-    @classmethod
-    def of(cls, passage: Passage) -> FoundPassage:
-        """From a passage."""
-        return cls(text=passage.text, start=passage.start, end=passage.end, score=passage.score)
-
 
 class FoundDocument(BaseModel):
     """A hit."""
@@ -37,6 +32,9 @@ class FoundDocument(BaseModel):
     text: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict, description="What filters can use.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores by stage.")
+    passages: list[FoundPassage] = Field(
+        default_factory=list, description="The best parts of the document, best first, where a slot has passages."
+    )
 
     @classmethod
     def of(cls, hit: Hit) -> FoundDocument:
@@ -191,7 +189,13 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "text": document.text,
         "metadata": dict(document.metadata),
         "stages": dict(hit.stages),
+        "passages": [passage_fields(passage) for passage in hit.passages],
     }
+
+
+def passage_fields(passage: Passage) -> dict[str, Any]:
+    """The fields of a `FoundPassage`."""
+    return {"text": passage.text, "start": passage.start, "end": passage.end, "score": passage.score}
 
 
 def documents_of(hits: Iterable[Hit]) -> list[FoundDocument]:

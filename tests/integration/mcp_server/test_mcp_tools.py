@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from mcp.types import TextContent
 
+import long_documents
 from diptych import Collection, Registry
 from diptych.agents.server import mcp_server
 from diptych.config import parse_config
@@ -291,3 +292,17 @@ def test_examples_pins_and_exclusions_are_arguments(served: Served, collection: 
     assert answer["hits"][0]["id"] == "cat"
     explained = called(served, "explain", query="at night", limit=1, **options)
     assert explained["explanations"][0]["notes"][-1] == "pinned"
+
+
+def test_hits_and_explanations_have_the_passages_that_answer(fakes: Registry) -> None:
+    config = parse_config({"store": "memory:", "collection": "manuals", "slots": long_documents.SLOTS})
+    with Collection.open(config, registry=fakes) as collection:
+        collection.populate(long_documents.manuals())
+        served = Served([collection], registry=fakes)
+        query, sentence = long_documents.QUERY, long_documents.SENTENCES["sox"]
+        (hit,) = called(served, "search", query=query, limit=1, passages=2, text_length=20)["hits"]
+        assert (hit["id"], len(hit["text"]), len(hit["passages"])) == ("sox", 21, 2)
+        assert sentence in hit["passages"][0]["text"]
+        (explained,) = called(served, "explain", query=query, limit=1)["explanations"]
+        assert sentence in explained["slots"]["dense"]["passage"]["text"]
+        assert "passages" in refused(served, "search", query=query, passages=101)

@@ -12,6 +12,7 @@ import pytest
 from qdrant_client import models
 from rich.console import Console
 
+import long_documents
 from diptych.cli.search.filters import parse_filter
 from diptych.cli.search.search import search_params, texts_of
 from diptych.cli.search.show_hits import _hits, snippet
@@ -345,3 +346,23 @@ def test_a_threshold_that_leaves_nothing_is_named_beside_the_answer(filled: Run)
         == "hits of scores below 99, the score threshold, are left out\n"
     )
     assert filled("search", "mouse").err == ""
+
+
+def test_the_best_passage_is_shown_instead_of_the_beginning(run: Run, tmp_path: Path, config: Path) -> None:
+    config.write_text(json.dumps({"store": "edge:./manuals", "collection": "m", "slots": long_documents.SLOTS}))
+    rows = [{"id": d.id, "text": d.text, "title": d.title} for d in long_documents.manuals()]
+    (tmp_path / "manuals.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run("populate", tmp_path / "manuals.jsonl").code == 0
+    (line,) = run("search", long_documents.QUERY, "-n", 1).out.splitlines()
+    title, _, text = line.split("\t")[4].partition(": ")
+    assert title == "Sox"
+    assert long_documents.SENTENCES["sox"] in text
+    assert "Part 0 of sox" not in text
+    assert "Part 0 of sox" in run("search", long_documents.QUERY, "-n", 1, "--passages", 0).out
+    (query,) = run("search", long_documents.QUERY, "-n", 1, "--passages", 5, "--json").json()["queries"]
+    (hit,) = query["hits"]
+    assert len(hit["passages"]) == 5
+    assert hit["passages"][0]["text"] == hit["text"][hit["passages"][0]["start"] : hit["passages"][0]["end"]]
+    explained = run("explain", long_documents.QUERY, "-n", 1).out
+    assert "passages: " in explained
+    assert long_documents.SENTENCES["sox"][:20] in explained

@@ -73,6 +73,10 @@ def search(
         int | None,
         typer.Option(min=1, metavar="N", help="Effort of the graph search; higher finds more and is slower."),
     ] = None,
+    passages: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Passages per hit, where a slot has some; the best one is shown."),
+    ] = None,
     like: LikeOption = None,
     unlike: UnlikeOption = None,
     pin: PinOption = None,
@@ -82,6 +86,8 @@ def search(
     debug: DebugOption = False,
 ) -> None:
     """Search with the config's pipeline. Piped, each hit is a tab-separated line: query, rank, score, id, text.
+
+    The text is the hit's best passage, where a slot has passages, or the beginning of the document.
 
     [dim]Examples:[/dim]
 
@@ -110,6 +116,7 @@ def search(
             "pipeline": only,
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
             "tenant": tenant,
+            "passages": passages,
             **examples_and_pins(like, unlike, pin, exclude),
         }
         begin = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from diptych.search import HitGroup
     from diptych.types import Document, Hit
 
-SNIPPET = 140  # characters of a hit's text
+SNIPPET, PASSAGE = 140, 320  # characters of a hit's text, and of its best passage
 
 
 def show_hits(
@@ -90,6 +91,9 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "title": document.title,
         "text": document.text,
         "metadata": dict(document.metadata),
+        "passages": [
+            {"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages
+        ],
     }
 
 
@@ -111,13 +115,21 @@ def _hits(console: Console, hits: Sequence[Hit], offset: int) -> None:
         console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
         console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
         console.print("  pinned" if _is_pinned(hit) else "", style="dim")
-        console.print(Padding(Text(snippet(hit.document)), (0, 0, 0, 5)))
+        console.print(Padding(Text(_excerpt(hit)), (0, 0, 0, 5)))
 
 
 def _is_pinned(hit: Hit) -> bool:
     from diptych.search.pins import PINNED
 
     return PINNED in hit.stages
+
+
+def _excerpt(hit: Hit, *, limit: int | None = None) -> str:
+    """Title and best passage on one line, or the beginning of the text."""
+    if not hit.passages:
+        return snippet(hit.document, limit=limit or SNIPPET)
+    best = replace(hit.document, text=hit.passages[0].text)
+    return snippet(best, limit=limit or PASSAGE)
 
 
 def snippet(document: Document, *, limit: int = SNIPPET) -> str:
@@ -134,6 +146,6 @@ def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) ->
                 str(rank),
                 f"{hit.score:.6g}",
                 printable(hit.id),
-                snippet(hit.document, limit=1000),
+                _excerpt(hit, limit=1000),
             )
             sys.stdout.write("\t".join(fields) + "\n")

@@ -86,6 +86,7 @@ def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
         "boost": body.boost,
         "pin": body.pin,
         "exclude": body.exclude,
+        "passages": body.passages,
         **body.examples,
     }
 

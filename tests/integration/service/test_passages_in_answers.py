@@ -1,0 +1,76 @@
+"""/search and its OpenAPI document tell of passages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.service.application import application
+from diptych.service.search_answers import SearchAnswer
+from diptych.service.served import Served
+from long_documents import QUERY, SENTENCES, SLOTS, manuals
+from serving import served
+
+
+@pytest.fixture(scope="module")
+def manual_pages(fakes: Registry) -> Collection:
+    collection = Collection.open(
+        parse_config({"store": "memory:", "collection": "manuals", "slots": SLOTS}), registry=fakes
+    )
+    collection.populate(manuals())
+    return collection
+
+
+@pytest.fixture(scope="module")
+def client(manual_pages: Collection, fakes: Registry) -> Iterator[httpx.Client]:
+    """Closes the collection in the end."""
+    with (
+        served(application(Served([manual_pages], registry=fakes))) as url,
+        httpx.Client(base_url=url, timeout=60) as made,
+    ):
+        yield made
+
+
+def test_hits_have_their_passages_and_as_many_as_asked_for(client: httpx.Client, manual_pages: Collection) -> None:
+    for body, most in (({}, 3), ({"passages": 1}, 1), ({"passages": 0}, 0), ({"with_payload": ["title"]}, 3)):
+        answer = client.post("/search", json={"query": QUERY, **body})
+        described = SearchAnswer.model_validate_json(answer.content, extra="forbid")
+        assert described.model_dump(exclude_unset=True) == answer.json()
+        expected = {hit.id: [own.text for own in hit.passages] for hit in manual_pages.search(QUERY, passages=most)}
+        found = {hit.id: [own.text for own in hit.passages] for hit in described.results[0].hits}
+        assert found == expected
+        assert {len(passages) for passages in found.values()} == {most}
+
+
+def test_passages_stand_where_they_say(client: httpx.Client) -> None:
+    hit = client.post("/search", json={"query": QUERY, "limit": 1}).json()["results"][0]["hits"][0]
+    best = hit["passages"][0]
+    assert SENTENCES["sox"] in best["text"]
+    assert hit["text"][best["start"] : best["end"]] == best["text"]
+
+
+def test_explanations_name_the_best_passage(client: httpx.Client) -> None:
+    (result,) = client.post("/search", json={"query": QUERY, "limit": 1, "explain": True}).json()["results"]
+    slots = result["explanations"][0]["slots"]
+    best = result["hits"][0]["passages"][0]
+    assert slots["dense"]["passage"] == {**best, "score": pytest.approx(best["score"], abs=1e-6)}
+    assert slots["dense"]["passages"] > 3
+    assert slots["lexical"]["passage"] is None
+
+
+@pytest.mark.parametrize("most", [-1, 1001, "2", 1.5])
+def test_a_number_that_is_none_is_refused(client: httpx.Client, most: object) -> None:
+    answer = client.post("/search", json={"query": QUERY, "passages": most})
+    assert answer.status_code == 400
+    assert "passages" in answer.text
+
+
+def test_the_description_has_the_field_and_the_passages(client: httpx.Client) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert "passages" in schemas["SearchRequest"]["properties"]
+    assert schemas["FoundDocument"]["properties"]["passages"]["items"]["$ref"].endswith("FoundPassage")
+    assert set(schemas["FoundPassage"]["properties"]) == {"text", "start", "end", "score"}
