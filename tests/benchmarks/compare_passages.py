@@ -1,7 +1,7 @@
 """Long documents: what truncation loses, and what passages, LangChain and Haystack find of it, in one run.
 
     pip install langchain-classic langchain-text-splitters
-    python tests/benchmarks/make_long_documents.py --out "$DIPTYCH_DATA/manual-pages"
+    python tests/benchmarks/make_manual_pages.py --out "$DIPTYCH_DATA/manual-pages"
     python tests/benchmarks/compare_passages.py --corpus "$DIPTYCH_DATA/manual-pages" --cache build/passages
 
 All sides encode with all-MiniLM-L6-v2 through diptych's adapter, and cut 200 of its tokens with an overlap of 40:
@@ -32,8 +32,8 @@ from corpora import read_documents
 from diptych import Run
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_beir
 from diptych.types import Document, Query
-from long_documents.ways import BASE, OPTIONS, SHOWN, WAYS, Answers, Corpus, Found, Vectors
 from machine import facts
+from manual_pages.ways import BASE, OPTIONS, SHOWN, WAYS, Answers, Corpus, Found, Vectors
 
 METRICS = ["R@10", "nDCG@10"]
 
@@ -93,7 +93,7 @@ def _ranking(found: Sequence[Found]) -> list[tuple[str, float]]:
 def main() -> None:
     """Print a table for each kind of query, and one for all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="what make_long_documents.py has written")
+    parser.add_argument("--corpus", type=Path, required=True, help="what make_manual_pages.py has written")
     parser.add_argument("--cache", type=Path, default=Path("build/passages"))
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--documents", type=int, default=10**6)

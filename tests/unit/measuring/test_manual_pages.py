@@ -14,11 +14,11 @@ from compare_passages import drawn, holds
 from corpora import read_documents
 from diptych.evaluate import read_beir
 from diptych.types import Document, Query
-from long_documents.pages import Page, page_of
-from long_documents.queries import READ, known_items, words
-from long_documents.tokens import Pieces, minilm_tokens
-from long_documents.ways import Found
-from make_long_documents import write_beir
+from make_manual_pages import write_beir
+from manual_pages.pages import Page, page_of
+from manual_pages.queries import READ, known_items, words
+from manual_pages.tokens import Pieces, minilm_tokens
+from manual_pages.ways import Found
 
 PAGES = Path(__file__).parents[2] / "data/manual_pages"
 LONG = " ".join(f"filler{number}" for number in range(READ + 10))

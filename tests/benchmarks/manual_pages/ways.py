@@ -21,7 +21,7 @@ from diptych import Collection
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.types import Document, Query
-from long_documents.tokens import Pieces, model_folder
+from manual_pages.tokens import Pieces, model_folder
 from variants import VARIANTS, fastest
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"

@@ -1,9 +1,9 @@
 """Makes a test collection of long documents from Debian's manual pages, with known-item queries.
 
-    python tests/benchmarks/make_long_documents.py --out "$DIPTYCH_DATA/manual-pages"
+    python tests/benchmarks/make_manual_pages.py --out "$DIPTYCH_DATA/manual-pages"
 
 Needs apt, dpkg and the network, `pip install 'diptych[documents,minilm]'`, and a few minutes. The packages are listed
-with their licences in `long_documents/packages.py`; `long_documents/queries.py` says how queries are made. Written are
+with their licences in `manual_pages/packages.py`; `manual_pages/queries.py` says how queries are made. Written are
 
 - `corpus.jsonl.gz`, `queries.jsonl`, `qrels/test.tsv` as in BEIR; `metadata` of a query has its kind and where in the
   text of its document the answer is: `paragraph` and `sentence`, each a start and an end in characters;
@@ -32,10 +32,10 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from long_documents.packages import PACKAGES, READER, Package, fetch_package
-from long_documents.pages import Page, read_page
-from long_documents.queries import KnownItem, known_items
-from long_documents.tokens import minilm_tokens
+from manual_pages.packages import PACKAGES, READER, Package, fetch_package
+from manual_pages.pages import Page, read_page
+from manual_pages.queries import KnownItem, known_items
+from manual_pages.tokens import minilm_tokens
 
 WORDS = range(500, 5_001)
 LEAST_BYTES = 1_500  # compressed; what is smaller has not 500 words

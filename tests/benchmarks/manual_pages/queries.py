@@ -22,7 +22,7 @@ from itertools import pairwise
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 from tokenizers import Tokenizer
 
-from long_documents.pages import Block, Page
+from manual_pages.pages import Block, Page
 
 READ = 256  # tokens that the model reads
 RUN = 6  # words in a row that must be nowhere else
