@@ -78,8 +78,10 @@ class WordLimit:
 
     def read_part(self, text: str) -> str:
         """The part of a document that is read."""
+        if self.max_tokens is None:
+            return text
         spans = self.token_spans([text])[0][: self.max_tokens]
-        return text if self.max_tokens is None else text[: spans[-1, 1] if len(spans) else 0]
+        return text[: spans[-1, 1] if len(spans) else 0]
 
 
 class WordVectors:
