@@ -17,13 +17,63 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadTokens:
+    """How much of its documents an encoder left unread.
+
+    As text: "31% of 5,183 documents are longer than 254 tokens, 18% of all tokens unread".
+
+    Args:
+        max_tokens: tokens of a document that it reads.
+        documents: how many were counted.
+        longer: those of them that have more tokens.
+        tokens: of all counted documents; estimated for very short and very long ones.
+        unread: those of them that were not read.
+        sampled: whether more documents were encoded than counted.
+    """
+
+    max_tokens: int
+    documents: int
+    longer: int
+    tokens: int
+    unread: int
+    sampled: bool = False
+
+    @property
+    def share(self) -> float:
+        """The share of all tokens that was not read, 0 to 1."""
+        return self.unread / self.tokens if self.tokens else 0.0
+
+    def __add__(self, other: UnreadTokens) -> UnreadTokens:
+        return UnreadTokens(
+            max_tokens=other.max_tokens,
+            documents=self.documents + other.documents,
+            longer=self.longer + other.longer,
+            tokens=self.tokens + other.tokens,
+            unread=self.unread + other.unread,
+            sampled=self.sampled or other.sampled,
+        )
+
+    def __str__(self) -> str:
+        documents = f"{'a sample of ' if self.sampled else ''}{self.documents:,} documents"
+        if not self.longer:
+            return f"none of {documents} is longer than {self.max_tokens:,} tokens"
+        longer, unread = _percent(self.longer / self.documents), _percent(self.share)
+        return f"{longer} of {documents} are longer than {self.max_tokens:,} tokens, {unread} of all tokens unread"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "under 1%"
+
+
+@dataclass(frozen=True, slots=True)
 class PopulateReport:
     """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicate and rejected documents.
 
     `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
     cache, for the slots that use it. `started` is when it began, in nanoseconds since 1970; 0 is unknown. By slot,
     `encode_times` has when encoding began and ended, `encode_seconds` how much of that time the encoder was at work;
-    what other processes encoded is not in them. `deleted_examples` are some ids of the documents that a sync deleted.
+    what other processes encoded is not in them. `unread`, by slot, is what encoders with a known limit did not read of
+    the documents that were encoded. `deleted_examples` are some ids of the documents that a sync deleted.
     With `dry_run` the counts say what a run would do, and nothing was written.
     """
 
@@ -46,6 +96,7 @@ class PopulateReport:
     encode_times: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     deleted_examples: tuple[str, ...] = ()
     dry_run: bool = False
+    unread: Mapping[str, UnreadTokens] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -144,7 +195,10 @@ class FailureReport:
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """A slot as `diptych info` shows it."""
+    """A slot as `diptych info` shows it.
+
+    `unread`: how much its encoder left unread of all documents encoded for it so far; None if that is unknown.
+    """
 
     name: str
     kind: str
@@ -154,6 +208,7 @@ class SlotInfo:
     fingerprint: str
     statistics: Mapping[str, float] | None
     generation: int = 1
+    unread: UnreadTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,8 @@ class EncoderPipeline(Pipeline):
             return DocumentTokens(tokens.data.text, self._prompts[1]), tokens.max_length
         module = _document_module(self.model)
         length = getattr(module, "document_length", None) or getattr(module, "max_seq_length", None)
-        tokenizer = getattr(module, "tokenizer", None)
-        fast = getattr(tokenizer, "backend_tokenizer", tokenizer)  # a static embedding's is one itself
+        tokenizer: Any = getattr(module, "tokenizer", None)
+        fast: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)  # a static embedding's is one itself
         if not hasattr(fast, "to_str"):
             return None, None
         return DocumentTokens(fast.to_str(), self._prompts[1]), None if length is None or length > NO_LIMIT else length

@@ -21,6 +21,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.resolve_source import client_of, config_at, config_of, name_of
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import Layout
+from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
 from diptych.slots.calibration_texts import SAMPLE
@@ -267,9 +268,20 @@ class Collection(CollectionPopulate, Searching):
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors. Loads no encoder."""
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
+        unread = stored_unread(self.client, self.name) if slots else {}
         rows = tuple(
-            SlotInfo(name, g.kind, g.adapter, g.options, g.vector, str(g.fingerprint), g.statistics, g.number)
-            for name, g in slots.items()
+            SlotInfo(
+                name=name,
+                kind=generation.kind,
+                adapter=generation.adapter,
+                options=generation.options,
+                vector=generation.vector,
+                fingerprint=str(generation.fingerprint),
+                statistics=generation.statistics,
+                generation=generation.number,
+                unread=unread.get(generation.vector),
+            )
+            for name, generation in slots.items()
         )
         tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
         warnings = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])

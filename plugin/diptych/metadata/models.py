@@ -7,6 +7,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
 | `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
 | `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
+| `diptych_unread_VECTOR` | populate, and a back-fill | how much of the documents encoded for this vector was not read |
 | `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
@@ -38,6 +39,7 @@ What: TypeAlias = Literal[
     "finished",
 ]
 SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
+UNREAD = f"{KEY}_unread_"  # and a vector
 CLAIM = f"{KEY}_claim_"  # and the token of the lease
 RETIRED = f"{KEY}_retired"  # by vector; see stores.vector_names
 DRIFT = f"{KEY}_drift_"  # and a slot's name

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
-from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, CollectionMetadata
+from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, UNREAD, CollectionMetadata
+from diptych.reports import UnreadTokens
 from qdrant_edge_client.validation_messages import expectation
 
 if TYPE_CHECKING:
@@ -104,6 +106,20 @@ def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:
 def behind_key(vector: str) -> str:
     """The key that marks a vector as behind; each vector has its own, so that parallel populates keep all marks."""
     return f"{BEHIND}{vector}"
+
+
+def stored_unread(client: QdrantBase, name: str) -> dict[str, UnreadTokens]:
+    """How much was left unread of all documents encoded so far, by vector."""
+    stored = [(key, counts) for key, counts in raw_metadata(client, name).items() if key.startswith(UNREAD)]
+    return {key.removeprefix(UNREAD): UnreadTokens(**counts) for key, counts in stored if counts}
+
+
+def add_unread(client: QdrantBase, name: str, unread: Mapping[str, UnreadTokens]) -> None:
+    """Add what was left unread, by vector, to what is stored. Of two processes that do so at once, one may be lost."""
+    before = stored_unread(client, name) if unread else {}
+    sums = {vector: before[vector] + more if vector in before else more for vector, more in unread.items()}
+    if sums:
+        update_metadata(client, name, {f"{UNREAD}{vector}": asdict(counts) for vector, counts in sums.items()})
 
 
 def _views(client: QdrantBase, name: str) -> list[Mapping[str, Any]]:

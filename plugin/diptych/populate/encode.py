@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diptych.errors import ContractError, FingerprintMismatch, PopulateError
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
+from diptych.reports import UnreadTokens
 from diptych.slots.encode import Vector, all_finite, is_finite
 from diptych.slots.guard import TEXTS
 from diptych.slots.slot import Slot
+from diptych.slots.unread import UnreadCounter
 
 Outcome = Vector | str  # a vector, or the reason why there is none
 
@@ -38,6 +40,7 @@ class SlotEncoder:
 
     slot: Slot
     busy: Busy = field(default_factory=Busy)
+    unread: UnreadCounter = field(default_factory=UnreadCounter)
 
     def __call__(self, inputs: Sequence[str]) -> list[Outcome]:
         """Return for each input its vector, or the reason why it has none.
@@ -51,9 +54,11 @@ class SlotEncoder:
             return []
         began = time.time_ns()
         try:
-            return self._outcomes(inputs)
+            outcomes = self._outcomes(inputs)
         finally:
             self.busy.note(began)
+        self.unread.count(self.slot, inputs)
+        return outcomes
 
     def _outcomes(self, inputs: Sequence[str]) -> list[Outcome]:
         try:
@@ -84,6 +89,12 @@ class SlotEncoder:
                 expected=f"a vector, even for the text {TEXTS[0]!r}",
                 do="fix what it needs and run again: what is in the collection is not encoded again",
             ) from error
+
+
+def taken_unread(encoders: Mapping[str, SlotEncoder]) -> dict[str, UnreadTokens]:
+    """What the encoders did not read since the last call, by vector."""
+    taken = {vector: encoder.unread.take() for vector, encoder in encoders.items()}
+    return {vector: unread for vector, unread in taken.items() if unread is not None}
 
 
 def inputs_of(encoder: SlotEncoder, items: Sequence[Item]) -> list[str]:

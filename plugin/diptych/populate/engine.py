@@ -19,6 +19,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.encode import Outcome, SlotEncoder, inputs_of
 from diptych.populate.validate import Item
 from diptych.populate.write_targets import Targets
+from diptych.reports import UnreadTokens
 
 Piece = list[Item]
 Outcomes = Mapping[str, list[Outcome]]  # by physical vector, an outcome for each item of the piece
@@ -29,21 +30,23 @@ Job = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The result of pieces written elsewhere: counts, and rejected documents as id, position, reason."""
+    """The result of pieces written elsewhere: counts, three by vector, and rejected ones as id, position, reason."""
 
     new: int = 0
     changed: int = 0
     encoded: Mapping[str, int] = field(default_factory=dict)
     hits: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, UnreadTokens] = field(default_factory=dict)
     refused: tuple[tuple[str, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A piece encoded elsewhere: outcomes by vector, and the number of cache hits there."""
+    """A piece encoded elsewhere: by vector its outcomes, the number of cache hits there, and what was not read."""
 
     outcomes: Mapping[str, list[Outcome]]
     hits: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, UnreadTokens] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Work:
             the first begins to write a piece, the second returns when it is acknowledged. `confirm` is None for a store
             that takes one call at a time, such as local mode: there `send` returns when the piece is acknowledged.
         hits: counts cache hits of other processes.
+        unread: adds what encoders of other processes did not read.
         written: counts what other processes wrote.
         stopped: set when the run is abandoned.
     """
@@ -70,6 +74,7 @@ class Work:
     send: Deliver
     confirm: Follow | None
     hits: Callable[[Mapping[str, int]], None]
+    unread: Callable[[Mapping[str, UnreadTokens]], None]
     written: Callable[[Written], None]
     stopped: threading.Event
 

@@ -112,6 +112,7 @@ class Indexer:
             send=partial(self.send if self._upload.overlaps else self.deliver, targets),
             confirm=partial(self.confirm, targets) if self._upload.overlaps else None,
             hits=targets.note_hits,
+            unread=targets.note_unread,
             written=partial(self._note, targets),
             stopped=stopped,
         )
@@ -128,6 +129,7 @@ class Indexer:
         for name, number in done.encoded.items():
             self.encoded[name] = self.encoded.get(name, 0) + number
         targets.note_hits(done.hits)
+        targets.note_unread(done.unread)
         self._tally.new += done.new
         self._tally.changed += done.changed
         self._progress.advance("index", done.new + done.changed + len(done.refused))

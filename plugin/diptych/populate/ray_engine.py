@@ -146,6 +146,7 @@ def _take(piece: Piece, done: Encoded | Written | Failure, work: Work) -> None:
         work.written(done)
         return
     work.hits(done.hits)
+    work.unread(done.unread)
     work.deliver(piece, done.outcomes)
 
 

@@ -18,7 +18,7 @@ from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Generation, Reading
-from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
 from diptych.populate.rejects import reason_of
@@ -124,7 +124,7 @@ class Encoding:
         """The outcomes of a piece."""
         before = _hits(self._encoders)
         outcomes = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in self._encoders.items()}
-        return Encoded(outcomes, _difference(_hits(self._encoders), before))
+        return Encoded(outcomes, _difference(_hits(self._encoders), before), taken_unread(self._encoders))
 
 
 class Writing:
@@ -146,7 +146,8 @@ class Writing:
         outcomes = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in self._targets.encoders.items()}
         indexer.deliver(self._targets, piece, outcomes)
         hits = _difference(_hits(self._targets.encoders), before)
-        return Written(tally.new, tally.changed, dict(indexer.encoded), hits, tuple(refused.entries))
+        unread = taken_unread(self._targets.encoders)
+        return Written(tally.new, tally.changed, dict(indexer.encoded), hits, unread, tuple(refused.entries))
 
 
 class Refusals:

@@ -193,6 +193,7 @@ class _Run:
             started=self._began,
             encode_seconds={name: found.seconds for name, found in busy.items()},
             encode_times={name: (found.began, found.ended) for name, found in busy.items()},
+            unread=targets.unread() if targets else {},
             deleted_examples=tuple(self._sync.examples) if self._sync else (),
         )
 
@@ -243,8 +244,7 @@ class _Run:
         fresh = not self._handle.exists
         try:
             is_first = fresh or not self._store.count()
-            if is_first:
-                items = self._shown(items)
+            items = self._shown(items) if is_first else items
             fresh = fresh and created(self._handle, measure.sums)
             if not fresh:
                 self._handle.ensure_indexes()
@@ -257,7 +257,7 @@ class _Run:
             ) from error
         self._progress.begin("index", self._expected)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
-        self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
+        self._warnings += self._indexer.targets.keep_unread() if self._indexer.targets else []
         self._warnings += _weigh_unread(self._handle) if is_first else []
 
     def _shown(self, items: Iterable[Item]) -> Iterator[Item]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 from diptych.errors import DiptychError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.store import behind_key, update_metadata
+from diptych.metadata.store import add_unread, behind_key, update_metadata
 from diptych.populate.encode import Busy, SlotEncoder
 from diptych.populate.rejects import reason_of
+from diptych.reports import UnreadTokens
 from diptych.slots.cache import Namespace
 from diptych.slots.slot import Slot
+from diptych.slots.unread import UnreadCounter, unread_warnings
 
 
 class Targets:
@@ -32,6 +34,7 @@ class Targets:
         self._given_up: set[str] = set()
         self.slots: Mapping[str, Slot] = self._wanted()
         self._busy: dict[str, Busy] = {}
+        self._unread: dict[str, UnreadCounter] = {}  # by vector
         self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
         self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
 
@@ -48,7 +51,9 @@ class Targets:
         loaded = {vector: slot for vector, slot in candidates.items() if self._works(vector, slot)}
         self.slots = loaded
         self.encoders = {
-            vector: SlotEncoder(slot, self._busy.setdefault(vector, Busy()))
+            vector: SlotEncoder(
+                slot, self._busy.setdefault(vector, Busy()), self._unread.setdefault(vector, UnreadCounter())
+            )
             for vector, slot in loaded.items()
             if slot.kind != "text_index"
         }  # replaced as a whole: another thread reads it
@@ -85,6 +90,23 @@ class Targets:
         """Count vectors, by physical name, from another process's cache."""
         self._elsewhere.update(hits)
 
+    def unread(self) -> dict[str, UnreadTokens]:
+        """What encoders did not read in this run, by slot, without those that read everything or do not say."""
+        return {self.name_of(vector): found for vector, found in self._unread_of_vectors().items()}
+
+    def keep_unread(self) -> list[str]:
+        """Store what encoders did not read in this run; return all warnings, also where that is too much or unknown."""
+        unread = self._unread_of_vectors()
+        add_unread(self._handle.client, self._handle.name, unread)
+        live = {self.name_of(vector): found for vector, found in unread.items() if self.is_live(vector)}
+        failures = [counter.failure for counter in self._unread.values() if counter.failure]
+        return [*self.warnings, *failures, *unread_warnings(live)]
+
+    def note_unread(self, unread: Mapping[str, UnreadTokens]) -> None:
+        """Add what encoders of other processes did not read, by vector."""
+        for vector, more in unread.items():
+            self._unread.setdefault(vector, UnreadCounter()).add(more)
+
     def name_of(self, vector: str) -> str:
         """The name in reports: the slot's, or the vector's if it is not live."""
         return self._live.get(vector, vector)
@@ -92,6 +114,9 @@ class Targets:
     def is_live(self, vector: str) -> bool:
         """Whether the vector answers queries now."""
         return vector in self._live
+
+    def _unread_of_vectors(self) -> dict[str, UnreadTokens]:
+        return {vector: counter.total for vector, counter in self._unread.items() if counter.total is not None}
 
     def _wanted(self) -> dict[str, Slot]:
         """The vectors to write at this moment, without those this run has given up, unless they are live now."""

@@ -18,9 +18,11 @@ from diptych.metadata.models import CollectionMetadata, Generation, Layout, Read
 from diptych.metadata.payloads import from_payload
 from diptych.populate.store import lacking
 from diptych.protocols import Calibrated, Kind
+from diptych.reports import UnreadTokens
 from diptych.slots.calibration_texts import SAMPLE, texts_of
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
+from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
 from diptych.stores.versions import version_warnings
 from diptych.swap.calibration import CorpusSample
@@ -57,6 +59,7 @@ class Step:
         disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
         likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
         query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
+        unread: what the config's encoder does not read of the sample; None if it reads everything, or that is unknown.
     """
 
     slot: str
@@ -72,6 +75,7 @@ class Step:
     memory: int = 0
     likeness: float | None = None
     query_side: JudgedComparison | None = None
+    unread: UnreadTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +141,11 @@ def plan(
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
     retrieved = _retrieved(config, slot_changes)
-    unread = vocabulary_warnings(unread_slots(retrieved, handle.texts), config.search, len(retrieved))
-    doubts += threshold_warnings(metadata, config, slot_changes)
-    warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks, *unread)
-    begun = metadata.swap is not None
-    return Plan(handle.name, count, steps, stored != search, search_why, begun, warnings)
+    foreign = vocabulary_warnings(unread_slots(retrieved, handle.texts), config.search, len(retrieved))
+    doubts += [*threshold_warnings(metadata, config, slot_changes), *spread_warnings(config.cluster, params), *lacks]
+    doubts += [*foreign, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
+    warnings = (*_warnings(metadata, steps, silent), *doubts)
+    return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, warnings)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:
@@ -170,6 +174,7 @@ def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Ste
     wanted = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
     was = f"{live.adapter} {_model(live.options)}".strip() if live else ""
     step = Step(change.name, change.action, change.why, was, wanted, points, encode, likeness=change.likeness)
+    step = replace(step, unread=sampled_unread(slot, texts) if slot else None)
     if slot is None or not (encode and texts) or slot.kind == "text_index":
         return step
     rate, disk, memory = _timed(slot, texts)
@@ -238,12 +243,12 @@ def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float, float]:
 def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
     """Bytes of a document on disk and in memory, including the first stage."""
     storage = slot.config.storage
-    width, first = _width(storage), storage.first_stage
+    width, first = _BYTES.get(storage.datatype or "", 4), storage.first_stage
     size = float(np.mean([_size(vector, width) for vector in vectors]))
     disk, memory = _placed(storage, size, _graph(slot.kind, storage, indexed=first is None))
     if first is None:
         return disk, memory
-    more = _placed(first, first.dimension * _width(first), _graph(slot.kind, first))
+    more = _placed(first, first.dimension * _BYTES.get(first.datatype or "", 4), _graph(slot.kind, first))
     return disk + more[0], memory + more[1]
 
 
@@ -251,10 +256,6 @@ def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
     """Bytes on disk, and those in memory, of a vector and its place in the graph."""
     in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
     return size + graph, in_memory if stored.on_disk else size + graph
-
-
-def _width(stored: Stored) -> int:
-    return _BYTES.get(stored.datatype or "", 4)
 
 
 def _size(vector: Vector, width: int) -> int:
@@ -278,8 +279,7 @@ def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Conf
 
 def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -> list[str]:
     """An encoder's inputs for these points, without empty ones."""
-    documents = (from_payload(record.id, record.payload, layout) for record in records)
-    return texts_of(documents, reading)
+    return texts_of((from_payload(record.id, record.payload, layout) for record in records), reading)
 
 
 def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:

@@ -51,8 +51,9 @@ for corpus in corpora:
 
 
 def config(store: str, folder: Path, **dense: Any) -> dict[str, Any]:
+    dense = {"adapter": "mortal", "dimension": 16, "nan_word": "nan", "grave": str(folder / "grave"), **dense}
     slots = {
-        "dense": {"adapter": "mortal", "dimension": 16, "nan_word": "nan", "grave": str(folder / "grave"), **dense},
+        "dense": {"max_tokens": 2, **dense},  # so that workers have something to tell of what is unread
         "lexical": {"adapter": "fake-calibrated", "uses_idf": True},
     }
     own = {"chunk": 32, "retries": 0}

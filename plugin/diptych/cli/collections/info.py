@@ -74,5 +74,7 @@ def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
         yield "options", ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
     if slot.statistics:
         yield "corpus", ", ".join(f"{key} {value:,.0f}" for key, value in slot.statistics.items())
+    if slot.unread:
+        yield "unread", f"{slot.unread} (all documents encoded so far)"
     yield "vector", f"{slot.vector or '(unnamed)'}, generation {slot.generation}"
     yield "fingerprint", slot.fingerprint

@@ -250,6 +250,9 @@ def _show(report: PopulateReport) -> None:
         console.print("nothing was encoded, written or deleted")
     elif report.complete and report.read:
         console.print("nothing to encode: the collection is up to date")
+    for slot, unread in report.unread.items():
+        if unread.longer:
+            console.print(f"{slot}: {unread}", soft_wrap=True)
     warnings = stderr()
     for warning in report.warnings:
         warnings.print(f"warning: {warning}", style="yellow", soft_wrap=True)

@@ -19,7 +19,8 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.metadata.store import add_unread
+from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
 from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
@@ -110,6 +111,7 @@ class Backfill:
             for _ in range(PASSES):
                 if self._stopped.is_set() or not self._repaired():
                     break
+        add_unread(self._handle.client, self._handle.name, taken_unread(self._encoders))
         return self.filled
 
     def repair(self) -> Filled:
@@ -117,6 +119,7 @@ class Backfill:
         with self._pace.kept(), self._writer.working():
             self._finish_broken_off()
             self._repaired()
+        add_unread(self._handle.client, self._handle.name, taken_unread(self._encoders))
         return self.filled
 
     def _finish_broken_off(self) -> None:

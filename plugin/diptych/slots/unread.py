@@ -1,0 +1,124 @@
+"""Counts what encoders leave unread of documents, since they drop in silence what follows their limit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from diptych.errors import AdapterCrashed
+from diptych.protocols import TokenLimit
+from diptych.reports import UnreadTokens
+from diptych.runtime.panics import contained
+from diptych.slots.slot import Slot
+
+WHOLE, EACH = 10_000, 10  # documents of a run that are all counted, and how many there are to one counted after those
+# How far into a long document is tokenised, for each token that is read and at least; the rest is estimated.
+CHARACTERS, LEAST = 8, 2000
+AT_ONCE = 1_000_000  # characters tokenised in one call, whose spans take some 50 MB
+PER_CHARACTER = 0.25  # tokens, where no text has been tokenised
+# Above a tenth, every tenth query is lost to the slot if answers lie anywhere in a document.
+MOST_UNREAD = 0.1
+PASSAGE = 200  # tokens of the passages that the warning suggests
+
+
+class UnreadCounter:
+    """Adds up what one slot's encoder leaves unread in a run; threads may use one at once.
+
+    `failure` says why counting has ended, "" while it goes on: an encoder that cannot count may still encode.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen = 0
+        self.total: UnreadTokens | None = None
+        self.failure = ""
+
+    def count(self, slot: Slot, inputs: Sequence[str]) -> None:
+        """Count documents that the slot encodes."""
+        with self._lock:
+            seen, self._seen = self._seen, self._seen + len(inputs)
+        counted = [text for number, text in enumerate(inputs, seen) if number < WHOLE or number % EACH == 0]
+        if not counted or self.failure:
+            return
+        try:
+            unread = unread_tokens(slot, counted)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.failure = f"{slot.where}: how much of the documents its encoder reads is unknown: {reason}"
+            return
+        if unread is not None:
+            self.add(replace(unread, sampled=len(counted) < len(inputs)))
+
+    def add(self, unread: UnreadTokens) -> None:
+        """Add what was counted elsewhere."""
+        with self._lock:
+            self.total = unread if self.total is None else self.total + unread
+
+    def take(self) -> UnreadTokens | None:
+        """What was counted since the last call."""
+        with self._lock:
+            total, self.total = self.total, None
+        return total
+
+
+def unread_tokens(slot: Slot, inputs: Sequence[str]) -> UnreadTokens | None:
+    """What the slot's encoder leaves unread of these documents; None if it reads everything or does not say.
+
+    A text with no more bytes than the limit has tokens is not tokenised.
+    """
+    if slot.spec.accepts != ("text",) or (slot.asking is not None and slot.asking.drift):
+        return None  # images have no tokens, and through a drift map another encoder reads the documents
+    with contained(AdapterCrashed, "the encoder crashed", where=f"token_spans of {slot.where}"):
+        encoder = slot.encoder
+        limit = encoder.max_tokens if isinstance(encoder, TokenLimit) else None
+        if limit is None:
+            return None
+        long = [text for text in inputs if len(text.encode(errors="replace")) > limit]
+        lengths = _lengths(encoder, long, limit)
+    return UnreadTokens(
+        max_tokens=limit,
+        documents=len(inputs),
+        longer=sum(length > limit for length in lengths),
+        tokens=sum(lengths) + _estimated(inputs, long, sum(lengths)),
+        unread=sum(max(0, length - limit) for length in lengths),
+    )
+
+
+def sampled_unread(slot: Slot, texts: Sequence[str]) -> UnreadTokens | None:
+    """What the slot's encoder leaves unread of a sample of the documents; None if nothing is known of it."""
+    unread = unread_tokens(slot, texts) if texts and slot.kind != "text_index" else None
+    return replace(unread, sampled=True) if unread else None
+
+
+def unread_warnings(found: Mapping[str, UnreadTokens]) -> list[str]:
+    """A warning, with what to do, for each slot that leaves too large a share of all tokens unread."""
+    return [
+        f"slot {name!r}: {unread}, and found by no query there. Let it read passages, passages: {{tokens: "
+        f"{min(PASSAGE, unread.max_tokens)}}} in the slot's section, or use a model that reads more"
+        for name, unread in found.items()
+        if unread.share > MOST_UNREAD
+    ]
+
+
+def _lengths(encoder: TokenLimit, texts: Sequence[str], limit: int) -> list[int]:
+    """The number of tokens of each text; of very long ones it is estimated from the beginning."""
+    part = max(LEAST, CHARACTERS * (limit + 1))
+    lengths, pending = [0] * len(texts), list(range(len(texts)))
+    while pending:
+        unsure, size = [], max(1, AT_ONCE // part)
+        for start in range(0, len(pending), size):
+            places = pending[start : start + size]
+            spans = encoder.token_spans([texts[place][:part] for place in places])
+            for place, found in zip(places, spans, strict=True):
+                lengths[place] = round(len(found) * max(1.0, len(texts[place]) / part))
+                if len(found) <= limit and len(texts[place]) > part:
+                    unsure.append(place)
+        part, pending = 4 * part, unsure
+    return lengths
+
+
+def _estimated(inputs: Sequence[str], long: Sequence[str], tokens: int) -> int:
+    """Tokens of the inputs that are not long, which were not tokenised."""
+    characters = sum(map(len, long))
+    return round((sum(map(len, inputs)) - characters) * (tokens / characters if characters else PER_CHARACTER))
