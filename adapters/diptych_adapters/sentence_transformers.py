@@ -89,6 +89,30 @@ class SentenceTransformerEncoder(EncoderPipeline):
         """Vectors of documents, float32 `[n, dimension]`."""
         return self._encode(inputs, self._prompts[1], "document")
 
+    @property
+    def mean_pooled(self) -> bool:
+        """Whether a vector is the mean of its token vectors, of length 1 or not."""
+        steps = list(filter(None, self.steps))
+        return bool(steps) and steps[0].startswith("pooling(mean") and steps[1:] in ([], ["normalize"])
+
+    def token_vectors(self, inputs: Sequence[str]) -> list[Floats]:
+        """The token vectors of documents before pooling, float32 `[tokens_i, dimension]`, by the library's own path."""
+        with self._lock:
+            outputs: Any = self.model.encode(
+                list(inputs),
+                prompt=self._prompts[1],
+                output_value="token_embeddings",
+                batch_size=self._batch_size,
+                show_progress_bar=False,
+            )
+        tokens, _ = self._document_reading
+        after = tokens.special_after if tokens else 0
+        most = self.max_tokens
+        counts = [len(own) if most is None else min(len(own), most) for own in self.token_spans(inputs)]
+        ends = [(len(own) - after, count) for own, count in zip(outputs, counts, strict=True)]
+        rows = [own[max(0, end - count) : end] for own, (end, count) in zip(outputs, ends, strict=True)]
+        return [np.asarray(own.float().cpu().numpy()[:, : self.dimension], np.float32) for own in rows]
+
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that the tokenizer leaves unknown or reads one by one, 0 to 1."""
         return unread_share(self._folder.module_folders(of_documents=True), inputs)

@@ -13,7 +13,8 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
-`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`.
+`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`,
+`TokenVectors`.
 """
 
 from __future__ import annotations
@@ -198,6 +199,25 @@ class TokenLimit(Protocol):
 
         They count characters of the input as Python does and ascend; special tokens are left out. Tokens of bytes may
         share a character, and characters that become no token, such as spaces, lie between two spans.
+        """
+        ...
+
+
+@runtime_checkable
+class TokenVectors(Protocol):
+    """A dense encoder whose vectors are means of token vectors, which late pooling needs. It is a `TokenLimit`, too.
+
+    `mean_pooled`: whether a vector is the mean of its token vectors, of length 1 or not, and nothing else.
+    `normalized`: whether vectors have length 1.
+    """
+
+    mean_pooled: bool
+    normalized: bool
+
+    def token_vectors(self, inputs: Sequence[str]) -> list[Floats]:
+        """The token vectors of document inputs, float32 `[tokens_i, dimension]`: one for each of `token_spans`.
+
+        Without special tokens and prompt; of a text that is too long those of its beginning.
         """
         ...
 

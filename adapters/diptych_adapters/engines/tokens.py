@@ -94,6 +94,12 @@ class DocumentTokens:
         """The tokens of a document that are read if the model reads `max_length`, special ones and prompt included."""
         return None if max_length is None else max(0, max_length - self._added)
 
+    @property
+    def special_after(self) -> int:
+        """The special tokens that stand after a document."""
+        mask = self._tokenizer.encode("a").special_tokens_mask
+        return mask[::-1].index(0) if 0 in mask else 0
+
     def spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
         """Begin and end of each document's tokens in characters, int32 `[tokens_i, 2]`."""
         texts = [self._prompt + text for text in inputs]

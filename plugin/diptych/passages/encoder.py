@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from diptych.errors import AdapterOptionsError, DocumentError
+from diptych.passages.late_pooling import late_pooled
 from diptych.passages.options import OPTION, PassageOptions
 from diptych.passages.split import Spans
 from diptych.passages.splitter import MARK, PassageHooks, Places, SplitDocument, Splitter
-from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit
+from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit, TokenVectors
 from diptych.types import SparseVector
 
 _PIECE = 2048  # passages that are encoded in one call
@@ -64,7 +65,7 @@ class PassageEncoder:
         self.dimension = inner.dimension
         self.similarity = getattr(inner, "similarity", None)
         self.max_tokens: int | None = None  # it reads everything
-        rules = f"{_RULES} {options.tokens} {options.shared} {options.context} {hooks.names}"
+        rules = f"{_RULES} {options.tokens} {options.shared} {options.context} {options.pooling} {hooks.names}"
         self._rules = hashlib.sha256(rules.encode()).hexdigest()[:12]
         fingerprint = getattr(inner, "fingerprint", None)
         if isinstance(fingerprint, Fingerprint):  # else it is derived from the options, these included
@@ -102,6 +103,8 @@ class PassageEncoder:
         documents = self.splitter.split(inputs)
         for document in documents:
             self._require_room(document)
+        if self.options.pooling == "late":
+            return self._late_pooled(documents)
         texts = [self.splitter.read(document) for document in documents]
         vectors = self._encoded([text for own in texts for text in own])
         return [self._joined([next(vectors) for _ in own]) for own in texts]
@@ -134,6 +137,13 @@ class PassageEncoder:
             got, expected = f"{count:,} passages", f"at most {most:,}"
             raise DocumentError("too many passages for one point", got=got, expected=expected, do=do)
 
+    def _late_pooled(self, documents: Sequence[SplitDocument]) -> list[Any]:
+        inner: Any = self.inner
+        vectors = late_pooled(inner, documents, inner.max_tokens)
+        if not inner.normalized:
+            return list(vectors)
+        return [own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), np.float32(1e-12)) for own in vectors]
+
     def _encoded(self, texts: Sequence[str]) -> Iterator[Any]:
         for begin in range(0, len(texts), _PIECE):
             yield from self.inner.encode_document(texts[begin : begin + _PIECE])
@@ -152,19 +162,33 @@ def with_passages(
     Raises:
         AdapterOptionsError: it cannot, or it reads fewer tokens than a passage has.
     """
-    reason = ""
-    if isinstance(inner, Calibrated):
-        reason = "it reads whole documents, and its weights count their length"
-    elif getattr(inner, "similarity", None) == "euclidean":
-        reason = "passages are compared by cosine or dot product, and it needs distances"
-    if reason:
-        do = "leave `passages` out"
-        raise AdapterOptionsError("this adapter takes no passages", where=where, got=reason, do=do, key=OPTION)
     most = inner.max_tokens if isinstance(inner, TokenLimit) else None
+    if reason := _unfit(inner, kind, options, most):
+        what, do = "this adapter takes no passages", "leave `passages` out"
+        if options.pooling == "late" and not _unfit(inner, kind, options.model_copy(update={"pooling": "each"}), most):
+            what, do = "this adapter cannot pool late", "leave `passages.pooling` out"
+        raise AdapterOptionsError(what, where=where, got=reason, do=do, key=OPTION)
     if most is not None and options.tokens > most:
         what, key = "passages are longer than the encoder reads", f"{OPTION}.tokens"
         raise AdapterOptionsError(what, where=where, got=options.tokens, expected=f"at most {most}", key=key)
     return PassageEncoder(inner, kind, options, hooks)
+
+
+def _unfit(inner: Any, kind: Kind, options: PassageOptions, most: int | None) -> str:
+    """Why the encoder cannot make such passages; "" if it can."""
+    if isinstance(inner, Calibrated):
+        return "it reads whole documents, and its weights count their length"
+    if getattr(inner, "similarity", None) == "euclidean":
+        return "passages are compared by cosine or dot product, and it needs distances"
+    if options.pooling == "each":
+        return ""
+    if kind != "dense" or not isinstance(inner, TokenVectors):
+        return "it does not show the vectors of its tokens"
+    if not inner.mean_pooled:
+        return "its vectors are something else than means of token vectors"
+    if most is not None and most < 2 * options.tokens:
+        return f"it reads {most} tokens, which are less than two passages"
+    return ""
 
 
 def _highest(vectors: Sequence[SparseVector]) -> SparseVector:

@@ -23,6 +23,11 @@ class PassageOptions(BaseModel):
     context: tuple[Literal["title", "headings"], ...] = Field(
         ("title",), description="Stands before each passage: the title, and the headings above it in Markdown."
     )
+    pooling: Literal["each", "late"] = Field(
+        "each",
+        description="each: a passage is encoded by itself. late: the mean of its token vectors, made in one pass over "
+        "as many passages as the encoder reads; only for mean-pooled encoders that read several.",
+    )
 
     @model_validator(mode="after")
     def _advances(self) -> Self:

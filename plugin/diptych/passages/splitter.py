@@ -67,6 +67,7 @@ class SplitDocument:
     """A document with its passages: `title` as it stands before them, and `spans`, the tokens of `text`."""
 
     title: str
+    title_tokens: int
     text: str
     spans: Spans
     boundaries: Boundaries
@@ -132,7 +133,7 @@ class Splitter:
         if places is None:
             places = [*Split(len(text), spans, boundaries).passages(room, self.options.shared)] or [(0, len(text))]
         stripped = tuple((begin, begin + len(text[begin:end].rstrip())) for begin, end in places)
-        return SplitDocument(shown, text, spans, boundaries, stripped)
+        return SplitDocument(shown, titled, text, spans, boundaries, stripped)
 
     def _headings(self, boundaries: Boundaries, place: int) -> str:
         """The headings above a place, in at most a quarter of a passage."""
