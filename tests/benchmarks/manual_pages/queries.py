@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bm25s.stopwords import STOPWORDS_EN_PLUS
+from bm25s.stopwords import STOPWORDS_EN_PLUS  # type: ignore[import-untyped] # it has no types
 from tokenizers import Tokenizer
 
 from manual_pages.pages import Block, Page

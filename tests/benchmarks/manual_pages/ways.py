@@ -128,9 +128,9 @@ def haystack(corpus: Corpus, queries: Sequence[Query], vectors: Vectors, *, titl
     from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
     from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-    class ModelTokens(RecursiveDocumentSplitter):  # type: ignore[misc] # counts the model's tokens, not those of GPT
+    class ModelTokens(RecursiveDocumentSplitter):  # counts the model's tokens, not those of GPT
         def warm_up(self) -> None:
-            self.tiktoken_tokenizer = Pieces()
+            self.tiktoken_tokenizer = Pieces()  # type: ignore[assignment] # has the methods that are called
             self._is_warmed_up = True
 
     splitter = ModelTokens(  # without "sentence", which would fetch data of NLTK
@@ -139,14 +139,16 @@ def haystack(corpus: Corpus, queries: Sequence[Query], vectors: Vectors, *, titl
     texts = [Text(content=document.text, meta={"name": document.id}) for document in corpus.values()]
     chunks = splitter.run(texts)["documents"]
     titles = [f"{corpus[chunk.meta['name']].title}\n" if title else "" for chunk in chunks]
-    encoded = vectors.of_documents([before + chunk.content for before, chunk in zip(titles, chunks, strict=True)])
+    encoded = vectors.of_documents([f"{before}{chunk.content}" for before, chunk in zip(titles, chunks, strict=True)])
     store = QdrantDocumentStore(":memory:", embedding_dim=384, recreate_index=True, progress_bar=False)
     store.write_documents([replace(chunk, embedding=vector) for chunk, vector in zip(chunks, encoded, strict=True)])
     retriever = QdrantEmbeddingRetriever(document_store=store, top_k=HITS, group_by="meta.name", group_size=SHOWN)
     answers: Answers = {}
     for query in queries:
         found = retriever.run(query_embedding=vectors.of_query(query.text))["documents"]
-        answers[query.id] = _by_document([(chunk.meta["name"], chunk.content, chunk.score) for chunk in found])
+        answers[query.id] = _by_document(
+            (chunk.meta["name"], chunk.content or "", chunk.score or 0.0) for chunk in found
+        )
     return answers
 
 
