@@ -80,7 +80,7 @@ def common_grades(ours: Mapping[Pair, Grade], theirs: Mapping[Pair, Grade]) -> t
 
 def _kappa(judges: tuple[str, str], first: list[int], second: list[int]) -> Kappa:
     same = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
-    plain, linear, quadratic = (kappa(first, second, weights=own) for own in ("none", "linear", "quadratic"))
+    plain, linear, quadratic = (kappa(first, second, weights=scheme) for scheme in ("none", "linear", "quadratic"))
     return Kappa(judges, len(first), same, plain, linear, quadratic)
 
 
@@ -107,8 +107,8 @@ class SecondJudging:
     @property
     def pending(self) -> list[tuple[Query, str]]:
         """The pairs that are left, in the order of judging."""
-        own = self.judgements.grades.get(self.judge, {})
-        return [(self._queries[query], name) for query, name in self.pairs if (query, name) not in own]
+        graded = self.judgements.grades.get(self.judge, {})
+        return [(self._queries[query], name) for query, name in self.pairs if (query, name) not in graded]
 
     def next(self) -> Pooled | None:
         """The next pair; None when all are graded."""
@@ -129,7 +129,7 @@ class SecondJudging:
 
 def _drawn(judgements: Judgements, queries: Mapping[str, Query], judge: str, count: int, seed: int) -> list[Pair]:
     others = (judgements.grades[name] for name in judgements.people() if name != judge)
-    graded = {pair for own in others for pair, grade in own.items() if grade is not None and pair[0] in queries}
+    graded = {pair for grades in others for pair, grade in grades.items() if grade is not None and pair[0] in queries}
     pairs = sorted(graded)
     random.Random(seed).shuffle(pairs)
     return pairs[:count]

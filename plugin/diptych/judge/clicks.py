@@ -46,7 +46,11 @@ class ClickLog:
     @property
     def ignored(self) -> tuple[tuple[str, str], ...]:
         """Clicks on documents that their list did not show: the query and the document's id. They count nowhere."""
-        return tuple((own.query, name) for own in self.shown for name in sorted(own.clicked.difference(own.documents)))
+        return tuple(
+            (listing.query, name)
+            for listing in self.shown
+            for name in sorted(listing.clicked.difference(listing.documents))
+        )
 
     @classmethod
     def read(cls, path: str | Path) -> ClickLog:
@@ -81,13 +85,13 @@ class Propensities:
             EvaluationError: fewer than 20 clicks on such documents for two of the first ten ranks.
         """
         shown, clicks = _counts(log)
-        ranks = min(10, max((len(own.documents) for own in log.shown), default=0))
+        ranks = min(10, max((len(listing.documents) for listing in log.shown), default=0))
         values = [1.0]
         for rank in range(1, ranks):
             upper, lower = _rates(shown, clicks, rank), _rates(shown, clicks, rank + 1)
             common = upper.keys() & lower.keys()
             count = sum(clicks[q, d, at] for q, d in common for at in (rank, rank + 1))
-            above, below = (sum(rates[own] for own in common) for rates in (upper, lower))
+            above, below = (sum(rates[pair] for pair in common) for rates in (upper, lower))
             if count < LEAST_CLICKS or not above:
                 raise _unmeasured(rank, count)
             values.append(values[-1] * below / above)
@@ -108,8 +112,8 @@ def judged_from_clicks(
     click, are left out.
     """
     by_query: dict[str, list[Shown]] = defaultdict(list)
-    for own in log.shown:
-        by_query[own.query].append(own)
+    for listing in log.shown:
+        by_query[listing.query].append(listing)
     queries, judgements = [], {}
     for text, lists in by_query.items():
         worth = _worth(lists, propensities)
@@ -131,10 +135,10 @@ def _id_of(text: str) -> str:
 def _worth(lists: Sequence[Shown], propensities: Propensities) -> dict[str, float]:
     """For each document its mean weighted clicks."""
     sums, counts = Counter[str](), Counter[str]()
-    for own in lists:
-        for rank, name in enumerate(own.documents, 1):
+    for listing in lists:
+        for rank, name in enumerate(listing.documents, 1):
             counts[name] += 1
-            sums[name] += (name in own.clicked) / max(propensities.of(rank), SMALLEST)  # type: ignore[assignment]
+            sums[name] += (name in listing.clicked) / max(propensities.of(rank), SMALLEST)  # type: ignore[assignment]
     return {name: sums[name] / count for name, count in counts.items()}
 
 
@@ -144,10 +148,10 @@ _Place = tuple[str, str, int]  # query, document, rank from 1
 def _counts(log: ClickLog) -> tuple[Counter[_Place], Counter[_Place]]:
     """How often each document was shown at each rank, and clicked there."""
     shown, clicks = Counter[_Place](), Counter[_Place]()
-    for own in log.shown:
-        for rank, name in enumerate(own.documents, 1):
-            shown[own.query, name, rank] += 1
-            clicks[own.query, name, rank] += name in own.clicked
+    for listing in log.shown:
+        for rank, name in enumerate(listing.documents, 1):
+            shown[listing.query, name, rank] += 1
+            clicks[listing.query, name, rank] += name in listing.clicked
     return shown, clicks
 
 

@@ -116,7 +116,7 @@ class Judgements:
     def grade(self, query: str, document: str) -> Grade:
         """The grade that counts: the median of people's (of two the lower), else an accepted model's, else None."""
         pair = (query, document)
-        for judges in (self.people(), [name for name, own in self.models.items() if own.accepted]):
+        for judges in (self.people(), [name for name, agreement in self.models.items() if agreement.accepted]):
             grades = sorted(g for judge in judges if (g := self.grades.get(judge, {}).get(pair)) is not None)
             if grades:
                 return grades[(len(grades) - 1) // 2]
@@ -132,13 +132,13 @@ class Judgements:
             if any(pool and all(self.is_judged(query, name) for name in pool) for pool in pools)
         ]
         pairs: dict[Pair, None] = {pair: None for judge in self._counting() for pair in self.grades[judge]}
-        found: dict[str, dict[str, int]] = {query: {} for query in whole}
+        grades_of: dict[str, dict[str, int]] = {query: {} for query in whole}
         for query, document in pairs:
             grade = self.grade(query, document)
-            if query in found and grade is not None:
-                found[query][document] = grade
+            if query in grades_of and grade is not None:
+                grades_of[query][document] = grade
         source = str(self.folder / QRELS) if self.folder else ""
-        return Qrels({query: grades for query, grades in found.items() if grades}, source)
+        return Qrels({query: grades for query, grades in grades_of.items() if grades}, source)
 
     def queries(self) -> list[Query]:
         """The texts of the queries that were saved."""
@@ -171,17 +171,17 @@ class Judgements:
         elif "pool" in event:
             self.pools.setdefault(event["query"], []).append(frozenset(event["pool"]))
         else:
-            pair, own = (event["query"], event["document"]), self.grades.setdefault(judge, {})
-            own.pop(pair, None)
+            pair, grades = (event["query"], event["document"]), self.grades.setdefault(judge, {})
+            grades.pop(pair, None)
             if not event.get("undo"):
-                own[pair] = event["grade"]
+                grades[pair] = event["grade"]
 
 
 def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
     """Write `queries.jsonl` and `qrels/test.tsv`; of queries with the same id the last counts."""
     known = {query.id: query for query in queries}
     _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
-    rows = (f"{q}\t{d}\t{grade}\n" for q, own in qrels.judgements.items() for d, grade in own.items())
+    rows = (f"{q}\t{d}\t{grade}\n" for q, grades in qrels.judgements.items() for d, grade in grades.items())
     _write(folder / QRELS, "query-id\tcorpus-id\tscore\n" + "".join(rows))
 
 

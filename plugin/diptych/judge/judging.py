@@ -86,7 +86,7 @@ class Judging:
         self._runs, self._error = {run.name: run for run in runs}, (1 - confidence) / (len(runs) - 1)
         self._margin, self._general, self._confidence, self._complete = margin, general, confidence, complete
         pooled = {query.id: Pool.of(query, self._names[0], runs, metric, seed) for query in queries}
-        self.queries = _shuffled(queries, {} if general else {name: own.bound for name, own in pooled.items()}, seed)
+        self.queries = _shuffled(queries, {} if general else {name: pool.bound for name, pool in pooled.items()}, seed)
         self._pools = {query.id: pooled[query.id].documents for query in self.queries}
         self._bounds = None if general else [pooled[query.id].bound for query in self.queries]
         self._finished = 0  # queries at the beginning of the order that are judged completely
@@ -98,7 +98,7 @@ class Judging:
         drawn = self._drawn()
         if len(drawn) == len(self.queries):
             return None
-        if not self._complete and all(own.outcome != "open" for own in self._differences(drawn)):
+        if not self._complete and all(difference.outcome != "open" for difference in self._differences(drawn)):
             return None
         query = self.queries[len(drawn)]
         left = self._left(query)
@@ -152,11 +152,11 @@ class Judging:
 
     def _differences(self, drawn: Sequence[Query]) -> tuple[Difference, ...]:
         values = [self._values(query) for query in drawn]
-        key = tuple(tuple(own.values()) for own in values)
+        key = tuple(tuple(by_run.values()) for by_run in values)
         if key != self._shown[0]:
             base, *others = self._names
-            series = {name: [own[name] - own[base] for own in values] for name in others}
-            self._shown = key, tuple(self._difference(name, own) for name, own in series.items())
+            series = {name: [by_run[name] - by_run[base] for by_run in values] for name in others}
+            self._shown = key, tuple(self._difference(name, differences) for name, differences in series.items())
         return self._shown[1]
 
     def _difference(self, name: str, values: Sequence[float]) -> Difference:
@@ -175,11 +175,11 @@ class Judging:
     def _measured(self, query: Query, grades: Mapping[str, int]) -> dict[str, float]:
         qrels = Qrels({query.id: grades})
         runs = (Run(name, {query.id: run.rankings[query.id]}) for name, run in self._runs.items())
-        found = {run.name: evaluate(run, qrels, [self.metric]).means[self.metric] for run in runs}
-        for name, value in found.items():
+        means = {run.name: evaluate(run, qrels, [self.metric]).means[self.metric] for run in runs}
+        for name, value in means.items():
             if not 0 <= value <= 1:
                 raise EvaluationError(f"{self.metric} is not from 0 to 1", where=f"run {name!r}", got=value)
-        return found
+        return means
 
     def _left(self, query: Query) -> list[str]:
         return [name for name in self._pools[query.id] if not self.judgements.is_judged(query.id, name)]

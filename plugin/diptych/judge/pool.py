@@ -56,7 +56,7 @@ def _most(one: Sequence[str], other: Sequence[str]) -> float:
     gaps = np.array([places[0].get(name, 0.0) - places[1].get(name, 0.0) for name in {**places[0], **places[1]}])
     ideal = np.cumsum(discounts)
     largest = (np.sort(signed)[::-1][:depth] for signed in (gaps, -gaps))
-    return min(1.0, max(float((np.cumsum(own) / ideal[: len(own)]).max()) for own in largest))
+    return min(1.0, max(float((np.cumsum(extreme) / ideal[: len(extreme)]).max()) for extreme in largest))
 
 
 def _first(run: Run, query: Query, depth: int) -> list[str]:

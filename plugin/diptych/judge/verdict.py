@@ -58,7 +58,7 @@ class Verdict:
     @property
     def is_settled(self) -> bool:
         """Whether every run has an outcome. The chance that all judgements give another is at most 1 - confidence."""
-        return all(own.outcome != "open" for own in self.differences)
+        return all(difference.outcome != "open" for difference in self.differences)
 
     @property
     def sentence(self) -> str:
@@ -67,11 +67,11 @@ class Verdict:
         count = f"{self.judgements} judgements{skipped}, {self.judged} of {self.queries} queries"
         return "\n".join([count, *map(self._line, self.differences)])
 
-    def _line(self, own: Difference) -> str:
+    def _line(self, difference: Difference) -> str:
         scope = "for all queries like these" if self.general else f"on these {self.queries} queries"
-        figures = f"{self.metric} {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}]"
+        figures = f"{self.metric} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
         level = f"{100 * self.confidence:g}% at any stopping point"
-        return f"{own.name} {self._words(own.outcome)} {self.baseline} {scope}: {figures} ({level})"
+        return f"{difference.name} {self._words(difference.outcome)} {self.baseline} {scope}: {figures} ({level})"
 
     def _words(self, outcome: Outcome) -> str:
         if outcome == "equal":

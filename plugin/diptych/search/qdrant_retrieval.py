@@ -199,8 +199,8 @@ def _weighed(
     for ranking, points in zip(rankings, query_points(request.handle, requests), strict=True):
         new = {point.id: sign * point.score for point in points}
         both = [(point, new[point], score) for point, score in ranking[:width] if point in new]
-        own, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
-        final = weighed(own, before, rescore.weight).tolist()
+        scores, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
+        final = weighed(scores, before, rescore.weight).tolist()
         weighted.append(_sorted([point for point, _, _ in both], final))
         shown.append({point: {rescore.slot: score} for point, score, _ in both})
     return weighted, shown
@@ -231,8 +231,8 @@ def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId
     requests = [models.QueryRequest.model_construct(query=models.FormulaQuery(formula=v), **fields) for v in values]
     answers = query_points(request.handle, requests) if points else []
     added: dict[PointId, list[float]] = {}
-    for place, found in enumerate(answers):
-        for point in found:
+    for place, answer in enumerate(answers):
+        for point in answer:
             added.setdefault(point.id, [0.0] * len(boost.parts))[place] = point.score
     return added
 
@@ -248,13 +248,13 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
         shown: for each ranking and point the scores of earlier stages, for `Hit.stages`.
     """
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    client, name, layout, own = (
+    client, name, layout, shard_key = (
         request.handle.client,
         request.handle.name,
         request.handle.layout,
         request.shard_key_selector,
     )
-    records = ask(request.handle, lambda: client.retrieve(name, ids, request.selector, **own)) if ids else []
+    records = ask(request.handle, lambda: client.retrieve(name, ids, request.selector, **shard_key)) if ids else []
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = request.pipeline.label
     return [

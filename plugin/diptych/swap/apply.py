@@ -78,9 +78,9 @@ def apply(
     @needs_answers("run the same apply again once it does: it continues where it was")
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
-        wanted = with_stored_default(config, handle.read())
+        completed = with_stored_default(config, handle.read())
         with Lease(handle.client, handle.name) as lease:
-            report = _Apply(ApplyContext(handle, wanted, given, lease, progress or Unwatched(), event)).run()
+            report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
         return _cleared(handle, report, given, event)
 
     started, registry = time.time_ns(), handle.registry
@@ -96,7 +96,7 @@ def _cleared(
     wait = not options.later and not stopped.is_set()
     if not report.retired or not wait:
         return report
-    only = {own for vector in report.retired for own in (vector, f"{vector}.first")}
+    only = {vector_name for vector in report.retired for vector_name in (vector, f"{vector}.first")}
     left = drop_orphans(handle.client, handle.name, handle.read(), only=only, wait=True, stopped=stopped)
     dropped = tuple(dict.fromkeys((*report.dropped, *generation_names(left.dropped))))
     return replace(report, dropped=dropped, retired=generation_names(left.waiting))
@@ -117,7 +117,7 @@ class _Apply:
         metadata = self._handle.read()
         self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
-            found = changes(
+            slot_changes = changes(
                 self._context.config,
                 metadata,
                 self._handle.registry,
@@ -125,9 +125,9 @@ class _Apply:
                 texts=self._handle.texts,
                 corpus=CorpusSample(self._handle, metadata.layout),
             )
-            beginning = Beginning(self._context, found)
-            if not any(change.action in SWAPS for change in found):
-                return self._settings(beginning, metadata, found)
+            beginning = Beginning(self._context, slot_changes)
+            if not any(change.action in SWAPS for change in slot_changes):
+                return self._settings(beginning, metadata, slot_changes)
             metadata = beginning.announce(metadata)
         elif not describes(self._context.config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
@@ -135,13 +135,13 @@ class _Apply:
             metadata = self._switch_queries(metadata)
         return self._finish(metadata)
 
-    def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
+    def _settings(self, beginning: Beginning, metadata: CollectionMetadata, slot_changes: list[Change]) -> ApplyReport:
         """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
         self._filling.repair(metadata, metadata.live)
         self._context.lease.clear()  # of checkpoints that a kill after a cut-over left
         self._clear()
         search = self._context.config.search.model_dump(mode="json")
-        changed = [change for change in found if change.action != "keep"]
+        changed = [change for change in slot_changes if change.action != "keep"]
         if not changed and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
             return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
         target = beginning.settings(metadata.live)
@@ -163,7 +163,9 @@ class _Apply:
     def _finish(self, metadata: CollectionMetadata) -> ApplyReport:
         swap = metadata.swap
         assert swap is not None, "what is finished was begun"
-        slots = {own.vector: self._handle.building(name, own) for name, own in swap.building.items()}
+        slots = {
+            generation.vector: self._handle.building(name, generation) for name, generation in swap.building.items()
+        }
         with phase("fill the new vectors"):
             for group in self._filling.groups(slots):
                 self._filling.fill(group)
@@ -189,12 +191,12 @@ class _Apply:
             old = metadata.live.slots.get(name)
             if old is None or not comparable(old, new):
                 continue
-            found = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)
-            if found.low > 0:
-                metadata = switch(self._handle, name, new, found)
+            comparison = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)
+            if comparison.low > 0:
+                metadata = switch(self._handle, name, new, comparison)
             else:
                 self._context.warnings.append(
-                    f"slot {name!r}: the old encoder encodes queries until the cut-over: {describe(found)}"
+                    f"slot {name!r}: the old encoder encodes queries until the cut-over: {describe(comparison)}"
                 )
         return metadata
 
@@ -258,7 +260,8 @@ class _Apply:
 
 def _another(name: str, swap: Swap) -> SwapError:
     slots = ", ".join(
-        f"{slot}: {own.adapter} {own.options.get('model', '')}" for slot, own in swap.target.slots.items()
+        f"{slot}: {generation.adapter} {generation.options.get('model', '')}"
+        for slot, generation in swap.target.slots.items()
     )
     return SwapError(
         "another swap is under way",

@@ -72,8 +72,8 @@ def changes(
     """
     live, reading = metadata.live.slots, reading_of(config.populate)
     slot_changes = []
-    for name, wanted in config.slots.items():
-        slot = Slot(name, wanted, None, registry, texts=texts)
+    for name, slot_config in config.slots.items():
+        slot = Slot(name, slot_config, None, registry, texts=texts)
         change = _change(slot, live.get(name), metadata, reading, name in again)
         slot_changes.append(change if corpus is None else _recalibrated(change, corpus))
     dropped = [name for name in live if name not in config.slots]

@@ -15,16 +15,20 @@ def spread_warnings(cluster: ClusterConfig, params: models.CollectionParams) -> 
         "replicas": (cluster.replicas, params.replication_factor or 1),
         "write_consistency": (cluster.write_consistency, params.write_consistency_factor or 1),
     }
-    found = [_sentence(key, str(has), str(asked)) for key, (asked, has) in compared.items() if asked not in (None, has)]
+    sentences = [
+        _sentence(key, str(has), str(configured))
+        for key, (configured, has) in compared.items()
+        if configured not in (None, has)
+    ]
     for key in ("shard_key", "shard_by"):
-        asked = getattr(cluster, key)
-        if asked is not None and not custom:
-            found.append(_sentence(key, "no shard keys", repr(asked)))
-    return found
+        configured = getattr(cluster, key)
+        if configured is not None and not custom:
+            sentences.append(_sentence(key, "no shard keys", repr(configured)))
+    return sentences
 
 
-def _sentence(key: str, has: str, asked: str) -> str:
+def _sentence(key: str, has: str, configured: str) -> str:
     return (
-        f"cluster.{key}: the collection has {has}, the config says {asked}. `apply` cannot change that in place: "
+        f"cluster.{key}: the collection has {has}, the config says {configured}. `apply` cannot change that in place: "
         "copy the collection into a new one with `diptych copy`, or leave the setting as it was"
     )

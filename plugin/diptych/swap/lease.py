@@ -71,9 +71,9 @@ class Lease:
 
     def require(self) -> None:
         """Raise ApplyRunning when another process has taken the lease."""
-        found = read_lease(self._client, self._name)
-        if found is not None and found.token != self._token:
-            raise _running(self._name, found)
+        lease = read_lease(self._client, self._name)
+        if lease is not None and lease.token != self._token:
+            raise _running(self._name, lease)
 
     def checkpoint(self, progress: Mapping[str, Checkpoint]) -> None:
         """Store the progress of these vectors.
@@ -138,9 +138,9 @@ class Lease:
                 claims = {key: lease_of(raw) for key, raw in seen.items() if key.startswith(CLAIM) and key != own}
                 rivals = [claim for claim in claims.values() if claim is not None and claim.alive]
                 if not rivals:
-                    found = lease_of(seen.get(APPLY))
-                    self.checkpoints = dict(found.checkpoints) if found else {}
-                    self.trials = dict(found.trials) if found else {}
+                    lease = lease_of(seen.get(APPLY))
+                    self.checkpoints = dict(lease.checkpoints) if lease else {}
+                    self.trials = dict(lease.trials) if lease else {}
                     return self._write(dict.fromkeys([own, *claims]))
             except BaseException:
                 with contextlib.suppress(Exception):  # the first failure says more
@@ -151,13 +151,13 @@ class Lease:
         raise _running(self._name, rivals[0])
 
     def _require_free(self, seen: Mapping[str, Any]) -> None:
-        found = lease_of(seen.get(APPLY))
-        if found is not None and found.alive:
-            raise _running(self._name, found)
+        lease = lease_of(seen.get(APPLY))
+        if lease is not None and lease.alive:
+            raise _running(self._name, lease)
 
     def _release(self) -> None:
-        found = read_lease(self._client, self._name)
-        if found is None or found.token != self._token:
+        lease = read_lease(self._client, self._name)
+        if lease is None or lease.token != self._token:
             return
         if self.checkpoints or self.trials:
             self._write(released=True)
@@ -209,12 +209,12 @@ class Lease:
 _taking = threading.Lock()
 
 
-def _running(name: str, found: LeaseRecord) -> ApplyRunning:
+def _running(name: str, lease: LeaseRecord) -> ApplyRunning:
     return ApplyRunning(
         "a swap is being applied to the collection already",
         where=f"collection {name!r}",
-        got=f"process {found.pid} of {found.by}, last heard of at {found.at}",
+        got=f"process {lease.pid} of {lease.by}, last heard of at {lease.at}",
         expected="one apply at a time",
         do=f"wait until it ends; if it is dead, try again {STALE.seconds} s after it was last heard of",
-        holder=found,
+        holder=lease,
     )

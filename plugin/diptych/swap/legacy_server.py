@@ -95,21 +95,21 @@ def _served(client: QdrantBase, alias: str) -> str:
 
 def _name(client: QdrantBase, alias: str, before: str, extra: Extra) -> str:
     """The second collection's name: that of an earlier run's copy, else the next free number."""
-    names = [found.name for found in client.get_collections().collections]
-    wanted = shapes(client.get_collection(before).config.params, extra)
+    names = [collection.name for collection in client.get_collections().collections]
+    expected = shapes(client.get_collection(before).config.params, extra)
     numbers = {name: int(n[1]) for name in names if (n := re.fullmatch(rf"{re.escape(alias)}\.(\d+)", name))}
     for name in sorted(numbers, key=numbers.__getitem__, reverse=True):
-        if name != before and _is_copy(client, name, before, wanted):
+        if name != before and _is_copy(client, name, before, expected):
             return name
     return f"{alias}.{max(numbers.values(), default=1) + 1}"
 
 
-def _is_copy(client: QdrantBase, name: str, source: str, wanted: Mapping[str, str]) -> bool:
+def _is_copy(client: QdrantBase, name: str, source: str, expected: Mapping[str, str]) -> bool:
     config = client.get_collection(name).config
     record = record_of(config.metadata or {}, name)
     if record is None or (record.store, record.collection) != (Side(client, source).place, source):
         return False
-    return shapes(config.params) == wanted
+    return shapes(config.params) == expected
 
 
 def _move(client: QdrantBase, alias: str, to: str) -> None:

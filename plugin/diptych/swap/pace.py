@@ -139,17 +139,17 @@ class Gentle(Pace):
             return FAILED
 
 
-def pace_of(wanted: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
+def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
     """The configured pace, `gentle` or `full`; None means gentle on a server, where others search, and else full."""
-    if wanted is None:
-        wanted = "gentle" if keeps_log(client) else "full"
-    probe = _probe(client, name, live) if wanted == "gentle" else None
+    if chosen is None:
+        chosen = "gentle" if keeps_log(client) else "full"
+    probe = _probe(client, name, live) if chosen == "gentle" else None
     return Pace(server=keeps_log(client)) if probe is None else Gentle(probe, stopped)
 
 
 def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | None:
     """A query like those of searches: for neighbours of existing points in a live vector. None without any."""
-    vector = next((own.vector for own in live.slots.values() if own.kind != "text_index"), None)
+    vector = next((generation.vector for generation in live.slots.values() if generation.kind != "text_index"), None)
     records, _ = client.scroll(name, limit=WINDOW, with_payload=False) if vector is not None else ([], None)
     if not records:
         return None

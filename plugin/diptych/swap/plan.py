@@ -171,9 +171,9 @@ def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, generation
 
 def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Step:
     slot, live = change.slot, change.live
-    wanted = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
+    configured = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
     was = f"{live.adapter} {_model(live.options)}".strip() if live else ""
-    step = Step(change.name, change.action, change.why, was, wanted, points, encode, likeness=change.likeness)
+    step = Step(change.name, change.action, change.why, was, configured, points, encode, likeness=change.likeness)
     step = replace(step, unread=sampled_unread(slot, texts) if slot else None)
     if slot is None or not (encode and texts) or slot.kind == "text_index":
         return step
@@ -290,11 +290,11 @@ def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
 
 def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:
     swaps = any(step.action in SWAPS for step in steps)
-    found = []
+    warnings = []
     if swaps and metadata.previous is not None:
         kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
         if kept and not any(step.action == "reuse" for step in steps):
-            found.append(f"the cut-over will drop {kept}, which is kept for a rollback")
+            warnings.append(f"the cut-over will drop {kept}, which is kept for a rollback")
     if any(step.action in ENCODES for step in steps) and silent:
-        found.append("the sampled points hold no text: give apply the documents with --source FILE")
-    return found
+        warnings.append("the sampled points hold no text: give apply the documents with --source FILE")
+    return warnings

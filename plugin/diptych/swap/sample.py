@@ -66,7 +66,7 @@ def sample_points(
 
 def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
     """The documents of these points, in their order, without missing, empty and duplicate ones."""
-    found: dict[str, Sampled] = {}
+    samples: dict[str, Sampled] = {}
     order = {point: position for position, point in enumerate(points)}
     for start in range(0, len(points), FETCH):
         for record in view.client.retrieve(view.name, list(points[start : start + FETCH]), with_payload=True):
@@ -74,8 +74,8 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
             text = view.reading.of(document.title, document.text)
             item = known_item(document.title, document.text)
             if text.strip() and item:
-                found.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item, excerpt(text)))
-    return sorted(found.values(), key=lambda sampled: order[sampled.point])
+                samples.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item, excerpt(text)))
+    return sorted(samples.values(), key=lambda sampled: order[sampled.point])
 
 
 def known_item(title: str, text: str) -> str:
@@ -127,15 +127,15 @@ def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | No
     """Points after random ids, integers and UUIDs in turn if both exist; may be fewer than `size`."""
     rng = random.Random(name)
     spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name, wanted).span()) is not None]
-    found: dict[PointId, None] = {}
+    points: dict[PointId, None] = {}
     for turn in range(4 * size if spans else 0):
         at, low, high = spans[turn % len(spans)]
         point = at(rng.randint(low, high))
         if point is not None:
-            found[point] = None
-        if len(found) == size:
+            points[point] = None
+        if len(points) == size:
             break
-    return list(found)
+    return list(points)
 
 
 _Probe: TypeAlias = "Callable[[int], PointId | None]"

@@ -80,7 +80,7 @@ def status(handle: CollectionHandle) -> Status:
     return Status(
         collection=handle.name,
         documents=handle.client.count(handle.name, exact=True).count,
-        vectors=tuple(_vector(handle, metadata, *found) for found in _roles(metadata)),
+        vectors=tuple(_vector(handle, metadata, *role) for role in _roles(metadata)),
         swap=_swap(handle, metadata),
         orphans=tuple(sorted(orphans(handle.client, handle.name, metadata))),
         history=metadata.history,

@@ -48,9 +48,9 @@ def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name
     This stops a process that slept through its lease. Qdrant cannot compare and write in one call, so a change by
     another process between this read and the write is overwritten.
     """
-    found = metadata_of(kept, name)
-    if not same_values(metadata_payload(found)[KEY], metadata_payload(before)[KEY]):
-        last = found.history[-1] if found.history else None
+    stored = metadata_of(kept, name)
+    if not same_values(metadata_payload(stored)[KEY], metadata_payload(before)[KEY]):
+        last = stored.history[-1] if stored.history else None
         raise SwapError(
             "the collection's state was changed by another process meanwhile",
             where=f"collection {name!r}",
@@ -183,6 +183,8 @@ def _event(what: What, state: State, why: str = "", config: str = "", gate: str 
 
 def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
     after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
-    needless = {vector: own.kind for own in unused(metadata, after).values() for vector in own.vectors}
+    needless = {
+        vector: generation.kind for generation in unused(metadata, after).values() for vector in generation.vectors
+    }
     made, needed = {**metadata.leftover, **needless}, after.needed()
     return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in needed}})

@@ -95,14 +95,14 @@ def restore(client: QdrantBase, name: str, storage: VectorStorage, generation: G
     return None
 
 
-def _on_disk(wanted: Stored, then: Mapping[str, Any]) -> bool | None:
-    return False if wanted.on_disk is None and then.get("on_disk") else wanted.on_disk
+def _on_disk(section: Stored, then: Mapping[str, Any]) -> bool | None:
+    return False if section.on_disk is None and then.get("on_disk") else section.on_disk
 
 
-def _difference(wanted: Stored, then: Mapping[str, Any], defaults: models.HnswConfig) -> models.VectorParamsDiff:
-    """The update that changes a vector from the storage section `then` to `wanted`."""
-    diff = changeable(wanted).model_copy(update={"on_disk": _on_disk(wanted, then)})
-    if wanted.quantization is None and then.get("quantization"):
+def _difference(section: Stored, then: Mapping[str, Any], defaults: models.HnswConfig) -> models.VectorParamsDiff:
+    """The update that changes a vector from the storage section `then` to `section`."""
+    diff = changeable(section).model_copy(update={"on_disk": _on_disk(section, then)})
+    if section.quantization is None and then.get("quantization"):
         diff.quantization_config = models.Disabled.DISABLED
     changed = diff.hnsw_config.model_dump(exclude_none=True) if diff.hnsw_config else {}
     unset = {key: getattr(defaults, key, None) for key in then.get("hnsw") or {} if key not in changed}

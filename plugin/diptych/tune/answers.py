@@ -116,21 +116,21 @@ class Answers:
             chosen: `[n, width]`, whether a candidate is to be scored.
         """
         pools = [[str(name) for name in ids] for ids in pools_of(rankings)]
-        wanted = [
+        chosen_ids = [
             [ids[place] for place in np.flatnonzero(row[: len(ids)])] for ids, row in zip(pools, chosen, strict=True)
         ]
-        texts = self._texts({identifier for ids in wanted for identifier in ids})
+        texts = self._texts({identifier for ids in chosen_ids for identifier in ids})
         scored, label = [], name.partition(" ")[0]
         self._progress.begin(label, len(self._queries))
         for places in _blocks(range(len(self._queries)), BATCH):
-            groups = [[(self._queries[n].text, texts[i]) for i in wanted[n] if i in texts] for n in places]
+            groups = [[(self._queries[n].text, texts[i]) for i in chosen_ids[n] if i in texts] for n in places]
 
             def predict(groups: list[list[Pair]] = groups, places: Sequence[int] = places) -> Rankings:
                 scores = score_pairs(reranker, groups, where=f"reranker {label!r}")
-                ids = ([i for i in wanted[n] if i in texts] for n in places)
-                return [list(zip(own, row.tolist(), strict=True)) for own, row in zip(ids, scores, strict=True)]
+                ids = ([i for i in chosen_ids[n] if i in texts] for n in places)
+                return [list(zip(names, row.tolist(), strict=True)) for names, row in zip(ids, scores, strict=True)]
 
-            part = self._once(f"{name}, {[wanted[n] for n in places]}", predict)
+            part = self._once(f"{name}, {[chosen_ids[n] for n in places]}", predict)
             reranker.scores |= {
                 (self._queries[n].text, texts[i]): score
                 for n, row in zip(places, part, strict=True)

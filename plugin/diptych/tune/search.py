@@ -119,7 +119,7 @@ class _Run:
         served = Pipeline.from_config(view.search_config, view.slots)
         self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
-        self.rerankers = {key: OnceScored(own) for key, own in made.items() if own.independent}
+        self.rerankers = {key: OnceScored(reranker) for key, reranker in made.items() if reranker.independent}
         self.stages = tuple(stage for stage in self.config.rerank if stage_key(stage) in self.rerankers)
         self.left_out = tuple(stage.label for stage in self.config.rerank if stage_key(stage) not in self.rerankers)
         self.made: Mapping[str, Reranker] = made
@@ -174,7 +174,7 @@ class _Run:
             batch = self.queries[start : start + BATCH]
             hits += search(self.view, batch, pipeline=pipeline, limit=limit, with_payload=False)
             self.answers.calls += 1
-        ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(found)] for found in hits]}
+        ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
         return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
 
 
@@ -201,12 +201,12 @@ def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
     present = view.search_config.params
     if not dense or present.exact or is_local(view.client):
         return []
-    found = [present.model_copy(update={"hnsw_ef": width}) for width in EFS]
+    variants = [present.model_copy(update={"hnsw_ef": width}) for width in EFS]
     generations = [view.slots[slot].generation for slot in dense]
     if any(generation and generation.storage.get("quantization") for generation in generations):
-        found.append(present.model_copy(update={"rescore": False, "oversampling": None}))
-        found += [present.model_copy(update={"rescore": True, "oversampling": own}) for own in OVERSAMPLING]
-    return [params for params in found if params != present]
+        variants.append(present.model_copy(update={"rescore": False, "oversampling": None}))
+        variants += [present.model_copy(update={"rescore": True, "oversampling": factor}) for factor in OVERSAMPLING]
+    return [params for params in variants if params != present]
 
 
 def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[str]]:
@@ -252,7 +252,7 @@ def _reranker_milliseconds(run: _Run) -> dict[tuple[str, int], float]:
         for query, text in run.rerankers[key].scores:
             if query in groups:
                 groups[query].append((query, text))
-        for count in {own.candidates for own in reranker_stages(stage)}:
+        for count in {variant.candidates for variant in reranker_stages(stage)}:
             seconds = []
             for pairs in groups.values():
                 begin = time.perf_counter()

@@ -200,38 +200,40 @@ def trials(
         rerankers: stages of the config, each tried after the slots and fusions that `bases_of` names.
         params: of the approximate search, tried with each slot alone and the plain fusions of all slots.
     """
-    found = [Trial((slot,), depth=max(depths)) for slot in slots]
+    tried = [Trial((slot,), depth=max(depths)) for slot in slots]
     if len(slots) == 1:
-        found += _rescored(found, rescorers)
+        tried += _rescored(tried, rescorers)
     groups = [tuple(slots)] if len(slots) > 1 else []
     if len(slots) > 2:
         groups += [tuple(s for s in slots if s != out) for out in slots]
     for group, depth in itertools.product(groups, depths):
         fused = [Trial(group, fusion, depth=depth) for fusion in fusions(group)]
-        found += fused
-        found += _rescored([trial for trial in fused if trial.is_plain], rescorers)
-    bases = bases_of(found)
+        tried += fused
+        tried += _rescored([trial for trial in fused if trial.is_plain], rescorers)
+    bases = bases_of(tried)
     whole = [t for t in bases if t.is_plain and t.rescore is None and len(t.slots) in (1, len(slots))]
-    found += [replace(trial, params=own) for own, trial in itertools.product(params, whole)]
-    reranked = [replace(base, rerank=own) for stage in rerankers for base in bases for own in _after(base, stage)]
-    return [*found, *reranked]
+    tried += [replace(trial, params=settings) for settings, trial in itertools.product(params, whole)]
+    reranked = [
+        replace(base, rerank=settings) for stage in rerankers for base in bases for settings in _after(base, stage)
+    ]
+    return [*tried, *reranked]
 
 
-def bases_of(found: Sequence[Trial]) -> list[Trial]:
+def bases_of(tried: Sequence[Trial]) -> list[Trial]:
     """The trials that rerankers are tried after: those with most candidates and without weights of rescoring."""
-    depth = max(trial.depth for trial in found)
-    return [trial for trial in found if trial.depth == depth and (trial.rescore is None or trial.rescore.weight == 1)]
+    depth = max(trial.depth for trial in tried)
+    return [trial for trial in tried if trial.depth == depth and (trial.rescore is None or trial.rescore.weight == 1)]
 
 
-def _rescored(found: Sequence[Trial], rescorers: Sequence[str]) -> list[Trial]:
+def _rescored(tried: Sequence[Trial], rescorers: Sequence[str]) -> list[Trial]:
     """These trials with each slot that can rescore."""
-    settings = itertools.product(found, rescorers, RESCORED, INTERPOLATED)
-    return [replace(own, rescore=Rescore(slot, reads, weight=weight)) for own, slot, reads, weight in settings]
+    settings = itertools.product(tried, rescorers, RESCORED, INTERPOLATED)
+    return [replace(trial, rescore=Rescore(slot, reads, weight=weight)) for trial, slot, reads, weight in settings]
 
 
 def _after(base: Trial, stage: Rerank) -> list[Rerank]:
     """A stage of the config as it is tried after a base; a fusion with weights is tried with all candidates alone."""
-    return [own for own in reranker_stages(stage) if base.is_plain or own.candidates == stage.candidates]
+    return [variant for variant in reranker_stages(stage) if base.is_plain or variant.candidates == stage.candidates]
 
 
 def reranker_stages(stage: Rerank) -> list[Rerank]:

@@ -129,8 +129,8 @@ class Backfill:
             self._note(())
 
     def _start(self) -> Checkpoint:
-        found = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
-        return found[0] if all(checkpoint == found[0] for checkpoint in found) else Checkpoint()
+        checkpoints = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
+        return checkpoints[0] if all(checkpoint == checkpoints[0] for checkpoint in checkpoints) else Checkpoint()
 
     def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
         """Encode, write, check and record page after page, each step in a thread of its own.
@@ -194,7 +194,7 @@ class Backfill:
         """The rows that get a vector of at least one slot; a point that a slot failed on is noted in `filled.left`."""
         rows = []
         for row, item in enumerate(page):
-            reasons = [str(found[row]) for found in outcomes.values() if isinstance(found[row], str)]
+            reasons = [str(results[row]) for results in outcomes.values() if isinstance(results[row], str)]
             if reasons:
                 self.filled.left[item.point] = reasons[0]
             else:
@@ -241,8 +241,10 @@ class Backfill:
         self._store.looked(partial(self._lease.repairing, self._slots, points))
 
     def _lacking(self) -> Iterator[tuple[list[Item], None]]:
-        wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
-        for records in self._store.matching(wanted, self._size):
+        lacking_any = models.Filter(
+            should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation]
+        )
+        for records in self._store.matching(lacking_any, self._size):
             if items := self._items(record for record in records if record.id not in self.filled.left):
                 yield items, None
 
@@ -253,7 +255,7 @@ class Backfill:
 
     def _items(self, records: Iterable[models.Record]) -> list[Item]:
         """Points as items for the pipeline; those without text are noted in `filled.left`."""
-        found = []
+        items = []
         reason = "no text in the payload" if self._documents is None else "not in the source"
         for position, record in enumerate(records):
             point, document = plain_id(record.id), document_of(record, self._handle.view.layout, self._documents)
@@ -261,8 +263,8 @@ class Backfill:
             if document is None or not text:
                 self.filled.left[point] = reason
             else:
-                found.append(Item(document, "", text, point, position, new=False, held=record.payload))
-        return found
+                items.append(Item(document, "", text, point, position, new=False, held=record.payload))
+        return items
 
     def _read(self, document: Document) -> str:
         """All that the slots read of a document, to tell whether it changed."""

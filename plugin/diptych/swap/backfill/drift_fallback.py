@@ -153,7 +153,7 @@ def bridges(
     """A bridge for each dense slot that is being filled and whose old encoder is gone; the others go on answering."""
     metadata = handle.read()
     old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
-    dense = [name for name, own in old.items() if own.kind == building[name].kind == "dense"]
+    dense = [name for name, generation in old.items() if generation.kind == building[name].kind == "dense"]
     gone = [name for name in dense if _is_gone(handle, metadata, name, warn)]
     points = store.count()
     if gone and points < PAIRS:
@@ -200,21 +200,21 @@ def live_pairs(
     Pairs of which one vector is zero or not finite are left out. So are those whose old vector came through a map of
     `served`: populate wrote it, and it shows the map, not the old encoder.
     """
-    both = models.Filter(must=[models.HasVectorCondition(has_vector=own.vector) for own in (new, old)])
+    both = models.Filter(must=[models.HasVectorCondition(has_vector=generation.vector) for generation in (new, old)])
     points = sample_points(client, name, MOST, whole=WHOLE, wanted=both)
     names = [new.vector, old.vector]
-    found = []
+    pairs = []
     for start in range(0, len(points), FETCH):
         page = client.retrieve(name, points[start : start + FETCH], with_payload=False, with_vectors=names)
-        found += [pair for record in page if (pair := _pair(record.vector, names))]
-    ours, theirs = (np.asarray([pair[side] for pair in found], np.float32) for side in (0, 1))
+        pairs += [pair for record in page if (pair := _pair(record.vector, names))]
+    ours, theirs = (np.asarray([pair[side] for pair in pairs], np.float32) for side in (0, 1))
     return _without_mapped(ours, theirs, served)
 
 
 def _pair(vectors: Any, names: Sequence[str]) -> list[Floats]:
     """The vectors of these names; empty where one of them is gone by now, or has no direction."""
-    found = [np.asarray((vectors or {}).get(name, ()), np.float32) for name in names]
-    return found if all(vector.any() and np.isfinite(vector).all() for vector in found) else []
+    arrays = [np.asarray((vectors or {}).get(name, ()), np.float32) for name in names]
+    return arrays if all(vector.any() and np.isfinite(vector).all() for vector in arrays) else []
 
 
 def _without_mapped(new: Floats, old: Floats, served: Iterable[Map]) -> tuple[Floats, Floats]:

@@ -30,12 +30,12 @@ class LivePoints(Store):
         )
         return self._again("read from", scroll)
 
-    def matching(self, wanted: models.Filter, size: int) -> Iterator[list[models.Record]]:
-        """The points that `wanted` finds, page by page."""
+    def matching(self, chosen: models.Filter, size: int) -> Iterator[list[models.Record]]:
+        """The points that `chosen` finds, page by page."""
         fields, offset = text_fields(self.layout), None
         while True:
             scroll = partial(
-                self.client.scroll, self.name, scroll_filter=wanted, limit=size, offset=offset, with_payload=fields
+                self.client.scroll, self.name, scroll_filter=chosen, limit=size, offset=offset, with_payload=fields
             )
             records, offset = self._again("read from", scroll)
             if records:
@@ -72,7 +72,7 @@ class LivePoints(Store):
         return self._without_gone(operations, call)
 
     def _without_gone(
-        self, wanted: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
+        self, changes: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
     ) -> set[PointId]:
         """Write to each point that still exists; returns the ids of points that are gone.
 
@@ -80,7 +80,7 @@ class LivePoints(Store):
         its document was deleted and rewritten: then smaller requests are tried, which fewer such changes hit.
         """
         gone: set[PointId] = set()
-        left, tries = dict(wanted), 0
+        left, tries = dict(changes), 0
         while left:
             try:
                 self._again("write to", call(list(left.values())))

@@ -67,7 +67,7 @@ class PageWriter:
         return len(rows) - len(self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows]))
 
     def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
-        made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
+        made = {vector: outcome for vector, results in outcomes.items() if not isinstance(outcome := results[row], str)}
         update: models.PointVectors = self._points.update(page[row].point, made, self._slots)
         return update
 

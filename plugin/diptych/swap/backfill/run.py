@@ -33,8 +33,8 @@ class Filling:
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
         """The slots that are filled side by side: all with `parallel`, else one at a time."""
-        asked = self._context.options.parallel
-        together = self._context.config.swap.parallel if asked is None else asked
+        parallel = self._context.options.parallel
+        together = self._context.config.swap.parallel if parallel is None else parallel
         return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
 
     def fill(self, slots: Mapping[str, Slot]) -> None:
@@ -43,7 +43,9 @@ class Filling:
         Raises:
             StoreFull: the disk has too little space for all of them; nothing was written.
         """
-        lacking = [coverage(self._handle.client, self._handle.name, own).missing for own in _generations(slots)]
+        lacking = [
+            coverage(self._handle.client, self._handle.name, generation).missing for generation in _generations(slots)
+        ]
         require_room_to_fill(self._handle, slots, max(lacking, default=0))
         self._count(slots, Backfill.run, self._bridges(slots))
 
@@ -53,12 +55,14 @@ class Filling:
         Needed after a populate was killed during a cut-over, or when other programs write points.
         """
         view = self._handle.at(state, metadata)
-        for name, own in state.slots.items():
-            if own.vector not in leave and (self._context.lease.repaired([own.vector]) or self._lacks(own)):
-                self._count({own.vector: view.slots[name]}, Backfill.repair)
+        for name, generation in state.slots.items():
+            if generation.vector not in leave and (
+                self._context.lease.repaired([generation.vector]) or self._lacks(generation)
+            ):
+                self._count({generation.vector: view.slots[name]}, Backfill.repair)
 
-    def _lacks(self, own: Generation) -> bool:
-        return coverage(self._handle.client, self._handle.name, own).missing > 0
+    def _lacks(self, generation: Generation) -> bool:
+        return coverage(self._handle.client, self._handle.name, generation).missing > 0
 
     def _count(
         self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()
@@ -83,12 +87,12 @@ class Filling:
         )
 
     def _pace(self) -> Pace:
-        wanted, client, name = (
+        pace, client, name = (
             self._context.options.pace or self._context.config.swap.pace,
             self._handle.client,
             self._handle.name,
         )
-        return pace_of(wanted, client, name, self._handle.read().live, self._context.stopped)
+        return pace_of(pace, client, name, self._handle.read().live, self._context.stopped)
 
     def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
         def reached(done: int) -> None:

@@ -80,17 +80,17 @@ def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -
     held, some = pairs.of(held_out), pairs.of(asked)
     mapped = fitted.apply(some.new)
     target, _ = nearest(some.new, pairs.new, DEPTH, similarity=pairs.new_similarity, but=asked)
-    own, _ = nearest(some.old, pairs.old, DEPTH, similarity=pairs.old_similarity, but=asked)
+    neighbours, _ = nearest(some.old, pairs.old, DEPTH, similarity=pairs.old_similarity, but=asked)
     plain = some.new if _comparable(pairs) else None
     return Quality(
         kind=fitted.kind,
         pairs=len(pairs),
         held_out=len(held_out),
         likeness=float(likenesses(fitted.apply(held.new), held.old, pairs.old.mean(axis=0)).mean()),
-        kept=_overlap(mapped, pairs, own, asked),
+        kept=_overlap(mapped, pairs, neighbours, asked),
         overlap=_overlap(mapped, pairs, target, asked),
         old_overlap=_overlap(some.old, pairs, target, asked),
-        unmapped_kept=None if plain is None else _overlap(plain, pairs, own, asked),
+        unmapped_kept=None if plain is None else _overlap(plain, pairs, neighbours, asked),
         unmapped_overlap=None if plain is None else _overlap(plain, pairs, target, asked),
         **(_by_queries(fitted, pairs, queries) if queries is not None and len(queries) else {}),
     )
@@ -102,18 +102,18 @@ def likenesses(mapped: Floats, old: Floats, mean: Floats) -> Floats:
 
 
 def _by_queries(fitted: Map, pairs: Pairs, queries: Any) -> dict[str, Any]:
-    asked = checked_rows(queries, "the queries", dimension=pairs.new.shape[1])[:MOST_ASKED]
-    target, _ = nearest(asked, pairs.new, DEPTH, similarity=pairs.new_similarity)
+    query_vectors = checked_rows(queries, "the queries", dimension=pairs.new.shape[1])[:MOST_ASKED]
+    target, _ = nearest(query_vectors, pairs.new, DEPTH, similarity=pairs.new_similarity)
     return {
-        "queries": len(asked),
-        "query_overlap": _overlap(fitted.apply(asked), pairs, target, None),
-        "unmapped_query_overlap": _overlap(asked, pairs, target, None) if _comparable(pairs) else None,
+        "queries": len(query_vectors),
+        "query_overlap": _overlap(fitted.apply(query_vectors), pairs, target, None),
+        "unmapped_query_overlap": _overlap(query_vectors, pairs, target, None) if _comparable(pairs) else None,
     }
 
 
 def _overlap(asking: Floats, pairs: Pairs, target: Rows, but: Rows | None) -> float:
-    found, _ = nearest(asking, pairs.old, DEPTH, similarity=pairs.old_similarity, but=but)
-    return float(np.mean(shared(found, target)))
+    neighbours, _ = nearest(asking, pairs.old, DEPTH, similarity=pairs.old_similarity, but=but)
+    return float(np.mean(shared(neighbours, target)))
 
 
 def _comparable(pairs: Pairs) -> bool:
@@ -140,7 +140,7 @@ def nearest(
     k = min(k, len(documents) - (but is not None))
     if similarity == "cosine":
         queries, documents = unit(queries), unit(documents)
-    found = np.zeros((len(queries), k), np.intp)
+    rows_found = np.zeros((len(queries), k), np.intp)
     values = np.zeros((len(queries), k), np.float32)
     for start in range(0, len(queries), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -149,9 +149,9 @@ def nearest(
             scores[np.arange(len(scores)), but[block]] = -np.inf
         rows = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(scores, rows, axis=1), axis=1, kind="stable")
-        found[block] = np.take_along_axis(rows, order, axis=1)
-        values[block] = np.take_along_axis(scores, found[block], axis=1)
-    return found, values
+        rows_found[block] = np.take_along_axis(rows, order, axis=1)
+        values[block] = np.take_along_axis(scores, rows_found[block], axis=1)
+    return rows_found, values
 
 
 def shared(one: Rows, other: Rows) -> Floats:

@@ -20,8 +20,8 @@ _ANSWERS = "answers of a gate"  # of a view's `kept`
 
 def pipeline_of(view: View) -> Pipeline:
     """The view's whole pipeline, slots sorted by name: stored settings lose the order of their keys over gRPC."""
-    found = Pipeline.from_config(view.search_config, view.slots)
-    return replace(found, retrieve=tuple(sorted(found.retrieve, key=lambda branch: branch.slot)))
+    pipeline = Pipeline.from_config(view.search_config, view.slots)
+    return replace(pipeline, retrieve=tuple(sorted(pipeline.retrieve, key=lambda branch: branch.slot)))
 
 
 def remembering(view: View) -> View:
@@ -32,7 +32,7 @@ def remembering(view: View) -> View:
 def without_threshold(view: View) -> View:
     """The view without its score threshold, and without remembered answers, which depend on the threshold."""
     search = view.search_config.model_copy(update={"score_threshold": None})
-    return replace(view, search_config=search, kept={key: own for key, own in view.kept.items() if key != _ANSWERS})
+    return replace(view, search_config=search, kept={key: value for key, value in view.kept.items() if key != _ANSWERS})
 
 
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
@@ -95,20 +95,20 @@ def answers(
 def _answers(
     view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
 ) -> list[list[Hit]]:
-    own = pipeline_of(view)
-    limit = min(depth, (pipeline or own).depth or depth)
-    pipeline = None if pipeline == own else pipeline
+    live_pipeline = pipeline_of(view)
+    limit = min(depth, (pipeline or live_pipeline).depth or depth)
+    pipeline = None if pipeline == live_pipeline else pipeline
     payload: bool | list[str] = ["text", "title"] if texts else False
     hits: list[list[Hit]] = []
     for start in range(0, len(queries), BATCH):
         batch = queries[start : start + BATCH]
         hits += search(whole(view), batch, pipeline=pipeline, limit=limit, with_payload=payload)
-    return [_once(found) for found in hits] if view.tenancy else hits
+    return [_once(query_hits) for query_hits in hits] if view.tenancy else hits
 
 
 def _once(hits: list[Hit]) -> list[Hit]:
     """The hits without repeated document ids, which several tenants may share; the best is kept."""
-    found: dict[str, Hit] = {}
+    by_id: dict[str, Hit] = {}
     for hit in hits:
-        found.setdefault(hit.id, hit)
-    return list(found.values())
+        by_id.setdefault(hit.id, hit)
+    return list(by_id.values())

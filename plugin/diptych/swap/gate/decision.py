@@ -48,7 +48,7 @@ class Decision:
         """
         search = SearchConfig.model_validate(swap.search or {})
         client, name = self._handle.client, self._handle.name
-        covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
+        covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
         old, between, new = self._views(metadata, swap.target, search)
         report = self._passed(ENCODERS, old, between, covered)
         return self._on_storage(report, old, between, new, covered)
@@ -73,8 +73,8 @@ class Decision:
         live = metadata.live
         storage = {name: then.storage for name, (then, _) in changed_storage(live, target).items()}
         slots = {
-            name: own.model_copy(update={"storage": storage[name]}) if name in storage else own
-            for name, own in target.slots.items()
+            name: generation.model_copy(update={"storage": storage[name]}) if name in storage else generation
+            for name, generation in target.slots.items()
         }
         between = self._handle.at(target.model_copy(update={"slots": slots}), metadata, search)
         old = self._handle.at(live, metadata, stored_search(metadata))
@@ -122,15 +122,15 @@ class Decision:
         self._measured(baseline, new, covered)  # caches the baseline's answers, which cannot be computed afterwards
         self._trial.begin(*states)
         try:
-            found = self._passed(STORAGE, baseline, new, covered)
+            storage_report = self._passed(STORAGE, baseline, new, covered)
         except BaseException:
             self._trial.put_back()
             raise
         if self._context.stopped.is_set() or not self._context.options.cut_over:
             self._trial.put_back()
-        if report is None or found is None or self._context.judged is not None:
-            return found
-        return replace(report, remarks=(*report.remarks, f"with the new storage {found.sentence}"))
+        if report is None or storage_report is None or self._context.judged is not None:
+            return storage_report
+        return replace(report, remarks=(*report.remarks, f"with the new storage {storage_report.sentence}"))
 
     def _passed(
         self, what: str, old: View, new: View, covered: Mapping[str, Coverage] | None = None
@@ -169,9 +169,11 @@ class Decision:
 
 def searched_otherwise(old: View, new: View) -> bool:
     """Whether two views' settings can produce other hits or another order; the number of hits is ignored."""
-    settings = [(own.score_threshold, own.pin, own.exclude) for own in (old.search_config, new.search_config)]
+    settings = [
+        (search.score_threshold, search.pin, search.exclude) for search in (old.search_config, new.search_config)
+    ]
     return pipeline_of(old) != pipeline_of(new) or settings[0] != settings[1]
 
 
 def _state_of(view: View) -> State:
-    return State(slots={name: own for name, slot in view.slots.items() if (own := slot.generation)})
+    return State(slots={name: generation for name, slot in view.slots.items() if (generation := slot.generation)})

@@ -104,7 +104,7 @@ def run_gate(
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
     vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in fresh)
-    reasons += [problem for found in vectors for problem in found.problems()]
+    reasons += [problem for health in vectors for problem in health.problems()]
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
         step("judged queries")
@@ -120,12 +120,12 @@ def _timed(report: GateReport, old: View, new: View, texts: Sequence[str], confi
     """The report with the time of a query, where the config limits it."""
     if config.max_slowdown is None or not texts or silence(old):
         return report
-    found = measure_latency(old, new, texts)
-    slow = found.ratio > config.max_slowdown
+    latency = measure_latency(old, new, texts)
+    slow = latency.ratio > config.max_slowdown
     reasons = (
-        [f"{found.sentence}, {config.max_slowdown:g} times as long at most (swap.gate.max_slowdown)"] if slow else []
+        [f"{latency.sentence}, {config.max_slowdown:g} times as long at most (swap.gate.max_slowdown)"] if slow else []
     )
-    return replace(report, reasons=(*report.reasons, *reasons), latency=found)
+    return replace(report, reasons=(*report.reasons, *reasons), latency=latency)
 
 
 def changed_slots(old: View, new: View) -> list[Slot]:
@@ -165,10 +165,10 @@ def _strange(canaries: tuple[Canary, ...]) -> list[str]:
 
 def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
     silent = silence(old)
-    found = compare_judged(None if silent else old, new, judged, config)
-    reasons = (*(() if found.passed else (found.sentence,)), *found.lost_slices)
+    comparison = compare_judged(None if silent else old, new, judged, config)
+    reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
-        base, reasons=base.reasons + reasons, judged=found, remarks=(*_silence_remark(silent), *found.remarks)
+        base, reasons=base.reasons + reasons, judged=comparison, remarks=(*_silence_remark(silent), *comparison.remarks)
     )
 
 
@@ -223,7 +223,11 @@ def _unfound(item: KnownItem) -> list[str]:
 def _only_stored_otherwise(old: View, new: View) -> bool:
     """Whether both views search the same vectors the same way: then each missing neighbour is a loss."""
     ours, theirs = (
-        {name: (own.vector, own.space) for name, slot in view.slots.items() if (own := slot.generation)}
+        {
+            name: (generation.vector, generation.space)
+            for name, slot in view.slots.items()
+            if (generation := slot.generation)
+        }
         for view in (old, new)
     )
     return ours == theirs and pipeline_of(old) == pipeline_of(new)
@@ -248,10 +252,10 @@ def _silence_remark(silent: str) -> list[str]:
 
 
 def _remarks(item: KnownItem, silent: str) -> list[str]:
-    found = ["no judgements: quality is not measured, only that the new encoders are not broken"]
+    remarks = ["no judgements: quality is not measured, only that the new encoders are not broken"]
     if item.old < POOR and not silent:
-        found.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
-    return found
+        remarks.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
+    return remarks
 
 
 def _unjudged_sentence(report: GateReport) -> str:

@@ -153,11 +153,11 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
         return _too_few(metric, config, len(queries), remarks)
     qrels = judged.qrels.restricted(query.id for query in queries)
     sides = [_evaluated(name, view, queries, qrels, metric) for name, view in (("old", old), ("new", new))]
-    found = compare(sides, "old", metric, confidence=config.confidence).of("new")
+    difference = compare(sides, "old", metric, confidence=config.confidence).of("new")
     remarks += [remark for side in sides for remark in side.remarks()]
-    comparison = _comparison(metric, config, sides, found, queries, remarks)
+    comparison = _comparison(metric, config, sides, difference, queries, remarks)
     groups = slices_of(queries, config.slices, fields_of_queries(new, config.slices, qrels))
-    by_slice = differences_by_slice(found, groups, confidence=config.confidence)
+    by_slice = differences_by_slice(difference, groups, confidence=config.confidence)
     return replace(comparison, slices=tuple(sorted(by_slice, key=lambda part: part.mean)))
 
 
@@ -165,8 +165,8 @@ def mean_of(view: View, judged: Judged) -> str:
     """The metric of one view over the judged queries, in words."""
     queries = judged.asked
     qrels = judged.qrels.restricted(query.id for query in queries)
-    found = _evaluated("new", view, queries, qrels, judged.metric)
-    return f"{judged.metric} {found.means[judged.metric]:.3f} over {len(queries)} queries"
+    evaluation = _evaluated("new", view, queries, qrels, judged.metric)
+    return f"{judged.metric} {evaluation.means[judged.metric]:.3f} over {len(queries)} queries"
 
 
 def _evaluated(name: str, view: View | None, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
@@ -178,12 +178,12 @@ def _comparison(
     metric: str,
     config: GateConfig,
     sides: Sequence[Evaluation],
-    found: Difference,
+    difference: Difference,
     queries: Sequence[Query],
     remarks: Sequence[str],
 ) -> JudgedComparison:
     old, new = (side.means[metric] for side in sides)
-    verdict = _verdict(found, config.margin, nothing=old == new == 0)
+    verdict = _verdict(difference, config.margin, nothing=old == new == 0)
     return JudgedComparison(
         metric=metric,
         margin=config.margin,
@@ -191,38 +191,40 @@ def _comparison(
         queries=len(queries),
         old=old,
         new=new,
-        difference=found.mean,
-        low=found.low,
-        high=found.high,
-        wins=found.wins,
-        ties=found.ties,
-        losses=found.losses,
+        difference=difference.mean,
+        low=difference.low,
+        high=difference.high,
+        wins=difference.wins,
+        ties=difference.ties,
+        losses=difference.losses,
         verdict=verdict,
-        sentence=_sentence(verdict, metric, config, (old, new), found),
-        worst=_worst(found, sides, metric, {query.id: query.text for query in queries}),
+        sentence=_sentence(verdict, metric, config, (old, new), difference),
+        worst=_worst(difference, sides, metric, {query.id: query.text for query in queries}),
         remarks=tuple(remarks),
     )
 
 
-def _verdict(found: Difference, margin: float, *, nothing: bool) -> Verdict:
+def _verdict(difference: Difference, margin: float, *, nothing: bool) -> Verdict:
     if nothing:
         return "nothing found"
-    if found.low >= -margin:
+    if difference.low >= -margin:
         return "passed"
-    return "worse" if found.mean < -margin else "too wide"
+    return "worse" if difference.mean < -margin else "too wide"
 
 
-def _sentence(verdict: Verdict, metric: str, config: GateConfig, means: tuple[float, float], found: Difference) -> str:
+def _sentence(
+    verdict: Verdict, metric: str, config: GateConfig, means: tuple[float, float], difference: Difference
+) -> str:
     if verdict == "nothing found":
-        what = f"neither pipeline finds a relevant document for any of {len(found.per_query)} judged queries"
+        what = f"neither pipeline finds a relevant document for any of {len(difference.per_query)} judged queries"
         return f"{what}: do the judgements belong to this collection?"
     figures = (
-        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {found.mean:+.4f}, "
-        f"{100 * config.confidence:.4g}% interval [{found.low:+.4f}, {found.high:+.4f}] "
-        f"over {len(found.per_query)} queries"
+        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {difference.mean:+.4f}, "
+        f"{100 * config.confidence:.4g}% interval [{difference.low:+.4f}, {difference.high:+.4f}] "
+        f"over {len(difference.per_query)} queries"
     )
-    end = _conclusion(verdict, config.margin, better=found.low > 0)
-    return f"{figures}: {end}{f': {_remedy(found, config.margin)}' if verdict == 'too wide' else ''}"
+    end = _conclusion(verdict, config.margin, better=difference.low > 0)
+    return f"{figures}: {end}{f': {_remedy(difference, config.margin)}' if verdict == 'too wide' else ''}"
 
 
 def _conclusion(verdict: Verdict, margin: float, *, better: bool) -> str:
@@ -237,12 +239,12 @@ def _conclusion(verdict: Verdict, margin: float, *, better: bool) -> str:
     return ends.get(verdict, "")
 
 
-def _remedy(found: Difference, margin: float) -> str:
+def _remedy(difference: Difference, margin: float) -> str:
     """How many queries would make the interval narrow enough: its width falls with the root of their number."""
-    room = found.mean + margin
+    room = difference.mean + margin
     if room <= 0:
         return "more queries or a larger margin"
-    needed = math.ceil(len(found.per_query) * ((found.mean - found.low) / room) ** 2)
+    needed = math.ceil(len(difference.per_query) * ((difference.mean - difference.low) / room) ** 2)
     return f"more queries (about {_round_up(needed)} if the difference stays) or a larger margin"
 
 
@@ -252,16 +254,18 @@ def _round_up(number: int) -> int:
     return math.ceil(number / unit) * unit
 
 
-def _worst(found: Difference, sides: Sequence[Evaluation], metric: str, texts: dict[str, str]) -> tuple[QueryLoss, ...]:
+def _worst(
+    difference: Difference, sides: Sequence[Evaluation], metric: str, texts: dict[str, str]
+) -> tuple[QueryLoss, ...]:
     old, new = (side.values(metric) for side in sides)
-    lost = sorted((gap, query) for query, gap in found.per_query.items() if gap < 0)[:SHOWN]
+    lost = sorted((gap, query) for query, gap in difference.per_query.items() if gap < 0)[:SHOWN]
     return tuple(QueryLoss(query, texts[query], old[query], new[query]) for _, query in lost)
 
 
 def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
-    asked = {query.id for query in judged.queries}
-    silent = sum(query not in asked for query in judged.qrels.queries)
-    empty = len(asked & set(judged.qrels.without_relevant))
+    query_ids = {query.id for query in judged.queries}
+    silent = sum(query not in query_ids for query in judged.qrels.queries)
+    empty = len(query_ids & set(judged.qrels.without_relevant))
     counts = ((silent, "judged queries have no text"), (empty, "judged queries have no relevant document"))
     return [f"{count} {what} and are left out" for count, what in counts if count]
 

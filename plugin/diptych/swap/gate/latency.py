@@ -49,17 +49,17 @@ def measure_latency(old: View, new: View, texts: Sequence[str]) -> Latency:
 
     The old view's times are taken once, where the view remembers its answers: its storage may have changed since.
     """
-    asked = list(dict.fromkeys(texts))[:QUERIES]
+    queries = list(dict.fromkeys(texts))[:QUERIES]
     known: list[float] | None = old.kept.get(_TIMES)
     sides: list[tuple[View, list[float] | None]] = [(old, [] if known is None else None), (new, [])]
-    for text in asked:
+    for text in queries:
         for view, times in sides:
             if times is not None:
                 times.append(_milliseconds(view, text))
     before, after = known if known is not None else sides[0][1] or [], sides[1][1] or []
     old.kept[_TIMES] = before
     (a, b), (c, d) = (np.percentile(times, (50, 95)) for times in (before, after))
-    return Latency(len(asked), float(a), float(c), float(b), float(d))
+    return Latency(len(queries), float(a), float(c), float(b), float(d))
 
 
 def _milliseconds(view: View, text: str) -> float:

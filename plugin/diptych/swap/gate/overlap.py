@@ -74,13 +74,13 @@ def neighbour_overlap(
 ) -> Overlap:
     """How alike the neighbours of sampled documents are; each document is removed from its own neighbours."""
     queries = [Query(document.text, document.id) for document in documents]
-    found = [
+    neighbours = [
         answers(view, queries, depth=DEPTH + 1, pipeline=pipeline)
         for view, pipeline in zip((old, new), pipelines, strict=True)
     ]
     shares = [
         _share(_others(ours, document.id), _others(theirs, document.id))
-        for document, ours, theirs in zip(documents, *found, strict=True)
+        for document, ours, theirs in zip(documents, *neighbours, strict=True)
     ]
     return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares))
 
@@ -103,8 +103,8 @@ def known_items(
         for texts in ([d.item for d in documents], [d.excerpt for d in documents])
     )
     both = list(zip((old, new), pipelines, strict=True))
-    ours, theirs = (answers(view, items, depth=DEPTH, pipeline=own, texts=True) for view, own in both)
-    before, after = (answers(view, excerpts, depth=DEPTH, pipeline=own) for view, own in both)
+    ours, theirs = (answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both)
+    before, after = (answers(view, excerpts, depth=DEPTH, pipeline=pipeline) for view, pipeline in both)
     return (
         _known_item(BEGINNING, items, ours, theirs, confidence),
         _known_item(MIDDLE, excerpts, before, after, confidence),
@@ -151,8 +151,8 @@ def _shown(hits: Sequence[Hit]) -> tuple[str, ...]:
     return tuple(text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…" for text in texts)
 
 
-def _others(hits: Sequence[Hit], own: str) -> list[str]:
-    return [hit.id for hit in hits if hit.id != own][:DEPTH]
+def _others(hits: Sequence[Hit], document: str) -> list[str]:
+    return [hit.id for hit in hits if hit.id != document][:DEPTH]
 
 
 def _ids(hits: Sequence[Hit]) -> list[str]:

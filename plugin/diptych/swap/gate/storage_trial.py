@@ -26,7 +26,7 @@ PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server sti
 
 def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, Generation]]:
     """By slot, the generations whose vector both states use but store differently."""
-    pairs = {name: (before.slots[name], own) for name, own in after.slots.items() if name in before.slots}
+    pairs = {name: (before.slots[name], generation) for name, generation in after.slots.items() if name in before.slots}
     return {name: (a, b) for name, (a, b) in pairs.items() if a.vector == b.vector and a.storage != b.storage}
 
 
@@ -65,7 +65,9 @@ class StorageTrial:
         """Restore what a killed apply left on trial; does nothing if its change became live."""
         if not self._lease.trials:
             return
-        live = {vector: own.storage for own in metadata.live.slots.values() for vector in own.vectors}
+        live = {
+            vector: generation.storage for generation in metadata.live.slots.values() for vector in generation.vectors
+        }
         if all(live.get(vector) == trial.wanted for vector, trial in self._lease.trials.items()):
             self._lease.trying({})
         else:
@@ -111,13 +113,13 @@ def _way_back(
     """
     diff = models.VectorParamsDiff()
     if then.get("hnsw") != now.get("hnsw"):
-        own = params.hnsw_config.model_dump(exclude_none=True) if params.hnsw_config else {}
-        known = {**defaults.model_dump(exclude_none=True), **own}
+        configured = params.hnsw_config.model_dump(exclude_none=True) if params.hnsw_config else {}
+        known = {**defaults.model_dump(exclude_none=True), **configured}
         fields = models.HnswConfigDiff.model_fields
         diff.hnsw_config = models.HnswConfigDiff(**{name: value for name, value in known.items() if name in fields})
     if then.get("quantization") != now.get("quantization"):
         diff.quantization_config = params.quantization_config or models.Disabled.DISABLED
     if then.get("on_disk") != now.get("on_disk"):
         diff.on_disk = bool(params.on_disk)
-    found: dict[str, Any] = diff.model_dump(mode="json", exclude_none=True)
-    return found
+    changed: dict[str, Any] = diff.model_dump(mode="json", exclude_none=True)
+    return changed

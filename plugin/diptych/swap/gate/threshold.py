@@ -118,7 +118,8 @@ def _plain(pipeline: Pipeline) -> Pipeline:
 def _changed_slots(old: View, new: View) -> set[str]:
     """Slots whose vectors come from another encoder, or are new."""
     ours, theirs = (
-        {name: own.space for name, slot in view.slots.items() if (own := slot.generation)} for view in (old, new)
+        {name: generation.space for name, slot in view.slots.items() if (generation := slot.generation)}
+        for view in (old, new)
     )
     return {name for name, space in theirs.items() if ours.get(name) != space}
 
@@ -130,10 +131,10 @@ def _of_equal_precision(threshold: float, old: View, new: View, judged: Judged) 
         reason = f"{len(above)} hits of the judged queries are above it, {sum(above)} of them relevant"
         return Threshold(threshold, reason=f"{reason}: too few to measure its precision")
     precision = sum(above) / len(above)
-    found = _lowest_as_precise(after, precision)
-    if found is None:
+    lowest = _lowest_as_precise(after, precision)
+    if lowest is None:
         return Threshold(threshold, None, precision, f"no new threshold reaches its precision of {precision:.2f}")
-    return Threshold(threshold, found, precision)
+    return Threshold(threshold, lowest, precision)
 
 
 def _lowest_as_precise(scored: Sequence[tuple[float, bool]], precision: float) -> float | None:
@@ -152,8 +153,8 @@ def _scored(view: View, queries: Sequence[Query], qrels: Qrels) -> list[tuple[fl
     hits: list[list[Hit]] = answers(without_threshold(view), queries, depth=limit)
     return [
         (hit.score, hit.id in qrels.relevant(query.id))
-        for query, found in zip(queries, hits, strict=True)
-        for hit in found
+        for query, query_hits in zip(queries, hits, strict=True)
+        for hit in query_hits
     ]
 
 

@@ -57,17 +57,17 @@ class StoredVectors:
 
     def problems(self) -> list[str]:
         """Why these vectors cannot be searched; empty when they can."""
-        found = []
+        problems = []
         if self.not_finite:
-            found.append(f"{self.not_finite} of {self.sampled} stored vectors hold NaN or infinity")
+            problems.append(f"{self.not_finite} of {self.sampled} stored vectors hold NaN or infinity")
         if self.empty > TOLERATED * self.sampled:
-            found.append(f"{self.empty} of {self.sampled} stored vectors are empty")
+            problems.append(f"{self.empty} of {self.sampled} stored vectors are empty")
         full = self.sampled - self.not_finite - self.empty
         if full >= LEAST and self.alike is not None and self.alike >= COLLAPSED:
-            found.append(f"stored vectors hardly differ: mean cosine {self.alike:.5f} of {full} documents")
+            problems.append(f"stored vectors hardly differ: mean cosine {self.alike:.5f} of {full} documents")
         elif full >= LEAST and self.distinct < full / 2:
-            found.append(f"only {self.distinct} of {full} stored vectors are different")
-        return [f"slot {self.slot!r}: {problem}" for problem in found]
+            problems.append(f"only {self.distinct} of {full} stored vectors are different")
+        return [f"slot {self.slot!r}: {problem}" for problem in problems]
 
 
 def check_canary(slot: Slot) -> Canary:
@@ -105,12 +105,12 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
 
 
 def _stored(view: View, vector: str, points: Sequence[PointId]) -> list[Any]:
-    found: list[Any] = []
+    vectors: list[Any] = []
     for start in range(0, len(points), FETCH):
         page = list(points[start : start + FETCH])
         records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=[vector])
-        found += [_named(record.vector, vector) for record in records]
-    return found
+        vectors += [_named(record.vector, vector) for record in records]
+    return vectors
 
 
 def _named(vectors: Any, name: str) -> Any:
