@@ -8,23 +8,29 @@
 | `blob`, or no `content` | refused |
 | `score` | none: it belongs to a query; hits have one |
 | `embedding`, `sparse_embedding` | none: the collection's encoders make the vectors |
+| `meta["_diptych"]` | none: what a search says of a hit's passages |
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
 
 from haystack import Document
 
 import diptych
 from diptych_adapters.haystack.errors import UnusableDocument
 
+Content: TypeAlias = Literal["document", "passage"]  # what `content` of a hit's document holds
+SEARCH_KEY = "_diptych"
+
 
 def to_diptych(document: Document) -> diptych.Document:
     """The document as diptych stores it.
 
     Raises:
-        UnusableDocument: it holds binary data or no text.
+        UnusableDocument: it holds binary data or no text, or is a passage that a search returned.
     """
     text = text_of(document)
     if document.blob is not None:
@@ -35,6 +41,13 @@ def to_diptych(document: Document) -> diptych.Document:
             do="keep the path of the file in meta, and leave blob out",
         )
     metadata = dict(document.meta)
+    details = metadata.pop(SEARCH_KEY, None)
+    if isinstance(details, dict) and "passage" in details:
+        raise UnusableDocument(
+            "this is a passage of a document, not the document",
+            where=f"document {document.id!r}",
+            do='write the document itself; a retriever with content="document" returns it',
+        )
     title = metadata.pop("title") if isinstance(metadata.get("title"), str) else ""
     return diptych.Document(document.id, text, title, metadata).checked()
 
@@ -43,6 +56,19 @@ def to_haystack(document: diptych.Document, score: float | None = None) -> Docum
     """The document as Haystack's components exchange it."""
     title = {"title": document.title} if document.title else {}
     return Document(id=document.id, content=document.text, meta={**title, **document.metadata}, score=score)
+
+
+def hit_to_haystack(hit: diptych.Hit, content: Content) -> Document:
+    """The hit's document, or its best passage alone, with the passages in `meta["_diptych"]`."""
+    document = to_haystack(hit.document, hit.score)
+    if not hit.passages:
+        return document
+    passages = [{"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages]
+    if content == "document":
+        return replace(document, meta={**document.meta, SEARCH_KEY: {"passages": passages}})
+    best = passages[0]
+    details = {"passage": {"id": hit.id, **{name: best[name] for name in ("start", "end", "score")}}}
+    return replace(document, content=hit.passages[0].text, meta={**document.meta, SEARCH_KEY: details})
 
 
 def checked(documents: object) -> list[Document]:

@@ -16,7 +16,7 @@ from qdrant_client import models
 
 from diptych import Hit
 from diptych.errors import CollectionNotFound, SearchError
-from diptych_adapters.haystack.documents import to_haystack
+from diptych_adapters.haystack.documents import Content, hit_to_haystack
 from diptych_adapters.haystack.encoder_choice import unserializable
 from diptych_adapters.haystack.errors import UnusableFilter
 from diptych_adapters.haystack.filters import to_qdrant
@@ -37,6 +37,9 @@ class DiptychRetriever:
         filter_policy: whether filters of a run replace these or are merged with them.
         score_threshold: documents of a lower final score are left out.
         explain: put the explanation of each document's rank into `meta["_explanation"]`; costs a second search.
+        content: what `content` of the documents holds: "document", or "passage", the best passage alone, as prompts
+            want it. `meta["_diptych"]` has the passages, or the place of the one that is shown.
+        passages: the most passages of a document, where a slot has them; by default the config's.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class DiptychRetriever:
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
         score_threshold: float | None = None,
         explain: bool = False,
+        content: Content = "document",
+        passages: int | None = None,
     ) -> None:
         if not isinstance(document_store, DiptychDocumentStore):
             raise SearchError(
@@ -59,6 +64,8 @@ class DiptychRetriever:
         self.filter_policy = FilterPolicy.from_str(str(filter_policy))
         self.document_store, self.filters, self.top_k = document_store, filters, require_top_k(top_k)
         self.score_threshold, self.explain, self._warm = score_threshold, explain, False
+        self.content: Content = content
+        self.passages = passages
 
     def warm_up(self) -> None:
         """Load what queries need and search once, unless the store is empty. Pipelines call this before every run."""
@@ -95,8 +102,9 @@ class DiptychRetriever:
         """
         limit, qdrant_filter, threshold = self._run_options(filters, top_k, score_threshold)
         collection, hits = self.document_store.collection, list[Hit]()
+        options = {"limit": limit, "filter": qdrant_filter, "score_threshold": threshold, "passages": self.passages}
         with _warn_if_missing():
-            hits = collection.search(query, limit=limit, filter=qdrant_filter, score_threshold=threshold)
+            hits = collection.search(query, **options)
         return {"documents": self._documents(query, hits, qdrant_filter)}
 
     @component.output_types(documents=list[Document])
@@ -111,8 +119,9 @@ class DiptychRetriever:
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
         limit, qdrant_filter, threshold = self._run_options(filters, top_k, score_threshold)
         hits: list[Hit] = []
+        options = {"limit": limit, "filter": qdrant_filter, "score_threshold": threshold, "passages": self.passages}
         with _warn_if_missing():
-            hits = await collection.asearch(query, limit=limit, filter=qdrant_filter, score_threshold=threshold)
+            hits = await collection.asearch(query, **options)
         return {"documents": await asyncio.to_thread(self._documents, query, hits, qdrant_filter)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,6 +140,8 @@ class DiptychRetriever:
             filter_policy=str(self.filter_policy),
             score_threshold=self.score_threshold,
             explain=self.explain,
+            content=self.content,
+            passages=self.passages,
         )
 
     @classmethod
@@ -156,7 +167,7 @@ class DiptychRetriever:
         )
 
     def _documents(self, query: str, hits: list[Hit], qdrant_filter: models.Filter | None) -> list[Document]:
-        documents = [to_haystack(hit.document, hit.score) for hit in hits]
+        documents = [hit_to_haystack(hit, self.content) for hit in hits]
         if not self.explain or not documents:
             return documents
         explanations = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=qdrant_filter)

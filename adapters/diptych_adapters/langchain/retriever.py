@@ -14,13 +14,13 @@ from qdrant_client import models
 
 from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
-from diptych_adapters.langchain.documents import Opened, to_langchain
+from diptych_adapters.langchain.documents import Content, Opened, hit_to_langchain
 
 _EXPLAINED = ("filter", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
 
 class RetrieverOptions(TypedDict, total=False):
-    """Options of a search beside the query: those of `Collection.search`, and whether to explain."""
+    """Options of a search beside the query: those of `Collection.search`, whether to explain, and the content."""
 
     limit: int | None
     offset: int
@@ -33,20 +33,25 @@ class RetrieverOptions(TypedDict, total=False):
     exclude: Sequence[str] | None
     like: Sequence[str | Query] | None
     unlike: Sequence[str | Query] | None
+    passages: int | None
     explain: bool
+    content: Content
 
 
 class DiptychRetriever(BaseRetriever):
     """Retrieves with `Collection.search`, by the collection's own pipeline unless another is given.
 
     Documents have in their metadata `_score`, the score of the last stage, `_stages`, the score of each stage, and with
-    `explain` `_explanation`: ranks, scores, contributions and matching words of each slot, as JSON values.
+    `explain` `_explanation`: ranks, scores, contributions and matching words of each slot, as JSON values. Where a slot
+    has passages, `_diptych` holds `passages`: text, start, end and score of each, best first.
 
     Args:
         collection: an open collection, or one tenant's view of it.
-        limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike: as in
+        limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages: as in
             `Collection.search`.
         explain: whether each document's metadata explains its rank.
+        content: what `page_content` holds: "document", or "passage", the best one alone, as prompts want it; then
+            `_diptych` holds `passage` with the document's id, and start, end and score.
 
     A call may override them: `retriever.invoke("query", limit=3, filter=...)`.
     """
@@ -65,36 +70,38 @@ class DiptychRetriever(BaseRetriever):
     exclude: Sequence[str] | None = None
     like: Annotated[Sequence[str | Query] | None, SkipValidation] = None
     unlike: Annotated[Sequence[str | Query] | None, SkipValidation] = None
+    passages: int | None = None
     explain: bool = False
+    content: Content = "document"
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
     ) -> list[Document]:
-        options = self._options(overrides)
-        explain = options.pop("explain")
-        hits = self.collection.search(query, **options)
-        return self._documents(query, hits, options, explain)
+        shown, options = self._options(overrides)
+        return self._documents(query, self.collection.search(query, **options), options, *shown)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
     ) -> list[Document]:
-        options = self._options(overrides)
-        explain = options.pop("explain")
+        (explain, content), options = self._options(overrides)
         hits = await self.collection.asearch(query, **options)
         if not explain:
-            return self._documents(query, hits, options, explain)
-        return await asyncio.to_thread(self._documents, query, hits, options, explain)
+            return self._documents(query, hits, options, explain, content)
+        return await asyncio.to_thread(self._documents, query, hits, options, explain, content)
 
-    def _options(self, overrides: RetrieverOptions) -> dict[str, Any]:
-        """The options of the call, completed by the retriever's."""
-        return {**{name: getattr(self, name) for name in RetrieverOptions.__annotations__}, **overrides}
+    def _options(self, overrides: RetrieverOptions) -> tuple[tuple[bool, Content], dict[str, Any]]:
+        """What is shown of the hits, and the options of the search: the call's, completed by the retriever's."""
+        options: dict[str, Any] = {name: getattr(self, name) for name in RetrieverOptions.__annotations__}
+        options.update(overrides)
+        return (options.pop("explain"), options.pop("content")), options
 
-    def _documents(self, query: str, hits: Sequence[Hit], options: dict[str, Any], explain: bool) -> list[Document]:
-        if not explain or not hits:
-            return [to_langchain(hit.document, _score=hit.score, _stages=dict(hit.stages)) for hit in hits]
-        explain_options = {name: options[name] for name in _EXPLAINED}
-        reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **explain_options)
-        return [
-            to_langchain(hit.document, _score=hit.score, _stages=dict(hit.stages), _explanation=reason.as_dict())
-            for hit, reason in zip(hits, reasons, strict=True)
-        ]
+    def _documents(
+        self, query: str, hits: Sequence[Hit], options: dict[str, Any], explain: bool, content: Content
+    ) -> list[Document]:
+        more: list[dict[str, Any]] = [{"_score": hit.score, "_stages": dict(hit.stages)} for hit in hits]
+        if explain and hits:
+            explain_options = {name: options[name] for name in _EXPLAINED}
+            reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **explain_options)
+            for own, reason in zip(more, reasons, strict=True):
+                own["_explanation"] = reason.as_dict()
+        return [hit_to_langchain(hit, content, **own) for hit, own in zip(hits, more, strict=True)]

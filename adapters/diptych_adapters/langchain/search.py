@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
@@ -13,14 +13,14 @@ from diptych import Hit, Query
 from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import BoostLike, Diversify, Pipeline, Retrieve
-from diptych_adapters.langchain.documents import Opened, to_langchain
+from diptych_adapters.langchain.documents import Content, Opened, hit_to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 
 Scored = list[tuple[Document, float]]
 
 
 class VectorOptions(TypedDict, total=False):
-    """Further options of a search by vector, as in `Collection.search`."""
+    """Further options of a search by vector, as in `Collection.search`; and `content` instead of the store's."""
 
     offset: int
     filter: models.Filter | None
@@ -29,6 +29,8 @@ class VectorOptions(TypedDict, total=False):
     boost: BoostLike | None
     pin: Sequence[str] | None
     exclude: Sequence[str] | None
+    passages: int | None
+    content: Content
 
 
 class SearchOptions(VectorOptions, total=False):
@@ -48,25 +50,27 @@ class Searches(VectorStore):
     Args:
         collection: an open collection, or one tenant's view of it.
         slot: its dense slot; the first unless given.
+        content: what documents hold: "document", or "passage", the best passage alone.
 
     Raises:
         CollectionError: not a collection.
         SearchError: `slot` is no dense slot of the collection.
     """
 
-    def __init__(self, collection: Opened, slot: str | None) -> None:
+    def __init__(self, collection: Opened, slot: str | None, content: Content = "document") -> None:
         if not isinstance(collection, Opened):
             do = 'open one: Collection.open("diptych.yaml")'
             raise CollectionError("not a collection", got=repr(collection)[:80], expected="a Collection", do=do)
-        self.collection, self._configured_slot = collection, slot
+        self.collection, self._configured_slot, self._content = collection, slot, content
         if slot is not None:
             self._slot()
 
     @property
     def embeddings(self) -> DiptychEmbeddings | None:
-        """The encoder of the dense slot; None where the collection has none."""
+        """The encoder of the dense slot; None without one, or where it makes a vector for each passage."""
         encoders = self.collection.encoders
-        return DiptychEmbeddings(encoders, self._slot()) if encoders.of_kind("dense") else None
+        single = bool(encoders.of_kind("dense", with_passages=True)) and self._slot() in encoders.of_kind("dense")
+        return DiptychEmbeddings(encoders, self._slot()) if single else None
 
     def similarity_search(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
         """The best documents, by the collection's pipeline unless another is given."""
@@ -78,8 +82,9 @@ class Searches(VectorStore):
         Raises:
             SearchError: the request cannot be searched.
         """
+        content, rest = self._split(options)
         try:
-            return _scored(self.collection.search(query, limit=k, **options))
+            return _scored(self.collection.search(query, limit=k, **rest), content)
         except CollectionNotFound:
             return []
 
@@ -89,8 +94,9 @@ class Searches(VectorStore):
 
     async def asimilarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
         """`similarity_search_with_score` without blocking the event loop."""
+        content, rest = self._split(options)
         try:
-            return _scored(await self.collection.asearch(query, limit=k, **options))
+            return _scored(await self.collection.asearch(query, limit=k, **rest), content)
         except CollectionNotFound:
             return []
 
@@ -164,10 +170,16 @@ class Searches(VectorStore):
     def _by_vector(
         self, vector: Sequence[float], stages: Retrieve | Pipeline, k: int, options: VectorOptions
     ) -> Scored:
+        content, rest = self._split(options)
         try:
-            return _scored(self.collection.search_by_vector(vector, stages, limit=k, **options))
+            return _scored(self.collection.search_by_vector(vector, stages, limit=k, **rest), content)
         except CollectionNotFound:
             return []
+
+    def _split(self, options: VectorOptions) -> tuple[Content, dict[str, Any]]:
+        """What documents hold, and the options of the collection's search."""
+        rest: dict[str, Any] = {**options}
+        return rest.pop("content", self._content), rest
 
     def _mmr(self, k: int, fetch_k: int, lambda_mult: float) -> Pipeline:
         slot, width = self._slot(), max(k, fetch_k)
@@ -179,7 +191,7 @@ class Searches(VectorStore):
         Raises:
             SearchError: the collection has none.
         """
-        slots = self.collection.encoders.of_kind("dense")
+        slots = self.collection.encoders.of_kind("dense", with_passages=True)
         slot = slots[0] if self._configured_slot is None and slots else self._configured_slot
         if slot not in slots:
             raise SearchError(
@@ -191,8 +203,8 @@ class Searches(VectorStore):
         return slot
 
 
-def _scored(hits: Iterable[Hit]) -> Scored:
-    return [(to_langchain(hit.document), hit.score) for hit in hits]
+def _scored(hits: Iterable[Hit], content: Content) -> Scored:
+    return [(hit_to_langchain(hit, content), hit.score) for hit in hits]
 
 
 # Scores on LangChain's scale of relevance, from 0 for nothing in common to 1 for equal.

@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from diptych.errors import CollectionError, DocumentError
-from diptych_adapters.langchain.documents import Opened, to_diptych, to_langchain
+from diptych_adapters.langchain.documents import Content, Opened, to_diptych, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 from diptych_adapters.langchain.search import Searches
 
@@ -24,14 +24,23 @@ class DiptychVectorStore(Searches):
     Args:
         collection: an open collection, or one tenant's view of it; close it when the store is no longer needed.
         slot: the dense slot; the collection's first unless given.
+        content: what documents that are found hold in `page_content`: "document", or "passage", the best passage of a
+            document alone, as prompts want it. Passages lie in the metadata's key `_diptych`; see docs/langchain.md.
         report_path: where documents that cannot be indexed are written, as in `Collection.populate`.
 
     Raises:
         SearchError: `slot` is no dense slot of the collection.
     """
 
-    def __init__(self, collection: Opened, *, slot: str | None = None, report_path: str | Path | None = None) -> None:
-        super().__init__(collection, slot)
+    def __init__(
+        self,
+        collection: Opened,
+        *,
+        slot: str | None = None,
+        content: Content = "document",
+        report_path: str | Path | None = None,
+    ) -> None:
+        super().__init__(collection, slot, content)
         self._report_path = report_path
 
     @classmethod

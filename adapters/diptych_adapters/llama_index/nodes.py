@@ -6,7 +6,8 @@ such as its relationships, lies in one more key of the metadata:
     {"section": "sound", "_node": {"source": "sox.txt", "content": "<JSON>", "metadata": {"title": "..."}}}
 
 `metadata` holds the node's keys that diptych reserves for itself. A node that has only what a document has gets no such
-key: it is the document that `Collection.populate` would have written.
+key: it is the document that `Collection.populate` would have written. What a search adds to a node's metadata, the key
+`diptych`, is not stored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from llama_index.core.schema import (
     BaseNode,
@@ -23,24 +24,35 @@ from llama_index.core.schema import (
     IndexNode,
     MetadataMode,
     Node,
+    NodeRelationship,
+    RelatedNodeInfo,
     TextNode,
 )
 from llama_index.core.schema import (
     Document as WholeDocument,
 )
 
-from diptych import Document
+from diptych import Document, Hit
+from diptych.errors import DocumentError
 
+Content: TypeAlias = Literal["document", "passage"]  # what the node of a hit holds
+SEARCH_KEY = "diptych"  # metadata key for scores, passages and explanation, hidden from LLMs and encoders
 NODE_KEY = "_node"
 CONTENT, SOURCE, OWN_METADATA = "content", "source", "metadata"  # keys beneath it
 RESERVED = ("text", "title", "_diptych", NODE_KEY)  # metadata keys that cannot lie at the top of a payload
+_SEARCH_DETAILS = {"stages", "passages", "passage"}
 _CLASSES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, WholeDocument, ImageDocument)
 }
 
 
 def to_document(node: BaseNode) -> Document:
-    """The node as a document; `to_node` restores the same node, except for its embedding."""
+    """The node as a document; `to_node` restores the same node, except for its embedding.
+
+    Raises:
+        DocumentError: it is a passage that a search returned, and not its whole document.
+    """
+    node = _as_before_the_search(node)
     raw = node.model_dump(mode="json", exclude={"embedding"})
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
     plain_metadata = {key: value for key, value in metadata.items() if key not in RESERVED}
@@ -68,6 +80,66 @@ def to_node(document: Document) -> BaseNode:
     node = node_class.from_dict({**content, "id_": document.id, "metadata": metadata})
     node.excluded_embed_metadata_keys += [key for key in metadata if key not in (*order, "title")]  # was not encoded
     return _without_heading(node, document) if "title" in document.metadata else node
+
+
+def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any]) -> BaseNode:
+    """The node of a hit, or one of its best passage; what the search says of it is in `metadata["diptych"]`.
+
+    A passage's node has the document's metadata and relationships. The document is its parent, and its source unless it
+    has one itself; `start_char_idx` and `end_char_idx` are the passage's place in the source.
+
+    Args:
+        hit: of a search.
+        content: whose text the node holds.
+        details: what else `metadata["diptych"]` holds.
+    """
+    node = to_node(hit.document)
+    passages = [{"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages]
+    if not passages:
+        return _with_details(node, details)
+    if content == "document":
+        return _with_details(node, {**details, "passages": passages})
+    best = {"id": hit.id, **{name: passages[0][name] for name in ("start", "end", "score")}}
+    return _with_details(_passage_node(node, hit), {**details, "passage": best})
+
+
+def _passage_node(node: BaseNode, hit: Hit) -> TextNode:
+    best, parent = hit.passages[0], RelatedNodeInfo(node_id=node.node_id)
+    begin = (node.start_char_idx or 0) if isinstance(node, TextNode) else 0
+    return TextNode(
+        id_=f"{node.node_id}:{best.start}-{best.end}",
+        text=best.text,
+        metadata=node.metadata,
+        excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,
+        excluded_llm_metadata_keys=node.excluded_llm_metadata_keys,
+        relationships={NodeRelationship.SOURCE: parent, **node.relationships, NodeRelationship.PARENT: parent},
+        start_char_idx=begin + best.start,
+        end_char_idx=begin + best.end,
+    )
+
+
+def _with_details(node: BaseNode, details: Mapping[str, Any]) -> BaseNode:
+    if details:
+        node.metadata[SEARCH_KEY] = dict(details)
+        node.excluded_embed_metadata_keys.append(SEARCH_KEY)
+        node.excluded_llm_metadata_keys.append(SEARCH_KEY)
+    return node
+
+
+def _as_before_the_search(node: BaseNode) -> BaseNode:
+    """The node without what `hit_to_node` added."""
+    details = node.metadata.get(SEARCH_KEY)
+    if not isinstance(details, dict) or not _SEARCH_DETAILS & set(details):
+        return node  # the key is another program's
+    if "passage" in details:
+        do = 'add the node itself; content="document" finds it'
+        raise DocumentError("this is a passage of a document, not the document", where=f"node {node.node_id!r}", do=do)
+    lists = {name: list(getattr(node, name)) for name in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")}
+    for keys in lists.values():
+        if SEARCH_KEY in keys:
+            keys.remove(SEARCH_KEY)
+    metadata = {key: value for key, value in node.metadata.items() if key != SEARCH_KEY}
+    return node.model_copy(update={"metadata": metadata, **lists})
 
 
 def _metadata(

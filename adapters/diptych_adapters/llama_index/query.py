@@ -79,7 +79,7 @@ def _limit(query: VectorStoreQuery) -> int:
 
 def _slot(collection: Opened, *kinds: Any) -> str:
     """The first slot of these kinds."""
-    slots = collection.encoders.of_kind(*kinds)
+    slots = collection.encoders.of_kind(*kinds, with_passages=True)
     if not slots:
         raise SearchError(
             "the query mode needs a slot that the collection does not have",

@@ -16,17 +16,16 @@ from qdrant_client import models
 from diptych import Hit
 from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.llama_index.filters import qdrant_filter
-from diptych_adapters.llama_index.nodes import to_node
+from diptych_adapters.llama_index.nodes import Content, hit_to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
-
-SEARCH_KEY = "diptych"  # metadata key for scores and explanation, hidden from LLMs and encoders
 
 
 class DiptychRetriever(BaseRetriever):
     """Nodes that answer a query, best first, whoever filled the collection.
 
     A node's score is that of the last stage. `node.metadata["diptych"]["stages"]` has the score of each stage, and
-    `["explanation"]`, with `explain`, the explanation as JSON values.
+    `["explanation"]`, with `explain`, the explanation as JSON values. Where a slot has passages, `["passages"]` has
+    text, start, end and score of each, best first.
 
     Args:
         source: an open collection or one tenant's view of it, or the path of a config file.
@@ -36,6 +35,9 @@ class DiptychRetriever(BaseRetriever):
         score_threshold: nodes whose final score is lower are dropped.
         boost, pin, exclude: as in `Collection.search`.
         explain: whether each node's metadata explains its rank, which costs a few more requests.
+        content: what a node holds: "document", or "passage", the best passage alone, as prompts want it. Its source is
+            the document, `start_char_idx` and `end_char_idx` are its place there, and `["passage"]` says the same.
+        passages: as in `Collection.search`.
         callback_manager, object_map, objects, verbose: as in every retriever of LlamaIndex.
 
     Raises:
@@ -55,6 +57,8 @@ class DiptychRetriever(BaseRetriever):
         pin: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         explain: bool = False,
+        content: Content = "document",
+        passages: int | None = None,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
@@ -64,6 +68,7 @@ class DiptychRetriever(BaseRetriever):
         self._collection = collection_of(source)
         self._limit, self._threshold = similarity_top_k, score_threshold
         self._pipeline, self._explain = pipeline, explain
+        self._content, self._passages = content, passages
         self._boost, self._pin, self._exclude = boost, pin, exclude
         own_filter = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
         self._filter: models.Filter | None = own_filter
@@ -83,6 +88,7 @@ class DiptychRetriever(BaseRetriever):
             boost=self._boost,
             pin=self._pin,
             exclude=self._exclude,
+            passages=self._passages,
         )
         return self._scored(query_bundle.query_str, hits)
 
@@ -96,12 +102,18 @@ class DiptychRetriever(BaseRetriever):
             boost=self._boost,
             pin=self._pin,
             exclude=self._exclude,
+            passages=self._passages,
         )
         return await asyncio.to_thread(self._scored, query_bundle.query_str, hits)
 
     def _scored(self, query: str, hits: Sequence[Hit]) -> list[NodeWithScore]:
         explanations = self._explained(query, hits) if self._explain and hits else {}
-        return [_scored(hit, explanations.get(hit.id)) for hit in hits]
+        return [self._scored_node(hit, explanations.get(hit.id)) for hit in hits]
+
+    def _scored_node(self, hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
+        details: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
+        node = hit_to_node(hit, self._content, {"stages": dict(hit.stages), **details})
+        return NodeWithScore(node=node, score=hit.score)
 
     def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, Any]:
         explanations = self._collection.explain(
@@ -114,12 +126,3 @@ class DiptychRetriever(BaseRetriever):
             exclude=self._exclude,
         )
         return {explanation.document.id: explanation.as_dict() for explanation in explanations}
-
-
-def _scored(hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
-    node = to_node(hit.document)
-    details: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
-    node.metadata[SEARCH_KEY] = {"stages": dict(hit.stages), **details}
-    node.excluded_embed_metadata_keys.append(SEARCH_KEY)
-    node.excluded_llm_metadata_keys.append(SEARCH_KEY)
-    return NodeWithScore(node=node, score=hit.score)

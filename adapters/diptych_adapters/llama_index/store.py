@@ -21,7 +21,7 @@ from llama_index.core.vector_stores.types import (
 from diptych import Document, Hit
 from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
-from diptych_adapters.llama_index.nodes import to_document, to_node
+from diptych_adapters.llama_index.nodes import Content, hit_to_node, to_document, to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
 from diptych_adapters.llama_index.query import Request
 
@@ -34,6 +34,8 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     Args:
         source: an open collection or one tenant's view of it, or the path of a config file.
+        content: what the nodes of a query hold: "document", or "passage", the best passage alone, as in
+            `DiptychRetriever`.
 
     Raises:
         ConfigError, StoreError, CollectionError: as `Collection.open`.
@@ -43,10 +45,11 @@ class DiptychVectorStore(BasePydanticVectorStore):
     is_embedding_query: bool = False
     flat_metadata: bool = False
     _collection: Opened = PrivateAttr()
+    _content: Content = PrivateAttr()
 
-    def __init__(self, source: str | Path | Opened) -> None:
+    def __init__(self, source: str | Path | Opened, *, content: Content = "document") -> None:
         super().__init__(stores_text=True)
-        self._collection = collection_of(source)
+        self._collection, self._content = collection_of(source), content
 
     @classmethod
     def class_name(cls) -> str:
@@ -153,26 +156,32 @@ class DiptychVectorStore(BasePydanticVectorStore):
             SearchError: the request cannot be searched.
         """
         if not self._exists():
-            return _result([])
+            return self._result([])
         request = Request.of(self._collection, query, kwargs)
         if request.text is None:
-            return _result(self._by_vector(request))
+            return self._result(self._by_vector(request))
         hits = self._collection.search(
             request.text, limit=request.limit, filter=request.filter, pipeline=request.stages, params=request.params
         )
-        return _result(hits)
+        return self._result(hits)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop. Queries that arrive at the same time are answered together."""
         if not await asyncio.to_thread(self._exists):
-            return _result([])
+            return self._result([])
         request = await asyncio.to_thread(Request.of, self._collection, query, kwargs)
         if request.text is None:
-            return _result(await asyncio.to_thread(self._by_vector, request))
+            return self._result(await asyncio.to_thread(self._by_vector, request))
         hits = await self._collection.asearch(
             request.text, limit=request.limit, filter=request.filter, pipeline=request.stages, params=request.params
         )
-        return _result(hits)
+        return self._result(hits)
+
+    def _result(self, hits: Sequence[Hit]) -> VectorStoreQueryResult:
+        nodes = [hit_to_node(hit, self._content, {}) for hit in hits]
+        return VectorStoreQueryResult(
+            nodes=nodes, similarities=[hit.score for hit in hits], ids=[node.node_id for node in nodes]
+        )
 
     def _exists(self) -> bool:
         """Whether the collection exists: before the first node is added nothing is found."""
@@ -204,14 +213,6 @@ _EMBEDDINGS_UNUSED = (
     "nodes came with embeddings, which DiptychVectorStore does not use: it encodes what is new by itself. "
     "Give the index embed_model=store.embed_model, and nothing is encoded twice."
 )
-
-
-def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
-    return VectorStoreQueryResult(
-        nodes=[to_node(hit.document) for hit in hits],
-        similarities=[hit.score for hit in hits],
-        ids=[hit.id for hit in hits],
-    )
 
 
 def _require_own_layout(collection: Opened) -> None:

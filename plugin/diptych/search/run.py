@@ -146,10 +146,10 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     pages = [_above_threshold(request, ranking) for ranking in hits]
     if request.pin:
         pages = [with_pins(request, retrieved.pinned, page) for page in pages]
-    pages = completed(request, pages)
+    finished = completed(request, pages)
     if request.passages:
         clock.passed("passages")
-    return pages
+    return finished
 
 
 def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[list[Hit]]:

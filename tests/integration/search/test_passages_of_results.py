@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diptych import Collection, Hit
@@ -47,7 +48,7 @@ def test_hits_of_groups_have_the_passages_that_a_search_shows(long: Collection, 
 
 
 def test_a_vector_of_the_slot_finds_the_same_passages_as_the_text(long: Collection) -> None:
-    (vector,) = long.encoders["dense"].encode_query([QUERY])
+    vector = np.asarray(long.encoders["dense"].encode_query([QUERY])[0])
     expected = long.search(QUERY, pipeline="dense", passages=2)
     for given in (vector, vector[0]):
         found = long.search_by_vector(given, Retrieve("dense"), passages=2)
