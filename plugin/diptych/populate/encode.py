@@ -57,7 +57,7 @@ class SlotEncoder:
             outcomes = self._outcomes(inputs)
         finally:
             self.busy.note(began)
-        self.unread.count(self.slot, inputs)
+        self.unread.count(self.slot, inputs, (time.time_ns() - began) / 1e9)
         return outcomes
 
     def _outcomes(self, inputs: Sequence[str]) -> list[Outcome]:

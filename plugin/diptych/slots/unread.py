@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,9 +13,12 @@ from diptych.reports import UnreadTokens
 from diptych.runtime.panics import contained
 from diptych.slots.slot import Slot
 
-WHOLE, EACH = 10_000, 10  # documents of a run that are all counted, and how many there are to one counted after those
+FIRST, TOGETHER = 256, 64  # documents of a run that are counted in any case, and those counted between two looks
+MOST_TIME = (
+    0.04  # of the time of encoding; a static embedding takes no longer than its tokenizer, which counting repeats
+)
 # How far into a long document is tokenised, for each token that is read and at least; the rest is estimated.
-CHARACTERS, LEAST = 8, 2000
+CHARACTERS, LEAST = 6, 2000
 AT_ONCE = 1_000_000  # characters tokenised in one call, whose spans take some 50 MB
 PER_CHARACTER = 0.25  # tokens, where no text has been tokenised
 # Above a tenth, every tenth query is lost to the slot if answers lie anywhere in a document.
@@ -25,30 +29,41 @@ PASSAGE = 200  # tokens of the passages that the warning suggests
 class UnreadCounter:
     """Adds up what one slot's encoder leaves unread in a run; threads may use one at once.
 
-    `failure` says why counting has ended, "" while it goes on: an encoder that cannot count may still encode.
+    Counting keeps to a share of the time that encoding takes, beyond which only a sample is counted. `failure` says why
+    it has ended, "" while it goes on: an encoder that cannot count may still encode.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen = 0
+        self._seen, self._seconds_left = 0, 0.0
         self.total: UnreadTokens | None = None
         self.failure = ""
 
-    def count(self, slot: Slot, inputs: Sequence[str]) -> None:
-        """Count documents that the slot encodes."""
+    def count(self, slot: Slot, inputs: Sequence[str], seconds: float) -> None:
+        """Count documents that the slot has encoded in so many seconds."""
         with self._lock:
-            seen, self._seen = self._seen, self._seen + len(inputs)
-        counted = [text for number, text in enumerate(inputs, seen) if number < WHOLE or number % EACH == 0]
-        if not counted or self.failure:
-            return
+            self._seconds_left += MOST_TIME * seconds
+        for start in range(0, len(inputs), TOGETHER):
+            part = inputs[start : start + TOGETHER]
+            with self._lock:
+                wanted, self._seen = self._seen < FIRST or self._seconds_left > 0, self._seen + len(part)
+            if wanted and not self.failure:
+                self._count(slot, part)
+            elif self.total is not None:
+                self.total = replace(self.total, sampled=True)
+
+    def _count(self, slot: Slot, inputs: Sequence[str]) -> None:
+        begin = time.perf_counter()
         try:
-            unread = unread_tokens(slot, counted)
+            unread = unread_tokens(slot, inputs)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             self.failure = f"{slot.where}: how much of the documents its encoder reads is unknown: {reason}"
             return
         if unread is not None:
-            self.add(replace(unread, sampled=len(counted) < len(inputs)))
+            self.add(unread)
+        with self._lock:
+            self._seconds_left -= time.perf_counter() - begin
 
     def add(self, unread: UnreadTokens) -> None:
         """Add what was counted elsewhere."""
