@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from qdrant_client import models
 
-from diptych.config.models import Config, Stored
+from diptych.config.models import Config
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import reading_of, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Generation, Layout, Reading, vector_name
 from diptych.metadata.payloads import from_payload
 from diptych.populate.store import lacking
-from diptych.protocols import Calibrated, Kind
 from diptych.reports import UnreadTokens
 from diptych.slots.calibration_texts import SAMPLE, texts_of
-from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
 from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
@@ -28,18 +24,15 @@ from diptych.stores.versions import version_warnings
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.cluster_warnings import spread_warnings
+from diptych.swap.estimate import Estimate
 from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.query_override import comparable, query_side
-from diptych.types import SparseVector
 
-WARM_UP = 8  # documents that warm the encoder up before `SAMPLE` are encoded to estimate the time
 READ = 1000  # points without a vector that are read to estimate how many of them have a text
-_BYTES = {"float16": 2, "uint8": 1}
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # actions whose new queries can be tried on the old vectors
 SAME: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
-_LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +49,7 @@ class Step:
         encode: those of them for which a vector is made; for a text index, a copy of the text.
         rate: documents a second in the sample; None if nothing is encoded.
         seconds: estimate of the encoding.
+        passages: of a document, in the sample's mean; None where the slot has none, or nothing is encoded.
         disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
         likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
         query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
@@ -73,6 +67,7 @@ class Step:
     seconds: float = 0.0
     disk: int = 0
     memory: int = 0
+    passages: float | None = None
     likeness: float | None = None
     query_side: JudgedComparison | None = None
     unread: UnreadTokens | None = None
@@ -177,8 +172,15 @@ def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Ste
     step = replace(step, unread=sampled_unread(slot, texts) if slot else None)
     if slot is None or not (encode and texts) or slot.kind == "text_index":
         return step
-    rate, disk, memory = _timed(slot, texts)
-    return replace(step, rate=rate, seconds=encode / rate, disk=int(disk * encode), memory=int(memory * encode))
+    estimate = Estimate.of(slot, texts)
+    return replace(
+        step,
+        rate=estimate.rate,
+        seconds=encode / estimate.rate,
+        disk=int(estimate.disk * encode),
+        memory=int(estimate.memory * encode),
+        passages=estimate.passages,
+    )
 
 
 def _with_query_side(
@@ -226,47 +228,6 @@ def _query_side(
 
 def _model(options: object) -> str:
     return str(options.get("model", "")) if isinstance(options, dict) else ""
-
-
-def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float, float]:
-    """Documents per second, and bytes per document as Qdrant stores them, on disk and in memory."""
-    encoder = slot.encoder
-    if isinstance(encoder, Calibrated):
-        encoder.calibrate(encoder.measure(list(texts)))
-    encode(encoder, slot.kind, "document", texts[:WARM_UP], where=slot.where)
-    begin = time.perf_counter()
-    vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
-    passed = max(time.perf_counter() - begin, 1e-9)
-    return len(texts) / passed, *_bytes(slot, vectors)
-
-
-def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
-    """Bytes of a document on disk and in memory, including the first stage."""
-    storage = slot.config.storage
-    width, first = _BYTES.get(storage.datatype or "", 4), storage.first_stage
-    size = float(np.mean([_size(vector, width) for vector in vectors]))
-    disk, memory = _placed(storage, size, _graph(slot.kind, storage, indexed=first is None))
-    if first is None:
-        return disk, memory
-    more = _placed(first, first.dimension * _BYTES.get(first.datatype or "", 4), _graph(slot.kind, first))
-    return disk + more[0], memory + more[1]
-
-
-def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
-    """Bytes on disk, and those in memory, of a vector and its place in the graph."""
-    in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
-    return size + graph, in_memory if stored.on_disk else size + graph
-
-
-def _size(vector: Vector, width: int) -> int:
-    return len(vector) * (4 + width) if isinstance(vector, SparseVector) else int(vector.size) * width
-
-
-def _graph(kind: Kind, stored: Stored, *, indexed: bool = True) -> int:
-    if kind != "dense":
-        return 0
-    unset = _LINKS if indexed else 0
-    return unset if stored.hnsw is None or stored.hnsw.m is None else 2 * stored.hnsw.m * 4
 
 
 def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Config, size: int) -> list[str]:

@@ -1,0 +1,89 @@
+"""`Estimate`: what encoding a document for a slot costs, measured on a sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Self
+
+import numpy as np
+
+from diptych.config.models import Stored
+from diptych.protocols import Calibrated
+from diptych.slots.encode import Vector, encode
+from diptych.slots.slot import Slot
+from diptych.types import SparseVector
+
+WARM_UP = 8  # documents that warm the encoder up before the sample is timed
+PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
+_BYTES = {"float16": 2, "uint8": 1}
+_LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The costs of a document.
+
+    Args:
+        rate: documents a second.
+        disk, memory: bytes of a document as Qdrant stores it.
+        passages: of a document, in the mean; None where the slot has none.
+    """
+
+    rate: float
+    disk: float
+    memory: float
+    passages: float | None = None
+
+    @classmethod
+    def of(cls, slot: Slot, texts: Sequence[str]) -> Self:
+        """Measured on `texts`; with passages on the first of them, since all of each is encoded."""
+        encoder, texts = slot.encoder, _affordable(texts) if slot.passages else texts
+        if isinstance(encoder, Calibrated):
+            encoder.calibrate(encoder.measure(list(texts)))
+        warm_up = [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[:WARM_UP]
+        encode(encoder, slot.kind, "document", warm_up, where=slot.where)
+        begin = time.perf_counter()
+        vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
+        passed = max(time.perf_counter() - begin, 1e-9)
+        passages = (
+            float(np.mean([len(vector) for vector in vectors])) if slot.passages and slot.spec.kind == "dense" else None
+        )
+        return cls(len(texts) / passed, *_bytes(slot, vectors), passages)
+
+
+def _affordable(texts: Sequence[str]) -> Sequence[str]:
+    lengths = accumulate(map(len, texts))
+    return texts[: max(1, sum(length <= PASSAGES_FROM for length in lengths))]
+
+
+def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
+    """Bytes of a document on disk and in memory, including the first stage."""
+    storage = slot.config.storage
+    width, first = _BYTES.get(storage.datatype or "", 4), storage.first_stage
+    size = float(np.mean([_size(vector, width) for vector in vectors]))
+    disk, memory = _placed(storage, size, _graph(slot, storage, indexed=first is None))
+    if first is None:
+        return disk, memory
+    more = _placed(first, first.dimension * _BYTES.get(first.datatype or "", 4), _graph(slot, first))
+    return disk + more[0], memory + more[1]
+
+
+def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
+    """Bytes on disk, and those in memory, of a vector and its place in the graph."""
+    in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
+    return size + graph, in_memory if stored.on_disk else size + graph
+
+
+def _size(vector: Vector, width: int) -> int:
+    return len(vector) * (4 + width) if isinstance(vector, SparseVector) else int(vector.size) * width
+
+
+def _graph(slot: Slot, stored: Stored, *, indexed: bool = True) -> int:
+    """Bytes of a document in the graph; multi-vectors that only rescore have none."""
+    if slot.spec.kind != "dense":
+        return 0
+    unset = _LINKS if indexed else 0
+    return unset if stored.hnsw is None or stored.hnsw.m is None else 2 * stored.hnsw.m * 4
