@@ -29,7 +29,7 @@ from diptych.protocols import (
 from diptych.registry import Registry
 from diptych.runtime import lazy_fastembed, lazy_models, vendor_telemetry
 from diptych.specs import AdapterSpec, RecipeSpec
-from diptych.types import Document, Hit, Passage, Query, Run, SparseVector
+from diptych.types import Document, Highlight, Hit, Passage, Query, Run, SparseVector
 
 if TYPE_CHECKING:
     from diptych.clients import async_client, client
@@ -45,6 +45,7 @@ __all__ = [
     "DiptychError",
     "Document",
     "Fingerprint",
+    "Highlight",
     "Hit",
     "MultiVectorEncoder",
     "Passage",

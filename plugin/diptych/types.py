@@ -6,6 +6,7 @@
 | `Query` | a query: text, and an id and facts for evaluation |
 | `SparseVector` | sorted term ids and their weights |
 | `Passage` | a part of a document, with its score for a query |
+| `Highlight` | what of a document answers a query: a sentence, and words |
 | `Hit` | a document that a search found, with its score and passages |
 | `Run` | for each query id, documents ranked by score, for evaluation |
 """
@@ -161,6 +162,19 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Highlight:
+    """What of a document answers the query: in its best passage, or in the document where there is none.
+
+    Args:
+        sentence: the one that the dense slot's encoder finds nearest to the query; None without such a slot.
+        words: begin and end of each word that a sparse slot matches, in the document's text.
+    """
+
+    sentence: Passage | None = None
+    words: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A document that a search found, with its score.
 
@@ -169,6 +183,7 @@ class Hit:
         score: of the last stage that ranked it; higher is better.
         stages: scores by stage, where several stages gave one.
         passages: the best parts of the document, best first, where a slot of the pipeline has passages.
+        highlight: what of the document answers the query, where the search was asked for it.
         point: the id of its point in Qdrant; None for hits that no search of a collection made.
     """
 
@@ -176,6 +191,7 @@ class Hit:
     score: float
     stages: Mapping[str, float] = field(default_factory=dict)
     passages: tuple[Passage, ...] = ()
+    highlight: Highlight | None = None
     point: int | str | UUID | None = field(default=None, compare=False, repr=False)
 
     @property

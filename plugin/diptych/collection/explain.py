@@ -124,7 +124,7 @@ def explain(
     """
 
     def answer(view: View) -> list[Explanation]:
-        return _explained(SearchRequest.of(view, [query], Options(**options, passages=0)), ids)
+        return _explained(SearchRequest.of(view, [query], Options(**options, passages=0, highlight=False)), ids)
 
     return on_current_view(handle, answer)
 

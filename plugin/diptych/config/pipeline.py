@@ -148,6 +148,9 @@ class SearchConfig(Section):
     passages: Annotated[int, Field(ge=0, le=1000)] = Field(
         3, description="The most passages of a hit, best first, where a slot that is searched has `passages`."
     )
+    highlight: bool = Field(
+        False, description="Whether hits say which sentence and which words answer; encodes the sentences of each hit."
+    )
     pin: DocumentIds = Field(
         default_factory=list, description="Ids of documents that come first, in this order, whatever the query."
     )

@@ -45,7 +45,7 @@ def search_by_vector(
     """
 
     def once(view: View) -> list[Hit]:
-        request = SearchRequest.of(view, [_UNKNOWN], Options(**options, pipeline=stages))
+        request = SearchRequest.of(view, [_UNKNOWN], Options(**options, pipeline=stages, highlight=False))
         slot = _slot_of(request)
         seconds: dict[str, float] = {}
         clock = Clock(seconds)

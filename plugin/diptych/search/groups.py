@@ -132,7 +132,7 @@ def _from_hits(
     request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
 ) -> list[list[HitGroup]]:
     limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
-    wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0)
+    wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0, highlight=False)
     (retrieved,) = retrieve_together([wider])
     groups = [_grouped(request, hits, group_by, group_size) for hits in reranked(wider, retrieved)]
     seconds |= retrieved.seconds

@@ -56,9 +56,11 @@ class GroupOptions(ScopedOptions, total=False):
         like: examples of relevant documents, as ids or `Query(text)`; dense slots prefer documents near them.
         unlike: examples of documents that are not relevant.
         passages: the most passages of a hit, where a slot of the pipeline has them; by default the config's.
+        highlight: whether hits say which sentence and which words answer; by default the config's.
     """
 
     passages: int | None
+    highlight: bool | None
     pipeline: Pipeline | Retrieve | str | None
     score_threshold: float | None
     with_payload: bool | Sequence[str]
@@ -111,6 +113,7 @@ class Options(NamedTuple):
     like: Sequence[str | Query] | None = None
     unlike: Sequence[str | Query] | None = None
     passages: int | None = None
+    highlight: bool | None = None
 
 
 def ids_of(name: str, ids: Sequence[str] | None) -> tuple[str, ...]:

@@ -74,13 +74,13 @@ def _with_best(
     own, text = places.get(hit.point, ()) if hit.point is not None else (), hit.document.text
     if not own or hit.point is None or len(own) != len(vectors[hit.point]):  # written by another splitter
         return hit
-    scores = vectors[hit.point] @ _unit(query[0], slot)
+    scores = vectors[hit.point] @ unit(query[0], slot)
     order = np.argsort(-scores, kind="stable")[:most].tolist()
     best = ((*own[n], float(scores[n])) for n in order)
     return replace(hit, passages=tuple(Passage(text[start:end], start, end, score) for start, end, score in best))
 
 
-def _unit(vector: Floats, slot: Slot) -> Floats:
+def unit(vector: Floats, slot: Slot) -> Floats:
     """The vector as Qdrant compares it: of length 1 for cosine."""
     length = float(np.linalg.norm(vector))
     return vector / length if slot.similarity == "cosine" and length else vector

@@ -40,6 +40,7 @@ class SearchRequest:
     `pin`, `exclude`: ids of documents that come first, and that are left out; `filter` excludes both.
     `like`, `unlike`: examples of relevant documents, and of others that are not.
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
+    `highlight`: whether hits say which sentence and which words answer.
     `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
     `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
     """
@@ -63,6 +64,7 @@ class SearchRequest:
     like: tuple[str | Query, ...] = ()
     unlike: tuple[str | Query, ...] = ()
     passages: int = 0
+    highlight: bool = False
     vector: Floats | None = None
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -110,6 +112,7 @@ class SearchRequest:
             like=_examples("like", options.like),
             unlike=_examples("unlike", options.unlike),
             passages=_passages(view, checked_pipeline, options),
+            highlight=_highlight(options.highlight, config.highlight),
         )
 
     @property
@@ -130,8 +133,8 @@ class SearchRequest:
 
     @property
     def reads_text(self) -> bool:
-        """Whether it needs the documents' texts itself, for a reranker or for passages."""
-        return bool(self.pipeline.rerank or self.passages)
+        """Whether it needs the documents' texts itself, for a reranker, passages or highlights."""
+        return bool(self.pipeline.rerank or self.passages or self.highlight)
 
     @property
     def selector(self) -> bool | models.PayloadSelector:
@@ -257,6 +260,12 @@ def _passages(view: View, pipeline: Pipeline, options: Options) -> int:
     default = 0 if options.with_payload is False else view.search_config.passages
     wanted = default if most is None else most
     return wanted if any(view.slots[name].passages for name in pipeline.slots) else 0
+
+
+def _highlight(given: bool | None, default: bool) -> bool:
+    if given is not None and not isinstance(given, bool):
+        raise SearchError("highlight is not usable", got=brief(given), expected="True or False")
+    return default if given is None else given
 
 
 def direction(slot: Slot) -> int:

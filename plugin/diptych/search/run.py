@@ -18,6 +18,7 @@ from diptych.metadata.payload_paths import head
 from diptych.metadata.payloads import NATIVE
 from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
+from diptych.search.highlights import with_highlights
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.options import Options, SearchOptions
 from diptych.search.passages import READ, with_passages
@@ -147,15 +148,19 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     if request.pin:
         pages = [with_pins(request, retrieved.pinned, page) for page in pages]
     finished = completed(request, pages)
-    if request.passages:
+    if request.passages or request.highlight:
         clock.passed("passages")
     return finished
 
 
 def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-    """The final hits of each query with their passages, and with the parts of documents that were asked for."""
-    if request.passages:
-        pages = with_passages(request, pages, request.passages)
+    """The final hits of each query with passages, highlights, and the parts of documents that were asked for."""
+    if request.passages or request.highlight:
+        pages = with_passages(request, pages, max(1, request.passages))
+    if request.highlight:
+        pages = with_highlights(request, pages)
+    if not request.passages:
+        pages = [[replace(hit, passages=()) if hit.passages else hit for hit in page] for page in pages]
     return [_selected_only(request, page) for page in pages]
 
 

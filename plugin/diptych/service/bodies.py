@@ -98,6 +98,7 @@ class SearchRequest(BaseModel):
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
     explain: bool = False
+    highlight: bool | None = None
     passages: Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None = None
     boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
     like: Examples = Field(default_factory=list)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from diptych.collection.explain import Explanation, SlotScore
 from diptych.config.secrets import redacted
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
-from diptych.types import Hit, Passage
+from diptych.types import Highlight, Hit, Passage
 
 
 class FoundPassage(BaseModel):
@@ -21,6 +21,15 @@ class FoundPassage(BaseModel):
     start: int
     end: int
     score: float = Field(description="Of the passage alone, on the scale of its slot; higher is better.")
+
+
+class FoundHighlight(BaseModel):
+    """What of a document answers the query."""
+
+    sentence: FoundPassage | None = Field(None, description="The sentence nearest to the query.")
+    words: list[tuple[int, int]] = Field(
+        default_factory=list, description="Begin and end of each word that matches, in the document's text."
+    )
 
 
 class FoundDocument(BaseModel):
@@ -35,6 +44,7 @@ class FoundDocument(BaseModel):
     passages: list[FoundPassage] = Field(
         default_factory=list, description="The best parts of the document, best first, where a slot has passages."
     )
+    highlight: FoundHighlight | None = Field(None, description="The sentence and the words that answer, if asked for.")
 
     @classmethod
     def of(cls, hit: Hit) -> FoundDocument:
@@ -190,7 +200,14 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "metadata": dict(document.metadata),
         "stages": dict(hit.stages),
         "passages": [passage_fields(passage) for passage in hit.passages],
+        "highlight": None if hit.highlight is None else highlight_fields(hit.highlight),
     }
+
+
+def highlight_fields(highlight: Highlight) -> dict[str, Any]:
+    """The fields of a `FoundHighlight`."""
+    sentence = None if highlight.sentence is None else passage_fields(highlight.sentence)
+    return {"sentence": sentence, "words": [list(place) for place in highlight.words]}
 
 
 def passage_fields(passage: Passage) -> dict[str, Any]:

@@ -74,3 +74,12 @@ def test_the_description_has_the_field_and_the_passages(client: httpx.Client) ->
     assert "passages" in schemas["SearchRequest"]["properties"]
     assert schemas["FoundDocument"]["properties"]["passages"]["items"]["$ref"].endswith("FoundPassage")
     assert set(schemas["FoundPassage"]["properties"]) == {"text", "start", "end", "score"}
+
+
+def test_highlights_come_along_where_they_are_asked_for(client: httpx.Client) -> None:
+    answer = client.post("/search", json={"query": QUERY, "limit": 1, "highlight": True})
+    SearchAnswer.model_validate_json(answer.content, extra="forbid")
+    (hit,) = answer.json()["results"][0]["hits"]
+    assert hit["highlight"]["sentence"]["text"] == SENTENCES["sox"]
+    assert [hit["text"][start:end] for start, end in hit["highlight"]["words"]] == ["convert", "audio", "files"]
+    assert client.post("/search", json={"query": QUERY}).json()["results"][0]["hits"][0]["highlight"] is None

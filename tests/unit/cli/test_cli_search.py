@@ -18,7 +18,7 @@ from diptych.cli.search.search import search_params, texts_of
 from diptych.cli.search.show_hits import _hits, snippet
 from diptych.collection.collection import Collection
 from diptych.registry import Registry
-from diptych.types import Document, Hit
+from diptych.types import Document, Highlight, Hit
 
 Run = Callable[..., Any]
 
@@ -366,3 +366,24 @@ def test_the_best_passage_is_shown_instead_of_the_beginning(run: Run, tmp_path: 
     explained = run("explain", long_documents.QUERY, "-n", 1).out
     assert "passages: " in explained
     assert long_documents.SENTENCES["sox"][:20] in explained
+
+
+def test_highlights_show_the_sentence_and_its_words(run: Run, tmp_path: Path, config: Path) -> None:
+    config.write_text(json.dumps({"store": "edge:./manuals", "collection": "m", "slots": long_documents.SLOTS}))
+    rows = [{"id": d.id, "text": d.text} for d in long_documents.manuals()]
+    (tmp_path / "manuals.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run("populate", tmp_path / "manuals.jsonl").code == 0
+    (line,) = run("search", long_documents.QUERY, "-n", 1, "--highlight").out.splitlines()
+    assert line.split("\t")[4] == long_documents.SENTENCES["sox"]
+    (query,) = run("search", long_documents.QUERY, "-n", 1, "--highlight", "--json").json()["queries"]
+    (hit,) = query["hits"]
+    assert hit["highlight"]["sentence"]["text"] == long_documents.SENTENCES["sox"]
+    assert [hit["text"][start:end] for start, end in hit["highlight"]["words"]] == ["convert", "audio", "files"]
+
+
+def test_words_that_match_stand_out_on_a_terminal() -> None:
+    text = "Do convert it. A conversion."
+    hit = Hit(Document("a", text), 1.0, highlight=Highlight(None, ((3, 10),)))
+    written = io.StringIO()
+    _hits(Console(file=written, force_terminal=True, color_system="standard", width=80), [hit], 0)
+    assert "\x1b[1;33mconvert\x1b[0m it." in written.getvalue()

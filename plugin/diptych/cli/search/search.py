@@ -77,6 +77,9 @@ def search(
         int | None,
         typer.Option(min=0, metavar="N", help="Passages per hit, where a slot has some; the best one is shown."),
     ] = None,
+    highlight: Annotated[
+        bool, typer.Option("--highlight", help="Show the sentence that answers best, with the words that match.")
+    ] = False,
     like: LikeOption = None,
     unlike: UnlikeOption = None,
     pin: PinOption = None,
@@ -103,6 +106,8 @@ def search(
 
       diptych search "mail server" --like postfix --unlike "text:mail client" --exclude sendmail
 
+      diptych search "how to convert audio files" --highlight
+
       diptych search - < queries.txt
     """
     texts = texts_of(queries)
@@ -117,6 +122,7 @@ def search(
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
             "tenant": tenant,
             "passages": passages,
+            "highlight": highlight or None,
             **examples_and_pins(like, unlike, pin, exclude),
         }
         begin = time.perf_counter()

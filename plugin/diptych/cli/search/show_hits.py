@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -91,9 +92,8 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "title": document.title,
         "text": document.text,
         "metadata": dict(document.metadata),
-        "passages": [
-            {"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages
-        ],
+        "passages": list(hit.passages),
+        "highlight": hit.highlight,
     }
 
 
@@ -115,7 +115,7 @@ def _hits(console: Console, hits: Sequence[Hit], offset: int) -> None:
         console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
         console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
         console.print("  pinned" if _is_pinned(hit) else "", style="dim")
-        console.print(Padding(Text(_excerpt(hit)), (0, 0, 0, 5)))
+        console.print(Padding(_emphasised(hit), (0, 0, 0, 5)))
 
 
 def _is_pinned(hit: Hit) -> bool:
@@ -125,11 +125,20 @@ def _is_pinned(hit: Hit) -> bool:
 
 
 def _excerpt(hit: Hit, *, limit: int | None = None) -> str:
-    """Title and best passage on one line, or the beginning of the text."""
-    if not hit.passages:
+    """Title and best sentence or passage on one line, or the beginning of the text."""
+    best = hit.highlight.sentence if hit.highlight and hit.highlight.sentence else next(iter(hit.passages), None)
+    if best is None:
         return snippet(hit.document, limit=limit or SNIPPET)
-    best = replace(hit.document, text=hit.passages[0].text)
-    return snippet(best, limit=limit or PASSAGE)
+    return snippet(replace(hit.document, text=best.text), limit=limit or PASSAGE)
+
+
+def _emphasised(hit: Hit) -> Text:
+    """The excerpt, in which the words that match stand out."""
+    text = Text(_excerpt(hit))
+    words = {hit.document.text[start:end] for start, end in hit.highlight.words} if hit.highlight else set()
+    if words:
+        text.highlight_regex(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
+    return text
 
 
 def snippet(document: Document, *, limit: int = SNIPPET) -> str:

@@ -87,6 +87,7 @@ def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
         "pin": body.pin,
         "exclude": body.exclude,
         "passages": body.passages,
+        "highlight": body.highlight,
         **body.examples,
     }
 

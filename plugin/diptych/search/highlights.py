@@ -1,0 +1,137 @@
+"""The highlights of hits: the sentence that a dense encoder finds nearest to the query, and the words that match."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.passages import PassageEncoder
+from diptych.passages.boundaries import Boundaries
+from diptych.protocols import Calibrated, TokenLimit
+from diptych.search.passages import unit
+from diptych.search.request import SearchRequest
+from diptych.slots.encode import encode
+from diptych.slots.slot import Slot
+from diptych.types import Floats, Highlight, Hit, Passage
+
+READ = 2_000  # characters of a document without passages, where the encoder does not tell how much it reads
+LONGEST = 100_000  # characters of a document without passages in which words are looked for
+_WORD = re.compile(r"\w+")
+Place: TypeAlias = tuple[int, int]
+
+
+def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+    """The hits of each query with their highlights: in the best passage, or in the document where there is none.
+
+    Args:
+        request: the search; its hits hold title and text.
+        hits: of each query.
+    """
+    slots = [request.handle.slots[name] for name in request.pipeline.slots]
+    sentences = _sentences(request, next(filter(_reads_sentences, slots), None), hits)
+    matchers = [_matcher(request, slot) for slot in slots if slot.kind in ("sparse", "text_index")]
+    return [
+        [replace(hit, highlight=Highlight(next(sentences), _matching(hit, n, matchers))) for hit in own]
+        for n, own in enumerate(hits)
+    ]
+
+
+def _reads_sentences(slot: Slot) -> bool:
+    """Whether the slot compares dense vectors of texts; another kind of input may be the name of a file."""
+    return slot.spec.kind == "dense" and (slot.asker or slot).spec.accepts == ("text",)
+
+
+def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequence[Hit]]) -> Iterator[Passage | None]:
+    """The best sentence of each hit, in order; all of them are encoded in one call."""
+    if slot is None:
+        yield from (None for own in hits for _ in own)
+        return
+    asked = slot.asker or slot  # documents and queries of one encoder are compared, whoever made the stored vectors
+    encoder = asked.encoder.inner if isinstance(asked.encoder, PassageEncoder) else asked.encoder
+    queries = asked.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    places = [[_places(hit, slot, encoder) for hit in own] for own in hits]
+    texts = {
+        hit.document.text[begin:end]: None
+        for own, of_query in zip(hits, places, strict=True)
+        for hit, of_hit in zip(own, of_query, strict=True)
+        for begin, end in of_hit
+    }
+    made = encode(encoder, "dense", "document", [*texts], where=asked.where) if texts else []
+    vectors = dict(zip(texts, made, strict=True))
+    for own, of_query, query in zip(hits, places, queries, strict=True):
+        for hit, of_hit in zip(own, of_query, strict=True):
+            yield _best(hit, of_hit, np.ravel(np.asarray(query)), vectors, asked)
+
+
+def _best(hit: Hit, places: Sequence[Place], query: Floats, vectors: dict[str, Any], slot: Slot) -> Passage | None:
+    text = hit.document.text
+    scored = [(_score(query, vectors[text[begin:end]], slot), begin, end) for begin, end in places]
+    if not scored:
+        return None
+    score, begin, end = max(scored, key=lambda own: (own[0], -own[1]))
+    return Passage(text[begin:end], begin, end, score)
+
+
+def _score(query: Floats, sentence: Floats, slot: Slot) -> float:
+    if slot.similarity == "euclidean":
+        return -float(np.linalg.norm(query - sentence))
+    return float(unit(query, slot) @ unit(sentence, slot))
+
+
+def _places(hit: Hit, slot: Slot, encoder: Any) -> list[Place]:
+    """Begin and end of the sentences of the best passage, or of what the encoder reads of the document."""
+    text = hit.document.text
+    begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, _read(hit, slot, encoder))
+    boundaries = Boundaries.of(text[begin:end])
+    inside = [at for at in boundaries.cuts if not any(a < at < b for a, b in boundaries.blocks)]
+    cuts = [begin, *(begin + at for at in sorted(inside) if 0 < at < end - begin), end]
+    stripped = ((a + len(text[a:b]) - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in pairwise(cuts))
+    return [(a, b) for a, b in stripped if a < b and _WORD.search(text, a, b)]
+
+
+def _read(hit: Hit, slot: Slot, encoder: Any) -> int:
+    """How many characters of the document's text the encoder reads."""
+    document = hit.document
+    most = encoder.max_tokens if isinstance(encoder, TokenLimit) else None
+    if most is None:
+        return min(len(document.text), READ)
+    whole = slot.reading.of(document.title, document.text[: 50 * most])
+    (spans,) = encoder.token_spans([whole])
+    above = max(0, len(whole) - len(document.text[: 50 * most].strip()))  # the title, and what stands after it
+    return len(document.text) if len(spans) <= most else max(0, int(spans[most - 1][1]) - above)
+
+
+def _matching(hit: Hit, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]) -> tuple[Place, ...]:
+    """The places of the words that match the query of this number."""
+    text = hit.document.text
+    begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, LONGEST)
+    places = [match.span() for match in _WORD.finditer(text, begin, min(end, len(text)))] if matchers else []
+    words = {text[a:b] for a, b in places}
+    matched = {word for matcher in matchers for word in matcher(query, words)} if words else set()
+    return tuple((a, b) for a, b in places if text[a:b] in matched)
+
+
+def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], set[str]]:
+    """Returns which of some words match the query of a number in this slot."""
+    if slot.kind == "text_index":
+        terms = [{word.casefold() for word in _WORD.findall(text)} for text in request.texts]
+        return lambda query, words: {word for word in words if word.casefold() in terms[query]}
+    asked = slot.asker or slot
+    queries: list[Any] = asked.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    if isinstance(asked.encoder, Calibrated):  # a word's own terms, after stemming and the like
+        ids = [set(vector.indices.tolist()) for vector in queries]
+        return lambda query, words: _of_terms(asked, ids[query], sorted(words))
+    decoded = [{term.casefold() for term, _ in asked.encoder.decode(vector)} for vector in queries]
+    return lambda query, words: {word for word in words if word.casefold() in decoded[query]}
+
+
+def _of_terms(slot: Slot, terms: set[int], words: Sequence[str]) -> set[str]:
+    vectors: list[Any] = encode(slot.encoder, "sparse", "query", words, where=slot.where)
+    return {
+        word for word, own in zip(words, vectors, strict=True) if len(own) and terms.issuperset(own.indices.tolist())
+    }
