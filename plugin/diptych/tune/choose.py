@@ -85,7 +85,7 @@ def choose(
     if count < LEAST:
         return Choice(start, tuned, False, ())
     chosen_values, single_values = held_out(values, trials, order, seed=seed)
-    gains = (
+    gains: tuple[Against, ...] = (
         _against(PRESENT, chosen_values - values[start], confidence),
         _against(SINGLE, chosen_values - single_values, confidence),
     )

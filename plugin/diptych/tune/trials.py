@@ -214,7 +214,7 @@ def trials(
     whole = [t for t in bases if t.is_plain and t.rescore is None and len(t.slots) in (1, len(slots))]
     tried += [replace(trial, params=settings) for settings, trial in itertools.product(params, whole)]
     reranked = [
-        replace(base, rerank=settings) for stage in rerankers for base in bases for settings in _after(base, stage)
+        replace(base, rerank=variant) for stage in rerankers for base in bases for variant in _after(base, stage)
     ]
     return [*tried, *reranked]
 

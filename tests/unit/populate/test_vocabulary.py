@@ -104,7 +104,8 @@ def test_what_the_config_says_decides_and_another_encoder_brings_the_usual_defau
             (opened_config(limit=5), "linear"),
         ):
             assert with_stored_default(config, collection.handle.read()).search.fuse.kind == kind
-    for search in ({"fuse": {"kind": "dbsf"}}, {"score_threshold": 0.1}, {"fuse": {"kind": "rrf"}}):
+    searches: list[dict[str, Any]] = [{"fuse": {"kind": "dbsf"}}, {"score_threshold": 0.1}, {"fuse": {"kind": "rrf"}}]
+    for search in searches:
         with opened(**search) as collection:
             (warning,) = collection.populate(documents(24)).warnings
             assert "or give the slot little weight: fuse: {kind: linear" in warning
