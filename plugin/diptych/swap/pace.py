@@ -19,6 +19,7 @@ import numpy as np
 
 from diptych.runtime.phases import detail
 from diptych.stores.versions import keeps_log
+from diptych.swap.backfill.background import stand_back
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -42,6 +43,9 @@ T = TypeVar("T")
 class Pace:
     """The full pace: to a server several requests at a time, to other stores everything at once.
 
+    `begin` is called first in each thread of the back-fill. It keeps the normal priority at a server, where the full
+    pace is for collections that nobody searches yet.
+
     Args:
         server: whether the store is a server.
     """
@@ -49,6 +53,7 @@ class Pace:
     def __init__(self, *, server: bool = False) -> None:
         self.in_flight = IN_FLIGHT if server else 1
         self._most = PART if server else None
+        self.begin: Callable[[], None] = _keep_priority if server else stand_back
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
         """The points in parts, one for each request, each yielded when it may be written."""
@@ -137,6 +142,10 @@ class Gentle(Pace):
             return self._probe()
         except Exception:  # if the store fails, the work raises it; a probe that fails counts as a slow one
             return FAILED
+
+
+def _keep_priority() -> None:
+    """Leave the calling thread at its priority."""
 
 
 def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.metadata.models import Generation, State
 from diptych.runtime.phases import phase, watched
+from diptych.swap.backfill.background import NICENESS
 from diptych.swap.pace import AT_ONCE, DECIDE, FAILED, FIRST, LEAST, MOST, SLOWER, Gentle, Pace, pace_of
 
 QUIET = 0.002
@@ -52,6 +56,20 @@ def noted(pace: Gentle, seconds: Iterable[float]) -> float:
         list(pace.parts([0] * 2 * AT_ONCE))
         pace.note(one)
     return pace.rate
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
+def test_threads_keep_their_priority_at_the_full_pace_to_a_server_alone(clock: Clock) -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def within(pace: Pace) -> int:
+        with ThreadPoolExecutor(1, initializer=pace.begin) as threads:
+            return threads.submit(priority).result()
+
+    before, lowered = priority(), max(priority(), NICENESS)
+    assert within(Pace(server=True)) == before
+    assert [within(Pace()), within(Gentle(lambda: USUAL, clock))] == [lowered, lowered]
 
 
 def test_the_full_pace_writes_all_at_once_and_nothing_where_there_is_nothing() -> None:

@@ -27,7 +27,6 @@ from diptych.populate.validate import Item
 from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
 from diptych.stores.versions import keeps_log
-from diptych.swap.backfill.background import stand_back
 from diptych.swap.backfill.documents import SourceDocuments, document_of
 from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.backfill.page_writer import PageWriter
@@ -145,7 +144,7 @@ class Backfill:
         def put(page: Sequence[Item], outcomes: Outcomes) -> None:
             sent.append(self._begun(page, outcomes))
 
-        room, begin = self._handle.populate_config.chunk // self._size, stand_back
+        room, begin = self._handle.populate_config.chunk // self._size, self._pace.begin
         stopped, encoders = self._stopped, lambda: self._encoders
         with Pipeline(encoders, put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
             for page, following in self._limited(pages):

@@ -14,7 +14,6 @@ from diptych.populate.engine import Outcomes
 from diptych.populate.points import PointMaker
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
-from diptych.swap.backfill.background import stand_back
 from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.pace import Pace
 
@@ -44,7 +43,7 @@ class PageWriter:
             yield
             return
         try:
-            with ThreadPoolExecutor(self._pace.in_flight, "write", stand_back) as self._threads:
+            with ThreadPoolExecutor(self._pace.in_flight, "write", self._pace.begin) as self._threads:
                 yield
         finally:
             self._threads = None
