@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from diptych.errors import CopyError
 from diptych.metadata.models import APPLY, CLAIM, COPY, RETIRED, Record
+from diptych.metadata.store import StoredId
 from qdrant_edge_client.validation_messages import expectation
 
 
@@ -32,7 +33,7 @@ class CopyRecord(Record):
     store: str
     collection: str
     stage: Literal["points", "passes", "done"] = "points"
-    offset: int | str | None = None
+    offset: StoredId | None = None
     copied: int = 0
     began: str = ""
     finished: str = ""

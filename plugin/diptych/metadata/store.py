@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, PlainSerializer, ValidationError
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
 from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, UNREAD, CollectionMetadata
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
+
+
+def _stored(identifier: int | str) -> int | str:
+    return str(identifier) if isinstance(identifier, int) and identifier >= 2**63 else identifier
+
+
+def _restored(identifier: Any) -> Any:
+    return int(identifier) if isinstance(identifier, str) and identifier.isdecimal() else identifier
+
+
+# A point's id within metadata. Ids have 64 bits, but a number in a value that is sent over gRPC has 63 and a sign.
+StoredId: TypeAlias = Annotated[
+    int | str, BeforeValidator(_restored), PlainSerializer(_stored, return_type=int | str, when_used="json")
+]
 
 
 def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from diptych.metadata.models import APPLY, Record
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.store import StoredId, raw_metadata
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -26,10 +26,10 @@ class Checkpoint(Record):
     `repairing` are points that lacked the vector and are being given it just now.
     """
 
-    offset: int | str | None = None
+    offset: StoredId | None = None
     done: int = 0
     complete: bool = False
-    repairing: tuple[int | str, ...] = ()
+    repairing: tuple[StoredId, ...] = ()
 
 
 class Trial(Record):

@@ -154,8 +154,8 @@ def plain(found: Any) -> Any:
     """JSON values of any answer."""
     if hasattr(found, "model_dump"):
         return plain(found.model_dump(mode="json", exclude_none=True))
-    if isinstance(found, dict):
-        return {key: plain(value) for key, value in found.items()}
+    if isinstance(found, dict):  # over gRPC a payload that was not asked for is an empty one
+        return {key: plain(value) for key, value in found.items() if (key, value) != ("payload", {})}
     if isinstance(found, list | tuple):
         return [plain(value) for value in found]
     return found

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from qdrant_client.client_base import QdrantBase
+from qdrant_client.conversions.conversion import json_to_value
 
 from diptych.errors import ApplyRunning
 from diptych.metadata.models import APPLY, CLAIM
@@ -283,3 +284,11 @@ def test_points_that_are_being_repaired_are_known_to_the_next_holder_until_they_
         lease.repairing(["dense.2", "late.2"], ())
         assert lease.repaired(["late.2", "dense.2"]) == []
         assert lease.checkpoints == {"dense.2": Checkpoint(complete=True, done=5)}
+
+
+@pytest.mark.parametrize("point", [0, 2**63 - 1, 2**63, 2**64 - 1, "550e8400-e29b-41d4-a716-446655440000"])
+def test_a_checkpoint_holds_no_number_that_grpc_cannot_send(point: int | str) -> None:
+    reached = Checkpoint(offset=point, repairing=(point, 7))
+    raw = reached.model_dump(mode="json")
+    json_to_value(raw).SerializeToString()
+    assert Checkpoint.model_validate(raw) == reached
