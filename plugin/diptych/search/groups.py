@@ -11,7 +11,8 @@ from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
-from diptych.metadata.payloads import to_payload
+from diptych.metadata.payloads import NATIVE, to_payload
+from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, Options
 from diptych.search.pins import PINNED
 from diptych.search.qdrant_query import pipeline_request
@@ -21,10 +22,13 @@ from diptych.search.retrieve import Clock, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
 from diptych.search.stages import require_count
 from diptych.search.store_errors import ask
-from diptych.types import Document, Hit, Query
+from diptych.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
+
+_STARTS = ("start_index", "split_idx_start")  # where frameworks' splitters note the place of a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,26 @@ class HitGroup:
     def score(self) -> float:
         """Score of the best hit."""
         return self.hits[0].score
+
+    @property
+    def hit(self) -> Hit:
+        """The group as one hit, for documents that were split before they were stored and are grouped by their parent.
+
+        Its id is the value, its passages are the texts of the hits, and all else is the best hit's. Places are those in
+        the parent where the splitter noted them (LangChain's `start_index`, Haystack's `split_idx_start`), else in the
+        chunk.
+        """
+        best = self.hits[0]
+        passages = tuple(_chunk(hit) for hit in self.hits)
+        return replace(best, document=replace(best.document, id=str(self.value)), passages=passages, point=None)
+
+
+def _chunk(hit: Hit) -> Passage:
+    """The text of a hit as a passage of its parent."""
+    text, metadata = hit.document.text, hit.document.metadata
+    noted = (metadata.get(key) for key in _STARTS)
+    start = next((value for value in noted if type(value) is int and value >= 0), 0)
+    return Passage(text, start, start + len(text), hit.score)
 
 
 def search_groups(
@@ -134,24 +158,42 @@ def _from_hits(
     limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
     wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0, highlight=False)
     (retrieved,) = retrieve_together([wider])
-    groups = [_grouped(request, hits, group_by, group_size) for hits in reranked(wider, retrieved)]
+    pages = reranked(wider, retrieved)
+    payloads = _payloads(request, [hit for page in pages for hit in page], group_by)
     seconds |= retrieved.seconds
-    return groups
+    return [_grouped(request, hits, group_by, group_size, payloads) for hits in pages]
 
 
-def _grouped(request: SearchRequest, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:
+def _payloads(request: SearchRequest, hits: Sequence[Hit], group_by: str) -> dict[PointId, Mapping[str, Any]]:
+    """The payloads to group by: rebuilt from the documents, or read again where documents leave a part of them out."""
+    view = request.handle
+    points = {hit.point: hit for hit in hits if hit.point is not None}
+    if view.layout == NATIVE or not points:
+        return {point: to_payload(hit.document, "", view.layout) for point, hit in points.items()}
+    fields, shard_key = [group_by], request.shard_key_selector
+    records = ask(view, lambda: view.client.retrieve(view.name, [*points], with_payload=fields, **shard_key))
+    return {record.id: record.payload or {} for record in records}
+
+
+def _grouped(
+    request: SearchRequest,
+    hits: Sequence[Hit],
+    group_by: str,
+    group_size: int,
+    payloads: Mapping[PointId, Mapping[str, Any]],
+) -> list[HitGroup]:
     groups: dict[str | int, list[Hit]] = {}
     for hit in hits:
-        for value in _values(request, hit.document, group_by):
+        for value in _values(payloads.get(hit.point, {}) if hit.point is not None else {}, group_by):
             members = groups.setdefault(value, [])
             if len(members) < group_size:
                 members.append(hit)
     return [HitGroup(value, tuple(members)) for value, members in list(groups.items())[: request.limit]]
 
 
-def _values(request: SearchRequest, document: Document, path: str) -> list[str | int]:
+def _values(payload: Mapping[str, Any], path: str) -> list[str | int]:
     """The distinct values under a dotted path; values that are neither text nor integer form no group."""
-    node: Any = to_payload(document, "", request.handle.layout)
+    node: Any = payload
     for key in path.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None
     values = node if isinstance(node, list) else [node]

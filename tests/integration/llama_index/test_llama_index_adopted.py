@@ -15,6 +15,7 @@ from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.errors import CollectionError
+from diptych.search import Diversify, Pipeline, Retrieve
 from diptych.testing import FakeDenseEncoder
 from diptych_adapters.llama_index import DiptychEmbedding, DiptychVectorStore
 
@@ -93,3 +94,16 @@ def test_nodes_come_back_from_a_collection_of_another_framework(
     assert (found.node_id, found.get_content(), found.metadata) == ("7", texts[7], {"section": "old", "n": 7})
     store.delete("source-2")
     assert store.collection.count() == 40 + 20
+
+
+@pytest.mark.parametrize("stages", [Retrieve("dense"), Retrieve("dense", 100) >> Diversify("dense", 1.0, 100)])
+def test_nodes_of_one_document_are_one_hit_with_the_nodes_as_passages(
+    store: DiptychVectorStore, written: list[TextNode], stages: Retrieve | Pipeline
+) -> None:
+    sources = {node.text: node.ref_doc_id for node in written}
+    groups = store.collection.search_groups("word1 word2", group_by="ref_doc_id", group_size=5, pipeline=stages)
+    hits = [group.hit for group in groups]
+    assert {hit.id for hit in hits} == {node.ref_doc_id for node in written if node.ref_doc_id}
+    for hit in hits:
+        assert {sources[own.text] for own in hit.passages} == {hit.id}
+        assert hit.document.text == hit.passages[0].text
