@@ -49,10 +49,10 @@ def is_cluster() -> bool:
     return bool(os.environ.get("DIPTYCH_TEST_CLUSTER"))
 
 
-def server_client() -> QdrantBase:
-    """A client of it."""
-    cluster = ClusterConfig.model_validate(SPREAD) if is_cluster() else None
-    return open_store(urls(), api_key=os.environ.get(KEY), cluster=cluster)
+def server_client(**cluster: Any) -> QdrantBase:
+    """A client of it; `cluster` changes how a cluster spreads what is created."""
+    spread = ClusterConfig.model_validate(SPREAD | cluster) if is_cluster() else None
+    return open_store(urls(), api_key=os.environ.get(KEY), cluster=spread)
 
 
 @contextmanager
