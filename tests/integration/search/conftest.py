@@ -23,7 +23,7 @@ SLOTS = {
     "lexical": {"adapter": "fake-calibrated", "uses_idf": True},
     "late": {"adapter": "fake-multivector"},
 }
-Open: TypeAlias = Callable[[Mapping[str, Any]], Collection]
+Open: TypeAlias = Callable[..., Collection]
 
 
 def corpus() -> list[Document]:

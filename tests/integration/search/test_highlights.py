@@ -57,7 +57,7 @@ def test_no_highlight_is_made_unless_asked_for(long: Collection) -> None:
 def test_highlights_do_not_depend_on_the_payload_or_on_the_passages_that_are_shown(long: Collection) -> None:
     expected = [hit.highlight for hit in long.search(QUERY, highlight=True)]
     for options in ({"with_payload": False}, {"passages": 0}, {"with_payload": ["section"], "passages": 1}):
-        hits = long.search(QUERY, highlight=True, **options)  # type: ignore[arg-type]
+        hits = long.search(QUERY, highlight=True, **options)
         assert [hit.highlight and hit.highlight.words for hit in hits] == [own and own.words for own in expected]
         assert options.get("passages") != 0 or not any(hit.passages for hit in hits)
 
@@ -85,7 +85,7 @@ def test_the_config_can_ask_for_them_and_all_sentences_are_encoded_in_one_call(o
 
 def test_a_sparse_slot_alone_marks_words_only_and_a_stem_marks_its_forms(opened: Open) -> None:
     slots = {"lexical": {"adapter": "bm25", "language": "english"}}
-    collection = opened({"slots": slots}, registry=Registry.default())
+    collection = opened({"slots": slots}, Registry.default())
     collection.populate([Document("a", "It converts files. A file was converted, by a converter."), Document("b", "x")])
     (hit,) = collection.search("converting file", highlight=True)
     assert hit.highlight is not None
