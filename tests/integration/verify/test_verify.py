@@ -6,6 +6,7 @@ The server is a small one with Qdrant's routes, and a real one where DIPTYCH_TES
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from diptych.collection.verify import VerifyReport, mend, verify
 from diptych.config import Config, parse_config
 from diptych.errors import StoreDamaged
 from diptych.testing import fakes_plugin
-from named_server import emptied
+from named_server import KEY, emptied
 
 SLOTS = {
     "dense": {"adapter": "fake-dense"},
@@ -61,7 +62,13 @@ def store(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_
 
 
 def config_of(store: str) -> Config:
-    return parse_config({"store": store, "collection": "docs", "slots": SLOTS, "cache": {"enabled": False}})
+    return parse_config({**place(store), "collection": "docs", "slots": SLOTS, "cache": {"enabled": False}})
+
+
+def place(store: str) -> dict[str, Any]:
+    """What a config says of the store, with the key of the named server."""
+    key = os.environ.get(KEY)
+    return {"store": store, "api_key": key} if key and store.startswith(("http", "grpc")) else {"store": store}
 
 
 @pytest.fixture
@@ -181,7 +188,7 @@ Doctor = Callable[..., tuple[int, dict[str, Any]]]
 def doctor(tmp_path: Path, store: str, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Doctor:
     """Runs `diptych doctor` on the store, which is populated and closed."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "diptych.yaml").write_text(json.dumps({"store": store, "collection": "docs", "slots": SLOTS}))
+    (tmp_path / "diptych.yaml").write_text(json.dumps({**place(store), "collection": "docs", "slots": SLOTS}))
     monkeypatch.setenv("DIPTYCH_CACHE_DIR", str(tmp_path / "cache"))
     with Collection.open(config_of(store), registry=registry) as made:
         made.populate(DOCUMENTS)
