@@ -20,14 +20,14 @@ import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
-from diptych.search.stages import Dbsf, Linear, Rrf
+from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.slots.vocabulary import UNREAD_WEIGHT
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
@@ -39,7 +39,7 @@ DEPTH, FOLDS, ROUNDS = 100, 5, 2
 EXCERPTS = "excerpts"
 SPLIT_COLUMNS = ("set", "tuning / rest", "changed", "worse on the rest", "mean gain", "worst")
 TUNING = 30
-FUSIONS = {"DBSF": Dbsf(), "RRF": Rrf(), "min-max": Linear()}
+FUSIONS: Mapping[str, Fusion] = {"DBSF": Dbsf(), "RRF": Rrf(), "min-max": Linear()}
 COMPARED = {"DBSF": ("RRF", "min-max"), "RRF": ("DBSF", "min-max"), "best": ("RRF", "DBSF")}  # by --base
 
 

@@ -31,8 +31,10 @@ LEAST = 16  # fewest inputs sent to a process at once
 TURNS = 4  # pieces for each process in one call, so that all end at about the same time
 BROKEN = (OSError, EOFError, pickle.UnpicklingError)  # raised by the pipe to a process that ended
 SHARED = ("encode_document", "predict")
-FACTS = ("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "encode_query", "decode")
-FACTS += ("max_tokens", "token_spans")
+FACTS = (
+    *("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "max_tokens"),
+    *("encode_query", "decode", "token_spans"),
+)
 
 
 class Worker:

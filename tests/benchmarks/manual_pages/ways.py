@@ -167,6 +167,8 @@ WAYS: Mapping[str, Callable[[Corpus, Sequence[Query], Vectors], Answers]] = {
     "truncation": partial(diptych, passages=None),
     BASE: partial(diptych, passages=SIZES),
     "passages without title": partial(diptych, passages={**SIZES, "context": []}),
+    "passages with headings": partial(diptych, passages={**SIZES, "context": ["title", "headings"]}),
+    "passages with headings alone": partial(diptych, passages={**SIZES, "context": ["headings"]}),
     "langchain": langchain,
     "haystack": partial(haystack, title=False),
     "haystack with title": partial(haystack, title=True),
