@@ -75,8 +75,12 @@ class SlotConfig(Section):
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the slot's own are the adapter's options; `passages` is both."""
         gathered = gather_options(raw, ("adapter", "storage"))
-        passages = gathered["options"].get(OPTION) if gathered is not raw else None
-        return gathered if passages is None else {**gathered, OPTION: passages}
+        if gathered is raw:
+            return raw
+        options = {**gathered["options"], **(raw.get("options") or {})}  # as written, where a dump has both
+        if options.get(OPTION) is None:
+            options.pop(OPTION, None)
+        return {**gathered, "options": options, OPTION: options.get(OPTION)}
 
 
 class PopulateConfig(Section):

@@ -55,8 +55,10 @@ def test_options_may_stand_inline_or_under_options(tmp_path: Path) -> None:
 
 
 def test_a_config_survives_a_dump_and_a_parse() -> None:
-    config = parse_config({"collection": "c", "slots": {"d": {"adapter": "a", "k": 1}}, "search": {"limit": 3}})
+    slots = {"d": {"adapter": "a", "k": 1}, "p": {"adapter": "a", "passages": {"tokens": 64}}}
+    config = parse_config({"collection": "c", "slots": slots, "search": {"limit": 3}})
     assert parse_config(config.model_dump(mode="json")) == config
+    assert "passages" not in config.slots["d"].options
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import threading
@@ -207,6 +208,7 @@ def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
     monkeypatch.setattr("qdrant_edge_client.share.transport.LOOK", 0.5)
     with SharedEdgeClient(folder) as client:
         holder.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)  # a busy process may still answer before it stops
         with pytest.raises(StoreUnavailable, match=rf"(?s)is stopped.*process {holder.pid} .*kill -CONT"):
             client.count("c")
         large = [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"text": "x" * 5_000_000})]  # fills the socket
