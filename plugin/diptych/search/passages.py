@@ -75,8 +75,8 @@ def _with_best(
     if not own or hit.point is None or len(own) != len(vectors[hit.point]):  # written by another splitter
         return hit
     scores = vectors[hit.point] @ unit(query[0], slot)
-    order = np.argsort(-scores, kind="stable")[:most].tolist()
-    best = ((*own[n], float(scores[n])) for n in order)
+    ranked = [n for n in np.argsort(-scores, kind="stable").tolist() if own[n][0] < own[n][1]][:most]
+    best = ((*own[n], float(scores[n])) for n in ranked)
     return replace(hit, passages=tuple(Passage(text[start:end], start, end, score) for start, end, score in best))
 
 
@@ -98,12 +98,13 @@ def _stored(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> di
 
 
 def _places(slot: Slot, documents: Mapping[PointId, Document]) -> dict[PointId, list[tuple[int, int]]]:
-    """Begin and end of each passage in the documents' texts."""
+    """Begin and end of each passage in the documents' texts, equal where the encoder read the title alone."""
     encoder, reading = slot.encoder, slot.reading
     assert isinstance(encoder, PassageEncoder), "the slot has passages"
     places = encoder.places([reading.of(document.title, document.text) for document in documents.values()])
     shifted = {}
     for (point, document), own in zip(documents.items(), places, strict=True):
-        shift = len(document.text) - len(document.text.lstrip())  # white space before it is not encoded
-        shifted[point] = [(start + shift, end + shift) for start, end in own]
+        length = len(document.text)
+        shift = length - len(document.text.lstrip())  # white space before it is not encoded
+        shifted[point] = [(min(start + shift, length), min(end + shift, length)) for start, end in own]
     return shifted

@@ -107,6 +107,13 @@ def test_passages_are_shown_without_the_documents_text(long: Collection) -> None
         assert all(hit.document.text == "" for hit in bare)
 
 
+def test_a_document_of_a_title_alone_shows_no_passage(opened: Open) -> None:
+    collection = opened({"slots": {"dense": SLOTS["dense"]}})
+    collection.populate([Document("t", "", "w1 w2 w3"), Document("x", "w4 w5.", "w1")])
+    passages = {hit.id: [own.text for own in hit.passages] for hit in collection.search("w1 w2", limit=2)}
+    assert passages == {"t": [], "x": ["w4 w5."]}
+
+
 def test_batches_and_async_searches_show_the_same_passages(long: Collection) -> None:
     queries = [QUERY, "w1 w2", "w50"]
     one_by_one = [long.search(query, limit=5) for query in queries]
