@@ -75,7 +75,7 @@ def test_edits_and_kills_leave_what_a_clean_build_leaves(tmp_path: Path, content
     while True:
         process = start(tmp_path)
         before = log.read_text().count("\n") if log.exists() else 0
-        wanted = before + max(1, EDITS // BATCH // (KILLS + 1))
+        wanted = before + max(1, (EDITS // BATCH - before) // (KILLS - kills + 1))
         while kills < KILLS and process.poll() is None and (not log.exists() or log.read_text().count("\n") < wanted):
             time.sleep(0.002)
         if kills < KILLS and process.poll() is None:
