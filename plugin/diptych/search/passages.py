@@ -37,6 +37,8 @@ def with_passages(
 ) -> list[list[Hit]]:
     """The hits of each query with their best passages, best first; unchanged where no slot has passages.
 
+    Hits that have passages already, since a reranker has read them, keep the first of those.
+
     Args:
         request: the search; its hits hold title and text.
         hits: of each query.
@@ -47,8 +49,9 @@ def with_passages(
     if slot is None or not any(hits):
         return [list(own) for own in hits]
     queries = _queries(request, slot)
-    documents = {hit.point: hit.document for own in hits for hit in own if hit.point is not None}
-    vectors = _stored(request, slot, [*documents])
+    bare = (hit for own in hits for hit in own if not hit.passages)
+    documents = {hit.point: hit.document for hit in bare if hit.point is not None}
+    vectors = _stored(request, slot, [*documents]) if documents else {}
     places = _places(slot, {point: documents[point] for point in vectors})
     return [
         [_with_best(hit, slot, query, vectors, places, most) for hit in own]
@@ -71,6 +74,8 @@ def _with_best(
     places: Mapping[PointId, Sequence[tuple[int, int]]],
     most: int | None,
 ) -> Hit:
+    if hit.passages:
+        return replace(hit, passages=hit.passages[:most])
     own, text = places.get(hit.point, ()) if hit.point is not None else (), hit.document.text
     if not own or hit.point is None or len(own) != len(vectors[hit.point]):  # written by another splitter
         return hit

@@ -132,7 +132,7 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     if request.pipeline.rerank:
         wants = request.wants or request.end
         if any(stage.read == "passages" for stage in request.pipeline.rerank):
-            hits = with_passages(request, hits, READ)
+            hits = with_passages(request, hits, max(READ, request.passages))
         ranked = rerank(
             request.handle,
             request.pipeline.rerank,

@@ -141,6 +141,8 @@ def test_a_reranker_reads_the_best_passages_that_fit(long: Collection) -> None:
     read = [text for _, text in reranker.pairs]
     assert all(any(hit.passages[0].text in text for text in read) for hit in hits)
     assert max(map(len, read)) < 64 * 3 + 160
+    alone = {hit.id: hit.passages for hit in long.search(QUERY, pipeline="dense", limit=60)}
+    assert all(hit.passages == alone[hit.id] for hit in hits)
     assert hits == sorted(hits, key=lambda hit: -hit.score)
 
 
