@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Literal, TypeAlias
 
 from haystack import Document
@@ -63,7 +63,7 @@ def hit_to_haystack(hit: diptych.Hit, content: Content) -> Document:
     document = to_haystack(hit.document, hit.score)
     if not hit.passages:
         return document
-    passages = [{"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages]
+    passages = [asdict(own) for own in hit.passages]
     if content == "document":
         return replace(document, meta={**document.meta, SEARCH_KEY: {"passages": passages}})
     best = passages[0]

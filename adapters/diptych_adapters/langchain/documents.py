@@ -7,6 +7,7 @@ document is added again. diptych reserves that key in any collection.
 from __future__ import annotations
 
 import uuid
+from dataclasses import asdict
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.documents import Document as Text
@@ -54,7 +55,7 @@ def hit_to_langchain(hit: Hit, content: Content, **more_metadata: Any) -> Text:
     """The hit's document, or its best passage alone, with the passages in its metadata."""
     if not hit.passages:
         return to_langchain(hit.document, **more_metadata)
-    passages = [{"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages]
+    passages = [asdict(own) for own in hit.passages]
     if content == "document":
         return to_langchain(hit.document, **more_metadata, **{SEARCH_KEY: {"passages": passages}})
     best = passages[0]

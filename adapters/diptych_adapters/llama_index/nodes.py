@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal, TypeAlias
 
 from llama_index.core.schema import (
@@ -94,7 +94,7 @@ def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any]) -> BaseN
         details: what else `metadata["diptych"]` holds.
     """
     node = to_node(hit.document)
-    passages = [{"text": own.text, "start": own.start, "end": own.end, "score": own.score} for own in hit.passages]
+    passages = [asdict(own) for own in hit.passages]
     if not passages:
         return _with_details(node, details)
     if content == "document":

@@ -14,9 +14,8 @@ from diptych.runtime.panics import contained
 from diptych.slots.slot import Slot
 
 FIRST, TOGETHER = 256, 64  # documents of a run that are counted in any case, and those counted between two looks
-MOST_TIME = (
-    0.04  # of the time of encoding; a static embedding takes no longer than its tokenizer, which counting repeats
-)
+# Of the time of encoding: a static embedding takes no longer than its tokenizer, whose work counting repeats.
+MOST_TIME = 0.04
 # How far into a long document is tokenised, for each token that is read and at least; the rest is estimated.
 CHARACTERS, LEAST = 6, 2000
 AT_ONCE = 1_000_000  # characters tokenised in one call, whose spans take some 50 MB
