@@ -8,22 +8,19 @@
 | `blob`, or no `content` | refused |
 | `score` | none: it belongs to a query; hits have one |
 | `embedding`, `sparse_embedding` | none: the collection's encoders make the vectors |
-| `meta["_diptych"]` | none: what a search says of a hit's passages |
+| `meta["_diptych"]` | none: what a search says of a hit's text |
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Literal, TypeAlias
+from dataclasses import replace
 
 from haystack import Document
 
 import diptych
 from diptych_adapters.haystack.errors import UnusableDocument
-
-Content: TypeAlias = Literal["document", "passage"]  # what `content` of a hit's document holds
-SEARCH_KEY = "_diptych"
+from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
 
 
 def to_diptych(document: Document) -> diptych.Document:
@@ -41,13 +38,7 @@ def to_diptych(document: Document) -> diptych.Document:
             do="keep the path of the file in meta, and leave blob out",
         )
     metadata = dict(document.meta)
-    details = metadata.pop(SEARCH_KEY, None)
-    if isinstance(details, dict) and "passage" in details:
-        raise UnusableDocument(
-            "this is a passage of a document, not the document",
-            where=f"document {document.id!r}",
-            do='write the document itself; a retriever with content="document" returns it',
-        )
+    require_document(metadata.pop(SEARCH_KEY, None), where=f"document {document.id!r}", error=UnusableDocument)
     title = metadata.pop("title") if isinstance(metadata.get("title"), str) else ""
     return diptych.Document(document.id, text, title, metadata).checked()
 
@@ -59,16 +50,12 @@ def to_haystack(document: diptych.Document, score: float | None = None) -> Docum
 
 
 def hit_to_haystack(hit: diptych.Hit, content: Content) -> Document:
-    """The hit's document, or its best passage alone, with the passages in `meta["_diptych"]`."""
-    document = to_haystack(hit.document, hit.score)
-    if not hit.passages:
+    """The hit's document, or its best passage alone, with passages and highlights in `meta["_diptych"]`."""
+    document, details = to_haystack(hit.document, hit.score), hit_details(hit, content)
+    if not details:
         return document
-    passages = [asdict(own) for own in hit.passages]
-    if content == "document":
-        return replace(document, meta={**document.meta, SEARCH_KEY: {"passages": passages}})
-    best = passages[0]
-    details = {"passage": {"id": hit.id, **{name: best[name] for name in ("start", "end", "score")}}}
-    return replace(document, content=hit.passages[0].text, meta={**document.meta, SEARCH_KEY: details})
+    text = hit.passages[0].text if "passage" in details else document.content
+    return replace(document, content=text, meta={**document.meta, SEARCH_KEY: details})
 
 
 def checked(documents: object) -> list[Document]:

@@ -16,12 +16,13 @@ from qdrant_client import models
 
 from diptych import Hit
 from diptych.errors import CollectionNotFound, SearchError
-from diptych_adapters.haystack.documents import Content, hit_to_haystack
+from diptych_adapters.haystack.documents import hit_to_haystack
 from diptych_adapters.haystack.encoder_choice import unserializable
 from diptych_adapters.haystack.errors import UnusableFilter
 from diptych_adapters.haystack.filters import to_qdrant
 from diptych_adapters.haystack.ranker import require_top_k
 from diptych_adapters.haystack.store import DiptychDocumentStore
+from diptych_adapters.hit_details import Content
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class DiptychRetriever:
         content: what `content` of the documents holds: "document", or "passage", the best passage alone, as prompts
             want it. `meta["_diptych"]` has the passages, or the place of the one that is shown.
         passages: the most passages of a document, where a slot has them; by default the config's.
+        highlight: put into `meta["_diptych"]["highlight"]` the sentence that answers best, and the places of the words
+            that match, in the document's text; by default as the config says.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class DiptychRetriever:
         explain: bool = False,
         content: Content = "document",
         passages: int | None = None,
+        highlight: bool | None = None,
     ) -> None:
         if not isinstance(document_store, DiptychDocumentStore):
             raise SearchError(
@@ -65,7 +69,7 @@ class DiptychRetriever:
         self.document_store, self.filters, self.top_k = document_store, filters, require_top_k(top_k)
         self.score_threshold, self.explain, self._warm = score_threshold, explain, False
         self.content: Content = content
-        self.passages = passages
+        self.passages, self.highlight = passages, highlight
 
     def warm_up(self) -> None:
         """Load what queries need and search once, unless the store is empty. Pipelines call this before every run."""
@@ -100,12 +104,11 @@ class DiptychRetriever:
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
             SearchError, FingerprintMismatch: see diptych.errors.
         """
-        limit, qdrant_filter, threshold = self._run_options(filters, top_k, score_threshold)
+        options = self._run_options(filters, top_k, score_threshold)
         collection, hits = self.document_store.collection, list[Hit]()
-        options = {"limit": limit, "filter": qdrant_filter, "score_threshold": threshold, "passages": self.passages}
         with _warn_if_missing():
             hits = collection.search(query, **options)
-        return {"documents": self._documents(query, hits, qdrant_filter)}
+        return {"documents": self._documents(query, hits, options["filter"])}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -117,12 +120,11 @@ class DiptychRetriever:
     ) -> dict[str, Any]:
         """`run` without blocking the event loop. Queries that arrive at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
-        limit, qdrant_filter, threshold = self._run_options(filters, top_k, score_threshold)
+        options = self._run_options(filters, top_k, score_threshold)
         hits: list[Hit] = []
-        options = {"limit": limit, "filter": qdrant_filter, "score_threshold": threshold, "passages": self.passages}
         with _warn_if_missing():
             hits = await collection.asearch(query, **options)
-        return {"documents": await asyncio.to_thread(self._documents, query, hits, qdrant_filter)}
+        return {"documents": await asyncio.to_thread(self._documents, query, hits, options["filter"])}
 
     def to_dict(self) -> dict[str, Any]:
         """The component as names.
@@ -142,6 +144,7 @@ class DiptychRetriever:
             explain=self.explain,
             content=self.content,
             passages=self.passages,
+            highlight=self.highlight,
         )
 
     @classmethod
@@ -149,8 +152,8 @@ class DiptychRetriever:
         """The component that `to_dict` wrote."""
         return default_from_dict(cls, data)
 
-    def _run_options(self, filters: Any, top_k: int | None, threshold: float | None) -> Any:
-        """Limit, filter and threshold of a run."""
+    def _run_options(self, filters: Any, top_k: int | None, threshold: float | None) -> dict[str, Any]:
+        """The options of a run's search."""
         filter_pair: Any = (self.filters, filters)  # Haystack passes Qdrant's own on as they are, and says dict
         if (
             self.filter_policy is FilterPolicy.MERGE
@@ -160,11 +163,13 @@ class DiptychRetriever:
             do = "write both as Haystack's, or take FilterPolicy.REPLACE"
             raise UnusableFilter("Haystack merges its own filters only", got="one of Qdrant's", do=do)
         merged = apply_filter_policy(self.filter_policy, *filter_pair)
-        return (
-            self.top_k if top_k is None else require_top_k(top_k),
-            to_qdrant(merged, self.document_store.collection),
-            self.score_threshold if threshold is None else threshold,
-        )
+        return {
+            "limit": self.top_k if top_k is None else require_top_k(top_k),
+            "filter": to_qdrant(merged, self.document_store.collection),
+            "score_threshold": self.score_threshold if threshold is None else threshold,
+            "passages": self.passages,
+            "highlight": self.highlight,
+        }
 
     def _documents(self, query: str, hits: list[Hit], qdrant_filter: models.Filter | None) -> list[Document]:
         documents = [hit_to_haystack(hit, self.content) for hit in hits]

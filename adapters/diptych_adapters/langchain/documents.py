@@ -1,23 +1,20 @@
 """Converts LangChain's documents to diptych's and back; text, metadata and id survive a round trip.
 
-What a search says of a hit's passages lies in one more key of the metadata, `_diptych`, which is not stored when the
+What a search says of a hit's text lies in one more key of the metadata, `_diptych`, which is not stored when the
 document is added again. diptych reserves that key in any collection.
 """
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from langchain_core.documents import Document as Text
 
 from diptych import Collection, Document, Hit, TenantCollection
-from diptych.errors import DocumentError
+from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
 
 Opened: TypeAlias = Collection | TenantCollection
-Content: TypeAlias = Literal["document", "passage"]  # what `page_content` of a hit holds
-SEARCH_KEY = "_diptych"
 
 
 def to_diptych(text: Text, identifier: str | None) -> Document:
@@ -29,13 +26,7 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
         DocumentError: it is a passage that a search returned, and would replace its whole document.
     """
     metadata: dict[str, Any] = dict(text.metadata)
-    details = metadata.pop(SEARCH_KEY, None)
-    if isinstance(details, dict) and "passage" in details:
-        raise DocumentError(
-            "this is a passage of a document, not the document",
-            where=f"document {text.id!r}",
-            do='add the document itself; a search with content="document" returns it',
-        )
+    require_document(metadata.pop(SEARCH_KEY, None), where=f"document {text.id!r}")
     title = metadata.get("title") or ""
     if isinstance(title, str):
         metadata.pop("title", None)
@@ -52,13 +43,7 @@ def to_langchain(document: Document, **more_metadata: Any) -> Text:
 
 
 def hit_to_langchain(hit: Hit, content: Content, **more_metadata: Any) -> Text:
-    """The hit's document, or its best passage alone, with the passages in its metadata."""
-    if not hit.passages:
-        return to_langchain(hit.document, **more_metadata)
-    passages = [asdict(own) for own in hit.passages]
-    if content == "document":
-        return to_langchain(hit.document, **more_metadata, **{SEARCH_KEY: {"passages": passages}})
-    best = passages[0]
-    details = {"passage": {"id": hit.id, **{name: best[name] for name in ("start", "end", "score")}}}
-    found = to_langchain(hit.document, **more_metadata, **{SEARCH_KEY: details})
-    return found.model_copy(update={"page_content": best["text"]})
+    """The hit's document, or its best passage alone, with passages and highlights in its metadata."""
+    details = hit_details(hit, content)
+    found = to_langchain(hit.document, **more_metadata, **({SEARCH_KEY: details} if details else {}))
+    return found.model_copy(update={"page_content": hit.passages[0].text}) if "passage" in details else found

@@ -14,7 +14,8 @@ from qdrant_client import models
 
 from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
-from diptych_adapters.langchain.documents import Content, Opened, hit_to_langchain
+from diptych_adapters.hit_details import Content
+from diptych_adapters.langchain.documents import Opened, hit_to_langchain
 
 _EXPLAINED = ("filter", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
@@ -34,6 +35,7 @@ class RetrieverOptions(TypedDict, total=False):
     like: Sequence[str | Query] | None
     unlike: Sequence[str | Query] | None
     passages: int | None
+    highlight: bool | None
     explain: bool
     content: Content
 
@@ -43,12 +45,13 @@ class DiptychRetriever(BaseRetriever):
 
     Documents have in their metadata `_score`, the score of the last stage, `_stages`, the score of each stage, and with
     `explain` `_explanation`: ranks, scores, contributions and matching words of each slot, as JSON values. Where a slot
-    has passages, `_diptych` holds `passages`: text, start, end and score of each, best first.
+    has passages, `_diptych` holds `passages`: text, start, end and score of each, best first; with `highlight` it
+    holds `highlight`: `sentence`, as a passage, and `words`, begin and end of each in the document's text.
 
     Args:
         collection: an open collection, or one tenant's view of it.
-        limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages: as in
-            `Collection.search`.
+        limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages,
+            highlight: as in `Collection.search`.
         explain: whether each document's metadata explains its rank.
         content: what `page_content` holds: "document", or "passage", the best one alone, as prompts want it; then
             `_diptych` holds `passage` with the document's id, and start, end and score.
@@ -71,6 +74,7 @@ class DiptychRetriever(BaseRetriever):
     like: Annotated[Sequence[str | Query] | None, SkipValidation] = None
     unlike: Annotated[Sequence[str | Query] | None, SkipValidation] = None
     passages: int | None = None
+    highlight: bool | None = None
     explain: bool = False
     content: Content = "document"
 

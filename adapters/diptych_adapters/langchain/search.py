@@ -13,7 +13,8 @@ from diptych import Hit, Query
 from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import BoostLike, Diversify, Pipeline, Retrieve
-from diptych_adapters.langchain.documents import Content, Opened, hit_to_langchain
+from diptych_adapters.hit_details import Content
+from diptych_adapters.langchain.documents import Opened, hit_to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 
 Scored = list[tuple[Document, float]]
@@ -39,6 +40,7 @@ class SearchOptions(VectorOptions, total=False):
     pipeline: Pipeline | Retrieve | None
     like: Sequence[str | Query] | None
     unlike: Sequence[str | Query] | None
+    highlight: bool | None
 
 
 class Searches(VectorStore):

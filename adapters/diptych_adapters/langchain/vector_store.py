@@ -10,7 +10,8 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from diptych.errors import CollectionError, DocumentError
-from diptych_adapters.langchain.documents import Content, Opened, to_diptych, to_langchain
+from diptych_adapters.hit_details import Content
+from diptych_adapters.langchain.documents import Opened, to_diptych, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 from diptych_adapters.langchain.search import Searches
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any
 
 from llama_index.core.schema import (
     BaseNode,
@@ -33,14 +33,13 @@ from llama_index.core.schema import (
 )
 
 from diptych import Document, Hit
-from diptych.errors import DocumentError
+from diptych_adapters.hit_details import Content, hit_details, require_document
 
-Content: TypeAlias = Literal["document", "passage"]  # what the node of a hit holds
-SEARCH_KEY = "diptych"  # metadata key for scores, passages and explanation, hidden from LLMs and encoders
+SEARCH_KEY = "diptych"  # metadata key for scores, passages, highlights and explanation, hidden from LLMs and encoders
 NODE_KEY = "_node"
 CONTENT, SOURCE, OWN_METADATA = "content", "source", "metadata"  # keys beneath it
 RESERVED = ("text", "title", "_diptych", NODE_KEY)  # metadata keys that cannot lie at the top of a payload
-_SEARCH_DETAILS = {"stages", "passages", "passage"}
+_SEARCH_DETAILS = {"stages", "passages", "passage", "highlight"}
 _CLASSES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, WholeDocument, ImageDocument)
 }
@@ -93,14 +92,8 @@ def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any]) -> BaseN
         content: whose text the node holds.
         details: what else `metadata["diptych"]` holds.
     """
-    node = to_node(hit.document)
-    passages = [asdict(own) for own in hit.passages]
-    if not passages:
-        return _with_details(node, details)
-    if content == "document":
-        return _with_details(node, {**details, "passages": passages})
-    best = {"id": hit.id, **{name: passages[0][name] for name in ("start", "end", "score")}}
-    return _with_details(_passage_node(node, hit), {**details, "passage": best})
+    node, own = to_node(hit.document), hit_details(hit, content)
+    return _with_details(_passage_node(node, hit) if "passage" in own else node, {**details, **own})
 
 
 def _passage_node(node: BaseNode, hit: Hit) -> TextNode:
@@ -131,9 +124,7 @@ def _as_before_the_search(node: BaseNode) -> BaseNode:
     details = node.metadata.get(SEARCH_KEY)
     if not isinstance(details, dict) or not _SEARCH_DETAILS & set(details):
         return node  # the key is another program's
-    if "passage" in details:
-        do = 'add the node itself; content="document" finds it'
-        raise DocumentError("this is a passage of a document, not the document", where=f"node {node.node_id!r}", do=do)
+    require_document(details, where=f"node {node.node_id!r}")
     lists = {name: list(getattr(node, name)) for name in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")}
     for keys in lists.values():
         if SEARCH_KEY in keys:

@@ -15,8 +15,9 @@ from qdrant_client import models
 
 from diptych import Hit
 from diptych.search import BoostLike, Pipeline, Retrieve
+from diptych_adapters.hit_details import Content
 from diptych_adapters.llama_index.filters import qdrant_filter
-from diptych_adapters.llama_index.nodes import Content, hit_to_node
+from diptych_adapters.llama_index.nodes import hit_to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
 
 
@@ -25,7 +26,8 @@ class DiptychRetriever(BaseRetriever):
 
     A node's score is that of the last stage. `node.metadata["diptych"]["stages"]` has the score of each stage, and
     `["explanation"]`, with `explain`, the explanation as JSON values. Where a slot has passages, `["passages"]` has
-    text, start, end and score of each, best first.
+    text, start, end and score of each, best first; with `highlight`, `["highlight"]` has `sentence`, as a passage, and
+    `words`, begin and end of each in the document's text.
 
     Args:
         source: an open collection or one tenant's view of it, or the path of a config file.
@@ -37,7 +39,7 @@ class DiptychRetriever(BaseRetriever):
         explain: whether each node's metadata explains its rank, which costs a few more requests.
         content: what a node holds: "document", or "passage", the best passage alone, as prompts want it. Its source is
             the document, `start_char_idx` and `end_char_idx` are its place there, and `["passage"]` says the same.
-        passages: as in `Collection.search`.
+        passages, highlight: as in `Collection.search`.
         callback_manager, object_map, objects, verbose: as in every retriever of LlamaIndex.
 
     Raises:
@@ -59,6 +61,7 @@ class DiptychRetriever(BaseRetriever):
         explain: bool = False,
         content: Content = "document",
         passages: int | None = None,
+        highlight: bool | None = None,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
@@ -68,7 +71,7 @@ class DiptychRetriever(BaseRetriever):
         self._collection = collection_of(source)
         self._limit, self._threshold = similarity_top_k, score_threshold
         self._pipeline, self._explain = pipeline, explain
-        self._content, self._passages = content, passages
+        self._content, self._passages, self._highlight = content, passages, highlight
         self._boost, self._pin, self._exclude = boost, pin, exclude
         own_filter = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
         self._filter: models.Filter | None = own_filter
@@ -89,6 +92,7 @@ class DiptychRetriever(BaseRetriever):
             pin=self._pin,
             exclude=self._exclude,
             passages=self._passages,
+            highlight=self._highlight,
         )
         return self._scored(query_bundle.query_str, hits)
 
@@ -103,6 +107,7 @@ class DiptychRetriever(BaseRetriever):
             pin=self._pin,
             exclude=self._exclude,
             passages=self._passages,
+            highlight=self._highlight,
         )
         return await asyncio.to_thread(self._scored, query_bundle.query_str, hits)
 

@@ -63,6 +63,15 @@ PassageCount: TypeAlias = Annotated[
 ]
 
 
+HighlightFlag: TypeAlias = Annotated[
+    bool | None,
+    Field(
+        description="Return of each hit the sentence that answers best, and the places of the words that match, in "
+        "`highlight`. Takes longer; left out, as the config says, mostly not."
+    ),
+]
+
+
 class SearchResult(BaseModel):
     """The hits, best first."""
 

@@ -21,6 +21,7 @@ from diptych.agents.schemas import (
     ExplainLimit,
     ExplainResult,
     FilterJson,
+    HighlightFlag,
     Ids,
     InfoResult,
     LikedIds,
@@ -80,6 +81,7 @@ class Tools:
         pin: PinnedIds = None,
         exclude: ExcludedIds = None,
         passages: PassageCount = None,
+        highlight: HighlightFlag = None,
     ) -> SearchResult:
         """Find the documents of a collection that fit a query best, by meaning and by words.
 
@@ -88,7 +90,8 @@ class Tools:
         """
         with _tool_errors():
             opened, options = await self._question(query, collection, filter, slot, tenant)
-            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude, "passages": passages}
+            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
+            options |= {"passages": passages, "highlight": highlight}
             hits = documents_of(await opened.asearch(query, limit=limit, **options))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 

@@ -55,10 +55,23 @@ def test_the_best_passage_alone_is_the_content_where_that_is_wanted(long: Collec
         store.write_documents([document])
 
 
+def test_highlights_lie_in_the_meta_and_are_not_written(long: Collection) -> None:
+    store, before = DiptychDocumentStore(long), list(long.documents())
+    retriever = DiptychRetriever(store, top_k=1, passages=0, highlight=True)
+    for answer in (retriever.run(QUERY), asyncio.run(retriever.run_async(QUERY))):
+        (document,) = answer["documents"]
+        assert document.content is not None
+        highlight = document.meta["_diptych"]["highlight"]
+        assert highlight["sentence"]["text"] == SENTENCES["sox"]
+        assert [document.content[start:end] for start, end in highlight["words"]] == ["convert", "audio", "files"]
+    store.write_documents([document])
+    assert list(long.documents()) == before
+
+
 def test_the_choice_survives_yaml() -> None:
     store = DiptychDocumentStore({"store": "memory:", "collection": "things", "slots": SLOTS})
     pipeline = Pipeline()
-    pipeline.add_component("retriever", DiptychRetriever(store, content="passage", passages=1))
+    pipeline.add_component("retriever", DiptychRetriever(store, content="passage", passages=1, highlight=True))
     again = Pipeline.loads(pipeline.dumps(), allowed_modules=["diptych_adapters.haystack"]).get_component("retriever")
     assert isinstance(again, DiptychRetriever)
-    assert (again.content, again.passages) == ("passage", 1)
+    assert (again.content, again.passages, again.highlight) == ("passage", 1, True)

@@ -8,6 +8,7 @@ import pytest
 from diptych import Collection
 from diptych.errors import DocumentError
 from diptych.search import Retrieve
+from diptych_adapters.hit_details import Content
 from diptych_adapters.langchain import DiptychRetriever, DiptychVectorStore
 from long_documents import QUERY, SENTENCES, SLOTS, manuals
 
@@ -59,6 +60,27 @@ async def test_the_best_passage_alone_is_the_content_where_that_is_wanted(long: 
         assert document.page_content == hit.document.text[best["start"] : best["end"]]
         assert SENTENCES["sox"] in document.page_content
     assert retriever.invoke(QUERY, content="document")[0].page_content == hit.document.text
+
+
+@pytest.mark.parametrize("content", ["document", "passage"])
+async def test_highlights_lie_in_the_metadata_and_are_not_stored(long: Collection, content: Content) -> None:
+    (hit,) = long.search(QUERY, limit=1, highlight=True)
+    assert hit.highlight is not None
+    store = DiptychVectorStore(long, content=content)
+    retriever = DiptychRetriever(collection=long, limit=1, content=content)
+    before = list(long.documents())
+    for (document,) in (
+        store.similarity_search(QUERY, 1, highlight=True),
+        retriever.invoke(QUERY, highlight=True),
+        await retriever.ainvoke(QUERY, highlight=True),
+    ):
+        highlight = document.metadata["_diptych"]["highlight"]
+        assert highlight["sentence"]["text"] == SENTENCES["sox"]
+        assert [hit.document.text[start:end] for start, end in highlight["words"]] == ["convert", "audio", "files"]
+    if content == "document":
+        store.add_documents(store.similarity_search(QUERY, 2, highlight=True))
+    assert list(long.documents()) == before
+    assert "highlight" not in retriever.invoke(QUERY)[0].metadata["_diptych"]
 
 
 def test_a_passage_does_not_replace_its_document(long: Collection) -> None:

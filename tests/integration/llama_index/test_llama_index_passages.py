@@ -45,6 +45,20 @@ def test_a_node_that_was_found_can_be_added_again_and_changes_nothing(long: Coll
     assert list(long.documents()) == before
 
 
+def test_highlights_lie_in_the_metadata_and_are_not_stored(long: Collection) -> None:
+    (hit,) = long.search(QUERY, limit=1)
+    before = list(long.documents())
+    for content in ("document", "passage"):
+        retriever = DiptychRetriever(long, similarity_top_k=1, content=content, highlight=True)
+        for (found,) in (retriever.retrieve(QUERY), asyncio.run(retriever.aretrieve(QUERY))):
+            highlight = found.node.metadata["diptych"]["highlight"]
+            assert highlight["sentence"]["text"] == SENTENCES["sox"]
+            assert [hit.document.text[start:end] for start, end in highlight["words"]] == ["convert", "audio", "files"]
+            if content == "document":
+                DiptychVectorStore(long).add([found.node])
+    assert list(long.documents()) == before
+
+
 def test_a_passage_is_a_node_whose_source_is_the_document(long: Collection) -> None:
     (hit,) = long.search(QUERY, limit=1)
     best = hit.passages[0]

@@ -303,6 +303,10 @@ def test_hits_and_explanations_have_the_passages_that_answer(fakes: Registry) ->
         (hit,) = called(served, "search", query=query, limit=1, passages=2, text_length=20)["hits"]
         assert (hit["id"], len(hit["text"]), len(hit["passages"])) == ("sox", 21, 2)
         assert sentence in hit["passages"][0]["text"]
+        assert hit["highlight"] is None
+        (hit,) = called(served, "search", query=query, limit=1, highlight=True)["hits"]
+        assert hit["highlight"]["sentence"]["text"] == sentence
+        assert [hit["text"][start:end] for start, end in hit["highlight"]["words"]] == ["convert", "audio", "files"]
         (explained,) = called(served, "explain", query=query, limit=1)["explanations"]
         assert sentence in explained["slots"]["dense"]["passage"]["text"]
         assert "passages" in refused(served, "search", query=query, passages=101)
