@@ -98,4 +98,5 @@ def _roles(config: Config, registry: Registry) -> Iterator[Problem]:
         kind = vector_kind(specs[slot.adapter].kind, slot.options) if slot and slot.adapter in specs else None
         if section and kind and kind not in allowed:
             what = f"slot {section.slot!r} cannot {stage}"
-            yield Problem(("search", stage, "slot"), what, f"kind {kind}", f"kind {' or '.join(allowed)}")
+            got = "a vector for each passage" if slot and slot.passages and kind == "multivector" else f"kind {kind}"
+            yield Problem(("search", stage, "slot"), what, got, f"kind {' or '.join(allowed)}")

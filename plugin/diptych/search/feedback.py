@@ -59,10 +59,14 @@ def slots_for_examples(request: SearchRequest) -> list[Slot]:
         raise SearchError(
             "like and unlike need a dense slot",
             where=repr(request.pipeline),
-            got=", ".join(f"{slot.name}: {slot.similarity or slot.kind}" for slot in slots),
-            expected="retrieval from a slot of cosine or dot similarity",
+            got=", ".join(f"{slot.name}: {_shown(slot)}" for slot in slots),
+            expected="retrieval from a slot with one vector a document, of cosine or dot similarity",
         )
     return suitable
+
+
+def _shown(slot: Slot) -> str:
+    return "a vector for each passage" if slot.passage_vectors else str(slot.similarity or slot.kind)
 
 
 def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> models.RelevanceFeedbackQuery:

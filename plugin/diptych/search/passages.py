@@ -29,7 +29,7 @@ def passage_slot(request: SearchRequest) -> Slot | None:
 
 def has_passages(slot: Slot) -> bool:
     """Whether the passages of the slot can be scored one by one."""
-    return slot.passages and slot.spec.kind == "dense" and slot.asker is None
+    return slot.passage_vectors and slot.asker is None
 
 
 def with_passages(

@@ -275,7 +275,8 @@ def direction(slot: Slot) -> int:
 
 def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
     if slot.kind not in kinds:
-        raise SearchError(f"this slot cannot {verb}", where=slot.where, got=slot.kind, expected=", ".join(kinds))
+        got = "a vector for each passage" if slot.passage_vectors else slot.kind
+        raise SearchError(f"this slot cannot {verb}", where=slot.where, got=got, expected=", ".join(kinds))
 
 
 def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:

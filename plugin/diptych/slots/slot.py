@@ -88,6 +88,11 @@ class Slot:
         """Whether the slot's encoder reads documents passage by passage."""
         return self.config.options.get(OPTION) is not None
 
+    @property
+    def passage_vectors(self) -> bool:
+        """Whether it holds a dense vector for each passage, and no token vectors or words of all passages."""
+        return self.passages and self.spec.kind == "dense"
+
     @cached_property
     def spec(self) -> AdapterSpec:
         """What its plugin says about the slot's adapter."""

@@ -48,9 +48,7 @@ class Estimate:
         begin = time.perf_counter()
         vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
         passed = max(time.perf_counter() - begin, 1e-9)
-        passages = (
-            float(np.mean([len(vector) for vector in vectors])) if slot.passages and slot.spec.kind == "dense" else None
-        )
+        passages = float(np.mean([len(vector) for vector in vectors])) if slot.passage_vectors else None
         return cls(len(texts) / passed, *_bytes(slot, vectors), passages)
 
 

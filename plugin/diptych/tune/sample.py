@@ -103,7 +103,7 @@ def _require_dense(slot: Slot) -> None:
     raise TuneError(
         "only dense slots are tuned",
         where=slot.where,
-        got=f"kind {slot.kind}: {why.get(slot.kind, 'it has no dense vectors')}",
+        got="a vector for each passage" if slot.passage_vectors else f"kind {slot.kind}: {why[slot.kind]}",
         do="name a dense slot: --slot NAME",
     )
 

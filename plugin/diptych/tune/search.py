@@ -211,7 +211,7 @@ def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
 
 def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[str]]:
     """The slots to retrieve from, and those that can only rescore."""
-    rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector"]
+    rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector" and not slot.passage_vectors]
     slots = tuple(name for name in view.slots if name not in rescorers)
     if len(slots) + len(rescorers) + len(stages) < 2 or not slots:
         raise TuneError(

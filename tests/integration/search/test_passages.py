@@ -14,7 +14,7 @@ from diptych import Collection, Document, Query
 from diptych.errors import SearchError
 from diptych.passages import MARK, PassageEncoder, PassageOptions
 from diptych.protocols import Pair
-from diptych.search import Rerank, Retrieve, Rrf
+from diptych.search import Diversify, Rerank, Rescore, Retrieve, Rrf
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats
 
@@ -153,6 +153,31 @@ def test_a_reranker_reads_the_document_where_it_is_told_so(long: Collection) -> 
     texts = {" ".join(filter(None, (own.title, own.text.strip()))) for own in documents()}
     assert {text for _, text in reranker.pairs} <= texts
     assert repr(stage) == "Rerank(Recorder(), 10, read='document')"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"like": ["d1"]}, r"(?s)like and unlike need a dense slot.*got: dense: a vector for each passage, lexical"),
+        ({"pipeline": Retrieve("dense", 10) >> Diversify("dense")}, "(?s)cannot diversify.*a vector for each passage"),
+    ],
+)
+def test_what_needs_one_vector_a_document_says_so(long: Collection, options: Any, what: str) -> None:
+    with pytest.raises(SearchError, match=what):
+        long.search(QUERY, **options)
+
+
+def test_late_interaction_with_passages_rescores_by_all_of_a_document(opened: Open) -> None:
+    reads = {"adapter": "fake-multivector", "max_tokens": 20}
+    slots = {"dense": SLOTS["dense"], "beginning": reads, "late": {**reads, "passages": {"tokens": 20, "overlap": 0}}}
+    collection = opened({"slots": slots})
+    texts = {"a": "w1 " * 60 + "w7 w8 w9.", "b": "w7 w2 w3. " * 20}
+    collection.populate([Document(name, text) for name, text in texts.items()])
+    first = {
+        slot: collection.search("w7 w8 w9", pipeline=Retrieve("dense") >> Rescore(slot), limit=1)[0].id
+        for slot in ("beginning", "late")
+    }
+    assert first == {"beginning": "b", "late": "a"}
 
 
 def test_a_changed_document_shows_its_new_passages_and_a_deleted_one_none(opened: Open) -> None:

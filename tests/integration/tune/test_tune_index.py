@@ -173,12 +173,15 @@ def test_a_sparse_slot_is_refused_with_the_reason(tmp_path: Path) -> None:
         "other": DENSE,
         "words": {"adapter": "fake-sparse"},
         "late": {"adapter": "fake-multivector"},
+        "long": {**DENSE, "passages": {"tokens": 16}},
     }
     with filled("memory:", slots) as collection:
         with pytest.raises(TuneError, match=r"(?s)only dense slots.*slot 'words'.*searched exactly.*--slot NAME"):
             tune_index(collection.handle, "words")
         with pytest.raises(TuneError, match=r"(?s)only dense slots.*kind multivector"):
             tune_index(collection.handle, "late")
+        with pytest.raises(TuneError, match=r"(?s)only dense slots.*slot 'long'.*got: a vector for each passage"):
+            tune_index(collection.handle, "long")
         with pytest.raises(TuneError, match=r"(?s)which slot is to be tuned\?.*dense \(dense\), other \(dense\)"):
             tune_index(collection.handle)
 

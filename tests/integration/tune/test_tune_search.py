@@ -115,6 +115,14 @@ class Stages:
         self.left[stage] -= n
 
 
+def test_a_slot_with_passages_is_retrieved_from_and_is_no_rescorer() -> None:
+    with opened("memory:", dense={**GOOD, "passages": {"tokens": 16}}, lexical=WORDY) as made:
+        found = tune_search(made.handle, QUERIES[:20], QRELS)
+        retrieved = {frozenset(branch.slot for branch in row.pipeline.retrieve) for row in found.rows}
+        assert {frozenset(own) for own in (["dense"], ["lexical"], ["dense", "lexical"])} <= retrieved
+        assert not any(row.pipeline.rescore for row in found.rows)
+
+
 def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_path: Path) -> None:
     stages = Stages()
     first = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept", progress=stages)

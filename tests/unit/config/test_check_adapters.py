@@ -100,7 +100,12 @@ MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a multi-vector diversifier": (
         {"d": DENSE, "m": {"adapter": "toy-late"}},
         {"diversify": {"slot": "m"}},
-        "slot 'm' cannot diversify.*search.diversify.slot.*expected: kind dense",
+        "slot 'm' cannot diversify.*search.diversify.slot.*got: kind multivector.*expected: kind dense",
+    ),
+    "a diversifier with passages": (
+        {"d": {**DENSE, "passages": {}}},
+        {"diversify": {"slot": "d"}},
+        "slot 'd' cannot diversify.*search.diversify.slot.*got: a vector for each passage.*expected: kind dense",
     ),
 }
 
