@@ -30,7 +30,8 @@ def read_texts(folder: Path) -> dict[str, str]:
 
 
 def read_documents(folder: Path) -> dict[str, Document]:
-    """The documents of a BEIR folder by id."""
+    """The documents of a BEIR folder by id; empty ones are left out."""
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
-        documents = [Document.from_mapping(json.loads(line)) for line in lines]
+        rows = [row for row in map(json.loads, lines) if f"{row.get('title') or ''}{row['text']}".strip()]
+    documents = map(Document.from_mapping, rows)
     return {document.id: document for document in documents}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ MARK = "\x1e"  # ASCII's record separator: stands between title and text in the 
 Places: TypeAlias = tuple[tuple[int, int], ...]  # begin and end of each passage in the text, in characters
 TellSpans: TypeAlias = Callable[[Sequence[str]], list[Spans]]
 _SEGMENT = 100_000  # characters that are cut into tokens at once, so that long documents take bounded memory
+_TOGETHER = 10 * _SEGMENT  # characters that are cut in one call
 _PIECES = re.compile(r"[^\W_]{1,4}|[^\w\s]|_")  # about the tokens of an encoder that does not tell its own
 
 
@@ -115,8 +117,8 @@ class Splitter:
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         """The tokens of each text; long texts are cut into tokens piece by piece."""
         pieces = [[*_segments(text)] for text in texts]
-        flat = [text[begin:end] for text, own in zip(texts, pieces, strict=True) for begin, end in own]
-        spans = iter(self._tell(flat) if flat else ())
+        flat = (text[begin:end] for text, own in zip(texts, pieces, strict=True) for begin, end in own)
+        spans = chain.from_iterable(map(self._tell, _together(flat)))
         empty = np.zeros((0, 2), np.int32)
         return [np.concatenate([empty, *(next(spans) + begin for begin, _ in own)]) for own in pieces]
 
@@ -170,6 +172,20 @@ def _segments(text: str) -> Iterator[tuple[int, int]]:
             end = max(text.rfind("\n", begin, end), text.rfind(" ", end - 1000, end), begin + _SEGMENT // 2)
         yield begin, end
         begin = end
+
+
+def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """The pieces in lists; what a tokenizer says of one list takes up to fifty times its memory."""
+    several: list[str] = []
+    size = 0
+    for piece in pieces:
+        if several and size + len(piece) > _TOGETHER:
+            yield several
+            several, size = [], 0
+        several.append(piece)
+        size += len(piece)
+    if several:
+        yield several
 
 
 def _approximate(texts: Sequence[str]) -> list[Spans]:
