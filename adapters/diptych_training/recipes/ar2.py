@@ -13,7 +13,8 @@ import torch
 from pydantic import Field, model_validator
 
 from diptych.training import Registration
-from diptych_training.adversarial import AR2, Game, Round
+from diptych_training.adversarial import AR2, Game, Round, Scoring
+from diptych_training.data.scoring import score_lists
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.options import (
@@ -28,6 +29,7 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.common.teacher_check import candidates, compared
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
 from diptych_training.running.callbacks import Draw, ProgressCallback, drawing
@@ -53,6 +55,11 @@ class GameOptions(Section):
     rounds: Positive = Field(3, description="Of mining and both trainings.")
     warm_steps: Steps = Field(200, description="Contrastive steps of the retriever before; 0 for one that is trained.")
     warm_ranker_steps: Steps = Field(200, description="Steps of the ranker before, on the first negatives.")
+    check: bool = Field(
+        True,
+        description="Refuse to go on where the ranker, warmed up, does not rank the documents of held-out queries "
+        "better than the retriever.",
+    )
     ranker_steps: Steps = Field(50, description="Of each round.")
     retriever_steps: Steps = Field(150, description="Of each round.")
     ranker_rate: AboveZero = Field(2e-5, description="Learning rate of the ranker.")
@@ -132,7 +139,8 @@ class Adversarial(RetrievalTraining[Options]):
         """The rounds after the last stored one; the ranker's warm-up first, if there is none."""
         if last is None:
             game.warm()
-            self._save(game, 0, {"measured": measured(game.retriever, evaluator)})
+            checked = self._checked_ranker(game)
+            self._save(game, 0, {"measured": measured(game.retriever, evaluator), "checked": checked})
             draw(ROUND, self._rounds()[0]["measured"], 0)
         else:
             self._load(game, last)
@@ -140,6 +148,28 @@ class Adversarial(RetrievalTraining[Options]):
             report = game.play(number)
             self._save(game, number, {**asdict(report), "measured": measured(game.retriever, evaluator)})
             self._report_round(report, draw)
+
+    def _checked_ranker(self, game: AR2) -> str:
+        """How the ranker, which will reward the retriever, stands to it, in words.
+
+        Raises:
+            ConfigError: it ranks no better.
+        """
+        unknown = "Whether the ranker is better than the retriever was not checked"
+        if not self.options.game.check:
+            return f"{unknown}, as game.check says."
+        lists = candidates(game.retriever, self.options, self.held) if self.held.qrels else {}
+        ranker = Scoring(game.ranker, self.options.training.precision)
+        scores = score_lists(ranker, lists, self.held.queries, self.held.documents, text_of=self.held.read_beside)
+        standing = compared(self.held, lists, scores)
+        if standing is None:
+            return f"{unknown}: no held-out query has a relevant document that the retriever finds."
+        do = (
+            "name a trained cross-encoder as `ranker:`, raise game.warm_ranker_steps or game.ranker_rate, or say "
+            "game.check: false"
+        )
+        standing.require_better(who="the ranker", where="ranker", do=do)
+        return f"After the ranker's warm-up: {standing}."
 
     def _warm(self, model: Any, evaluator: HeldOut | None) -> None:
         steps, share = self.options.game.warm_steps, self.options.training.warmup
@@ -171,7 +201,7 @@ class Adversarial(RetrievalTraining[Options]):
     def _as_game(self) -> Game:
         training = self.options.training
         return Game(
-            **self.options.game.model_dump(exclude={"warm_steps"}),
+            **self.options.game.model_dump(exclude={"warm_steps", "check"}),
             negatives=self.options.negatives.per_query,
             batch_size=training.batch_size,
             retriever_rate=training.learning_rate,
@@ -228,6 +258,7 @@ class Adversarial(RetrievalTraining[Options]):
         self.remarks.append(
             f"Hardness of the mined negatives by round: {hardness}. The model is that after round {best}."
         )
+        self.remarks += filter(None, [rounds[0].get("checked")])
         steps = options.warm_steps + options.warm_ranker_steps
         steps += options.rounds * (options.ranker_steps + options.retriever_steps)
         before = (self.folder.stored(BEFORE) or [{}])[0]

@@ -119,6 +119,10 @@ class DualHead(Distilling[Options]):
         mix = self.options.heads.mix
         return dual_head(super().model(), dimension=self.options.heads.dimension, mix=0.5 if mix is None else mix)
 
+    def untaught(self) -> Any:
+        """The encoder without its heads, which are untrained."""
+        return super().model()
+
     def rows(self) -> Any:
         """Rows of judged pairs and of unlabelled queries, with ids and the teacher's scores."""
         options, lists, scores = self.options.negatives, self.negatives(), self.scores()

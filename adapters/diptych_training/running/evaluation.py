@@ -98,7 +98,7 @@ def searching(held_out: TrainingData, kind: Kind, *, documents: int, seed: int, 
     """
     if not held_out.qrels:
         return None
-    texts = _draw_documents(held_out, documents, seed)
+    texts = draw_documents(held_out, documents, seed)
     relevant = {query: {name for name in held_out.relevant(query) if name in texts} for query in held_out.qrels}
     evaluator = _evaluator(kind)(
         {query: held_out.queries[query] for query in held_out.qrels},
@@ -146,7 +146,7 @@ def _evaluator(kind: Kind) -> Any:
     return InformationRetrievalEvaluator
 
 
-def _draw_documents(held_out: TrainingData, count: int, seed: int) -> dict[str, str]:
+def draw_documents(held_out: TrainingData, count: int, seed: int) -> dict[str, str]:
     """The judged documents and others, `count` at most, in the order of the corpus."""
     judged = {name for grades in held_out.qrels.values() for name in grades}
     others = [name for name, text in held_out.documents.items() if text and name not in judged]

@@ -16,7 +16,7 @@ from diptych.registry import Registry
 from diptych.training import TrainReport, load_recipe, read_documents
 from diptych_training import hooks
 from tiny_encoders import WORDS, tiny_encoder
-from tiny_training import Told
+from tiny_training import Told, lines
 
 TRAINING = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 4}
 
@@ -120,6 +120,24 @@ def test_two_heads_are_one_model_and_their_weight_is_chosen(folder: Path) -> Non
     report = trained(folder, "dual_head", **heads(folder), training={"epochs": 12})
     assert any("supervised head weighs" in remark for remark in report.remarks)
     assert searched(folder, {"dense": of(report)}, WORDS[3])[0] in {"d1", "d2", "d3"}
+
+
+@pytest.mark.parametrize("recipe", ["distill", "cprd", "tas_balanced", "dual_head"])
+def test_a_teacher_that_ranks_no_better_than_the_model_is_refused(folder: Path, recipe: str) -> None:
+    given = {name: own for name, own in heads(folder).items() if recipe == "dual_head" or name != "unlabelled"}
+    taught = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    worse = [{**row, "scores": {name: -own for name, own in row["scores"].items()}} for row in taught]
+    lines(folder / "worse.jsonl", worse)
+    for scores, check in (("worse", True), ("worse", False), ("scores", True)):
+        teacher = {"scores": str(folder / f"{scores}.jsonl"), "check": check}
+        asked_for = {"recipe": recipe, **asked(folder, **{**given, "teacher": teacher})}
+        made: Any = load_recipe({**asked_for, "output": str(folder / f"{scores}-{check}")}, registry()).make(Told())
+        if (scores, check) == ("worse", True):
+            with pytest.raises(ConfigError, match=r"(?s)teacher is not better than the model.*do: .*teacher.check"):
+                made.prepare()
+        else:
+            done = made.prepare()
+            assert ("nDCG@10 1.000 of the teacher" if check else "was not checked, as teacher.check says") in done[0]
 
 
 def test_queries_that_nobody_judged_have_rows_without_ids_and_held_out_ones_none(folder: Path) -> None:

@@ -186,6 +186,7 @@ GAME = {
     "ranker_steps": 2,
     "retriever_steps": 2,
     "ranker_rate": 1e-3,
+    "check": False,  # four steps make no ranker
 }
 
 
@@ -227,6 +228,12 @@ def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -
     with Collection.open(config, registry=REGISTRY) as collection:
         collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
         assert len(collection.search(QUERIES["q0"], limit=5)) == 5
+
+
+def test_ar2_refuses_a_ranker_that_is_no_better_than_the_retriever(world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)the ranker is not better than.*where: ranker.*nDCG@10 0.*`ranker:`"):
+        trained(ar2(world, check=True, warm_ranker_steps=0))
+    assert not (world / "run" / "report.json").exists()
 
 
 @pytest.mark.parametrize("option", ["epochs", "patience", "evaluate_every", "keep", "untrained_share"])

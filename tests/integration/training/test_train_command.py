@@ -293,7 +293,8 @@ def test_queries_that_balanced_batches_never_draw_are_told_of(prepared: Path, tm
     changes = {"teacher": {"scores": str(tmp_path / "scores.jsonl")}, "negatives.per_query": 1, "data.dev.share": 0}
     changes |= {"data.qrels": str(tmp_path / "qrels.tsv"), "training.epochs": 1}
     report = trained(prepared, tmp_path / "run", recipe="tas_balanced", **changes)
-    unscored, single, *_ = report.remarks
+    unchecked, unscored, single, *_ = report.remarks
+    assert unchecked == "whether the teacher is better than the model was not checked: no query is held out (data.dev)"
     assert unscored.startswith("2 of 78 judged pairs were left out")
     assert unscored.endswith("(queries q7)")
     assert single == "2 of 39 queries were left out, since they have one pair and two are drawn among (queries q3, q5)"

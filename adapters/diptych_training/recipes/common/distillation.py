@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -11,10 +12,11 @@ from pydantic import Field, model_validator
 from diptych_training.corpus import TrainingData
 from diptych_training.options import Beside, NegativesOptions, RetrievalOptions
 from diptych_training.recipes.common.base import NEGATIVES, RetrievalTraining, scores_by_query
-from diptych_training.recipes.common.teacher_options import TeacherOptions, teacher_scores
+from diptych_training.recipes.common.teacher_check import Standing, standing_of
+from diptych_training.recipes.common.teacher_options import CheckedTeacher, TeacherOptions, teacher_scores
 from diptych_training.rows import Lists, Scores, left_out, scored_rows
 
-SCORES = "scores"
+SCORES, STANDING = "scores", "standing"
 
 
 class TaughtNegatives(NegativesOptions):
@@ -26,7 +28,7 @@ class TaughtNegatives(NegativesOptions):
 class TaughtOptions(RetrievalOptions):
     """Options of recipes with a teacher."""
 
-    teacher: TeacherOptions = Field(
+    teacher: CheckedTeacher = Field(
         description="Who scores the documents: `{adapter: cross-encoder, options: {model: ./my-reranker}}`, which is "
         "asked, or `{scores: scores.jsonl}`, which is stored."
     )
@@ -79,10 +81,42 @@ class Distilling(WithTeacher[T]):
 
     with_ids: ClassVar[bool] = False
 
+    def data_steps(self) -> list[str]:
+        """Check that the teacher can teach, before it is asked for what is trained on.
+
+        Raises:
+            ConfigError: it ranks held-out queries' documents no better than the model.
+        """
+        checked = self._checked_teacher()
+        self.remarks += checked
+        return [*checked, *super().data_steps()]
+
+    def untaught(self) -> Any:
+        """The model that the teacher must be better than."""
+        return self.model()
+
     @property
-    def teacher(self) -> TeacherOptions:
+    def teacher(self) -> CheckedTeacher:
         """The teacher in the options."""
         return self.options.teacher
+
+    def _checked_teacher(self) -> list[str]:
+        """A sentence on how the teacher stands to the model, or why that is not known."""
+        if not self.teacher.check:
+            return ["whether the teacher is better than the model was not checked, as teacher.check says"]
+        stored = self.folder.stored(STANDING)
+        if stored is None:
+            self.watcher.begin("comparing the teacher with the model", None)
+            standing = standing_of(self.teacher, self.options, self.held, self.untaught(), self.watcher)
+            if standing is None:
+                lack = "has scored documents" if self.teacher.scores else "has a relevant document that the model finds"
+                why = f"no held-out query {lack}" if self.held.qrels else "no query is held out (data.dev)"
+                return [f"whether the teacher is better than the model was not checked: {why}"]
+            do = "train or take a better teacher, or say teacher.check: false"
+            standing.require_better(who="the teacher", where="teacher", do=do)
+            stored = [asdict(standing)]
+            self.folder.store(STANDING, stored)
+        return [str(Standing(**stored[0]))]
 
     def rows(self) -> Any:
         """A row for each judged pair, with the teacher's scores."""

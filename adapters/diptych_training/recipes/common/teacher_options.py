@@ -38,8 +38,17 @@ class TeacherOptions(Section):
         return self
 
 
+class CheckedTeacher(TeacherOptions):
+    """A teacher that is compared with the model first."""
+
+    check: bool = Field(
+        True,
+        description="Refuse to train where it does not rank the documents of held-out queries better than the model.",
+    )
+
+
 def teacher_scores(
-    options: TeacherOptions, data: TrainingData, lists: Lists, watcher: Watcher, path: Path
+    options: TeacherOptions, data: TrainingData, lists: Lists, watcher: Watcher, path: Path | None
 ) -> Iterator[dict[str, Any]]:
     """`{"query": id, "scores": {document id: score}}` of each judged query: its relevant documents and its negatives.
 
@@ -48,7 +57,7 @@ def teacher_scores(
         data: what is trained on.
         lists: the negatives.
         watcher: receives the number of scored pairs.
-        path: the file in which scores are stored at once, so that a killed run scores no pair again.
+        path: the file in which scores are stored at once, so that a killed run scores no pair again; None for none.
 
     Raises:
         ConfigError: the stored scores cannot be read, or a line or a score is invalid.
