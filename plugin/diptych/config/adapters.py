@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.locations import Location
-from diptych.config.models import Config
+from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.storage import storage_problems
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
@@ -43,8 +43,28 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
         else:
             yield from _options(spec, slot.options, at)
             yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
+            yield from _student(slot, spec, registry, at)
     else:
         yield _unknown((*at, "adapter"), slot.adapter, spec)
+
+
+def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: Location) -> Iterator[Problem]:
+    """What keeps the slot's student from making queries for vectors of the adapter `documents`."""
+    student, where = slot.student, (*at, "query")
+    if student is None:
+        return
+    if documents.kind != "dense":
+        do = "leave it out"
+        yield Problem(where, "only dense vectors can have a student", f"kind {documents.kind}", do=do)
+        return
+    spec = _find(student.adapter, registry, kind="encoder")
+    if not isinstance(spec, AdapterSpec):
+        yield _unknown((*where, "adapter"), student.adapter, spec)
+    elif spec.kind != "dense":
+        do = "name an adapter of dense encoders"
+        yield Problem((*where, "adapter"), "a student makes dense vectors", f"kind {spec.kind}", do=do)
+    else:
+        yield from _options(spec, student.options, where)
 
 
 def _stage(config: Config, position: int, registry: Registry) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -49,6 +49,8 @@ def _config(raw: dict[str, Any], source: Source) -> Config:
 
 # Makes relative paths in a config absolute, from the folder of the config file.
 
+T = TypeVar("T", SlotConfig, RerankStage)
+
 
 EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
 
@@ -63,7 +65,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     return config.model_copy(
         update={
             "store": _store(config.store, folder),
-            "slots": {name: _with_options(slot, folder) for name, slot in config.slots.items()},
+            "slots": {name: _slot(slot, folder) for name, slot in config.slots.items()},
             "search": config.search.model_copy(update={"rerank": rerank}),
             "evaluate": evaluate,
             "cache": config.cache.model_copy(update={"path": config.cache.path and _path(config.cache.path, folder)}),
@@ -82,8 +84,16 @@ def _path(value: str, folder: Path) -> str:
     return value if value.startswith("${") else str((folder / Path(value).expanduser()).resolve())
 
 
-def _with_options(section: Any, folder: Path) -> SlotConfig | RerankStage:
-    return section.model_copy(update={"options": _options(section.options, folder)})  # type: ignore[no-any-return]
+def _slot(slot: SlotConfig, folder: Path) -> SlotConfig:
+    own, query = _with_options(slot, folder), slot.query
+    if query is not None:
+        paths = {"student": _options(query.student, folder), "options": _options(query.options, folder)}
+        own = own.model_copy(update={"query": query.model_copy(update=paths)})
+    return own
+
+
+def _with_options(section: T, folder: Path) -> T:
+    return section.model_copy(update={"options": _options(section.options, folder)})
 
 
 def _options(value: Any, folder: Path) -> Any:

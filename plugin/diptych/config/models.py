@@ -46,6 +46,7 @@ __all__ = [
     "LinearFusion",
     "PopulateConfig",
     "Quantization",
+    "QueryEncoder",
     "RerankStage",
     "Rescore",
     "RrfFusion",
@@ -60,10 +61,26 @@ __all__ = [
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
 
 
+class QueryEncoder(Section):
+    """A student that makes a slot's queries, in the space of the encoder of its documents; further keys are options."""
+
+    student: str = Field(min_length=1, description="Its model: folder, hub name, or a model carried by a wheel.")
+    adapter: str | None = Field(None, description="Its adapter; the slot's own unless named.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_options(cls, raw: Any) -> Any:
+        return gather_options(raw, ("student", "adapter"))
+
+
 class SlotConfig(Section):
     """One slot: an adapter, its options (any further key), and how its vectors are stored."""
 
     adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
+    query: QueryEncoder | None = Field(
+        None, description="A student makes the queries, once `diptych apply` has measured it; the adapter unless set."
+    )
     storage: VectorStorage = Field(default_factory=VectorStorage, description="How Qdrant stores the vectors.")
     passages: PassageOptions | None = Field(
         None, description="Encode documents passage by passage; off unless set. `{}` takes the defaults."
@@ -74,13 +91,23 @@ class SlotConfig(Section):
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the slot's own are the adapter's options; `passages` is both."""
-        gathered = gather_options(raw, ("adapter", "storage"))
+        gathered = gather_options(raw, ("adapter", "query", "storage"))
         if gathered is raw:
             return raw
         options = {**gathered["options"], **(raw.get("options") or {})}  # as written, where a dump has both
         if options.get(OPTION) is None:
             options.pop(OPTION, None)
         return {**gathered, "options": options, OPTION: options.get(OPTION)}
+
+    @property
+    def student(self) -> SlotConfig | None:
+        """The student as a slot of its own, which reads documents by the same passages; None without one."""
+        if self.query is None:
+            return None
+        own = {"model": self.query.student, **self.query.options}
+        if self.passages is not None:
+            own[OPTION] = self.options[OPTION]
+        return SlotConfig(adapter=self.query.adapter or self.adapter, options=own)
 
 
 class PopulateConfig(Section):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diptych.config.models import Config, LinearFusion, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.handle.tenancy import require_same
-from diptych.metadata.models import CollectionMetadata, Reading, State
+from diptych.metadata.models import Asking, CollectionMetadata, Reading, State
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary import LEAST_TEXTS, UnreadSlot, unread_fusion
-
-if TYPE_CHECKING:
-    pass
 
 FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
@@ -38,8 +35,17 @@ def describes(config: Config, state: State) -> bool:
     return all(
         (wanted.adapter, wanted.options, storage_of(wanted), reading)
         == (have.adapter, have.options, have.storage, have.reading)
-        for wanted, have in ((config.slots[name], state.slots[name]) for name in config.slots)
+        and asks(wanted, state.asking.get(name))
+        for name, wanted, have in ((name, config.slots[name], state.slots[name]) for name in config.slots)
     )
+
+
+def asks(config: SlotConfig, asking: Asking | None) -> bool:
+    """Whether the config's student, or that there is none, is what a state says."""
+    wanted = config.student
+    if wanted is None or asking is None or not asking.student:
+        return wanted is None and (asking is None or not asking.student)
+    return (wanted.adapter, wanted.options) == (asking.generation.adapter, asking.generation.options)
 
 
 def opened_slots(
@@ -141,6 +147,7 @@ def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: Collect
             if slot.changed:
                 _ = slot.encoder
             _require_same_storage(slot)
+            _require_same_student(config.slots[slot.name], slot.asking, slot.where)
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):
             error.add_note(f"the collection has been swapped: {_last(metadata)}; the config is of before that")
@@ -172,6 +179,18 @@ def _require_same_reading(config: Config, metadata: CollectionMetadata) -> None:
             got=f"{list(wanted.input)} joined by {wanted.separator!r}",
             expected=f"{list(have.input)} joined by {have.separator!r}",
             do=f"restore them; {APPLY}",
+        )
+
+
+def _require_same_student(config: SlotConfig, asking: Asking | None, where: str) -> None:
+    if not asks(config, asking):
+        live = asking.generation.options.get("model") if asking and asking.student else None
+        raise CollectionError(
+            "config and collection differ in what makes the queries",
+            where=f"{where}, query",
+            got=f"student {config.query.student}" if config.query else "no student",
+            expected=f"student {live}" if live else "no student",
+            do=f"restore it; {APPLY}",
         )
 
 

@@ -178,17 +178,19 @@ class Generation(Record):
 
 
 class Asking(Record):
-    """Another encoder for a slot's queries than for its documents: opt-in, until the swap's cut-over.
+    """Another encoder for a slot's queries than for its documents: until the swap's cut-over, or a student for good.
 
     Args:
-        generation: whose encoder makes the queries.
+        generation: whose encoder makes the queries; of a student with the vector and number of the documents' one.
         drift: metadata key of the map from its space into the live vectors' one; None when queries go in as they are.
         why: the measurement that allowed it.
+        student: whether the config names it, so that it stays.
     """
 
     generation: Generation
     drift: str | None = None
     why: str = ""
+    student: bool = False
 
 
 class State(Record):
@@ -196,6 +198,10 @@ class State(Record):
 
     slots: dict[str, Generation]
     asking: dict[str, Asking] = {}
+
+    def at_rest(self) -> State:
+        """The state without the query encoders that last until a cut-over; students stay."""
+        return State(slots=self.slots, asking={name: asking for name, asking in self.asking.items() if asking.student})
 
     def vectors(self) -> set[str]:
         """The physical names in use."""

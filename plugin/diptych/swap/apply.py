@@ -131,7 +131,7 @@ class _Apply:
             metadata = beginning.announce(metadata)
         elif not describes(self._context.config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
-        if self._options.switch_queries and not metadata.live.asking:
+        if self._options.switch_queries and metadata.live.asking == metadata.live.at_rest().asking:
             metadata = self._switch_queries(metadata)
         return self._finish(metadata)
 
@@ -189,7 +189,7 @@ class _Apply:
             )
         for name, new in metadata.swap.building.items() if metadata.swap else ():
             old = metadata.live.slots.get(name)
-            if old is None or not comparable(old, new):
+            if old is None or not comparable(old, new) or name in metadata.live.asking:
                 continue
             comparison = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)
             if comparison.low > 0:

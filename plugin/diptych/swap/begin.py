@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diptych.errors import SwapError
 from diptych.handle.create import named_params, now, who
 from diptych.handle.open_handle import reading_of, storage_of
-from diptych.metadata.models import CollectionMetadata, Generation, Prefix, State, Swap, vector_name
+from diptych.metadata.models import Asking, CollectionMetadata, Generation, Prefix, State, Swap, vector_name
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
@@ -43,6 +43,7 @@ class Beginning:
             c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
         }
         building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
+        students = {c.name: _student(c.student, target[c.name]) for c in self.changes if c.student is not None}
         for change in self.changes:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
@@ -55,7 +56,7 @@ class Beginning:
         metadata = self._create(metadata)
         swap = Swap(
             building=building,
-            target=State(slots=target),
+            target=State(slots=target, asking=students),
             search=config.search.model_dump(mode="json"),
             config=config.digest(),
             began=now(),
@@ -154,6 +155,14 @@ class Beginning:
             sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
             if offset is None:
                 return _require_documents(sums, slot, self.context.handle.name)
+
+
+def _student(student: Slot, documents: Generation) -> Asking:
+    """The student as what asks vectors of the generation `documents`."""
+    generation = student.describe(
+        number=documents.number, vector=documents.vector, reading=documents.reading, statistics=None
+    )
+    return Asking(generation=generation, student=True, why="named by the config")
 
 
 def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:

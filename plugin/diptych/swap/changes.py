@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from diptych.config.models import Config
 from diptych.config.secrets import redacted
+from diptych.errors import SwapError
 from diptych.handle.open_handle import reading_of, storage_of
-from diptych.metadata.models import CollectionMetadata, Generation, Reading
+from diptych.metadata.models import Asking, CollectionMetadata, Generation, Reading
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots import guard
@@ -22,6 +25,7 @@ Action: TypeAlias = Literal[
 ]
 ENCODES: tuple[Action, ...] = ("add", "re-encode", "recalibrate")
 SWAPS: tuple[Action, ...] = (*ENCODES, "drop", "reuse", "re-prompt")
+TEACHER = "teacher.json"  # in a student's folder: the encoder of documents whose queries it learned
 STAYS: tuple[Action, ...] = ("storage", "numerics", "keep")  # the same vectors go on answering
 
 
@@ -33,13 +37,14 @@ class Change:
         name: the slot.
         action: what applying it does. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder,
             calibrated on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
-            `re-prompt`: only queries change. `storage`: Qdrant stores the same vectors differently. `numerics`: options
-            that only add noise. `keep`: nothing. `drop`: the config has no such slot.
+            `re-prompt`: only queries change, or their student. `storage`: Qdrant stores the same vectors differently.
+            `numerics`: options that only add noise. `keep`: nothing. `drop`: the config has no such slot.
         why: what differs.
         slot: the config's slot with its encoder; None for `drop`.
         live: the generation that answers now; None for `add`.
         kept: for `reuse`, the earlier generation.
         likeness: lowest canary likeness of the config's encoder and the live one's record; None where not compared.
+        student: the config's student with its encoder, which makes the queries; None without one.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Change:
     live: Generation | None
     kept: Generation | None = None
     likeness: float | None = None
+    student: Slot | None = None
 
 
 def changes(
@@ -69,13 +75,16 @@ def changes(
 
     Raises:
         RegistryError: an encoder cannot be made.
+        SwapError: a student makes vectors of another space.
     """
     live, reading = metadata.live.slots, reading_of(config.populate)
     slot_changes = []
     for name, slot_config in config.slots.items():
         slot = Slot(name, slot_config, None, registry, texts=texts)
         change = _change(slot, live.get(name), metadata, reading, name in again)
-        slot_changes.append(change if corpus is None else _recalibrated(change, corpus))
+        change = change if corpus is None else _recalibrated(change, corpus)
+        student = Slot(name, slot_config.student, None, registry, texts=texts) if slot_config.student else None
+        slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
     dropped = [name for name in live if name not in config.slots]
     return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 
@@ -114,6 +123,54 @@ def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
         return change
     moved = corpus.shift(slot.encoder, live.statistics, live.reading)
     return replace(change, action="recalibrate", why="; ".join(filter(None, (moved, change.why)))) if moved else change
+
+
+def _with_student(change: Change, slot: Slot, student: Slot | None, asking: Asking | None) -> Change:
+    """The change with the config's student; one that is not the live one changes the queries."""
+    live = asking.generation if asking is not None and asking.student else None
+    then, now = {} if live is None else live.options, {} if student is None else student.config.options
+    adapters = ({"adapter": live.adapter} if live else {}, {"adapter": student.config.adapter} if student else {})
+    why = "; ".join(compared({**adapters[0], **then}, {**adapters[1], **now}, "query."))
+    if student is not None:
+        require_space_of(student, slot)
+        if live is not None and not why and not _is(student, live):
+            why = "the model behind the student's name changed"
+    action: Action = "re-prompt" if why and change.action in STAYS else change.action
+    return replace(change, action=action, why="; ".join(filter(None, (change.why, why))), student=student)
+
+
+def _is(slot: Slot, generation: Generation) -> bool:
+    """Whether the slot's encoder makes the vectors of the generation."""
+    now = fingerprint(slot)
+    alike = now.space == generation.space and compare(slot, generation).lowest >= guard.minimum_likeness(
+        now, generation
+    )
+    return bool(alike)
+
+
+def require_space_of(student: Slot, slot: Slot) -> None:
+    """Refuse a student whose vectors are no queries for those of the slot's encoder.
+
+    Raises:
+        SwapError: its vectors are of another length, or it was trained for another encoder.
+    """
+    lengths = student.encoder.dimension, slot.encoder.dimension
+    trained = _trained_for(str(student.config.options.get("model", "")))
+    documents = fingerprint(slot).documents or fingerprint(slot).space
+    if lengths[0] != lengths[1] or trained not in ("", documents):
+        raise SwapError(
+            "the student is of another space than the slot's vectors",
+            where=f"{slot.where}, query.student",
+            got=f"{lengths[0]} dimensions" + (f", trained for {trained}" if trained else ""),
+            expected=f"{lengths[1]} dimensions, for {documents}",
+            do="train one for this encoder: diptych train with recipe: student",
+        )
+
+
+def _trained_for(model: str) -> str:
+    """The encoder of documents that a folder of recipe `student` was trained for; "" for other models."""
+    record = Path(model) / TEACHER
+    return str(json.loads(record.read_text("utf-8"))["documents"]) if model and record.is_file() else ""
 
 
 def compare(slot: Slot, live: Generation) -> guard.Likeness:

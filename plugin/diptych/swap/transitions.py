@@ -88,14 +88,14 @@ def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> Collection
 
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
     """The metadata with the swap's target live, and the live state as `previous`."""
-    # `previous` keeps the slots but not `asking`: after a rollback each slot's own encoder makes its queries again.
+    # After a rollback each slot's own encoder, or its student, makes its queries again.
     swap = _swap(metadata)
     event = _event("cut over", swap.target, swap.why, swap.config, gate)
     return _with(
         metadata,
         event,
         live=swap.target,
-        previous=State(slots=metadata.live.slots),
+        previous=metadata.live.at_rest(),
         previous_search=metadata.search,
         search=swap.search,
         swap=None,
@@ -114,7 +114,7 @@ def changed_settings(
 def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
     """The metadata without the swap that was under way."""
     event = _event("abandoned", _swap(metadata).target, why)
-    return _with(metadata, event, swap=None, live=State(slots=metadata.live.slots))
+    return _with(metadata, event, swap=None, live=metadata.live.at_rest())
 
 
 def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
@@ -146,7 +146,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
         metadata,
         event,
         live=previous,
-        previous=State(slots=metadata.live.slots),
+        previous=metadata.live.at_rest(),
         search=metadata.previous_search,
         previous_search=metadata.search,
         behind=tuple(vector for vector in metadata.behind if vector not in behind),

@@ -190,6 +190,8 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
         difference = "populate.input or populate.separator is not what the vectors were made from"
     elif changed := [name for name, slot_config in live.items() if storage[name] != slot_config.storage]:
         difference = f"storage of {', '.join(changed)} is not as the config says"
+    elif others := [name for name in live if not open_handle.asks(config.slots[name], metadata.live.asking.get(name))]:
+        difference = f"queries of {', '.join(others)} are not made by what the config says"
     else:
         return
     yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")

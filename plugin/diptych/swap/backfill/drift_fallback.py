@@ -150,11 +150,15 @@ def bridges(
     judged: Judged | None,
     warn: Callable[[str], None],
 ) -> list[Bridge]:
-    """A bridge for each dense slot that is being filled and whose old encoder is gone; the others go on answering."""
+    """A bridge for each dense slot that is being filled and whose old encoder is gone; the others go on answering.
+
+    So does a slot whose queries a student makes.
+    """
     metadata = handle.read()
     old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
     dense = [name for name, generation in old.items() if generation.kind == building[name].kind == "dense"]
-    gone = [name for name in dense if _is_gone(handle, metadata, name, warn)]
+    students = metadata.live.at_rest().asking
+    gone = [name for name in dense if name not in students and _is_gone(handle, metadata, name, warn)]
     points = store.count()
     if gone and points < PAIRS:
         warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")

@@ -129,11 +129,11 @@ def _timed(report: GateReport, old: View, new: View, texts: Sequence[str], confi
 
 
 def changed_slots(old: View, new: View) -> list[Slot]:
-    """The new view's slots whose generation differs from the old view's, or is new."""
+    """The new view's slots whose generation, or query encoder, differs from the old view's, or is new."""
     return [
         slot
         for name, slot in new.slots.items()
-        if name not in old.slots or old.slots[name].generation != slot.generation
+        if (was := old.slots.get(name)) is None or (was.generation, was.asking) != (slot.generation, slot.asking)
     ]
 
 

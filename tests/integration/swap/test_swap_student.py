@@ -1,0 +1,222 @@
+"""A student makes the queries of an index that stays: admitted by the gate, kept, exchanged and rolled back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+from qdrant_client import QdrantClient
+
+from diptych.config import Config
+from diptych.errors import CollectionError, ConfigError, GateFailed, SwapError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.hookspecs import hookimpl
+from diptych.populate import populate
+from diptych.registry import Registry
+from diptych.search import search
+from diptych.specs import AdapterSpec
+from diptych.swap import ApplyOptions, apply, finish, plan, rollback, status
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats
+from spaces import TURN, WIDTH, config, corpus, judged
+
+MADE: list[str] = []  # the encoders that were created
+
+
+class Big(FakeDenseEncoder):
+    """The encoder of documents, whose queries may be turned away from them."""
+
+    def __init__(self, model: str = "big") -> None:
+        MADE.append(model)
+        super().__init__(dimension=WIDTH // 2 if "narrow" in model else WIDTH, seed=int(model[-1] == "2"))
+        self._model = model
+        self.fingerprint = replace(self.fingerprint, space=f"{self.fingerprint.space} {model}")
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        exact = super().encode_query(inputs)
+        if "far" in self._model:
+            return np.asarray(exact @ TURN, np.float32)
+        if "near" in self._model:
+            near = exact + 0.01 * np.roll(exact, 1, axis=1)
+            return np.asarray(near / np.linalg.norm(near, axis=1, keepdims=True), np.float32)
+        return exact
+
+
+class ModelOptions(BaseModel, extra="forbid"):
+    model: str = "big"
+
+
+class Adapters:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        return [
+            AdapterSpec(
+                name="big", kind="dense", factory=f"{__name__}:Big", options=ModelOptions, summary="Big.", cached=False
+            )
+        ]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(Adapters(), installed=False)
+
+
+@pytest.fixture
+def documents() -> list[dict[str, str]]:
+    return corpus(120)
+
+
+@pytest.fixture
+def filled(registry: Registry, documents: list[dict[str, str]]) -> CollectionHandle:
+    handle = CollectionHandle(QdrantClient(":memory:"), "c", config("big"), registry)
+    populate(handle, documents)
+    return handle
+
+
+def asked(student: str, **options: Any) -> Config:
+    return config("big", query={"student": student}, **options)
+
+
+def options(documents: list[dict[str, str]]) -> ApplyOptions:
+    return ApplyOptions(judged=judged(documents))
+
+
+def opened(handle: CollectionHandle, wanted: Config | None = None) -> CollectionHandle:
+    """As another process opens it, with nothing loaded yet."""
+    MADE.clear()
+    return CollectionHandle(handle.client, "c", wanted, handle.registry)
+
+
+def test_a_student_is_planned_admitted_and_alone_loaded_by_those_who_search(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    (step,) = plan(filled, asked("near")).steps
+    assert (step.action, step.encode) == ("re-prompt", 0)
+    assert "query.model: unset -> near" in step.why
+    report = apply(filled, asked("near"), options(documents))
+    assert report.outcome == "cut over"
+    assert not any(report.encoded.values()), "the index stays"
+    assert report.gate is not None
+    assert report.gate.judged is not None
+    assert "queries by big near" in status(filled).vectors[0].asking
+    assert not plan(filled, asked("near")).pending
+    assert apply(filled, asked("near"), options(documents)).outcome == "nothing to do"
+    for other in (opened(filled), opened(filled, asked("near"))):
+        assert search(other, [documents[5]["text"]])[0][0].id == "5"
+        assert MADE == ["near"]
+        MADE.clear()
+
+
+def test_documents_go_on_being_encoded_by_the_encoder_of_documents(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    apply(filled, asked("near"), options(documents))
+    other = opened(filled, asked("near"))
+    assert populate(other, [{"id": "new", "text": "banor defim gosal"}]).new == 1
+    (record,) = [
+        r for r in other.client.scroll("c", limit=500, with_vectors=True)[0] if "banor defim" in str(r.payload)
+    ]
+    exact = FakeDenseEncoder(dimension=WIDTH).encode_document(["banor defim gosal"])[0]
+    assert record.vector["dense.1"] == pytest.approx(exact.tolist(), abs=1e-6)  # type: ignore[call-overload,index]
+
+
+def test_a_student_that_answers_otherwise_does_not_pass_the_gate(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    for given in (options(documents), ApplyOptions()):
+        with pytest.raises(GateFailed):
+            apply(filled, asked("far"), given)
+        assert not status(filled).vectors[0].asking
+        assert rollback(filled).outcome == "abandoned"
+    assert search(filled, [documents[5]["text"]])[0][0].id == "5"
+
+
+def test_rolling_back_returns_to_the_own_encoder_and_forth_to_the_student(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    apply(filled, asked("near"), options(documents))
+    rollback(filled)
+    assert not status(filled).vectors[0].asking
+    with pytest.raises(CollectionError, match=r"(?s)what makes the queries.*dense.*student near.*no student"):
+        opened(filled, asked("near"))
+    rollback(filled)
+    assert "near" in status(filled).vectors[0].asking
+    with pytest.raises(CollectionError, match=r"(?s)no student.*student near"):
+        opened(filled, config("big"))
+    assert finish(filled).dropped == ()
+    assert "near" in status(filled).vectors[0].asking
+
+
+def test_a_student_is_exchanged_and_given_up_like_an_encoder(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    apply(filled, asked("near"), options(documents))
+    apply(filled, asked("near again"), options(documents))
+    assert "near again" in status(filled).vectors[0].asking
+    rollback(filled)
+    assert status(filled).vectors[0].asking.startswith("queries by big near:")
+    apply(filled, config("big"), options(documents))
+    assert not status(filled).vectors[0].asking
+
+
+def test_a_new_encoder_of_documents_comes_with_its_student_or_without_one(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    apply(filled, asked("near"), options(documents))
+    report = apply(filled, asked("near 2", model="big 2"), options(documents))
+    assert report.encoded == {"dense.3": len(documents)}
+    assert filled.read().live.slots["dense"].vector == "dense.3"
+    assert "near 2" in status(filled).vectors[0].asking
+    assert search(opened(filled), [documents[5]["text"]])[0][0].id == "5"
+    assert rollback(filled).live
+    assert status(filled).vectors[0].asking.startswith("queries by big near:")
+    rollback(filled)
+    apply(filled, config("big", model="big 3"), options(documents))
+    assert not status(filled).vectors[0].asking
+
+
+def test_a_student_stays_when_something_else_changes(filled: CollectionHandle, documents: list[dict[str, str]]) -> None:
+    apply(filled, asked("near"), options(documents))
+    wanted = asked("near", storage={"on_disk": True})
+    apply(filled, wanted, options(documents))
+    wanted = wanted.model_copy(update={"search": wanted.search.model_copy(update={"limit": 7})})
+    apply(filled, wanted, options(documents))
+    assert "near" in status(filled).vectors[0].asking
+
+
+def test_a_student_reads_queries_of_passages(registry: Registry, documents: list[dict[str, str]]) -> None:
+    passages = {"tokens": 16, "overlap": 0}
+    handle = CollectionHandle(QdrantClient(":memory:"), "c", config("big", passages=passages), registry)
+    populate(handle, documents)
+    apply(handle, asked("near", passages=passages), options(documents))
+    assert search(opened(handle), [documents[5]["text"]])[0][0].id == "5"
+    assert MADE == ["near"]
+
+
+def test_a_student_of_another_space_is_refused(filled: CollectionHandle, tmp_path: Path) -> None:
+    with pytest.raises(SwapError, match=rf"(?s)query\.student.*{WIDTH // 2} dimensions.*{WIDTH} dimensions"):
+        plan(filled, asked("narrow"))
+    (tmp_path / "teacher.json").write_text(json.dumps({"documents": "another encoder"}))
+    with pytest.raises(SwapError, match=r"(?s)trained for another encoder.*recipe: student"):
+        apply(filled, asked(str(tmp_path)))
+    assert filled.read().swap is None
+
+
+def test_a_student_is_of_a_dense_slot_and_by_a_known_adapter(registry: Registry) -> None:
+    from diptych.config import check_adapters
+
+    wanted = config("big", query={"student": "near", "adapter": "bigger", "more": 1})
+    with pytest.raises(ConfigError, match=r"(?s)'bigger'.*slots\.dense\.query\.adapter"):
+        check_adapters(wanted, registry)
+    with pytest.raises(ConfigError, match=r"(?s)more"):
+        check_adapters(config("big", query={"student": "near", "more": 1}), registry)
+    with pytest.raises(ConfigError, match=r"(?s)only dense vectors can have a student.*sparse"):
+        check_adapters(config("bm25", query={"student": "near"}), Registry())
+    with pytest.raises(ConfigError, match=r"student"):
+        config("big", query={"adapter": "big"})
