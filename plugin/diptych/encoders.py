@@ -17,9 +17,10 @@ from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.resolve_source import config_at
 from diptych.handle.snapshot import Rerankers
-from diptych.protocols import Kind, Reranker, Similarity
+from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.slots.encode import Side, Vector, require_finite
+from diptych.slots.guard import fingerprint_of
 from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
@@ -70,6 +71,12 @@ class NamedEncoder:
     def similarity(self) -> Similarity | None:
         """How its vectors are compared; None for a kind with only one way. May load the encoder."""
         return self._slot().similarity
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Tells its vectors from those of other encoders. Loads the encoder."""
+        slot = self._slot()
+        return fingerprint_of(slot.encoder, slot.config.adapter, slot.config.options)
 
     @property
     def accepts(self) -> tuple[str, ...]:

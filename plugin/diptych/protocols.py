@@ -33,6 +33,8 @@ Similarity: TypeAlias = Literal["cosine", "dot", "euclidean"]
 Pair: TypeAlias = tuple[str, str]  # query, document
 Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
 
+TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the space of the documents it asks for
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:

@@ -62,8 +62,13 @@ class Templates:
         return [_counter_instruction(instance) for instance in request.instances]
 
 
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text, cut where white space follows a full stop, question or exclamation mark."""
+    return [part for part in _SENTENCE.split(text.strip()) if part]
+
+
 def _generated(document: Document, style: str, count: int, weights: dict[str, float]) -> Iterator[str]:
-    sentences = [text for text in _SENTENCE.split(document.text.strip()) if text] or [document.title]
+    sentences = sentences_of(document.text) or [document.title]
     if style == "title":
         yield document.title or sentences[0]
     elif style == "first":

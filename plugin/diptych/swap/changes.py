@@ -13,7 +13,7 @@ from diptych.config.secrets import redacted
 from diptych.errors import SwapError
 from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, Reading
-from diptych.protocols import Calibrated, Fingerprint
+from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts
@@ -25,7 +25,6 @@ Action: TypeAlias = Literal[
 ]
 ENCODES: tuple[Action, ...] = ("add", "re-encode", "recalibrate")
 SWAPS: tuple[Action, ...] = (*ENCODES, "drop", "reuse", "re-prompt")
-TEACHER = "teacher.json"  # in a student's folder: the encoder of documents whose queries it learned
 STAYS: tuple[Action, ...] = ("storage", "numerics", "keep")  # the same vectors go on answering
 
 
@@ -169,7 +168,7 @@ def require_space_of(student: Slot, slot: Slot) -> None:
 
 def _trained_for(model: str) -> str:
     """The encoder of documents that a folder of recipe `student` was trained for; "" for other models."""
-    record = Path(model) / TEACHER
+    record = Path(model) / TEACHER_FILE
     return str(json.loads(record.read_text("utf-8"))["documents"]) if model and record.is_file() else ""
 
 

@@ -31,11 +31,13 @@ class Registration:
         adapter: name of the adapter that serves it.
         options: of the adapter, `model` among them as an absolute path.
         name: tells several models of one training apart, such as `exit_2`; "" for the main one.
+        queries: whether it is a student, which makes a slot's queries and leaves its documents alone.
     """
 
     adapter: str
     options: Mapping[str, object]
     name: str = ""
+    queries: bool = False
 
 
 @dataclass(frozen=True, slots=True)

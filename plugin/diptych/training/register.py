@@ -67,8 +67,27 @@ def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None =
 
 def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
     slots = raw.setdefault("slots", {})
+    if trained.queries:
+        return _student(slots, trained, config, name)
     slots[name] = _section(slots.get(name) or {}, trained, config, ("storage",))
     return f"slots.{name}"
+
+
+def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
+    """The slot's `query` names the student; the slot must be there, since its encoder makes the documents' vectors."""
+    if not slots.get(name):
+        raise ConfigError(
+            "a student makes the queries of a slot, and there is no such slot",
+            where=config,
+            got=name,
+            expected=", ".join(slots),
+            do="name the slot whose encoder is the teacher: --slot NAME",
+        )
+    own = {key: value for key, value in trained.options.items() if key != "model"}
+    student = {"student": _relative(trained.options["model"], config), **own}
+    same = slots[name].get("adapter") == trained.adapter
+    slots[name]["query"] = student if same else {"adapter": trained.adapter, **student}
+    return f"slots.{name}.query"
 
 
 def _only(slots: Mapping[str, SlotConfig], kind: Kind, config: Path, registry: Registry) -> str:

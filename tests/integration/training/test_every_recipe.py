@@ -33,6 +33,7 @@ WHOLE = {
     "lexlip_text": "training.mini_batch_size does not go with FLOPS",
     "multi_exit": "training.mini_batch_size does not go with several exits",
     "prototype_tuning": "the encoder is frozen: training.lora and training.mini_batch_size",
+    "student": "training.mini_batch_size does not go with a student",
     "splade": "training.mini_batch_size does not go with FLOPS",
     "tas_balanced": "training.mini_batch_size does not go with loss.in_batch",
     "unidec": "training.mini_batch_size is not for unidec",
