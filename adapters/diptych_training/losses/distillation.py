@@ -78,14 +78,15 @@ class AR2RetrieverLoss(RowDistillation):
     """The retriever's step of AR2: probability to negatives that fool the ranker, held by its distribution.
 
     `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
-    reward under the softmax over the negatives, or as the authors released it the sum of `reward_i log p_i` over the
-    row. It asks for no judgements: negatives that are judged relevant must not be in the rows (see
+    reward under the softmax over the negatives, or the sum of `reward_i log p_i` over the row, the authors' released
+    form, here averaged over the batch; they add it up, so that theirs weighs as many times more as a batch has rows. It
+    asks for no judgements: negatives that are judged relevant must not be in the rows (see
     `diptych_training.data.exact_mining`).
 
     Args:
         model, tau, similarity: see `RowDistillation`.
         adv_weight: of the adversarial term; the rest goes to the cross-entropy with the ranker's distribution.
-        form: `expectation`, or `log` as released.
+        form: `expectation`, or `log`, the released one, mean-reduced.
         temperature: of the ranker's distribution.
     """
 

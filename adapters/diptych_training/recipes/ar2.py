@@ -66,7 +66,9 @@ class GameOptions(Section):
     adv_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="Of what fools the ranker beside what it prefers; 1 collapses."
     )
-    form: Form = Field("expectation", description="Of the adversarial term: as published, or as released (log).")
+    form: Form = Field(
+        "expectation", description="Of the adversarial term: as published, or as released, mean-reduced (log)."
+    )
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
 
 

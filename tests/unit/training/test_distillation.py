@@ -147,6 +147,14 @@ def test_the_adversarial_term_pulls_up_what_fools_the_ranker() -> None:
         assert descent.argsort().tolist() == teacher[0, 1:].argsort().tolist()
 
 
+@pytest.mark.parametrize("form", ["expectation", "log"])
+def test_the_adversarial_term_of_a_batch_is_the_mean_of_its_rows(form: Any) -> None:
+    student, teacher = drawn(6, 3, 5), drawn(7, 3, 5)
+    loss = AR2RetrieverLoss(Given(), form=form)
+    rows = [loss.adversarial(student[row : row + 1], teacher[row : row + 1]).item() for row in range(3)]
+    assert loss.adversarial(student, teacher).item() == pytest.approx(sum(rows) / 3)
+
+
 def test_without_the_adversarial_term_ar2_is_a_cross_entropy_with_the_ranker() -> None:
     student, teacher = drawn(6, 3, 5), drawn(7, 3, 5)
     wanted = torch.nn.functional.cross_entropy(student, teacher.softmax(1))
