@@ -31,7 +31,7 @@ class DualHeadLoss(torch.nn.Module):
         model: of `dual_head`.
         supervised: of head A; InfoNCE by dot product unless given.
         distill: of head B; the Kullback-Leibler divergence by dot product with temperature 2 unless given.
-        distill_weight: of the distillation.
+        distill_weight: of the distillation, whose means over labelled and over unlabelled rows are added.
     """
 
     def __init__(
@@ -58,8 +58,17 @@ class DualHeadLoss(torch.nn.Module):
     ) -> dict[str, Tensor]:
         """The same from the columns' embeddings `[B, D]` by each head."""
         ids, scores = split_labels(labels, len(head_a[0]), len(head_a) - 1)
-        distilled = self.distill.compute_loss_from_embeddings(head_b, scores)
+        distilled = self._distilled(head_b, scores, ids[:, 0] >= 0)
         return {"supervised": self._of_labelled(head_a, ids), "distill": self.distill_weight * distilled}
+
+    def _distilled(self, embeddings: Sequence[Tensor], scores: Tensor, labelled: Tensor) -> Tensor:
+        """The sum of two means, over labelled and over unlabelled rows, as the authors train it."""
+        halves = [half for half in (labelled, ~labelled) if bool(half.any())]
+        means = [
+            self.distill.compute_loss_from_embeddings([column[half] for column in embeddings], scores[half])
+            for half in halves
+        ]
+        return torch.stack(means).sum()
 
     def _of_labelled(self, embeddings: Sequence[Tensor], ids: Tensor) -> Tensor:
         labelled = ids[:, 0] >= 0

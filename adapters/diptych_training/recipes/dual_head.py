@@ -46,7 +46,9 @@ class DistillOptions(Section):
 
     tau: AboveZero = Field(0.05, description="Temperature of the student: dot products are divided by it.")
     temperature: AboveZero = Field(2.0, description="Of both distributions.")
-    weight: AboveZero = Field(1.0, description="Of the loss beside the supervised one.")
+    weight: AboveZero = Field(
+        1.0, description="Of the loss beside the supervised one; judged and unjudged rows have a mean each."
+    )
 
 
 class Negatives(TaughtNegatives):

@@ -81,6 +81,19 @@ def test_unless_told_the_second_head_is_distilled_at_temperature_2_with_weight_1
         assert parts["distill"].item() == pytest.approx(weight * np.mean(divergences), rel=1e-4)
 
 
+def test_the_means_of_labelled_and_of_unlabelled_rows_are_added(model: Any) -> None:
+    head_a, head_b = ([drawn(10 * head + column, 3, 8) for column in range(3)] for head in (1, 2))
+    rows = [labels_of([0, 0, 7], [2.0, -1.0]), labels_of([-1] * 3, [0.5, 1.5]), labels_of([-1] * 3, [3.0, 0.0])]
+
+    def distilled(*places: int) -> float:
+        a, b = ([column[[*places]] for column in head] for head in (head_a, head_b))
+        labels = torch.tensor([rows[place] for place in places])
+        return DualHeadLoss(model).compute_losses_from_embeddings(a, b, labels)["distill"].item()
+
+    assert distilled(0, 1, 2) == pytest.approx(distilled(0) + (distilled(1) + distilled(2)) / 2, rel=1e-5)
+    assert distilled(1, 2) == pytest.approx((distilled(1) + distilled(2)) / 2, rel=1e-5)
+
+
 def test_a_dot_product_of_mixed_vectors_is_the_mix_of_both_scores() -> None:
     a, b, c, d = (drawn(seed, 5, 16).double() for seed in range(4))
     found = mixed(a, b, 0.3) @ mixed(c, d, 0.3).T
