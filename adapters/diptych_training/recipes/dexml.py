@@ -22,7 +22,7 @@ class LossOptions(Section):
     name: Literal["decoupled_softmax", "soft_topk"] = Field("decoupled_softmax", description="Which of the two.")
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
     sample_positives: Positive | None = Field(
-        None, description="Positives of a query that are drawn for a step; 1 for decoupled_softmax, k for soft_topk."
+        None, description="Positives of a query that are drawn for a step; null all, and k for soft_topk."
     )
     k: Positive = Field(5, description="How many are the best, for soft_topk.")
     alpha: AboveZero = Field(2.0, description="Slope, for soft_topk.")
@@ -75,4 +75,4 @@ class Dexml(Pooling[Options]):
         if options.name == "soft_topk":
             positives = options.sample_positives or options.k
             return SoftTopKLoss(model, k=options.k, alpha=options.alpha, sample_positives=positives, **common)
-        return ContrastiveLoss(model, sample_positives=options.sample_positives or 1, **common)
+        return ContrastiveLoss(model, sample_positives=options.sample_positives, **common)
