@@ -6,12 +6,16 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from diptych.errors import ConfigError
 from diptych_training.losses import ContrastiveLoss, FocalBCELoss, HybridNCELoss, Mixing, RetrievalLoss, harder
+from diptych_training.losses.hybrid_nce import Groups
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running.evaluation import HeldOut, pooled
 from diptych_training.samplers import NoDuplicates
 
+MOST_CELLS = 2**28  # of the table of groups, four bytes each
 # The options of `loss` that these losses have, too.
 SHARED = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}
 
@@ -45,6 +49,22 @@ class HybridOptions(Section):
 
     beta: float = Field(0.1, ge=0, description="How much more hard negatives weigh; 0 weighs all alike.")
     alpha: AboveZero = Field(1.0, description="Weight of the positives in the denominator.")
+    groups: str | None = Field(
+        None,
+        description="A key of the documents' metadata with a value or a list of them, such as tags. Documents whose "
+        "values overlap with those of a query's own positive are weaker positives of it.",
+    )
+    further: float = Field(0.2, ge=0, description="Weight of these, times their overlap.")
+    iou_min: float = Field(
+        1.0, gt=0, le=1, description="Shared values over all values of both, from which a document is one; 1: equal."
+    )
+
+    @model_validator(mode="after")
+    def _groups_to_weigh(self) -> Self:
+        unused = {"further", "iou_min"} & self.model_fields_set
+        if self.groups is None and unused:
+            raise ValueError(f"hybrid.{' and hybrid.'.join(sorted(unused))}: without hybrid.groups there are none")
+        return self
 
 
 class FocalOptions(Section):
@@ -101,15 +121,48 @@ class Contrastive(RetrievalTraining[Options]):
         options, hybrid, focal = self.options.loss, self.options.hybrid, self.options.focal
         relevance = self.data.relevance(margin=options.margin)
         if hybrid is not None:
-            settings = {"symmetric": options.symmetric, **hybrid.model_dump()}
-            return HybridNCELoss(model, tau=options.tau, relevance=relevance, **settings)
+            settings = {"symmetric": options.symmetric, **hybrid.model_dump(exclude={"groups"})}
+            groups = None if hybrid.groups is None else self._groups(hybrid.groups)
+            return HybridNCELoss(model, groups=groups, tau=options.tau, relevance=relevance, **settings)
         if focal is not None:
             settings = {"seed": self.options.seed, **focal.model_dump()}
             return FocalBCELoss(model, tau=options.tau, relevance=relevance, **settings)
         return ContrastiveLoss(model, relevance=relevance, **options.model_dump(exclude={"margin"}))
+
+    def _groups(self, key: str) -> Groups:
+        """The values of a key of the documents' metadata, as groups.
+
+        Raises:
+            ConfigError: no document has the key, or there are too many values.
+        """
+        numbers, sets = self.data.document_numbers, dict[int, list[int]]()
+        known: dict[object, int] = {}
+        for document in documents_of(self.options.data):
+            values = _listed(document.metadata.get(key))
+            if document.id in numbers and values:
+                sets[numbers[document.id]] = [known.setdefault(value, len(known)) for value in values]
+        where = "hybrid.groups"
+        if not sets:
+            what, do = "no document has groups", "name a key of the documents' metadata"
+            raise ConfigError(what, where=where, got=repr(key), expected="a value or a list of values", do=do)
+        if (cells := len(numbers) * len(known)) > MOST_CELLS:
+            got = f"{len(known):,} values of {key!r} in {len(numbers):,} documents"
+            do, expected = (
+                "name a key with fewer values",
+                f"documents times values at most {MOST_CELLS:,}, not {cells:,}",
+            )
+            raise ConfigError("too many groups", where=where, got=got, expected=expected, do=do)
+        self.remarks.append(f"{len(sets):,} of {len(numbers):,} documents have one or more of {len(known):,} {key}")
+        return Groups(sets)
 
     def sampler(self, rows: Any) -> Any | None:
         """Batches without duplicates, if configured."""
         if self.options.sampler == "random":
             return None
         return NoDuplicates(rows["label"][:], self.data.relevant_numbers())
+
+
+def _listed(value: object) -> list[object]:
+    """The values of a key: those of a list, or the one; none where it is empty."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [own for own in values if isinstance(own, str | int | float) and own != ""]
