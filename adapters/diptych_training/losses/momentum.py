@@ -8,7 +8,6 @@ CVPR 2020; Luo et al., "LexLIP", ICCV 2023: unit vectors, tau .05, m .99, 11,520
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
+from diptych_training.losses.common.twin import Twin, tensors_of
 from diptych_training.losses.common.vector_queue import Queue
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import SparseLoss
@@ -56,11 +56,9 @@ class MomentumContrastiveLoss(RetrievalLoss):
             where, expected = "MomentumContrastiveLoss", "0 <= momentum < 1, queue >= 1, tau > 0"
             raise ContractError("unusable options", where=where, got=got, expected=expected)
         self.tau, self.momentum = tau, momentum
-        # In a tuple and a list, so that queues and twin are not trained as submodules, and dropout stays off.
-        self._queues = (Queue(queue), Queue(queue))
-        self._twin: list[Any] = []
+        self._queues = (Queue(queue), Queue(queue))  # a tuple, so that they are no submodules
+        self._slow = Twin(model, momentum)
         self._twin_embeddings: list[Tensor] = []
-        self._pending_state: dict[str, Tensor] = {}
 
     @property
     def queries(self) -> Queue:
@@ -74,44 +72,28 @@ class MomentumContrastiveLoss(RetrievalLoss):
 
     @property
     def twin(self) -> Any:
-        """The slow copy of the encoder: initially a copy of the model as it is now, low-rank adapters included."""
-        if not self._twin:
-            self._twin = [copy.deepcopy(self.model).requires_grad_(False).eval()]
-            self._restore()
-        return self._twin[0]
+        """The slow copy of the encoder: initially a copy of the model as it is now."""
+        return self._slow.network
 
     def state_aside(self) -> dict[str, Tensor]:
         """The state in checkpoints beside the trained weights: slow copy and queues."""
-        modules = {"queries": self.queries, "documents": self.documents, "twin": self.twin}
-        return {f"{part}.{name}": value for part, module in modules.items() for name, value in _tensors(module).items()}
+        parts = {
+            "queries": tensors_of(self.queries),
+            "documents": tensors_of(self.documents),
+            "twin": self._slow.state(),
+        }
+        return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
 
     def load_aside(self, state: Mapping[str, Tensor]) -> None:
         """Continue with the state of `state_aside`; with an empty one the slow copy and the queues start anew."""
-        self._pending_state = dict(state)
+        twin = {name.removeprefix("twin."): value for name, value in state.items() if name.startswith("twin.")}
+        self._slow.load(twin)
         for name, queue in (("queries", self.queries), ("documents", self.documents)) if state else ():
             queue.vectors, queue.ids = state[f"{name}.vectors"], state[f"{name}.ids"]
-        if self._twin:
-            self._restore()
-
-    def _restore(self) -> None:
-        state, self._pending_state = self._pending_state, {}
-        with torch.no_grad():
-            for name, value in _tensors(self._twin[0]).items() if state else ():
-                value.copy_(state[f"twin.{name}"])
-
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch."""
-        features = [dict(column) for column in sentence_features]
-        self.look_at(features)
-        return super().forward(features, labels)
 
     def look_at(self, features: Sequence[Features]) -> None:
         """Update the slow copy, and let it encode the batch for the next `compute_loss_from_embeddings`."""
-        self.twin.to(next(self.model.parameters()).device)
-        if self.training:
-            self._follow()
-        with torch.no_grad():
-            self._twin_embeddings = [self.twin(dict(column))["sentence_embedding"] for column in features]
+        self._twin_embeddings = self._slow.encoded(features, follow=self.training)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch that the slow copy has encoded.
@@ -159,11 +141,6 @@ class MomentumContrastiveLoss(RetrievalLoss):
         filtered = widened.margin_filtered(similarity, self.margin)
         return contrastive(similarity / self.tau, filtered.positive, filtered.negative)
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        for slow, fast in zip(self.twin.parameters(), self.model.parameters(), strict=True):
-            slow.lerp_(fast.detach().to(slow), 1 - self.momentum)
-
 
 class LexLIPLoss(SparseLoss):
     """`MomentumContrastiveLoss` with FLOPS of unit vectors.
@@ -196,11 +173,6 @@ class LexLIPLoss(SparseLoss):
         main.look_at(features)
         parts: dict[str, Tensor] = super().forward(features, labels)
         return parts
-
-
-def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, those that are shared once."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _same(ids: Tensor, queued: Tensor) -> Tensor:

@@ -81,11 +81,24 @@ class Options(RetrievalOptions):
     loss: LossOptions = Field(default_factory=LossOptions)
     mixing: MixingOptions | None = Field(None, description="Mix further hard negatives of those there are.")
     queue: int = Field(0, ge=0, description="Documents of earlier batches that are further negatives.")
+    queue_momentum: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Of a slow copy of the encoder that makes the queue's vectors, such as 0.999; null keeps those of "
+        "the encoder as it was. Encodes each batch once more.",
+    )
     hybrid: HybridOptions | None = Field(None, description="Take Hybrid-NCE, which weighs negatives, for the loss.")
     focal: FocalOptions | None = Field(None, description="Take focal cross-entropy of each pair for the loss.")
     sampler: Literal["random", "no_duplicates"] = Field(
         "random", description="no_duplicates: no document of a row is in another of its batch, or relevant to it."
     )
+
+    @model_validator(mode="after")
+    def _queue_of_a_twin(self) -> Self:
+        if self.queue_momentum is not None and not self.queue:
+            raise ValueError("queue_momentum is of a queue's vectors: give queue a size, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:
@@ -110,7 +123,8 @@ class Contrastive(RetrievalTraining[Options]):
         base = self._base(model)
         if mixing is None and not queue:
             return base
-        return harder(base, mixing=Mixing(**mixing.model_dump(), seed=seed) if mixing else None, queue=queue)
+        mixes = Mixing(**mixing.model_dump(), seed=seed) if mixing else None
+        return harder(base, mixing=mixes, queue=queue, momentum=self.options.queue_momentum)
 
     def evaluator(self) -> HeldOut | None:
         """The evaluator, which also measures the threshold if focal cross-entropy trains for one."""

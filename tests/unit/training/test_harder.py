@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from diptych.errors import ContractError
 from diptych_training.losses import (
+    CachedLoss,
     ContrastiveLoss,
     CPRDLoss,
     FocalBCELoss,
@@ -24,7 +25,7 @@ from diptych_training.losses import (
 )
 from diptych_training.losses.common.vector_queue import Queue
 from diptych_training.relevance import Relevance
-from given_embeddings import Given, columns, drawn
+from given_embeddings import Given, Scaled, columns, drawn
 
 LOSSES: tuple[Callable[..., RetrievalLoss], ...] = (
     ContrastiveLoss,
@@ -110,6 +111,47 @@ def test_a_queue_gets_no_gradient_and_its_documents_are_mixed() -> None:
     asked, held = torch.eye(2), torch.tensor([[0.9, -0.1], [0.0, 1.0]])
     loss.compute_loss_from_embeddings([asked, held], torch.tensor([[1, 11], [2, 12]]))
     torch.testing.assert_close(seen[0][0, 0], asked[0] @ hard[0])  # its hardest is what the queue holds
+
+
+def scaled(seed: int) -> list[dict[str, torch.Tensor]]:
+    return columns(*(drawn(10 * seed + column, 4, 6) for column in range(2)))
+
+
+def followed(model: Scaled, loss: RetrievalLoss) -> RetrievalLoss:
+    """The loss after a batch, and a model that was trained since."""
+    loss(scaled(1))
+    with torch.no_grad():
+        model.factor.copy_(torch.arange(1.0, 7.0))
+    return loss
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_queue_with_momentum_keeps_what_a_slow_copy_made_of_the_documents(pieces: bool) -> None:
+    model = Scaled()
+    loss = followed(model, harder(ContrastiveLoss(model), queue=20, momentum=0.75))
+    (CachedLoss(loss, mini_batch_size=2) if pieces else loss)(scaled(2))
+    slow = 0.75 * torch.ones(6) + 0.25 * model.factor.detach()
+    wanted = normalize((scaled(2)[1]["given"] * slow).relu())
+    assert torch.allclose(loss.more_negatives.queue.vectors[:4], wanted, atol=1e-6)
+    assert {name for name, _ in loss.named_parameters()} == {"model.factor", "log_scale"}
+
+
+def test_a_training_goes_on_with_the_slow_copy_of_its_checkpoint() -> None:
+    model = Scaled()
+    kept = followed(model, harder(ContrastiveLoss(model), queue=20, momentum=0.75)).more_negatives.state_aside()
+    assert torch.equal(kept["factor"], torch.ones(6))
+    later = harder(ContrastiveLoss(model), queue=20, momentum=0.75)
+    later.more_negatives.load_aside({name: value.clone() for name, value in kept.items()})
+    later(scaled(2))
+    assert torch.allclose(later.more_negatives.state_aside()["factor"], 0.75 + 0.25 * model.factor.detach())
+
+
+def test_a_slow_copy_without_a_queue_and_a_batch_that_it_has_not_seen_are_refused() -> None:
+    with pytest.raises(ContractError, match=r"(?s)unusable options.*momentum 0.9, queue 0.*and a queue"):
+        harder(ContrastiveLoss(Scaled()), momentum=0.9)
+    loss = harder(ContrastiveLoss(Scaled()), queue=4, momentum=0.9)
+    with pytest.raises(ContractError, match=r"(?s)twin has not seen this batch.*look_at"):
+        loss.compute_loss_from_embeddings([column["given"] for column in scaled(1)])
 
 
 def test_a_margin_holds_for_the_queue() -> None:

@@ -49,8 +49,15 @@ class RetrievalLoss(torch.nn.Module, ABC):
             sentence_features: tokenised columns: queries, positives, then each column of negatives.
             labels: integer ids `[B, 2 + H]`, of a pool of documents `[B + M]`, or what the loss says.
         """
-        embeddings = [self.embedded(features, place) for place, features in enumerate(sentence_features)]
+        batch = list(sentence_features)
+        self.look_at(batch)
+        embeddings = [self.embedded(features, place) for place, features in enumerate(batch)]
         return self.compute_loss_from_embeddings(embeddings, labels)
+
+    def look_at(self, features: Sequence[Features]) -> None:
+        """Let the twin of a queue, if there is one, encode the batch for the next `compute_loss_from_embeddings`."""
+        if self.more_negatives is not None and self.training:
+            self.more_negatives.look_at(features)
 
     def embedded(self, features: Features, place: int) -> Tensor:
         """The embeddings of a column, the queries' at place 0: `[B, D]`, or of tokens `[B, T, D]`, zeros for none."""
@@ -110,7 +117,9 @@ class RetrievalLoss(torch.nn.Module, ABC):
         """Prepared documents and candidates, followed by those of earlier batches, if any are kept."""
         if self.more_negatives is None or not self.training:
             return documents, candidates
-        widened: tuple[Tensor, Candidates] = self.more_negatives.with_queue(documents, candidates, self.relevance)
+        widened: tuple[Tensor, Candidates] = self.more_negatives.with_queue(
+            documents, candidates, self.relevance, prepared=self.prepared
+        )
         return widened
 
     def with_mixed(

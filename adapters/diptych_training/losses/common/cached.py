@@ -41,7 +41,9 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; see the cached loss."""
-        loss: Tensor = self.forward_cached(sentence_features, labels)
+        batch = list(sentence_features)
+        self.loss.look_at(batch)
+        loss: Tensor = self.forward_cached(batch, labels)
         return loss
 
     def calculate_loss(

@@ -6,22 +6,25 @@ queue and the mixes.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.losses.common.base import Features, RetrievalLoss
 from diptych_training.losses.common.resumable_draws import Draws
+from diptych_training.losses.common.twin import Twin
 from diptych_training.losses.common.vector_queue import Queue
 from diptych_training.relevance import Candidates, Relevance
 
 L = TypeVar("L", bound=RetrievalLoss)
+Prepare: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 
-def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
-    """The loss, extended with further negatives in training; nothing is encoded for them.
+def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: float | None = None) -> L:
+    """The loss, extended with further negatives in training; nothing is encoded for them but by a `momentum` twin.
 
     Documents known to be relevant to a query, or left out by the loss's margin, are neither its negatives in the queue
     nor mixed. Relevance is known only with ids in the label column.
@@ -30,10 +33,16 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
         loss: contrastive, Hybrid-NCE, Mann-Whitney, focal, soft top-k, or CPRD; below `CachedLoss` and other wrappers.
         mixing: of hard negatives of the batch and the queue.
         queue: documents of earlier batches that are kept, as they were embedded then; 0 keeps none.
+        momentum: of a slow copy of the model that embeds documents for the queue, as in the papers; None keeps what the
+            model made of them. The positives of a batch are the model's own either way.
 
     Raises:
-        ContractError: a loss that has no negatives of the batch, or vectors that cannot be mixed or kept.
+        ContractError: a loss that has no negatives of the batch, vectors that cannot be mixed or kept, or a twin
+            without a queue.
     """
+    if momentum is not None and not (queue and 0 <= momentum < 1):
+        got, expected = f"momentum {momentum}, queue {queue}", "0 <= momentum < 1, and a queue"
+        raise ContractError("unusable options", where="harder", got=got, expected=expected)
     if not loss.takes_further:
         where, do = type(loss).__name__, "take a loss over the negatives of the batch, before it is wrapped"
         raise ContractError("a loss that takes no further negatives", where=where, do=do)
@@ -41,28 +50,61 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
         what = "tokens are not mixed or kept" if loss.similarity == "maxsim" else "mixes of unit length among others"
         do = 'train vectors of whole texts by similarity="cosine"'
         raise ContractError(what, where=type(loss).__name__, got=f"similarity {loss.similarity}", do=do)
-    loss.more_negatives = ExtraNegatives(mixing, queue)
+    loss.more_negatives = ExtraNegatives(mixing, queue, None if momentum is None else Twin(loss.model, momentum))
     return loss
 
 
 class ExtraNegatives(torch.nn.Module):
     """The extension that `harder` adds to a loss."""
 
-    def __init__(self, mixing: Mixing | None, queue: int) -> None:
+    def __init__(self, mixing: Mixing | None, queue: int, twin: Twin | None = None) -> None:
         super().__init__()
-        self.mixing, self.queue = mixing, Queue(queue)
+        self.mixing, self.queue, self._twin = mixing, Queue(queue), twin
+        self._twin_embeddings: list[Tensor] = []
 
     def __repr__(self) -> str:
-        return f"{self.mixing}, queue={self.queue.size}" if self.mixing else f"queue={self.queue.size}"
+        momentum = f", momentum={self._twin.momentum}" if self._twin else ""
+        kept = f"queue={self.queue.size}{momentum}"
+        return f"{self.mixing}, {kept}" if self.mixing else kept
 
-    def with_queue(self, documents: Tensor, candidates: Candidates, relevance: Relevance) -> tuple[Tensor, Candidates]:
-        """The batch's documents `[M, D]`, of unit length for cosines, followed by the queue's, to which they go."""
+    def look_at(self, features: Sequence[Features]) -> None:
+        """Let the twin, if there is one, take a step and encode the batch whose documents go to the queue."""
+        if self._twin is not None:
+            self._twin_embeddings = self._twin.encoded(features, follow=True)
+
+    def state_aside(self) -> dict[str, Tensor]:
+        """The twin's weights, in checkpoints beside the trained ones."""
+        return {} if self._twin is None else self._twin.state()
+
+    def load_aside(self, state: Mapping[str, Tensor]) -> None:
+        """Continue with the twin of `state_aside`."""
+        if self._twin is not None:
+            self._twin.load(state)
+
+    def with_queue(
+        self, documents: Tensor, candidates: Candidates, relevance: Relevance, *, prepared: Prepare
+    ) -> tuple[Tensor, Candidates]:
+        """The batch's documents `[M, D]`, of unit length for cosines, followed by the queue's.
+
+        They go to the queue themselves, or what the twin made of them, `prepared` as the loss prepares embeddings.
+
+        Raises:
+            ContractError: the twin has not seen the batch.
+        """
         if not self.queue.size:
             return documents, candidates
         vectors = torch.cat([documents, self.queue.like(documents)])
         widened = candidates.with_documents(self.queue.ids, relevance)
-        self.queue.put(documents, candidates.documents)
+        self.queue.put(documents if self._twin is None else self._slow(documents, prepared), candidates.documents)
         return vectors, widened
+
+    def _slow(self, documents: Tensor, prepared: Prepare) -> Tensor:
+        embeddings, self._twin_embeddings = self._twin_embeddings, []
+        vectors = prepared(embeddings)[1] if embeddings else documents[:0]
+        if vectors.shape != documents.shape:
+            do = "call look_at with the batch first, as forward does"
+            raise ContractError("the twin has not seen this batch", where="harder", do=do)
+        return vectors
 
     def mixed(
         self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates

@@ -1,0 +1,69 @@
+"""A slow copy of the encoder, whose vectors a queue can keep for longer than those of the encoder itself.
+
+He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych_training.losses.common.base import Features
+
+
+class Twin:
+    """Follows a model: `twin = m twin + (1 - m) model` before each batch of a training.
+
+    It is no module, so that a loss neither trains it nor keeps it among its weights, and dropout stays off.
+
+    Args:
+        model: that is trained; the twin is a copy of it as it is when it is first needed, low-rank adapters included.
+        momentum: m.
+    """
+
+    def __init__(self, model: Any, momentum: float) -> None:
+        self.model, self.momentum = model, momentum
+        self._network: Any = None
+        self._pending: dict[str, Tensor] = {}
+
+    @property
+    def network(self) -> Any:
+        """The slow copy."""
+        if self._network is None:
+            self._network = copy.deepcopy(self.model).requires_grad_(False).eval()
+            self._restore()
+        return self._network
+
+    @torch.no_grad()
+    def encoded(self, features: Sequence[Features], *, follow: bool) -> list[Tensor]:
+        """The twin's embeddings of columns, each `[B, D]`; `follow` lets it take a step after the model first."""
+        self.network.to(next(self.model.parameters()).device)
+        if follow:
+            for slow, fast in zip(self.network.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast.detach().to(slow), 1 - self.momentum)
+        return [self.network(dict(column))["sentence_embedding"] for column in features]
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights, by name."""
+        return tensors_of(self.network)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue with the weights of `state`; with none the twin starts anew, as a copy of the model."""
+        self._pending = dict(state)
+        if self._network is not None:
+            self._restore()
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        state, self._pending = self._pending, {}
+        for name, value in tensors_of(self._network).items() if state else ():
+            value.copy_(state[name])
+
+
+def tensors_of(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are shared once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
