@@ -12,7 +12,7 @@ Requirements: one column of texts; labels: none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,20 +24,30 @@ from diptych_training.losses.common.resumable_draws import Draws
 from diptych_training.models.bottleneck import WeakDecoder
 from diptych_training.models.lexicon_head import max_logits, undecoded
 
+Variant: TypeAlias = Literal["nested", "released"]
+MASKED, REPLACED = 0.8, 0.9  # of the released variant's gaps: masked below, another word between
+
 
 class LexiconBottleneckLoss(torch.nn.Module):
     """The encoder's and the decoder's cross-entropy over what is masked, by name; the trainer adds them.
 
-    The decoder belongs to the loss and is not saved with the model. Every gap of the encoder is one of the decoder.
+    The decoder belongs to the loss and is not saved with the model.
+
+    | variant | gaps | the decoder reads and writes by |
+    |---|---|---|
+    | nested: LexMAE's | the encoder's are among the decoder's, all masked | positions, norm and head of its own |
+    | released: LexLIP's code | independent; of ten one is another word, one stays | the encoder's embeddings and head |
 
     Args:
         model: SparseEncoder over a masked language model.
         encoder_masked, decoder_masked: shares of a text's tokens.
         decoder_layers: of the weak decoder.
+        variant: see the table.
         seed: of what is masked.
 
     Raises:
-        ContractError: shares that are none, or a model without a masked language model or a mask token.
+        ContractError: shares that are none, a model without a masked language model or a mask token, or for `released`
+            one whose embeddings or head are not found.
     """
 
     def __init__(
@@ -47,18 +57,19 @@ class LexiconBottleneckLoss(torch.nn.Module):
         encoder_masked: float = 0.3,
         decoder_masked: float = 0.5,
         decoder_layers: int = 2,
+        variant: Variant = "nested",
         seed: int = 0,
     ) -> None:
         super().__init__()
         where = "LexiconBottleneckLoss"
-        if not 0 < encoder_masked <= decoder_masked < 1:
-            got = f"encoder {encoder_masked}, decoder {decoder_masked}"
-            raise ContractError("unusable shares", where=where, got=got, expected="0 < encoder <= decoder < 1")
-        self.model, self.shares = model, (encoder_masked, decoder_masked)
+        require_shares(encoder_masked, decoder_masked, variant)
+        self.model, self.shares, self.variant = model, (encoder_masked, decoder_masked), variant
         if not isinstance(self._output, torch.nn.Linear) or model.tokenizer.mask_token_id is None:
             got = type(self.network).__name__
             raise ContractError("no masked language model", where=where, got=got, expected="...ForMaskedLM")
-        self.decoder = WeakDecoder.beside(self.network, layers=decoder_layers)
+        released = variant == "released"
+        self.decoder = WeakDecoder.beside(self.network, layers=decoder_layers, bare=released)
+        self._parts: tuple[Any, Any] | None = parts_of(self.network) if released else None  # no submodules of the loss
         self._mask_id, self._special = model.tokenizer.mask_token_id, sorted(model.tokenizer.all_special_ids)
         self._draws = Draws(seed)
 
@@ -80,10 +91,10 @@ class LexiconBottleneckLoss(torch.nn.Module):
         table = self.network.get_input_embeddings()
         distribution = max_logits(vectors, self._output, mask).softmax(1)
         bottleneck = distribution @ table.weight.detach()
-        restored = self.decoder(table(ids.masked_fill(decoder_gaps, self._mask_id)), bottleneck, mask)
+        restored = self.decoder(self._embedded(self.hidden(ids, decoder_gaps)), bottleneck, mask)[decoder_gaps]
         return {
             "encoder_loss": cross_entropy(self._decoded(vectors[encoder_gaps]).float(), ids[encoder_gaps]),
-            "decoder_loss": cross_entropy(linear(restored[decoder_gaps], table.weight).float(), ids[decoder_gaps]),
+            "decoder_loss": cross_entropy(self._written(restored, table).float(), ids[decoder_gaps]),
         }
 
     def gaps(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,14 +103,25 @@ class LexiconBottleneckLoss(torch.nn.Module):
         Special tokens are always seen.
         """
         maskable = mask & ~torch.isin(ids, torch.tensor(self._special, device=ids.device))
-        draws = torch.rand(ids.shape, generator=self._draws()).to(ids.device).masked_fill(~maskable, 2.0)
-        lowest = draws == draws.min(1, keepdim=True).values
-        encoder, decoder = ((lowest | (draws < share)) & maskable for share in self.shares)
+        first = self._drawn(ids).masked_fill(~maskable, 2.0)
+        second = first if self.variant == "nested" else self._drawn(ids).masked_fill(~maskable, 2.0)
+        encoder, decoder = (
+            ((draws == draws.min(1, keepdim=True).values) | (draws < share)) & maskable
+            for draws, share in zip((first, second), self.shares, strict=True)
+        )
         return encoder, decoder
+
+    def hidden(self, ids: Tensor, gaps: Tensor) -> Tensor:
+        """The ids with the gaps masked; if released as BERT does it: of ten one is another word, and one stays."""
+        if self.variant == "nested":
+            return ids.masked_fill(gaps, self._mask_id)
+        draws, words = self._drawn(ids), (self._drawn(ids) * self._output.out_features).long()
+        masked = ids.masked_fill(gaps & (draws < MASKED), self._mask_id)
+        return torch.where(gaps & (draws >= MASKED) & (draws < REPLACED), words, masked)
 
     def vectors(self, features: Features, hidden: Tensor) -> Tensor:
         """The inputs of the encoder's decoder, `[B, T, width]`, for the masked text."""
-        masked = {**features, "input_ids": features["input_ids"].masked_fill(hidden, self._mask_id)}
+        masked = {**features, "input_ids": self.hidden(features["input_ids"], hidden)}
         with undecoded(self._output):
             vectors: Tensor = self._transformer(masked)["token_embeddings"]
         return vectors
@@ -107,7 +129,8 @@ class LexiconBottleneckLoss(torch.nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
         encoder, decoder = self.shares
-        return {"encoder_masked": encoder, "decoder_masked": decoder, "decoder_layers": self.decoder.depth}
+        settings = {"encoder_masked": encoder, "decoder_masked": decoder, "decoder_layers": self.decoder.depth}
+        return {**settings, "variant": self.variant}
 
     @property
     def _transformer(self) -> Any:
@@ -118,6 +141,50 @@ class LexiconBottleneckLoss(torch.nn.Module):
         network = self.network
         return network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
 
+    def _drawn(self, ids: Tensor) -> Tensor:
+        return torch.rand(ids.shape, generator=self._draws()).to(ids.device)
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """What the decoder reads: words, or if released the encoder's embeddings of them with their places."""
+        read = self.network.get_input_embeddings() if self._parts is None else self._parts[0]
+        vectors: Tensor = read(ids)
+        return vectors
+
+    def _written(self, vectors: Tensor, table: Any) -> Tensor:
+        """Logits of what the decoder restored: by the word embeddings, or if released by the encoder's head."""
+        if self._parts is None:
+            return linear(vectors, table.weight)
+        with undecoded(self._output):
+            return self._decoded(self._parts[1](vectors))
+
     def _decoded(self, vectors: Tensor) -> Tensor:
         """Decode with the weights directly, since within `blockwise` the decoder returns its input."""
         return linear(vectors, self._output.weight, self._output.bias)
+
+
+def require_shares(encoder: float, decoder: float, variant: str) -> None:
+    """Raise ContractError unless the shares can be drawn by the variant, which must be one."""
+    where = "LexiconBottleneckLoss"
+    if variant not in ("nested", "released"):
+        raise ContractError("unknown variant", where=where, got=variant, expected="nested, released")
+    nested = variant == "nested"
+    if not (0 < encoder < 1 and 0 < decoder < 1 and (encoder <= decoder or not nested)):
+        expected = "0 < encoder <= decoder < 1" if nested else "both above 0 and below 1"
+        raise ContractError(
+            "unusable shares", where=where, got=f"encoder {encoder}, decoder {decoder}", expected=expected
+        )
+
+
+def parts_of(network: Any) -> tuple[Any, Any]:
+    """What a masked language model embeds ids with, positions included, and its head, which ends with the decoder.
+
+    Raises:
+        ContractError: the model is built otherwise.
+    """
+    embeddings = getattr(getattr(network, "base_model", None), "embeddings", None)
+    head = getattr(network, "cls", None) or getattr(network, "lm_head", None)
+    if embeddings is None or head is None:
+        got, do = type(network).__name__, 'take a BERT or RoBERTa, or variant: "nested"'
+        what = "this model's embeddings and head are not found, by which the released variant decodes"
+        raise ContractError(what, where="LexiconBottleneckLoss", got=got, do=do)
+    return embeddings, head

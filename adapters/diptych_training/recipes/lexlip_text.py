@@ -16,6 +16,7 @@ from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import Spla
 from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_training.losses import LexiconBottleneckLoss, LexLIPLoss
+from diptych_training.losses.bottleneck import Variant
 from diptych_training.losses.flops import ActiveTerms
 from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import blockwise
@@ -39,8 +40,13 @@ class BottleneckOptions(Section):
     """The first phase: masked words, through a few words of the lexicon. It sees the documents and no query."""
 
     encoder_masked: Share = Field(0.3, description="Share of a text's tokens that the encoder does not see.")
-    decoder_masked: Share = Field(0.5, description="Share that the decoder does not see, the encoder's among them.")
+    decoder_masked: Share = Field(0.5, description="Share that the decoder does not see.")
     decoder_layers: Positive = Field(2, description="Of the weak decoder, which is not kept.")
+    variant: Variant = Field(
+        "nested",
+        description="nested: the encoder's gaps are among the decoder's, which has a head of its own, as in LexMAE. "
+        "released: as in LexLIP's code, see the page of the method.",
+    )
     training: FirstTrainingOptions = Field(default_factory=FirstTrainingOptions)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from diptych.errors import ContractError
-from diptych_training.losses import LexiconBottleneckLoss
+from diptych_training.losses import LexiconBottleneckLoss, bottleneck
 from diptych_training.models.bottleneck import WeakDecoder
 from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import max_logits
@@ -97,6 +97,47 @@ def test_both_losses_and_their_gradients_are_the_formula(model: Any) -> None:
         for own, right in zip(ours, theirs, strict=True):
             assert (own is None) == (right is None)
             assert own is None or torch.allclose(own, right, atol=1e-6 + 1e-4 * float(right.abs().max()))
+
+
+def test_the_released_variant_draws_gaps_independently_and_masks_as_bert_does(model: Any) -> None:
+    features = model.preprocess(TEXTS * 20)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    loss = LexiconBottleneckLoss(model, variant="released")
+    encoder, decoder = loss.gaps(ids, mask)
+    assert (encoder & ~decoder).any()
+    assert encoder.any(1).all()
+    assert decoder.any(1).all()
+    hidden = loss.hidden(ids, decoder)
+    blank = model.tokenizer.mask_token_id
+    shares = [(hidden == blank)[decoder], (hidden == ids)[decoder], ((hidden != ids) & (hidden != blank))[decoder]]
+    assert [share.float().mean().item() for share in shares] == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
+    assert torch.equal(hidden[~decoder], ids[~decoder])
+
+
+def test_the_released_variant_decodes_by_the_encoders_embeddings_and_head(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bottleneck, "MASKED", 1.0)  # all gaps are masked, so that they can be drawn again
+    features = model.preprocess(TEXTS)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    loss, network = LexiconBottleneckLoss(model, variant="released", seed=5).eval(), model.eval()[0].auto_model
+    few, many = LexiconBottleneckLoss(model, variant="released", seed=5).gaps(ids, mask)
+    blank, table = model.tokenizer.mask_token_id, network.get_input_embeddings()
+    logits = network(input_ids=ids.masked_fill(few, blank), attention_mask=features["attention_mask"]).logits
+    said = logits.masked_fill(~mask[:, :, None], -torch.inf).amax(1).softmax(1)
+    words = network.bert.embeddings(ids.masked_fill(many, blank))
+    inputs = torch.cat([(said @ table.weight.detach())[:, None], words[:, 1:]], 1)
+    written = network.cls(loss.decoder.layers(inputs, src_key_padding_mask=~mask))
+    found = loss([features])
+    assert found["encoder_loss"].item() == pytest.approx(cross_entropy(logits[few], ids[few]).item(), rel=1e-5)
+    assert found["decoder_loss"].item() == pytest.approx(cross_entropy(written[many], ids[many]).item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(found["decoder_loss"], [network.cls.predictions.transform.dense.weight])
+    assert gradient.any(), "the decoder's loss trains the encoder's head"
+
+
+def test_a_model_that_is_built_otherwise_has_no_released_variant() -> None:
+    with pytest.raises(ContractError, match=r"(?s)embeddings and head are not found.*got: Linear"):
+        bottleneck.parts_of(torch.nn.Linear(2, 2))
 
 
 def test_pads_change_nothing_for_the_decoder() -> None:
