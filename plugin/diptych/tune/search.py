@@ -120,8 +120,14 @@ class _Run:
         self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
         self.rerankers = {key: OnceScored(reranker) for key, reranker in made.items() if reranker.independent}
-        self.stages = tuple(stage for stage in self.config.rerank if stage_key(stage) in self.rerankers)
-        self.left_out = tuple(stage.label for stage in self.config.rerank if stage_key(stage) not in self.rerankers)
+        # The best passages are those of a pipeline's own slots, so a pair's score is another in another pipeline.
+        passages = any(slot.passage_vectors for slot in view.slots.values())
+        once = [
+            stage_key(stage) in self.rerankers and not (passages and stage.read == "passages")
+            for stage in self.config.rerank
+        ]
+        self.stages = tuple(stage for stage, known in zip(self.config.rerank, once, strict=True) if known)
+        self.left_out = tuple(stage.label for stage, known in zip(self.config.rerank, once, strict=True) if not known)
         self.made: Mapping[str, Reranker] = made
 
     def tried(self) -> tuple[list[Trial], Doubles, list[Pipeline]]:

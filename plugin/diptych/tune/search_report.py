@@ -96,7 +96,8 @@ class SearchReport:
         seconds, calls, pairs: time, requests to the store, and pairs that rerankers scored.
         fits: whether the present pipeline is within the budget.
         rerankers: those that were tried.
-        left_out: rerankers that were not tried, because their scores depend on the other candidates.
+        left_out: rerankers that were not tried, because their scores depend on the other candidates, or on
+            which slots' passages they read.
     """
 
     collection: str

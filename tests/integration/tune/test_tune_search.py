@@ -115,9 +115,13 @@ class Stages:
         self.left[stage] -= n
 
 
-def test_a_slot_with_passages_is_retrieved_from_and_is_no_rescorer() -> None:
-    with opened("memory:", dense={**GOOD, "passages": {"tokens": 16}}, lexical=WORDY) as made:
+@pytest.mark.parametrize("read", ["passages", "document"])
+def test_a_slot_with_passages_is_retrieved_from_and_no_reranker_that_reads_them_is_tried(read: str) -> None:
+    rerank = {"rerank": [{"adapter": "fake-reranker", "candidates": 15, "read": read}]}
+    with opened("memory:", search=rerank, dense={**GOOD, "passages": {"tokens": 16}}, lexical=WORDY) as made:
         found = tune_search(made.handle, QUERIES[:20], QRELS)
+        assert found.left_out == (("fake-reranker",) if read == "passages" else ())
+        assert found.rerankers == (() if read == "passages" else ("fake-reranker",))
         retrieved = {frozenset(branch.slot for branch in row.pipeline.retrieve) for row in found.rows}
         assert {frozenset(own) for own in (["dense"], ["lexical"], ["dense", "lexical"])} <= retrieved
         assert not any(row.pipeline.rescore for row in found.rows)

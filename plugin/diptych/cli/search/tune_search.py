@@ -146,7 +146,8 @@ def show_search(
     if plot is not None:
         say(console, f"wrote {plot}")
     for name in found.left_out:
-        say(console, f"{name} is left out: its scores depend on the other candidates, so they cannot be computed once")
+        why = "its scores depend on the other candidates, or on whose passages it reads (read: document reads none)"
+        say(console, f"{name} is left out: {why}, so they cannot be computed once")
     scored = f", {found.pairs:,} pairs scored by rerankers" if found.rerankers else ""
     say(console, f"{found.seconds:.1f} s, {found.calls} searches{scored}")
     return None
