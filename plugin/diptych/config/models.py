@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from diptych.config.boost import boost_problems
-from diptych.config.cluster import ClusterConfig, cluster_problems
+from diptych.config.cluster import ClusterConfig, cluster_problems, passage_problems
 from diptych.config.locations import Source
 from diptych.config.pipeline import (
     CANDIDATES,
@@ -27,7 +27,7 @@ from diptych.config.pipeline import (
 from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
-from diptych.config.tenant import TenantConfig, tenant_problems
+from diptych.config.tenant import TenantConfig, placement, tenant_problems
 from diptych.passages import OPTION, PassageOptions
 
 __all__ = [
@@ -256,6 +256,9 @@ class Config(Section):
             *boost_problems(self.search.boost, self.populate.indexes),
             *cluster_problems(self.cluster, self.place),
             *tenant_problems(self.tenant, self.cluster, self.place, self.populate.indexes),
+            *passage_problems(
+                placement(self.tenant, self.cluster), {name: slot.options for name, slot in self.slots.items()}
+            ),
         ]
         if problems:
             raise PipelineProblems(problems)

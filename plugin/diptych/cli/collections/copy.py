@@ -166,8 +166,9 @@ def _normalized(url: str) -> str:
 
 def _only(client: QdrantBase) -> str:
     from diptych.copying.side import place_of
+    from diptych.stores.passage_collections import documents_collections
 
-    names = sorted(description.name for description in client.get_collections().collections)
+    names = documents_collections(client)
     if len(names) == 1:
         return names[0]
     raise ConfigError(

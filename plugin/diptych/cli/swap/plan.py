@@ -107,7 +107,8 @@ def _details(planned: Plan) -> Iterator[str]:
         if step.why and step.action != "keep":
             yield f"{step.slot}: {step.why}"
         if step.passages is not None:
-            yield f"{step.slot}: about {step.passages:,.1f} passages a document"
+            advice = f"; {step.layout}" if step.layout else ""
+            yield f"{step.slot}: about {step.passages:,.1f} passages a document{advice}"
         if step.unread and step.unread.longer:
             yield f"{step.slot}: {step.unread}"
         if step.action == "numerics" and step.likeness is not None:
