@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from diptych.protocols import Pair
+from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
 from diptych_adapters.engines.backend import PAIRS
 from diptych_adapters.engines.int8 import GENERAL
@@ -45,6 +45,12 @@ class CrossEncoderReranker(Pipeline):
         self._activation: str = self._facts(lambda: _facts(self.model, options, self.name))["activation"]
         self._start()
         self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which scores this gives: weights, tokenizer, length, activation and prompt."""
+        steps = [self._activation.lower()]
+        return self.fingerprint_of(steps, (self._prompt or "", ""), 1, pooled=False)
 
     def _run_library(self) -> None:
         from diptych_adapters.engines.graph_modules import SingleFeature, is_plain

@@ -162,7 +162,7 @@ class Encoders:
     @property
     def kinds(self) -> dict[str, Kind]:
         """The contract of each slot that makes vectors."""
-        return {name: slot.kind for name, slot in self._slots().items() if slot.kind in ENCODES}
+        return {name: slot.kind for name, slot in self._slots().items() if slot.kind in ENCODES and not slot.anchored}
 
     @property
     def rerankers(self) -> list[str]:
@@ -180,7 +180,8 @@ class Encoders:
         return [
             name
             for name, slot in slots
-            if slot.kind in kinds or (with_passages and slot.passages and slot.spec.kind in kinds)
+            if (slot.kind in kinds and not slot.anchored)
+            or (with_passages and slot.passages and slot.spec.kind in kinds)
         ]
 
     def __getitem__(self, name: str) -> NamedEncoder:
@@ -273,7 +274,7 @@ class Encoders:
 
 
 def _encoding(slot: Slot) -> Slot:
-    if slot.kind not in ENCODES:
-        got = f"{slot.name!r}, a {slot.kind.replace('_', ' ')}"
+    if slot.kind not in ENCODES or slot.anchored:
+        got = f"{slot.name!r}, a {slot.spec.kind.replace('_', ' ')}"
         raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
     return slot

@@ -26,7 +26,7 @@ from diptych.cli.collections import (
 from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
 from diptych.cli.serve import mcp, serve
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
-from diptych.cli.swap import apply, finish, plan, rollback, status
+from diptych.cli.swap import anchors, apply, finish, plan, rollback, status
 from diptych.cli.train import recipes, train
 from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.logs import Level
@@ -122,6 +122,7 @@ for _name, _function in (
     command(app, _name, _function)
 app.add_typer(adapter.app)
 app.add_typer(tune.app)
+app.add_typer(anchors.app)
 app.add_typer(edge.app)
 
 

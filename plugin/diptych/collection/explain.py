@@ -236,9 +236,11 @@ class _Explainer:
         orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
         position = next((list(order).index(point) + 1 for order in orders if point in order), None)
         if position is None:
-            return "not among the candidates of any slot"
+            explores = any(stage.explore for stage in self._request.pipeline.rerank)
+            return "not among the candidates of any slot" + (", and not found by exploring" if explores else "")
         if stage := self._unscored.get(identifier):
-            return f"{position}. after retrieval, and not scored by {stage!r}, which had settled the best before"
+            why = "spent its budget on others" if stage.explore else "had settled the best before"
+            return f"{position}. after retrieval, and not scored by {stage!r}, which {why}"
         limiting = next((stage for stage in pipeline.stages if getattr(stage, "candidates", position) < position), None)
         later_stages = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
         if limiting is not None and later_stages and limiting == later_stages[0]:

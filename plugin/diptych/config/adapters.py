@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from diptych.anchors import anchored
 from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.storage import storage_problems
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
-from diptych.passages import vector_kind
-from diptych.plugins.factory import validate_options
+from diptych.plugins.factory import validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.specs import AdapterSpec
 from qdrant_edge_client.validation_messages import nearest
@@ -37,13 +37,14 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
     slot, at = config.slots[name], ("slots", name)
     spec = _find(slot.adapter, registry, kind="encoder")
     if isinstance(spec, AdapterSpec):
-        if spec.kind == "reranker":
-            do = "put it under search.rerank"
+        if spec.kind == "reranker" and not anchored(spec.kind, slot.options):
+            do = "put it under search.rerank; a slot can hold its scores of `anchors`"
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
             yield from _options(spec, slot.options, at)
             yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
             yield from _student(slot, spec, registry, at)
+            yield from _of_anchors(spec, slot, at)
     else:
         yield _unknown((*at, "adapter"), slot.adapter, spec)
 
@@ -65,6 +66,15 @@ def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: L
         yield Problem((*where, "adapter"), "a student makes dense vectors", f"kind {spec.kind}", do=do)
     else:
         yield from _options(spec, student.options, where)
+
+
+def _of_anchors(spec: AdapterSpec, slot: SlotConfig, at: Location) -> Iterator[Problem]:
+    if slot.anchors is not None and spec.kind != "reranker":
+        what = f"{spec.name!r} is no reranker, so it cannot score anchors"
+        yield Problem((*at, "anchors"), what, f"kind {spec.kind}", do="leave `anchors` out")
+    elif slot.anchors is not None and slot.storage.first_stage is not None:
+        what = "some of the anchors say little of the others, so they make no first stage"
+        yield Problem((*at, "storage", "first_stage"), what, do="leave it out")
 
 
 def _stage(config: Config, position: int, registry: Registry) -> Iterator[Problem]:
@@ -120,3 +130,27 @@ def _roles(config: Config, registry: Registry) -> Iterator[Problem]:
             what = f"slot {section.slot!r} cannot {stage}"
             got = "a vector for each passage" if slot and slot.passages and kind == "multivector" else f"kind {kind}"
             yield Problem(("search", stage, "slot"), what, got, f"kind {' or '.join(allowed)}")
+    yield from _anchors_in_their_place(config)
+
+
+def _anchors_in_their_place(config: Config) -> Iterator[Problem]:
+    """Slots of anchors that a query has no vector for, and rerankers that explore by other slots or rerankers."""
+    search, slots = config.search, config.slots
+    of_anchors = {name for name, slot in slots.items() if slot.anchors}
+    for name in of_anchors & {*search.retrieved(slots)}:
+        at: Location = ("search", "retrieve", name) if name in search.retrieve else ("slots", name)
+        do = "name it in `explore` of a reranker; name the slots to search under search.retrieve"
+        yield Problem(at, f"slot {name!r} holds scores of anchors, by which no query can be searched", do=do)
+    for use, section in (("rescore", search.rescore), ("diversify", search.diversify)):
+        if section and section.slot in of_anchors:
+            what = f"slot {section.slot!r} holds scores of anchors, and cannot {use}"
+            yield Problem(("search", use, "slot"), what, do="name another slot")
+    for n, stage in enumerate(search.rerank):
+        name = stage.explore.anchors if stage.explore else ""
+        at = ("search", "rerank", n, "explore", "anchors")
+        if name in slots and name not in of_anchors:
+            do = "give it a slot with the same adapter and `anchors`"
+            yield Problem(at, f"slot {name!r} holds no scores of anchors", f"adapter {slots[name].adapter}", do=do)
+        elif name in slots and slots[name].adapter != stage.adapter:
+            what, expected = "the anchors are scored by another reranker", f"adapter {stage.adapter}"
+            yield Problem(at, what, f"adapter {slots[name].adapter}", expected, "name the same one in both")

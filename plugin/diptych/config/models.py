@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from diptych.anchors import ANCHORS, AnchorOptions
 from diptych.config.boost import boost_problems
 from diptych.config.cluster import ClusterConfig, cluster_problems, passage_problems
 from diptych.config.locations import Source
@@ -16,6 +17,7 @@ from diptych.config.pipeline import (
     DbsfFusion,
     Diversify,
     EarlyExit,
+    Explore,
     LinearFusion,
     RerankStage,
     Rescore,
@@ -39,6 +41,7 @@ __all__ = [
     "Diversify",
     "EarlyExit",
     "EvaluateConfig",
+    "Explore",
     "FirstStage",
     "GateConfig",
     "Hnsw",
@@ -85,19 +88,23 @@ class SlotConfig(Section):
     passages: PassageOptions | None = Field(
         None, description="Encode documents passage by passage; off unless set. `{}` takes the defaults."
     )
+    anchors: AnchorOptions | None = Field(
+        None, description="Of a reranker: queries that it scores against every document, for `explore` of a stage."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
-        """Keys that are not the slot's own are the adapter's options; `passages` is both."""
+        """Keys that are not the slot's own are the adapter's options; `passages` and `anchors` are both."""
         gathered = gather_options(raw, ("adapter", "query", "storage"))
         if gathered is raw:
             return raw
         options = {**gathered["options"], **(raw.get("options") or {})}  # as written, where a dump has both
-        if options.get(OPTION) is None:
-            options.pop(OPTION, None)
-        return {**gathered, "options": options, OPTION: options.get(OPTION)}
+        for key in (OPTION, ANCHORS):
+            if options.get(key) is None:
+                options.pop(key, None)
+        return {**gathered, "options": options, OPTION: options.get(OPTION), ANCHORS: options.get(ANCHORS)}
 
     @property
     def student(self) -> SlotConfig | None:

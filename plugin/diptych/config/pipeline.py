@@ -72,6 +72,27 @@ class EarlyExit(Section):
     patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
 
 
+class Explore(Section):
+    """A reranker reads documents beyond its candidates, those that its own scores so far point to."""
+
+    anchors: str = Field(description="Slot with the same reranker's scores of its anchors.")
+    rounds: Annotated[int, Field(ge=2, le=100)] = Field(
+        4, description="Times that documents are scored: first candidates, then what their scores point to."
+    )
+    budget: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        100, description="Documents that the reranker scores for a query, in all rounds together."
+    )
+    ridge: Annotated[float, Field(gt=0)] = Field(
+        0.05, description="How firmly the fit to the scores is held back, as a share of the mean squared anchor scores."
+    )
+
+    @model_validator(mode="after")
+    def _a_document_a_round(self) -> Explore:
+        if self.budget < self.rounds:
+            raise ValueError(f"`budget` is at least a document a round, here {self.rounds}")
+        return self
+
+
 class RerankStage(Section):
     """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
 
@@ -90,7 +111,23 @@ class RerankStage(Section):
         "passages",
         description="The best passages of a document, where a slot that is searched has some, or its beginning.",
     )
+    explore: Explore | None = Field(
+        None, description="Lets it find documents that were not candidates; it reads candidates alone unless set."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
+
+    @property
+    def passes_on(self) -> int:
+        """The most documents that the stage passes on."""
+        return self.explore.budget if self.explore else self.candidates
+
+    @model_validator(mode="after")
+    def _explores_by_its_scores_alone(self) -> RerankStage:
+        if self.explore is not None and self.early_exit is not None:
+            raise ValueError("`explore` or `early_exit`: the one spends its budget, the other stops before")
+        if self.explore is not None and self.weight < 1:
+            raise ValueError("`weight` needs scores of the previous stage, which `explore` finds documents without")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_stop(self) -> RerankStage:
@@ -102,7 +139,7 @@ class RerankStage(Section):
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight", "deadline", "read"))
+        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight", "deadline", "read", "explore"))
 
 
 class Diversify(Section):
@@ -160,9 +197,13 @@ class SearchConfig(Section):
     )
 
     def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
-        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""
-        rescorer = self.rescore.slot if self.rescore else None
-        return dict(self.retrieve) or {name: CANDIDATES for name in slots if name != rescorer}
+        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all.
+
+        Without the rescorer, and the slots of anchors.
+        """
+        others = {stage.explore.anchors for stage in self.rerank if stage.explore}
+        others |= {self.rescore.slot} if self.rescore else set()
+        return dict(self.retrieve) or {name: CANDIDATES for name in slots if name not in others}
 
 
 def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> list[Problem]:
@@ -183,6 +224,9 @@ def _unknown_slots(search: SearchConfig, slots: Collection[str]) -> Iterator[Pro
         references.append((("search", "rescore", "slot"), search.rescore.slot))
     if search.diversify:
         references.append((("search", "diversify", "slot"), search.diversify.slot))
+    for n, stage in enumerate(search.rerank):
+        if stage.explore:
+            references.append((("search", "rerank", n, "explore", "anchors"), stage.explore.anchors))
     for location, name in references:
         if name not in slots:
             do = nearest(name, slots) or "define it under slots"
@@ -213,20 +257,28 @@ def _pinned_and_excluded(search: SearchConfig) -> Iterator[Problem]:
 
 def _cascade(search: SearchConfig) -> Iterator[Problem]:
     for n, (before, after) in enumerate(pairwise(search.rerank), 1):
-        if after.candidates > before.candidates:
+        if after.candidates > before.passes_on:
             yield Problem(
                 ("search", "rerank", n, "candidates"),
                 "a reranker asks for more candidates than the one before it passes on",
                 got=str(after.candidates),
-                expected=f"at most {before.candidates}",
+                expected=f"at most {before.passes_on}",
             )
 
 
 def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
     """The problem of a limit above what the last stage passes on; a single slot has no such limit."""
-    last = search.rerank[-1] if search.rerank else search.diversify or search.rescore
+    last = search.diversify or search.rescore
     retrieved = search.retrieved(slots)
-    depth = last.candidates if last else sum(retrieved.values()) if len(retrieved) > 1 else search.limit
+    depth = (
+        search.rerank[-1].passes_on
+        if search.rerank
+        else last.candidates
+        if last
+        else sum(retrieved.values())
+        if len(retrieved) > 1
+        else search.limit
+    )
     if search.limit > depth and "limit" in search.model_fields_set:
         do = "raise the candidates of the last stage, or lower the limit"
         expected = f"at most {depth}, what the last stage passes on"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from diptych.anchors import ANCHORS
 from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.errors import RegistryError
 from diptych.plugins.factory import options_model
@@ -26,7 +27,7 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     specs = registry.specs()
     encoders = [spec for spec in specs if spec.kind != "reranker"]
     rerankers = [spec for spec in specs if spec.kind == "reranker"]
-    for model, fitting in ((SlotConfig, encoders), (RerankStage, rerankers)):
+    for model, fitting in ((SlotConfig, [*encoders, *rerankers]), (RerankStage, rerankers)):
         definitions[model.__name__] = _one_per_adapter(definitions, model, fitting)
     return {"$schema": DIALECT, **schema, "title": "diptych.yaml"}
 
@@ -53,12 +54,18 @@ def _with_options(
     result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
     options = _options_schema(spec)
     if options is None:
-        return {**result, "properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
+        any_options = {"properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
+        return {**result, "required": ["adapter", *_needed(spec, properties)], **any_options}
     definitions.update(options.pop("$defs", {}))
-    required = [*base["required"], *options.get("required", [])]
+    required = [*base["required"], *options.get("required", []), *_needed(spec, properties)]
     own = {name: value for name, value in options.get("properties", {}).items() if name not in properties}
     merged = {**properties, "adapter": adapter, **own}
     return {**result, "properties": merged, "required": required, "additionalProperties": False}
+
+
+def _needed(spec: AdapterSpec, properties: dict[str, Any]) -> list[str]:
+    """What a reranker needs beside its options: in a slot, anchors."""
+    return [ANCHORS] if spec.kind == "reranker" and ANCHORS in properties else []
 
 
 def _options_schema(spec: AdapterSpec) -> dict[str, Any] | None:

@@ -11,19 +11,27 @@ from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from diptych.anchors import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
 from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
+from diptych.passages import vector_kind as kind_with_passages
 from diptych.plugins.extras import check_requirements
-from diptych.protocols import CONTRACTS, Adapter, Similarity
+from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
 
 
+def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
+    """The kind of the vectors that an adapter of this kind makes with these options."""
+    return "dense" if anchored(kind, options) else kind_with_passages(kind, options)
+
+
 def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: PassageHooks | None = None) -> Adapter:
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
-    With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say.
+    With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say. A reranker with
+    the option `anchors` becomes an encoder of its scores.
 
     Raises:
         MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
@@ -34,6 +42,8 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     factory = _factory(spec, where)
     checked = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     passages: PassageOptions | None = checked.pop(OPTION, None)
+    anchors: AnchorOptions | None = checked.pop(ANCHORS, None) if spec.kind == "reranker" else None
+    texts = read_anchors(anchors.texts, where=where) if anchors else ()  # before the model is loaded
     adapter: Any
     try:
         with contained(AdapterFactoryError, f"the factory of adapter {spec.name!r} crashed", where=where):
@@ -47,6 +57,9 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
             got=conceal(f"{type(error).__name__}: {error}", options),
         ) from _cause(error, options)
     check_contract(spec, adapter, where=where)
+    if anchors is not None:
+        space = reranker_space(adapter, spec.name, options)
+        return cast("Adapter", AnchorEncoder(adapter, texts, space, where=where))
     if passages is None:
         return cast("Adapter", adapter)
     return cast("Adapter", with_passages(adapter, spec.kind, passages, hooks, where=where))
@@ -79,6 +92,8 @@ def validate_options(
 ) -> dict[str, Any]:
     """`options` checked and completed with defaults for the adapter's factory; `passages` becomes `PassageOptions`.
 
+    `anchors` of a reranker becomes `AnchorOptions`.
+
     `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
 
     Raises:
@@ -87,6 +102,9 @@ def validate_options(
     if options.get(OPTION) is not None:
         own = {key: value for key, value in options.items() if key != OPTION}
         return {**validate_options(spec, own, where=where, raw=raw), OPTION: _passages(spec, options[OPTION], where)}
+    if anchored(spec.kind, options):
+        own = {key: value for key, value in options.items() if key != ANCHORS}
+        return {**validate_options(spec, own, where=where, raw=raw), ANCHORS: _anchors(spec, options[ANCHORS], where)}
     model = options_model(spec)
     if model is None:
         return _check_parameters(spec, options, where)
@@ -110,6 +128,14 @@ def _passages(spec: AdapterSpec, raw: object, where: str) -> PassageOptions:
         what, key = f"passages of a {spec.kind} slot cannot be points", f"{OPTION}.layout"
         raise AdapterOptionsError(what, where=where, do="leave it out; dense slots can have points", key=key)
     return options
+
+
+def _anchors(spec: AdapterSpec, raw: object, where: str) -> AnchorOptions:
+    try:
+        return AnchorOptions.model_validate(raw)
+    except ValidationError as error:
+        known, within = sorted(AnchorOptions.model_fields), f"{where}, {ANCHORS}" if where else ANCHORS
+        raise _option_error(spec, error, known, within, raw, f"{ANCHORS}.") from error
 
 
 def _option_error(

@@ -14,7 +14,7 @@ from diptych.search.options import BoostLike, SearchOptions
 from diptych.search.pipeline import Pipeline, Retrieve, Stage
 from diptych.search.rerank import score
 from diptych.search.run import search
-from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf
+from diptych.search.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
 
 __all__ = [
     "Boost",
@@ -22,6 +22,7 @@ __all__ = [
     "Dbsf",
     "Diversify",
     "EarlyExit",
+    "Explore",
     "FieldBoost",
     "Fusion",
     "GeoBoost",

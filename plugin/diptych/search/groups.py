@@ -12,6 +12,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
+from diptych.search.checks import require_count
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, Options
 from diptych.search.pins import PINNED
@@ -20,7 +21,6 @@ from diptych.search.qdrant_retrieval import hits_of
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
-from diptych.search.stages import require_count
 from diptych.search.store_errors import ask
 from diptych.types import Document, Hit, Passage, Query
 

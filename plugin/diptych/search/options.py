@@ -14,6 +14,7 @@ from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.types import Query, is_unicode
 
+MOST_CHARACTERS = 1_000_000  # of a query, as of a document
 MOST_IDS = 1000  # pinned by a query, and likewise excluded
 _LARGEST_SCORE = 3.4e38  # float32's
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
@@ -149,3 +150,29 @@ def _is_finite(number: object) -> bool:
     if not isinstance(number, int | float) or isinstance(number, bool):
         return False
     return abs(number) <= _LARGEST_SCORE  # false for NaN, and works for integers too large for a float
+
+
+def texts_of(queries: Sequence[str | Query]) -> list[str]:
+    """The queries' texts.
+
+    Raises:
+        SearchError: no queries, or one that is empty or not text.
+    """
+    if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
+        raise SearchError("queries are not a list", got=type(queries).__name__, expected="a sequence of str or Query")
+    if not queries:
+        raise SearchError("there is no query", got="an empty list", expected="one or more queries")
+    texts = [query.text if isinstance(query, Query) else query for query in queries]
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise SearchError(
+                "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
+            )
+        if not text.strip():
+            raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
+        if not is_unicode(text):
+            raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
+        if len(text) > MOST_CHARACTERS:
+            got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
+            raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
+    return texts

@@ -13,7 +13,8 @@ from diptych.config.models import SearchParams as ParamsConfig
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.search.boost import Boost
-from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, require_count
+from diptych.search.checks import require_count
+from diptych.search.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
@@ -144,7 +145,9 @@ class Pipeline:
         narrow = [stage for stage in (self.rescore, self.diversify) if stage is not None]
         slots = [branch.slot for branch in self.retrieve]
         boosts = (self.boost,) if self.boost else ()
-        width = sum(branch.candidates for branch in self.retrieve)
+        width = min([sum(branch.candidates for branch in self.retrieve), *(stage.candidates for stage in narrow)])
+        for stage in self.rerank:
+            width = stage.passes_on if stage.explore else min(width, stage.candidates)
         stages = (*fusions, *narrow[:1], *boosts, *narrow[1:], *self.rerank)
         label = self.fuse.label if self.fuse else next(iter(slots), "")
         if narrow:
@@ -154,7 +157,7 @@ class Pipeline:
         derived = {
             "stages": stages,
             "slots": tuple(dict.fromkeys([*slots, *(stage.slot for stage in narrow)])),
-            "depth": min([width, *(stage.candidates for stage in (*narrow, *self.rerank))]) if stages else None,
+            "depth": width if stages else None,
             "label": label,
         }
         for name, value in derived.items():
@@ -232,7 +235,8 @@ def _rescore(config: SearchConfig) -> Rescore | None:
 
 def _rerank(config: RerankStage) -> Rerank:
     exit = EarlyExit(config.early_exit.block, config.early_exit.patience) if config.early_exit else None
-    more = {"early_exit": exit, "weight": config.weight, "read": config.read}
+    explore = Explore(**config.explore.model_dump()) if config.explore else None
+    more = {"early_exit": exit, "weight": config.weight, "read": config.read, "explore": explore}
     stage = Rerank(config.adapter, config.candidates, config.options, **more)  # type: ignore[arg-type]
     return stage if config.deadline is None else replace(stage, deadline=config.deadline)
 

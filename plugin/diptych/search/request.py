@@ -15,16 +15,15 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
+from diptych.search.checks import require_count
 from diptych.search.filters import combined
-from diptych.search.options import Options, check_types, ids_of
+from diptych.search.options import Options, check_types, ids_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
-from diptych.search.stages import require_count
 from diptych.slots.slot import Slot
-from diptych.types import Floats, Query, is_unicode
+from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
-MOST_CHARACTERS = 1_000_000  # of a query, as of a document
 MOST_PASSAGES = 1000  # of a hit
 MOST_EXAMPLES = 32  # of either kind: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
@@ -187,32 +186,6 @@ def _without(view: View, filter: models.Filter | None, ids: Sequence[str], tenan
     return models.Filter(must=None if filter is None else [filter], must_not=[with_ids(view, ids, tenant)])
 
 
-def texts_of(queries: Sequence[str | Query]) -> list[str]:
-    """The queries' texts.
-
-    Raises:
-        SearchError: no queries, or one that is empty or not text.
-    """
-    if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
-        raise SearchError("queries are not a list", got=type(queries).__name__, expected="a sequence of str or Query")
-    if not queries:
-        raise SearchError("there is no query", got="an empty list", expected="one or more queries")
-    texts = [query.text if isinstance(query, Query) else query for query in queries]
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise SearchError(
-                "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
-            )
-        if not text.strip():
-            raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
-        if not is_unicode(text):
-            raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
-        if len(text) > MOST_CHARACTERS:
-            got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
-            raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
-    return texts
-
-
 def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
     """The pipeline, by default the config's, checked against the slots; the last valid one is remembered."""
     if isinstance(pipeline, str):
@@ -246,6 +219,7 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
         raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
         raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
+    _require_anchors_in_place(pipeline, handle)
     if pipeline.rescore:
         _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
@@ -271,6 +245,20 @@ def _highlight(given: bool | None, default: bool) -> bool:
 def direction(slot: Slot) -> int:
     """-1 where Qdrant's score is a distance, so lower is better; else 1."""
     return -1 if slot.similarity == "euclidean" else 1
+
+
+def _require_anchors_in_place(pipeline: Pipeline, handle: View) -> None:
+    """Raise SearchError if a slot of anchors is searched by queries, or a reranker explores by another slot."""
+    for name in pipeline.slots:
+        if handle.slots[name].anchored:
+            what, do = "queries have no vector for scores of anchors", "name it in Explore(...) of a Rerank instead"
+            raise SearchError(what, where=f"slot {name!r}, {pipeline!r}", do=do)
+    for explore in filter(None, (stage.explore for stage in pipeline.rerank)):
+        of_anchors = [name for name, slot in handle.slots.items() if slot.anchored]
+        if explore.anchors not in of_anchors:
+            got, expected = repr(explore.anchors), ", ".join(of_anchors) or "none has any: diptych anchors build"
+            what = "a reranker explores by a slot without scores of anchors"
+            raise SearchError(what, where=repr(pipeline), got=got, expected=expected)
 
 
 def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import AdapterCrashed, ContractError, SearchError
-from diptych.handle.snapshot import View
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
+from diptych.search.explore import Explored, explored
 from diptych.search.fusion import weighed
+from diptych.search.request import SearchRequest
 from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit, Passage
 
@@ -24,9 +25,7 @@ FIRST_BATCH = 8  # pairs that are scored even after the deadline, and show how f
 
 
 def rerank(
-    handle: View,
-    stages: Sequence[Rerank],
-    texts: Sequence[str],
+    request: SearchRequest,
     hits: Sequence[Sequence[Hit]],
     *,
     wants: int,
@@ -36,31 +35,37 @@ def rerank(
     """Each query's hits in the order of the last stage; ties stay in their former order.
 
     Args:
-        handle, stages, texts, hits: the view, the stages, the query texts, and each query's hits.
+        request: the search, with the stages and the query texts.
+        hits: of each query.
         wants: hits wanted from the last stage; an early exit settles that many.
         unscored: for each query a mapping, to which the ids are added that a stage left out without a score.
-        notes: a list for each query, to which a sentence is added for each stage that reached its deadline.
+        notes: a list for each query, to which a sentence is added for each stage that explored or reached its deadline.
 
     Raises:
         ContractError: a reranker returns the wrong number of scores, NaN or infinity.
-        SearchError: early exit or a deadline with a reranker that is not independent.
+        SearchError: early exit, a deadline or exploring with a reranker that is not independent; anchors that are not
+            this reranker's.
     """
+    stages = request.pipeline.rerank
     lists = [list(found) for found in hits]
     wanted = [*(stage.candidates for stage in stages[1:]), wants]
     for number, (stage, best) in enumerate(zip(stages, wanted, strict=True), 1):
         lists = [found[: stage.candidates] for found in lists]
         again = sum(other.label == stage.label for other in stages[:number])
         label = stage.label if again == 1 else f"{stage.label}#{again}"
-        scores = _scores(handle, stage, texts, lists, best)
-        for place, own in enumerate(scores):
-            rest = lists[place][len(own) :]
-            if rest and stage.deadline is None:
+        found = _scored(request, stage, lists, best)
+        lists, scores = [own.hits for own in found], [np.array(own.scores, np.float32) for own in found]
+        for place, own in enumerate(found):
+            rest = own.hits[len(own.scores) :]
+            if rest and not own.stopped:
                 unscored[place].update({hit.id: stage for hit in rest})
-                lists[place] = lists[place][: len(own)]
-            elif rest:
-                count = f"{len(own)} of {len(lists[place])} candidates"
-                notes[place].append(f"{label} scored {count} within its deadline of {stage.seconds:g} s")
-        lists = [_ordered(found, own, label, stage.weight) for found, own in zip(lists, scores, strict=True)]
+                lists[place] = own.hits[: len(own.scores)]
+            if stage.explore is not None or (rest and own.stopped):
+                count = str(own) if stage.explore else f"{len(own.scores)} of {len(own.hits)} candidates"
+                how = ", until" if stage.explore else " within"
+                until = f"{how} its deadline of {stage.seconds:g} s" if own.stopped else ""
+                notes[place].append(f"{label} scored {count}{until}")
+        lists = [_ordered(own, values, label, stage.weight) for own, values in zip(lists, scores, strict=True)]
     return lists
 
 
@@ -88,28 +93,41 @@ def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: 
     return list(np.split(np.concatenate([np.zeros(0, np.float32), *scores]), ends[:-1]))
 
 
-def _scores(
-    handle: View, stage: Rerank, texts: Sequence[str], lists: Sequence[Sequence[Hit]], best: int
-) -> list[Floats]:
-    """Scores of each query's hits, or of the first of them if the stage stops early."""
+def _scored(request: SearchRequest, stage: Rerank, lists: Sequence[Sequence[Hit]], best: int) -> list[Explored]:
+    """Each query's hits, those with a score first: all, the first of them, or those that the stage explored."""
     reranker: Any = stage.adapter
     if isinstance(reranker, str):
-        reranker = handle.reranker(reranker, stage.options)
-    groups = [
-        [(text, handle.reading.of(hit.document.title, _text_of(hit, stage, reranker.max_length))) for hit in found]
-        for text, found in zip(texts, lists, strict=True)
+        reranker = request.handle.reranker(reranker, stage.options)
+    where, begin = f"reranker {stage.label!r}", time.monotonic()
+
+    def score(lists: Sequence[Sequence[Hit]]) -> list[Floats]:
+        groups = [
+            [(text, _input(request, stage, hit, reranker.max_length)) for hit in found]
+            for text, found in zip(request.texts, lists, strict=True)
+        ]
+        if stage.seconds is not None:
+            return score_until(reranker, groups, stage.seconds - (time.monotonic() - begin), where=where)
+        if stage.early_exit is None:
+            return score_pairs(reranker, groups, where=where)
+        return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
+
+    if stage.explore is not None:
+        _require_independent(reranker, where, "explore")
+        return explored(request, stage, reranker, lists, score)
+    stopped = stage.seconds is not None
+    return [
+        Explored(list(hits), values.tolist(), stopped=stopped) for hits, values in zip(lists, score(lists), strict=True)
     ]
-    where = f"reranker {stage.label!r}"
-    if stage.seconds is not None:
-        return score_until(reranker, groups, stage.seconds, where=where)
-    if stage.early_exit is None:
-        return score_pairs(reranker, groups, where=where)
-    return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
+
+
+def _input(request: SearchRequest, stage: Rerank, hit: Hit, most: int | None) -> str:
+    """What the reranker reads of a document."""
+    return request.handle.reading.of(hit.document.title, _text_of(hit, stage, most))
 
 
 def _text_of(hit: Hit, stage: Rerank, most: int | None) -> str:
     """The part of the document that is read: its best passages, in their order, as many as fit; else all of it."""
-    if stage.read == "document" or not hit.passages:
+    if stage.read == "document" or stage.explore or not hit.passages:
         return hit.document.text
     room, read = CHARACTERS * (most or WITHOUT_LIMIT), list[Passage]()
     for passage in hit.passages:
@@ -173,7 +191,8 @@ def score_until(
 
 def _require_independent(reranker: Reranker, where: str, option: str) -> None:
     if not reranker.independent:
-        what = "a reranker that looks at all candidates cannot stop early"
+        verb = "explore" if option == "explore" else "stop early"
+        what = f"a reranker that looks at all candidates cannot {verb}"
         raise SearchError(what, where=where, got="independent = False", do=f"leave {option} out")
 
 

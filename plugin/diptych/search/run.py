@@ -133,15 +133,7 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
         wants = request.wants or request.end
         if any(stage.read == "passages" for stage in request.pipeline.rerank):
             hits = with_passages(request, hits, max(READ, request.passages))
-        ranked = rerank(
-            request.handle,
-            request.pipeline.rerank,
-            request.texts,
-            hits,
-            wants=wants,
-            unscored=retrieved.unscored,
-            notes=retrieved.notes,
-        )
+        ranked = rerank(request, hits, wants=wants, unscored=retrieved.unscored, notes=retrieved.notes)
         hits = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")
     pages = [_above_threshold(request, ranking) for ranking in hits]

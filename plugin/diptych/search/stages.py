@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias
 
-from diptych.config.section import duration
 from diptych.errors import SearchError, brief
 from diptych.protocols import Reranker
+from diptych.search.checks import is_number, require_count, require_duration, require_share, require_weights
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,8 +25,8 @@ class Rrf:
     label = "rrf"
 
     def __post_init__(self) -> None:
-        _require_count("k", self.k, self)
-        _require_weights(self.weights, self)
+        require_count("k", self.k, type(self).__name__)
+        require_weights(self.weights, type(self).__name__)
 
     def __repr__(self) -> str:
         return f"Rrf(k={self.k!r}{_weights_text(self.weights)})"
@@ -72,7 +71,7 @@ class Linear:
         if self.missing is not None and not (self.normalize == "zscore" and is_number(self.missing)):
             got, expected = f"{self.normalize!r}, missing={brief(self.missing)}", "a finite number, with zscore"
             raise SearchError("missing is not usable", where="Linear", got=got, expected=expected)
-        _require_weights(self.weights, self)
+        require_weights(self.weights, type(self).__name__)
 
     def __repr__(self) -> str:
         missing = "" if self.missing is None else f", missing={self.missing!r}"
@@ -98,8 +97,8 @@ class Rescore:
     weight: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        _require_count("candidates", self.candidates, self)
-        _require_share("weight", self.weight, self)
+        require_count("candidates", self.candidates, type(self).__name__)
+        require_share("weight", self.weight, type(self).__name__)
 
     def __repr__(self) -> str:
         weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
@@ -120,8 +119,8 @@ class Diversify:
     candidates: int = 100
 
     def __post_init__(self) -> None:
-        _require_count("candidates", self.candidates, self)
-        _require_share("relevance", self.relevance, self)
+        require_count("candidates", self.candidates, type(self).__name__)
+        require_share("relevance", self.relevance, type(self).__name__)
 
     def __repr__(self) -> str:
         return f"Diversify({self.slot!r}, relevance={self.relevance!r}, candidates={self.candidates!r})"
@@ -144,8 +143,34 @@ class EarlyExit:
     patience: int = 2
 
     def __post_init__(self) -> None:
-        _require_count("block", self.block, self)
-        _require_count("patience", self.patience, self)
+        require_count("block", self.block, type(self).__name__)
+        require_count("patience", self.patience, type(self).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Explore:
+    """How a reranker finds documents beyond its candidates; see `diptych.search.explore`.
+
+    Args:
+        anchors: the slot with the same reranker's scores of its anchors.
+        rounds: how often documents are scored, the candidates included.
+        budget: documents that are scored for a query, in all rounds together.
+        ridge: of the fit to the scores so far, as a share of the documents' mean squared anchor scores.
+    """
+
+    anchors: str
+    rounds: int = 4
+    budget: int = 100
+    ridge: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "budget"):
+            require_count(name, getattr(self, name), type(self).__name__)
+        if not 2 <= self.rounds <= self.budget:
+            got, expected = f"{self.rounds} rounds, budget {self.budget}", "2 rounds or more, and a document for each"
+            raise SearchError("the budget does not last for the rounds", where="Explore", got=got, expected=expected)
+        if not is_number(self.ridge) or self.ridge <= 0:
+            raise SearchError("ridge is not usable", where="Explore", got=brief(self.ridge), expected="more than 0")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -163,6 +188,8 @@ class Rerank:
             scored follow in their previous order, with the lowest score so far. Only for `independent` rerankers.
         read: `passages` reads the best passages of a document, where a slot of the pipeline has some; `document` reads
             from its beginning.
+        explore: lets it find documents that were not candidates; None reads the candidates alone. Documents are read
+            from their beginning, as for the anchors. Only for `independent` rerankers.
     """
 
     adapter: str | Reranker
@@ -172,12 +199,13 @@ class Rerank:
     weight: float = field(default=1.0, kw_only=True)
     deadline: float | str | None = field(default=None, kw_only=True)
     read: Literal["passages", "document"] = field(default="passages", kw_only=True)
+    explore: Explore | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _require_count("candidates", self.candidates, self)
+        require_count("candidates", self.candidates, type(self).__name__)
         if self.read not in ("passages", "document"):
             raise SearchError("read is not usable", where="Rerank", got=brief(self.read), expected="passages, document")
-        _require_share("weight", self.weight, self)
+        require_share("weight", self.weight, type(self).__name__)
         if self.deadline is not None:
             object.__setattr__(self, "deadline", require_duration("deadline", self.deadline, "Rerank"))
         if self.deadline is not None and self.early_exit is not None:
@@ -194,6 +222,13 @@ class Rerank:
                 got=f"weight={self.weight!r} and {self.early_exit!r}",
                 do="leave one of them out",
             )
+        if self.explore is not None and (self.weight < 1 or self.early_exit is not None):
+            raise SearchError(
+                "a reranker that explores orders by its scores alone, and spends its budget",
+                where="Rerank",
+                got=f"weight={self.weight!r}, early_exit={self.early_exit!r} and {self.explore!r}",
+                do="leave weight and early_exit out",
+            )
         if not isinstance(self.adapter, str | Reranker):
             raise SearchError(
                 "this cannot rerank",
@@ -208,6 +243,11 @@ class Rerank:
         return None if self.deadline is None else float(self.deadline)
 
     @property
+    def passes_on(self) -> int:
+        """The most documents that the stage passes on."""
+        return self.explore.budget if self.explore else self.candidates
+
+    @property
     def label(self) -> str:
         """The key of this stage's scores in `Hit.stages`."""
         return self.adapter if isinstance(self.adapter, str) else type(self.adapter).__name__
@@ -219,55 +259,8 @@ class Rerank:
         weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
         timed = f", deadline={self.deadline!r}" if self.deadline else ""
         read = "" if self.read == "passages" else f", read={self.read!r}"
-        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed}{timed}{read})"
-
-
-def require_count(what: str, value: object, where: str) -> None:
-    """Raise SearchError unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SearchError(f"{what} is not a positive integer", where=where, got=brief(value), expected="1 or more")
-
-
-def require_duration(what: str, value: object, where: str) -> float:
-    """The seconds of a duration: a positive number, or text such as `300ms` or `30d`.
-
-    Raises:
-        SearchError: it is neither.
-    """
-    try:
-        seconds = duration(value)
-    except ValueError:
-        seconds = None
-    if not is_number(seconds) or seconds <= 0:
-        expected = "seconds, or text such as 300ms, 2s, 12h, 30d; more than 0"
-        raise SearchError(f"{what} is not a duration", where=where, got=brief(value), expected=expected)
-    return float(seconds)
-
-
-def _require_count(what: str, value: object, stage: object) -> None:
-    require_count(what, value, type(stage).__name__)
-
-
-def _require_share(what: str, value: object, stage: object) -> None:
-    if not is_number(value) or not 0 <= value <= 1:
-        where = type(stage).__name__
-        raise SearchError(f"{what} is out of range", where=where, got=brief(value), expected="0 to 1")
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether the value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _require_weights(weights: Mapping[str, float], stage: object) -> None:
-    for slot, weight in weights.items():
-        if not is_number(weight) or weight < 0:
-            raise SearchError(
-                f"the weight of {slot!r} is not usable",
-                where=type(stage).__name__,
-                got=brief(weight),
-                expected="a finite number, 0 or more",
-            )
+        explores = f", explore={self.explore!r}" if self.explore else ""
+        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed}{timed}{read}{explores})"
 
 
 def _weights_text(weights: Mapping[str, float]) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from diptych.anchors import anchored
 from diptych.config.models import SlotConfig
 from diptych.metadata.models import Asking, Generation, Reading, vector_name
-from diptych.passages import MARK, OPTION, vector_kind
+from diptych.passages import MARK, OPTION
+from diptych.plugins.factory import vector_kind
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
@@ -41,8 +43,8 @@ class Slot:
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
 
-    `asker` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks again
-    and again whether a remote encoder still makes the same vectors.
+    `asker` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks
+    repeatedly whether a remote encoder still makes the same vectors.
     """
 
     def __init__(
@@ -92,6 +94,11 @@ class Slot:
     def passage_vectors(self) -> bool:
         """Whether it holds a dense vector for each passage, and no token vectors or words of all passages."""
         return self.passages and self.spec.kind == "dense"
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the slot holds a reranker's scores of anchors, for which a query's text has no vector."""
+        return anchored(self.spec.kind, self.config.options)
 
     @cached_property
     def spec(self) -> AdapterSpec:
@@ -173,11 +180,7 @@ class Slot:
         _ = self.asker.encoder if self.asker else self.encoder
 
     def load_for_documents(self) -> None:
-        """Create and verify the encoder that documents need.
-
-        Raises:
-            FingerprintMismatch: it did not make the vectors of this collection.
-        """
+        """Create and verify the encoder that documents need; raises as `load`."""
         _ = self.asker.encoder if self.asker and self._drift else self.encoder
 
     def encode(self, side: Side, inputs: Sequence[str], *, fresh: bool = False) -> list[Vector]:
@@ -291,11 +294,5 @@ class Slot:
 
 def _query_slot(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
     generation = asking.generation
-    return Slot(
-        name,
-        SlotConfig(adapter=generation.adapter, options=generation.options),
-        generation,
-        registry,
-        verify=verify,
-        texts=texts,
-    )
+    config = SlotConfig(adapter=generation.adapter, options=generation.options)
+    return Slot(name, config, generation, registry, verify=verify, texts=texts)

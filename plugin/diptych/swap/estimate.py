@@ -22,6 +22,7 @@ PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan sho
 # Passages of a document below which multi-vectors are as fast, and from which points are faster where there are so many
 # passages in all; in smaller collections Qdrant scans the multi-vectors.
 FEW, MANY, INDEXED = 2.5, 4.0, 30_000
+CALLS = 2048  # of a reranker, for anchors of a sample
 _BYTES = {"float16": 2, "uint8": 1}
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 
@@ -44,10 +45,14 @@ class Estimate:
     @classmethod
     def of(cls, slot: Slot, texts: Sequence[str]) -> Self:
         """Measured on `texts`; with passages on the first of them, since all of each is encoded."""
-        encoder, texts = slot.encoder, _affordable(texts) if slot.passages else texts
+        encoder = slot.encoder
+        texts = _affordable(texts) if slot.passages else texts
+        texts = texts[: max(2, CALLS // encoder.dimension)] if slot.anchored else texts
         if isinstance(encoder, Calibrated):
             encoder.calibrate(encoder.measure(list(texts)))
-        warm_up = [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[:WARM_UP]
+        warm_up = (
+            [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[: 1 if slot.anchored else WARM_UP]
+        )
         encode(encoder, slot.kind, "document", warm_up, where=slot.where)
         begin = time.perf_counter()
         vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
@@ -98,7 +103,7 @@ def _size(vector: Vector, width: int) -> int:
 
 def _graph(slot: Slot, stored: Stored, *, indexed: bool = True) -> int:
     """Bytes of a document in the graph; multi-vectors that only rescore have none."""
-    if slot.spec.kind != "dense":
+    if slot.spec.kind != "dense" and not slot.anchored:
         return 0
     unset = _LINKS if indexed else 0
     return unset if stored.hnsw is None or stored.hnsw.m is None else 2 * stored.hnsw.m * 4

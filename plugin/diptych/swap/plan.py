@@ -213,7 +213,7 @@ def _query_side(
     judged: Judged | None,
 ) -> Step:
     slot, live = change.slot, change.live
-    if judged is None or slot is None or live is None or change.action not in JUDGED:
+    if judged is None or slot is None or slot.anchored or live is None or change.action not in JUDGED:
         return step
     if slot.kind != live.kind or (slot.kind != "dense" and change.action != "numerics"):
         return step

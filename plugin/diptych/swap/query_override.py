@@ -18,6 +18,8 @@ CANDIDATES = 100
 
 def comparable(old: Generation, new: Generation) -> bool:
     """Whether the new encoder's queries can search the old vectors at all."""
+    if old.anchored or new.anchored:
+        return False  # their queries are found in the search, round by round
     return (old.kind, old.dimension, old.similarity) == (
         new.kind,
         new.dimension,

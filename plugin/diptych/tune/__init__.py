@@ -2,7 +2,8 @@
 
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
 holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `legs` holds the
-slots' candidates, `trials` lists the trials and computes their values, `choose` decides. Matplotlib (`pip install
+slots' candidates, `trials` lists the trials and computes their values, `choose` decides. `rerank` measures what a
+reranker's calls buy. Matplotlib (`pip install
 'diptych[eval]'`) is imported by plots alone.
 """
 
@@ -12,6 +13,8 @@ from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index, plot_search
 from diptych.tune.reports import IndexReport, Row
+from diptych.tune.rerank import tune_rerank
+from diptych.tune.rerank_report import RerankGain, RerankReport, RerankRow
 from diptych.tune.search import tune_search
 from diptych.tune.search_report import Budget, SearchReport, SearchRow
 
@@ -20,6 +23,9 @@ __all__ = [
     "Budget",
     "IndexReport",
     "Least",
+    "RerankGain",
+    "RerankReport",
+    "RerankRow",
     "Row",
     "Rule",
     "SearchReport",
@@ -29,5 +35,6 @@ __all__ = [
     "plot_index",
     "plot_search",
     "tune_index",
+    "tune_rerank",
     "tune_search",
 ]

@@ -10,14 +10,16 @@ from typing import TypeVar
 
 import numpy as np
 
+from diptych.anchors import reranker_space
 from diptych.config.models import SearchParams
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload, id_filter
-from diptych.protocols import Pair, Reranker
+from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import Progress
 from diptych.search.pipeline import Retrieve, search_params
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
+from diptych.search.stages import Rerank
 from diptych.search.store_errors import ask
 from diptych.tune.legs import Doubles, Legs, pools_of
 from diptych.tune.search_report import params_text
@@ -33,19 +35,27 @@ class OnceScored:
 
     Args:
         reranker: an `independent` one, since scores that depend on the other candidates cannot be kept.
+        space: of the reranker, by which its anchors are known; see `reranker_space`.
 
-    `pairs` counts the pairs that the reranker scored.
+    `pairs` counts the pairs that the reranker scored, `asked` all that it was asked for.
     """
 
     independent = True
 
-    def __init__(self, reranker: Reranker) -> None:
+    def __init__(self, reranker: Reranker, space: str) -> None:
         self._reranker, self.max_length = reranker, reranker.max_length
+        self.fingerprint = Fingerprint(space)
         self.scores: dict[Pair, float] = {}
-        self.pairs = 0
+        self.pairs = self.asked = 0
+
+    @classmethod
+    def of(cls, stage: Rerank, reranker: Reranker) -> OnceScored:
+        """The reranker of a stage, which keeps its anchors."""
+        return cls(reranker, reranker_space(reranker, stage.label, stage.options))
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`."""
+        self.asked += len(pairs)
         unknown = list(dict.fromkeys(pair for pair in pairs if pair not in self.scores))
         if unknown:
             (scores,) = score_pairs(self._reranker, [unknown], where=f"reranker {type(self._reranker).__name__!r}")

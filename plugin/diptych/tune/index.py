@@ -152,7 +152,7 @@ def _key(setup: Setup) -> str:
 def _slot(view: View, name: str | None) -> Slot:
     if name is not None:
         return view.slot(name)
-    dense = [slot for slot in view.slots.values() if slot.kind == "dense"]
+    dense = [slot for slot in view.slots.values() if slot.kind == "dense" and not slot.anchored]
     if len(dense) == 1:
         return dense[0]
     raise TuneError(

@@ -119,7 +119,11 @@ class _Run:
         served = Pipeline.from_config(view.search_config, view.slots)
         self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
-        self.rerankers = {key: OnceScored(reranker) for key, reranker in made.items() if reranker.independent}
+        self.rerankers = {
+            stage_key(stage): OnceScored.of(stage, made[stage_key(stage)])
+            for stage in self.config.rerank
+            if made[stage_key(stage)].independent
+        }
         # The best passages are those of a pipeline's own slots, so a pair's score is another in another pipeline.
         passages = any(slot.passage_vectors for slot in view.slots.values())
         once = [
@@ -218,7 +222,7 @@ def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
 def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[str]]:
     """The slots to retrieve from, and those that can only rescore."""
     rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector" and not slot.passage_vectors]
-    slots = tuple(name for name in view.slots if name not in rescorers)
+    slots = tuple(name for name, slot in view.slots.items() if name not in rescorers and not slot.anchored)
     if len(slots) + len(rescorers) + len(stages) < 2 or not slots:
         raise TuneError(
             "there is nothing to choose between",
@@ -242,7 +246,7 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
             pipeline,
             float(table[n].mean()),
             float(errors[n]),
-            times[_shape(pipeline)] + sum(reading[stage_key(stage), stage.candidates] for stage in pipeline.rerank),
+            times[_shape(pipeline)] + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
             cost=limits.cost_of(pipeline.rerank),
         )
         for n, pipeline in enumerate(pipelines)
@@ -258,7 +262,7 @@ def _reranker_milliseconds(run: _Run) -> dict[tuple[str, int], float]:
         for query, text in run.rerankers[key].scores:
             if query in groups:
                 groups[query].append((query, text))
-        for count in {variant.candidates for variant in reranker_stages(stage)}:
+        for count in {stage.passes_on, *(variant.candidates for variant in reranker_stages(stage))}:
             seconds = []
             for pairs in groups.values():
                 begin = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -72,7 +73,7 @@ class Budget:
 
     def cost_of(self, stages: Sequence[Rerank]) -> float:
         """The cost of 1,000 queries with these rerankers."""
-        return sum(self.prices.get(stage.label, 0.0) * stage.candidates for stage in stages)
+        return sum(self.prices.get(stage.label, 0.0) * stage.passes_on for stage in stages)
 
     def fits(self, row: SearchRow) -> bool:
         """Whether the row is fast and cheap enough."""
@@ -190,6 +191,8 @@ def _reranker(stage: Rerank) -> dict[str, Any]:
         section["early_exit"] = {"block": stage.early_exit.block, "patience": stage.early_exit.patience}
     if stage.deadline is not None:
         section["deadline"] = stage.deadline
+    if stage.explore is not None:
+        section["explore"] = dataclasses.asdict(stage.explore)
     return section
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from diptych.anchors import write_anchors
 from diptych.slots.guard import TEXTS
 from killed import CHUNK, Processes, copied, corpus, fake, plain
 from qdrant_edge_client import EdgeClient
@@ -50,13 +51,14 @@ class Case:
     after: Mapping[str, Any]
     swap: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
     documents: Sequence[Mapping[str, Any]] = tuple(corpus(9))
     chunk: int = CHUNK
 
     def config(self, slots: Mapping[str, Any]) -> dict[str, Any]:
         """What the processes are given; what the gate measures is not the point here."""
         swap = {"gate": {"sample": 4}, **self.swap}
-        return {"slots": slots, "populate": {"chunk": self.chunk}, "swap": swap}
+        return {"slots": slots, "populate": {"chunk": self.chunk}, "swap": swap, "search": self.search}
 
 
 SWAPS: dict[str, Case] = {
@@ -75,6 +77,11 @@ SWAPS: dict[str, Case] = {
         {"dense": DENSE, "late": fake("multivector", dimension=8, log="log.late")},
     ),
     "storage of a slot changes along": Case({"dense": DENSE, "second": SECOND}, {"dense": OTHER, "second": STORED}),
+    "a reranker scores anchors": Case(
+        {"dense": DENSE},
+        {"dense": DENSE, "scores": fake("reranker", log="log.scores", anchors={"texts": "anchors.txt"})},
+        search={"retrieve": {"dense": 10}},
+    ),
     "the texts come from the source": Case(
         {"dense": DENSE}, {"dense": OTHER}, options={"source": [{**d, "text": f"{d['text']} whole"} for d in corpus(9)]}
     ),
@@ -93,6 +100,7 @@ SWAPS: dict[str, Case] = {
 
 def filled(processes: Processes, folder: Path, case: Case) -> Path:
     folder.mkdir()
+    write_anchors(folder / "anchors.txt", [f"word{n} number{n}" for n in range(9)])
     processes.run(folder, "populate", case.config(case.before), corpus=case.documents)
     (folder / "gone").touch()  # the model that is retired then
     return folder
@@ -173,6 +181,7 @@ def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
     "kind",
     [
         "a slot is added and one dropped",
+        "a reranker scores anchors",
         "storage of a slot changes along",
         "queries switch at once",
         "a drift map bridges",

@@ -16,7 +16,7 @@ import pytest
 from qdrant_client import models
 
 from diptych import Registry
-from diptych.cli.swap.apply import _hint
+from diptych.cli.swap.apply import hint
 from diptych.collection.collection import Collection
 from diptych.config import Config
 from diptych.swap import ApplyOptions
@@ -298,7 +298,7 @@ def test_what_ctrl_c_leaves_behind_depends_on_whether_the_cut_over_is_done(fakes
     config = {"store": "memory:", "collection": "c", "slots": slots}
     with Collection.open(config, registry=fakes) as collection:
         collection.populate([{"id": "1", "text": "word"}])
-        told = _hint(collection)
+        told = hint(collection)
         assert told().startswith("nothing is lost and the collection answers as before; to continue: diptych apply")
         slots["dense"]["seed"] = 1  # type: ignore[assignment]
         collection.apply(Config.model_validate(config), ApplyOptions(gate=False))

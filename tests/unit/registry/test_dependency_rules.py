@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "reports"),
     ("types",),
     ("protocols", "runtime", "frames", "generation"),
-    ("specs", "evaluate", "passages"),
+    ("specs", "evaluate", "passages", "anchors"),
     ("hookspecs", "plugins"),
     ("registry", "testing"),
     ("metadata", "config"),

@@ -15,7 +15,8 @@ from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.config.secrets import redacted
 from diptych.errors import ConfigError, EvaluationError, TuneError
-from diptych.search.stages import Rerank, require_duration
+from diptych.search.checks import require_duration
+from diptych.search.stages import Rerank
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -240,7 +241,7 @@ def _rerankers(stages: Sequence[Any], found: SearchReport) -> list[Any]:
         found.rows[found.chosen].pipeline.rerank, found.rows[found.chosen].config()["rerank"], strict=True
     ):
         own = stages[places[repr((stage.adapter, stage.options))]]
-        for key in ("weight", "early_exit"):
+        for key in ("weight", "early_exit", "explore"):
             own.pop(key, None)
         own.update(settings)
         kept.append(own)

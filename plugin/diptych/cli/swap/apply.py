@@ -129,23 +129,28 @@ def apply(
         new_config = unjudged(new_config)
     with waiting("opening the collection"):
         stored = session.stored(config, None, None)
-    with interrupts.resumable(_hint(stored)), stored as opened, _documents(opened, source) as documents:
-        report = _apply(opened, new_config, dataclasses.replace(options, documents=documents), as_json)
-    write_json(dataclasses.asdict(report)) if as_json else _show(report)
+    with interrupts.resumable(hint(stored)), stored as opened, _documents(opened, source) as documents:
+        report = run_apply(opened, new_config, dataclasses.replace(options, documents=documents), as_json)
+    write_json(dataclasses.asdict(report)) if as_json else show_report(report)
 
 
-def _hint(opened: Collection) -> Callable[[], str]:
+def hint(opened: Collection) -> Callable[[], str]:
     """What an interrupt leaves behind, by whether this apply has cut over when it comes."""
     before = opened.handle.metadata
 
-    def hint() -> str:
+    def left() -> str:
         now = opened.handle.metadata
         return RESUME if before is None or now is None or now.live == before.live else CUT_OVER
 
-    return hint
+    return left
 
 
-def _apply(opened: Collection, config: Config, options: ApplyOptions, as_json: bool) -> ApplyReport:
+def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json: bool) -> ApplyReport:
+    """Apply the config with progress, after showing the plan unless the output is JSON.
+
+    Raises:
+        GateFailed: what the gate measured is shown before.
+    """
     if not as_json:
         _announce(opened, config, options.again)
     try:
@@ -215,7 +220,8 @@ def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
     return None
 
 
-def _show(report: ApplyReport) -> None:
+def show_report(report: ApplyReport) -> None:
+    """Print what was done, and what to do next."""
     console = stdout()
     if report.gate is not None:
         show_gate(console, report.gate)

@@ -156,7 +156,11 @@ def bridges(
     """
     metadata = handle.read()
     old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
-    dense = [name for name, generation in old.items() if generation.kind == building[name].kind == "dense"]
+    dense = [
+        name
+        for name, generation in old.items()
+        if generation.kind == building[name].kind == "dense" and not generation.anchored
+    ]
     students = metadata.live.at_rest().asking
     gone = [name for name in dense if name not in students and _is_gone(handle, metadata, name, warn)]
     points = store.count()

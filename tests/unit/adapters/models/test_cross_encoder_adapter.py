@@ -50,6 +50,19 @@ def test_scores_are_the_logits_in_the_order_of_the_pairs(
     assert np.ptp(scores) > 0.1
 
 
+def test_the_fingerprint_tells_what_changes_the_scores(
+    reranker: CrossEncoderReranker, tiny: Callable[[str], Path]
+) -> None:
+    folder = str(tiny("reranker"))
+    same = CrossEncoderReranker.of(model=folder, device="cpu", batch_size=1, activation="identity")
+    others = [
+        CrossEncoderReranker.of(model=folder, device="cpu", **{"activation": "identity", **options})
+        for options in ({"activation": "sigmoid"}, {"prompt": "rank: "}, {"max_length": 32})
+    ]
+    assert same.fingerprint == reranker.fingerprint
+    assert len({own.fingerprint.space for own in (reranker, *others)}) == 4
+
+
 def test_scores_do_not_depend_on_the_other_pairs_or_their_order(reranker: CrossEncoderReranker) -> None:
     scores = reranker.predict(PAIRS)
     np.testing.assert_allclose(scores, [reranker.predict([pair])[0] for pair in PAIRS], atol=1e-4)

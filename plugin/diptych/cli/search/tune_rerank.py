@@ -1,0 +1,106 @@
+"""`diptych tune rerank`: what a reranker's calls buy, with and without exploring."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.search.judgements import judged_queries
+from diptych.cli.swap.swap_text import say
+from diptych.cli.ui.options import (
+    CONFIG,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    JudgedFolder,
+    QrelsOption,
+    QueriesOption,
+)
+from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.session import Session
+
+if TYPE_CHECKING:
+    from diptych.tune import RerankReport
+
+
+def rerank(
+    context: typer.Context,
+    folder: JudgedFolder = None,
+    config: ConfigOption = CONFIG,
+    queries: QueriesOption = None,
+    qrels: QrelsOption = None,
+    budget: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="Calls for a query; repeat for more. [default: 25, 50, 100 and 200]"),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 50,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="Compare with the best of all trials instead of scoring every document."),
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure quality, and recall of the reranker's own list, against calls: with and without exploring.
+
+    The config's first reranker is tried after each slot and after the config's fusion. First it scores every document
+    for each query, unless --pooled is set. The collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune rerank
+
+      diptych tune rerank my-data --budget 50 --budget 100 --sample 100
+
+      diptych tune rerank --pooled --json
+    """
+    from diptych.tune import tune_rerank
+    from diptych.tune.rerank import BUDGETS, sampled
+
+    session: Session = context.obj
+    with session.collection(config, None, None) as opened, Bars() as bars:
+        asked, judged = judged_queries(session.config(config).evaluate, folder, queries, qrels)
+        count, documents = len(sampled(asked, judged, sample)), opened.count()
+        if not pooled:
+            say(stderr(), f"{count:,} queries x {documents:,} documents = {count * documents:,} calls of the reranker")
+        found = tune_rerank(
+            opened.handle,
+            asked,
+            judged,
+            budgets=budget or BUDGETS,
+            sample=sample,
+            pooled=pooled,
+            progress=bars,
+        )
+    if as_json:
+        return write_json(dataclasses.asdict(found))
+    return show(found)
+
+
+def show(found: RerankReport) -> None:
+    """The rows as a table, and what exploring adds."""
+    console = stdout()
+    against = "its own list" if found.documents else "the best of all trials"
+    say(console, f"{found.collection}: {found.reranker} on {found.queries:,} queries, against {against}", "bold")
+    listing = table(
+        "", "first stage", "explores", "calls", "nDCG@10", *(f"top {depth}" for depth in found.rows[0].recall)
+    )
+    for column in listing.columns[3:]:
+        column.justify = "right"
+    for row in sorted(found.rows, key=lambda own: (own.first, own.calls, own.explore)):
+        ndcg = "" if row.ndcg is None else f"{row.ndcg:.3f}"
+        shares = (f"{share:.3f}" for share in row.recall.values())
+        mark, explores = "●" if row.front else "", "yes" if row.explore else ""
+        listing.add_row(mark, row.first, explores, f"{row.calls:.0f}", ndcg, *shares)
+    console.print(listing)
+    say(
+        console,
+        "● on the Pareto front of quality and calls; top 10, top 50: share of the reranker's own that it scored",
+    )
+    for gain in found.gains:
+        say(console, str(gain))
+    if not found.gains:
+        say(console, "the reranker does not explore: see `explore` in the docs of rerankers")

@@ -1,0 +1,144 @@
+"""Anchors of a collection: chosen among its documents, what scoring them costs, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.anchors import ANCHORS, choose_anchors, read_anchors, write_anchors
+from diptych.config.models import Config
+from diptych.errors import SwapError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.payloads import from_payload
+from diptych.swap.plan import Plan
+from diptych.swap.status import Role, status
+
+PAGE = 1000  # points that are read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorsToScore:
+    """What filling a slot of anchors costs.
+
+    Args:
+        slot, reranker: the slot, and its adapter.
+        anchors: how many.
+        documents: how many have no scores yet.
+        seconds: estimated from a sample; None where nothing is to be scored.
+    """
+
+    slot: str
+    reranker: str
+    anchors: int
+    documents: int
+    seconds: float | None
+
+    @property
+    def calls(self) -> int:
+        """Pairs that the reranker scores."""
+        return self.anchors * self.documents
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorsState:
+    """A vector of anchor scores: its role, how many documents have scores, and how many lack them."""
+
+    slot: str
+    vector: str
+    role: Role
+    reranker: str
+    anchors: int
+    scored: int
+    missing: int
+
+
+def slots_of_anchors(config: Config) -> dict[str, Path]:
+    """The config's slots of anchors, with the files of their texts.
+
+    Raises:
+        SwapError: it has none.
+    """
+    files = {
+        name: Path(slot.options[ANCHORS]["texts"]) for name, slot in config.slots.items() if slot.anchors is not None
+    }
+    if not files:
+        do = "add one: slots: {scores: {adapter: RERANKER, ..., anchors: {texts: ./anchors.txt}}}"
+        raise SwapError("the config has no slot of anchors", where=config.source.name, do=do)
+    return files
+
+
+def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed: int) -> list[Path]:
+    """Write the files of anchors that do not exist, from the titles of the collection's documents.
+
+    Raises:
+        SwapError: the config has no slot of anchors, or the collection too few different titles.
+    """
+    missing = [path for path in dict.fromkeys(slots_of_anchors(config).values()) if not path.exists()]
+    if missing:
+        anchors = choose_anchors(_titles(handle), count, seed=seed)
+        if len(anchors) < 2:
+            what, do = "too few documents to choose anchors from", "populate first, or write queries into the file"
+            got = f"{len(anchors)} different titles"
+            raise SwapError(what, where=f"collection {handle.name!r}", got=got, expected="2 or more", do=do)
+        for path in missing:
+            write_anchors(path, anchors)
+    return missing
+
+
+def to_score(planned: Plan, config: Config) -> list[AnchorsToScore]:
+    """What each slot of anchors costs.
+
+    Raises:
+        SwapError: other slots change as well.
+    """
+    files = slots_of_anchors(config)
+    if others := [step.slot for step in planned.steps if step.slot not in files and step.action != "keep"]:
+        do = "apply all of it: diptych plan, then diptych apply"
+        raise SwapError(
+            "the config changes other slots as well", where=config.source.name, got=", ".join(others), do=do
+        )
+    found = []
+    for step in planned.steps:
+        if step.slot in files:
+            anchors = len(read_anchors(files[step.slot], where=f"slot {step.slot!r}"))
+            seconds = step.seconds if step.rate else None
+            adapter = config.slots[step.slot].adapter
+            found.append(AnchorsToScore(step.slot, adapter, anchors, step.encode, seconds))
+    return found
+
+
+def anchors_status(handle: CollectionHandle) -> list[AnchorsState]:
+    """The vectors of anchor scores that the collection has. Loads no reranker.
+
+    Raises:
+        CollectionNotFound: there is no collection yet.
+    """
+    generations = {vector: own for vector, (_, own) in handle.read().written().items() if own.anchored}
+    return [
+        AnchorsState(
+            found.slot,
+            found.vector,
+            found.role,
+            found.adapter,
+            (generations[found.vector].dimension or 1) - 1,
+            found.points - found.missing,
+            found.missing,
+        )
+        for found in status(handle).vectors
+        if found.vector in generations
+    ]
+
+
+def _titles(handle: CollectionHandle) -> Iterator[tuple[str, str]]:
+    """Title and text of every document."""
+    layout, offset = handle.read().layout, None
+    while True:
+        records, offset = handle.client.scroll(
+            handle.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
+        )
+        for record in records:
+            document = from_payload(record.id, record.payload, layout)
+            yield document.title, document.text
+        if offset is None:
+            return

@@ -1,0 +1,264 @@
+"""`tune_rerank`: what a reranker's calls buy, with and without exploring.
+
+The reranker's own list is the order that it would give all documents. A search with few calls finds a part of it. That
+and quality are measured, since a reranker may rank documents first that people did not judge relevant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from diptych.errors import TuneError
+from diptych.evaluate import Qrels
+from diptych.evaluate.significance import bootstrap_means
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.metadata.payloads import from_payload
+from diptych.runtime.phases import Progress, Unwatched
+from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.run import search
+from diptych.search.stages import Rerank
+from diptych.search.store_errors import ask
+from diptych.tune.answers import OnceScored
+from diptych.tune.legs import Doubles, Legs
+from diptych.tune.rerank_report import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
+from diptych.types import Hit, Query
+
+BUDGETS, SAMPLE, BATCH, PAGE = (25, 50, 100, 200), 50, 64, 256
+DRAWS, TAIL = 10_000, 0.025
+
+
+def tune_rerank(
+    handle: CollectionHandle | View,
+    queries: Sequence[Query],
+    qrels: Qrels | None = None,
+    *,
+    budgets: Sequence[int] = BUDGETS,
+    sample: int | None = SAMPLE,
+    pooled: bool = False,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> RerankReport:
+    """Search with the config's first reranker over each slot and the config's fusion, with several budgets.
+
+    The collection is only read. Documents are read from their beginning, as for the anchors.
+
+    Args:
+        handle: the open collection.
+        queries, qrels: with judgements, queries without a relevant document are left out.
+        budgets: documents that the reranker scores for a query.
+        sample: queries drawn; None takes all.
+        pooled: take what all trials found as the reranker's own list, instead of scoring every document.
+        progress: receives the progress.
+        seed: of the sample.
+
+    Raises:
+        TuneError: no query, no reranker, one whose scores depend on the other candidates, or a budget below its rounds.
+        CollectionNotFound: nothing has been populated yet.
+    """
+    view, progress = handle.now(), progress or Unwatched()
+    served = Pipeline.from_config(view.search_config, view.slots)
+    stage, reranker = _stage(view, served)
+    _require_budgets(budgets, stage)
+    chosen = sampled(queries, qrels, sample, seed=seed)
+    if not chosen:
+        raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
+    texts = {} if pooled else _texts(view)
+    run = _Run(
+        view, chosen, qrels, replace(stage, adapter=reranker, early_exit=None, deadline=None, read="document"), progress
+    )
+    run.score_all([*texts.values()])
+    trials = [*_trials(_firsts(view, served), run.stage, sorted(set(budgets)))]
+    progress.begin("search", len(trials))
+    for first, budget, pipeline in trials:
+        run.measure(first, budget, pipeline)
+        progress.advance("search", 1)
+    rows, gains = run.result()
+    return RerankReport(view.name, stage.label, len(chosen), len(texts), len(reranker.scores), rows, gains)
+
+
+def sampled(queries: Sequence[Query], qrels: Qrels | None, sample: int | None, *, seed: int = 0) -> list[Query]:
+    """The queries that `tune_rerank` asks: those with a relevant document, or `sample` of them, in their order."""
+    judged = [query for query in queries if qrels is None or qrels.relevant(query.id)]
+    if sample is None or len(judged) <= sample:
+        return judged
+    places = np.random.default_rng(seed).permutation(len(judged))[:sample]
+    return [judged[place] for place in sorted(places.tolist())]
+
+
+class _Run:
+    """Searches with each trial, and remembers what each found of each query."""
+
+    def __init__(
+        self, view: View, queries: Sequence[Query], qrels: Qrels | None, stage: Rerank, progress: Progress
+    ) -> None:
+        self.view, self.queries, self.stage, self._progress = view, queries, stage, progress
+        self._grades = [qrels.judgements[query.id] for query in queries] if qrels else None
+        self._reranker: OnceScored = stage.adapter  # type: ignore[assignment]
+        self._trials: dict[tuple[str, int, bool], tuple[list[list[Hit]], float]] = {}
+        self._own: list[list[float]] = [[] for _ in queries]  # each query's best scores, best first
+
+    def score_all(self, documents: Sequence[str]) -> None:
+        """Score all documents for each query, to know the reranker's own list."""
+        if not documents:
+            return
+        self._progress.begin("own list", len(self.queries))
+        for place, query in enumerate(self.queries):
+            scores = self._reranker.predict([(query.text, text) for text in documents])
+            self._own[place] = np.sort(scores)[::-1][: DEPTHS[-1]].tolist()
+            self._progress.advance("own list", 1)
+
+    def measure(self, first: str, budget: int, pipeline: Pipeline) -> None:
+        """Search all queries."""
+        before, hits = self._reranker.asked, list[list[Hit]]()
+        for start in range(0, len(self.queries), BATCH):
+            batch = self.queries[start : start + BATCH]
+            hits += search(self.view, batch, pipeline=pipeline, limit=min(DEPTHS[-1], budget), with_payload=False)
+        calls = (self._reranker.asked - before) / len(self.queries)
+        self._trials[first, budget, pipeline.rerank[0].explore is not None] = hits, calls
+
+    def result(self) -> tuple[tuple[RerankRow, ...], tuple[RerankGain, ...]]:
+        """The rows, and what exploring adds."""
+        own = self._own if any(self._own) else self._pooled()
+        recall = {key: {k: _recall(hits, own, k) for k in DEPTHS} for key, (hits, _) in self._trials.items()}
+        ndcg = {key: self._ndcg(hits) for key, (hits, _) in self._trials.items()}
+        rows = [
+            RerankRow(
+                first,
+                explore,
+                budget,
+                calls,
+                None if (values := ndcg[first, budget, explore]) is None else float(values.mean()),
+                {k: float(found.mean()) for k, found in recall[first, budget, explore].items()},
+            )
+            for (first, budget, explore), (_, calls) in self._trials.items()
+        ]
+        gains = [
+            RerankGain(
+                first,
+                budget,
+                _interval(recall[first, budget, True][DEPTHS[-1]] - recall[first, budget, False][DEPTHS[-1]]),
+                None if with_it is None or without is None else _interval(with_it - without),
+            )
+            for first, budget, explore in self._trials
+            if explore
+            for with_it, without in [(ndcg[first, budget, True], ndcg[first, budget, False])]
+        ]
+        return tuple(_with_front(rows)), tuple(gains)
+
+    def _pooled(self) -> list[list[float]]:
+        """Each query's best scores among what all trials found."""
+        best = []
+        for place in range(len(self.queries)):
+            scores = {hit.id: hit.score for hits, _ in self._trials.values() for hit in hits[place]}
+            best.append(sorted(scores.values(), reverse=True)[: DEPTHS[-1]])
+        return best
+
+    def _ndcg(self, hits: Sequence[Sequence[Hit]]) -> Doubles | None:
+        if self._grades is None:
+            return None
+        ranked = {"trial": [[(hit.id, -float(place)) for place, hit in enumerate(own)] for own in hits]}
+        return Legs.of(ranked, self._grades, cutoff=CUTOFF).alone("trial")
+
+
+def _stage(view: View, served: Pipeline) -> tuple[Rerank, OnceScored]:
+    where = f"collection {view.name!r}"
+    if not served.rerank:
+        raise TuneError("the config has no reranker", where=where, do="add one under search.rerank")
+    stage = served.rerank[0]
+    reranker = view.reranker(stage.adapter, stage.options) if isinstance(stage.adapter, str) else stage.adapter
+    if not reranker.independent:
+        what = "a reranker whose scores depend on the other candidates has no list of its own"
+        raise TuneError(what, where=f"{where}, reranker {stage.label!r}", got="independent = False")
+    return stage, OnceScored.of(stage, reranker)
+
+
+def _require_budgets(budgets: Sequence[int], stage: Rerank) -> None:
+    least = stage.explore.rounds if stage.explore else 1
+    if bad := [budget for budget in budgets if budget < least]:
+        raise TuneError("a budget is too small", got=bad[0], expected=f"{least} or more, a document a round")
+
+
+def _firsts(view: View, served: Pipeline) -> dict[str, Pipeline]:
+    """The first stages to try: the config's own, and each slot alone that queries have a vector for."""
+    slots = [
+        name
+        for name, slot in view.slots.items()
+        if (slot.kind != "multivector" or slot.passage_vectors) and not slot.anchored
+    ]
+    bare = replace(served, rerank=())
+    own = {} if not bare.stages and bare.retrieve[0].slot in slots else {bare.label: bare}
+    return {**{name: Pipeline((Retrieve(name),)) for name in slots}, **own}
+
+
+def _trials(
+    firsts: Mapping[str, Pipeline], stage: Rerank, budgets: Sequence[int]
+) -> Iterator[tuple[str, int, Pipeline]]:
+    """First stage, budget and pipeline of each trial: with as many candidates as calls, then exploring from fewer."""
+    for (first, pipeline), budget in product(firsts.items(), budgets):
+        yield first, budget, _widened(pipeline, budget) >> replace(stage, candidates=budget, explore=None)
+        if stage.explore is not None:
+            few = math.ceil(budget / stage.explore.rounds)
+            explore = replace(stage.explore, budget=budget)
+            yield first, budget, _widened(pipeline, budget) >> replace(stage, candidates=few, explore=explore)
+
+
+def _widened(pipeline: Pipeline, candidates: int) -> Pipeline:
+    """The pipeline with at least so many candidates of each stage."""
+    branches = tuple(replace(own, candidates=max(own.candidates, candidates)) for own in pipeline.retrieve)
+    stages = {
+        name: replace(own, candidates=max(own.candidates, candidates))
+        for name, own in (("rescore", pipeline.rescore), ("diversify", pipeline.diversify))
+        if own is not None
+    }
+    return replace(pipeline, retrieve=branches, **stages)  # type: ignore[arg-type]
+
+
+def _texts(view: View) -> dict[object, str]:
+    """What the reranker reads of every document, by point."""
+    texts, offset = dict[object, str](), None
+    while True:
+        records, offset = ask(
+            view,
+            lambda offset=offset: view.client.scroll(  # type: ignore[misc]
+                view.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
+            ),
+        )
+        documents = {record.id: from_payload(record.id, record.payload, view.layout) for record in records}
+        texts |= {point: view.reading.of(own.title, own.text) for point, own in documents.items()}
+        if offset is None:
+            return texts
+
+
+def _recall(hits: Sequence[Sequence[Hit]], own: Sequence[Sequence[float]], depth: int) -> Doubles:
+    """The share of the reranker's own best `depth` that each query's hits hold; of equal scores any one counts."""
+    shares = []
+    for found, best in zip(hits, own, strict=True):
+        last = best[min(depth, len(best)) - 1] if best else 0.0
+        held = sum(hit.score >= last for hit in found)
+        shares.append(min(1.0, held / min(depth, len(best))) if best else 1.0)
+    return np.array(shares)
+
+
+def _interval(differences: Doubles) -> tuple[float, float, float]:
+    means = bootstrap_means(differences, samples=DRAWS, seed=0)
+    low, high = np.quantile(means, [TAIL, 1 - TAIL])
+    return float(differences.mean()), float(low), float(high)
+
+
+def _with_front(rows: Sequence[RerankRow]) -> Iterator[RerankRow]:
+    def value(row: RerankRow) -> float:
+        return row.recall[DEPTHS[-1]] if row.ndcg is None else row.ndcg
+
+    for row in rows:
+        better = any(
+            (other.calls <= row.calls and value(other) > value(row))
+            or (other.calls < row.calls and value(other) == value(row))
+            for other in rows
+        )
+        yield replace(row, front=not better)

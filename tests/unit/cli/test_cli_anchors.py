@@ -1,0 +1,128 @@
+"""`diptych anchors` builds and shows scores of anchors; `diptych tune rerank` measures what they buy."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+CONFIG = """\
+store: edge:./qdrant
+collection: animals
+slots:
+  dense: {adapter: fake-dense, dimension: 8}
+"""
+SCORES = "  scores: {adapter: fake-reranker, anchors: {texts: ./anchors.txt}}\n"
+SEARCH = """\
+search:
+  limit: 2
+  rerank: [{adapter: fake-reranker, candidates: 4, explore: {anchors: scores, rounds: 2, budget: 12}}]
+"""
+
+
+@pytest.fixture
+def filled(run: Run, tmp_path: Path) -> Run:
+    """Twelve documents, and a config that adds anchors to them."""
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    chance = random.Random(0)
+    words = [f"word{n}" for n in range(20)]
+    rows = [
+        {"id": f"d{n}", "title": " ".join(chance.sample(words, 3)), "text": " ".join(chance.sample(words, 8))}
+        for n in range(12)
+    ]
+    (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert run("populate", "corpus.jsonl").code == 0
+    (tmp_path / "diptych.yaml").write_text(CONFIG + SCORES + SEARCH)
+    return run
+
+
+def test_calls_come_first_and_the_scores_after(filled: Run, tmp_path: Path) -> None:
+    nothing = "animals has no anchors; to build those of the config: diptych anchors build"
+    assert nothing in filled("anchors", "status").out
+    announced = filled("anchors", "build", "--count", 5, "--dry-run")
+    assert (announced.code, announced.err) == (0, "")
+    assert "anchors.txt: titles of the collection, by seed 0" in announced.out
+    assert "scores: 12 documents x 5 anchors = 60 calls of fake-reranker, under 1 s on this machine" in announced.out
+    assert len((tmp_path / "anchors.txt").read_text().splitlines()) == 5
+    assert filled("anchors", "status", "--json").json()["anchors"] == []
+
+    built = filled("anchors", "build")
+    assert (built.code, built.err) == (0, "")
+    assert "60 calls" in built.out
+    assert "cut over" in built.out
+    (state,) = filled("anchors", "status", "--json").json()["anchors"]
+    assert (state["vector"], state["role"], state["anchors"], state["scored"], state["missing"]) == (
+        "scores.1",
+        "live",
+        5,
+        12,
+        0,
+    )
+    row = filled("anchors", "status").out.splitlines()[1].split()
+    assert row == ["scores", "scores.1", "live", "fake-reranker", "5", "12", "0", "60", "0"]
+    assert "all documents have scores of 5 anchors" in filled("anchors", "build").out
+    explained = filled("explain", "word3 word7").out
+    assert "fake-reranker scored 12 documents in 2 rounds (4 + 8)" in explained
+
+
+def test_new_documents_get_their_scores(filled: Run, tmp_path: Path) -> None:
+    assert filled("anchors", "build", "--count", 5, "--json").json()["encoded"] == {"scores.1": 12}
+    (tmp_path / "more.jsonl").write_text(json.dumps({"id": "new", "title": "", "text": "word1"}) + "\n")
+    assert filled("populate", "more.jsonl").code == 0
+    (state,) = filled("anchors", "status", "--json").json()["anchors"]
+    assert (state["scored"], state["missing"]) == (13, 0)
+
+
+def test_other_changes_are_left_to_apply(filled: Run, tmp_path: Path) -> None:
+    (tmp_path / "diptych.yaml").write_text((CONFIG + SCORES + SEARCH).replace("dimension: 8", "dimension: 9"))
+    answer = filled("anchors", "build")
+    assert answer.code == 1
+    assert "the config changes other slots as well" in answer.err
+    assert "diptych plan, then diptych apply" in answer.err
+
+
+def test_a_config_without_anchors_is_told_how_to_have_some(filled: Run, tmp_path: Path) -> None:
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    answer = filled("anchors", "build")
+    assert answer.code == 1
+    assert "the config has no slot of anchors" in answer.err
+
+
+def test_too_few_titles_are_an_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    (tmp_path / "corpus.jsonl").write_text(json.dumps({"id": "a", "text": "one"}) + "\n")
+    assert run("populate", "corpus.jsonl").code == 0
+    (tmp_path / "diptych.yaml").write_text(CONFIG + SCORES)
+    answer = run("anchors", "build")
+    assert answer.code == 1
+    assert "by which no query can be searched" in answer.err
+    (tmp_path / "diptych.yaml").write_text(CONFIG + SCORES + SEARCH)
+    assert "too few documents to choose anchors from" in run("anchors", "build").err
+
+
+def test_tuning_shows_quality_and_recall_against_calls(filled: Run, tmp_path: Path) -> None:
+    (tmp_path / "queries.jsonl").write_text(
+        "".join(f"{json.dumps({'_id': f'q{n}', 'text': f'word{n} word{n + 5}'})}\n" for n in range(6))
+    )
+    rows = "".join(f"q{n}\td{n}\t1\n" for n in range(6))
+    (tmp_path / "qrels.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
+    judged = ("--queries", "queries.jsonl", "--qrels", "qrels.tsv")
+    assert filled("anchors", "build", "--count", 5).code == 0
+    shown = filled("tune", "rerank", *judged, "--budget", 4, "--budget", 12)
+    assert shown.code == 0, shown.err
+    assert "6 queries x 12 documents = 72 calls of the reranker" in shown.err
+    assert "fake-reranker on 6 queries, against its own list" in shown.out
+    assert "dense, 4 calls: exploring adds" in shown.out
+    found = filled("tune", "rerank", *judged, "--budget", 12, "--pooled", "--sample", 4, "--json").json()
+    assert (found["queries"], found["documents"]) == (4, 0)
+    plain, explored = found["rows"]
+    assert (plain["explore"], explored["explore"]) == (False, True)
+    assert plain["calls"] == explored["calls"] == 12
+    assert plain["ndcg"] == pytest.approx(explored["ndcg"]), "both scored all documents"
+    assert plain["recall"] == {"10": 1.0, "50": 1.0}
+    assert "a budget is too small" in filled("tune", "rerank", *judged, "--budget", 1).err
