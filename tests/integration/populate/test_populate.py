@@ -19,6 +19,7 @@ from diptych.reports import PopulateReport
 from diptych.slots.guard import TEXTS
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import SparseVector
+from named_server import clear
 from qdrant_edge_client import EdgeClient
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
@@ -105,7 +106,7 @@ def test_an_iterator_fills_the_collection_as_a_list_does(
     documents = [*corpus(40), {"id": "bad", "text": ""}, corpus(1)[0]]
     listed = populate(open_handle(client), documents)
     expected = contents(client)
-    client.delete_collection("c")
+    clear(client, "c")
     streamed = populate(open_handle(client), iter(documents))
     assert contents(client) == expected
     assert (streamed.read, streamed.new, streamed.duplicates, streamed.set_aside) == (42, 40, 1, 1)

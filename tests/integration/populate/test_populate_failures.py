@@ -22,6 +22,7 @@ from diptych.populate import open_source, populate
 from diptych.populate.upload import AT_ONCE
 from diptych.slots.guard import TEXTS
 from diptych.stores import open_store
+from named_server import clear
 from small_server import Routes, served
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
@@ -261,7 +262,7 @@ def test_a_collection_that_was_deleted_since_it_was_opened_is_not_made_anew(
 ) -> None:
     handle = open_handle(client)
     populate(handle, CORPUS[:3])
-    client.delete_collection("c")
+    clear(client, "c")
     expected = r"deleted since it was opened\n  where: collection 'c'\n  do: open it again"
     with pytest.raises(CollectionNotFound, match=expected):
         populate(handle, CORPUS[:3])
