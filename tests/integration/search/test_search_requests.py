@@ -27,7 +27,7 @@ from diptych.reports import SearchReport
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search, search_groups
 from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Document, Floats, Hit, Query
-from named_server import require_feature
+from named_server import clear, require_feature
 
 Open = Callable[..., Collection]
 PAIR = Retrieve("dense", 30) + Retrieve("lexical", 40)
@@ -291,7 +291,7 @@ def test_before_the_first_populate_there_is_nothing_to_search(opened: Open) -> N
 def test_a_collection_that_was_deleted_meanwhile_is_missed(opened: Open, tmp_path: Path) -> None:
     collection = opened({"slots": {"dense": {"adapter": "fake-dense"}}})
     collection.populate([Document("a", "one")], report_path=tmp_path / "aside")
-    collection.client.delete_collection(collection.name)
+    clear(collection.client, collection.name)
     with pytest.raises(CollectionNotFound):
         search(collection.handle, ["one"])
 
