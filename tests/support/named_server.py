@@ -85,6 +85,11 @@ def require_feature(client: QdrantBase, kind: Kind) -> None:
             require_version(client, feature.since, feature.needs)
 
 
+def require_vector_names(client: QdrantBase) -> None:
+    """Skip the test where the store is a server that cannot add a vector to a collection, and cannot drop one."""
+    require_version(client, (1, 18), "vectors that are added and dropped by name")
+
+
 def require_version(client: QdrantBase, since: tuple[int, ...], needs: str) -> None:
     """Skip the test where the store is a server below a version."""
     version = server_version(client) if keeps_log(client) else None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qdrant_client import models as m
 
-from named_server import require_version
+from named_server import require_vector_names
 
 Write = Callable[[Any, str], object]
 STEPS = 40
@@ -157,7 +157,7 @@ def test_deleting_a_missing_point_is_no_error(filled: Any) -> None:
 
 @ONE_SEED
 def test_vectors_can_be_added_filled_and_dropped(filled: Any, world: Any) -> None:
-    require_version(filled.other, (1, 18), "vectors that are added to a collection")
+    require_vector_names(filled.other)
     dense = m.DenseVectorNameConfig(dense=m.DenseVectorConfig(size=5, distance=m.Distance.COSINE))
     sparse = m.SparseVectorNameConfig(sparse=m.SparseVectorConfig(modifier=m.Modifier.IDF))
     filled.do(lambda c, n: c.create_vector_name(n, "late", dense))

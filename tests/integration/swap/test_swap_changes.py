@@ -21,6 +21,7 @@ from diptych.stores.vector_names import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats
+from named_server import require_vector_names
 
 DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
 OTHER: dict[str, Any] = {**DENSE, "seed": 1}
@@ -64,6 +65,7 @@ class Acting(Progress):
 def test_a_slot_is_added_and_one_dropped_and_both_ways_back_are_open(
     client: QdrantBase, config: Make, opened: Open, faults: Faults
 ) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": DENSE, "lexical": LEXICAL}))
     found.populate(corpus(30))
     before = [hit.id for hit in found.search("word3 number3")]
@@ -245,6 +247,7 @@ def test_a_search_pipeline_alone_is_a_setting(client: QdrantBase, config: Make, 
 def test_another_config_in_mid_swap_is_refused_and_rollback_gives_the_swap_up(
     client: QdrantBase, config: Make, opened: Open
 ) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": DENSE}))
     found.populate(corpus(30))
     before = [(hit.id, hit.score) for hit in found.search("number3")]
@@ -267,6 +270,7 @@ def test_another_config_in_mid_swap_is_refused_and_rollback_gives_the_swap_up(
 def test_back_to_an_earlier_encoder_that_is_still_kept_encodes_nothing(
     client: QdrantBase, config: Make, opened: Open, faults: Faults
 ) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": DENSE}))
     found.populate(corpus(20))
     found.apply(config({"dense": OTHER}))

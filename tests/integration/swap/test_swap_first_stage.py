@@ -16,6 +16,7 @@ from diptych.stores.vector_names import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
+from named_server import require_vector_names
 
 FIRST: dict[str, Any] = {"dimension": 8, "oversampling": 2}
 PLAIN: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
@@ -57,6 +58,7 @@ class Writing(Progress):
 
 
 def test_it_is_added_to_a_live_collection_and_goes_again(client: QdrantBase, config: Make, opened: Open) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": PLAIN}))
     found.populate(corpus(40))
     before = [hit.id for hit in found.search("word3 word5", limit=5)]
@@ -96,6 +98,7 @@ def test_a_swap_of_the_encoder_makes_both_vectors_anew_and_writes_meanwhile_reac
 
 
 def test_a_swap_that_is_given_up_takes_both_vectors_along(client: QdrantBase, config: Make, opened: Open) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": STAGED}))
     found.populate(corpus(20))
     assert found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False)).outcome == "filled"
@@ -107,6 +110,7 @@ def test_a_swap_that_is_given_up_takes_both_vectors_along(client: QdrantBase, co
 def test_a_kill_before_the_swap_was_announced_leaves_nothing_that_the_next_does_not_drop(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": STAGED}))
     found.populate(corpus(20))
 
@@ -123,6 +127,7 @@ def test_a_kill_before_the_swap_was_announced_leaves_nothing_that_the_next_does_
 
 
 def test_a_vector_of_somebody_elses_by_the_name_is_left_alone(client: QdrantBase, config: Make, opened: Open) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": PLAIN}))
     found.populate(corpus(20))
     dense = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=3, distance=models.Distance.DOT))

@@ -19,6 +19,7 @@ from diptych.stores.vector_names import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
+from named_server import require_vector_names
 
 DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
 OTHER: dict[str, Any] = {**DENSE, "seed": 1}
@@ -54,6 +55,7 @@ def untouched(client: QdrantBase, vector: str) -> bool:
 def test_vectors_that_are_named_like_generations_stay_the_users_through_adoption_and_swaps(
     client: QdrantBase, config: Make, opened: Open, fakes: Registry
 ) -> None:
+    require_vector_names(client)
     fill(client, "dense.2", "late.1")
     adopt(client, "c", config({"dense": DENSE}), vectors={"dense": "dense.1"}, registry=fakes)
     found = opened(client)
@@ -71,6 +73,7 @@ def test_vectors_that_are_named_like_generations_stay_the_users_through_adoption
 def test_a_vector_that_a_user_adds_to_a_collection_of_ours_is_not_taken_for_a_leftover(
     client: QdrantBase, config: Make, opened: Open
 ) -> None:
+    require_vector_names(client)
     found = opened(client, config({"dense": DENSE}))
     found.populate([{"id": str(n), "text": text} for n, text in enumerate(TEXTS)])
     named = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=16, distance=models.Distance.COSINE))
@@ -89,6 +92,7 @@ class Killed(BaseException):
 def test_vectors_of_which_a_kill_left_no_word_but_their_names_are_dropped_and_only_they(
     client: QdrantBase, config: Make, opened: Open, fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_vector_names(client)
     fill(client, "late.1")
     adopt(client, "c", config({"dense": DENSE}), vectors={"dense": "dense.1"}, registry=fakes)
 

@@ -22,6 +22,7 @@ from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
 from loads import Load
+from named_server import require_vector_names
 
 OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
@@ -96,6 +97,7 @@ def test_a_serving_handle_follows_a_cut_over_and_a_rollback_by_itself(
 def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_vector_names(client)
     monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
     opened(client, config(OLD)).populate(corpus(40))
     serving, applying = opened(client), opened(client)
@@ -110,6 +112,7 @@ def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
 def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_meanwhile(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_vector_names(client)
     monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
     opened(client, config(OLD)).populate(corpus(40))
     serving, applying = opened(client), opened(client)
@@ -156,6 +159,7 @@ def test_a_model_that_a_serving_process_follows_to_is_loaded_by_a_thread_that_py
 def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_of_its_own(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_vector_names(client)
     from diptych.search import Retrieve
 
     monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
