@@ -17,6 +17,7 @@ from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve, Rrf
 from diptych.stores.versions import keeps_log
 from diptych.testing import FakeDenseEncoder
+from named_server import require_vector_names
 
 QUERY = "word3 word10 word21"
 
@@ -196,6 +197,7 @@ def test_sync_deletes_what_the_source_has_no_more_and_nothing_else(
 def test_an_adopted_collection_can_be_swapped_and_rolled_back(
     adopted: Collection, filled: QdrantBase, foreign: Any, texts: list[Any]
 ) -> None:
+    require_vector_names(filled)
     before = adopted.search(QUERY, limit=10, pipeline=Retrieve("dense"))
     adopted.apply(foreign.config(seed=9))
     after = adopted.search(QUERY, limit=10, pipeline=Retrieve("dense"))
@@ -213,6 +215,7 @@ def test_an_adopted_collection_can_be_swapped_and_rolled_back(
 def test_the_unnamed_vector_can_be_finished_off(
     client: QdrantBase, ways: Mapping[str, Any], texts: list[Any], registry: Registry
 ) -> None:
+    require_vector_names(client)
     way = ways["langchain-hybrid"]
     way.create(client)
     way.write(client, texts)

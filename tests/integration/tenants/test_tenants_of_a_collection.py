@@ -25,6 +25,7 @@ from diptych.stores import open_store
 from diptych.stores.local import is_local
 from diptych.swap import ApplyOptions
 from diptych.swap.gate.gate import Judged
+from named_server import clear
 
 from .conftest import SLOTS, Open, documents
 
@@ -212,7 +213,7 @@ def test_a_process_that_serves_follows_a_collection_that_is_made_anew_with_tenan
     collection.populate(documents("a"))
     serving = Collection.open(collection.client, collection.name, registry=fakes)
     assert serving.search("red")
-    collection.client.delete_collection(collection.name)
+    clear(collection.client, collection.name)
     given = {"collection": collection.name, "slots": SLOTS, "tenant": {"field": "customer"}}
     handle = CollectionHandle(collection.client, collection.name, Config.model_validate(given), fakes)
     Collection(handle).populate(documents("a"))
