@@ -7,7 +7,7 @@ encoder whose vector of a document holds the reranker's scores. `texts` reads, c
 from __future__ import annotations
 
 from diptych.anchors.encoder import AnchorEncoder, reranker_space
-from diptych.anchors.options import ANCHORS, AnchorOptions, anchored
+from diptych.anchors.options import ANCHORS, AnchorOptions, anchored, has_anchors
 from diptych.anchors.texts import choose_anchors, read_anchors, write_anchors
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "AnchorOptions",
     "anchored",
     "choose_anchors",
+    "has_anchors",
     "read_anchors",
     "reranker_space",
     "write_anchors",

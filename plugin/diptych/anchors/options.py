@@ -25,4 +25,9 @@ class AnchorOptions(BaseModel):
 
 def anchored(kind: Kind, options: Mapping[str, Any]) -> bool:
     """Whether an adapter of this kind, with these options, stores a reranker's scores of anchors."""
-    return kind == "reranker" and options.get(ANCHORS) is not None
+    return kind == "reranker" and has_anchors(options)
+
+
+def has_anchors(options: Mapping[str, Any]) -> bool:
+    """Whether the options of a slot or generation name anchors."""
+    return options.get(ANCHORS) is not None

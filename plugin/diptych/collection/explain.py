@@ -96,8 +96,7 @@ class Explanation:
         slots = {name: {**asdict(slot), "terms": [asdict(t) for t in slot.terms]} for name, slot in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         numbers["boosts"] = dict(self.boosts)
-        words = {"lost": self.lost, "notes": list(self.notes)}
-        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, **words}
+        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost, "notes": [*self.notes]}
 
     def _slot_lines(self, name: str) -> Iterable[str]:
         slot_score = self.slots[name]
@@ -175,7 +174,7 @@ class _Explainer:
 
     def explanations(self) -> list[Explanation]:
         """One for each document, in order."""
-        return [self._explanation(record) for record in self._records]
+        return [*map(self._explanation, self._records)]
 
     def _explanation(self, record: models.Record) -> Explanation:
         document = from_payload(record.id, record.payload, self._request.handle.layout)
@@ -236,14 +235,14 @@ class _Explainer:
         orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
         position = next((list(order).index(point) + 1 for order in orders if point in order), None)
         if position is None:
-            explores = any(stage.explore for stage in self._request.pipeline.rerank)
-            return "not among the candidates of any slot" + (", and not found by exploring" if explores else "")
+            also = ", and not found by exploring" if any(stage.explore for stage in pipeline.rerank) else ""
+            return f"not among the candidates of any slot{also}"
         if stage := self._unscored.get(identifier):
             why = "spent its budget on others" if stage.explore else "had settled the best before"
             return f"{position}. after retrieval, and not scored by {stage!r}, which {why}"
         limiting = next((stage for stage in pipeline.stages if getattr(stage, "candidates", position) < position), None)
         later_stages = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
-        if limiting is not None and later_stages and limiting == later_stages[0]:
+        if limiting is not None and limiting in later_stages[:1]:
             return f"{position}. after retrieval, and {limiting!r} reads no further"
         if later_stages:
             return f"{position}. after retrieval, then passed over by {pipeline.stages[-1]!r}"

@@ -24,7 +24,6 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from diptych.anchors import ANCHORS
 from diptych.protocols import Fingerprint, Kind, Similarity
 
 KEY = "diptych"
@@ -160,11 +159,6 @@ class Generation(Record):
     reading: Reading = Reading()
     dimension: int | None = None
     similarity: Similarity | None = None
-
-    @property
-    def anchored(self) -> bool:
-        """Whether its vectors hold a reranker's scores of anchors."""
-        return self.options.get(ANCHORS) is not None
 
     @property
     def first_stage(self) -> Prefix | None:

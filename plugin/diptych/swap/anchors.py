@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.anchors import ANCHORS, choose_anchors, read_anchors, write_anchors
+from diptych.anchors import ANCHORS, choose_anchors, has_anchors, read_anchors, write_anchors
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
@@ -114,7 +114,7 @@ def anchors_status(handle: CollectionHandle) -> list[AnchorsState]:
     Raises:
         CollectionNotFound: there is no collection yet.
     """
-    generations = {vector: own for vector, (_, own) in handle.read().written().items() if own.anchored}
+    generations = {vector: own for vector, (_, own) in handle.read().written().items() if has_anchors(own.options)}
     return [
         AnchorsState(
             found.slot,

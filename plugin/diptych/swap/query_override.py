@@ -6,6 +6,7 @@ back-fill goes on. It is measured, never assumed, done only on request, and repo
 
 from __future__ import annotations
 
+from diptych.anchors import has_anchors
 from diptych.config.models import GateConfig, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
@@ -18,7 +19,7 @@ CANDIDATES = 100
 
 def comparable(old: Generation, new: Generation) -> bool:
     """Whether the new encoder's queries can search the old vectors at all."""
-    if old.anchored or new.anchored:
+    if has_anchors(old.options) or has_anchors(new.options):
         return False  # their queries are found in the search, round by round
     return (old.kind, old.dimension, old.similarity) == (
         new.kind,

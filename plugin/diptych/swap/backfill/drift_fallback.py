@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
+from diptych.anchors import has_anchors
 from diptych.config.models import SearchConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -159,7 +160,7 @@ def bridges(
     dense = [
         name
         for name, generation in old.items()
-        if generation.kind == building[name].kind == "dense" and not generation.anchored
+        if generation.kind == building[name].kind == "dense" and not has_anchors(generation.options)
     ]
     students = metadata.live.at_rest().asking
     gone = [name for name in dense if name not in students and _is_gone(handle, metadata, name, warn)]
