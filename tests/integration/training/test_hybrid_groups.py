@@ -28,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(world: Path, output: Path, **hybrid: Any) -> Any:
     given = options_of("contrastive", world, output, epochs=1)
-    plain = {name: own for name, own in given.items() if name not in ("mixing", "queue")}
+    plain = {name: own for name, own in given.items() if name not in ("mixing", "queue", "queue_momentum")}
     return made({**plain, "hybrid": hybrid}, Told())
 
 
