@@ -82,7 +82,7 @@ def _sections(recipe: str, folder: Path) -> dict[str, Any]:
     own: dict[str, dict[str, Any]] = {
         "ar2": {"game": game, "ranker": str(folder / "masked"), "negatives": {"per_query": 4}},
         "cmim": {"information": {"heads": 2}},
-        "contrastive": {"mixing": {"hardest": 4, "pairs": 4, "start_step": 2}, "queue": 10, "queue_momentum": 0.9},
+        "contrastive": {"mixing": {"hardest": 4, "pairs": 4, "start_step": 2}, "queue": 10},
         "cprd": {**taught, "negatives": {"per_query": 2, "relative": None, "refresh_every": 1}},
         "cross_encoder": {
             "retriever": str(folder / "dense"),
