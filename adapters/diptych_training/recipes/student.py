@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,10 @@ class Student(Training[Options]):
 
     name: ClassVar[str] = "student"
 
+    def judged(self) -> Iterable[TrainingData]:
+        """The judged queries to measure with."""
+        return (self._held_out,) if self.options.data.qrels is not None else ()
+
     def data_steps(self) -> list[str]:
         """Gather the texts and have the teacher encode them, once."""
         if self._vectors_file.exists():
@@ -124,7 +128,7 @@ class Student(Training[Options]):
         import torch
 
         texts, vectors = self._learned(), torch.from_numpy(np.load(self._vectors_file, allow_pickle=False))
-        rows = datasets.Dataset.from_dict({"text": texts, "label": range(len(texts))})
+        rows = datasets.Dataset.from_dict({"query": texts, "label": range(len(texts))})
         fitted = self.fitted(model, rows, StudentLoss(model, vectors, **self.options.loss.model_dump()))
         if (evaluator := self._evaluator) is not None:
             own = evaluator.of_teacher()[PRIMARY]

@@ -19,7 +19,7 @@ from tiny_training import Told
 
 QUERY, PASSAGE = "word30 word31 ", "word32 "
 OWN = {"query": QUERY, "passage": PASSAGE}  # as E5 names them
-SIDELESS = {"cmim", "cross_encoder", "prototype_tuning"}  # texts alone, pairs, and texts behind a soft prompt
+SIDELESS = {"cmim", "cross_encoder", "prototype_tuning", "student"}  # texts, pairs, texts behind a soft prompt, queries
 DOCUMENTS = {" ".join(WORDS[n : n + 3]) for n in range(24)}
 
 
