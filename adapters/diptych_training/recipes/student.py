@@ -199,7 +199,8 @@ class Student(Training[Options]):
         drawn = [pool[place] for place in random.permutation(len(pool))[: min(options.held_out, len(pool) // 5)]]
         queries = {f"sentence {n}": text for n, text in enumerate(drawn)}
         names = [name for name, text in data.documents.items() if text][: options.documents]
-        found = _nearest(self.teacher, drawn, [data.documents[name] for name in names])
+        asked, kept = self.teacher.encode_query(drawn), self._vectors_of([data.documents[name] for name in names])
+        found = _nearest(_stacked(asked), kept)
         qrels = {query: {names[place]: 1 for place in row} for query, row in zip(queries, found, strict=True)}
         return replace(data, queries=queries, qrels=qrels)
 
@@ -207,7 +208,17 @@ class Student(Training[Options]):
     def _evaluator(self) -> OverTheIndex | None:
         options = self.options.data
         plain = searching(self._held_out, self.kind, documents=options.documents, seed=self.options.seed)
-        return None if plain is None else OverTheIndex(plain.inner, self.teacher)
+        return None if plain is None else OverTheIndex(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
+
+    def _vectors_of(self, texts: Sequence[str]) -> Floats:
+        """The teacher's vectors of documents, `[n, d]`; each text is encoded once."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        self._encoded.update(zip(missing, self.teacher.encode_document(missing), strict=True))
+        return _stacked([self._encoded[text] for text in texts])
+
+    @cached_property
+    def _encoded(self) -> dict[str, Any]:
+        return {}
 
 
 class OverTheIndex(HeldOut):
@@ -216,25 +227,22 @@ class OverTheIndex(HeldOut):
     Args:
         inner: the search, an evaluator of sentence-transformers for dense models.
         teacher: the encoder of the documents.
+        vectors: of the documents that are searched, `[n, d]`.
     """
 
-    def __init__(self, inner: Any, teacher: NamedEncoder) -> None:
+    def __init__(self, inner: Any, teacher: NamedEncoder, vectors: Floats) -> None:
         super().__init__(inner)
-        self._teacher = teacher
+        self._teacher, self._vectors = teacher, vectors
 
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a student, by measure."""
-        return by_metric(self.inner(model, corpus_embeddings=self._documents))
+        import torch
+
+        return by_metric(self.inner(model, corpus_embeddings=torch.from_numpy(self._vectors)))
 
     def of_teacher(self) -> dict[str, float]:
         """The values of the teacher's own queries, by measure."""
         return self.measured(_Asked(self._teacher))
-
-    @cached_property
-    def _documents(self) -> Any:
-        import torch
-
-        return torch.from_numpy(_stacked(self._teacher.encode_document(self.inner.corpus)))
 
 
 class _Asked:
@@ -257,10 +265,9 @@ class _Asked:
         return torch.from_numpy(_stacked(self._teacher.encode_query(texts)))
 
 
-def _nearest(teacher: NamedEncoder, texts: Sequence[str], documents: Sequence[str]) -> list[list[int]]:
-    """For each text the places of the documents whose vectors have the highest cosine with its query's."""
-    ours, theirs = (_stacked(side) for side in (teacher.encode_query(texts), teacher.encode_document(documents)))
-    ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-9) for rows in (ours, theirs))
+def _nearest(queries: Floats, documents: Floats) -> list[list[int]]:
+    """For each row of `queries` the places of the rows of `documents` with the highest cosine."""
+    ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-9) for rows in (queries, documents))
     return [[int(place) for place in np.argsort(-row, kind="stable")[:TOP]] for row in ours @ theirs.T]
 
 
