@@ -2,10 +2,9 @@
 
     python tests/benchmarks/bench_passages.py --documents 14300
 
-Documents of 48 sentences, seven passages each; vectors of 384 numbers are drawn around 2,000 centres, by text. Prints,
-for either layout, the time of a populate, and medians of 180 searches for ten hits: the engine alone with the
-multi-vectors, a search without passages, the first search that shows a hit's passages, and the same search again, when
-their places are known; and how many of an exact search's hits the search finds.
+Documents of 48 sentences, seven passages each; vectors of 384 numbers are drawn around 2,000 centres, by text. Prints
+the time of a populate, and medians of 180 searches for ten hits: the engine alone, a search without passages, the first
+search that shows a hit's passages, and the same search again, when their places are known.
 """
 
 from __future__ import annotations
@@ -16,18 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from statistics import median
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from qdrant_client import models
 
 from diptych import AdapterSpec, Collection, Document, Registry, hookimpl
 from diptych.config.models import Config
-from diptych.stores.passage_collections import collection_of
-from diptych.stores.passage_points import PARENT
 from diptych.types import Floats
 
 DIMENSION, CENTRES, QUERIES, WARM_UP = 384, 2000, 200, 20
@@ -65,10 +60,10 @@ class Plugin:
         return [AdapterSpec(name="drawn", kind="dense", factory="drawn_vectors:DrawnVectors", summary="drawn vectors")]
 
 
-def document(number: int, length: int = 48) -> Document:
-    """So many sentences of nine words."""
+def document(number: int) -> Document:
+    """48 sentences of nine words."""
     chance = np.random.default_rng(number)
-    sentences = [" ".join(WORDS[word] for word in chance.integers(0, 3000, 9)).capitalize() for _ in range(length)]
+    sentences = [" ".join(WORDS[word] for word in chance.integers(0, 3000, 9)).capitalize() for _ in range(48)]
     return Document(str(number), ". ".join(sentences) + ".")
 
 
@@ -86,49 +81,30 @@ def main() -> None:
     """Populate and search."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=2000)
-    parser.add_argument("--sentences", type=int, default=48, help="of a document; 48 are seven passages")
-    options = parser.parse_args()
+    documents = parser.parse_args().documents
     sys.modules["drawn_vectors"] = made = ModuleType("drawn_vectors")
     made.DrawnVectors = DrawnVectors  # type: ignore[attr-defined]
+    slots = {"dense": {"adapter": "drawn", "passages": {"tokens": 120, "overlap": 0}}}
     chance = np.random.default_rng(1)
     queries = [" ".join(WORDS[word] for word in chance.integers(0, 3000, 6)) for _ in range(QUERIES)]
-    documents = [document(number, options.sentences) for number in range(options.documents)]
-    registry, base = Registry(Plugin(), installed=False), {"collection": "c", "cache": {"enabled": False}}
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, ExitStack() as stack:
-        opened = {}
-        for layout in ("multivector", "points"):
-            passages = {"tokens": 120, "overlap": 0, "layout": layout}
-            slots = {"dense": {"adapter": "drawn", "passages": passages}}
-            config = Config.model_validate({**base, "store": f"edge:{folder}/{layout}", "slots": slots})
-            opened[layout] = stack.enter_context(Collection.open(config, registry=registry))
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        raw = {"store": f"edge:{folder}/store", "collection": "c", "slots": slots, "cache": {"enabled": False}}
+        with Collection.open(Config.model_validate(raw), registry=Registry(Plugin(), installed=False)) as collection:
             begin = time.perf_counter()
-            opened[layout].populate(documents)
-            print(f"{layout}: populate: {time.perf_counter() - begin:.1f} s")
-        for layout, collection in opened.items():
-            measure(layout, collection, queries)
+            collection.populate(map(document, range(documents)))
+            print(f"populate: {time.perf_counter() - begin:.1f} s")
+            measure(collection, queries)
 
 
-def measure(layout: str, collection: Collection, queries: Sequence[str]) -> None:
-    """Print the medians and their ratios to the engine's, and the share of an exact search's hits that are found."""
+def measure(collection: Collection, queries: Sequence[str]) -> None:
+    """Print the medians and their ratios to the engine's."""
     slot: Any = collection.handle.slots["dense"]
     vectors = [vector.tolist() for vector in slot.encode("query", queries)]
-    texts = [hit.document.text for hit in collection.search(queries[0], limit=50, passages=0)]
-    print(f"{layout}: passages a document: {np.mean([len(own) for own in slot.encoder.places(texts)]):.1f}")
+    places = slot.encoder.places([document(number).text for number in range(50)])
+    print(f"passages a document: {np.mean([len(own) for own in places]):.1f}")
 
     def bare(query: int) -> object:
-        if layout == "multivector":
-            return collection.client.query_points(
-                "c", query=vectors[query], using=slot.vector, limit=10, with_payload=True
-            )
-        return collection.client.query_points_groups(
-            collection_of("c", slot.vector),
-            group_by=PARENT,
-            query=vectors[query][0],
-            using=slot.vector,
-            limit=10,
-            group_size=1,
-            with_payload=True,
-        )
+        return collection.client.query_points("c", query=vectors[query], using=slot.vector, limit=10, with_payload=True)
 
     def search(passages: int) -> Callable[[int], object]:
         return lambda query: collection.search(queries[query], limit=10, passages=passages)
@@ -138,14 +114,7 @@ def measure(layout: str, collection: Collection, queries: Sequence[str]) -> None
     milliseconds(search(0))  # encodes each query, which is then remembered
     times = {name: milliseconds(way) for name, way in ways.items()}
     for name, own in times.items():
-        print(f"{layout}, {name}: p50 {own:.2f} ms, {own / times['engine']:.2f} of the engine's")
-    exact = models.SearchParams(exact=True)
-    shares = []
-    for query in queries[:50]:
-        found = {hit.id for hit in collection.search(query, limit=10, passages=0)}
-        right = {hit.id for hit in collection.search(query, limit=10, passages=0, params=exact)}
-        shares.append(len(found & right) / 10)
-    print(f"{layout}: {np.mean(shares):.3f} of the ten best of an exact search")
+        print(f"{name}: p50 {own:.2f} ms, {own / times['engine']:.2f} of the engine's")
 
 
 if __name__ == "__main__":

@@ -70,11 +70,10 @@ def delete(*names: str) -> None:
 
 
 def clear(client: QdrantBase, *names: str) -> None:
-    """Delete these collections with their passages, and what their aliases lead to: `c.1`, `c.2` before 1.18."""
+    """Delete these collections, and what aliases of these names lead to: `c.1`, `c.2` on a server before 1.18."""
     gone = {*names, *(known.collection_name for known in client.get_aliases().aliases if known.alias_name in names)}
     for known in client.get_collections().collections:
-        passages = known.name.endswith(".passages") and known.name.rsplit(".", 3)[0] in names
-        if known.name in gone or known.name.rpartition(".")[0] in names or passages:
+        if known.name in gone or known.name.rpartition(".")[0] in names:
             client.delete_collection(known.name)
 
 

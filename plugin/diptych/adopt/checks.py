@@ -14,7 +14,6 @@ from diptych.handle.vector_params import vector_params
 from diptych.metadata import payload_paths
 from diptych.metadata.models import Layout
 from diptych.metadata.store import read_metadata
-from diptych.passages import searches_points
 from diptych.slots.slot import Slot
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def require_foreign(client: QdrantBase, name: str) -> None:
 
 
 def require_vectors(slots: Mapping[str, Slot], *, where: str) -> None:
-    """Raise CollectionError for slots without vectors to verify, and for passages in a layout that is diptych's own."""
+    """Raise CollectionError for slots without vectors to verify."""
     for slot in slots.values():
         if slot.kind == "text_index":
             raise CollectionError(
@@ -53,14 +52,6 @@ def require_vectors(slots: Mapping[str, Slot], *, where: str) -> None:
                 got=slot.config.adapter,
                 expected="a dense, sparse or multi-vector encoder",
                 do="adopt without this slot, and add it afterwards: diptych plan, then diptych apply",
-            )
-        if searches_points(slot.config.options):
-            raise CollectionError(
-                "a collection that others made has no points of passages",
-                where=f"{where}, {slot.where}, passages.layout",
-                got="points",
-                expected="multivector",
-                do="adopt with it, and change the layout afterwards: diptych plan, then diptych apply",
             )
 
 

@@ -12,7 +12,6 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, id_filter
-from diptych.search.candidates import with_candidates
 from diptych.search.feedback import slots_for_examples
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, Options
@@ -156,7 +155,7 @@ class _Explainer:
         self._records = records
         self._points = [record.id for record in records]
         slots = [request.handle.slots[name] for name in request.pipeline.slots]
-        ((self._inputs,),) = with_candidates([request], inputs_of([request]), wide=True)
+        ((self._inputs,),) = inputs_of([request])
         (self._rankings,) = rank_branches(request, [self._inputs])
         self._scores = scores_of(request, self._inputs, self._points)
         self._terms = {

@@ -16,7 +16,6 @@ from uuid import UUID
 import numpy as np
 from qdrant_client import models
 
-from diptych.collection.verify_passages import mend_passages, passage_faults
 from diptych.errors import CollectionError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Layout
@@ -25,7 +24,6 @@ from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Vector, is_finite
 from diptych.slots.slot import Slot
-from diptych.stores.passage_points import Mended
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:
@@ -50,7 +48,6 @@ class VerifyReport:
         files: large files of an embedded store that are not as they were when it was closed.
         altered: documents whose payload does not match its hash; populate writes them anew.
         vectors: by slot, documents whose vector is missing, empty, not finite, or that of another text.
-        passages: by slot whose passages are points, what is wrong with these.
     """
 
     collection: str
@@ -59,29 +56,21 @@ class VerifyReport:
     files: tuple[str, ...] = ()
     altered: dict[PointId, str] = field(default_factory=dict)
     vectors: dict[str, dict[PointId, str]] = field(default_factory=dict)
-    passages: dict[str, Mended] = field(default_factory=dict)
 
     @property
     def faulty(self) -> int:
         """Points with a fault."""
-        lacking = (point for found in self.passages.values() for point in found.lacking)
-        return len({*self.altered, *lacking, *(point for ids in self.vectors.values() for point in ids)})
+        return len({*self.altered, *(point for ids in self.vectors.values() for point in ids)})
 
     @property
     def passed(self) -> bool:
         """Whether no fault was found."""
-        return not self.repairable and not self.files
-
-    @property
-    def repairable(self) -> bool:
-        """Whether `mend` has something to do."""
-        return bool(self.faulty or any(self.passages.values()))
+        return not self.faulty and not self.files
 
     def lines(self) -> list[str]:
         """The faults in words."""
         faults = [f"{name} in the store's folder" for name in self.files]
         faults += [f"{name}: vectors of {_named(ids)} do not fit" for name, ids in self.vectors.items() if ids]
-        faults += [f"{name}: {found}" for name, found in self.passages.items()]
         return [*faults, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
 
 
@@ -124,7 +113,6 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
     if sampled:
         _compare(handle, slots, dict.fromkeys(slots, sampled), report)
         report.sampled = len(sampled)
-    report.passages = passage_faults(handle)
     return report
 
 
@@ -144,7 +132,6 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     if handle.view.layout == NATIVE:
         for batch in _batches(list(report.altered)):
             live.add_payload({plain_id(point): {"hash": ""} for point in batch}, key=OWN)
-    mend_passages(handle)  # last: they follow from the documents' vectors
     return len(points), len(report.altered)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
 from diptych.config.problems import Problem
 from diptych.config.section import Positive, Section
-from diptych.passages import searches_points
 
 EMBEDDED = ("edge:", "local:", "memory:")
 
@@ -54,12 +53,3 @@ def cluster_problems(cluster: ClusterConfig, store: str) -> Iterator[Problem]:
     if {"shard_key", "shard_by"} <= settings.keys():
         what = "shard_key gives all documents one key, shard_by each its own"
         yield Problem(("cluster", "shard_by"), what, do="leave one of them out")
-
-
-def passage_problems(cluster: ClusterConfig, slots: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    """Slots, by name their options, whose passages are points, where points have shard keys."""
-    if cluster.shard_key is None and cluster.shard_by is None:
-        return
-    for name in (name for name, options in slots.items() if searches_points(options)):
-        what, got = "passages as points have no shard keys", "cluster.shard_key, cluster.shard_by or tenant.shard_keys"
-        yield Problem(("slots", name, "passages", "layout"), what, got, "multivector", "take it, or no shard keys")

@@ -10,7 +10,7 @@ from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, m
 
 from diptych.anchors import ANCHORS, AnchorOptions
 from diptych.config.boost import boost_problems
-from diptych.config.cluster import ClusterConfig, cluster_problems, passage_problems
+from diptych.config.cluster import ClusterConfig, cluster_problems
 from diptych.config.locations import Source
 from diptych.config.pipeline import (
     CANDIDATES,
@@ -29,7 +29,7 @@ from diptych.config.pipeline import (
 from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
-from diptych.config.tenant import TenantConfig, placement, tenant_problems
+from diptych.config.tenant import TenantConfig, tenant_problems
 from diptych.passages import OPTION, PassageOptions
 
 __all__ = [
@@ -263,9 +263,6 @@ class Config(Section):
             *boost_problems(self.search.boost, self.populate.indexes),
             *cluster_problems(self.cluster, self.place),
             *tenant_problems(self.tenant, self.cluster, self.place, self.populate.indexes),
-            *passage_problems(
-                placement(self.tenant, self.cluster), {name: slot.options for name, slot in self.slots.items()}
-            ),
         ]
         if problems:
             raise PipelineProblems(problems)

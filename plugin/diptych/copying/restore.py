@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.copying import layout
-from diptych.copying.passages import described, make_passages
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.copying.rows import Header, Shapes
 from diptych.copying.side import Side
@@ -122,11 +121,10 @@ class _Import:
             self._written += len(batch)
             self._progress.advance("import", len(batch))
         metadata = copied_metadata(self._info.config.metadata or {})
-        make_passages(self._target, metadata)
         update = {"stage": "done", "metadata": hash_of(metadata), "finished": now(), "copied": self._written}
         self._target.note({**metadata, **record.model_copy(update=update).payload()})
         warnings = list(self._warnings())
-        if warning := optimized(self._target.client, self._target.name, described(self._target, metadata)):
+        if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)
         return self._report(tuple(warnings))
 

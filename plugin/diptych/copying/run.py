@@ -10,7 +10,6 @@ from diptych.copying.base import Base
 from diptych.copying.begin import Preparation, begin, require_coherent
 from diptych.copying.compare import rules_of
 from diptych.copying.pace import Pace
-from diptych.copying.passages import described, make_passages, prepare_passages
 from diptych.copying.passes import Comparison, Pass
 from diptych.copying.points import struct
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of
@@ -106,8 +105,6 @@ class _Copy:
         """Copy, compare, complete."""
         prepared, record = self._prepared, self._prepared.record
         layout.ensure_indexes(self._target, prepared.indexes)
-        metadata = copied_metadata(prepared.info.config.metadata or {})
-        prepare_passages(self._target, metadata)
         verified = verify or record.stage == "done"
         if record.stage == "done":
             self._update(record, overwrite=overwrite)
@@ -116,7 +113,7 @@ class _Copy:
             record = self._compared(record) if verify else self._counted(record)
             finish(self._source, self._target, record, self._extra)
         warnings = layout.warnings_of(self._source, self._prepared.info)
-        if warning := optimized(self._target.client, self._target.name, described(self._target, metadata)):
+        if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)
         return self._report(prepared.resumed, verified, tuple(prepared.indexes), tuple(warnings))
 
@@ -229,7 +226,6 @@ def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra =
     require_coherent(source, info)
     layout.require_same(source, target, info, target.info(), extra)
     metadata = copied_metadata(info.config.metadata or {})
-    make_passages(target, metadata)
     update = {"stage": "done", "metadata": hash_of(metadata), "finished": now()}
     removed = dict.fromkeys(copied_metadata(target.metadata()).keys() - metadata.keys())
     target.note({**removed, **metadata, **record.model_copy(update=update).payload()})

@@ -11,32 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from qdrant_client import models
 
 from diptych.config.models import PopulateConfig, SearchConfig
-from diptych.errors import CollectionError, StoreUnsupported
+from diptych.errors import CollectionError
 from diptych.handle.snapshot import View
-from diptych.handle.vector_params import first_stage_params, passage_params, vector_params, whole_params
-from diptych.metadata.models import (
-    KEY,
-    CollectionMetadata,
-    Event,
-    Generation,
-    Layout,
-    Prefix,
-    Reading,
-    State,
-    Tenancy,
-    vector_name,
-)
+from diptych.handle.vector_params import first_stage_params, vector_params
+from diptych.metadata.models import KEY, CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
 from diptych.metadata.payloads import field_of
 from diptych.metadata.store import raw_metadata
-from diptych.passages import searches_points
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
-from diptych.stores.local import is_local
-from diptych.stores.passage_collections import KEY as PASSAGES
-from diptych.stores.passage_collections import collection_of, has_points
-from diptych.stores.passage_points import PARENT, PassagePoints
-from diptych.stores.versions import ADDS_VECTORS, dotted, keeps_log, server_version
+from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -113,8 +97,6 @@ def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Param
     Args:
         retrieved: slots that provide candidates; other multi-vector slots need no graph.
     """
-    if searches_points(slot.config.options):  # the points of the passages have storage and graph
-        return whole_params(slot.encoder, slot.config.storage)
     indexed = slot.kind != "multivector" or slot.name in retrieved
     params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
     spec = registry.spec(slot.config.adapter)
@@ -168,59 +150,6 @@ def ensure_indexes(view: View, config: PopulateConfig) -> None:
     for slot in view.slots.values():
         if slot.kind == "text_index" and slot.vector not in have:
             client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
-    for vector, (_, generation) in view.metadata.written().items() if view.metadata else ():
-        if has_points(generation) and create_passages(client, name, generation):
-            remake_passages(client, name, vector, view.layout)
-
-
-def create_passages(client: QdrantBase, name: str, generation: Generation) -> bool:
-    """Create the collection of the generation's passages; False if it is there already.
-
-    Raises:
-        StoreUnsupported: the server is too old.
-        CollectionError: `name` is an alias, which may be moved away from these passages.
-    """
-    beside, params = collection_of(name, generation.vector), passage_params(generation)
-    _require_points(client, name)
-    if client.collection_exists(beside):
-        # A deleted collection of this name may have left it. Its points do no harm, but they must be of this length.
-        vectors: Any = client.get_collection(beside).config.params.vectors
-        own = vectors.get(generation.vector)
-        if own is not None and (own.size, own.distance, own.datatype) == (
-            params.size,
-            params.distance,
-            params.datatype,
-        ):
-            return False
-        client.delete_collection(beside)
-    metadata = {PASSAGES: {"collection": name, "vector": generation.vector}}
-    try:
-        client.create_collection(beside, vectors_config={generation.vector: params}, metadata=metadata)
-    except Exception:
-        if not client.collection_exists(beside):  # else another process was faster
-            raise
-    if not is_local(client):  # which has no payload indexes
-        client.create_payload_index(beside, PARENT, field_schema=models.PayloadSchemaType.KEYWORD)
-    return True
-
-
-def remake_passages(client: QdrantBase, name: str, vector: str, layout: Layout) -> int:
-    """Make what is missing of a vector's passages from the documents' points; returns for how many documents."""
-    passages = PassagePoints(client, name, vector, layout)
-    return sum(len(passages.mend(page).lacking) for page in passages.documents())
-
-
-def _require_points(client: QdrantBase, name: str) -> None:
-    where, key = f"collection {name!r}", "passages: {layout: points}"
-    if not keeps_log(client):
-        return
-    version = server_version(client)
-    if version is not None and version < ADDS_VECTORS:
-        what, expected = f"this server is too old for {key}", f"Qdrant {dotted(ADDS_VECTORS)} or newer"
-        raise StoreUnsupported(what, where=where, got=f"Qdrant {dotted(version)}", expected=expected)
-    if any(known.alias_name == name for known in client.get_aliases().aliases):
-        do = "name the collection itself in the config"
-        raise CollectionError(f"a collection with {key} has no other name", where=where, got="an alias", do=do)
 
 
 def ensure_tenant_index(view: View, tenancy: Tenancy, have: Mapping[str, models.PayloadIndexInfo]) -> None:

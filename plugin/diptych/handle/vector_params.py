@@ -8,7 +8,6 @@ from qdrant_client import models
 
 from diptych.config.models import FirstStage, Hnsw, Quantization, Stored, VectorStorage
 from diptych.errors import ConfigError
-from diptych.metadata.models import Generation
 from diptych.protocols import Kind
 
 _DISTANCE = {
@@ -50,28 +49,6 @@ def first_stage_params(whole: models.VectorParams, first: FirstStage) -> models.
             expected=f"less than the encoder's {whole.size}",
         )
     return _dense(first.dimension, whole.distance, first, True, "storage.first_stage")
-
-
-def whole_params(encoder: Any, storage: VectorStorage) -> models.VectorParams:
-    """Parameters of the multi-vector of a document whose passages are points: it only scores candidates.
-
-    So it has no graph and lies on disk; what `storage` says of these is for the points, see `passage_params`.
-
-    Raises:
-        ConfigError: a datatype that would destroy the vectors.
-    """
-    stored = Stored(hnsw=Hnsw(m=0), on_disk=True, datatype=storage.datatype)
-    params = _dense(encoder.dimension, _DISTANCE[encoder.similarity], stored, False, "storage")
-    params.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-    return params
-
-
-def passage_params(generation: Generation) -> models.VectorParams:
-    """Parameters of the vector of the points of the generation's passages. It takes no encoder."""
-    dimension, similarity = generation.dimension, generation.similarity
-    assert dimension is not None, "a dense encoder has one"
-    assert similarity is not None, "a dense encoder has one"
-    return _dense(dimension, _DISTANCE[similarity], VectorStorage.model_validate(generation.storage), True, "storage")
 
 
 def _dense(size: int, distance: models.Distance, stored: Stored, indexed: bool, where: str) -> models.VectorParams:

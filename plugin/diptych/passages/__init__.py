@@ -8,7 +8,7 @@ sentences and code blocks. `splitter` cuts documents by an encoder's tokens, or 
 from __future__ import annotations
 
 from diptych.passages.encoder import PassageEncoder, vector_kind, with_passages
-from diptych.passages.options import OPTION, PassageOptions, searches_points
+from diptych.passages.options import OPTION, PassageOptions
 from diptych.passages.splitter import MARK, ContextRequest, PassageHooks, SplitRequest
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "PassageHooks",
     "PassageOptions",
     "SplitRequest",
-    "searches_points",
     "vector_kind",
     "with_passages",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,11 +28,6 @@ class PassageOptions(BaseModel):
         description="each: a passage is encoded by itself. late: the mean of its token vectors, made in one pass over "
         "as many passages as the encoder reads; only for mean-pooled encoders that read several.",
     )
-    layout: Literal["multivector", "points"] = Field(
-        "multivector",
-        description="What is searched: the document's multi-vector; or a point for each passage, in a collection "
-        "beside it, for large collections of long documents. Of dense slots.",
-    )
 
     @model_validator(mode="after")
     def _advances(self) -> Self:
@@ -45,10 +39,3 @@ class PassageOptions(BaseModel):
     def shared(self) -> int:
         """The overlap in tokens."""
         return self.tokens // 5 if self.overlap is None else self.overlap
-
-
-def searches_points(options: Mapping[str, Any]) -> bool:
-    """Whether a slot with these options searches a point for each passage."""
-    passages = options.get(OPTION)
-    layout = passages.get("layout") if isinstance(passages, Mapping) else getattr(passages, "layout", None)
-    return bool(layout == "points")

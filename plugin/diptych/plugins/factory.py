@@ -120,14 +120,10 @@ def _passages(spec: AdapterSpec, raw: object, where: str) -> PassageOptions:
         what = f"a {spec.kind} reads no documents in passages"
         raise AdapterOptionsError(what, where=where, do=f"leave `{OPTION}` out", key=OPTION)
     try:
-        options = PassageOptions.model_validate(raw)
+        return PassageOptions.model_validate(raw)
     except ValidationError as error:
         known, within = sorted(PassageOptions.model_fields), f"{where}, {OPTION}" if where else OPTION
         raise _option_error(spec, error, known, within, raw, f"{OPTION}.") from error
-    if options.layout == "points" and spec.kind != "dense":
-        what, key = f"passages of a {spec.kind} slot cannot be points", f"{OPTION}.layout"
-        raise AdapterOptionsError(what, where=where, do="leave it out; dense slots can have points", key=key)
-    return options
 
 
 def _anchors(spec: AdapterSpec, raw: object, where: str) -> AnchorOptions:

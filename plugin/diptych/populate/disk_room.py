@@ -16,7 +16,6 @@ import orjson
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import from_payload
-from diptych.passages import searches_points
 from diptych.slots.slot import Slot
 from diptych.stores.upkeep import looks_at_disk, require_room
 from diptych.types import Document
@@ -89,8 +88,6 @@ def vector_bytes(documents: Sequence[Document], slot: Slot) -> float:
     dimension = slot.generation.dimension if slot.generation else None
     row = (dimension or slot.encoder.dimension) * _NUMBER
     tokens = sum(min(len(some), _LONGEST) for some in words) / max(1, len(words))
-    if searches_points(slot.config.options):
-        return 2 * row * tokens
     return row * tokens if slot.kind == "multivector" else row + _GRAPH
 
 

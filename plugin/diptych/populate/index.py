@@ -20,7 +20,6 @@ from diptych.handle.tenancy import tenant_of
 from diptych.metadata.payloads import points_are_free
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
-from diptych.populate.passage_writes import with_points
 from diptych.populate.points import PointMaker, Ready
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
@@ -204,8 +203,7 @@ class Indexer:
         outcomes = self._completed(targets, encoders, piece, outcomes)
         rows = self._accepted(targets, piece, outcomes) if rows is None else rows
         known, ready = frozenset(slots), self._ready(slots, piece, outcomes, rows)
-        requests = self._upload.begin(ready, known, partial(self._look, targets), with_points(slots))
-        return _Sent(outcomes, rows, known, ready, requests)
+        return _Sent(outcomes, rows, known, ready, self._upload.begin(ready, known, partial(self._look, targets)))
 
     def _look(self, targets: Targets) -> frozenset[str]:
         """Read which vectors are to be written now; one thread at a time."""

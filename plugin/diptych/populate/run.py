@@ -152,7 +152,7 @@ class _Run:
         if measure.slots:
             self._warnings += shift_warnings(measure.slots, measure.sums, self._store.count())
         with phase("optimise the store"):  # also when a run before was killed just before that
-            self._warnings += filter(None, [optimized(self._handle.client, self._handle.name, self._handle.metadata)])
+            self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
         self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)
 
     def compare(self, documents: Iterable[object]) -> None:

@@ -38,8 +38,6 @@ from diptych.metadata.payloads import (
     text_fields,
 )
 from diptych.populate.rejects import reason_of
-from diptych.stores.passage_collections import vectors_with_points
-from diptych.stores.passage_points import PassagePoints
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -85,7 +83,6 @@ class Store:
         layout: the payload keys of documents.
         copies: payload keys that text indexes read, which are no part of the documents.
         tenancy: the metadata key that names a document's tenant.
-        passages: vectors whose passages are points.
     """
 
     def __init__(
@@ -99,10 +96,8 @@ class Store:
         layout: Layout = NATIVE,
         copies: Collection[str] = (),
         tenancy: Tenancy | None = None,
-        passages: Collection[str] = (),
     ) -> None:
         self.client, self.name = client, name
-        self._passages = tuple(passages)
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
         # The payload keys to fetch so that a point's tenant is known.
         self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
@@ -127,7 +122,6 @@ class Store:
             layout=handle.view.layout,
             copies=copies,
             tenancy=handle.view.tenancy,
-            passages=vectors_with_points(handle.metadata),
         )
 
     def exists(self) -> bool:
@@ -166,17 +160,10 @@ class Store:
         """
         self._again("write to", partial(self.client.upsert, self.name, points, wait=True))
 
-    def passages(self, vector: str) -> PassagePoints:
-        """The passages of a vector, which are points."""
-        return PassagePoints(self.client, self.name, vector, self.layout, self._again)
-
     def delete(self, points: Sequence[PointId]) -> None:
-        """Delete points, and then their passages."""
+        """Delete points."""
         selector = models.PointIdsList(points=list(points))
         self._again("delete from", partial(self.client.delete, self.name, selector, wait=True))
-        for passages in map(self.passages, self._passages):
-            if passages.exists():
-                passages.mend(points)
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
         """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's points.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
 from typing import NamedTuple
 
 from diptych.errors import DocumentError
-from diptych.populate.passage_writes import mend_passages, write_passages
 from diptych.populate.points import Ready, requests
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import Refused, Store
@@ -47,38 +45,30 @@ class Upload:
         """Whether the store takes several calls at once. Reading local mode during a write breaks it."""
         return self._writers is not None
 
-    def begin(
-        self, ready: Sequence[Ready], known: frozenset[str], look: Look, passages: Collection[str] = ()
-    ) -> list[Future[list[Refusal]]]:
+    def begin(self, ready: Sequence[Ready], known: frozenset[str], look: Look) -> list[Future[list[Refusal]]]:
         """Begin to write points.
 
         Args:
             known: the vectors that they have.
             look: reads which vectors are to be written now.
-            passages: those of them whose passages are points.
         """
-        write = partial(self._written, known=known, look=look, passages=passages)
         if self._writers is None:
-            return [_done(write, batch) for batch in requests(ready)]
-        return [self._writers.submit(write, batch) for batch in requests(ready, AT_ONCE)]
+            return [_done(self._written, batch, known, look) for batch in requests(ready)]
+        return [self._writers.submit(self._written, batch, known, look) for batch in requests(ready, AT_ONCE)]
 
     def close(self) -> None:
         """Wait until no request is on its way."""
         if self._writers is not None:
             self._writers.shutdown()
 
-    def _written(
-        self, batch: Sequence[Ready], *, known: frozenset[str], look: Look, passages: Collection[str]
-    ) -> list[Refusal]:
+    def _written(self, batch: Sequence[Ready], known: frozenset[str], look: Look) -> list[Refusal]:
         """Write the points; a refused request is halved until the faulty points are alone.
 
         Raises:
             Stale: it named a vector that is to be written no more, so the points are not at fault.
         """
         try:
-            write_passages(self._store, passages, ((own.id, own.payload, own.vector) for _, own in batch))  # type: ignore[misc]
             self._store.upsert([point for _, point in batch])
-            mend_passages(self._store, passages, [item.point for item, _ in batch if not item.new])
         except Refused as refusal:
             if look() != known:
                 raise Stale from refusal
@@ -86,8 +76,7 @@ class Upload:
                 cause = refusal.__cause__ or refusal
                 return [Refusal(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
             middle = len(batch) // 2
-            write = partial(self._written, known=known, look=look, passages=passages)
-            return [*write(batch[:middle]), *write(batch[middle:])]
+            return [*self._written(batch[:middle], known, look), *self._written(batch[middle:], known, look)]
         return []
 
 
@@ -100,11 +89,16 @@ def refusals(sent: Sequence[Future[list[Refusal]]]) -> list[Refusal]:
     return [refusal for one in sent for refusal in one.result()]
 
 
-def _done(write: Callable[[Sequence[Ready]], list[Refusal]], batch: Sequence[Ready]) -> Future[list[Refusal]]:
+def _done(
+    write: Callable[[Sequence[Ready], frozenset[str], Look], list[Refusal]],
+    batch: Sequence[Ready],
+    known: frozenset[str],
+    look: Look,
+) -> Future[list[Refusal]]:
     """The write, which has been made in this thread."""
     future = Future[list[Refusal]]()
     try:
-        future.set_result(write(batch))
+        future.set_result(write(batch, known, look))
     except BaseException as error:
         future.set_exception(error)
     return future

@@ -12,7 +12,6 @@ from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
-from diptych.search.candidates import with_candidates
 from diptych.search.options import Options, VectorOptions
 from diptych.search.passages import has_passages
 from diptych.search.pins import pinned_hits
@@ -53,7 +52,7 @@ def search_by_vector(
         query = _input(slot, vector)
         if has_passages(slot):
             request = replace(request, vector=np.asarray(query, np.float32))
-        hits = retrieve([request], with_candidates([request], [[{slot.name: query}]]))[0]
+        hits = retrieve([request], [[{slot.name: query}]])[0]
         pinned = pinned_hits(request)
         clock.passed("retrieve")
         array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began, pinned))

@@ -16,7 +16,6 @@ from diptych.config.models import CANDIDATES
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
-from diptych.search.candidates import QueryOfCandidates
 from diptych.search.fusion import PointId
 from diptych.search.request import MOST, SearchRequest, direction
 from diptych.search.stages import Dbsf, Linear, Rrf
@@ -41,12 +40,12 @@ class QueryWithExamples:
 
 def retrieval_query(query: Input) -> Any:
     """The query that is sent to Qdrant for an input in retrieval."""
-    return query.query if isinstance(query, QueryWithExamples) else without_examples(query)
+    return query.query if isinstance(query, QueryWithExamples) else query
 
 
 def without_examples(query: Input) -> Any:
-    """The query itself, without examples and candidates."""
-    return query.vector if isinstance(query, QueryWithExamples | QueryOfCandidates) else query
+    """The query itself, without examples."""
+    return query.vector if isinstance(query, QueryWithExamples) else query
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,8 @@ class Nearest:
             first, storage: the slot's first stage and storage.
             width: hits wanted, if more than `limit`.
         """
-        sent, within = retrieval_query(self.query), self.filter
-        within = self.query.within(within) if isinstance(self.query, QueryOfCandidates) else within
-        found = {"query": sent, "using": self.using, "filter": within, "params": self.params}
+        sent = retrieval_query(self.query)
+        found = {"query": sent, "using": self.using, "filter": self.filter, "params": self.params}
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from qdrant_client import models
 
 from diptych.runtime.phases import LOG
-from diptych.search.candidates import with_candidates
 from diptych.search.feedback import with_examples
 from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
@@ -59,7 +58,7 @@ def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
     clock = Clock(seconds)
     inputs = inputs_of(requests)
     clock.passed("encode")
-    hits = retrieve(requests, with_candidates(requests, inputs))
+    hits = retrieve(requests, inputs)
     pins = [pinned_hits(request) for request in requests]
     clock.passed("retrieve")
     return [

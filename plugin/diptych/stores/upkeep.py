@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING
 from qdrant_client import models
 
 from diptych.errors import DiptychError
-from diptych.metadata.models import CollectionMetadata
-from diptych.stores.passage_collections import collections_beside
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 
-def optimized(client: QdrantBase, name: str, metadata: CollectionMetadata | None = None) -> str:
-    """Build the indexes that are due; returns a warning if that failed, else "". Returns at once for a server.
-
-    Args:
-        metadata: of the collection; names the collections of passages that belong to it.
-    """
+def optimized(client: QdrantBase, name: str) -> str:
+    """Build the indexes that are due; returns a warning if that failed, else "". Returns at once for a server."""
     optimize = getattr(client, "optimize", None)
-    if optimize is None:
+    if optimize is None or client.get_collection(name).status == models.CollectionStatus.GREEN:
         return ""
     try:
-        for own in (name, *collections_beside(client, name, metadata)):
-            if client.get_collection(own).status != models.CollectionStatus.GREEN:
-                optimize(own)
+        optimize(name)
     except DiptychError as error:
         return f"all is written, but the collection could not be optimised: {error.what}"
     return ""

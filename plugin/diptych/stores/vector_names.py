@@ -26,7 +26,6 @@ from diptych.metadata.models import RETIRED, CollectionMetadata, Record
 from diptych.metadata.store import raw_metadata
 from diptych.protocols import Kind
 from diptych.runtime.phases import phase
-from diptych.stores import passage_collections
 from diptych.stores.answers import gave_no_answer, told, too_old
 from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 
@@ -192,7 +191,6 @@ def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
         client.delete_payload(name, [vector], points=models.Filter())
         client.delete_payload_index(name, vector)  # last: it shows that there is something to drop
     elif vector in existing(client, name):
-        passage_collections.drop(client, name, vector)  # first: the vector shows that there is something to drop
         try:
             client.delete_vector_name(name, vector)
         except Exception as error:

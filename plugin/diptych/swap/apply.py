@@ -235,7 +235,7 @@ class _Apply:
 
     def _optimize(self) -> None:
         with phase("optimise the store"):
-            warning = optimized(self._handle.client, self._handle.name, self._handle.read())
+            warning = optimized(self._handle.client, self._handle.name)
         if warning:
             self._context.warnings.append(warning)
 

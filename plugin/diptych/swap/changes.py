@@ -13,7 +13,6 @@ from diptych.config.secrets import redacted
 from diptych.errors import SwapError
 from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, Reading
-from diptych.passages import searches_points
 from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots import guard
@@ -211,15 +210,7 @@ def _shown(value: object) -> str:
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
     """Whether the vectors must be re-encoded whatever the encoders are."""
     now, then = storage_of(slot.config), live.storage
-    if _laid_out(slot.config.options, now) != _laid_out(live.options, then):
-        return True
     return _fixed(now) != _fixed(then) or slot.kind != live.kind or reading != live.reading
-
-
-def _laid_out(options: Mapping[str, Any], storage: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Whether passages are points, and how these are stored: they are made anew where that changes."""
-    points = searches_points(options)
-    return (points, dict(storage) if points else None)
 
 
 def _fixed(storage: Mapping[str, Any]) -> list[Any]:
@@ -234,8 +225,6 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
     if kept is None or kept.vector in metadata.behind or kept.kind != slot.kind or kept.reading != reading:
         return None
     if storage_of(slot.config) != kept.storage or fingerprint(slot).space != kept.space:
-        return None
-    if searches_points(slot.config.options) != searches_points(kept.options):
         return None
     limit = guard.minimum_likeness(fingerprint(slot), kept)
     return kept if compare(slot, kept).lowest >= limit else None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from diptych.config.models import Stored
-from diptych.passages import searches_points
 from diptych.protocols import Calibrated
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
@@ -19,9 +18,6 @@ from diptych.types import SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed
 PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
-# Passages of a document below which multi-vectors are as fast, and from which points are faster where there are so many
-# passages in all; in smaller collections Qdrant scans the multi-vectors.
-FEW, MANY, INDEXED = 2.5, 4.0, 30_000
 CALLS = 2048  # of a reranker, for anchors of a sample
 _BYTES = {"float16": 2, "uint8": 1}
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
@@ -61,15 +57,6 @@ class Estimate:
         return cls(len(texts) / passed, *_bytes(slot, vectors), passages)
 
 
-def layout_advice(options: Mapping[str, Any], passages: float, documents: int) -> str:
-    """Which layout fits so many passages of a document better than the one of these options; "" if none does."""
-    if searches_points(options):
-        few = passages < FEW
-        return "layout: multivector would search as fast, and keep the vectors once" if few else ""
-    many = passages >= MANY and passages * documents >= INDEXED
-    return "passages: {layout: points} would search faster, and keep the vectors twice" if many else ""
-
-
 def _affordable(texts: Sequence[str]) -> Sequence[str]:
     lengths = accumulate(map(len, texts))
     return texts[: max(1, sum(length <= PASSAGES_FROM for length in lengths))]
@@ -80,10 +67,6 @@ def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
     storage = slot.config.storage
     width, first = _BYTES.get(storage.datatype or "", 4), storage.first_stage
     size = float(np.mean([_size(vector, width) for vector in vectors]))
-    if searches_points(slot.config.options):  # a second copy, with a place in the graph for each passage
-        graph = float(np.mean([len(vector) for vector in vectors])) * _graph(slot, storage)
-        disk, memory = _placed(storage, size, graph)
-        return disk + size, memory
     disk, memory = _placed(storage, size, _graph(slot, storage, indexed=first is None))
     if first is None:
         return disk, memory
@@ -91,7 +74,7 @@ def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
     return disk + more[0], memory + more[1]
 
 
-def _placed(stored: Stored, size: float, graph: float) -> tuple[float, float]:
+def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
     """Bytes on disk, and those in memory, of a vector and its place in the graph."""
     in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
     return size + graph, in_memory if stored.on_disk else size + graph

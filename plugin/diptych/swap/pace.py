@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from diptych.runtime.phases import detail
-from diptych.stores.passage_collections import collection_of, has_points
 from diptych.stores.versions import keeps_log
 from diptych.swap.backfill.background import stand_back
 
@@ -159,10 +158,7 @@ def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stop
 
 def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | None:
     """A query like those of searches: for neighbours of existing points in a live vector. None without any."""
-    generation = next((own for own in live.slots.values() if own.kind != "text_index"), None)
-    vector = generation.vector if generation else None
-    if vector is not None and has_points(generation):  # which are searched instead
-        name = collection_of(name, vector)
+    vector = next((generation.vector for generation in live.slots.values() if generation.kind != "text_index"), None)
     records, _ = client.scroll(name, limit=WINDOW, with_payload=False) if vector is not None else ([], None)
     if not records:
         return None

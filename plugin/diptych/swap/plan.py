@@ -24,7 +24,7 @@ from diptych.stores.versions import version_warnings
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.cluster_warnings import spread_warnings
-from diptych.swap.estimate import Estimate, layout_advice
+from diptych.swap.estimate import Estimate
 from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
@@ -50,7 +50,6 @@ class Step:
         rate: documents a second in the sample; None if nothing is encoded.
         seconds: estimate of the encoding.
         passages: of a document, in the sample's mean; None where the slot has none, or nothing is encoded.
-        layout: which layout of passages fits so many better; empty where the config's does.
         disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
         likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
         query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
@@ -69,7 +68,6 @@ class Step:
     disk: int = 0
     memory: int = 0
     passages: float | None = None
-    layout: str = ""
     likeness: float | None = None
     query_side: JudgedComparison | None = None
     unread: UnreadTokens | None = None
@@ -182,7 +180,6 @@ def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Ste
         disk=int(estimate.disk * encode),
         memory=int(estimate.memory * encode),
         passages=estimate.passages,
-        layout=layout_advice(slot.config.options, estimate.passages, encode) if estimate.passages else "",
     )
 
 

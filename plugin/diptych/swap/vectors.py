@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.config.models import Stored, VectorStorage
-from diptych.handle.create import create_passages, named_params
+from diptych.handle.create import named_params
 from diptych.handle.vector_params import changeable
 from diptych.metadata.models import Generation, State
 from diptych.protocols import Kind
@@ -16,7 +16,6 @@ from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import slot_config
 from diptych.stores.answers import too_old
-from diptych.stores.passage_collections import has_points
 from diptych.stores.vector_names import existing
 from diptych.swap.legacy_server import CannotAddVectors, fits
 
@@ -58,8 +57,6 @@ def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrie
         if not fits(client, name, vector, params):  # already there in a second collection (`legacy_server`)
             _add(client, name, vector, params)
             configure(client, name, vector, params)
-    if slot.generation is not None and has_points(slot.generation):
-        create_passages(client, name, slot.generation)  # after the vector, with whose name it is dropped
 
 
 def _add(client: QdrantBase, name: str, vector: str, params: models.VectorParams | models.SparseVectorParams) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych.stores.passage_points import PassagePoints
 from qdrant_edge_client import EdgeClient
 
 pytestmark = pytest.mark.slow
@@ -28,7 +27,7 @@ from diptych.config.models import Config
 from diptych.testing import fakes_plugin
 
 store, log, edits, clean = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "clean"
-passages = {{"tokens": 24, "overlap": 4, "layout": sys.argv[5]}}
+passages = {{"tokens": 24, "overlap": 4}}
 slots = {{"dense": {{"adapter": "fake-dense", "passages": passages}}, "lexical": {{"adapter": "fake-sparse"}}}}
 place = {{"store": f"edge:{{store}}", "collection": "c"}}
 config = Config.model_validate({{**place, "slots": slots, "populate": {{"chunk": 8}}}})
@@ -65,16 +64,16 @@ with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) a
 """
 
 
-def start(folder: Path, layout: str, how: str = "edits") -> subprocess.Popen[bytes]:
-    arguments = [str(folder / "store"), str(folder / "log"), str(EDITS), how, layout]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
+def start(folder: Path, edits: int = EDITS, how: str = "edits") -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder / "store"), str(folder / "log"), str(edits), how]
+    )
 
 
-@pytest.mark.parametrize("layout", ["multivector", "points"])
-def test_edits_and_kills_leave_what_a_clean_build_leaves(tmp_path: Path, contents: Contents, layout: str) -> None:
+def test_edits_and_kills_leave_what_a_clean_build_leaves(tmp_path: Path, contents: Contents) -> None:
     chance, log, kills = random.Random(4), tmp_path / "log", 0
     while True:
-        process = start(tmp_path, layout)
+        process = start(tmp_path)
         before = log.read_text().count("\n") if log.exists() else 0
         wanted = before + max(1, (EDITS // BATCH - before) // (KILLS - kills + 1))
         while kills < KILLS and process.poll() is None and (not log.exists() or log.read_text().count("\n") < wanted):
@@ -87,24 +86,8 @@ def test_edits_and_kills_leave_what_a_clean_build_leaves(tmp_path: Path, content
             break
     clean = tmp_path / "clean"
     clean.mkdir()
-    assert start(clean, layout, "clean").wait(timeout=600) == 0
+    assert start(clean, how="clean").wait(timeout=600) == 0
     assert kills == KILLS
     with EdgeClient(tmp_path / "store") as found, EdgeClient(clean / "store") as expected:
         assert contents(found) == contents(expected)
         assert len(contents(found)) > SIZE // 2
-        if layout == "points":
-            assert_same_passages(found, expected)
-
-
-def assert_same_passages(found: QdrantBase, expected: QdrantBase) -> None:
-    """No passage is missing, and those that a kill has left over are deleted when they are looked for."""
-    passages = PassagePoints(found, "c", "dense.1")
-    faults = [passages.faults(page, closely=True) for page in passages.documents()]
-    assert [own for own in faults if own.lacking] == []
-    for page in passages.documents():
-        passages.mend(page)
-    points = [
-        {record.id for record in client.scroll(passages.name, limit=100_000, with_payload=False)[0]}
-        for client in (found, expected)
-    ]
-    assert points[0] == points[1]

@@ -69,7 +69,7 @@ def opened(store: Callable[[], dict[str, Any]], fakes: Registry) -> Iterator[Ope
             name = f"search-{uuid.uuid4().hex[:8]}"
             found = Config.model_validate({**store(), "collection": name, **config})
             collection = stack.enter_context(Collection.open(found, registry=registry))
-            stack.callback(named_server.clear, collection.client, name)
+            stack.callback(collection.client.delete_collection, name)
             return collection
 
         yield make

@@ -21,7 +21,7 @@ from diptych.types import Floats
 from .conftest import Open
 
 PASSAGES = {"tokens": 40, "overlap": 8}
-LAYOUTS = ("multivector", "points")
+SLOTS = {"dense": {"adapter": "fake-dense", "passages": PASSAGES}, "lexical": {"adapter": "fake-sparse"}}
 QUERY = "w17 w23 w99"
 
 
@@ -38,17 +38,9 @@ def documents() -> list[Document]:
     return made
 
 
-def slots(layout: str) -> dict[str, Any]:
-    """A dense slot whose passages lie as `layout` says, and a sparse one."""
-    return {
-        "dense": {"adapter": "fake-dense", "passages": {**PASSAGES, "layout": layout}},
-        "lexical": {"adapter": "fake-sparse"},
-    }
-
-
-@pytest.fixture(scope="module", params=LAYOUTS)
-def long(request: pytest.FixtureRequest, opened: Open) -> Collection:
-    collection = opened({"slots": slots(request.param)})
+@pytest.fixture(scope="module")
+def long(opened: Open) -> Collection:
+    collection = opened({"slots": SLOTS})
     assert collection.populate(documents()).new == 60
     return collection
 
@@ -116,7 +108,7 @@ def test_passages_are_shown_without_the_documents_text(long: Collection) -> None
 
 
 def test_a_document_of_a_title_alone_shows_no_passage(opened: Open) -> None:
-    collection = opened({"slots": {"dense": slots("points")["dense"]}})
+    collection = opened({"slots": {"dense": SLOTS["dense"]}})
     collection.populate([Document("t", "", "w1 w2 w3"), Document("x", "w4 w5.", "w1")])
     passages = {hit.id: [own.text for own in hit.passages] for hit in collection.search("w1 w2", limit=2)}
     assert passages == {"t": [], "x": ["w4 w5."]}
@@ -177,12 +169,8 @@ def test_what_needs_one_vector_a_document_says_so(long: Collection, options: Any
 
 def test_late_interaction_with_passages_rescores_by_all_of_a_document(opened: Open) -> None:
     reads = {"adapter": "fake-multivector", "max_tokens": 20}
-    three = {
-        "dense": slots("points")["dense"],
-        "beginning": reads,
-        "late": {**reads, "passages": {"tokens": 20, "overlap": 0}},
-    }
-    collection = opened({"slots": three})
+    slots = {"dense": SLOTS["dense"], "beginning": reads, "late": {**reads, "passages": {"tokens": 20, "overlap": 0}}}
+    collection = opened({"slots": slots})
     texts = {"a": "w1 " * 60 + "w7 w8 w9.", "b": "w7 w2 w3. " * 20}
     collection.populate([Document(name, text) for name, text in texts.items()])
     first = {
@@ -192,9 +180,8 @@ def test_late_interaction_with_passages_rescores_by_all_of_a_document(opened: Op
     assert first == {"beginning": "b", "late": "a"}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_changed_document_shows_its_new_passages_and_a_deleted_one_none(opened: Open, layout: str) -> None:
-    collection = opened({"slots": {"dense": slots(layout)["dense"]}})
+def test_a_changed_document_shows_its_new_passages_and_a_deleted_one_none(opened: Open) -> None:
+    collection = opened({"slots": {"dense": SLOTS["dense"]}})
     collection.populate(documents()[:20])
     (first,) = collection.search(QUERY, limit=1)
     changed = replace(first.document, text=first.document.text + "\n\n" + "w500 w501 w502 w503.")

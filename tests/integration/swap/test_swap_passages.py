@@ -11,12 +11,9 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.collection.verify import verify
 from diptych.handle import collection_handle
 from diptych.passages import PassageEncoder, PassageOptions
-from diptych.stores.passage_collections import collection_of
 from diptych.swap import plan
-from diptych.swap.estimate import layout_advice
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
 from loads import Load
@@ -24,7 +21,6 @@ from loads import Load
 PASSAGES = {"tokens": 24, "overlap": 4}
 PLAIN: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 WITH: dict[str, Any] = {"dense": {**PLAIN["dense"], "passages": PASSAGES}}
-POINTS: dict[str, Any] = {"dense": {**PLAIN["dense"], "passages": {**PASSAGES, "layout": "points"}}}
 ENCODER = FakeDenseEncoder(dimension=16)
 PASSAGE_ENCODER = PassageEncoder(ENCODER, "dense", PassageOptions(**PASSAGES))
 QUERIES = [f"word{number % 17} number{number}" for number in range(24)]
@@ -82,9 +78,8 @@ def test_another_length_of_passages_is_a_swap(client: QdrantBase, config: Make, 
     assert same.action == "keep"
 
 
-@pytest.mark.parametrize("slots", [WITH, POINTS], ids=["multivector", "points"])
 def test_edits_deletions_and_swaps_leave_every_passage_new(
-    client: QdrantBase, config: Make, opened: Open, faults: Callable[..., list[str]], slots: dict[str, Any]
+    client: QdrantBase, config: Make, opened: Open, faults: Callable[..., list[str]]
 ) -> None:
     chance, collection = random.Random(5), opened(client, config(PLAIN))
     held = {document.id: document for document in corpus(60)}
@@ -97,79 +92,13 @@ def test_edits_deletions_and_swaps_leave_every_passage_new(
         collection.delete(gone)
         held = {own: document for own, document in held.items() if own not in gone}
         if round_number % 2:
-            collection.apply(config(slots if round_number % 4 == 1 else PLAIN))
+            collection.apply(config(WITH if round_number % 4 == 1 else PLAIN))
             collection.finish()
             collection = opened(client)
     live = collection.handle.slots["dense"]
     assert live.passages
     assert client.count("c").count == len(held)
     assert faults(client, live.vector, PASSAGE_ENCODER) == []
-    assert verify(collection.handle, sample=0).passed
-    kept = [collection_of("c", live.vector)] if slots is POINTS else []
-    assert [own.name for own in client.get_collections().collections if own.name != "c"] == kept
-
-
-def test_plan_tells_another_layout_and_the_ways_to_it_and_back(client: QdrantBase, config: Make, opened: Open) -> None:
-    collection = opened(client, config(WITH))
-    collection.populate(corpus(40))
-    expected = [(hit.id, round(hit.score, 4)) for hit in collection.search(QUERIES[1])]
-    (step,) = plan(collection.handle, config(POINTS)).steps
-    assert (step.action, step.encode) == ("re-encode", 40)
-    assert "'layout': 'points'" in step.why
-    collection.apply(config(POINTS))
-    assert collection.handle.slots["dense"].config.options["passages"]["layout"] == "points"
-    assert [(hit.id, round(hit.score, 4)) for hit in collection.search(QUERIES[1])] == expected
-    collection.populate([Document("3", "changed meanwhile")])
-    collection.rollback()
-    collection.rollback()
-    assert verify(collection.handle, sample=0).passed
-    (kept,) = plan(collection.handle, config(POINTS)).steps
-    assert kept.action == "keep"
-    (back,) = plan(collection.handle, config(WITH)).steps
-    assert back.action == "reuse"
-    collection.finish()
-    collection.apply(config(WITH))
-    collection.finish()
-    assert [own.name for own in client.get_collections().collections] == ["c"]
-
-
-@pytest.mark.parametrize(
-    ("slots", "passages", "documents", "advice"),
-    [
-        (WITH, 7.0, 10_000, "{layout: points}"),
-        (WITH, 7.0, 1000, ""),
-        (WITH, 2.0, 100_000, ""),
-        (POINTS, 7.0, 10_000, ""),
-        (POINTS, 1.5, 10_000, "layout: multivector"),
-    ],
-)
-def test_the_layout_that_fits_depends_on_the_passages(
-    slots: dict[str, Any], passages: float, documents: int, advice: str
-) -> None:
-    told = layout_advice(slots["dense"], passages, documents)
-    assert advice in told
-    assert bool(advice) == bool(told)
-
-
-def test_plan_says_which_layout_fits(memory: QdrantBase, config: Make, opened: Open) -> None:
-    collection = opened(memory, config(PLAIN))
-    collection.populate(Document(str(n), f"number{n} short") for n in range(5))
-    (step,) = plan(collection.handle, config(POINTS)).steps
-    assert step.layout == layout_advice(POINTS["dense"], 1.0, 5)
-    assert step.layout
-
-
-def test_another_storage_of_the_points_is_a_swap(edge: QdrantBase, config: Make, opened: Open) -> None:
-    collection = opened(edge, config(POINTS))
-    collection.populate(corpus(10))
-    stored = {"dense": {**POINTS["dense"], "storage": {"hnsw": {"m": 8}}}}
-    (step,) = plan(collection.handle, config(stored)).steps
-    assert step.action == "re-encode"
-    collection.apply(config(stored))
-    params: Any = edge.get_collection(collection_of("c", "dense.2")).config.params.vectors
-    assert params["dense.2"].hnsw_config.m == 8
-    whole: Any = edge.get_collection("c").config.params.vectors
-    assert whole["dense.2"].hnsw_config.m == 0
 
 
 @pytest.mark.slow
@@ -194,34 +123,3 @@ def test_queries_through_swaps_to_passages_and_back_never_fail_and_never_mix(
         answers = [whose(QUERIES[number], hits) for number, hits in load.answers]
         assert set(answers) == {"plain", "passages"}
         assert answers[-1] == "plain"
-
-
-@pytest.mark.slow
-def test_queries_through_swaps_of_the_layout_never_fail_and_never_mix(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    applying = opened(client, config(PLAIN))
-    applying.populate(corpus(120))
-    serving = opened(client)
-    points, multivector = ({"dense": {**own["dense"], "delay": 0.03}} for own in (POINTS, WITH))
-    with Load(applying, QUERIES, limit=5) as same, Load(serving, QUERIES, limit=5) as other:
-        steps: tuple[Callable[[], object], ...] = (
-            lambda: applying.apply(config(points)),
-            lambda: applying.apply(config(multivector)),
-            applying.rollback,
-            applying.finish,
-        )
-        for number, step in enumerate(steps):
-            step()
-            applying.populate(
-                Document(str(n), f"number{n} edited {number}. {text(random.Random(n))}") for n in range(9)
-            )
-            same.wait_for(10)
-            other.wait_for(10)
-    for load in (same, other):
-        assert load.errors == []
-        answers = [whose(QUERIES[number], hits) for number, hits in load.answers]
-        assert set(answers) == {"plain", "passages"}
-        assert "plain" not in answers[answers.index("passages") :]
-        assert all(len(hits) == 5 for _, hits in load.answers)
-    assert verify(applying.handle, sample=0).passed

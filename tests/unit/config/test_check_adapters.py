@@ -102,16 +102,6 @@ MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"diversify": {"slot": "m"}},
         "slot 'm' cannot diversify.*search.diversify.slot.*got: kind multivector.*expected: kind dense",
     ),
-    "points of a sparse slot's passages": (
-        {"s": {"adapter": "toy-sparse", "passages": {"layout": "points"}}},
-        {},
-        "passages of a sparse slot cannot be points.*slots.s.passages.layout.*do: leave it out",
-    ),
-    "points of a multi-vector slot's passages": (
-        {"d": DENSE, "m": {"adapter": "toy-late", "passages": {"layout": "points"}}},
-        {},
-        "passages of a multivector slot cannot be points.*slots.m.passages.layout.*do: leave it out",
-    ),
     "a diversifier with passages": (
         {"d": {**DENSE, "passages": {}}},
         {"diversify": {"slot": "d"}},

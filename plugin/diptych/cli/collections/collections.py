@@ -37,19 +37,15 @@ def collections(
 ) -> None:
     """List the collections of a store: points, slots, and whether diptych knows them. Loads no model.
 
-    Collections that hold the passages of another one are left out.
-
     [dim]Examples:[/dim]
 
       diptych collections
 
       diptych collections --store http://localhost:6333 --json
     """
-    from diptych.stores.passage_collections import documents_collections
-
     session: Session = context.obj
     with opened_store(session, config, store) as (client, configured):
-        names = documents_collections(client)
+        names = sorted(description.name for description in client.get_collections().collections)
         rows = [_row(client, name) for name in names]
     if as_json:
         return write_json({"collections": rows})

@@ -166,9 +166,8 @@ def _normalized(url: str) -> str:
 
 def _only(client: QdrantBase) -> str:
     from diptych.copying.side import place_of
-    from diptych.stores.passage_collections import documents_collections
 
-    names = documents_collections(client)
+    names = sorted(description.name for description in client.get_collections().collections)
     if len(names) == 1:
         return names[0]
     raise ConfigError(

@@ -53,8 +53,8 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             report = verify(collection.handle, sample=None)  # if a sample has faults, other documents may have more
         if report.passed:
             yield Check("verify", "ok", f"{_looked_at(report)}: all as they were written")
-        elif not repair or not report.repairable:
-            do = "diptych doctor --repair" if report.repairable else "nothing wrong was found in what these files hold"
+        elif not repair or not report.faulty:
+            do = "diptych doctor --repair" if report.faulty else "nothing wrong was found in what these files hold"
             yield Check("verify", "fail" if report.faulty else "warn", "; ".join(report.lines()), do)
         else:
             encoded, waiting = mend(collection.handle, report)

@@ -107,8 +107,7 @@ def _details(planned: Plan) -> Iterator[str]:
         if step.why and step.action != "keep":
             yield f"{step.slot}: {step.why}"
         if step.passages is not None:
-            advice = f"; {step.layout}" if step.layout else ""
-            yield f"{step.slot}: about {step.passages:,.1f} passages a document{advice}"
+            yield f"{step.slot}: about {step.passages:,.1f} passages a document"
         if step.unread and step.unread.longer:
             yield f"{step.slot}: {step.unread}"
         if step.action == "numerics" and step.likeness is not None:

@@ -22,7 +22,6 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
 from diptych.populate.engine import Outcomes, Pipeline
-from diptych.populate.passage_writes import mend_passages
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.runtime.phases import Progress
@@ -189,7 +188,6 @@ class Backfill:
         while page := self._changed(page):
             self.filled.changed += len(page)
             self._written(self._begun(page, self._encoded(page)))
-            mend_passages(self._store, self._writer.passages, [item.point for item in page])
 
     def _without_failures(self, page: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows that get a vector of at least one slot; a point that a slot failed on is noted in `filled.left`."""

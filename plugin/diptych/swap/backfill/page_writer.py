@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from qdrant_client import models
 
 from diptych.populate.engine import Outcomes
-from diptych.populate.passage_writes import with_points, write_passages
 from diptych.populate.points import PointMaker
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
@@ -29,14 +28,11 @@ class PageWriter:
         store, client: the collection.
         slots: whose vectors are written, by physical vector.
         pace: in what parts, when, and how many at a time.
-
-    `passages` are the vectors whose passages are points.
     """
 
     def __init__(self, store: LivePoints, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace) -> None:
         self._store, self._slots, self._pace = store, slots, pace
         self._points = PointMaker(client)
-        self.passages = with_points(slots)
         self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
         self._threads: ThreadPoolExecutor | None = None
 
@@ -67,12 +63,7 @@ class PageWriter:
         return future
 
     def _add_vectors(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> int:
-        updates = [self._vectors(page, outcomes, row) for row in rows]
-        if self.passages:
-            held = (page[row].held for row in rows)
-            written = [(own.id, payload, own.vector) for own, payload in zip(updates, held, strict=True)]
-            write_passages(self._store, self.passages, written)  # type: ignore[arg-type]
-        return len(rows) - len(self._store.add_vectors(updates))
+        return len(rows) - len(self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows]))
 
     def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
         made = {vector: outcome for vector, results in outcomes.items() if not isinstance(outcome := results[row], str)}
