@@ -36,8 +36,8 @@
     ├── EvaluationError          judgements or runs that cannot be scored
     └── TuneError                settings that cannot be measured
 
-Two warnings stand beside the tree: `PluginWarning`, a notification hook failed, and `FollowWarning`, a process cannot
-follow a cut-over and continues with the encoders it has.
+Two warnings stand beside the tree: `PluginWarning`, a notification hook failed, and `FollowWarning`, a process
+continues with the encoders it has, as it cannot follow a cut-over, or a student is not admitted yet.
 
 Each error takes and prints, in this order: what happened, where, what was got, what was expected, what to do.
 """
@@ -205,4 +205,4 @@ class PluginWarning(UserWarning):
 
 
 class FollowWarning(UserWarning):
-    """This process cannot load the encoders of a cut-over and continues with those it has."""
+    """This process continues with the encoders it has: those of a cut-over cannot be loaded, or a student waits."""

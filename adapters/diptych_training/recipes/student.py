@@ -140,7 +140,9 @@ class Student(Training[Options]):
         """The student, and for whose index it is."""
         super().export(model)
         record = {"documents": self.teacher.fingerprint.documents or self.teacher.fingerprint.space}
-        (self.folder.path / TEACHER_FILE).write_text(json.dumps(record), "utf-8")
+        part = self.folder.path / f"{TEACHER_FILE}.new"
+        part.write_text(json.dumps(record), "utf-8")
+        part.replace(self.folder.path / TEACHER_FILE)
         adapter = "static" if self.options.student.kind == "static" else self.family.adapter
         return [Registration(adapter, {"model": str(self.folder.path)}, queries=True)]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diptych.config.models import Config, LinearFusion, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
-from diptych.errors import CollectionError, CollectionNotFound
+from diptych.errors import CollectionError, CollectionNotFound, FollowWarning
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import Asking, CollectionMetadata, Reading, State
 from diptych.slots.slot import Slot
@@ -183,13 +184,17 @@ def _require_same_reading(config: Config, metadata: CollectionMetadata) -> None:
 
 
 def _require_same_student(config: SlotConfig, asking: Asking | None, where: str) -> None:
-    if not asks(config, asking):
-        live = asking.generation.options.get("model") if asking and asking.student else None
+    """Refuse another student than the live one, or none beside it; where none is live, warn of one that waits."""
+    live = asking.generation.options.get("model") if asking and asking.student else None
+    if live is None and config.query is not None:
+        text = f"{where}: its encoder makes the queries until diptych apply admits student {config.query.student}"
+        warnings.warn(text, FollowWarning, stacklevel=2)
+    elif not asks(config, asking):
         raise CollectionError(
             "config and collection differ in what makes the queries",
             where=f"{where}, query",
             got=f"student {config.query.student}" if config.query else "no student",
-            expected=f"student {live}" if live else "no student",
+            expected=f"student {live}",
             do=f"restore it; {APPLY}",
         )
 

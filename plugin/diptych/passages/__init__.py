@@ -7,7 +7,7 @@ sentences and code blocks. `splitter` cuts documents by an encoder's tokens, or 
 
 from __future__ import annotations
 
-from diptych.passages.encoder import PassageEncoder, vector_kind, with_passages
+from diptych.passages.encoder import PassageEncoder, vector_kind, with_passages, without_passages
 from diptych.passages.options import OPTION, PassageOptions
 from diptych.passages.splitter import MARK, ContextRequest, PassageHooks, SplitRequest
 
@@ -21,4 +21,5 @@ __all__ = [
     "SplitRequest",
     "vector_kind",
     "with_passages",
+    "without_passages",
 ]

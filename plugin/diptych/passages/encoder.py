@@ -21,6 +21,7 @@ _PIECE = 2048  # passages that are encoded in one call
 _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
 _KEPT = 4096  # documents whose places are kept for the next search
 _RULES = "1"  # counts the changes of the way documents are cut
+_CUT = " passages:"  # in fingerprints, before what says how documents are cut
 _OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
 
 
@@ -41,6 +42,11 @@ class Inner(Protocol):
 def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
     """The kind of the vectors that an adapter of this kind makes with these options."""
     return "multivector" if kind == "dense" and options.get(OPTION) is not None else kind
+
+
+def without_passages(fingerprint: str) -> str:
+    """The part of a fingerprint that is the encoder's own, whether it reads passages or not."""
+    return fingerprint.partition(_CUT)[0]
 
 
 class PassageEncoder:
@@ -69,8 +75,8 @@ class PassageEncoder:
         self._rules = hashlib.sha256(rules.encode()).hexdigest()[:12]
         fingerprint = getattr(inner, "fingerprint", None)
         if isinstance(fingerprint, Fingerprint):  # else it is derived from the options, these included
-            space, documents = f"{fingerprint.space} passages:{self._rules}", fingerprint.documents
-            documents = documents and f"{documents} passages:{self._rules}"
+            space, documents = f"{fingerprint.space}{_CUT}{self._rules}", fingerprint.documents
+            documents = documents and f"{documents}{_CUT}{self._rules}"
             self.fingerprint = Fingerprint(space, fingerprint.numerics, documents)
         self._places: dict[bytes, Places] = {}
         self._lock = threading.Lock()

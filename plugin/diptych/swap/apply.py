@@ -189,6 +189,8 @@ class _Apply:
             )
         for name, new in metadata.swap.building.items() if metadata.swap else ():
             old = metadata.live.slots.get(name)
+            if name in metadata.live.asking:
+                self._context.warnings.append(f"slot {name!r}: its student makes the queries until the cut-over")
             if old is None or not comparable(old, new) or name in metadata.live.asking:
                 continue
             comparison = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)

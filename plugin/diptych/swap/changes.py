@@ -13,6 +13,7 @@ from diptych.config.secrets import redacted
 from diptych.errors import SwapError
 from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, Reading
+from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots import guard
@@ -154,8 +155,8 @@ def require_space_of(student: Slot, slot: Slot) -> None:
         SwapError: its vectors are of another length, or it was trained for another encoder.
     """
     lengths = student.encoder.dimension, slot.encoder.dimension
-    trained = _trained_for(str(student.config.options.get("model", "")))
-    documents = fingerprint(slot).documents or fingerprint(slot).space
+    trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
+    documents = without_passages(fingerprint(slot).documents or fingerprint(slot).space)
     if lengths[0] != lengths[1] or trained not in ("", documents):
         raise SwapError(
             "the student is of another space than the slot's vectors",
@@ -166,10 +167,25 @@ def require_space_of(student: Slot, slot: Slot) -> None:
         )
 
 
-def _trained_for(model: str) -> str:
-    """The encoder of documents that a folder of recipe `student` was trained for; "" for other models."""
+def _trained_for(model: str, *, where: str) -> str:
+    """The encoder of documents that a folder of recipe `student` was trained for; "" for other models.
+
+    Raises:
+        SwapError: the folder's record cannot be read.
+    """
     record = Path(model) / TEACHER_FILE
-    return str(json.loads(record.read_text("utf-8"))["documents"]) if model and record.is_file() else ""
+    if not model or not record.is_file():
+        return ""
+    try:
+        return str(json.loads(record.read_text("utf-8"))["documents"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SwapError(
+            "the student's record of its teacher cannot be read",
+            where=f"{where}, {record}",
+            got=f"{type(error).__name__}: {error}",
+            expected='{"documents": FINGERPRINT}, as recipe student writes it',
+            do="train the student again, or restore the file",
+        ) from error
 
 
 def compare(slot: Slot, live: Generation) -> guard.Likeness:

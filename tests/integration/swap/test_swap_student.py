@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient
 
 from diptych.config import Config
-from diptych.errors import CollectionError, ConfigError, GateFailed, SwapError
+from diptych.errors import CollectionError, ConfigError, FollowWarning, GateFailed, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.populate import populate
@@ -42,8 +42,8 @@ class Big(FakeDenseEncoder):
         exact = super().encode_query(inputs)
         if "far" in self._model:
             return np.asarray(exact @ TURN, np.float32)
-        if "near" in self._model:
-            near = exact + 0.01 * np.roll(exact, 1, axis=1)
+        if "near" in self._model or "blurred" in self._model:
+            near = exact + (0.01 if "near" in self._model else 0.7) * np.roll(exact, 1, axis=1)
             return np.asarray(near / np.linalg.norm(near, axis=1, keepdims=True), np.float32)
         return exact
 
@@ -137,18 +137,29 @@ def test_a_student_that_answers_otherwise_does_not_pass_the_gate(
     assert search(filled, [documents[5]["text"]])[0][0].id == "5"
 
 
+def test_without_judgements_a_student_must_keep_nine_tenths_or_what_the_gate_says(filled: CollectionHandle) -> None:
+    with pytest.raises(GateFailed, match=r"at least 90% must be; swap\.gate\.overlap"):
+        apply(filled, asked("blurred"))
+    rollback(filled)
+    wanted = asked("blurred")
+    gate = wanted.swap.gate.model_copy(update={"overlap": 0.2})
+    assert apply(filled, wanted.model_copy(update={"swap": wanted.swap.model_copy(update={"gate": gate})}))
+
+
 def test_rolling_back_returns_to_the_own_encoder_and_forth_to_the_student(
     filled: CollectionHandle, documents: list[dict[str, str]]
 ) -> None:
     apply(filled, asked("near"), options(documents))
     rollback(filled)
     assert not status(filled).vectors[0].asking
-    with pytest.raises(CollectionError, match=r"(?s)what makes the queries.*dense.*student near.*no student"):
-        opened(filled, asked("near"))
+    with pytest.warns(FollowWarning, match=r"slot 'dense': its encoder makes the queries until .*student near"):
+        assert search(opened(filled, asked("near")), [documents[5]["text"]])[0][0].id == "5"
+    assert MADE == ["big"]
     rollback(filled)
     assert "near" in status(filled).vectors[0].asking
-    with pytest.raises(CollectionError, match=r"(?s)no student.*student near"):
-        opened(filled, config("big"))
+    for other, got in ((config("big"), "no student"), (asked("near 2"), "student near 2")):
+        with pytest.raises(CollectionError, match=rf"(?s)what makes the queries.*dense.*{got}.*student near"):
+            opened(filled, other)
     assert finish(filled).dropped == ()
     assert "near" in status(filled).vectors[0].asking
 
@@ -190,18 +201,27 @@ def test_a_student_stays_when_something_else_changes(filled: CollectionHandle, d
     assert "near" in status(filled).vectors[0].asking
 
 
-def test_a_student_reads_queries_of_passages(registry: Registry, documents: list[dict[str, str]]) -> None:
+def test_a_student_reads_queries_of_passages(
+    registry: Registry, documents: list[dict[str, str]], tmp_path: Path
+) -> None:
     passages = {"tokens": 16, "overlap": 0}
     handle = CollectionHandle(QdrantClient(":memory:"), "c", config("big", passages=passages), registry)
     populate(handle, documents)
-    apply(handle, asked("near", passages=passages), options(documents))
+    student = tmp_path / "near"
+    student.mkdir()
+    (student / "teacher.json").write_text(json.dumps({"documents": Big().fingerprint.documents}))
+    apply(handle, asked(str(student), passages=passages), options(documents))
     assert search(opened(handle), [documents[5]["text"]])[0][0].id == "5"
-    assert MADE == ["near"]
+    assert [str(student)] == MADE
 
 
 def test_a_student_of_another_space_is_refused(filled: CollectionHandle, tmp_path: Path) -> None:
     with pytest.raises(SwapError, match=rf"(?s)query\.student.*{WIDTH // 2} dimensions.*{WIDTH} dimensions"):
         plan(filled, asked("narrow"))
+    for broken in ("{", "{}", "[1]"):
+        (tmp_path / "teacher.json").write_text(broken)
+        with pytest.raises(SwapError, match=r"(?s)record of its teacher cannot be read.*teacher\.json"):
+            plan(filled, asked(str(tmp_path)))
     (tmp_path / "teacher.json").write_text(json.dumps({"documents": "another encoder"}))
     with pytest.raises(SwapError, match=r"(?s)trained for another encoder.*recipe: student"):
         apply(filled, asked(str(tmp_path)))

@@ -27,6 +27,7 @@ MOST_LOST = 0.25
 LEAST_FOUND = 0.7  # of titles or first sentences by a pipeline alone; broken encoders found .50 and .64 of them
 POOR = 0.5  # share of known items found by the old pipeline, below which the check says little
 LEAST_KEPT = 0.5  # share of the first 10 that the same encoders and vectors must still find with other storage
+LEAST_ALIKE = 0.9  # share of the first 10 that a student must find of its teacher's
 
 __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
@@ -183,8 +184,8 @@ def _without_judgements(
     )
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
     overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
-    restored = _only_stored_otherwise(old, new)
-    apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, restored=restored)]
+    least = _least_kept(old, new)
+    apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
     reasons = [*(_unfound(item) if silent else [*_lost(item), *_lost(excerpt)]), *apart]
     return replace(
         base,
@@ -220,8 +221,8 @@ def _unfound(item: KnownItem) -> list[str]:
     return [f"{item.new:.1%} of {item.documents} documents are found by {item.by}, at least {LEAST_FOUND:.0%} must be"]
 
 
-def _only_stored_otherwise(old: View, new: View) -> bool:
-    """Whether both views search the same vectors the same way: then each missing neighbour is a loss."""
+def _least_kept(old: View, new: View) -> float:
+    """The share of the first 10 that must stay; 0 unless both views search the same vectors, so that a loss is one."""
     ours, theirs = (
         {
             name: (generation.vector, generation.space)
@@ -230,14 +231,17 @@ def _only_stored_otherwise(old: View, new: View) -> bool:
         }
         for view in (old, new)
     )
-    return ours == theirs and pipeline_of(old) == pipeline_of(new)
+    if ours != theirs or pipeline_of(old) != pipeline_of(new):
+        return 0.0
+    students = [name for name, slot in new.slots.items() if slot.asking not in (None, old.slots[name].asking)]
+    return LEAST_ALIKE if students else LEAST_KEPT
 
 
-def _apart(overlap: Overlap, config: GateConfig, *, restored: bool) -> list[str]:
-    if config.overlap is None and restored and overlap.mean < LEAST_KEPT:
+def _apart(overlap: Overlap, config: GateConfig, *, least: float) -> list[str]:
+    if config.overlap is None and overlap.mean < least:
         return [
             f"only {overlap.mean:.1%} of the first 10 that the same vectors gave before are still found, at least "
-            f"{LEAST_KEPT:.0%} must be; swap.gate.overlap sets another share"
+            f"{least:.0%} must be; swap.gate.overlap sets another share"
         ]
     if config.overlap is None or overlap.mean >= config.overlap:
         return []
