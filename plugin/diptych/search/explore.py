@@ -60,17 +60,24 @@ class Explored:
 
 
 def explored(
-    request: SearchRequest, stage: Rerank, reranker: Reranker, lists: Sequence[Sequence[Hit]], score: Score
+    request: SearchRequest,
+    stage: Rerank,
+    reranker: Reranker,
+    lists: Sequence[Sequence[Hit]],
+    score: Score,
+    late: Callable[[], bool],
 ) -> list[Explored]:
     """Each query's candidates, and the documents that their scores lead to, with the reranker's scores.
 
-    Each round scores an equal share of what is left of the budget; the first one reads candidates alone.
+    Each round scores an equal share of what is left of the budget; the first one reads candidates alone. Where fewer
+    documents have anchor scores than a round may read, it reads further candidates.
 
     Args:
         request: its filter, tenant and parameters hold for what is found as well.
         stage, reranker: the stage, which has `explore`, and its reranker.
         lists: each query's candidates, best first.
         score: scores hits; fewer scores than hits say that the time is up.
+        late: whether the time is up; asked before each round but the first.
 
     Raises:
         SearchError: the anchors are not this reranker's, or were never scored.
@@ -84,8 +91,15 @@ def explored(
         if number == 0:
             batch = [list(hits[: min(share, stage.candidates)]) for hits, share in zip(lists, shares, strict=True)]
             vectors |= _stored(request, slot, [hit.point for hits in batch for hit in hits if hit.point is not None])
+        elif late():
+            found = [replace(own, stopped=True) for own in found]
+            break
         else:
-            batch = _pointed_to(request, slot, explore, found, shares, vectors, number)
+            pointed_to = _pointed_to(request, slot, explore, found, shares, vectors, number)
+            batch = [
+                [*hits, *_unscored(own, hits, candidates)[: share - len(hits)]]
+                for own, hits, candidates, share in zip(found, pointed_to, lists, shares, strict=True)
+            ]
         scores = score(batch)
         for own, hits, values in zip(found, batch, scores, strict=True):
             own.hits += hits[: len(values)]
@@ -215,7 +229,12 @@ def _vector(point: models.Record | models.ScoredPoint, slot: Slot) -> Floats:
     return np.asarray(named[slot.vector], np.float32)
 
 
+def _unscored(own: Explored, others: Sequence[Hit], candidates: Sequence[Hit]) -> list[Hit]:
+    """The candidates that were not scored and are not among the others."""
+    taken = {hit.id for hits in (own.hits, others) for hit in hits}
+    return [hit for hit in candidates if hit.id not in taken]
+
+
 def _with_rest(own: Explored, candidates: Sequence[Hit]) -> Explored:
     """With the candidates that were not scored behind the others."""
-    scored = {hit.id for hit in own.hits}
-    return replace(own, hits=[*own.hits, *(hit for hit in candidates if hit.id not in scored)])
+    return replace(own, hits=[*own.hits, *_unscored(own, (), candidates)])

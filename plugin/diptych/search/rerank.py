@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -100,20 +101,23 @@ def _scored(request: SearchRequest, stage: Rerank, lists: Sequence[Sequence[Hit]
         reranker = request.handle.reranker(reranker, stage.options)
     where, begin = f"reranker {stage.label!r}", time.monotonic()
 
+    def left() -> float:
+        return math.inf if stage.seconds is None else stage.seconds - (time.monotonic() - begin)
+
     def score(lists: Sequence[Sequence[Hit]]) -> list[Floats]:
         groups = [
             [(text, _input(request, stage, hit, reranker.max_length)) for hit in found]
             for text, found in zip(request.texts, lists, strict=True)
         ]
         if stage.seconds is not None:
-            return score_until(reranker, groups, stage.seconds - (time.monotonic() - begin), where=where)
+            return score_until(reranker, groups, left(), where=where)
         if stage.early_exit is None:
             return score_pairs(reranker, groups, where=where)
         return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
 
     if stage.explore is not None:
         _require_independent(reranker, where, "explore")
-        return explored(request, stage, reranker, lists, score)
+        return explored(request, stage, reranker, lists, score, late=lambda: left() <= 0)
     stopped = stage.seconds is not None
     return [
         Explored(list(hits), values.tolist(), stopped=stopped) for hits, values in zip(lists, score(lists), strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.anchors import write_anchors
@@ -171,6 +172,32 @@ def test_after_the_deadline_candidates_follow_unscored(shop: Shop) -> None:
     (one,) = shop.collection.explain(QUERY, ids=[found[0]], pipeline=_exploring(Tastes(), deadline=1e-9))
     count = "Tastes scored 8 documents in 1 round, 0 of which were no candidates"
     assert one.notes == (f"{count}, until its deadline of 1e-09 s",)
+
+
+def test_small_rounds_end_at_the_deadline_as_well(shop: Shop) -> None:
+    reranker = Tastes()
+    assert len(shop.ids(reranker, rounds=10, budget=40, deadline=1e-9, limit=10)) == 10
+    assert len(reranker.pairs) == 4, "the first round alone"
+    pipeline = FEW >> Rerank(Tastes(), 10, explore=Explore("scores", 10, 40), deadline=1e-9)
+    (one,) = shop.collection.explain(QUERY, ids=["d0"], pipeline=pipeline)
+    assert one.notes[0].endswith("4 documents in 1 round, 0 of which were no candidates, until its deadline of 1e-09 s")
+
+
+def test_the_budget_is_spent_on_candidates_where_documents_lack_anchor_scores(
+    registry: Registry, anchors: Path
+) -> None:
+    with Collection.open(config(anchors), registry=registry) as opened:
+        opened.populate(DOCUMENTS[:100])
+        (vector,) = [name for name in _vectors(opened) if name.startswith("scores")]
+        opened.handle.client.delete_vectors("c", [vector], models.Filter())
+        reranker = Tastes()
+        stage = Rerank(reranker, 100, explore=Explore("scores", 4, 40))
+        hits = opened.search(QUERY, pipeline=Pipeline((Retrieve("dense", 100),)) >> stage, limit=40)
+    assert len(hits) == len(reranker.pairs) == len(set(reranker.pairs)) == 40
+
+
+def _vectors(opened: Collection) -> list[str]:
+    return [slot.vector for slot in opened.handle.now().slots.values()]
 
 
 def _exploring(reranker: Tastes, **options: Any) -> Pipeline:
