@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+from qdrant_client import models
 
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels
@@ -20,7 +21,10 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.search.explore import require_anchors
+from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.request import SearchRequest
 from diptych.search.run import search
 from diptych.search.stages import Rerank
 from diptych.search.store_errors import ask
@@ -46,7 +50,8 @@ def tune_rerank(
 ) -> RerankReport:
     """Search with the config's first reranker over each slot and the config's fusion, with several budgets.
 
-    The collection is only read. Documents are read from their beginning, as for the anchors.
+    The collection is only read. Documents are read from their beginning, as for the anchors; those that the config
+    excludes are left out.
 
     Args:
         handle: the open collection.
@@ -59,6 +64,8 @@ def tune_rerank(
 
     Raises:
         TuneError: no query, no reranker, one whose scores depend on the other candidates, or a budget below its rounds.
+        TenantError: the collection requires a tenant.
+        SearchError: it explores, and the anchors are not built, or are another reranker's.
         CollectionNotFound: nothing has been populated yet.
     """
     view, progress = handle.now(), progress or Unwatched()
@@ -68,7 +75,10 @@ def tune_rerank(
     chosen = sampled(queries, qrels, sample, seed=seed)
     if not chosen:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
-    texts = {} if pooled else _texts(view)
+    request = SearchRequest.of(view, [query.text for query in chosen], Options(pipeline=served))
+    if stage.explore is not None:
+        require_anchors(request, stage, reranker)
+    texts = {} if pooled else _texts(view, request.filter)
     run = _Run(
         view, chosen, qrels, replace(stage, adapter=reranker, early_exit=None, deadline=None, read="document"), progress
     )
@@ -219,14 +229,14 @@ def _widened(pipeline: Pipeline, candidates: int) -> Pipeline:
     return replace(pipeline, retrieve=branches, **stages)  # type: ignore[arg-type]
 
 
-def _texts(view: View) -> dict[object, str]:
-    """What the reranker reads of every document, by point."""
+def _texts(view: View, found: models.Filter | None) -> dict[object, str]:
+    """What the reranker reads of every document that a search may find, by point."""
     texts, offset = dict[object, str](), None
     while True:
         records, offset = ask(
             view,
             lambda offset=offset: view.client.scroll(  # type: ignore[misc]
-                view.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
+                view.name, scroll_filter=found, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
             ),
         )
         documents = {record.id: from_payload(record.id, record.payload, view.layout) for record in records}
