@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from diptych.errors import ContractError
-from diptych.protocols import Pair
+from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
 from diptych_adapters.remote import tei
 from diptych_adapters.remote.answers import batches, in_order, items, matrix
 from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.identity import space, text_facts
 from diptych_adapters.remote.options import RerankApiOptions, TeiRerankerOptions
 from diptych_adapters.remote.secrets import checked_url
 
@@ -67,6 +69,11 @@ class TeiReranker(_RemoteReranker):
         self.options: TeiRerankerOptions = TeiRerankerOptions(**options)
         self.endpoint = Endpoint(self.options, name="tei-reranker")
 
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
+        return tei.fingerprint(self.endpoint, "tei-reranker", self.options, raw_scores=self.options.raw_scores)
+
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         raw = {"raw_scores": self.options.raw_scores}
         return {"query": query, "texts": documents, **raw, **tei.truncation(self.options)}
@@ -81,6 +88,11 @@ class ApiReranker(_RemoteReranker):
         self.options: RerankApiOptions = RerankApiOptions(**options)
         self.endpoint = Endpoint(self.options, name="rerank-api")
         checked_url(self.endpoint.url + self.options.path, where="adapter 'rerank-api', option 'path'")
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        return Fingerprint(space("rerank-api", self.options.model, self.options.fields, text_facts(self.options)))
 
     @property
     def _path(self) -> str:

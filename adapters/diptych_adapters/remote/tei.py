@@ -21,7 +21,7 @@ def truncation(options: TeiOptions | TeiSparseOptions | TeiRerankerOptions) -> d
 
 
 def fingerprint(
-    endpoint: Endpoint, adapter: str, options: TeiOptions | TeiSparseOptions, **facts: object
+    endpoint: Endpoint, adapter: str, options: TeiOptions | TeiSparseOptions | TeiRerankerOptions, **facts: object
 ) -> Fingerprint:
     """The fingerprint of the served model, text truncation and `facts`; the server's precision is `numerics`."""
     info = _info(endpoint)

@@ -295,6 +295,23 @@ def test_the_space_of_a_tei_model_is_what_the_server_says_it_serves(service: Ser
     assert create("tei-sparse", service).fingerprint.space != plain.space
 
 
+def test_the_space_of_a_reranker_is_the_model_and_what_is_sent(service: Service, reply: type[Reply]) -> None:
+    def space(name: str, **options: Any) -> str:
+        found: str = create(name, service, **options).fingerprint.space
+        return found
+
+    changes: dict[str, list[dict[str, Any]]] = {
+        "tei-reranker": [{"raw_scores": True}, {"truncation_direction": "left"}, {"max_characters": 9}],
+        "rerank-api": [{"model": "n"}, {"fields": {"a": 1}}, {"max_characters": 9}],
+    }
+    for name, changed in changes.items():
+        assert len({space(name, **change) for change in changed} | {space(name)}) == len(changed) + 1
+        assert space(name) == space(name, batch_size=1, timeout=1, api_key_env="HOME")
+    plain = space("tei-reranker")
+    service.replies = [reply(change=lambda info: info | {"model_sha": "def"})]
+    assert space("tei-reranker") != plain
+
+
 def test_the_space_of_a_server_without_info_is_its_address(
     service: Service, other_service: Service, reply: type[Reply]
 ) -> None:
