@@ -6,7 +6,7 @@ encoder whose vector of a document holds the reranker's scores. `texts` reads, c
 
 from __future__ import annotations
 
-from diptych.anchors.encoder import AnchorEncoder, reranker_space
+from diptych.anchors.encoder import AnchorEncoder, anchors_digest, reranker_space
 from diptych.anchors.options import ANCHORS, AnchorOptions, anchored, has_anchors
 from diptych.anchors.texts import choose_anchors, read_anchors, write_anchors
 
@@ -15,6 +15,7 @@ __all__ = [
     "AnchorEncoder",
     "AnchorOptions",
     "anchored",
+    "anchors_digest",
     "choose_anchors",
     "has_anchors",
     "read_anchors",

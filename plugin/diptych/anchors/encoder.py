@@ -25,6 +25,11 @@ def reranker_space(reranker: Reranker, adapter: str, options: Mapping[str, Any])
     return "declared:" + hashlib.sha256(repr((adapter, own)).encode()).hexdigest()[:16]
 
 
+def anchors_digest(anchors: Sequence[str]) -> str:
+    """The end of the fingerprint of scores of these anchors."""
+    return hashlib.sha256("\n".join(anchors).encode()).hexdigest()[:16]
+
+
 class AnchorEncoder:
     """Encodes a document as the scores that a reranker gives it for each anchor.
 
@@ -49,7 +54,7 @@ class AnchorEncoder:
             raise AdapterOptionsError(what, where=where, got="independent = False", do=f"leave `{ANCHORS}` out")
         self.reranker, self.anchors = reranker, tuple(anchors)
         self.dimension = len(self.anchors) + 1
-        digest = hashlib.sha256("\n".join(self.anchors).encode()).hexdigest()[:16]
+        digest = anchors_digest(self.anchors)
         numerics = getattr(getattr(reranker, "fingerprint", None), "numerics", "")
         self.fingerprint = Fingerprint(f"{space} {ANCHORS}:{digest}", numerics)
         identity = getattr(reranker, "identity", "")

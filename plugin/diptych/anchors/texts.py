@@ -24,7 +24,7 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except FileNotFoundError as error:
-        do = "diptych anchors build chooses anchors and writes it; or write a query a line"
+        do = "write queries into it, one a line; or populate without the slot first, then: diptych anchors build"
         raise AdapterOptionsError("there is no file of anchors", where=where, got=str(path), do=do) from error
     except (OSError, UnicodeDecodeError) as error:
         raise AdapterOptionsError("the anchors cannot be read", where=where, got=f"{path}: {error}") from error

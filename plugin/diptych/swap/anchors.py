@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.anchors import ANCHORS, choose_anchors, has_anchors, read_anchors, write_anchors
+from diptych.anchors import ANCHORS, anchors_digest, choose_anchors, has_anchors, read_anchors, write_anchors
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
@@ -68,12 +68,38 @@ def slots_of_anchors(config: Config) -> dict[str, Path]:
     return files
 
 
+def require_same_files(handle: CollectionHandle, config: Config) -> None:
+    """Refuse files whose anchors the live scores are of, and that are lost or hold other anchors now.
+
+    Populate needs the old anchors for as long as it keeps up their scores: until `finish`.
+
+    Raises:
+        SwapError: such a file is lost, or holds other anchors.
+    """
+    live = handle.read().live.slots.values()
+    digests = {
+        Path(own.options[ANCHORS]["texts"]): own.space.rpartition(":")[2] for own in live if has_anchors(own.options)
+    }
+    for name, path in slots_of_anchors(config).items():
+        if path not in digests:
+            continue
+        if not path.exists():
+            what, do = "the file of the live anchors is lost", "restore it, or name another file in the config"
+            raise SwapError(what, where=f"slot {name!r}", got=str(path), do=do)
+        if anchors_digest(read_anchors(path, where=f"slot {name!r}")) != digests[path]:
+            what = "the file of the live anchors holds others now"
+            do = "restore the old anchors in it; write the new anchors to a new file and name it"
+            raise SwapError(what, where=f"slot {name!r}", got=str(path), do=do)
+
+
 def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed: int) -> list[Path]:
     """Write the files of anchors that do not exist, from the titles of the collection's documents.
 
     Raises:
-        SwapError: the config has no slot of anchors, or the collection too few different titles.
+        SwapError: the config has no slot of anchors, the collection too few different titles, or a file that the live
+            scores were made from is lost or holds other anchors.
     """
+    require_same_files(handle, config)
     missing = [path for path in dict.fromkeys(slots_of_anchors(config).values()) if not path.exists()]
     if missing:
         anchors = choose_anchors(_titles(handle), count, seed=seed)

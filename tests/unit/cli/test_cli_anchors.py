@@ -78,6 +78,26 @@ def test_new_documents_get_their_scores(filled: Run, tmp_path: Path) -> None:
     assert (state["scored"], state["missing"]) == (13, 0)
 
 
+def test_live_anchors_are_neither_edited_nor_chosen_anew(filled: Run, tmp_path: Path) -> None:
+    assert "diptych anchors build" in filled("search", "word1").err
+    assert filled("anchors", "build", "--count", 5).code == 0
+    file = tmp_path / "anchors.txt"
+    old = file.read_text()
+    file.write_text(f"{old}word1 word2\n")
+    answer = filled("anchors", "build")
+    assert answer.code == 1
+    assert "holds others now" in answer.err
+    assert "write the new anchors to a new file and name it" in answer.err
+    file.unlink()
+    answer = filled("anchors", "build", "--count", 7)
+    assert (answer.code, file.exists()) == (1, False)
+    assert "restore it, or name another file" in answer.err
+    file.write_text(old)
+    (tmp_path / "diptych.yaml").write_text((CONFIG + SCORES + SEARCH).replace("anchors.txt", "other.txt"))
+    assert filled("anchors", "build", "--count", 7).code == 0
+    assert filled("anchors", "status", "--json").json()["anchors"][0]["vector"] == "scores.2"
+
+
 def test_other_changes_are_left_to_apply(filled: Run, tmp_path: Path) -> None:
     (tmp_path / "diptych.yaml").write_text((CONFIG + SCORES + SEARCH).replace("dimension: 8", "dimension: 9"))
     answer = filled("anchors", "build")
