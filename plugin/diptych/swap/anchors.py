@@ -80,8 +80,8 @@ def require_same_files(handle: CollectionHandle, config: Config) -> None:
     digests = {
         Path(own.options[ANCHORS]["texts"]): own.space.rpartition(":")[2] for own in live if has_anchors(own.options)
     }
-    for name, path in slots_of_anchors(config).items():
-        if path not in digests:
+    for name, slot in config.slots.items():
+        if slot.anchors is None or (path := Path(slot.options[ANCHORS]["texts"])) not in digests:
             continue
         if not path.exists():
             what, do = "the file of the live anchors is lost", "restore it, or name another file in the config"

@@ -32,6 +32,7 @@ from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans
+from diptych.swap.anchors import require_same_files
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.run import Filling
 from diptych.swap.begin import Beginning
@@ -70,7 +71,7 @@ def apply(
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
         GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for a retry.
-        SwapError: another swap is under way.
+        SwapError: another swap is under way; a file of live anchors is lost or was edited.
         PopulateError: store or encoder failed for good.
         StoreUnavailable: the server does not answer.
     """
@@ -79,6 +80,7 @@ def apply(
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
         completed = with_stored_default(config, handle.read())
+        require_same_files(handle, completed)
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
         return _cleared(handle, report, given, event)

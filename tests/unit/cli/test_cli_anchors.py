@@ -88,6 +88,7 @@ def test_live_anchors_are_neither_edited_nor_chosen_anew(filled: Run, tmp_path: 
     assert answer.code == 1
     assert "holds others now" in answer.err
     assert "write the new anchors to a new file and name it" in answer.err
+    assert "holds others now" in filled("apply").err
     file.unlink()
     answer = filled("anchors", "build", "--count", 7)
     assert (answer.code, file.exists()) == (1, False)
