@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -139,10 +138,8 @@ class Student(Training[Options]):
     def export(self, model: Any) -> list[Registration]:
         """The student, and for whose index it is."""
         super().export(model)
-        record = {"documents": self.teacher.fingerprint.documents or self.teacher.fingerprint.space}
-        part = self.folder.path / f"{TEACHER_FILE}.new"
-        part.write_text(json.dumps(record), "utf-8")
-        part.replace(self.folder.path / TEACHER_FILE)
+        fingerprint = self.teacher.fingerprint
+        self.folder.write(TEACHER_FILE, {"documents": fingerprint.documents or fingerprint.space})
         adapter = "static" if self.options.student.kind == "static" else self.family.adapter
         return [Registration(adapter, {"model": str(self.folder.path)}, queries=True)]
 

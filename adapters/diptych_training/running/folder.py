@@ -82,7 +82,7 @@ class RunFolder:
 
     def finish(self, report: TrainReport) -> TrainReport:
         """Store the report; the checkpoints are deleted."""
-        self._write(REPORT, asdict(report))
+        self.write(REPORT, asdict(report))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return report
 
@@ -138,7 +138,7 @@ class RunFolder:
             if stored != settings:
                 self._forget_log()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._write(RECIPE, settings)
+        self.write(RECIPE, settings)
 
     def _compare(self, stored: dict[str, Any], settings: dict[str, Any], later: frozenset[str]) -> None:
         fixed, requested = _without(stored, later), _without(settings, later)
@@ -164,7 +164,8 @@ class RunFolder:
         (self.path / LOG).unlink(missing_ok=True)
         shutil.rmtree(self.path / "logs", ignore_errors=True)
 
-    def _write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: Any) -> None:
+        """Write a value as a JSON file of this name, all or nothing."""
         part = self.path / f"{name}.new"
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
         part.replace(self.path / name)

@@ -190,10 +190,11 @@ class _Apply:
                 do="name evaluate.queries and evaluate.qrels in the config, or apply without switching queries",
             )
         for name, new in metadata.swap.building.items() if metadata.swap else ():
-            old = metadata.live.slots.get(name)
             if name in metadata.live.asking:
                 self._context.warnings.append(f"slot {name!r}: its student makes the queries until the cut-over")
-            if old is None or not comparable(old, new) or name in metadata.live.asking:
+                continue
+            old = metadata.live.slots.get(name)
+            if old is None or not comparable(old, new):
                 continue
             comparison = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)
             if comparison.low > 0:

@@ -132,7 +132,7 @@ def _with_student(change: Change, slot: Slot, student: Slot | None, asking: Aski
     adapters = ({"adapter": live.adapter} if live else {}, {"adapter": student.config.adapter} if student else {})
     why = "; ".join(compared({**adapters[0], **then}, {**adapters[1], **now}, "query."))
     if student is not None:
-        require_space_of(student, slot)
+        _require_space_of(student, slot)
         if live is not None and not why and not _is(student, live):
             why = "the model behind the student's name changed"
     action: Action = "re-prompt" if why and change.action in STAYS else change.action
@@ -148,7 +148,7 @@ def _is(slot: Slot, generation: Generation) -> bool:
     return bool(alike)
 
 
-def require_space_of(student: Slot, slot: Slot) -> None:
+def _require_space_of(student: Slot, slot: Slot) -> None:
     """Refuse a student whose vectors are no queries for those of the slot's encoder.
 
     Raises:
@@ -156,7 +156,8 @@ def require_space_of(student: Slot, slot: Slot) -> None:
     """
     lengths = student.encoder.dimension, slot.encoder.dimension
     trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
-    documents = without_passages(fingerprint(slot).documents or fingerprint(slot).space)
+    now = fingerprint(slot)
+    documents = without_passages(now.documents or now.space)
     if lengths[0] != lengths[1] or trained not in ("", documents):
         raise SwapError(
             "the student is of another space than the slot's vectors",
