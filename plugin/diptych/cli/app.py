@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -136,8 +136,12 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
     is_own_process = args is None  # else it is called within another program, which keeps its own Ctrl-C
     if is_own_process:
         gc.set_threshold(*GARBAGE)
-    with interrupts.leaving() if is_own_process else nullcontext():
-        _with_command(sys.argv[1:] if args is None else args)(args=args, obj=session, prog_name="diptych")
+    application = _with_command(sys.argv[1:] if args is None else args)
+    run = partial(application, args=args, obj=session, prog_name="diptych")
+    if is_own_process:
+        interrupts.run(run)
+    else:
+        run()
 
 
 def _with_command(args: Sequence[str]) -> typer.Typer:

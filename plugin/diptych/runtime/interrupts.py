@@ -28,7 +28,7 @@ GRACE = 1.2  # seconds for what is open to be closed
 SHOW_CURSOR = b"\r\x1b[?25h\x1b[K"  # a progress bar hides it, and clears its line no more
 IMPORTING = "<frozen importlib"
 
-_state = {"first": False, "said": False}
+_state = {"running": False, "first": False, "said": False}
 _hints: list[Callable[[], str]] = []
 
 
@@ -64,12 +64,19 @@ def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
         _hints.remove(text)
 
 
-@contextlib.contextmanager
-def leaving() -> Iterator[None]:
-    """Run the command. After a Ctrl-C it ends without waiting for running threads."""
+def run(command: Callable[[], object]) -> None:
+    """Run the command. After a Ctrl-C the process ends without waiting for running threads.
+
+    A KeyboardInterrupt can be raised between any two steps of this function, but only while it runs and only once, so
+    the outer block catches it wherever that is. A context manager would be left through code that nothing surrounds.
+    """
     install()
     try:
-        yield
+        try:
+            _state["running"] = True
+            command()
+        finally:
+            _state["running"] = False  # from here on Python waits for threads, and an exception would only be printed
     finally:
         if _state["first"]:
             if not _state["said"]:
@@ -78,7 +85,6 @@ def leaving() -> Iterator[None]:
                 with contextlib.suppress(Exception):  # a pipe that nobody reads any more
                     stream.flush()
             os._exit(EXIT)
-        _state["first"] = True  # from here on Python waits for threads, and an exception would only be printed
 
 
 def mark_told() -> None:
@@ -87,7 +93,7 @@ def mark_told() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _state["first"] or _importing(frame):
+    if _state["first"] or not _state["running"] or _importing(frame):
         _leave()
     _state["first"] = True
     threading.Thread(target=_leave_later, name="interrupt", daemon=True).start()
