@@ -4,7 +4,7 @@ A row is a query, one relevant document and seven others, most of which share th
 gives logits: 4 for each of the asked words that a document holds with noise of deviation 1, less 4, so that what holds
 none of them is a plain mismatch. InfoNCE takes the tau with the best nDCG@10 on the tuning seeds, and all forms of CPRD
 the same tau; each form takes the weight that is best there. The order is asked of all documents that hold some of three
-asked words and not all of them.
+asked words and not all of them. The teacher has to rank better than InfoNCE.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from diptych_training.losses import CPRDLoss
-from effects.distill import A_WORD, judge, listed, overlap
+from effects.distill import A_WORD, judge, listed, of_teacher, overlap
 from effects.lex import Lex, lex
-from effects.running import Effect, best, each, effect
+from effects.running import Condition, Effect, above, best, each, effect, plateau
 from effects.scoring import Doubles, kendall, ndcg
 from effects.tiny import scores, trained
 
@@ -34,6 +34,7 @@ class Way:
     batch: bool
     tau: float
     weight: float
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +47,32 @@ class Found:
 
 def effects() -> list[Effect]:
     """The order beside none with both contrasts, and the batch's contrast beside the row's."""
-    tau = best(partial(_ranked, True, weight=0.0), TAUS)
-    weights = {batch: best(partial(_weighed, batch, tau), WEIGHTS) for batch in (True, False)}
-    infonce = each(partial(run, Way(True, tau, 0.0)))
-    batch, row = (each(partial(run, Way(over, tau, weights[over]))) for over in (True, False))
+    steps, long_enough = plateau(lambda steps, seed: _ranked(Way(True, TAUS[0], 0.0, steps), seed))
+    tau = best(lambda tau, seed: _ranked(Way(True, tau, 0.0, steps), seed), TAUS)
+    weights = {batch: best(partial(_weighed, batch, tau, steps), WEIGHTS) for batch in (True, False)}
+    infonce = each(partial(run, Way(True, tau, 0.0, steps)))
+    batch, row = (each(partial(run, Way(over, tau, weights[over], steps))) for over in (True, False))
+    conditions = [long_enough, above("teacher", each(of_teacher), "InfoNCE", [one.ndcg for one in infonce])]
     return [
-        *_rows("order beside InfoNCE, both within the batch", infonce, batch),
-        *_rows("with the batch's contrast beside the row's", row, batch),
+        *_rows("order beside InfoNCE, both within the batch", infonce, batch, conditions),
+        *_rows("with the batch's contrast beside the row's", row, batch, conditions),
     ]
 
 
-def _ranked(batch: bool, tau: float, seed: int, *, weight: float) -> float:
-    return float(run(Way(batch, tau, weight), seed).ndcg.mean())
+def _ranked(way: Way, seed: int) -> float:
+    return float(run(way, seed).ndcg.mean())
 
 
-def _weighed(batch: bool, tau: float, weight: float, seed: int) -> float:
-    return _ranked(batch, tau, seed, weight=weight)
+def _weighed(batch: bool, tau: float, steps: int, weight: float, seed: int) -> float:
+    return _ranked(Way(batch, tau, weight, steps), seed)
 
 
-def _rows(what: str, baseline: list[Found], found: list[Found]) -> list[Effect]:
+def _rows(what: str, baseline: list[Found], found: list[Found], conditions: list[Condition]) -> list[Effect]:
     sides = (baseline, found)
     ranked, ordered = [[one.ndcg for one in side] for side in sides], [[one.order for one in side] for side in sides]
     return [
-        effect("CPRD with ids", what, "H-lex", "nDCG@10", *ranked, page="cprd"),
-        effect("CPRD with ids", what, "H-lex", TAU, *ordered, page="cprd"),
+        effect("CPRD with ids", what, "H-lex", "nDCG@10", *ranked, page="cprd", conditions=conditions),
+        effect("CPRD with ids", what, "H-lex", TAU, *ordered, page="cprd", conditions=conditions),
     ]
 
 
@@ -84,7 +87,7 @@ def run(way: Way, seed: int) -> Found:
         said = teacher[own[:, :1], own[:, 1:]]
         return torch.cat([own.float(), said], 1) if way.batch else said
 
-    found = scores(trained(world, rows, loss, seed=seed, size=SIZE, labels=labels), world)
+    found = scores(trained(world, rows, loss, seed=seed, size=SIZE, labels=labels, steps=way.steps), world)
     return Found(ndcg(found, world.relevant[world.test]), order(found, world))
 
 

@@ -1,6 +1,8 @@
 """Mann-Whitney beside InfoNCE: one threshold for all queries, and ranking; H-lex.
 
-Both know all judgements of the training queries. Both take the tau with the best nDCG@10 on the tuning seeds.
+Both know all judgements of the training queries. Both take the tau with the best nDCG@10 on the tuning seeds. What a
+threshold for all queries can be had for without training stands beside it: InfoNCE with the scores of each query
+brought to mean 0 and deviation 1.
 """
 
 from __future__ import annotations
@@ -11,23 +13,27 @@ from typing import Any
 
 from diptych_training.losses import ContrastiveLoss, MannWhitneyLoss
 from effects.lex import lex
-from effects.running import Effect, best, each, effect
+from effects.running import Effect, best, each, effect, plateau
 from effects.scoring import Doubles, best_f1, ndcg, pooled_auc
 from effects.tiny import searched
 
-TAUS = (0.1, 0.2, 0.5)
+TAUS = (0.05, 0.1, 0.2, 0.5)
 METRICS = ("pooled AUC", "F1 at one threshold", "nDCG@10")
 Found = tuple[float, float, Doubles]
 
 
 def effects() -> list[Effect]:
     """Beside InfoNCE, and with the negatives of the batch beside those of the own query, on each measure."""
-    infonce, batch = tuned(ContrastiveLoss), tuned(MannWhitneyLoss)
-    plain, whole = each(partial(run, ContrastiveLoss, infonce)), each(partial(run, MannWhitneyLoss, batch))
-    query = each(partial(run, partial(MannWhitneyLoss, scope="query"), batch))
-    sides = {"beside InfoNCE": plain, "scope batch beside query": query}
+    steps, long_enough = plateau(lambda steps, seed: float(run(ContrastiveLoss, 0.1, seed, steps=steps)[2].mean()))
+    at = partial(run, steps=steps)
+    infonce, batch = tuned(at, ContrastiveLoss), tuned(at, MannWhitneyLoss)
+    plain, whole = each(partial(at, ContrastiveLoss, infonce)), each(partial(at, MannWhitneyLoss, batch))
+    query = each(partial(at, partial(MannWhitneyLoss, scope="query"), batch))
+    even = each(partial(at, ContrastiveLoss, infonce, even=True))
+    sides = {"beside InfoNCE": plain, "beside InfoNCE, scores evened by query": even, "scope batch beside query": query}
+    told: Any = {"page": "mw", "conditions": [long_enough]}
     return [
-        effect("Mann-Whitney", what, "H-lex", metric, *parts(other, whole, place), page="mw")
+        effect("Mann-Whitney", what, "H-lex", metric, *parts(other, whole, place), **told)
         for what, other in sides.items()
         for place, metric in enumerate(METRICS)
     ]
@@ -38,15 +44,16 @@ def parts(baseline: list[Found], found: list[Found], place: int) -> list[list[An
     return [[one[place] for one in side] for side in (baseline, found)]
 
 
-def tuned(make: Callable[..., Any]) -> float:
+def tuned(at: Callable[..., Found], make: Callable[..., Any]) -> float:
     """The tau that ranks best."""
-    return best(lambda tau, seed: float(run(make, tau, seed)[2].mean()), TAUS)
+    return best(lambda tau, seed: float(at(make, tau, seed)[2].mean()), TAUS)
 
 
-def run(make: Callable[..., Any], tau: float, seed: int) -> Found:
-    """The three measures on H-lex."""
+def run(make: Callable[..., Any], tau: float, seed: int, *, steps: int, even: bool = False) -> Found:
+    """The three measures on H-lex, of scores as they are or evened by query."""
     world = lex(seed)
-    scores = searched(world, make(None, tau=tau, relevance=world.relevance()), seed=seed)
+    scores = searched(world, make(None, tau=tau, relevance=world.relevance()), seed=seed, steps=steps)
+    scores = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True) if even else scores
     return measured(scores, world.relevant[world.test])
 
 

@@ -7,15 +7,20 @@ runs both sides on each of `SEEDS` and hands on what was found, as one number a 
         plain, masked = each(lambda seed: run(seed, mask=False)), each(lambda seed: run(seed, mask=True))
         return [effect("Relevance mask", "with ids beside without", "H-lex", "nDCG@10", plain, masked)]
 
-Both sides see the same world, the same first weights and as many steps. What had to be tuned was tuned on `TUNING`,
-other seeds, and the script says so.
+Both sides see the same world, the same first weights and as many steps: those after which twice as many would give the
+baseline less than `PLATEAU` (see `plateau`). What had to be tuned was tuned on `TUNING`, other seeds, and the script
+says so. What a method presupposes is measured too (see `above`), and a row whose conditions fail has no verdict:
+
+    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps).mean()))
+    better_teacher = above("teacher", each(teacher), "student", each(student))
+    effect(..., conditions=[long_enough, better_teacher])
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,9 +31,17 @@ from diptych.evaluate.significance import bootstrap_means, percentile_interval
 SEEDS = (0, 1, 2, 3, 4)
 TUNING = (100, 101, 102)
 CONFIDENCE, SAMPLES = 0.95, 10_000
+PLATEAU = 0.005  # a doubling of steps that gives less ends a training
 Better: TypeAlias = Literal["higher", "lower", "equal"]
 Interval: TypeAlias = tuple[float, float]
 Found = TypeVar("Found")
+
+
+class Condition(NamedTuple):
+    """What must hold for a row to say anything: its figures in a few words, and whether it holds."""
+
+    told: str
+    met: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,7 @@ class Effect:
         queries: 95 % interval of the mean difference over queries, where the metric has a value a query.
         tolerance: see `better`.
         page: the page of docs/methods, without .md; "" has none.
+        conditions: without any, both sides trained for a fixed number of steps.
     """
 
     method: str
@@ -57,6 +71,7 @@ class Effect:
     queries: Interval | None = None
     tolerance: float = 0.0
     page: str = ""
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -74,8 +89,11 @@ class Effect:
         claimed.
 
         `opposite`: both lie wholly on the other side. `not shown`: anything else. For `equal` it is shown when no seed
-        differs by more than the tolerance, and else opposite when all intervals lie wholly on one side of 0.
+        differs by more than the tolerance, and else opposite when all intervals lie wholly on one side of 0. `not
+        measurable`: a condition is not met.
         """
+        if not all(one.met for one in self.conditions):
+            return "not measurable"
         sign = -1 if self.better == "lower" else 1
         ends = [sign * end for interval in (self.seeds, self.queries) if interval is not None for end in interval]
         if self.better == "equal":
@@ -91,7 +109,10 @@ class Effect:
     def of(cls, data: Mapping[str, Any]) -> Effect:
         """From JSON."""
         given = {name: value for name, value in data.items() if name != "verdict"}
-        return cls(**{**given, "queries": tuple(given["queries"]) if given["queries"] else None})
+        conditions = tuple(Condition(*one) for one in given.get("conditions", ()))
+        return cls(
+            **{**given, "queries": tuple(given["queries"]) if given["queries"] else None, "conditions": conditions}
+        )
 
     def _differences(self) -> NDArray[np.float64]:
         return np.asarray(self.found, np.float64) - np.asarray(self.baseline, np.float64)
@@ -109,11 +130,12 @@ def effect(
     same_queries: bool = False,
     tolerance: float = 0.0,
     page: str = "",
+    conditions: Sequence[Condition] = (),
 ) -> Effect:
     """The effect of what each seed gave: a number, or one of each query `[queries]`.
 
     Args:
-        method, compared, harness, metric, better, tolerance, page: see `Effect`.
+        method, compared, harness, metric, better, tolerance, page, conditions: see `Effect`.
         baseline, found: one a seed, in the same order.
         same_queries: whether the seeds share their queries, which are then averaged over seeds first.
     """
@@ -122,7 +144,7 @@ def effect(
     joined = np.mean(differences, axis=0) if same_queries else np.concatenate(differences)
     by_query = query_interval(joined) if len(differences[0]) > 1 else None
     low, high = ([float(one.mean()) for one in side] for side in (left, right))
-    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page)
+    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page, tuple(conditions))
 
 
 def each(run: Callable[[int], Found], seeds: Sequence[int] = SEEDS) -> list[Found]:
@@ -154,3 +176,31 @@ def best(
     told = ", ".join(f"{settings[place]} {mean:.4f}" for place, mean in means.items())
     print(f"   tuned on seeds {', '.join(map(str, seeds))}: {told}", flush=True)
     return settings[max(means, key=lambda place: means[place])]
+
+
+def plateau(
+    run: Callable[[int, int], float], start: int = 200, limit: int = 6400, seeds: Sequence[int] = TUNING[:2]
+) -> tuple[int, Condition]:
+    """The steps for both sides, and whether the baseline had learnt what it can by then.
+
+    Args:
+        run: `(steps, seed) -> metric` of the baseline.
+        start: the fewest steps; they are doubled until a doubling gives less than `PLATEAU`.
+        limit: the most.
+        seeds: that do not count.
+    """
+    steps, now = start, float(np.mean([run(start, seed) for seed in seeds]))
+    while True:
+        then = float(np.mean([run(2 * steps, seed) for seed in seeds]))
+        print(f"   baseline at {steps} steps {now:.4f}, at {2 * steps} {then:.4f}", flush=True)
+        if then - now < PLATEAU:
+            return steps, Condition(f"{steps:,} steps, twice as many {then - now:+.3f}", True)
+        if 4 * steps > limit:
+            return 2 * steps, Condition(f"{2 * steps:,} steps, half as many {now - then:+.3f}", False)
+        steps, now = 2 * steps, then
+
+
+def above(higher: str, high: Sequence[ArrayLike], lower: str, low: Sequence[ArrayLike], by: float = 0.0) -> Condition:
+    """That one thing is better than another by more than `by`, in the mean over seeds: a teacher than its student."""
+    left, right = (float(np.mean([np.asarray(one, np.float64).mean() for one in side])) for side in (high, low))
+    return Condition(f"{higher} {left:.3f} above {lower} {right:.3f}", left - right > by)

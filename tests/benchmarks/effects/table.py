@@ -13,7 +13,7 @@ from effects.running import Effect, Interval
 BEGIN, END = "<!-- effects: written by run_effects.py -->", "<!-- effects: end -->"
 HEAD = (
     "| method | what is compared | harness | metric | baseline | method | difference [95 % over seeds] | over queries"
-    " | verdict | `--only` |\n|---|---|---|---|---|---|---|---|---|---|"
+    " | conditions | verdict | `--only` |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 NOTHING = "Nothing was measured yet."
 
@@ -62,7 +62,8 @@ def put_into(page: str, text: str) -> str:
 def line(one: Effect) -> str:
     """An effect as a line for a terminal."""
     sides = f"{number(np.mean(one.baseline))} -> {number(np.mean(one.found))}"
-    return f"{one.method}: {one.compared}, {one.harness} {one.metric} {sides}, {_difference(one)}: {one.verdict}"
+    told = "".join(f"; {condition.told}" for condition in one.conditions)
+    return f"{one.method}: {one.compared}, {one.harness} {one.metric} {sides}, {_difference(one)}{told}: {one.verdict}"
 
 
 def number(value: Any) -> str:
@@ -79,8 +80,10 @@ def _row(script: str, one: Effect, pages: Sequence[str]) -> str:
     name = f"[{one.method}]({one.page}.md)" if one.page in pages else one.method
     over = "" if one.queries is None else _interval(one.queries)
     sides = [number(np.mean(side)) for side in (one.baseline, one.found)]
+    told = "; ".join(condition.told + ("" if condition.met else ": **no**") for condition in one.conditions)
     verdict = one.verdict if one.verdict == "shown" else f"**{one.verdict}**"
-    cells = [name, one.compared, one.harness, one.metric, *sides, _difference(one), over, verdict, f"`{script}`"]
+    verdict += "" if one.conditions or one.better == "equal" else " (fixed steps)"
+    cells = [name, one.compared, one.harness, one.metric, *sides, _difference(one), over, told, verdict, f"`{script}`"]
     return f"| {' | '.join(cells)} |"
 
 

@@ -20,7 +20,7 @@ from diptych_training.losses import ContrastiveLoss, PSLLoss
 from diptych_training.models.unidec import CLASSIFIER, LabelTable
 from diptych_training.remining import hard_negatives
 from effects.lex import Lex, lex
-from effects.running import Effect, each, effect
+from effects.running import Effect, each, effect, plateau
 from effects.scoring import Doubles, precision, recall
 from effects.tiny import BATCH, RATE, STEPS, WIDTH, Encoder, Words, scores, searched
 from effects.vec import shuffled
@@ -32,21 +32,23 @@ SIZE = DOCUMENTS // 10
 
 def effects() -> list[Effect]:
     """Pools beside all documents, pools beside one positive, both heads beside each."""
-    every, some = each(partial(pooled, size=None)), each(partial(pooled, size=SIZE))
+    steps, long_enough = plateau(lambda steps, seed: float(pooled(seed, size=None, steps=steps).mean()), limit=1600)
+    told: Any = {"page": "unidec", "conditions": [long_enough]}
+    every, some = (each(partial(pooled, size=size, steps=steps)) for size in (None, SIZE))
     alone = "a pool of 10 % beside one positive and the batch"
     rows = [
         effect(
             "UniDEC: PSL", "a pool of 10 % of the documents beside all", "H-lex", "P@1", every, some,
-            better="equal", tolerance=0.02, page="unidec",
+            better="equal", tolerance=0.02, **told,
         ),
-        effect("UniDEC: PSL", alone, "H-lex", "P@1", each(one_positive), some, page="unidec"),
+        effect("UniDEC: PSL", alone, "H-lex", "P@1", each(partial(one_positive, steps=steps)), some, **told),
     ]  # fmt: skip
-    heads = each(both_heads)
+    heads = each(partial(both_heads, steps=steps))
     for bucket in ("often asked for", "seldom"):
         for head in ("dual encoder", "classifier"):
             sides = [[one[way][bucket] for one in heads] for way in (head, "joint")]
             what = f"both heads beside the {head} alone, documents {bucket}"
-            rows.append(effect("UniDEC: joint", what, "H-lex", "recall@10", *sides, page="unidec"))
+            rows.append(effect("UniDEC: joint", what, "H-lex", "recall@10", *sides, **told))
     return rows
 
 
@@ -61,7 +63,7 @@ def pool_of(world: Lex, size: int | None, seed: int) -> LabelPool:
     return LabelPool(positives, documents=len(world.documents), size=size, seed=seed)
 
 
-def pooled(seed: int, *, size: int | None) -> Doubles:
+def pooled(seed: int, *, size: int | None, steps: int) -> Doubles:
     """P@1 of each test query after a training with pools, by the decoupled softmax."""
     world = world_of(seed)
     pool = pool_of(world, size, seed)
@@ -71,14 +73,15 @@ def pooled(seed: int, *, size: int | None) -> Doubles:
         world,
         pool,
         seed=seed,
+        steps=steps,
     )
     return precision(scores(model, world), world.relevant[world.test], 1)
 
 
-def one_positive(seed: int) -> Doubles:
+def one_positive(seed: int, *, steps: int) -> Doubles:
     """P@1 of each test query after as many steps of InfoNCE, which takes the batch's other documents as negatives."""
     world = world_of(seed)
-    found = searched(world, ContrastiveLoss(None, tau=TAU), seed=seed, labels=unknown)
+    found = searched(world, ContrastiveLoss(None, tau=TAU), seed=seed, steps=steps, labels=unknown)
     return precision(found, world.relevant[world.test], 1)
 
 
@@ -106,12 +109,12 @@ class Heads(Encoder):
         return {"sentence_embedding": found, CLASSIFIER: self.head(found)}
 
 
-def both_heads(seed: int) -> dict[str, dict[str, Doubles]]:
+def both_heads(seed: int, *, steps: int) -> dict[str, dict[str, Doubles]]:
     """The recall@10 of each test query that has a document in a bucket, by way to answer and bucket."""
     world = world_of(seed)
     pool = pool_of(world, SIZE, seed)
     model = Heads(world, seed)
-    fitted(model, PSLLoss(model, relevance=pool.relevance, tau=TAU), world, pool, seed=seed)
+    fitted(model, PSLLoss(model, relevance=pool.relevance, tau=TAU), world, pool, seed=seed, steps=steps)
     dense = scores(model, world)
     with torch.no_grad():
         asked = model.head(model.embedded(world.query_tokens[torch.from_numpy(world.test)]))
@@ -129,16 +132,13 @@ def found_in(found: Doubles, world: Lex, chosen: Mask) -> Doubles:
     return recall(found[there], relevant[there], 10)
 
 
-def fitted(model: Encoder, loss: Any, world: Lex, pool: LabelPool, *, seed: int) -> Encoder:
-    """The model after a training with pools; their hard negatives are looked up again as it moves.
-
-    As many steps, and of the same size, as `effects.tiny.trained` makes.
-    """
+def fitted(model: Encoder, loss: Any, world: Lex, pool: LabelPool, *, seed: int, steps: int = STEPS) -> Encoder:
+    """The model after a training with pools; their hard negatives are looked up again as it moves."""
     loss.model = model
     adam = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min(10 * (n + 1), (STEPS - n) / 0.9) / STEPS)
+    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / steps)
     numbers = list(pool.positives)
-    for step, places in enumerate(shuffled(len(numbers), BATCH, STEPS, seed)):
+    for step, places in enumerate(shuffled(len(numbers), BATCH, steps, seed)):
         if pool.size is not None and step % (EVERY * (len(numbers) // BATCH)) == 0:
             pool.negatives = mined(model, world, pool)
         model.train()

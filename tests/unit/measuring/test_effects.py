@@ -17,7 +17,7 @@ from diptych_training.losses import ContrastiveLoss
 from effects import mat, tiny, vec
 from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
-from effects.running import Effect, best, effect, student_interval
+from effects.running import PLATEAU, Effect, above, best, effect, plateau, student_interval
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
 from effects.served import source_of
 from effects.table import BEGIN, END, line, put_into, table, write_into, written
@@ -234,6 +234,41 @@ def test_the_best_setting_is_that_of_the_seeds_that_do_not_count(capsys: pytest.
     assert "tuned on seeds 100, 101: 0.0 -100.5000, 100.0 -0.5000" in capsys.readouterr().out
 
 
+def test_both_sides_train_until_a_doubling_gives_the_baseline_nothing() -> None:
+    asked: list[int] = []
+
+    def learnt(steps: int, seed: int) -> float:
+        asked.append(steps)
+        return 1 - 100 / steps + seed / 1e6
+
+    steps, condition = plateau(learnt, start=400, limit=100_000)
+    assert steps == 12800
+    assert 100 / 12800 - 100 / 25600 < PLATEAU < 100 / 6400 - 100 / 12800
+    assert condition == ("12,800 steps, twice as many +0.004", True)
+    assert sorted(set(asked)) == [400, 800, 1600, 3200, 6400, 12800, 25600]
+
+
+def test_a_baseline_that_still_learns_at_the_greatest_length_leaves_no_verdict() -> None:
+    steps, condition = plateau(lambda steps, _: steps / 1000, start=200, limit=1000)
+    assert steps == 800
+    assert condition == ("800 steps, half as many -0.400", False)
+    row = effect("M", "beside", "H", "AUC", [0.5] * 5, SURE, conditions=[condition])
+    assert row.verdict == "not measurable"
+    assert Effect.of(json.loads(json.dumps(row.to_data()))) == row
+
+
+def test_what_a_method_presupposes_is_said_and_missing_leaves_no_verdict() -> None:
+    good, weak = above("ranker", [[0.6, 0.8]], "retriever", [0.5]), above("ranker", [0.5], "retriever", [0.5])
+    assert (good, weak.met) == (("ranker 0.700 above retriever 0.500", True), False)
+    assert not above("reader", [0.6], "chance", [0.5], by=0.2).met
+    rows = [effect("M", "b", "H", "AUC", [0.5] * 5, SURE, conditions=own) for own in ([good], [good, weak], [])]
+    assert [one.verdict for one in rows] == ["shown", "not measurable", "shown"]
+    told = table({"one": {"effects": [one.to_data() for one in rows]}}, []).splitlines()[-3:]
+    assert told[0].endswith("| ranker 0.700 above retriever 0.500 | shown | `one` |")
+    assert told[1].endswith("above retriever 0.500: **no** | **not measurable** | `one` |")
+    assert told[2].endswith("|  | shown (fixed steps) | `one` |")
+
+
 def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bold() -> None:
     good = effect("CPRD", "beside KL", "H-mat", "tau", [0.5] * 5, SURE, page="cprd")
     bad = effect("MW", "beside InfoNCE", "H-lex", "nDCG@10", [0.5] * 5, UNSURE, page="mw")
@@ -241,9 +276,9 @@ def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bo
     links, _, _, _, first, second = table(found, ["cprd", "README"]).splitlines()
     assert links == "Pages: [cprd](cprd.md)."
     assert first.startswith("| [CPRD](cprd.md) | beside KL | H-mat | tau | 0.500 | 0.608 | +0.108 [+0.098, +0.118] |")
-    assert first.endswith("| shown | `one` |")
+    assert first.endswith("| shown (fixed steps) | `one` |")
     assert second.startswith("| MW | beside InfoNCE |")
-    assert "| **not shown** | `two` |" in second
+    assert "| **not shown** (fixed steps) | `two` |" in second
     assert line(good) == "CPRD: beside KL, H-mat tau 0.500 -> 0.608, +0.108 [+0.098, +0.118]: shown"
 
 
