@@ -23,3 +23,14 @@ def test_a_recipe_has_a_page_with_a_file_that_names_it(recipe: str) -> None:
 def test_the_methods_page_leads_to_it(page: Path) -> None:
     targets = {match["target"] for match in LINK.finditer((METHODS / "README.md").read_text("utf-8"))}
     assert page.name in targets
+
+
+def test_every_method_of_the_literature_has_a_row_that_says_what_is_here() -> None:
+    text = (METHODS / "literature.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("| ")]
+    methods = [row for row in rows if row[0] != "method"]
+    assert len(methods) == 42
+    for method, state, here in methods:
+        assert state in ("works", "partly", "not here", "out of scope"), method
+        assert state == "not here" or here, f"{method} is {state}: of what, or why?"
+        assert state != "works" or LINK.search(here), f"{method} works: where?"
