@@ -14,6 +14,8 @@ from diptych import Reranker
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError
 from diptych.search import score
+from diptych_adapters.hit_details import SEARCH_KEY
+from diptych_adapters.langchain.documents import with_values
 
 
 class DiptychCompressor(BaseDocumentCompressor):
@@ -64,4 +66,7 @@ class DiptychCompressor(BaseDocumentCompressor):
 
 
 def _scored(document: Document, score: float) -> Document:
-    return document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})
+    values = {"relevance_score": score}
+    if isinstance(document.metadata.get(SEARCH_KEY), dict):  # a hit of diptych, which may be added again
+        return with_values(document, values)
+    return document.model_copy(update={"metadata": {**document.metadata, **values}})

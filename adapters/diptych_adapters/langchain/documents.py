@@ -1,12 +1,14 @@
 """Converts LangChain's documents to diptych's and back; text, metadata and id survive a round trip.
 
 What a search says of a hit's text lies in one more key of the metadata, `_diptych`, which is not stored when the
-document is added again. diptych reserves that key in any collection.
+document is added again. diptych reserves that key in any collection. Values that a search puts beside it, such as
+`_score`, are named in it, with the value of the document's own that each of them hides.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document as Text
@@ -15,6 +17,7 @@ from diptych import Collection, Document, Hit, TenantCollection
 from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
 
 Opened: TypeAlias = Collection | TenantCollection
+_HIDDEN = "hidden"  # of `_diptych`: the document's own value of each key that a search set, None where it had none
 
 
 def to_diptych(text: Text, identifier: str | None) -> Document:
@@ -26,7 +29,11 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
         DocumentError: it is a passage that a search returned, and would replace its whole document.
     """
     metadata: dict[str, Any] = dict(text.metadata)
-    require_document(metadata.pop(SEARCH_KEY, None), where=f"document {text.id!r}")
+    details = metadata.pop(SEARCH_KEY, None)
+    require_document(details, where=f"document {text.id!r}")
+    for key, value in _hidden(details).items():
+        metadata.pop(key, None)
+        metadata |= {} if value is None else {key: value}
     title = metadata.get("title") or ""
     if isinstance(title, str):
         metadata.pop("title", None)
@@ -36,14 +43,30 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     return Document(identifier or str(uuid.UUID(document.content_hash())), document.text, document.title, metadata)
 
 
-def to_langchain(document: Document, **more_metadata: Any) -> Text:
-    """The document, with the values of `more_metadata` added to its metadata."""
+def to_langchain(document: Document) -> Text:
+    """The document, its title in its metadata."""
     title = {"title": document.title} if document.title else {}
-    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **more_metadata})
+    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata})
 
 
-def hit_to_langchain(hit: Hit, content: Content, **more_metadata: Any) -> Text:
-    """The hit's document, or its best passage alone, with passages and highlights in its metadata."""
-    details = hit_details(hit, content)
-    found = to_langchain(hit.document, **more_metadata, **({SEARCH_KEY: details} if details else {}))
-    return found.model_copy(update={"page_content": hit.passages[0].text}) if "passage" in details else found
+def hit_to_langchain(hit: Hit, content: Content, **values: Any) -> Text:
+    """The hit's document, or its best passage alone, with passages, highlights and these values in its metadata."""
+    found, details = to_langchain(hit.document), hit_details(hit, content)
+    if details:
+        found.metadata[SEARCH_KEY] = details
+    if "passage" in details:
+        found.page_content = hit.passages[0].text
+    return with_values(found, values) if values else found
+
+
+def with_values(text: Text, values: Mapping[str, Any]) -> Text:
+    """The document with these values in its metadata, which are not stored when it is added again."""
+    details = text.metadata.get(SEARCH_KEY, {})
+    hidden = {key: text.metadata.get(key) for key in values} | _hidden(details)
+    metadata = {**text.metadata, **values, SEARCH_KEY: {**details, _HIDDEN: hidden}}
+    return text.model_copy(update={"metadata": metadata})
+
+
+def _hidden(details: object) -> dict[str, Any]:
+    hidden = details.get(_HIDDEN) if isinstance(details, dict) else None
+    return hidden if isinstance(hidden, dict) else {}

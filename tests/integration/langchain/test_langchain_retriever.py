@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
 from pydantic import ValidationError
 from qdrant_client import models
 
@@ -14,7 +15,7 @@ from diptych import Collection, Query
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.search import FieldBoost, Rerank, Retrieve, Rrf
 from diptych.testing import FakeReranker
-from diptych_adapters.langchain import DiptychRetriever, DiptychVectorStore
+from diptych_adapters.langchain import DiptychCompressor, DiptychRetriever, DiptychVectorStore
 
 BOTH = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
 DOCUMENTS: list[dict[str, Any]] = [
@@ -43,6 +44,25 @@ def test_it_finds_what_the_collection_finds(packages: Collection) -> None:
     ]
     first = {key: value for key, value in found[0].metadata.items() if not key.startswith("_")}
     assert (found[0].page_content, first) == ("convert audio files", {"title": "Sox", "section": "sound"})
+
+
+def test_what_a_search_adds_is_not_stored_with_a_document_that_is_added_again(packages: Collection) -> None:
+    own = {"_score": 7, "relevance_score": "high", "section": "sound"}
+    packages.populate([{"id": "own", "text": "convert audio tapes", "metadata": own}])
+    before = {document.id: document for document in packages.documents()}
+    found = DiptychRetriever(collection=packages, explain=True).invoke(QUERY)
+    ranked = DiptychCompressor(reranker=FakeReranker()).compress_documents(found, QUERY)
+    ranked = DiptychCompressor(reranker=FakeReranker()).compress_documents(ranked, "mail")  # hides its own score
+    assert {"_score", "_stages", "_explanation", "relevance_score"} <= set(ranked[0].metadata)
+    again = [Document.model_validate_json(document.model_dump_json()) for document in ranked]
+    for document in again:
+        document.metadata["read"] = True
+    DiptychVectorStore(packages).add_documents(again)
+    after = {document.id: document for document in packages.documents()}
+    assert {name: {**old.metadata, "read": True} for name, old in before.items()} == {
+        name: dict(new.metadata) for name, new in after.items()
+    }
+    assert DiptychRetriever(collection=packages, limit=9).invoke("tapes")[0].metadata["_score"] != 7
 
 
 def test_filter_limit_and_pipeline_are_set_once_or_by_the_call(packages: Collection) -> None:
