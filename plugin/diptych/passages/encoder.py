@@ -19,7 +19,7 @@ from diptych.types import SparseVector
 
 _PIECE = 2048  # passages that are encoded in one call
 _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
-_KEPT = 4096  # documents whose places are kept for the next search
+_MOST_DOCUMENTS, _MOST_PASSAGES = 2**16, 2**20  # whose places are kept, in some 20 MB
 _RULES = "1"  # counts the changes of the way documents are cut
 _CUT = " passages:"  # in fingerprints, before what says how documents are cut
 _OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
@@ -78,8 +78,7 @@ class PassageEncoder:
             space, documents = f"{fingerprint.space}{_CUT}{self._rules}", fingerprint.documents
             documents = documents and f"{documents}{_CUT}{self._rules}"
             self.fingerprint = Fingerprint(space, fingerprint.numerics, documents)
-        self._places: dict[bytes, Places] = {}
-        self._lock = threading.Lock()
+        self._known = KnownPlaces()
         for name in _OPTIONAL:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
@@ -109,6 +108,8 @@ class PassageEncoder:
         documents = self.splitter.split(inputs)
         for document in documents:
             self._require_room(document)
+        if self._kind == "dense":  # of other kinds no hit shows passages
+            self._known.add_if_room(inputs, [document.places for document in documents])
         if self.options.pooling == "late":
             return self._late_pooled(documents)
         texts = [self.splitter.read(document) for document in documents]
@@ -116,18 +117,13 @@ class PassageEncoder:
         return [self._joined([next(vectors) for _ in own]) for own in texts]
 
     def places(self, inputs: Sequence[str]) -> list[Places]:
-        """Begin and end of each passage of each input, in characters of its text; those of the last inputs are kept."""
-        keys = [hashlib.blake2b(own.encode(), digest_size=16).digest() for own in inputs]
-        with self._lock:
-            known = {key: self._places[key] for key in keys if key in self._places}
-        missing = {key: own for key, own in zip(keys, inputs, strict=True) if key not in known}
-        documents = self.splitter.split([*missing.values()])
-        known |= {key: document.places for key, document in zip(missing, documents, strict=True)}
-        with self._lock:
-            self._places.update(known)
-            while len(self._places) > _KEPT:
-                del self._places[next(iter(self._places))]
-        return [known[key] for key in keys]
+        """Begin and end of each passage of each input, in characters of its text; the last ones are kept."""
+        known = self._known.of(inputs)
+        missing = [own for own, places in zip(inputs, known, strict=True) if places is None]
+        found = [document.places for document in self.splitter.split(missing)]
+        self._known.add(missing, found)
+        rest = iter(found)
+        return [next(rest) if places is None else places for places in known]
 
     def token_spans(self, inputs: Sequence[str]) -> list[Spans]:
         """As of `TokenLimit`."""
@@ -158,6 +154,70 @@ class PassageEncoder:
         if self._kind == "dense":
             return np.stack(vectors)
         return np.concatenate(vectors) if self._kind == "multivector" else _highest(vectors)
+
+
+class KnownPlaces:
+    """Where the texts that were used last were cut: cutting ten documents anew costs more than a search.
+
+    Threads may share it.
+
+    Args:
+        documents, passages: the most that are kept.
+    """
+
+    def __init__(self, documents: int = _MOST_DOCUMENTS, passages: int = _MOST_PASSAGES) -> None:
+        self._most_documents, self._most_passages = documents, passages
+        self._kept: dict[bytes, bytes] = {}  # by use, the last at the end; places as int32, a tenth of their tuples
+        self._passages = 0
+        self._lock = threading.Lock()
+
+    def of(self, texts: Sequence[str]) -> list[Places | None]:
+        """The places of each text; None where they are not known."""
+        keys = [*map(_key, texts)]
+        with self._lock:
+            kept = [self._kept.get(key) for key in keys]
+            for key, places in zip(keys, kept, strict=True):
+                if places is not None:
+                    self._kept[key] = self._kept.pop(key)
+        return [None if places is None else _places(places) for places in kept]
+
+    def add(self, texts: Sequence[str], places: Sequence[Places]) -> None:
+        """Keep the places of these texts, and forget those that were used longest ago where they are too many."""
+        rows = [(_key(text), own) for text, own in zip(texts, places, strict=True) if len(own) <= self._most_passages]
+        with self._lock:
+            for key, own in rows:
+                self._forget(key)
+                self._keep(key, own)
+            while len(self._kept) > self._most_documents or self._passages > self._most_passages:
+                self._forget(next(iter(self._kept)))
+
+    def add_if_room(self, texts: Sequence[str], places: Sequence[Places]) -> None:
+        """Keep the places of as many of these texts as can be kept without forgetting others."""
+        for text, own in zip(texts, places, strict=True):
+            if not self._has_room(own):
+                return
+            key = _key(text)
+            with self._lock:
+                if key not in self._kept and self._has_room(own):
+                    self._keep(key, own)
+
+    def _has_room(self, places: Places) -> bool:
+        return len(self._kept) < self._most_documents and self._passages + len(places) <= self._most_passages
+
+    def _keep(self, key: bytes, places: Places) -> None:
+        self._kept[key] = np.array(places, np.int32).tobytes()
+        self._passages += len(places)
+
+    def _forget(self, key: bytes) -> None:
+        self._passages -= len(self._kept.pop(key, b"")) // 8
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _places(kept: bytes) -> Places:
+    return tuple((begin, end) for begin, end in np.frombuffer(kept, np.int32).reshape(-1, 2).tolist())
 
 
 def with_passages(

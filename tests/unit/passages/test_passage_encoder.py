@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diptych import hookimpl
 from diptych.errors import AdapterOptionsError, DocumentError, HookError
@@ -19,6 +22,8 @@ from diptych.passages import (
     SplitRequest,
     with_passages,
 )
+from diptych.passages.encoder import KnownPlaces
+from diptych.passages.split import Spans
 from diptych.protocols import DenseEncoder, MultiVectorEncoder, TokenLimit
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder, fakes_plugin
@@ -66,6 +71,55 @@ def test_places_are_those_of_the_passages_and_are_kept() -> None:
     expected = [document.places for document in encoder.splitter.split(inputs)]
     assert encoder.places(inputs) == expected
     assert encoder.places(inputs[::-1]) == expected[::-1]
+
+
+class Counting(FakeDenseEncoder):
+    """Counts the texts whose tokens are told."""
+
+    told = 0
+
+    def token_spans(self, texts: Sequence[str]) -> list[Spans]:
+        self.told += len(texts)
+        return super().token_spans(texts)
+
+
+def test_a_document_is_not_cut_again_for_its_hits() -> None:
+    inner, inputs = Counting(max_tokens=32), [f"T{MARK}{LONG}", f"{MARK}{LONG[:300]}", "", f"{MARK}\ud800 half"]
+    expected = [document.places for document in wrapped().splitter.split(inputs)]
+    encoder = wrapped(inner)
+    encoder.encode_document(inputs[:2])
+    told = inner.told
+    assert encoder.places(inputs[:2]) == expected[:2]
+    assert inner.told == told
+    assert encoder.places(inputs) == expected == encoder.places(inputs)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.booleans()), max_size=40),
+    st.integers(1, 5),
+    st.integers(4, 12),
+)
+def test_the_places_that_were_used_last_are_kept_within_limits(
+    uses: list[tuple[int, int, bool]], documents: int, passages: int
+) -> None:
+    known, kept = KnownPlaces(documents, passages), dict[str, Any]()
+    for name, count, must in uses:
+        text, places = f"text {name} {count}", tuple((name + n, name + n + 9) for n in range(count))
+        assert known.of([text, text]) == [kept.get(text)] * 2
+        if text in kept:
+            kept[text] = kept.pop(text)
+        if must:
+            known.add([text], [places])
+            if count <= passages:
+                kept.pop(text, None)
+                kept[text] = places
+        else:
+            known.add_if_room([text], [places])
+            if len(kept) < documents and sum(map(len, kept.values())) + count <= passages:
+                kept.setdefault(text, places)
+        while len(kept) > documents or sum(map(len, kept.values())) > passages:
+            del kept[next(iter(kept))]
+    assert known.of([*kept]) == [*kept.values()]
 
 
 def test_queries_are_one_vector_each() -> None:
