@@ -31,6 +31,7 @@ from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.config.tenant import TenantConfig, tenant_problems
 from diptych.passages import OPTION, PassageOptions
+from diptych.reduction import REDUCE, ReduceOptions
 
 __all__ = [
     "CANDIDATES",
@@ -88,6 +89,9 @@ class SlotConfig(Section):
     passages: PassageOptions | None = Field(
         None, description="Encode documents passage by passage; off unless set. `{}` takes the defaults."
     )
+    reduce: ReduceOptions | None = Field(
+        None, description="Of a multi-vector encoder: fewer vectors for each document; off unless set."
+    )
     anchors: AnchorOptions | None = Field(
         None, description="Of a reranker: queries that it scores against every document, for `explore` of a stage."
     )
@@ -96,15 +100,16 @@ class SlotConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
-        """Keys that are not the slot's own are the adapter's options; `passages` and `anchors` are both."""
+        """Keys that are not the slot's own are the adapter's options; `passages`, `reduce` and `anchors` are both."""
         gathered = gather_options(raw, ("adapter", "query", "storage"))
         if gathered is raw:
             return raw
         options = {**gathered["options"], **(raw.get("options") or {})}  # as written, where a dump has both
-        for key in (OPTION, ANCHORS):
+        both = (OPTION, REDUCE, ANCHORS)
+        for key in both:
             if options.get(key) is None:
                 options.pop(key, None)
-        return {**gathered, "options": options, OPTION: options.get(OPTION), ANCHORS: options.get(ANCHORS)}
+        return {**gathered, "options": options, **{key: options.get(key) for key in both}}
 
     @property
     def student(self) -> SlotConfig | None:

@@ -17,6 +17,7 @@ from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
 from diptych.passages import vector_kind as kind_with_passages
 from diptych.plugins.extras import check_requirements
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
+from diptych.reduction import REDUCE, ReducedEncoder, ReduceOptions
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
@@ -30,8 +31,8 @@ def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
 def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: PassageHooks | None = None) -> Adapter:
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
-    With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say. A reranker with
-    the option `anchors` becomes an encoder of its scores.
+    With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say. With `reduce` a
+    multi-vector encoder keeps fewer vectors of each. A reranker with `anchors` becomes an encoder of its scores.
 
     Raises:
         MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
@@ -42,6 +43,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     factory = _factory(spec, where)
     checked = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     passages: PassageOptions | None = checked.pop(OPTION, None)
+    reduce: ReduceOptions | None = checked.pop(REDUCE, None)
     anchors: AnchorOptions | None = checked.pop(ANCHORS, None) if spec.kind == "reranker" else None
     texts = read_anchors(anchors.texts, where=where) if anchors else ()  # before the model is loaded
     adapter: Any
@@ -60,6 +62,8 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     if anchors is not None:
         space = reranker_space(adapter, spec.name, options)
         return cast("Adapter", AnchorEncoder(adapter, texts, space, where=where))
+    if reduce is not None:
+        adapter = ReducedEncoder(adapter, reduce)
     if passages is None:
         return cast("Adapter", adapter)
     return cast("Adapter", with_passages(adapter, spec.kind, passages, hooks, where=where))
@@ -90,21 +94,20 @@ def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Pa
 def validate_options(
     spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "", raw: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """`options` checked and completed with defaults for the adapter's factory; `passages` becomes `PassageOptions`.
+    """`options` checked and completed with defaults for the adapter's factory.
 
-    `anchors` of a reranker becomes `AnchorOptions`.
+    `passages` becomes `PassageOptions`, `reduce` `ReduceOptions`, and `anchors` of a reranker `AnchorOptions`.
 
     `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
 
     Raises:
         AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
     """
-    if options.get(OPTION) is not None:
-        own = {key: value for key, value in options.items() if key != OPTION}
-        return {**validate_options(spec, own, where=where, raw=raw), OPTION: _passages(spec, options[OPTION], where)}
-    if anchored(spec.kind, options):
-        own = {key: value for key, value in options.items() if key != ANCHORS}
-        return {**validate_options(spec, own, where=where, raw=raw), ANCHORS: _anchors(spec, options[ANCHORS], where)}
+    for name, model_of_slot in _OF_SLOTS.items():
+        if options.get(name) is not None and (name != ANCHORS or anchored(spec.kind, options)):
+            own = {key: value for key, value in options.items() if key != name}
+            checked = _of_slot(spec, name, model_of_slot, options[name], where)
+            return {**validate_options(spec, own, where=where, raw=raw), name: checked}
     model = options_model(spec)
     if model is None:
         return _check_parameters(spec, options, where)
@@ -115,23 +118,22 @@ def validate_options(
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
 
-def _passages(spec: AdapterSpec, raw: object, where: str) -> PassageOptions:
-    if spec.kind not in ("dense", "sparse", "multivector"):
+_OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions, ANCHORS: AnchorOptions}
+
+
+def _of_slot(spec: AdapterSpec, name: str, model: type[BaseModel], raw: object, where: str) -> BaseModel:
+    """An option that diptych itself offers beside the adapter's own ones, checked."""
+    if name == OPTION and spec.kind not in ("dense", "sparse", "multivector"):
         what = f"a {spec.kind} reads no documents in passages"
         raise AdapterOptionsError(what, where=where, do=f"leave `{OPTION}` out", key=OPTION)
+    if name == REDUCE and spec.kind != "multivector":
+        what, got = "only a multi-vector encoder has vectors to reduce", f"{spec.name!r}, kind {spec.kind}"
+        raise AdapterOptionsError(what, where=where, got=got, do=f"leave `{REDUCE}` out", key=REDUCE)
     try:
-        return PassageOptions.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        known, within = sorted(PassageOptions.model_fields), f"{where}, {OPTION}" if where else OPTION
-        raise _option_error(spec, error, known, within, raw, f"{OPTION}.") from error
-
-
-def _anchors(spec: AdapterSpec, raw: object, where: str) -> AnchorOptions:
-    try:
-        return AnchorOptions.model_validate(raw)
-    except ValidationError as error:
-        known, within = sorted(AnchorOptions.model_fields), f"{where}, {ANCHORS}" if where else ANCHORS
-        raise _option_error(spec, error, known, within, raw, f"{ANCHORS}.") from error
+        known, within = sorted(model.model_fields), f"{where}, {name}" if where else name
+        raise _option_error(spec, error, known, within, raw, f"{name}.") from error
 
 
 def _option_error(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from diptych.config.models import Stored
+from diptych.passages import PassageEncoder
 from diptych.protocols import Calibrated
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
@@ -31,12 +33,14 @@ class Estimate:
         rate: documents a second.
         disk, memory: bytes of a document as Qdrant stores it.
         passages: of a document, in the mean; None where the slot has none.
+        reduced: vectors of a document, in the mean, without `reduce` and with it; None where the slot has none.
     """
 
     rate: float
     disk: float
     memory: float
     passages: float | None = None
+    reduced: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, slot: Slot, texts: Sequence[str]) -> Self:
@@ -53,8 +57,25 @@ class Estimate:
         begin = time.perf_counter()
         vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
         passed = max(time.perf_counter() - begin, 1e-9)
-        passages = float(np.mean([len(vector) for vector in vectors])) if slot.passage_vectors else None
-        return cls(len(texts) / passed, *_bytes(slot, vectors), passages)
+        passages = _count(vectors) if slot.passage_vectors else None
+        reduced = (_count(_unreduced(slot, texts)), _count(vectors)) if slot.config.reduce else None
+        return cls(len(texts) / passed, *_bytes(slot, vectors), passages, reduced)
+
+
+def _count(vectors: Sequence[Vector]) -> float:
+    return float(np.mean([len(vector) for vector in vectors]))
+
+
+def _unreduced(slot: Slot, texts: Sequence[str]) -> list[Vector]:
+    """The vectors that the slot would hold without `reduce`."""
+    encoder: Any = slot.encoder
+    if isinstance(encoder, PassageEncoder):
+        reduced: Any = encoder.inner
+        encoder = copy.copy(encoder)
+        encoder.inner = reduced.inner
+    else:
+        encoder = encoder.inner
+    return encode(encoder, slot.kind, "document", texts, where=slot.where)
 
 
 def _affordable(texts: Sequence[str]) -> Sequence[str]:

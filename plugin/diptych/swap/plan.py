@@ -50,6 +50,7 @@ class Step:
         rate: documents a second in the sample; None if nothing is encoded.
         seconds: estimate of the encoding.
         passages: of a document, in the sample's mean; None where the slot has none, or nothing is encoded.
+        reduced: vectors of a document, in the sample's mean, without `reduce` and with it; None without it.
         disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
         likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
         query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
@@ -68,6 +69,7 @@ class Step:
     disk: int = 0
     memory: int = 0
     passages: float | None = None
+    reduced: tuple[float, float] | None = None
     likeness: float | None = None
     query_side: JudgedComparison | None = None
     unread: UnreadTokens | None = None
@@ -180,6 +182,7 @@ def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Ste
         disk=int(estimate.disk * encode),
         memory=int(estimate.memory * encode),
         passages=estimate.passages,
+        reduced=estimate.reduced,
     )
 
 

@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "reports"),
     ("types",),
     ("protocols", "runtime", "frames", "generation"),
-    ("specs", "evaluate", "passages", "anchors"),
+    ("specs", "evaluate", "passages", "reduction", "anchors"),
     ("hookspecs", "plugins"),
     ("registry", "testing"),
     ("metadata", "config"),

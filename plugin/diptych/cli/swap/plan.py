@@ -108,6 +108,10 @@ def _details(planned: Plan) -> Iterator[str]:
             yield f"{step.slot}: {step.why}"
         if step.passages is not None:
             yield f"{step.slot}: about {step.passages:,.1f} passages a document"
+        if step.reduced is not None:
+            whole, kept = step.reduced
+            sizes = f"{size(step.disk)} in place of {size(int(step.disk * whole / kept))}"
+            yield f"{step.slot}: about {kept:,.1f} of {whole:,.1f} vectors of a document are kept, {sizes}"
         if step.unread and step.unread.longer:
             yield f"{step.slot}: {step.unread}"
         if step.action == "numerics" and step.likeness is not None:

@@ -1,0 +1,86 @@
+"""From all token vectors of a document to a few of them and back, with edits between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection
+from diptych.errors import FingerprintMismatch
+from diptych.reduction import ReducedEncoder, ReduceOptions
+from diptych.swap import plan
+from diptych.testing import FakeMultiVectorEncoder
+from diptych.types import Document
+
+PLAIN: dict[str, Any] = {"late": {"adapter": "fake-multivector", "dimension": 16}}
+WITH: dict[str, Any] = {"late": {**PLAIN["late"], "reduce": {"kind": "ward", "keep": 5}}}
+INNER = FakeMultiVectorEncoder(dimension=16)
+REDUCED = ReducedEncoder(INNER, ReduceOptions(kind="ward", keep=5))
+QUERY = "word3 word5 word11"
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+
+
+def corpus(size: int, seed: int = 0) -> list[Document]:
+    chance = random.Random(seed)
+    texts = (" ".join(f"word{chance.randrange(17)}" for _ in range(chance.randint(3, 40))) for _ in range(size))
+    return [Document(str(n), f"number{n} {text}") for n, text in enumerate(texts)]
+
+
+def scored_by(collection: Collection) -> str:
+    """Whose document vectors gave the hits' scores; queries are whole in any case."""
+    hits = collection.search(QUERY, limit=5)
+    (query,), texts = INNER.encode_query([QUERY]), [hit.document.text for hit in hits]
+    for name, encoder in (("plain", INNER), ("reduced", REDUCED)):
+        expected = [float((query @ own.T).max(axis=1).sum()) for own in encoder.encode_document(texts)]
+        if np.allclose(expected, [hit.score for hit in hits], atol=1e-4):
+            return name
+    return "nobody"
+
+
+def test_plan_tells_the_swap_and_its_size_and_apply_and_rollback_carry_it(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    collection = opened(client, config(PLAIN))
+    collection.populate(corpus(40))
+    (step,) = plan(collection.handle, config(WITH)).steps
+    assert (step.action, step.encode) == ("re-encode", 40)
+    assert "reduce: unset -> {'kind': 'ward', 'keep': 5}" in step.why
+    texts = [document.text for document in corpus(40)]
+    means = [np.mean([len(own) for own in encoder.encode_document(texts)]) for encoder in (INNER, REDUCED)]
+    assert step.reduced == pytest.approx(means)
+    assert step.disk == int(means[1] * 16 * 4 * 40)
+    collection.apply(config(WITH))
+    assert scored_by(collection) == "reduced"
+    collection.populate([Document("new", f"{QUERY} " * 9), *corpus(3, seed=1)])
+    assert scored_by(collection) == "reduced"
+    collection.rollback()
+    assert scored_by(collection) == "plain"
+
+
+def test_another_number_is_a_swap_and_none_is_one_back(client: QdrantBase, config: Make, opened: Open) -> None:
+    collection = opened(client, config(WITH))
+    collection.populate(corpus(20))
+    for reduce in ({"kind": "ward", "keep": 6}, None):
+        slot = {**PLAIN["late"], **({"reduce": reduce} if reduce else {})}
+        assert [step.action for step in plan(collection.handle, config({"late": slot})).steps] == ["re-encode"]
+    assert [step.action for step in plan(collection.handle, config(WITH)).steps] == ["keep"]
+    with pytest.raises(FingerprintMismatch, match="reduce"):
+        opened(client, config(PLAIN)).search(QUERY)
+
+
+def test_edits_and_swaps_leave_every_document_reduced(
+    client: QdrantBase, config: Make, opened: Open, faults: Callable[..., list[str]]
+) -> None:
+    collection = opened(client, config(PLAIN))
+    collection.populate(corpus(30))
+    collection.apply(config(WITH))
+    collection.populate(corpus(30, seed=1)[:15])
+    collection.finish()
+    live = opened(client).handle.slots["late"]
+    assert faults(client, live.vector, REDUCED) == []
