@@ -130,17 +130,14 @@ class Encoders:
         """The encoders of a config (file, mapping or `Config`) without opening its store; for None, all adapters.
 
         An encoder that needs corpus statistics, such as bm25, can encode documents only if its options contain them.
+        Where the config names a student, it makes the slot's queries.
 
         Raises:
             ConfigError: the config cannot be used.
         """
         registry = registry or Registry.default()
         config = None if source is None else config_at(source, registry)
-        slots = (
-            {name: Slot(name, slot_config, None, registry) for name, slot_config in config.slots.items()}
-            if config
-            else {}
-        )
+        slots = {name: _unopened(name, own, registry) for name, own in config.slots.items()} if config else {}
         stages = {stage.adapter: stage.options for stage in config.search.rerank} if config else {}
         return cls(lambda: slots, registry, stages)
 
@@ -271,6 +268,11 @@ class Encoders:
                 expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
                 do=nearest(name, names),
             )
+
+
+def _unopened(name: str, config: SlotConfig, registry: Registry) -> Slot:
+    student = None if config.student is None else Slot(name, config.student, None, registry)
+    return Slot(name, config, None, registry, asker=student)
 
 
 def _encoding(slot: Slot) -> Slot:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient
 
 from diptych.config import Config
+from diptych.encoders import Encoders
 from diptych.errors import CollectionError, ConfigError, FollowWarning, GateFailed, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
@@ -240,3 +241,15 @@ def test_a_student_is_of_a_dense_slot_and_by_a_known_adapter(registry: Registry)
         check_adapters(config("bm25", query={"student": "near"}), Registry())
     with pytest.raises(ConfigError, match=r"student"):
         config("big", query={"adapter": "big"})
+
+
+def test_encoders_of_a_config_let_the_student_make_the_queries(registry: Registry) -> None:
+    """Without its store: `Encoders.open` once gave the encoder of the documents for both sides."""
+    taught = Encoders.open(asked("blurred"), registry=registry)["dense"]
+    alone = Encoders.open(config("big"), registry=registry)["dense"]
+    texts = ["alpha beta", "gamma"]
+    student = Big("blurred").encode_query(texts)
+    assert np.allclose(np.stack(taught.encode_query(texts)), student)  # type: ignore[arg-type]
+    assert not np.allclose(np.stack(alone.encode_query(texts)), student)  # type: ignore[arg-type]
+    left, right = (np.stack(one.encode_document(texts)) for one in (taught, alone))  # type: ignore[arg-type]
+    assert np.array_equal(left, right)
