@@ -82,6 +82,13 @@ class GeoBoost(_BoostSection):
     curve: Curve = Field("exp", description="How the value falls with the distance.")
 
 
+class Recent(Section):
+    """The newest documents, as those of a conversation, which come with every answer."""
+
+    field: str = Field(description="Metadata field that orders them; `populate.indexes` has it as a number or a date.")
+    count: Annotated[int, Field(ge=1, le=100)] = Field(4, description="How many, newest first.")
+
+
 BoostConfig: TypeAlias = Annotated[
     FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost, Field(discriminator="kind")
 ]
@@ -96,6 +103,7 @@ INDEXES: dict[str, tuple[str, ...]] = {
     "range": ("integer", "float"),
     "geo": ("geo",),
 }
+ORDERED = ("datetime", "integer", "float")  # types by which Qdrant can order points
 
 
 def boost_problems(boosts: Sequence[BoostConfig], indexes: Mapping[str, str]) -> Iterator[Problem]:
@@ -110,3 +118,15 @@ def boost_problems(boosts: Sequence[BoostConfig], indexes: Mapping[str, str]) ->
                 " or ".join(INDEXES[boost.kind]),
                 "change populate.indexes, or boost by another field",
             )
+
+
+def recent_problems(recent: Recent | None, indexes: Mapping[str, str]) -> Iterator[Problem]:
+    """A recent window by a field whose payload index cannot order points, or that has none."""
+    if recent is not None and indexes.get(recent.field) not in ORDERED:
+        yield Problem(
+            ("search", "recent", "field"),
+            "documents cannot be ordered by this field",
+            f"{recent.field!r}, {'indexed as ' + indexes[recent.field] if recent.field in indexes else 'not indexed'}",
+            f"a field that populate.indexes has as {', '.join(ORDERED[:-1])} or {ORDERED[-1]}",
+            f"populate: {{indexes: {{{recent.field}: {ORDERED[0]}}}}}",
+        )

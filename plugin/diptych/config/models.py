@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from diptych.anchors import ANCHORS, AnchorOptions
-from diptych.config.boost import boost_problems
+from diptych.config.boost import boost_problems, recent_problems
 from diptych.config.cluster import ClusterConfig, cluster_problems
 from diptych.config.locations import Source
 from diptych.config.pipeline import (
@@ -266,6 +266,7 @@ class Config(Section):
             *slot_problems({name: slot.storage for name, slot in self.slots.items()}),
             *pipeline_problems(self.search, self.slots),
             *boost_problems(self.search.boost, self.populate.indexes),
+            *recent_problems(self.search.recent, self.populate.indexes),
             *cluster_problems(self.cluster, self.place),
             *tenant_problems(self.tenant, self.cluster, self.place, self.populate.indexes),
         ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from diptych.config.boost import BoostConfig
+from diptych.config.boost import BoostConfig, Recent
 from diptych.config.locations import Location
 from diptych.config.problems import Problem
 from diptych.config.section import Duration, Positive, Section, gather_options
@@ -192,6 +192,9 @@ class SearchConfig(Section):
         default_factory=list, description="Ids of documents that come first, in this order, whatever the query."
     )
     exclude: DocumentIds = Field(default_factory=list, description="Ids of documents that no search finds.")
+    recent: Recent | None = Field(
+        None, description="The newest documents come first, after those of `pin`, whatever the query."
+    )
     remember: Annotated[int, Field(ge=0)] = Field(
         1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query again."
     )

@@ -19,6 +19,7 @@ from diptych.search.checks import require_count
 from diptych.search.filters import combined
 from diptych.search.options import Options, check_types, ids_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
+from diptych.search.recent import recent_ids
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
@@ -36,7 +37,8 @@ class SearchRequest:
     `wants`: hits that an early exit must settle; by default offset + limit.
     `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
-    `pin`, `exclude`: ids of documents that come first, and that are left out; `filter` excludes both.
+    `pin`, `exclude`: ids of documents that come first, those of the recent window among them, and that are left out;
+    `filter` excludes both.
     `like`, `unlike`: examples of relevant documents, and of others that are not.
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
     `highlight`: whether hits say which sentence and which words answer.
@@ -92,6 +94,10 @@ class SearchRequest:
         check_types(options.params, threshold, options.with_payload)
         pin, exclude = _named_ids(view, options)
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
+        shard_key = {"shard_key": options.tenant} if with_keys else {}
+        if config.recent is not None and options.pipeline is None:
+            others = _without(view, matching, (*pin, *exclude), options.tenant)
+            pin = (*pin, *recent_ids(view, config.recent, others, shard_key))
         return cls(
             handle=view,
             pipeline=checked_pipeline,
@@ -104,7 +110,7 @@ class SearchRequest:
             with_payload=options.with_payload,
             tenant=options.tenant,
             scope=tenant_scope,
-            shard_key={"shard_key": options.tenant} if with_keys else {},
+            shard_key=shard_key,
             chosen=chosen,
             pin=pin,
             exclude=exclude,

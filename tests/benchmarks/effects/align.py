@@ -29,7 +29,7 @@ TOLD = ("H-vec", "recall@20")
 
 def effects() -> list[Effect]:
     """A switch at a time, then size against noise."""
-    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps).mean()))
+    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps).mean()), start=1600, limit=12800)
     told: Any = {"page": "contrastive", "conditions": [long_enough]}
     at = partial(run, steps=steps)
     plain = each(at)

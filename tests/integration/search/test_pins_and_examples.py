@@ -327,3 +327,67 @@ def test_a_config_excludes_the_document_of_each_tenant(make: Make) -> None:
     collection.warm()
     assert ids(collection.for_tenant("a"))[0] == "d2"
     assert {*ids(collection.for_tenant("a"))} == {"d0", "d2", "d3"}
+
+
+# The recent window
+
+
+@pytest.fixture(scope="module")
+def conversation(make: Make) -> Collection:
+    search = {"retrieve": {"dense": 40, "lexical": 40}, "recent": {"field": "turn", "count": 3}, "pin": ["d7"]}
+    opened = make(search=search, populate={"indexes": {"turn": "integer"}})
+    opened.populate([{**row, **({"turn": n} if n < 38 else {})} for n, row in enumerate(rows())])
+    return opened
+
+
+def test_the_newest_come_with_every_answer_after_the_pins(conversation: Collection) -> None:
+    found = conversation.search(QUERY, limit=8)
+    assert [hit.id for hit in found[:4]] == ["d7", "d37", "d36", "d35"]
+    assert [hit.stages.get("pinned") for hit in found] == [1.0, 2.0, 3.0, 4.0, None, None, None, None]
+    assert len({hit.id for hit in found}) == 8
+    assert ids(conversation, limit=8, pin=["d36"])[:4] == ["d36", "d37", "d35", "d34"]
+    assert ids(conversation, limit=8, exclude=["d37"])[1:4] == ["d36", "d35", "d34"]
+    assert ids(conversation, limit=8, where={"turn": {"lt": 10}})[:4] == ["d7", "d9", "d8", "d6"]
+    assert ids(conversation, pipeline="dense", limit=8) == ids(conversation, pipeline=Retrieve("dense"), limit=8)
+    assert not {"d37", "d36", "d35"} <= {*ids(conversation, pipeline="dense", limit=8)}
+
+
+def test_a_threshold_leaves_the_window_and_what_fits(conversation: Collection) -> None:
+    assert ids(conversation, score_threshold=1e9) == ["d7", "d37", "d36", "d35"]
+    best, second, *_ = [hit for hit in conversation.search(QUERY, limit=40) if "pinned" not in hit.stages]
+    assert ids(conversation, score_threshold=(best.score + second.score) / 2)[4:] == [best.id]
+    pages = [ids(conversation, limit=2, offset=start) for start in (0, 2, 4)]
+    assert [name for page in pages for name in page] == ids(conversation, limit=6)
+
+
+def test_a_document_that_is_written_becomes_the_newest(make: Make) -> None:
+    chat = make(search={"recent": {"field": "turn", "count": 1}}, populate={"indexes": {"turn": "integer"}})
+    for turn in range(3):
+        chat.populate([{"id": f"turn{turn}", "text": f"word{turn}", "turn": turn}])
+        assert ids(chat, limit=3)[0] == f"turn{turn}"
+
+
+def test_of_a_tenant_the_window_holds_its_own_alone(make: Make) -> None:
+    search = {"retrieve": {"dense": 40}, "recent": {"field": "turn", "count": 2}}
+    parts = {"search": search, "populate": {"indexes": {"turn": "integer"}}, "tenant": {"field": "owner"}}
+    opened = make(**parts)
+    opened.populate([{**row, "owner": "ab"[n % 2], "turn": n} for n, row in enumerate(rows())])
+    assert ids(opened, tenant="a", limit=6)[:2] == ["d38", "d36"]
+    assert ids(opened, tenant="b", limit=6)[:2] == ["d39", "d37"]
+
+
+@pytest.mark.parametrize(
+    ("indexes", "got"), [({}, "'turn', not indexed"), ({"turn": "keyword"}, "'turn', indexed as keyword")]
+)
+def test_a_window_by_a_field_that_cannot_order_is_refused(indexes: dict[str, str], got: str) -> None:
+    raw = {
+        "store": "memory:",
+        "collection": "c",
+        "slots": {"lexical": {"adapter": "bm25"}},
+        "search": {"recent": {"field": "turn"}},
+        "populate": {"indexes": indexes},
+    }
+    with pytest.raises(ConfigError, match=r"documents cannot be ordered by this field") as refused:
+        parse_config(raw)
+    assert got in str(refused.value)
+    assert "populate: {indexes: {turn: datetime}}" in str(refused.value)

@@ -170,7 +170,8 @@ class Decision:
 def searched_otherwise(old: View, new: View) -> bool:
     """Whether two views' settings can produce other hits or another order; the number of hits is ignored."""
     settings = [
-        (search.score_threshold, search.pin, search.exclude) for search in (old.search_config, new.search_config)
+        (search.score_threshold, search.pin, search.exclude, search.recent)
+        for search in (old.search_config, new.search_config)
     ]
     return pipeline_of(old) != pipeline_of(new) or settings[0] != settings[1]
 
