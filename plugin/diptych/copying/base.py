@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -49,6 +49,11 @@ class Base:
         """Store the hashes of these points."""
         rows = [(repr(plain_id(record.id)), hash_of_point(record), hash_of_payload(record)) for record in records]
         self._table.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", rows)
+
+    def unknown(self, identifiers: Iterable[PointId]) -> list[PointId]:
+        """Those that were not added."""
+        known = "SELECT 1 FROM known WHERE id = ?"
+        return [one for one in identifiers if self._table.execute(known, (repr(one),)).fetchone() is None]
 
     def pop(self, identifier: PointId) -> PointHashes | None:
         """Return and delete the hashes of a point; None when it was not there."""

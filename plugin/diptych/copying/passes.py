@@ -82,21 +82,23 @@ class Comparison:
         result.points += len(records)
         if self._base is not None:
             self._base.add(records)
-        for record in target_records.values():
-            result.digest.add(record)
         differing = [(record, what) for record in records if (what := self._difference(record, target_records))]
         result.differing += len(differing)
         for record, what in differing:
             result.note(Difference(plain_id(record.id), what))
         if differing and self._write:
-            self._rewrite([record for record, _ in differing])
+            target_records |= self._rewrite([record for record, _ in differing])
+        for record in target_records.values():
+            result.digest.add(record)
 
-    def _rewrite(self, records: list[models.Record]) -> None:
+    def _rewrite(self, records: list[models.Record]) -> dict[PointId, models.Record]:
+        """Write these points of the source; returns them as the target holds them then."""
         self._target.write([struct(record) for record in records])
         target_records = self._target.points([plain_id(record.id) for record in records])
         wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, target_records))]
         if wrong:
             raise mismatch(self._target, len(wrong), wrong[:EXAMPLES])
+        return target_records
 
     def _extra(self, ids: list[PointId], result: Pass) -> None:
         source_points = self._source.points(ids, with_content=False) if ids else {}
@@ -109,6 +111,9 @@ class Comparison:
         elif extra:
             for record in self._target.points(extra).values():
                 result.digest.add(record)
+        # A point that was deleted when its page was read and is there again: the target holds an earlier version.
+        if self._base is not None and (back := self._base.unknown(source_points)):
+            self._page(list(self._source.points(back).values()), result)
 
     def _difference(self, record: models.Record, target_records: Mapping[PointId, models.Record]) -> str:
         return difference(record, target_records.get(plain_id(record.id)), self._rules)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from qdrant_client import QdrantClient, models
 
+from diptych.copying import copy_collection
 from diptych.copying.base import Base
 from diptych.copying.late_writes import copy_late_writes
 from diptych.copying.side import Side
+from diptych.populate import Progress
+
+
+class Writing(Progress):
+    """Writes to a collection whenever a page has been copied or compared, as other programs would meanwhile."""
+
+    def __init__(self, write: Callable[[str, int], None]) -> None:
+        self.write, self.calls = write, 0
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing to show."""
+
+    def advance(self, stage: str, n: int) -> None:
+        if n:
+            self.calls += 1
+            self.write(stage, self.calls)
+
 
 UUID = "00000000-0000-0000-0000-00000000000"
 
@@ -59,3 +78,23 @@ def test_a_late_write_is_brought_over_where_the_target_has_not_gone_on(
         there = side(points(target))
         assert copy_late_writes(side(points(source)), there, base, batch=10) == brought
     assert held(there) == points(after)
+
+
+def put(found: Side, identifier: int, n: int) -> None:
+    found.client.upsert("c", [models.PointStruct(id=identifier, vector=[1.0], payload={"n": n})])
+
+
+def test_a_point_that_was_away_while_its_page_was_compared_is_copied_as_it_came_back() -> None:
+    source, target = side({i: (i, 1.0) for i in range(30)}), Side(QdrantClient(":memory:"), "c")
+
+    def write(stage: str, call: int) -> None:
+        if stage == "copying" and call == 3:
+            source.delete([5])
+        elif stage == "comparing, pass 1" and call == 4:
+            put(source, 5, 1000)
+
+    with Base() as base:
+        copy_collection(source.client, "c", target.client, batch=10, progress=Writing(write), base=base)
+        assert copy_late_writes(source, target, base, batch=10) == 0
+    assert held(target) == held(source)
+    assert held(target)[5] == (1000, 1.0)
