@@ -14,7 +14,7 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.testing import fakes_plugin
-from named_server import clear, server_client
+from named_server import clear, server_client, urls
 from qdrant_edge_client import EdgeClient
 
 AssertSame = Callable[..., None]
@@ -41,7 +41,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def _server() -> QdrantBase:
-    return server_client(shards=1)  # several count the IDF of each, so a copy's scores would differ
+    # Shards count the IDF of each, and replicas differ in the order of equal scores: a copy's answers would differ.
+    return server_client(shards=1, replicas=len(urls()))
 
 
 @pytest.fixture

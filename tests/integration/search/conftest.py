@@ -55,7 +55,9 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """What a config says of a fresh store of each kind."""
     kind: str = request.param
     if kind == "server":
-        found = named_server.settings(shards=1)  # several count the IDF of each, and diversify each one's candidates
+        # Shards count the IDF of each, and diversify each one's candidates. Replicas differ in the order of equal
+        # scores, and a node that has none asks any of them.
+        found = named_server.settings(shards=1, replicas=len(named_server.urls()))
         return lambda: found
     return lambda: {"store": kind if kind == "memory:" else f"edge:{tmp_path_factory.mktemp('search')}"}
 
