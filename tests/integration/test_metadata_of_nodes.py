@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
 from diptych.config.models import Config
+from diptych.copying import copy_collection
 from diptych.errors import StoreUnavailable, SwapError
 from diptych.metadata import store
 from diptych.metadata.store import raw_metadata, update_metadata
@@ -56,6 +58,16 @@ def test_a_node_that_does_not_answer_is_not_waited_for(small_server: Callable[..
     client.create_collection("c", vectors_config={}, metadata={})
     assert update_metadata(client, "c", {"new": 1})["new"] == 1
     client.close()
+
+
+def test_a_copy_is_over_when_every_node_shows_it(nodes: Nodes) -> None:
+    client, second = nodes
+    source = QdrantClient(":memory:")
+    source.create_collection("s", vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT))
+    source.upsert("s", [models.PointStruct(id=1, vector=[1.0], payload={"n": 1})])
+    second.behind = 4
+    assert copy_collection(source, "s", client, "copy").points == 1
+    assert second.behind == 0
 
 
 def test_a_change_made_from_an_older_state_is_refused(fakes: Registry) -> None:

@@ -122,7 +122,7 @@ class _Import:
             self._progress.advance("import", len(batch))
         metadata = copied_metadata(self._info.config.metadata or {})
         update = {"stage": "done", "metadata": hash_of(metadata), "finished": now(), "copied": self._written}
-        self._target.note({**metadata, **record.model_copy(update=update).payload()})
+        self._target.settle({**metadata, **record.model_copy(update=update).payload()})
         warnings = list(self._warnings())
         if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)

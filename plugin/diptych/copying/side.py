@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from diptych.copying.points import PointId, pieces, plain_id
 from diptych.errors import CopyError, DiptychError
+from diptych.metadata.store import update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import FIRST_PAUSE, LONGEST_PAUSE, may_pass
 
@@ -107,6 +108,10 @@ class Side:
         """Merge into the collection's metadata in one call; a None deletes its key."""
         # Every QdrantBase takes it; the base class only says **kwargs.
         self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
+
+    def settle(self, metadata: dict[str, Any]) -> None:
+        """Do the same, and wait until every node of the store shows it."""
+        self.call("write to", partial(update_metadata, self.client, self.name, metadata))
 
     def _page(self, size: int, start: PointId | None, *, with_content: bool) -> tuple[list[models.Record], Any]:
         vectors = with_content and self.vectors

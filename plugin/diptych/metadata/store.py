@@ -92,6 +92,11 @@ def update_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -
     """
     # Every QdrantBase takes it; the base class only says **kwargs.
     client.update_collection(name, metadata=dict(changes))
+    return await_metadata(client, name, changes)
+
+
+def await_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Wait until every node shows these keys, as `update_metadata` does; returns the metadata as a node shows it."""
     due, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
         views = _views(client, name)

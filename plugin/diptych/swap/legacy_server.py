@@ -21,7 +21,8 @@ from diptych.copying.layout import Extra, Params, shapes
 from diptych.copying.record import record_of
 from diptych.copying.side import Side
 from diptych.errors import StoreUnsupported
-from diptych.metadata.models import APPLY
+from diptych.metadata.models import APPLY, COPY
+from diptych.metadata.store import await_metadata
 from diptych.runtime.phases import Progress
 
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None 
     with Base() as base:
         copy_collection(client, before, client, now, batch=BATCH, rate=rate, progress=progress, extra=extra, base=base)
         source, target = Side(client, before), Side(client, now)
-        target.note({APPLY: source.metadata().get(APPLY)})  # the lease goes along
+        target.settle({APPLY: source.metadata().get(APPLY)})  # the lease goes along
         _move(client, alias, now)
+        await_metadata(
+            client, alias, {COPY: target.metadata()[COPY]}
+        )  # each node of a cluster moves it in its own time
         late = copy_late_writes(source, target, base, batch=BATCH)
     source.note({APPLY: None})
     return Second(alias, before, now, late)
