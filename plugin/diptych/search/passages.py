@@ -49,14 +49,13 @@ def with_passages(
     slot = slot or passage_slot(request)
     if slot is None or not any(hits):
         return [list(own) for own in hits]
-    queries = _queries(request, slot)
+    queries = [unit(query[0], slot) for query in _queries(request, slot)]
     bare = (hit for own in hits for hit in own if not hit.passages)
     documents = {hit.point: hit.document for hit in bare if hit.point is not None}
     vectors = _stored(request, slot, [*documents]) if documents else {}
     places = _places(slot, {point: documents[point] for point in vectors})
     return [
-        [_with_best(hit, slot, query, vectors, places, most) for hit in own]
-        for own, query in zip(hits, queries, strict=True)
+        [_with_best(hit, query, vectors, places, most) for hit in own] for own, query in zip(hits, queries, strict=True)
     ]
 
 
@@ -69,8 +68,7 @@ def _queries(request: SearchRequest, slot: Slot) -> Sequence[Any]:
 
 def _with_best(
     hit: Hit,
-    slot: Slot,
-    query: Any,
+    query: Floats,
     vectors: Mapping[PointId, Floats],
     places: Mapping[PointId, Sequence[tuple[int, int]]],
     most: int | None,
@@ -80,7 +78,7 @@ def _with_best(
     own, text = places.get(hit.point, ()) if hit.point is not None else (), hit.document.text
     if not own or hit.point is None or len(own) != len(vectors[hit.point]):  # written by another splitter
         return hit
-    scores = vectors[hit.point] @ unit(query[0], slot)
+    scores = vectors[hit.point] @ query
     ranked = [n for n in np.argsort(-scores, kind="stable").tolist() if own[n][0] < own[n][1]][:most]
     best = ((*own[n], float(scores[n])) for n in ranked)
     return replace(hit, passages=tuple(Passage(text[start:end], start, end, score) for start, end, score in best))
