@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION
 
 Backend: TypeAlias = Literal["torch", "openvino", "onnx", "auto"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
@@ -165,6 +167,25 @@ class CrossEncoderOptions(TorchOptions):
         None, description="Maps the raw score: identity keeps it, sigmoid gives 0..1; the model's own when not given."
     )
     prompt: str | None = Field(None, description="Put before each pair, for models trained with an instruction.")
+
+
+class YesNoOptions(ModelOptions):
+    """Options of `yes-no`."""
+
+    instruction: str = Field(INSTRUCTION, min_length=1, description="Stands before query and document.")
+    answers: tuple[str, str] = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
+    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores between 0 and 1.")
+    template: dict[str, Any] = Field(
+        default_factory=dict, description="Given to the chat template, such as `{enable_thinking: false}`."
+    )
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of weights and arithmetic; as the weights are stored when not given."
+    )
+    batch_size: int = Field(8, ge=1, description="Pairs that go through the model at once.")
+    max_length: int | None = Field(
+        None, ge=32, description="Tokens read of the whole prompt; the model's own limit, at most 4,096, else."
+    )
 
 
 class StaticOptions(ModelOptions):

@@ -93,6 +93,13 @@ MODELS = [
         "CrossEncoderOptions",
         "Rerankers that read query and document together.",
     ),
+    _torch(
+        "yes-no",
+        "reranker",
+        "yes_no:YesNoReranker",
+        "YesNoOptions",
+        "A causal language model of this machine that answers yes or no, by the probability of its next token.",
+    ),
     AdapterSpec(
         name="static",
         kind="dense",
@@ -194,6 +201,13 @@ REMOTE = [
         "tei-reranker", "reranker", "rerank:TeiReranker", "TeiRerankerOptions", "text-embeddings-inference, /rerank"
     ),
     _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina, Voyage or vLLM /rerank"),
+    _remote(
+        "yes-no-api",
+        "reranker",
+        "yes_no:YesNoApiReranker",
+        "YesNoApiOptions",
+        "A chat model that answers yes or no, by its log-probabilities: any OpenAI-compatible /v1/chat/completions",
+    ),
 ]
 
 SPECS = [*MODELS, *LEXICAL, *REMOTE]

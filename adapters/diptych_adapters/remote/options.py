@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
+from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION
+
 COHERE_URL = "https://api.cohere.com/v2"
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -147,4 +149,26 @@ class RerankApiOptions(RemoteOptions):
     )
     fields: dict[str, Any] = Field(
         default_factory=dict, description="Sent along, such as `{return_documents: false}` for Jina."
+    )
+
+
+class YesNoApiOptions(RemoteOptions):
+    """Options of the `yes-no-api` adapter."""
+
+    base_url: str = Field(OPENAI_URL, description="The address up to and including `/v1`; never with a key in it.")
+    api_key_env: str | None = Field(
+        None,
+        description="NAME of the environment variable with the key; for OpenAI itself OPENAI_API_KEY when not given.",
+    )
+    model: str = Field(min_length=1, description="The chat model's name, as the endpoint knows it.")
+    instruction: str = Field(INSTRUCTION, min_length=1, description="Stands before query and document.")
+    answers: tuple[str, str] = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
+    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores between 0 and 1.")
+    batch_size: int = Field(1, ge=1, le=1, description="Pairs in one request: always one; see `max_concurrency`.")
+    top_logprobs: int = Field(20, ge=2, le=1000, description="Tokens whose probability is asked for; OpenAI gives 20.")
+    max_characters: int | None = Field(6000, ge=1, description="Cut longer documents before they are sent.")
+    fields: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Sent along with every request, such as `{chat_template_kwargs: {enable_thinking: false}}`; what "
+        "is null is left out.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import threading
 import time
@@ -149,6 +150,7 @@ def right_answer(seen: Seen) -> Any:
         "/embed_sparse": lambda body: [_sparse(text) for text in body["inputs"]],
         "/decode": lambda body: [_word(ids[0]) for ids in body["ids"]],
         "/rerank": lambda body: _ranked(body["query"], body["texts"], "score"),
+        "/v1/chat/completions": _yes_or_no,
         "/v1/rerank": lambda body: {"results": _ranked(body["query"], body["documents"], "relevance_score")},
         "/info": lambda body: {
             "model_id": "org/model", "model_sha": "abc", "model_dtype": "float16", "max_input_length": 512,
@@ -165,6 +167,20 @@ def _openai(body: Any) -> Any:
         vectors = encoded
     data = [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(vectors)]
     return {"object": "list", "data": data, "model": body["model"]}
+
+
+def _yes_or_no(body: Any) -> Any:
+    """The answer of a chat model whose log-odds of yes are the pair's score, and its most probable tokens."""
+    asked = body["messages"][-1]["content"]
+    query, document = asked.partition("\n\nQuery: ")[2].split("\n\nDocument: ", 1)
+    odds = score_of(query, document)
+    yes = 0.8 / (1 + math.exp(-odds))
+    listed = {"Yes": yes * 0.75, " yes": yes * 0.25, "no": 0.8 - yes, "Maybe": 0.2}
+    ranked = sorted(listed, key=lambda token: -listed[token])
+    tokens = [{"token": token, "logprob": math.log(listed[token])} for token in ranked][: body["top_logprobs"]]
+    first = {**tokens[0], "top_logprobs": tokens}
+    message = {"role": "assistant", "content": tokens[0]["token"]}
+    return {"choices": [{"index": 0, "message": message, "logprobs": {"content": [first]}}]}
 
 
 def _sparse(text: str) -> list[dict[str, float]]:

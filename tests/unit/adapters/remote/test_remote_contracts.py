@@ -10,6 +10,7 @@ from diptych.testing import DenseEncoderContract, RerankerContract, SparseEncode
 from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
 from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
 from diptych_adapters.remote.sparse import TeiSparseEncoder
+from diptych_adapters.remote.yes_no import YesNoApiReranker
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Service
@@ -62,3 +63,9 @@ class TestApiReranker(RerankerContract):
     @pytest.fixture
     def reranker(self, service: Service) -> ApiReranker:
         return ApiReranker(base_url=f"{service.url}/v1", model="m", batch_size=5)
+
+
+class TestYesNoApi(RerankerContract):
+    @pytest.fixture
+    def reranker(self, service: Service) -> YesNoApiReranker:
+        return YesNoApiReranker(base_url=f"{service.url}/v1", model="m", raw_scores=True)

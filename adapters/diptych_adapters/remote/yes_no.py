@@ -1,0 +1,96 @@
+"""A chat model behind HTTP as a reranker: is the document relevant, yes or no?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from diptych.protocols import Fingerprint, Pair
+from diptych.types import Floats
+from diptych_adapters.remote.answers import as_text
+from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.identity import space
+from diptych_adapters.remote.options import OPENAI_URL, YesNoApiOptions
+from diptych_adapters.yes_no_prompt import question, scores_of
+
+_PATH = "/chat/completions"
+_DO = "name a model that answers at once with one word; `fields` can switch thinking off, `instruction` asks otherwise"
+
+
+class YesNoApiReranker:
+    """Scores a pair by how probable a chat model finds "yes" beside "no" as the first token of its answer.
+
+    A request for each pair; the endpoint must give `logprobs`. See `YesNoApiOptions` for the options.
+    """
+
+    max_length: int | None = None  # the server's business
+    independent = True
+
+    def __init__(self, **options: Any) -> None:
+        self.options: YesNoApiOptions = YesNoApiOptions(**options)
+        if self.options.api_key_env is None and self.options.base_url.rstrip("/") == OPENAI_URL:
+            self.options = self.options.model_copy(update={"api_key_env": "OPENAI_API_KEY"})
+        self.endpoint = Endpoint(self.options, name="yes-no-api")
+        self._words = [word.casefold() for word in self.options.answers]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        facts = {"model", "instruction", "answers", "raw_scores", "top_logprobs", "max_characters", "fields"}
+        return Fingerprint(space("yes-no-api", self.options.model_dump(include=facts)))
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` in the order of `pairs`, higher is better: 0 to 1, or with `raw_scores` log-odds.
+
+        Raises:
+            RemoteError: no answer, or one without log-probabilities of the two words.
+        """
+        bodies = [self._body(query, document) for query, document in pairs]
+        answers = self.endpoint.post_each(_PATH, bodies, deadline=self.options.query_deadline)
+        return scores_of(map(self._log_odds, answers), raw=self.options.raw_scores)
+
+    def _body(self, query: str, document: str) -> dict[str, Any]:
+        options = self.options
+        content = question(options.instruction, query, document[: options.max_characters])
+        body = {
+            "model": options.model,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "max_tokens": 1,
+            "logprobs": True,
+            "top_logprobs": options.top_logprobs,
+            **options.fields,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _log_odds(self, answer: Any) -> float:
+        tokens = self._first_tokens(answer)
+        yes, no = (
+            sum(math.exp(logprob) for token, logprob in tokens.items() if token.strip().casefold() == word)
+            for word in self._words
+        )
+        if not yes and not no:
+            got = ", ".join(map(repr, tokens))
+            expected = " or ".join(map(repr, self._words))
+            raise self.endpoint.error("the model answers something else", _PATH, got=got, expected=expected, do=_DO)
+        least = math.exp(min(tokens.values())) or 1e-30  # a word that is not listed is at most as probable
+        return math.log(yes or least) - math.log(no or least)
+
+    def _first_tokens(self, answer: Any) -> dict[str, float]:
+        """The most probable first tokens of the answer with their log-probabilities."""
+        try:
+            first = answer["choices"][0]["logprobs"]["content"][0]
+            listed = [*first.get("top_logprobs", ()), first]
+            tokens = {str(own["token"]): float(own["logprob"]) for own in listed}
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            tokens = {}
+        if not tokens or not all(logprob <= 1e-3 for logprob in tokens.values()):
+            raise self.endpoint.error(
+                "the endpoint's answer has no log-probabilities",
+                _PATH,
+                got=as_text(answer),
+                expected="choices[0].logprobs.content[0] with `top_logprobs`",
+                do="use an endpoint that gives them for chat completions, such as vLLM, llama.cpp or OpenAI",
+            )
+        return tokens

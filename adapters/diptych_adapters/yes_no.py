@@ -1,0 +1,205 @@
+"""A language model of this machine as a reranker: is the document relevant, yes or no?"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from diptych.protocols import Fingerprint, Pair
+from diptych.types import Floats
+from diptych_adapters.engines import processor
+from diptych_adapters.model_options import YesNoOptions
+from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
+from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.library import check_length, quiet
+from diptych_adapters.yes_no_prompt import question, scores_of, spellings
+
+_SPARE = 8  # tokens by which a prompt may grow where its parts meet
+_NEEDED = ("position_ids", "logits_to_keep")
+
+
+class YesNoReranker:
+    """Scores a pair by how probable a causal language model finds "yes" beside "no" as its next token.
+
+    The question goes through the tokenizer's chat template, if it has one. Of a pair that is too long the document is
+    cut, and a query that takes more than half. See `YesNoOptions` for the options.
+
+    Raises:
+        ModelError: the folder holds no complete causal model with safetensors, or its tokenizer has no token for an
+            answer.
+    """
+
+    independent = True
+
+    def __init__(self, options: YesNoOptions) -> None:
+        folder = resolve(options.model, revision=options.revision)
+        check_safe(folder, trust_remote_code=False, allow_pickle_weights=False)
+        _check_architecture(folder)
+        self.options, self.name = options, folder.name
+        self.model, self.tokenizer = _loaded(folder, options)
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        check_length(options.max_length, positions, folder.name)
+        self.max_length: int | None = min(options.max_length or 4096, positions or 4096)
+        self._answers = [self._tokens_of(word) for word in options.answers]
+        self._special = sorted(
+            (str(own) for own in self.tokenizer.added_tokens_decoder.values() if own.special), key=len, reverse=True
+        )
+        self._ends = {self.tokenizer.eos_token_id, self.tokenizer.sep_token_id}
+        self._digests = fingerprints.digests(folder.module_folders())
+        self._lock = threading.Lock()
+        room = self.max_length - len(self._ids(self._prompt("", ""))) - 2 * _SPARE
+        if room < 2:
+            raise ModelError(
+                "the prompt alone fills what the model reads",
+                where=folder.path,
+                got=f"{self.max_length - 2 * _SPARE - room} tokens",
+                expected=f"less than {self.max_length - 2 * _SPARE}",
+                do="shorten `instruction` or raise `max_length`",
+            )
+        self._room = room
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """The adapter from its options as keywords, as a config file gives them."""
+        return cls(YesNoOptions(**options))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which scores this gives: weights, tokenizer, length, the whole prompt, answers and the scale."""
+        return fingerprints.fingerprint(
+            weights=self._digests.weights,
+            tokenizer=self._digests.tokenizer,
+            pooling=["/".join(self.options.answers), "log-odds" if self.options.raw_scores else "sigmoid"],
+            prompts=(self._prompt("QUERY", "DOCUMENT"), ""),
+            max_length=self.max_length,
+            dimension=1,
+            numerics=f"torch {str(self.model.dtype).removeprefix('torch.')} {self.model.device.type}",
+        )
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` in the order of `pairs`, higher is better: 0 to 1, or with `raw_scores` log-odds."""
+        with self._lock:
+            prompts = [self._ids(self._prompt(*self._cut(query, document))) for query, document in pairs]
+            odds = np.zeros(len(pairs))
+            order = sorted(range(len(pairs)), key=lambda row: -len(prompts[row]))
+            for start in range(0, len(order), self.options.batch_size):
+                rows = order[start : start + self.options.batch_size]
+                odds[rows] = self._log_odds([prompts[row] for row in rows])
+        return scores_of(odds, raw=self.options.raw_scores)
+
+    def _prompt(self, query: str, document: str) -> str:
+        content = question(self.options.instruction, query, document)
+        if not getattr(self.tokenizer, "chat_template", None):
+            return f"{content}\n\nAnswer:"
+        rendered: str = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.options.template,
+        )
+        return rendered
+
+    def _ids(self, prompt: str) -> list[int]:
+        """The tokens of a prompt; a chat template writes the special ones itself."""
+        templated = bool(getattr(self.tokenizer, "chat_template", None))
+        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not templated, verbose=False)["input_ids"]
+        if not templated and ids and ids[-1] in self._ends:
+            ids = ids[:-1]  # some tokenizers end a text, after which no answer follows
+        return ids[-(self.max_length or len(ids)) :]
+
+    def _cut(self, query: str, document: str) -> tuple[str, str]:
+        query, document = self._plain(query), self._plain(document)
+        query = self._beginning(query, self._room // 2)
+        taken = len(self.tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"])
+        return query, self._beginning(document, max(1, self._room - taken))
+
+    def _plain(self, text: str) -> str:
+        """The text without special tokens, by which it could begin another turn of the chat."""
+        for token in self._special:
+            text = text.replace(token, " ")
+        return text
+
+    def _beginning(self, text: str, most: int) -> str:
+        """The first `most` tokens of the text."""
+        cut = self.tokenizer(
+            text, add_special_tokens=False, truncation=True, max_length=most, return_offsets_mapping=True
+        )
+        spans = cut["offset_mapping"]
+        return text if len(spans) < most else text[: spans[-1][1]]
+
+    def _log_odds(self, prompts: Sequence[list[int]]) -> Floats:
+        import torch
+
+        longest, pad = max(map(len, prompts)), self.tokenizer.pad_token_id or 0
+        # Padding on the left: the logits of the last place are those after every prompt.
+        ids = torch.tensor([[pad] * (longest - len(own)) + own for own in prompts])
+        mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in prompts])
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+        device = self.model.device
+        with torch.inference_mode():
+            answer = self.model(
+                **{name: value.to(device) for name, value in inputs.items()}, logits_to_keep=1, use_cache=False
+            )
+            last = answer.logits[:, -1].float()
+            yes, no = (torch.logsumexp(last[:, tokens], dim=1) for tokens in self._answers)
+        return np.asarray((yes - no).cpu().numpy(), np.float32)
+
+    def _tokens_of(self, word: str) -> list[int]:
+        """The single tokens that an answer of this word may begin with."""
+        found = set()
+        for spelling in sorted(spellings(word)):
+            ids = self.tokenizer(spelling, add_special_tokens=False)["input_ids"]
+            if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
+                found.add(ids[0])
+        if not found:
+            do = "name two words in `answers` that are tokens of this model"
+            raise ModelError(f"the tokenizer has no token for the answer {word!r}", where=self.name, do=do)
+        return sorted(found)
+
+
+def _check_architecture(folder: ModelFolder) -> None:
+    architectures = [str(name) for name in folder.config().get("architectures") or []]
+    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+        raise ModelError(
+            f"model {folder.name!r} is no causal language model",
+            where=folder.path,
+            got=f"architectures {', '.join(architectures) or 'unknown'}",
+            expected="one ending in ForCausalLM or LMHeadModel",
+            do="for trained rerankers take adapter: cross-encoder",
+        )
+
+
+def _loaded(folder: ModelFolder, options: YesNoOptions) -> tuple[Any, Any]:
+    """The model, ready to answer, and its tokenizer.
+
+    Raises:
+        ModelError: weights are missing, too many or of another shape, or the model cannot answer for the last token.
+    """
+    processor.import_torch()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from diptych_adapters.pipelines.weights import check_complete, recorded
+
+    local: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    dtype = getattr(torch, options.precision) if options.precision else "auto"
+    with quiet(), recorded() as loads:
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, **local)
+        if not tokenizer.is_fast:
+            what, got = "the model's tokenizer does not tell where its tokens are", type(tokenizer).__name__
+            raise ModelError(what, where=folder.path, got=got, expected="a fast tokenizer: tokenizer.json")
+        model = AutoModelForCausalLM.from_pretrained(folder.path, use_safetensors=True, dtype=dtype, **local).eval()
+        missing = sorted(key for load in loads for key in load.missing - load.misshapen.keys())
+        if missing:
+            got = f"{len(missing)} missing: {', '.join(missing[:8])}"
+            raise ModelError("the model's weights are incomplete", where=folder.path, got=got, do="download it again")
+        check_complete(loads, folder, model)
+    lacks = [name for name in _NEEDED if name not in inspect.signature(model.forward).parameters]
+    if lacks:
+        what = f"model {folder.name!r} cannot be asked for its last token alone"
+        raise ModelError(what, where=type(model).__name__, got=f"no {' and no '.join(lacks)}", do="take another model")
+    return model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer

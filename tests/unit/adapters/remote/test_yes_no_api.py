@@ -1,0 +1,124 @@
+"""A chat model that is asked for yes or no, as a reranker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from diptych import Registry
+from diptych.errors import AdapterOptionsError, ConfigError, RemoteError
+from diptych_adapters.remote.yes_no import YesNoApiReranker
+
+if TYPE_CHECKING:
+    from tests.unit.adapters.remote.conftest import Reply, Service
+
+PAIRS = [("convert audio", "audio files"), ("convert audio", "an editor"), ("editor", "")]
+
+
+def made(service: Service, **options: Any) -> YesNoApiReranker:
+    settings: dict[str, Any] = {"base_url": f"{service.url}/v1", "model": "m", "backoff": 0.0, **options}
+    return YesNoApiReranker(**settings)
+
+
+def answered(**listed: float) -> Any:
+    tokens = [{"token": token, "logprob": value} for token, value in listed.items()]
+    return {"choices": [{"logprobs": {"content": [{**tokens[0], "top_logprobs": tokens}]}}]}
+
+
+def test_a_score_is_the_share_of_yes_beside_no_over_all_their_spellings(service: Service) -> None:
+    from tests.unit.adapters.remote.conftest import score_of
+
+    odds = np.array([score_of(query, document) for query, document in PAIRS])
+    np.testing.assert_allclose(made(service, raw_scores=True).predict(PAIRS), odds, atol=1e-5)
+    np.testing.assert_allclose(made(service).predict(PAIRS), 1 / (1 + np.exp(-odds)), atol=1e-5)
+
+
+def test_what_is_sent(service: Service) -> None:
+    made(service, max_characters=5, fields={"seed": 1, "max_tokens": None, "max_completion_tokens": 1}).predict(
+        [("q", "a document")]
+    )
+    assert service.seen[0].path == "/v1/chat/completions"
+    content = "Does the document answer the query? Answer with one word, yes or no.\n\nQuery: q\n\nDocument: a doc"
+    assert service.seen[0].body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": content}],
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "seed": 1,
+        "max_completion_tokens": 1,
+    }
+
+
+def test_no_braces_of_a_text_are_filled_in(service: Service) -> None:
+    made(service, instruction="{query}?").predict([("{document}", "%s {0}")])
+    assert service.seen[0].body["messages"][0]["content"] == "{query}?\n\nQuery: {document}\n\nDocument: %s {0}"
+
+
+def test_a_word_that_is_not_listed_is_as_probable_as_the_last_one_at_most(service: Service, reply: type[Reply]) -> None:
+    service.replies.append(reply(change=lambda _: answered(yes=-0.1, Maybe=-3.0)))
+    assert made(service, raw_scores=True).predict([("q", "d")])[0] == pytest.approx(2.9)
+    service.replies.append(reply(change=lambda _: answered(no=-0.0, yes=-9999.0)))
+    assert made(service).predict([("q", "d")])[0] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            answered(**{"<think>": -0.1, "The": -2.0}),
+            r"(?s)answers something else.*got: '<think>', 'The'.*'yes' or 'no'",
+        ),
+        ({"choices": [{"logprobs": None}]}, r"(?s)no log-probabilities.*top_logprobs.*do: use an endpoint"),
+        ({"choices": []}, "no log-probabilities"),
+        ([], "no log-probabilities"),
+        (answered(yes=float("nan")), "no log-probabilities"),
+        (answered(yes=3.0), "no log-probabilities"),
+    ],
+)
+def test_unusable_answers_are_errors(service: Service, reply: type[Reply], answer: Any, message: str) -> None:
+    service.replies.append(reply(change=lambda _: answer))
+    with pytest.raises(RemoteError, match=message):
+        made(service).predict([("q", "d")])
+
+
+def test_other_words_may_be_asked_for(service: Service, reply: type[Reply]) -> None:
+    service.replies.append(reply(change=lambda _: answered(Ja=-0.1, nein=-2.0)))
+    assert made(service, answers=("ja", "nein"), raw_scores=True).predict([("q", "d")])[0] == pytest.approx(1.9)
+
+
+def test_the_key_comes_from_the_environment_and_is_in_no_error(
+    service: Service, reply: type[Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret-123456")
+    service.replies += [reply(status=503), reply(status=401, body=b"bad key sk-secret-123456")]
+    reranker = made(service, api_key_env="JUDGE_KEY")
+    with pytest.raises(RemoteError, match=r"(?s)answered 401.*api_key_env") as caught:
+        reranker.predict([("q", "d")])
+    assert "sk-secret" not in str(caught.value) + repr(reranker.endpoint) + repr(reranker.options)
+    assert [seen.headers["authorization"] for seen in service.seen] == ["Bearer sk-secret-123456"] * 2
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        YesNoApiReranker(model="m")
+
+
+def test_the_fingerprint_is_of_what_is_sent_and_not_of_the_address(service: Service) -> None:
+    plain = made(service).fingerprint
+    assert made(service, timeout=9, max_concurrency=1).fingerprint == plain
+    changes: list[dict[str, Any]] = [
+        {"model": "n"},
+        {"instruction": "Relevant?"},
+        {"answers": ("ja", "nein")},
+        {"raw_scores": True},
+        {"max_characters": 9},
+        {"fields": {"seed": 1}},
+    ]
+    assert len({made(service, **change).fingerprint for change in changes} | {plain}) == 7
+
+
+def test_options_that_cannot_be_used_are_named() -> None:
+    for options, message in (({}, "needs the option 'model'"), ({"model": "m", "answers": ["yes"]}, "answers")):
+        with pytest.raises(AdapterOptionsError, match=message):
+            Registry.default().create("yes-no-api", options)
