@@ -19,11 +19,11 @@ def reduced(vectors: Floats, keep: int, similarity: Similarity) -> Floats:
     """At most `keep` vectors in place of these, float32 `[tokens, dimension]`.
 
     Where vectors are compared by cosine, means are of unit vectors and have length 1. No more vectors than `keep`, and
-    what is no multi-vector of finite numbers, is returned as it is: the caller checks what encoders make.
+    what is no float32 multi-vector of finite numbers, is returned as it is: the caller checks what encoders make.
     """
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or len(vectors) <= keep:
         return vectors
-    if not np.isfinite(vectors).all():
+    if vectors.dtype != np.float32 or not np.isfinite(vectors).all():
         return vectors
     directions = _unit(vectors) if similarity == "cosine" else vectors
     means = np.stack([directions[members].mean(axis=0) for members in _clusters(directions, keep)])

@@ -93,7 +93,9 @@ def test_lengths_do_not_count_where_vectors_are_compared_by_cosine() -> None:
     np.testing.assert_allclose(one, unit(other), atol=1e-5)
 
 
-@pytest.mark.parametrize("broken", [drawn(9) * np.nan, np.zeros(9, np.float32), [[1.0, 0.0]] * 9, None])
+@pytest.mark.parametrize(
+    "broken", [drawn(9) * np.nan, drawn(9).astype(float), np.zeros(9, np.float32), [[1.0, 0.0]] * 9, None]
+)
 def test_what_is_no_usable_multivector_is_left_to_the_checks_of_encoders(broken: Any) -> None:
     assert reduced(broken, 4, "cosine") is broken
 
