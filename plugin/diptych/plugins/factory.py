@@ -128,7 +128,8 @@ def _of_slot(spec: AdapterSpec, name: str, model: type[BaseModel], raw: object, 
         raise AdapterOptionsError(what, where=where, do=f"leave `{OPTION}` out", key=OPTION)
     if name == REDUCE and spec.kind != "multivector":
         what, got = "only a multi-vector encoder has vectors to reduce", f"{spec.name!r}, kind {spec.kind}"
-        raise AdapterOptionsError(what, where=where, got=got, do=f"leave `{REDUCE}` out", key=REDUCE)
+        expected, do = "an adapter of kind multivector", f"leave `{REDUCE}` out"
+        raise AdapterOptionsError(what, where=where, got=got, expected=expected, do=do, key=REDUCE)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
