@@ -172,19 +172,19 @@ class CrossEncoderOptions(TorchOptions):
 class YesNoOptions(ModelOptions):
     """Options of `yes-no`."""
 
-    instruction: str = Field(INSTRUCTION, min_length=1, description="Stands before query and document.")
+    instruction: str = Field(INSTRUCTION, min_length=1, description="The task; it stands before query and document.")
     answers: tuple[str, str] = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
-    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores between 0 and 1.")
+    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores from 0 to 1.")
     template: dict[str, Any] = Field(
-        default_factory=dict, description="Given to the chat template, such as `{enable_thinking: false}`."
+        default_factory=dict, description="Arguments for the chat template, such as `{enable_thinking: false}`."
     )
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Of weights and arithmetic; as the weights are stored when not given."
+        None, description="Of weights and arithmetic; when not given, as the weights are stored."
     )
-    batch_size: int = Field(8, ge=1, description="Pairs that go through the model at once.")
+    batch_size: int = Field(8, ge=1, description="Pairs in one forward pass.")
     max_length: int | None = Field(
-        None, ge=32, description="Tokens read of the whole prompt; the model's own limit, at most 4,096, else."
+        None, ge=32, description="Tokens of the whole prompt; when not given, the model's own limit, at most 4,096."
     )
 
 

@@ -98,7 +98,7 @@ MODELS = [
         "reranker",
         "yes_no:YesNoReranker",
         "YesNoOptions",
-        "A causal language model of this machine that answers yes or no, by the probability of its next token.",
+        "Local causal language models that answer yes or no, scored by the probability of the next token.",
     ),
     AdapterSpec(
         name="static",
@@ -206,7 +206,7 @@ REMOTE = [
         "reranker",
         "yes_no:YesNoApiReranker",
         "YesNoApiOptions",
-        "A chat model that answers yes or no, by its log-probabilities: any OpenAI-compatible /v1/chat/completions",
+        "Chat models that answer yes or no, scored by log-probabilities: any OpenAI-compatible /v1/chat/completions",
     ),
 ]
 

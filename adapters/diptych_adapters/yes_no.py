@@ -1,4 +1,4 @@
-"""A language model of this machine as a reranker: is the document relevant, yes or no?"""
+"""A local language model as a reranker: is the document relevant, yes or no?"""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import check_length, quiet
 from diptych_adapters.yes_no_prompt import question, scores_of, spellings
 
-_SPARE = 8  # tokens by which a prompt may grow where its parts meet
+_SPARE = 8  # tokens by which a prompt may grow when its parts are joined: tokenizers may split the seams otherwise
 _NEEDED = ("position_ids", "logits_to_keep")
 
 
 class YesNoReranker:
-    """Scores a pair by how probable a causal language model finds "yes" beside "no" as its next token.
+    """Scores a pair by a causal language model's probability of "yes" against "no" as its next token.
 
-    The question goes through the tokenizer's chat template, if it has one. Of a pair that is too long the document is
-    cut, and a query that takes more than half. See `YesNoOptions` for the options.
+    The question goes through the tokenizer's chat template, if it has one. If a pair is too long, the document is cut
+    to fit, and the query at half of the room. See `YesNoOptions` for the options.
 
     Raises:
         ModelError: the folder holds no complete causal model with safetensors, or its tokenizer has no token for an
@@ -54,7 +54,7 @@ class YesNoReranker:
         room = self.max_length - len(self._ids(self._prompt("", ""))) - 2 * _SPARE
         if room < 2:
             raise ModelError(
-                "the prompt alone fills what the model reads",
+                "the prompt alone fills the model's input",
                 where=folder.path,
                 got=f"{self.max_length - 2 * _SPARE - room} tokens",
                 expected=f"less than {self.max_length - 2 * _SPARE}",
@@ -69,7 +69,7 @@ class YesNoReranker:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which scores this gives: weights, tokenizer, length, the whole prompt, answers and the scale."""
+        """Covers what the scores depend on: weights, tokenizer, length, the whole prompt, answers and the scale."""
         return fingerprints.fingerprint(
             weights=self._digests.weights,
             tokenizer=self._digests.tokenizer,
@@ -104,11 +104,11 @@ class YesNoReranker:
         return rendered
 
     def _ids(self, prompt: str) -> list[int]:
-        """The tokens of a prompt; a chat template writes the special ones itself."""
+        """The tokens of a prompt. Special ones are added only without a chat template, which writes its own."""
         templated = bool(getattr(self.tokenizer, "chat_template", None))
         ids: list[int] = self.tokenizer(prompt, add_special_tokens=not templated, verbose=False)["input_ids"]
         if not templated and ids and ids[-1] in self._ends:
-            ids = ids[:-1]  # some tokenizers end a text, after which no answer follows
+            ids = ids[:-1]  # some tokenizers add an end token, after which no answer follows
         return ids[-(self.max_length or len(ids)) :]
 
     def _cut(self, query: str, document: str) -> tuple[str, str]:
@@ -118,7 +118,7 @@ class YesNoReranker:
         return query, self._beginning(document, max(1, self._room - taken))
 
     def _plain(self, text: str) -> str:
-        """The text without special tokens, by which it could begin another turn of the chat."""
+        """The text without special tokens, which could begin another turn of the chat."""
         for token in self._special:
             text = text.replace(token, " ")
         return text
@@ -135,7 +135,7 @@ class YesNoReranker:
         import torch
 
         longest, pad = max(map(len, prompts)), self.tokenizer.pad_token_id or 0
-        # Padding on the left: the logits of the last place are those after every prompt.
+        # Padding is on the left, so that every prompt ends at the last position, whose logits give the answer.
         ids = torch.tensor([[pad] * (longest - len(own)) + own for own in prompts])
         mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in prompts])
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
@@ -149,14 +149,14 @@ class YesNoReranker:
         return np.asarray((yes - no).cpu().numpy(), np.float32)
 
     def _tokens_of(self, word: str) -> list[int]:
-        """The single tokens that an answer of this word may begin with."""
+        """Tokens that are this word as a whole, in one of its spellings."""
         found = set()
         for spelling in sorted(spellings(word)):
             ids = self.tokenizer(spelling, add_special_tokens=False)["input_ids"]
             if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
                 found.add(ids[0])
         if not found:
-            do = "name two words in `answers` that are tokens of this model"
+            do = "set `answers` to two words that are single tokens of this model"
             raise ModelError(f"the tokenizer has no token for the answer {word!r}", where=self.name, do=do)
         return sorted(found)
 
@@ -169,15 +169,16 @@ def _check_architecture(folder: ModelFolder) -> None:
             where=folder.path,
             got=f"architectures {', '.join(architectures) or 'unknown'}",
             expected="one ending in ForCausalLM or LMHeadModel",
-            do="for trained rerankers take adapter: cross-encoder",
+            do="use adapter: cross-encoder for a trained reranker, or take another model",
         )
 
 
 def _loaded(folder: ModelFolder, options: YesNoOptions) -> tuple[Any, Any]:
-    """The model, ready to answer, and its tokenizer.
+    """The loaded model and its tokenizer.
 
     Raises:
-        ModelError: weights are missing, too many or of another shape, or the model cannot answer for the last token.
+        ModelError: weights are missing, superfluous or of another shape; the tokenizer is not a fast one; or the
+            model cannot compute the logits of the last token alone.
     """
     processor.import_torch()
     import torch
@@ -190,7 +191,7 @@ def _loaded(folder: ModelFolder, options: YesNoOptions) -> tuple[Any, Any]:
     with quiet(), recorded() as loads:
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **local)
         if not tokenizer.is_fast:
-            what, got = "the model's tokenizer does not tell where its tokens are", type(tokenizer).__name__
+            what, got = "the model's tokenizer does not report where its tokens are", type(tokenizer).__name__
             raise ModelError(what, where=folder.path, got=got, expected="a fast tokenizer: tokenizer.json")
         model = AutoModelForCausalLM.from_pretrained(folder.path, use_safetensors=True, dtype=dtype, **local).eval()
         missing = sorted(key for load in loads for key in load.missing - load.misshapen.keys())
@@ -200,6 +201,6 @@ def _loaded(folder: ModelFolder, options: YesNoOptions) -> tuple[Any, Any]:
         check_complete(loads, folder, model)
     lacks = [name for name in _NEEDED if name not in inspect.signature(model.forward).parameters]
     if lacks:
-        what = f"model {folder.name!r} cannot be asked for its last token alone"
+        what = f"model {folder.name!r} cannot compute the logits of the last token alone"
         raise ModelError(what, where=type(model).__name__, got=f"no {' and no '.join(lacks)}", do="take another model")
     return model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer

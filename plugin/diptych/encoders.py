@@ -130,7 +130,7 @@ class Encoders:
         """The encoders of a config (file, mapping or `Config`) without opening its store; for None, all adapters.
 
         An encoder that needs corpus statistics, such as bm25, can encode documents only if its options contain them.
-        Where the config names a student, it makes the slot's queries.
+        A slot's queries are encoded by its student if the config names one.
 
         Raises:
             ConfigError: the config cannot be used.

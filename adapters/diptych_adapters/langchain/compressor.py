@@ -67,6 +67,6 @@ class DiptychCompressor(BaseDocumentCompressor):
 
 def _scored(document: Document, score: float) -> Document:
     values = {"relevance_score": score}
-    if isinstance(document.metadata.get(SEARCH_KEY), dict):  # a hit of diptych, which may be added again
+    if isinstance(document.metadata.get(SEARCH_KEY), dict):  # a hit of diptych: it may be added again
         return with_values(document, values)
     return document.model_copy(update={"metadata": {**document.metadata, **values}})

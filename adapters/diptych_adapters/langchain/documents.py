@@ -1,8 +1,8 @@
 """Converts LangChain's documents to diptych's and back; text, metadata and id survive a round trip.
 
 What a search says of a hit's text lies in one more key of the metadata, `_diptych`, which is not stored when the
-document is added again. diptych reserves that key in any collection. Values that a search puts beside it, such as
-`_score`, are named in it, with the value of the document's own that each of them hides.
+document is added again. diptych reserves that key in any collection. It also names the values that a search puts
+beside it, such as `_score`, with the document's own value that each of them hides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diptych import Collection, Document, Hit, TenantCollection
 from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
 
 Opened: TypeAlias = Collection | TenantCollection
-_HIDDEN = "hidden"  # of `_diptych`: the document's own value of each key that a search set, None where it had none
+_HIDDEN = "hidden"  # in `_diptych`: the document's own value of each key that a search set, None if it had none
 
 
 def to_diptych(text: Text, identifier: str | None) -> Document:
@@ -50,7 +50,7 @@ def to_langchain(document: Document) -> Text:
 
 
 def hit_to_langchain(hit: Hit, content: Content, **values: Any) -> Text:
-    """The hit's document, or its best passage alone, with passages, highlights and these values in its metadata."""
+    """The hit's document, or its best passage alone; passages, highlights and `values` are in its metadata."""
     found, details = to_langchain(hit.document), hit_details(hit, content)
     if details:
         found.metadata[SEARCH_KEY] = details
@@ -60,7 +60,7 @@ def hit_to_langchain(hit: Hit, content: Content, **values: Any) -> Text:
 
 
 def with_values(text: Text, values: Mapping[str, Any]) -> Text:
-    """The document with these values in its metadata, which are not stored when it is added again."""
+    """The document with `values` in its metadata; they are not stored when the document is added again."""
     details = text.metadata.get(SEARCH_KEY, {})
     hidden = {key: text.metadata.get(key) for key in values} | _hidden(details)
     metadata = {**text.metadata, **values, SEARCH_KEY: {**details, _HIDDEN: hidden}}

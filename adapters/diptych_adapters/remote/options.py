@@ -161,14 +161,16 @@ class YesNoApiOptions(RemoteOptions):
         description="NAME of the environment variable with the key; for OpenAI itself OPENAI_API_KEY when not given.",
     )
     model: str = Field(min_length=1, description="The chat model's name, as the endpoint knows it.")
-    instruction: str = Field(INSTRUCTION, min_length=1, description="Stands before query and document.")
+    instruction: str = Field(INSTRUCTION, min_length=1, description="The task; it stands before query and document.")
     answers: tuple[str, str] = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
-    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores between 0 and 1.")
+    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores from 0 to 1.")
     batch_size: int = Field(1, ge=1, le=1, description="Pairs in one request: always one; see `max_concurrency`.")
-    top_logprobs: int = Field(20, ge=2, le=1000, description="Tokens whose probability is asked for; OpenAI gives 20.")
+    top_logprobs: int = Field(
+        20, ge=2, le=1000, description="Tokens whose log-probability is requested; at OpenAI up to 20."
+    )
     max_characters: int | None = Field(6000, ge=1, description="Cut longer documents before they are sent.")
     fields: dict[str, Any] = Field(
         default_factory=dict,
-        description="Sent along with every request, such as `{chat_template_kwargs: {enable_thinking: false}}`; what "
-        "is null is left out.",
+        description="Further fields of each request, such as `{chat_template_kwargs: {enable_thinking: false}}`; null "
+        "removes a field.",
     )

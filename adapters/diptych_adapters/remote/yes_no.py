@@ -15,16 +15,16 @@ from diptych_adapters.remote.options import OPENAI_URL, YesNoApiOptions
 from diptych_adapters.yes_no_prompt import question, scores_of
 
 _PATH = "/chat/completions"
-_DO = "name a model that answers at once with one word; `fields` can switch thinking off, `instruction` asks otherwise"
+_DO = "use a model that answers with one word; turn thinking off with `fields`, or change `instruction`"
 
 
 class YesNoApiReranker:
-    """Scores a pair by how probable a chat model finds "yes" beside "no" as the first token of its answer.
+    """Scores a pair by a chat model's probability of "yes" against "no" as the first token of its answer.
 
-    A request for each pair; the endpoint must give `logprobs`. See `YesNoApiOptions` for the options.
+    Each pair takes one request, and the endpoint must return `logprobs`. See `YesNoApiOptions` for the options.
     """
 
-    max_length: int | None = None  # the server's business
+    max_length: int | None = None  # the server cuts
     independent = True
 
     def __init__(self, **options: Any) -> None:
@@ -36,7 +36,7 @@ class YesNoApiReranker:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        """Covers the model's name and all that is sent. Only canaries notice that the name means another model."""
         facts = {"model", "instruction", "answers", "raw_scores", "top_logprobs", "max_characters", "fields"}
         return Fingerprint(space("yes-no-api", self.options.model_dump(include=facts)))
 
@@ -74,7 +74,7 @@ class YesNoApiReranker:
             got = ", ".join(map(repr, tokens))
             expected = " or ".join(map(repr, self._words))
             raise self.endpoint.error("the model answers something else", _PATH, got=got, expected=expected, do=_DO)
-        least = math.exp(min(tokens.values())) or 1e-30  # a word that is not listed is at most as probable
+        least = math.exp(min(tokens.values())) or 1e-30  # a word that is not listed has at most this probability
         return math.log(yes or least) - math.log(no or least)
 
     def _first_tokens(self, answer: Any) -> dict[str, float]:

@@ -83,10 +83,10 @@ class GeoBoost(_BoostSection):
 
 
 class Recent(Section):
-    """The newest documents, as those of a conversation, which come with every answer."""
+    """Puts the newest documents, such as the last turns of a conversation, first in every answer."""
 
-    field: str = Field(description="Metadata field that orders them; `populate.indexes` has it as a number or a date.")
-    count: Annotated[int, Field(ge=1, le=100)] = Field(4, description="How many, newest first.")
+    field: str = Field(description="Metadata field that orders them, a number or date in `populate.indexes`.")
+    count: Annotated[int, Field(ge=1, le=100)] = Field(4, description="Number of documents, newest first.")
 
 
 BoostConfig: TypeAlias = Annotated[
@@ -121,7 +121,7 @@ def boost_problems(boosts: Sequence[BoostConfig], indexes: Mapping[str, str]) ->
 
 
 def recent_problems(recent: Recent | None, indexes: Mapping[str, str]) -> Iterator[Problem]:
-    """A recent window by a field whose payload index cannot order points, or that has none."""
+    """`recent` by a field whose payload index cannot order points, or that has none."""
     if recent is not None and indexes.get(recent.field) not in ORDERED:
         yield Problem(
             ("search", "recent", "field"),

@@ -90,7 +90,7 @@ class SlotConfig(Section):
         None, description="Encode documents passage by passage; off unless set. `{}` takes the defaults."
     )
     reduce: ReduceOptions | None = Field(
-        None, description="Of a multi-vector encoder: fewer vectors for each document; off unless set."
+        None, description="Of a multi-vector encoder: store fewer vectors for each document; off unless set."
     )
     anchors: AnchorOptions | None = Field(
         None, description="Of a reranker: queries that it scores against every document, for `explore` of a stage."

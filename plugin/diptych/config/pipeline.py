@@ -193,7 +193,7 @@ class SearchConfig(Section):
     )
     exclude: DocumentIds = Field(default_factory=list, description="Ids of documents that no search finds.")
     recent: Recent | None = Field(
-        None, description="The newest documents come first, after those of `pin`, whatever the query."
+        None, description="Put the newest documents first, after those of `pin`, whatever the query."
     )
     remember: Annotated[int, Field(ge=0)] = Field(
         1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query again."

@@ -51,7 +51,7 @@ class Base:
         self._table.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", rows)
 
     def unknown(self, identifiers: Iterable[PointId]) -> list[PointId]:
-        """Those that were not added."""
+        """Those of these ids that were not added."""
         known = "SELECT 1 FROM known WHERE id = ?"
         return [one for one in identifiers if self._table.execute(known, (repr(one),)).fetchone() is None]
 

@@ -92,7 +92,7 @@ class Comparison:
             result.digest.add(record)
 
     def _rewrite(self, records: list[models.Record]) -> dict[PointId, models.Record]:
-        """Write these points of the source; returns them as the target holds them then."""
+        """Write these points of the source; returns them as read back from the target."""
         self._target.write([struct(record) for record in records])
         target_records = self._target.points([plain_id(record.id) for record in records])
         wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, target_records))]
@@ -111,7 +111,7 @@ class Comparison:
         elif extra:
             for record in self._target.points(extra).values():
                 result.digest.add(record)
-        # A point that was deleted when its page was read and is there again: the target holds an earlier version.
+        # These points were deleted when their page was read and are there again: the target may hold an older version.
         if self._base is not None and (back := self._base.unknown(source_points)):
             self._page(list(self._source.points(back).values()), result)
 

@@ -66,7 +66,7 @@ def copy_collection(
         places: how records and messages name the two stores; asked from the clients unless given.
         extra: named vectors that the target gets beside the source's, empty; None leaves one out that no point has.
             Vectors that diptych knows and that nothing needs any more are left out in any case.
-        base: remembers what the source was in the last pass, for `copy_late_writes`.
+        base: remembers the source's content as of the last pass, for `copy_late_writes`.
 
     Raises:
         CopyError: a target that is not a copy of this source, a swap under way, a store that fails for good, contents

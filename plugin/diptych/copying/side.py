@@ -110,7 +110,7 @@ class Side:
         self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
 
     def settle(self, metadata: dict[str, Any]) -> None:
-        """Do the same, and wait until every node of the store shows it."""
+        """Merge into the metadata as `note` does, and wait until every node of the store shows it."""
         self.call("write to", partial(update_metadata, self.client, self.name, metadata))
 
     def _page(self, size: int, start: PointId | None, *, with_content: bool) -> tuple[list[models.Record], Any]:

@@ -96,7 +96,7 @@ def update_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -
 
 
 def await_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Wait until every node shows these keys, as `update_metadata` does; returns the metadata as a node shows it."""
+    """Wait, as `update_metadata` does, until every node shows these values; returns the metadata of one node."""
     due, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
         views = _views(client, name)

@@ -19,7 +19,7 @@ from diptych.types import SparseVector
 
 _PIECE = 2048  # passages that are encoded in one call
 _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
-_MOST_DOCUMENTS, _MOST_PASSAGES = 2**16, 2**20  # whose places are kept, in some 20 MB
+_MOST_DOCUMENTS, _MOST_PASSAGES = 2**16, 2**20  # whose places are kept, in about 20 MB
 _RULES = "1"  # counts the changes of the way documents are cut
 _CUT = " passages:"  # in fingerprints, before what says how documents are cut
 _OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
@@ -108,7 +108,7 @@ class PassageEncoder:
         documents = self.splitter.split(inputs)
         for document in documents:
             self._require_room(document)
-        if self._kind == "dense":  # of other kinds no hit shows passages
+        if self._kind == "dense":  # hits show passages of dense slots only
             self._known.add_if_room(inputs, [document.places for document in documents])
         if self.options.pooling == "late":
             return self._late_pooled(documents)
@@ -117,7 +117,7 @@ class PassageEncoder:
         return [self._joined([next(vectors) for _ in own]) for own in texts]
 
     def places(self, inputs: Sequence[str]) -> list[Places]:
-        """Begin and end of each passage of each input, in characters of its text; the last ones are kept."""
+        """Begin and end of each passage of each input, in characters of its text. Those used last are kept."""
         known = self._known.of(inputs)
         missing = [own for own, places in zip(inputs, known, strict=True) if places is None]
         found = [document.places for document in self.splitter.split(missing)]
@@ -157,17 +157,15 @@ class PassageEncoder:
 
 
 class KnownPlaces:
-    """Where the texts that were used last were cut: cutting ten documents anew costs more than a search.
-
-    Threads may share it.
+    """Remembers where texts were cut, since cutting ten documents again costs more than a search. Safe for threads.
 
     Args:
-        documents, passages: the most that are kept.
+        documents, passages: the most whose places are kept; those that were used longest ago are forgotten first.
     """
 
     def __init__(self, documents: int = _MOST_DOCUMENTS, passages: int = _MOST_PASSAGES) -> None:
         self._most_documents, self._most_passages = documents, passages
-        self._kept: dict[bytes, bytes] = {}  # by use, the last at the end; places as int32, a tenth of their tuples
+        self._kept: dict[bytes, bytes] = {}  # least recently used first; int32, a tenth of the tuples' size
         self._passages = 0
         self._lock = threading.Lock()
 
@@ -182,7 +180,7 @@ class KnownPlaces:
         return [None if places is None else _places(places) for places in kept]
 
     def add(self, texts: Sequence[str], places: Sequence[Places]) -> None:
-        """Keep the places of these texts, and forget those that were used longest ago where they are too many."""
+        """Keep the places of these texts; if there are too many, forget those that were used longest ago."""
         rows = [(_key(text), own) for text, own in zip(texts, places, strict=True) if len(own) <= self._most_passages]
         with self._lock:
             for key, own in rows:
@@ -192,7 +190,7 @@ class KnownPlaces:
                 self._forget(next(iter(self._kept)))
 
     def add_if_room(self, texts: Sequence[str], places: Sequence[Places]) -> None:
-        """Keep the places of as many of these texts as can be kept without forgetting others."""
+        """Keep the places of these texts until one would push out others."""
         for text, own in zip(texts, places, strict=True):
             if not self._has_room(own):
                 return

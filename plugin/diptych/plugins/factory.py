@@ -32,7 +32,8 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
     With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say. With `reduce` a
-    multi-vector encoder keeps fewer vectors of each. A reranker with `anchors` becomes an encoder of its scores.
+    multi-vector encoder makes fewer vectors for each document. A reranker with `anchors` becomes an encoder of its
+    scores.
 
     Raises:
         MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
@@ -122,7 +123,7 @@ _OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: Redu
 
 
 def _of_slot(spec: AdapterSpec, name: str, model: type[BaseModel], raw: object, where: str) -> BaseModel:
-    """An option that diptych itself offers beside the adapter's own ones, checked."""
+    """Check an option that diptych adds to the adapter's own ones."""
     if name == OPTION and spec.kind not in ("dense", "sparse", "multivector"):
         what = f"a {spec.kind} reads no documents in passages"
         raise AdapterOptionsError(what, where=where, do=f"leave `{OPTION}` out", key=OPTION)

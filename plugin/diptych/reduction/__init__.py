@@ -1,7 +1,7 @@
 """Reduction: fewer vectors for each document of a multi-vector slot.
 
-`options` is what a config says, `ward` how a document's vectors become fewer. `encoder` wraps an adapter: the rest of
-diptych sees an ordinary multi-vector encoder.
+`options` holds the config's values, and `ward` clusters the vectors of a document. `encoder` wraps an adapter, so that
+the rest of diptych sees an ordinary multi-vector encoder.
 """
 
 from __future__ import annotations

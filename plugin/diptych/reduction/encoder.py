@@ -1,4 +1,4 @@
-"""`ReducedEncoder`: a multi-vector encoder whose documents have fewer vectors."""
+"""`ReducedEncoder` wraps a multi-vector encoder and stores fewer vectors for each document."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPTIONAL = ("max_tokens", "token_spans", "sample", "look_at", "unread_share", "
 
 
 class ReducedEncoder:
-    """Encodes a document as the wrapped encoder does, then keeps at most `options.keep` vectors. Queries stay whole.
+    """Reduces each document of the wrapped encoder to at most `options.keep` vectors. Queries keep all of theirs.
 
     Args:
         inner: the encoder.
-        options: how many vectors, and how they are made.
+        options: how many vectors to keep, and by which method.
 
     Raises:
         MissingExtra: scipy is not installed.
@@ -33,7 +33,7 @@ class ReducedEncoder:
         self.dimension, self.similarity = inner.dimension, inner.similarity
         self._rules = hashlib.sha256(f"{EDITION} {options.kind} {options.keep}".encode()).hexdigest()[:12]
         fingerprint = getattr(inner, "fingerprint", None)
-        if isinstance(fingerprint, Fingerprint):  # else it is derived from the options, these included
+        if isinstance(fingerprint, Fingerprint):  # if not, the host derives one from all options, `reduce` included
             mark, documents = f" reduce:{self._rules}", fingerprint.documents
             self.fingerprint = Fingerprint(
                 f"{fingerprint.space}{mark}", fingerprint.numerics, documents and f"{documents}{mark}"
@@ -47,7 +47,7 @@ class ReducedEncoder:
 
     @property
     def identity(self) -> str:
-        """As of `Identified`; "" where the encoder does not say."""
+        """As of `Identified`; "" if the encoder has none."""
         identity = getattr(self.inner, "identity", "")
         return f"{identity} {self._rules}" if identity else ""
 

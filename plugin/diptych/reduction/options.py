@@ -10,11 +10,11 @@ REDUCE = "reduce"  # the key beside an adapter's own options
 
 
 class ReduceOptions(BaseModel):
-    """Fewer vectors for each document."""
+    """Store fewer vectors for each document."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["ward"] = Field("ward", description="The means of clusters of similar vectors, by Ward's method.")
     keep: Annotated[int, Field(ge=1, strict=True)] = Field(
-        32, description="The most vectors of a document, of each passage with `passages`; fewer stay as they are."
+        32, description="The most vectors of a document, or of each passage with `passages`."
     )

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from diptych.protocols import Similarity
 from diptych.types import Floats
 
-EDITION = 1  # counts the changes of what `reduced` makes of the same vectors
+EDITION = 1  # part of fingerprints; raise it when `reduced` makes other vectors from the same input
 
 
 def reduced(vectors: Floats, keep: int, similarity: Similarity) -> Floats:
-    """At most `keep` vectors in place of these, float32 `[tokens, dimension]`.
+    """At most `keep` vectors, float32 `[keep, dimension]`, that stand for `vectors`, float32 `[tokens, dimension]`.
 
-    Where vectors are compared by cosine, means are of unit vectors and have length 1. No more vectors than `keep`, and
-    what is no float32 multi-vector of finite numbers, is returned as it is: the caller checks what encoders make.
+    If vectors are compared by cosine, they are scaled to length 1 first, and so are the means. Input of at most `keep`
+    vectors is returned unchanged. So is input that is not a float32 matrix of finite numbers: the caller reports that.
     """
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or len(vectors) <= keep:
         return vectors
@@ -36,7 +36,7 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def _clusters(vectors: Floats, keep: int) -> list[NDArray[np.intp]]:
-    """The rows of each of `keep` clusters: the first `tokens - keep` merges of the tree."""
+    """The rows of each of `keep` clusters, after the first `tokens - keep` merges of Ward's tree."""
     from scipy.cluster.hierarchy import linkage
 
     count = len(vectors)
@@ -44,7 +44,7 @@ def _clusters(vectors: Floats, keep: int) -> list[NDArray[np.intp]]:
     for number, (one, other) in enumerate(linkage(vectors.astype(np.float64), "ward")[: count - keep, :2].astype(int)):
         clusters[count + number] = clusters.pop(one) + clusters.pop(other)
     members = sorted(map(sorted, clusters.values()))
-    # Canaries look at the first and the last vector. Those of the first and the last token are steady; which other
-    # cluster begins last may depend on a rounding.
+    # Canaries compare the first and the last vector, so these are the clusters of the first and the last token. Which
+    # cluster begins last may depend on rounding.
     members.sort(key=lambda rows: rows[-1] == count - 1 and rows[0] != 0)
     return [np.array(rows) for rows in members]

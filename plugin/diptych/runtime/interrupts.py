@@ -67,8 +67,8 @@ def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
 def run(command: Callable[[], object]) -> None:
     """Run the command. After a Ctrl-C the process ends without waiting for running threads.
 
-    A KeyboardInterrupt can be raised between any two steps of this function, but only while it runs and only once, so
-    the outer block catches it wherever that is. A context manager would be left through code that nothing surrounds.
+    A KeyboardInterrupt can be raised between any two instructions, but only once and only while `running` is set, so
+    the outer block handles it wherever it occurs. A context manager would have instructions outside of any `try`.
     """
     install()
     try:

@@ -1,4 +1,4 @@
-"""The recent window: the newest documents by a metadata field, which come with every answer."""
+"""Finds the newest documents by a metadata field, which come first in every answer."""
 
 from __future__ import annotations
 

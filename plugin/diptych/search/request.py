@@ -37,7 +37,7 @@ class SearchRequest:
     `wants`: hits that an early exit must settle; by default offset + limit.
     `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
-    `pin`, `exclude`: ids of documents that come first, those of the recent window among them, and that are left out;
+    `pin`: ids of documents that come first, including the newest ones of `recent`. `exclude`: ids that are left out.
     `filter` excludes both.
     `like`, `unlike`: examples of relevant documents, and of others that are not.
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.

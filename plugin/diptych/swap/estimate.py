@@ -33,7 +33,7 @@ class Estimate:
         rate: documents a second.
         disk, memory: bytes of a document as Qdrant stores it.
         passages: of a document, in the mean; None where the slot has none.
-        reduced: vectors of a document, in the mean, without `reduce` and with it; None where the slot has none.
+        reduced: mean vectors of a document, without `reduce` and with it; None if the slot has no `reduce`.
     """
 
     rate: float

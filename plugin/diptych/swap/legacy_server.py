@@ -68,9 +68,8 @@ def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None 
         source, target = Side(client, before), Side(client, now)
         target.settle({APPLY: source.metadata().get(APPLY)})  # the lease goes along
         _move(client, alias, now)
-        await_metadata(
-            client, alias, {COPY: target.metadata()[COPY]}
-        )  # each node of a cluster moves it in its own time
+        # Nodes of a cluster take the moved alias at different times; late writes are compared only when all have it.
+        await_metadata(client, alias, {COPY: target.metadata()[COPY]})
         late = copy_late_writes(source, target, base, batch=BATCH)
     source.note({APPLY: None})
     return Second(alias, before, now, late)

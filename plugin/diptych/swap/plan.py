@@ -50,7 +50,7 @@ class Step:
         rate: documents a second in the sample; None if nothing is encoded.
         seconds: estimate of the encoding.
         passages: of a document, in the sample's mean; None where the slot has none, or nothing is encoded.
-        reduced: vectors of a document, in the sample's mean, without `reduce` and with it; None without it.
+        reduced: mean vectors of a document in the sample, without `reduce` and with it; None if the slot has none.
         disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
         likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
         query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
