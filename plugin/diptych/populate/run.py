@@ -136,7 +136,7 @@ class _Run:
         """Read everything, write what is new, then delete, warn and optimise."""
         self._require_collection()
         if self._handle.exists:
-            self._handle.catch_up()  # to another process's cut-over, which brings other slots
+            self._store.retried(self._handle.catch_up)  # to another process's cut-over, which brings other slots
             self._store.looked(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
         # The first item is pulled before anything is created: an empty source must not leave an empty collection.

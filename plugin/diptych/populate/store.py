@@ -128,6 +128,10 @@ class Store:
         """Whether the collection exists."""
         return self._again("read from", partial(self.client.collection_exists, self.name))
 
+    def retried(self, read: Callable[[], T]) -> T:
+        """Run `read` with retries; what it raises at last is its own error."""
+        return self._retrying(read)
+
     def looked(self, look: Callable[[], T]) -> T:
         """Run `look`, a metadata read, with retries."""
         return self._again("read from", look)

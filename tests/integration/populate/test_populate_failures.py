@@ -106,6 +106,26 @@ def test_when_tries_run_out_the_error_counts_what_is_kept_and_a_new_run_goes_on(
     client.close()
 
 
+def test_the_first_look_at_the_collection_is_tried_again(
+    open_handle: OpenHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster one of whose nodes has died answers 500 until it has noticed; the look was made once."""
+    client = QdrantClient(":memory:")
+    populate(open_handle(client, SLOTS), CORPUS[:20])
+    handle = open_handle(client, SLOTS, retries=1)
+    read, failures = client.get_collection, [UnexpectedResponse(500, "Internal", b"", httpx.Headers())]
+
+    def get_collection(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(client, "get_collection", get_collection)
+    assert populate(handle, CORPUS).new == 20
+    assert not failures
+    client.close()
+
+
 def test_the_last_try_comes_after_the_given_retries(open_handle: OpenHandle) -> None:
     client = Flaky(unavailable())
     with pytest.raises(PopulateError, match="cannot write to the store"):
