@@ -1,14 +1,19 @@
 """Converts LangChain's documents to diptych's and back; text, metadata and id survive a round trip.
 
 What a search says of a hit's text lies in one more key of the metadata, `_diptych`, which is not stored when the
-document is added again. diptych reserves that key in any collection. It also names the values that a search puts
-beside it, such as `_score`, with the document's own value that each of them hides.
+document is added again. diptych reserves that key in any collection. It also repeats the values that a search set
+beside it, such as `_score`, and keeps the document's own values that they hide:
+
+    {"_score": 0.5, "_diptych": {"set": {"_score": 0.5}, "hidden": {"_score": "the document's own, if it has one"}}}
+
+A value that no longer equals the one in `set` was edited since, and is stored as it is.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document as Text
@@ -17,7 +22,7 @@ from diptych import Collection, Document, Hit, TenantCollection
 from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
 
 Opened: TypeAlias = Collection | TenantCollection
-_HIDDEN = "hidden"  # in `_diptych`: the document's own value of each key that a search set, None if it had none
+_SET, _HIDDEN = "set", "hidden"  # in `_diptych`
 
 
 def to_diptych(text: Text, identifier: str | None) -> Document:
@@ -28,12 +33,9 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     Raises:
         DocumentError: it is a passage that a search returned, and would replace its whole document.
     """
-    metadata: dict[str, Any] = dict(text.metadata)
-    details = metadata.pop(SEARCH_KEY, None)
-    require_document(details, where=f"document {text.id!r}")
-    for key, value in _hidden(details).items():
-        metadata.pop(key, None)
-        metadata |= {} if value is None else {key: value}
+    require_document(text.metadata.get(SEARCH_KEY), where=f"document {text.id!r}")
+    metadata = _without_values(text.metadata)
+    metadata.pop(SEARCH_KEY, None)
     title = metadata.get("title") or ""
     if isinstance(title, str):
         metadata.pop("title", None)
@@ -60,13 +62,32 @@ def hit_to_langchain(hit: Hit, content: Content, **values: Any) -> Text:
 
 
 def with_values(text: Text, values: Mapping[str, Any]) -> Text:
-    """The document with `values` in its metadata; they are not stored when the document is added again."""
-    details = text.metadata.get(SEARCH_KEY, {})
-    hidden = {key: text.metadata.get(key) for key in values} | _hidden(details)
-    metadata = {**text.metadata, **values, SEARCH_KEY: {**details, _HIDDEN: hidden}}
+    """The document with `values` in its metadata; unless edited, they are not stored when it is added again."""
+    details, own = text.metadata.get(SEARCH_KEY, {}), _without_values(text.metadata)
+    # Copied, so that a value that is edited in place differs from what was set.
+    all_set = _unedited(text.metadata) | deepcopy(dict(values))
+    hidden = {key: own[key] for key in all_set if key in own}
+    metadata = {**text.metadata, **values, SEARCH_KEY: {**details, _SET: all_set, _HIDDEN: hidden}}
     return text.model_copy(update={"metadata": metadata})
 
 
-def _hidden(details: object) -> dict[str, Any]:
-    hidden = details.get(_HIDDEN) if isinstance(details, dict) else None
-    return hidden if isinstance(hidden, dict) else {}
+def _without_values(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with the document's own values, or none, in place of those that `with_values` set."""
+    own, hidden = dict(metadata), _details(metadata, _HIDDEN)
+    for key in _unedited(metadata):
+        if key in hidden:
+            own[key] = hidden[key]
+        else:
+            del own[key]
+    return own
+
+
+def _unedited(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that `with_values` set and that nobody has changed or removed since."""
+    return {key: value for key, value in _details(metadata, _SET).items() if key in metadata and metadata[key] == value}
+
+
+def _details(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    details = metadata.get(SEARCH_KEY)
+    found = details.get(name) if isinstance(details, dict) else None
+    return found if isinstance(found, dict) else {}

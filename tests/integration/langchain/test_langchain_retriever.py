@@ -65,6 +65,73 @@ def test_what_a_search_adds_is_not_stored_with_a_document_that_is_added_again(pa
     assert DiptychRetriever(collection=packages, limit=9).invoke("tapes")[0].metadata["_score"] != 7
 
 
+def _ranked(collection: Collection, **own: Any) -> Document:
+    """The document "own" with this metadata, after retriever and compressor."""
+    collection.populate([{"id": "own", "text": "convert audio tapes", "metadata": own}])
+    found = DiptychRetriever(collection=collection, limit=9).invoke("tapes")
+    (document,) = [document for document in found if document.id == "own"]
+    return _compressed(document)
+
+
+def _compressed(document: Document) -> Document:
+    (ranked,) = DiptychCompressor(reranker=FakeReranker()).compress_documents([document], QUERY)
+    return Document.model_validate_json(ranked.model_dump_json())
+
+
+def _stored_again(collection: Collection, document: Document) -> dict[str, Any]:
+    DiptychVectorStore(collection).add_documents([document])
+    return dict(collection.get(["own"])[0].metadata)
+
+
+def test_a_value_that_was_edited_after_the_search_is_stored(packages: Collection) -> None:
+    ranked = _ranked(packages, relevance_score=3, a=1)
+    ranked.metadata["relevance_score"] = 7
+    ranked.metadata["_stages"]["mine"] = 0.5  # in place, where the document had none of its own
+    stages = ranked.metadata["_stages"]
+    assert _stored_again(packages, ranked) == {"relevance_score": 7, "_stages": stages, "a": 1}
+
+
+def test_a_value_edited_in_place_without_serialization_is_stored(packages: Collection) -> None:
+    packages.populate([{"id": "own", "text": "convert audio tapes"}])
+    (found,) = DiptychRetriever(collection=packages, limit=1).invoke("tapes")
+    found.metadata["_stages"]["mine"] = 0.5
+    assert _stored_again(packages, found) == {"_stages": found.metadata["_stages"]}
+
+
+def test_a_value_edited_between_two_rerankers_is_the_documents_own(packages: Collection) -> None:
+    ranked = _ranked(packages, relevance_score=3, a=1)
+    ranked.metadata["relevance_score"] = 7
+    again = _compressed(_compressed(ranked))
+    assert again.metadata["relevance_score"] != 7
+    assert again.metadata["_diptych"]["hidden"] == {"relevance_score": 7}
+    assert _stored_again(packages, again) == {"relevance_score": 7, "a": 1}
+
+
+def test_a_value_removed_after_the_search_is_removed(packages: Collection) -> None:
+    ranked = _ranked(packages, relevance_score=3, a=1)
+    del ranked.metadata["relevance_score"]
+    assert _stored_again(packages, ranked) == {"a": 1}
+
+
+def test_a_documents_own_none_survives_a_search(packages: Collection) -> None:
+    own = {"a": 1, "relevance_score": None, "_score": None}
+    ranked = _ranked(packages, **own)
+    assert ranked.metadata["relevance_score"] is not None
+    assert ranked.metadata["_score"] is not None
+    assert _stored_again(packages, ranked) == own
+
+
+def test_only_the_retrievers_documents_are_added_again_without_the_rerankers_score(packages: Collection) -> None:
+    """Documents without `_diptych` get no key but the score, as docs/langchain.md says: they may be another store's."""
+    from_store = _compressed(DiptychVectorStore(packages).similarity_search("convert images", k=1)[0])
+    assert from_store.metadata.keys() == {"section", "relevance_score"}
+    from_retriever = _compressed(DiptychRetriever(collection=packages, limit=1).invoke("read mail")[0])
+    DiptychVectorStore(packages).add_documents([from_store, from_retriever])
+    gimp, mutt = packages.get(["gimp", "mutt"])
+    assert gimp.metadata == from_store.metadata
+    assert mutt.metadata == {"section": "mail"}
+
+
 def test_filter_limit_and_pipeline_are_set_once_or_by_the_call(packages: Collection) -> None:
     retriever = DiptychRetriever(collection=packages, limit=1, filter=SOUND, pipeline=Retrieve("lexical"))
     assert [document.id for document in retriever.invoke("convert audio images")] == ["sox"]
