@@ -138,5 +138,14 @@ def with_ids(view: View, ids: Sequence[str], tenant: str | None) -> models.Filte
     return models.Filter(must=[models.HasIdCondition(has_id=points_of(view, ids, tenant))])
 
 
+def without_ids(
+    view: View, filter: models.Filter | None, ids: Sequence[str], tenant: str | None
+) -> models.Filter | None:
+    """The filter, which also excludes the documents with these ids."""
+    if not ids:
+        return filter
+    return models.Filter(must=None if filter is None else [filter], must_not=[with_ids(view, ids, tenant)])
+
+
 def _words(tenancy: Tenancy) -> str:
     return ", ".join(f"{key}: {value}" for key, value in tenancy.model_dump().items())

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, scope, with_ids
+from diptych.handle.tenancy import narrowed, scope, without_ids
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
 from diptych.search.checks import require_count
@@ -96,15 +96,15 @@ class SearchRequest:
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
         shard_key = {"shard_key": options.tenant} if with_keys else {}
         if config.recent is not None and options.pipeline is None:
-            others = _without(view, matching, (*pin, *exclude), options.tenant)
-            pin = (*pin, *recent_ids(view, config.recent, others, shard_key))
+            found = recent_ids(view, config.recent, matching, (*pin, *exclude), options.tenant, shard_key)
+            pin = (*pin, *found)
         return cls(
             handle=view,
             pipeline=checked_pipeline,
             texts=texts_of(queries),
             limit=_limit(checked_pipeline, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=_without(view, matching, (*pin, *exclude), options.tenant),
+            filter=without_ids(view, matching, (*pin, *exclude), options.tenant),
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
@@ -183,13 +183,6 @@ def _examples(name: str, examples: Sequence[str | Query] | None) -> tuple[str | 
     if len(found) > MOST_EXAMPLES:
         raise SearchError(f"{name} has too many examples", got=len(found), expected=f"at most {MOST_EXAMPLES}")
     return tuple(dict.fromkeys(found))
-
-
-def _without(view: View, filter: models.Filter | None, ids: Sequence[str], tenant: str | None) -> models.Filter | None:
-    """The filter, which also excludes the documents with these ids."""
-    if not ids:
-        return filter
-    return models.Filter(must=None if filter is None else [filter], must_not=[with_ids(view, ids, tenant)])
 
 
 def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:

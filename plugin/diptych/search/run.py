@@ -79,7 +79,9 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
     # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.exists:
         try:
-            request = SearchRequest.of(handle.now(), [query], options)
+            view, completed = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
+            asks = view.search_config.recent is not None and options.pipeline is None  # the store, before the search
+            request = await asyncio.to_thread(completed, view) if asks else completed(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
         except SearchError:
             pass  # the slots may have changed; `answer` reads the metadata again

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from httpx import Headers
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych import Collection, Query, Registry
 from diptych.config import parse_config
@@ -391,3 +394,42 @@ def test_a_window_by_a_field_that_cannot_order_is_refused(indexes: dict[str, str
         parse_config(raw)
     assert got in str(refused.value)
     assert "populate: {indexes: {turn: datetime}}" in str(refused.value)
+
+
+def test_a_document_with_several_values_is_one_of_the_newest(make: Make) -> None:
+    opened = make(search={"recent": {"field": "turn", "count": 3}}, populate={"indexes": {"turn": "integer"}})
+    opened.populate([{**row, "turn": [9, 10, 11] if n == 9 else n % 9} for n, row in enumerate(rows(12))])
+    found = ids(opened, limit=8)
+    assert found[0] == "d9"
+    assert len({*found}) == 8
+    assert [hit.stages.get("pinned") for hit in opened.search(QUERY, limit=4)] == [1.0, 2.0, 3.0, None]
+
+
+def test_a_coroutine_finds_the_newest_without_blocking_its_loop(
+    conversation: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scroll, threads = conversation.handle.client.scroll, set[int]()
+
+    def seen(*args: Any, **options: Any) -> Any:
+        threads.add(threading.get_ident())
+        return scroll(*args, **options)
+
+    monkeypatch.setattr(conversation.handle.client, "scroll", seen)
+    hits = asyncio.run(conversation.asearch(QUERY, limit=8))
+    assert threads
+    assert threading.get_ident() not in threads
+    assert [hit.id for hit in hits] == ids(conversation, limit=8)
+
+
+def test_a_window_without_an_index_in_the_store_says_so(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = make(search={"recent": {"field": "turn"}}, populate={"indexes": {"turn": "integer"}})
+    opened.populate([{**row, "turn": n} for n, row in enumerate(rows())])
+
+    def scroll(*args: Any, **options: Any) -> Any:
+        raise UnexpectedResponse(400, "Bad Request", b'{"status":{"error":"No range index for `turn`"}}', Headers())
+
+    monkeypatch.setattr(opened.handle.client, "scroll", scroll)
+    with pytest.raises(SearchError, match="the newest documents cannot be found") as refused:
+        opened.search(QUERY)
+    assert "search.recent.field 'turn'" in str(refused.value)
+    assert "No range index" in str(refused.value)
