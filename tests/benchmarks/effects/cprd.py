@@ -49,7 +49,7 @@ class Beside(RowDistillation):
 
 def effects() -> list[Effect]:
     """Each way beside InfoNCE, CPRD beside the others, and the control."""
-    steps, long_enough = plateau(lambda steps, seed: float(run("CPRD", 0.0, seed, steps=steps)[1].mean()))
+    steps, long_enough = plateau(lambda steps, seed: float(run("CPRD", 0.0, seed, steps=steps)[1].mean()), of="InfoNCE")
     at = partial(run, steps=steps)
     weights = {way: best(partial(_tau_of, way, steps), WEIGHTS) for way in WAYS}
     found = {"InfoNCE": each(partial(at, "CPRD", 0.0)), **{way: each(partial(at, way, weights[way])) for way in WAYS}}

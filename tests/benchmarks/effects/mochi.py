@@ -23,7 +23,7 @@ BATCH, QUEUE, TAU = 16, 512, 0.2
 
 def effects() -> list[Effect]:
     """Mixing with the mask, the mask with mixing, and mixing without the mask, which ought to hurt."""
-    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps).mean()))
+    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps).mean()), start=50)
     at = partial(run, steps=steps)
     plain, mixed = each(at), each(partial(at, mixed=True))
     blind, worse = each(partial(at, masked=False)), each(partial(at, masked=False, mixed=True))

@@ -179,25 +179,38 @@ def best(
 
 
 def plateau(
-    run: Callable[[int, int], float], start: int = 200, limit: int = 6400, seeds: Sequence[int] = TUNING[:2]
+    run: Callable[[int, int], float],
+    start: int = 200,
+    limit: int = 6400,
+    seeds: Sequence[int] = TUNING[:2],
+    of: str = "",
 ) -> tuple[int, Condition]:
     """The steps for both sides, and whether the baseline had learnt what it can by then.
 
     Args:
-        run: `(steps, seed) -> metric` of the baseline.
-        start: the fewest steps; they are doubled until a doubling gives less than `PLATEAU`.
+        run: `(steps, seed) -> metric` of the baseline, higher is better.
+        start: the fewest steps; they are doubled until neither a doubling nor the next gives `PLATEAU` more. Where the
+            baseline is worse after the first doubling already, the start is too long to tell.
         limit: the most.
         seeds: that do not count.
+        of: the baseline, where rows have several.
     """
-    steps, now = start, float(np.mean([run(start, seed) for seed in seeds]))
-    while True:
-        then = float(np.mean([run(2 * steps, seed) for seed in seeds]))
-        print(f"   baseline at {steps} steps {now:.4f}, at {2 * steps} {then:.4f}", flush=True)
-        if then - now < PLATEAU:
-            return steps, Condition(f"{steps:,} steps, twice as many {then - now:+.3f}", True)
-        if 4 * steps > limit:
-            return 2 * steps, Condition(f"{2 * steps:,} steps, half as many {now - then:+.3f}", False)
-        steps, now = 2 * steps, then
+    known: dict[int, float] = {}
+
+    def at(steps: int) -> float:
+        if steps not in known:
+            known[steps] = float(np.mean([run(steps, seed) for seed in seeds]))
+            print(f"   baseline at {steps} steps {known[steps]:.4f}", flush=True)
+        return known[steps]
+
+    steps, name = start, f"{of}: " if of else ""
+    while steps < limit:
+        now, then = at(steps), at(2 * steps)
+        if max(then, at(4 * steps)) - now < PLATEAU:
+            told = f"{name}{steps:,} steps, twice as many {then - now:+.3f}"
+            return steps, Condition(told, steps > start or then - now > -PLATEAU)
+        steps *= 2
+    return steps, Condition(f"{name}{steps:,} steps, half as many {at(steps // 2) - at(steps):+.3f}", False)
 
 
 def above(higher: str, high: Sequence[ArrayLike], lower: str, low: Sequence[ArrayLike], by: float = 0.0) -> Condition:

@@ -234,7 +234,7 @@ def test_the_best_setting_is_that_of_the_seeds_that_do_not_count(capsys: pytest.
     assert "tuned on seeds 100, 101: 0.0 -100.5000, 100.0 -0.5000" in capsys.readouterr().out
 
 
-def test_both_sides_train_until_a_doubling_gives_the_baseline_nothing() -> None:
+def test_both_sides_train_until_two_doublings_give_the_baseline_nothing() -> None:
     asked: list[int] = []
 
     def learnt(steps: int, seed: int) -> float:
@@ -242,16 +242,29 @@ def test_both_sides_train_until_a_doubling_gives_the_baseline_nothing() -> None:
         return 1 - 100 / steps + seed / 1e6
 
     steps, condition = plateau(learnt, start=400, limit=100_000)
-    assert steps == 12800
-    assert 100 / 12800 - 100 / 25600 < PLATEAU < 100 / 6400 - 100 / 12800
-    assert condition == ("12,800 steps, twice as many +0.004", True)
-    assert sorted(set(asked)) == [400, 800, 1600, 3200, 6400, 12800, 25600]
+    assert steps == 25600
+    assert 100 / 25600 - 100 / 102400 < PLATEAU < 100 / 12800 - 100 / 51200
+    assert condition == ("25,600 steps, twice as many +0.002", True)
+    assert len(asked) == 2 * len({*asked}), "each length once a seed"
+
+
+@pytest.mark.parametrize(
+    ("curve", "steps", "told", "met"),
+    [
+        ((0.1, 0.102, 0.4, 0.6, 0.601, 0.602), 1600, "1,600 steps, twice as many +0.001", True),  # learns late
+        ((0.5, 0.6, 0.4, 0.3), 400, "400 steps, twice as many -0.200", True),  # learns too much from then on
+        ((0.6, 0.1, 0.1), 200, "200 steps, twice as many -0.500", False),  # had learnt too much at the start
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), 6400, "6,400 steps, half as many -0.100", False),
+    ],
+)
+def test_a_late_or_falling_baseline_is_seen(curve: tuple[float, ...], steps: int, told: str, met: bool) -> None:
+    assert plateau(lambda asked, _: curve[(asked // 200).bit_length() - 1]) == (steps, (told, met))
 
 
 def test_a_baseline_that_still_learns_at_the_greatest_length_leaves_no_verdict() -> None:
-    steps, condition = plateau(lambda steps, _: steps / 1000, start=200, limit=1000)
+    steps, condition = plateau(lambda steps, _: steps / 1000, start=200, limit=800, of="InfoNCE")
     assert steps == 800
-    assert condition == ("800 steps, half as many -0.400", False)
+    assert condition == ("InfoNCE: 800 steps, half as many -0.400", False)
     row = effect("M", "beside", "H", "AUC", [0.5] * 5, SURE, conditions=[condition])
     assert row.verdict == "not measurable"
     assert Effect.of(json.loads(json.dumps(row.to_data()))) == row
