@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION
+from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
 
 Backend: TypeAlias = Literal["torch", "openvino", "onnx", "auto"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
@@ -173,7 +173,7 @@ class YesNoOptions(ModelOptions):
     """Options of `yes-no`."""
 
     instruction: str = Field(INSTRUCTION, min_length=1, description="The task; it stands before query and document.")
-    answers: tuple[str, str] = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
+    answers: Answers = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
     raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores from 0 to 1.")
     template: dict[str, Any] = Field(
         default_factory=dict, description="Arguments for the chat template, such as `{enable_thinking: false}`."

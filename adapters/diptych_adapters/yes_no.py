@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-import numpy as np
-
+from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
 from diptych_adapters.engines import processor
@@ -16,10 +15,16 @@ from diptych_adapters.model_options import YesNoOptions
 from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import check_length, quiet
-from diptych_adapters.yes_no_prompt import question, scores_of, spellings
+from diptych_adapters.yes_no_prompt import LEAST_SHARE, question, scores_of, spellings
 
 _SPARE = 8  # tokens by which a prompt may grow when its parts are joined: tokenizers may split the seams otherwise
 _NEEDED = ("position_ids", "logits_to_keep")
+
+
+class _Answer(NamedTuple):
+    log_odds: float
+    share: float  # p(yes) + p(no)
+    token: int  # the most probable one
 
 
 class YesNoReranker:
@@ -30,7 +35,7 @@ class YesNoReranker:
 
     Raises:
         ModelError: the folder holds no complete causal model with safetensors, or its tokenizer has no token for an
-            answer.
+            answer or the same token for both.
     """
 
     independent = True
@@ -45,6 +50,7 @@ class YesNoReranker:
         check_length(options.max_length, positions, folder.name)
         self.max_length: int | None = min(options.max_length or 4096, positions or 4096)
         self._answers = [self._tokens_of(word) for word in options.answers]
+        self._check_answers()
         self._special = sorted(
             (str(own) for own in self.tokenizer.added_tokens_decoder.values() if own.special), key=len, reverse=True
         )
@@ -74,22 +80,28 @@ class YesNoReranker:
             weights=self._digests.weights,
             tokenizer=self._digests.tokenizer,
             pooling=["/".join(self.options.answers), "log-odds" if self.options.raw_scores else "sigmoid"],
-            prompts=(self._prompt("QUERY", "DOCUMENT"), ""),
+            prompts=(self._prompt_digest(), ""),
             max_length=self.max_length,
             dimension=1,
             numerics=f"torch {str(self.model.dtype).removeprefix('torch.')} {self.model.device.type}",
         )
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
-        """Scores float32 `[n]` in the order of `pairs`, higher is better: 0 to 1, or with `raw_scores` log-odds."""
+        """Scores float32 `[n]` in the order of `pairs`, higher is better: 0 to 1, or with `raw_scores` log-odds.
+
+        Raises:
+            ModelError: a prompt is too long, although its texts were cut.
+            ContractError: the model answers all pairs with something else than one of the two words.
+        """
         with self._lock:
-            prompts = [self._ids(self._prompt(*self._cut(query, document))) for query, document in pairs]
-            odds = np.zeros(len(pairs))
+            prompts = [self._prompt_ids(*self._cut(query, document)) for query, document in pairs]
+            answers = dict[int, _Answer]()
             order = sorted(range(len(pairs)), key=lambda row: -len(prompts[row]))
             for start in range(0, len(order), self.options.batch_size):
                 rows = order[start : start + self.options.batch_size]
-                odds[rows] = self._log_odds([prompts[row] for row in rows])
-        return scores_of(odds, raw=self.options.raw_scores)
+                answers.update(zip(rows, self._answers_to([prompts[row] for row in rows]), strict=True))
+        self._check_shares(list(answers.values()))
+        return scores_of((answers[row].log_odds for row in range(len(pairs))), raw=self.options.raw_scores)
 
     def _prompt(self, query: str, document: str) -> str:
         content = question(self.options.instruction, query, document)
@@ -103,13 +115,27 @@ class YesNoReranker:
         )
         return rendered
 
+    def _prompt_digest(self) -> str:
+        """A digest of what prompts are made from; not of a prompt, since a chat template may write today's date."""
+        source = getattr(self.tokenizer, "chat_template", None)
+        facts = [source, self.tokenizer.special_tokens_map, self.options.template]
+        return fingerprints.digest([question(self.options.instruction, "QUERY", "DOCUMENT"), *facts])
+
+    def _prompt_ids(self, query: str, document: str) -> list[int]:
+        ids, most = self._ids(self._prompt(query, document)), self.max_length or 0
+        if len(ids) > most:
+            what = "a prompt is longer than the model's input, although query and document were cut"
+            got, do = f"{len(ids)} tokens", "raise `max_length`; does the chat template write a message twice?"
+            raise ModelError(what, where=self.name, got=got, expected=f"at most {most}", do=do)
+        return ids
+
     def _ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt. Special ones are added only without a chat template, which writes its own."""
         templated = bool(getattr(self.tokenizer, "chat_template", None))
         ids: list[int] = self.tokenizer(prompt, add_special_tokens=not templated, verbose=False)["input_ids"]
         if not templated and ids and ids[-1] in self._ends:
             ids = ids[:-1]  # some tokenizers add an end token, after which no answer follows
-        return ids[-(self.max_length or len(ids)) :]
+        return ids
 
     def _cut(self, query: str, document: str) -> tuple[str, str]:
         query, document = self._plain(query), self._plain(document)
@@ -125,13 +151,12 @@ class YesNoReranker:
 
     def _beginning(self, text: str, most: int) -> str:
         """The first `most` tokens of the text."""
-        cut = self.tokenizer(
-            text, add_special_tokens=False, truncation=True, max_length=most, return_offsets_mapping=True
-        )
-        spans = cut["offset_mapping"]
-        return text if len(spans) < most else text[: spans[-1][1]]
+        # Not by the tokenizer's own truncation, which keeps the last tokens where its `truncation_side` is left.
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        spans = encoded["offset_mapping"]
+        return text if len(spans) <= most else text[: spans[most - 1][1]]
 
-    def _log_odds(self, prompts: Sequence[list[int]]) -> Floats:
+    def _answers_to(self, prompts: Sequence[list[int]]) -> list[_Answer]:
         import torch
 
         longest, pad = max(map(len, prompts)), self.tokenizer.pad_token_id or 0
@@ -146,7 +171,22 @@ class YesNoReranker:
             )
             last = answer.logits[:, -1].float()
             yes, no = (torch.logsumexp(last[:, tokens], dim=1) for tokens in self._answers)
-        return np.asarray((yes - no).cpu().numpy(), np.float32)
+            shares = (torch.logaddexp(yes, no) - torch.logsumexp(last, dim=1)).exp()
+        columns = (yes - no).tolist(), shares.tolist(), last.argmax(dim=1).tolist()
+        return [_Answer(*row) for row in zip(*columns, strict=True)]
+
+    def _check_shares(self, answers: Sequence[_Answer]) -> None:
+        """Refuses a model that answers no pair by one of the two words. A single odd document is no reason to fail."""
+        if answers and all(answer.share < LEAST_SHARE for answer in answers):
+            best = max(answers, key=lambda answer: answer.share)
+            words = " or ".join(map(repr, self.options.answers))
+            raise ContractError(
+                "the model answers something else",
+                where=self.name,
+                got=f"{self.tokenizer.decode([best.token])!r}; {words} with a probability of {best.share:.1e}",
+                expected=f"at least {LEAST_SHARE}",
+                do="use a model that answers with one word; turn thinking off with `template`, or change `instruction`",
+            )
 
     def _tokens_of(self, word: str) -> list[int]:
         """Tokens that are this word as a whole, in one of its spellings."""
@@ -159,6 +199,16 @@ class YesNoReranker:
             do = "set `answers` to two words that are single tokens of this model"
             raise ModelError(f"the tokenizer has no token for the answer {word!r}", where=self.name, do=do)
         return sorted(found)
+
+    def _check_answers(self) -> None:
+        if common := set(self._answers[0]) & set(self._answers[1]):
+            words, token = " and ".join(map(repr, self.options.answers)), self.tokenizer.decode([min(common)])
+            raise ModelError(
+                "the tokenizer has the same token for both answers",
+                where=self.name,
+                got=f"{words}, both {token!r}",
+                do="set `answers` to two words that this model's tokenizer tells apart",
+            )
 
 
 def _check_architecture(folder: ModelFolder) -> None:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated, TypeAlias
 
 import numpy as np
+from pydantic import AfterValidator
 
 from diptych.types import Floats
 
 INSTRUCTION = "Does the document answer the query? Answer with one word, yes or no."
 ANSWERS = ("yes", "no")
+LEAST_SHARE = (
+    1e-3  # of p(yes) + p(no): below it the model answers something else, such as a thinking model's first word
+)
+
+
+def _distinct(answers: tuple[str, str]) -> tuple[str, str]:
+    yes, no = (word.strip() for word in answers)
+    if not yes or not no:
+        raise ValueError("an answer is empty: give two words, such as [yes, no]")
+    if yes.casefold() == no.casefold():
+        raise ValueError(f"{yes!r} and {no!r} are one word, since case does not count: give two words")
+    return yes, no
+
+
+Answers: TypeAlias = Annotated[tuple[str, str], AfterValidator(_distinct)]
 
 
 def question(instruction: str, query: str, document: str) -> str:

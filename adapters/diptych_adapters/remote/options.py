@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
-from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION
+from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
 
 COHERE_URL = "https://api.cohere.com/v2"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -162,7 +162,7 @@ class YesNoApiOptions(RemoteOptions):
     )
     model: str = Field(min_length=1, description="The chat model's name, as the endpoint knows it.")
     instruction: str = Field(INSTRUCTION, min_length=1, description="The task; it stands before query and document.")
-    answers: tuple[str, str] = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
+    answers: Answers = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
     raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores from 0 to 1.")
     batch_size: int = Field(1, ge=1, le=1, description="Pairs in one request: always one; see `max_concurrency`.")
     top_logprobs: int = Field(

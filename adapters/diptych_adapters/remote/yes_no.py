@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from diptych.protocols import Fingerprint, Pair
@@ -12,9 +12,11 @@ from diptych_adapters.remote.answers import as_text
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import space
 from diptych_adapters.remote.options import OPENAI_URL, YesNoApiOptions
-from diptych_adapters.yes_no_prompt import question, scores_of
+from diptych_adapters.yes_no_prompt import LEAST_SHARE, question, scores_of
 
 _PATH = "/chat/completions"
+_NEGLIGIBLE = -100.0  # log-probability; endpoints write -9999 and the like for "very small" or "not computed"
+_ROUNDING = 1e-6  # probability; what is left beside the listed tokens is not known more precisely
 _DO = "use a model that answers with one word; turn thinking off with `fields`, or change `instruction`"
 
 
@@ -44,7 +46,7 @@ class YesNoApiReranker:
         """Scores float32 `[n]` in the order of `pairs`, higher is better: 0 to 1, or with `raw_scores` log-odds.
 
         Raises:
-            RemoteError: no answer, or one without log-probabilities of the two words.
+            RemoteError: no answer, one without log-probabilities, or one in which the two words are improbable.
         """
         bodies = [self._body(query, document) for query, document in pairs]
         answers = self.endpoint.post_each(_PATH, bodies, deadline=self.options.query_deadline)
@@ -66,16 +68,16 @@ class YesNoApiReranker:
 
     def _log_odds(self, answer: Any) -> float:
         tokens = self._first_tokens(answer)
-        yes, no = (
-            sum(math.exp(logprob) for token, logprob in tokens.items() if token.strip().casefold() == word)
-            for word in self._words
-        )
-        if not yes and not no:
+        listed = [
+            [logprob for token, logprob in tokens.items() if token.strip().casefold() == word] for word in self._words
+        ]
+        probabilities = [sum(math.exp(max(logprob, _NEGLIGIBLE)) for logprob in own) for own in listed]
+        if sum(probabilities) < LEAST_SHARE:
             got = ", ".join(map(repr, tokens))
-            expected = " or ".join(map(repr, self._words))
+            expected = f"{' or '.join(map(repr, self._words))} with a probability of at least {LEAST_SHARE}"
             raise self.endpoint.error("the model answers something else", _PATH, got=got, expected=expected, do=_DO)
-        least = math.exp(min(tokens.values())) or 1e-30  # a word that is not listed has at most this probability
-        return math.log(yes or least) - math.log(no or least)
+        yes, no = (probability or _most_unlisted(tokens.values()) for probability in probabilities)
+        return math.log(yes) - math.log(no)
 
     def _first_tokens(self, answer: Any) -> dict[str, float]:
         """The most probable first tokens of the answer with their log-probabilities."""
@@ -94,3 +96,9 @@ class YesNoApiReranker:
                 do="use an endpoint that gives them for chat completions, such as vLLM, llama.cpp or OpenAI",
             )
         return tokens
+
+
+def _most_unlisted(logprobs: Iterable[float]) -> float:
+    """The highest probability of a token that is not listed: at most the least listed one, and what all leave over."""
+    computed = [math.exp(logprob) for logprob in logprobs if logprob > _NEGLIGIBLE]
+    return min(*computed, max(1 - sum(computed), _ROUNDING))

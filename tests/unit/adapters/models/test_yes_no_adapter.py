@@ -16,7 +16,8 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 import torch
 
-from diptych.errors import AdapterFactoryError
+from diptych import Registry
+from diptych.errors import AdapterFactoryError, AdapterOptionsError, ContractError
 from diptych.protocols import Reranker
 from diptych.testing import RerankerContract
 from diptych_adapters.models import ModelError
@@ -107,6 +108,32 @@ def test_of_a_pair_that_is_too_long_the_document_is_cut_and_the_question_stays(f
     np.testing.assert_allclose(reranker.predict(pairs), odds_of(folder, prompts), atol=1e-4)
 
 
+def test_a_tokenizer_that_truncates_on_the_left_cuts_the_same_end_of_a_text(folder: Path, tmp_path: Path) -> None:
+    left = shutil.copytree(folder, tmp_path / "left")
+    settings = json.loads((left / "tokenizer_config.json").read_text())
+    (left / "tokenizer_config.json").write_text(json.dumps({**settings, "truncation_side": "left"}))
+    reranker = made(left, max_length=80)
+    assert reranker.tokenizer.truncation_side == "left"
+    document = "play music " * 100
+    pairs = [(query, document) for query in ("audio", "convert video", "files " * 300)]
+    prompts = [reranker._prompt(*reranker._cut(*pair)) for pair in pairs]
+    assert all(prompt.startswith(INSTRUCTION) for prompt in prompts)
+    scores = reranker.predict(pairs)
+    np.testing.assert_allclose(scores, odds_of(folder, prompts), atol=1e-4)
+    np.testing.assert_allclose(scores, made(folder, max_length=80).predict(pairs), atol=1e-5)
+    assert np.ptp(scores) > 0.01
+
+
+def test_a_prompt_that_stays_too_long_is_an_error(tmp_path: Path) -> None:
+    twice = "{{ messages[0].content }} {{ messages[0].content }} <answer>"
+    reranker = made(folder_of(tmp_path, template=twice), max_length=100)
+    assert np.isfinite(reranker.predict(PAIRS[:1])).all()
+    with pytest.raises(
+        ModelError, match=r"(?s)longer than the model's input.*got: 1\d\d tokens.*expected: at most 100"
+    ):
+        reranker.predict([("audio", "video " * 300)])
+
+
 def test_special_tokens_of_a_text_are_none(folder: Path) -> None:
     reranker = made(folder)
     tokens, spaces = reranker.predict([("audio", "play <pad> music <unk>"), ("audio", "play music")])
@@ -130,10 +157,18 @@ def test_the_fingerprint_is_of_all_that_changes_scores(folder: Path, tmp_path: P
         {"answers": ("music", "video")},
         {"raw_scores": False},
         {"max_length": 64},
+        {"template": {"enable_thinking": False}},
     ]
     templated = folder_of(tmp_path / "templated", template=TEMPLATE)
     spaces = [made(folder, **change).fingerprint.space for change in changes]
-    assert len({*spaces, plain, made(templated).fingerprint.space}) == 6
+    assert len({*spaces, plain, made(templated).fingerprint.space}) == 7
+
+
+def test_a_date_that_the_chat_template_writes_is_not_in_the_fingerprint(tmp_path: Path) -> None:
+    dated = TEMPLATE + "{{ strftime_now('%Y %f') }}"  # microseconds, which differ between any two prompts
+    reranker = made(folder_of(tmp_path, template=dated))
+    assert len({reranker._prompt("audio", "") for _ in range(9)}) > 1
+    assert len({reranker.fingerprint.space for _ in range(9)}) == 1
 
 
 def test_what_is_no_complete_causal_model_with_safetensors_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -164,6 +199,44 @@ def test_answers_without_a_token_and_prompts_without_room_are_refused(folder: Pa
         made(folder, instruction="audio " * 120)
     with pytest.raises(AdapterFactoryError, match=r"(?s)max_length is more.*at most 128"):
         made(folder, max_length=129)
+
+
+def test_answers_that_the_tokenizer_does_not_tell_apart_are_refused(folder: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(folder, tmp_path / "accents")
+    tokenizer = json.loads((path / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]}
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(
+        ModelError, match=r"(?s)same token for both answers.*got: 'm\u00fasic' and 'music', both 'music'"
+    ):
+        made(path, answers=("m\u00fasic", "music"))
+    with pytest.raises(AdapterOptionsError, match=r"(?s)answers.*are one word"):
+        Registry.default().create("yes-no", {"model": str(folder), "answers": ["yes", "Yes"]})
+
+
+def test_a_model_that_answers_no_pair_by_a_word_is_an_error(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder_of(tmp_path)
+    weights = load_file(path / "model.safetensors")
+    rows = made(path).tokenizer.convert_tokens_to_ids(["music", "video"])
+    head = weights["lm_head.weight"]
+    head[rows] = torch.stack([head[rows[0]], -head[rows[0]]]) * 1e4  # opposite directions: one of the two always wins
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
+    reranker = made(path)
+    message = r"(?s)answers something else.*got: '(music|video)'; 'yes' or 'no' with a probability.*turn thinking off"
+    with pytest.raises(ContractError, match=message):
+        reranker.predict(PAIRS)
+    assert reranker.predict([]).shape == (0,)
+
+
+def test_a_single_pair_that_is_answered_otherwise_is_no_error(folder: Path) -> None:
+    from diptych_adapters.yes_no import _Answer
+
+    reranker, odd = made(folder), _Answer(log_odds=0.0, share=1e-6, token=2)
+    reranker._check_shares([odd, _Answer(log_odds=0.0, share=0.5, token=2)])
+    with pytest.raises(ContractError, match=r"probability of 1\.0e-06"):
+        reranker._check_shares([odd, odd])
 
 
 class TestYesNo(RerankerContract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,11 +58,27 @@ def test_no_braces_of_a_text_are_filled_in(service: Service) -> None:
     assert service.seen[0].body["messages"][0]["content"] == "{query}?\n\nQuery: {document}\n\nDocument: %s {0}"
 
 
-def test_a_word_that_is_not_listed_is_as_probable_as_the_last_one_at_most(service: Service, reply: type[Reply]) -> None:
-    service.replies.append(reply(change=lambda _: answered(yes=-0.1, Maybe=-3.0)))
-    assert made(service, raw_scores=True).predict([("q", "d")])[0] == pytest.approx(2.9)
-    service.replies.append(reply(change=lambda _: answered(no=-0.0, yes=-9999.0)))
-    assert made(service).predict([("q", "d")])[0] == pytest.approx(0, abs=1e-9)
+@pytest.mark.parametrize(
+    ("listed", "odds"),
+    [
+        ({"yes": -0.1, "Maybe": -3.0}, -0.1 - math.log(1 - math.exp(-0.1) - math.exp(-3))),  # what is left is less
+        ({"yes": -0.1, "Maybe": -9.0}, 8.9),  # the least listed one is less
+        ({"yes": -0.1}, -0.1 - math.log(1 - math.exp(-0.1))),
+        ({"yes": 0.0}, math.log(1e6)),
+        ({"no": -0.1}, math.log(1 - math.exp(-0.1)) + 0.1),
+        ({"no": -0.1, "Maybe": -9999.0}, math.log(1 - math.exp(-0.1)) + 0.1),  # no probability, but a sign of none
+        ({"no": -0.1, "Maybe": -math.inf}, math.log(1 - math.exp(-0.1)) + 0.1),
+        ({"no": 0.0, "yes": -9999.0}, -100.0),
+        ({"no": 0.0, "yes": -30.0}, -30.0),
+        ({"yes": -5.0, "The": -0.1}, 0.0),  # the least listed one is the word itself
+    ],
+)
+def test_a_word_that_is_not_listed_is_bounded_by_what_the_listed_ones_leave(
+    service: Service, reply: type[Reply], listed: dict[str, float], odds: float
+) -> None:
+    service.replies += [reply(change=lambda _: answered(**listed))] * 2
+    assert made(service, raw_scores=True).predict([("q", "d")])[0] == pytest.approx(odds, abs=1e-5)
+    assert made(service).predict([("q", "d")])[0] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +88,11 @@ def test_a_word_that_is_not_listed_is_as_probable_as_the_last_one_at_most(servic
             answered(**{"<think>": -0.1, "The": -2.0}),
             r"(?s)answers something else.*got: '<think>', 'The'.*'yes' or 'no'",
         ),
+        (
+            answered(**{"<think>": 0.0, "yes": -30.0}),
+            r"(?s)answers something else.*got: '<think>', 'yes'.*at least 0.001",
+        ),
+        (answered(**{"The": 0.0, "no": -80.0, "a": -9999.0}), "answers something else"),
         ({"choices": [{"logprobs": None}]}, r"(?s)no log-probabilities.*top_logprobs.*do: use an endpoint"),
         ({"choices": []}, "no log-probabilities"),
         ([], "no log-probabilities"),
@@ -87,6 +109,26 @@ def test_unusable_answers_are_errors(service: Service, reply: type[Reply], answe
 def test_other_words_may_be_asked_for(service: Service, reply: type[Reply]) -> None:
     service.replies.append(reply(change=lambda _: answered(Ja=-0.1, nein=-2.0)))
     assert made(service, answers=("ja", "nein"), raw_scores=True).predict([("q", "d")])[0] == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (["yes", "Yes"], "'yes' and 'Yes' are one word"),
+        (["yes ", "yes"], "are one word"),
+        (["", "no"], "an answer is empty"),
+        (["yes", " \n"], "an answer is empty"),
+    ],
+)
+def test_answers_that_are_no_two_words_are_refused(answers: list[str], message: str) -> None:
+    with pytest.raises(AdapterOptionsError, match=rf"(?s)answers.*{message}"):
+        Registry.default().create("yes-no-api", {"model": "m", "answers": answers})
+
+
+def test_spaces_around_an_answer_do_not_count(service: Service) -> None:
+    spaced = made(service, answers=(" yes", "no\n"))
+    np.testing.assert_array_equal(spaced.predict(PAIRS), made(service).predict(PAIRS))
+    assert spaced.fingerprint == made(service).fingerprint
 
 
 def test_the_key_comes_from_the_environment_and_is_in_no_error(
