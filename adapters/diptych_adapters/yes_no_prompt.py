@@ -12,9 +12,8 @@ from diptych.types import Floats
 
 INSTRUCTION = "Does the document answer the query? Answer with one word, yes or no."
 ANSWERS = ("yes", "no")
-LEAST_SHARE = (
-    1e-3  # of p(yes) + p(no): below it the model answers something else, such as a thinking model's first word
-)
+# Of p(yes) + p(no): below it the model answers something else, such as a thinking model's first word.
+LEAST_SHARE = 1e-3
 
 
 def _distinct(answers: tuple[str, str]) -> tuple[str, str]:

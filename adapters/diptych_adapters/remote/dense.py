@@ -17,7 +17,7 @@ from diptych_adapters.remote import tei
 from diptych_adapters.remote.answers import batches, in_order, items, matrix
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import document_facts, space, text_facts
-from diptych_adapters.remote.options import COHERE_URL, OPENAI_URL, CohereOptions, OpenAIOptions, TeiOptions
+from diptych_adapters.remote.options import COHERE_URL, OPENAI, CohereOptions, OpenAIOptions, TeiOptions
 
 
 class _RemoteDense(ABC):
@@ -87,11 +87,8 @@ class _HostedModel(_RemoteDense):
     options: OpenAIOptions | CohereOptions
 
     def __init__(self, options: OpenAIOptions | CohereOptions) -> None:
-        address, key = self.vendor
-        if options.api_key_env is None and options.base_url.rstrip("/") == address:
-            options = options.model_copy(update={"api_key_env": key})
-        self.options = options
-        self.endpoint = Endpoint(options, name=self.name)
+        self.options = options.with_key_of(*self.vendor)
+        self.endpoint = Endpoint(self.options, name=self.name)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -112,7 +109,7 @@ class _HostedModel(_RemoteDense):
 class OpenAIEncoder(_HostedModel):
     """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions` for the options."""
 
-    path, name, vendor = "/embeddings", "openai", (OPENAI_URL, "OPENAI_API_KEY")
+    path, name, vendor = "/embeddings", "openai", OPENAI
     options: OpenAIOptions
 
     def __init__(self, **options: Any) -> None:

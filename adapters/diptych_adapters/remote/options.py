@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
@@ -10,6 +10,7 @@ from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
 
 COHERE_URL = "https://api.cohere.com/v2"
 OPENAI_URL = "https://api.openai.com/v1"
+OPENAI = (OPENAI_URL, "OPENAI_API_KEY")  # address and key, as `RemoteOptions.with_key_of` takes them
 
 
 class RemoteOptions(BaseModel):
@@ -56,6 +57,12 @@ class RemoteOptions(BaseModel):
         """The longest answer that is read, as sent and unpacked."""
         return self.max_answer_size or max(16_000_000, 128_000 * self.batch_size)
 
+    def with_key_of(self, address: str, name: str) -> Self:
+        """These options with the key of the vendor at `address`, if they lead there and name no variable."""
+        if self.api_key_env is None and self.base_url.rstrip("/") == address:
+            return self.model_copy(update={"api_key_env": name})
+        return self
+
 
 class _Sides(BaseModel):
     """Options that differ between queries and documents."""
@@ -77,14 +84,17 @@ class _Dense(RemoteOptions, _Sides):
     similarity: Literal["cosine", "dot", "euclidean"] = Field("cosine", description="How the model's vectors compare.")
 
 
-class OpenAIOptions(_Dense):
-    """Options of the `openai` adapter."""
-
+class _OpenAI(RemoteOptions):
     base_url: str = Field(OPENAI_URL, description="The address up to and including `/v1`; never with a key in it.")
     api_key_env: str | None = Field(
         None,
         description="NAME of the environment variable with the key; for OpenAI itself OPENAI_API_KEY when not given.",
     )
+
+
+class OpenAIOptions(_OpenAI, _Dense):
+    """Options of the `openai` adapter."""
+
     model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
     batch_size: int = Field(128, ge=1, le=2048, description="Texts in one request.")
     dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
@@ -152,14 +162,9 @@ class RerankApiOptions(RemoteOptions):
     )
 
 
-class YesNoApiOptions(RemoteOptions):
+class YesNoApiOptions(_OpenAI):
     """Options of the `yes-no-api` adapter."""
 
-    base_url: str = Field(OPENAI_URL, description="The address up to and including `/v1`; never with a key in it.")
-    api_key_env: str | None = Field(
-        None,
-        description="NAME of the environment variable with the key; for OpenAI itself OPENAI_API_KEY when not given.",
-    )
     model: str = Field(min_length=1, description="The chat model's name, as the endpoint knows it.")
     instruction: str = Field(INSTRUCTION, min_length=1, description="The task; it stands before query and document.")
     answers: Answers = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")

@@ -11,7 +11,7 @@ from diptych.types import Floats
 from diptych_adapters.remote.answers import as_text
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import space
-from diptych_adapters.remote.options import OPENAI_URL, YesNoApiOptions
+from diptych_adapters.remote.options import OPENAI, YesNoApiOptions
 from diptych_adapters.yes_no_prompt import LEAST_SHARE, question, scores_of
 
 _PATH = "/chat/completions"
@@ -30,9 +30,7 @@ class YesNoApiReranker:
     independent = True
 
     def __init__(self, **options: Any) -> None:
-        self.options: YesNoApiOptions = YesNoApiOptions(**options)
-        if self.options.api_key_env is None and self.options.base_url.rstrip("/") == OPENAI_URL:
-            self.options = self.options.model_copy(update={"api_key_env": "OPENAI_API_KEY"})
+        self.options: YesNoApiOptions = YesNoApiOptions(**options).with_key_of(*OPENAI)
         self.endpoint = Endpoint(self.options, name="yes-no-api")
         self._words = [word.casefold() for word in self.options.answers]
 

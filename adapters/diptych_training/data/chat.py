@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from diptych.errors import ConfigError
 from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.options import OPENAI_URL, RemoteOptions
+from diptych_adapters.remote.options import OPENAI, OPENAI_URL, RemoteOptions
 
 PATH = "/chat/completions"
 STYLES = {
@@ -51,9 +51,8 @@ class Chat:
     """
 
     def __init__(self, options: ChatOptions) -> None:
-        if options.api_key_env is None and options.base_url.rstrip("/") == OPENAI_URL:
-            options = options.model_copy(update={"api_key_env": "OPENAI_API_KEY"})
-        self.options, self.endpoint = options, Endpoint(options, name="chat")
+        self.options = options.with_key_of(*OPENAI)
+        self.endpoint = Endpoint(self.options, name="chat")
         self.styles = STYLES | options.styles
 
     def queries(self, request: QueryRequest) -> list[list[str]]:
