@@ -13,10 +13,10 @@ import numpy as np
 
 from diptych.config.models import Stored
 from diptych.passages import PassageEncoder
-from diptych.protocols import Calibrated
+from diptych.protocols import Calibrated, MultiVectorEncoder
 from diptych.slots.encode import Vector, encode
 from diptych.slots.slot import Slot
-from diptych.types import SparseVector
+from diptych.types import Floats, SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed
 PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
@@ -54,11 +54,14 @@ class Estimate:
             [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[: 1 if slot.anchored else WARM_UP]
         )
         encode(encoder, slot.kind, "document", warm_up, where=slot.where)
+        counting = None
+        if slot.config.reduce:
+            encoder, counting = _counting(encoder)
         begin = time.perf_counter()
         vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
         passed = max(time.perf_counter() - begin, 1e-9)
         passages = _count(vectors) if slot.passage_vectors else None
-        reduced = (_count(_unreduced(slot, texts)), _count(vectors)) if slot.config.reduce else None
+        reduced = (counting.counted / len(texts), _count(vectors)) if counting else None
         return cls(len(texts) / passed, *_bytes(slot, vectors), passages, reduced)
 
 
@@ -66,16 +69,27 @@ def _count(vectors: Sequence[Vector]) -> float:
     return float(np.mean([len(vector) for vector in vectors]))
 
 
-def _unreduced(slot: Slot, texts: Sequence[str]) -> list[Vector]:
-    """The vectors that the slot would hold without `reduce`."""
-    encoder: Any = slot.encoder
+class _Counting:
+    """Encodes documents as `inner` does, and counts their vectors."""
+
+    def __init__(self, inner: MultiVectorEncoder) -> None:
+        self.inner, self.counted = inner, 0
+
+    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
+        """As `inner`."""
+        documents = self.inner.encode_document(inputs)
+        self.counted += sum(map(len, documents))
+        return documents
+
+
+def _counting(encoder: Any) -> tuple[Any, _Counting]:
+    """A copy of a slot's encoder that counts the vectors of documents before `reduce` makes fewer of them."""
+    encoder = copy.copy(encoder)
     if isinstance(encoder, PassageEncoder):
-        reduced: Any = encoder.inner
-        encoder = copy.copy(encoder)
-        encoder.inner = reduced.inner
+        encoder.inner, counting = _counting(encoder.inner)
     else:
-        encoder = encoder.inner
-    return encode(encoder, slot.kind, "document", texts, where=slot.where)
+        encoder.inner = counting = _Counting(encoder.inner)
+    return encoder, counting
 
 
 def _affordable(texts: Sequence[str]) -> Sequence[str]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection
+from diptych import Collection, Registry
+from diptych.config.models import SlotConfig
 from diptych.errors import FingerprintMismatch
 from diptych.reduction import ReducedEncoder, ReduceOptions
+from diptych.slots.slot import Slot
 from diptych.swap import plan
-from diptych.testing import FakeMultiVectorEncoder
+from diptych.swap.estimate import Estimate
+from diptych.testing import FakeMultiVectorEncoder, fakes_plugin
 from diptych.types import Document
 
 PLAIN: dict[str, Any] = {"late": {"adapter": "fake-multivector", "dimension": 16}}
@@ -84,3 +87,25 @@ def test_edits_and_swaps_leave_every_document_reduced(
     collection.finish()
     live = opened(client).handle.slots["late"]
     assert faults(client, live.vector, REDUCED) == []
+
+
+@pytest.mark.parametrize("passages", [{}, {"passages": {"tokens": 16, "overlap": 2}}])
+def test_an_estimate_encodes_each_sampled_text_once(monkeypatch: pytest.MonkeyPatch, passages: dict[str, Any]) -> None:
+    """Vectors before the reduction are counted on the way; the sample was encoded a second time for them."""
+    read = list[str]()
+    encode = FakeMultiVectorEncoder.encode_document
+
+    def seen(encoder: FakeMultiVectorEncoder, inputs: Sequence[str]) -> Any:
+        read.extend(inputs)
+        return encode(encoder, inputs)
+
+    monkeypatch.setattr(FakeMultiVectorEncoder, "encode_document", seen)
+    slot = Slot(
+        "late", SlotConfig.model_validate({**WITH["late"], **passages}), None, Registry(fakes_plugin, installed=False)
+    )
+    texts = [document.text for document in corpus(40)]
+    estimate = Estimate.of(slot, texts)
+    assert estimate.reduced is not None
+    assert estimate.reduced[0] > estimate.reduced[1]
+    last = texts[-1]
+    assert sum(last.endswith(one) and one != "" for one in read) == 1
