@@ -14,7 +14,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
 `Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`,
-`TokenVectors`.
+`TokenVectors`, `Blocks`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ Similarity: TypeAlias = Literal["cosine", "dot", "euclidean"]
 Pair: TypeAlias = tuple[str, str]  # query, document
 Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
 
+BLOCKS_FILE = "blocks.json"  # in a model's folder: names and widths of the blocks of its vectors, in order
 TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the space of the documents it asks for
 
 
@@ -222,6 +223,16 @@ class TokenVectors(Protocol):
         Without special tokens and prompt; of a text that is too long those of its beginning.
         """
         ...
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """A dense encoder whose vectors are several vectors joined, such as those of two models.
+
+    `blocks`: the name and width of each, in order; the widths add up to the dimension. `explain` shows their parts.
+    """
+
+    blocks: Mapping[str, int]
 
 
 Encoder: TypeAlias = DenseEncoder | SparseEncoder | MultiVectorEncoder

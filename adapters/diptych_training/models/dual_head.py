@@ -9,6 +9,7 @@ of queries beside `[h_A ; h_B]` of documents, where another weight changes no do
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,6 +20,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Router
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
+from diptych.protocols import BLOCKS_FILE
 from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 Sides: TypeAlias = Literal["both", "query"]
@@ -93,10 +95,14 @@ def export_dual_head(
         model: of `dual_head`, trained.
         folder: where it comes.
         mix: the weight a of head A; the model's own unless given. At 1 and 0 the other head is left out, unless only
-            queries carry the weight.
+            queries carry the weight. With both, `blocks.json` names them, for `explain`.
         sides: which carry it: `both`, or `query` alone, where documents keep their vectors whatever the weight.
     """
-    return saved(mixed_model(model, mix=mix, sides=sides), folder)
+    heads: DualHead = last_of(model, DualHead, do="make it by dual_head")
+    served = saved(mixed_model(model, mix=mix, sides=sides), folder)
+    if sides == "query" or 0 < (heads.mix if mix is None else mix) < 1:
+        (served / BLOCKS_FILE).write_text(json.dumps(dict.fromkeys(HEADS, heads.dimension)), "utf-8")
+    return served
 
 
 def mixed_model(model: SentenceTransformer, *, mix: float | None = None, sides: Sides = "both") -> SentenceTransformer:

@@ -54,6 +54,15 @@ UnlikedIds: TypeAlias = Annotated[
 ]
 
 
+BlocksOfSlots: TypeAlias = Annotated[
+    dict[str, list[int] | dict[str, int]] | None,
+    Field(
+        description="By dense slot, the widths of the blocks of its vectors in order, or names with widths, such as "
+        '{"dense": {"title": 384, "text": 384}}: adds the part of each block in the score.'
+    ),
+]
+
+
 PassageCount: TypeAlias = Annotated[
     Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None,
     Field(

@@ -14,6 +14,7 @@ from typing import Any
 from mcp.server.mcpserver.exceptions import ToolError
 
 from diptych.agents.schemas import (
+    BlocksOfSlots,
     CollectionName,
     Documents,
     DryRun,
@@ -108,6 +109,7 @@ class Tools:
         unlike: UnlikedIds = None,
         pin: PinnedIds = None,
         exclude: ExcludedIds = None,
+        blocks: BlocksOfSlots = None,
     ) -> ExplainResult:
         """Explain why documents are, or are not, found by a query.
 
@@ -118,7 +120,9 @@ class Tools:
             opened, options = await self._question(query, collection, filter, slot, tenant)
             options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
             count = None if ids else limit
-            items = await asyncio.to_thread(opened.explain, query, ids=ids or None, limit=count, **options)
+            items = await asyncio.to_thread(
+                opened.explain, query, ids=ids or None, limit=count, blocks=blocks, **options
+            )
             pipeline = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(collection=opened.name, pipeline=pipeline, explanations=explained(items))
 

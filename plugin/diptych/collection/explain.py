@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from diptych.collection.matched_terms import Term, matched_terms, scores_of
+from diptych.collection.score_parts import BlocksLike, SlotScore, Term, blocks_of_slots, matched_terms, scores_of
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -31,27 +31,6 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
 SHOWN = 240  # characters of a passage in an explanation
-
-
-@dataclass(frozen=True, slots=True)
-class SlotScore:
-    """A document in one slot.
-
-    Args:
-        score: similarity of query and document, None when the slot gives it none, such as without a common term.
-        rank: place among the slot's candidates, from 1; None when it is not one of them.
-        contribution: what the slot adds to the fused score; None without fusion or when no slot retrieved the document.
-        terms: of a sparse slot, the terms that query and document share; their contributions add up to `score`.
-        passage: of a slot with passages, the best one; its text is shortened, `start` and `end` are whole.
-        passages: how many the document has there.
-    """
-
-    score: float | None = None
-    rank: int | None = None
-    contribution: float | None = None
-    terms: tuple[Term, ...] = ()
-    passage: Passage | None = None
-    passages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +71,11 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""
-        slots = {name: {**asdict(slot), "terms": [asdict(t) for t in slot.terms]} for name, slot in self.slots.items()}
+        lists = {
+            name: {key: [*map(asdict, getattr(own, key))] for key in ("terms", "blocks")}
+            for name, own in self.slots.items()
+        }
+        slots = {name: {**asdict(own), **lists[name]} for name, own in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         numbers["boosts"] = dict(self.boosts)
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost, "notes": [*self.notes]}
@@ -102,7 +85,10 @@ class Explanation:
         rank = "not a candidate" if slot_score.rank is None else f"rank {slot_score.rank}"
         score = "no score" if slot_score.score is None else f"score {slot_score.score:.4f}"
         part = "" if slot_score.contribution is None else f", contributes {slot_score.contribution:.4f}"
-        lines = [f"  {name}: {rank}, {score}{part}", *(f"    {term}" for term in slot_score.terms)]
+        lines = [
+            f"  {name}: {rank}, {score}{part}",
+            *(f"    {part}" for part in (*slot_score.terms, *slot_score.blocks)),
+        ]
         if own := slot_score.passage:
             which = f"best of {slot_score.passages} passages, {own.start} to {own.end}"
             lines.append(f"    {which}, {own.score:.4f}: {' '.join(own.text.split())}")
@@ -114,28 +100,34 @@ def explain(
     query: str | Query,
     *,
     ids: Sequence[str] | None = None,
+    blocks: BlocksLike | None = None,
     **options: Unpack[ExplainOptions],
 ) -> list[Explanation]:
     """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
+
+    Args:
+        handle, query, ids, options: as `Collection.explain`.
+        blocks: by dense slot, the widths of the blocks of its vectors, in order, or their names and widths:
+            `{"dense": {"minilm": 384, "small": 384}}`. Those that an encoder declares need not be given.
 
     Raises:
         SearchError: something that cannot be searched as asked, or an id that the collection does not hold.
     """
 
     def answer(view: View) -> list[Explanation]:
-        return _explained(SearchRequest.of(view, [query], Options(**options, passages=0, highlight=False)), ids)
+        return _explained(SearchRequest.of(view, [query], Options(**options, passages=0, highlight=False)), ids, blocks)
 
     return on_current_view(handle, answer)
 
 
-def _explained(request: SearchRequest, ids: Sequence[str] | None) -> list[Explanation]:
+def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: BlocksLike | None) -> list[Explanation]:
     if ids is not None:
         limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
         request = replace(request, limit=limit, wants=request.end)
     (retrieved,) = retrieve_together([request])
     (hits,), (unscored,) = reranked(request, retrieved), retrieved.unscored
     records = _records(request, [hit.id for hit in hits] if ids is None else ids)
-    return _Explainer(request, hits, unscored, records, retrieved.notes[0]).explanations()
+    return _Explainer(request, hits, unscored, records, retrieved.notes[0], blocks).explanations()
 
 
 class _Explainer:
@@ -148,9 +140,9 @@ class _Explainer:
         unscored: Mapping[str, Rerank],
         records: Sequence[models.Record],
         notes: Sequence[str],
+        blocks: BlocksLike | None,
     ) -> None:
         self._request, self._unscored = request, unscored
-        self._notes = (*notes, *_notes_on_examples(request))
         self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
@@ -164,6 +156,8 @@ class _Explainer:
             if slot.kind == "sparse" and slot.name in self._inputs
         }
         self._passages = {slot.name: self._passages_of(slot) for slot in slots if has_passages(slot)}
+        self._blocks, lacking = blocks_of_slots(request, self._inputs, self._scores, blocks)
+        self._notes = (*notes, *_notes_on_examples(request), *lacking)
         fusion = request.pipeline.fuse
         self._parts = contributions(fusion, self._rankings) if fusion else {}
         self._fused = _fused(request, self._inputs, self._rankings)
@@ -206,6 +200,7 @@ class _Explainer:
             rank=order.index(point) + 1 if point in order else None,
             contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
             terms=self._terms.get(name, {}).get(point, ()),
+            blocks=self._blocks.get(name, {}).get(point, ()),
             passage=_shortened(passages[0]) if passages else None,
             passages=len(passages),
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from diptych.collection.explain import Explanation
+    from diptych.collection.score_parts import BlocksLike
 
 
 class Searching:
@@ -141,19 +142,26 @@ class Searching:
         return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
 
     def explain(
-        self, query: str | Query, *, ids: Sequence[str] | None = None, **options: Unpack[ExplainOptions]
+        self,
+        query: str | Query,
+        *,
+        ids: Sequence[str] | None = None,
+        blocks: BlocksLike | None = None,
+        **options: Unpack[ExplainOptions],
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, has its rank. See `diptych.collection.explain`.
 
         Args:
             query: its words, or a `Query`.
             ids: documents to explain, hits or not; the hits unless given.
+            blocks: by dense slot, the widths of its vectors' blocks: `{"dense": [384, 384]}`, or with names
+                `{"dense": {"minilm": 384, "small": 384}}`.
             options: as in `search`, without `offset`, `score_threshold` and `with_payload`.
         """
         from diptych.collection.explain import explain
 
         options["tenant"] = self._tenant(options.get("tenant"))
-        return explain(self.handle, query, ids=ids, **options)
+        return explain(self.handle, query, ids=ids, blocks=blocks, **options)
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
         """The documents with these ids, in their order; missing ones are left out.

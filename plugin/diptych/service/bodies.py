@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from diptych.collection.score_parts import MOST_BLOCKS
 from diptych.search.boost import MOST_PARTS
 from diptych.search.options import MOST_IDS
 from diptych.search.request import MOST_EXAMPLES, MOST_PASSAGES
@@ -82,6 +83,14 @@ Examples = Annotated[list[Text | ExampleText], Field(fail_fast=True, max_length=
 Ids = Annotated[list[Text], Field(fail_fast=True, max_length=MOST_IDS)]
 
 
+Width = Annotated[int, Field(ge=1)]
+Widths = (
+    Annotated[list[Width], Field(fail_fast=True, min_length=1, max_length=MOST_BLOCKS)]
+    | Annotated[dict[str, Width], Field(min_length=1, max_length=MOST_BLOCKS)]
+)
+BlocksOfSlots = Annotated[dict[str, Widths], Field(max_length=MOST_FIELDS)]
+
+
 class SearchRequest(BaseModel):
     """`POST /search`. The format is diptych's own, so unknown fields are errors."""
 
@@ -98,6 +107,7 @@ class SearchRequest(BaseModel):
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
     explain: bool = False
+    blocks: BlocksOfSlots | None = None
     highlight: bool | None = None
     passages: Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None = None
     boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
@@ -107,10 +117,12 @@ class SearchRequest(BaseModel):
     exclude: Ids | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> SearchRequest:
-        """Require either one query or several."""
+    def _consistent(self) -> SearchRequest:
+        """Require either one query or several, and blocks only to be explained."""
         if (self.query is None) == (self.queries is None):
             raise ValueError("either `query` or `queries`")
+        if self.blocks and not self.explain:
+            raise ValueError("`blocks` with `explain: true` only")
         return self
 
     @property

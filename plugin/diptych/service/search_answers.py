@@ -62,6 +62,14 @@ class MatchedTerm(BaseModel):
     contribution: float
 
 
+class VectorBlock(BaseModel):
+    """A block of a dense vector."""
+
+    name: str
+    width: int
+    contribution: float = Field(description="Its part of the slot's score; the parts add up to it.")
+
+
 class SlotPart(BaseModel):
     """A document in one slot."""
 
@@ -69,6 +77,7 @@ class SlotPart(BaseModel):
     rank: int | None = Field(None, description="Place among the slot's candidates, from 1; null when it is none.")
     contribution: float | None = Field(None, description="What the slot adds to the fused score.")
     terms: list[MatchedTerm] = Field(default_factory=list, description="Of a sparse slot: the words that match.")
+    blocks: list[VectorBlock] = Field(default_factory=list, description="Of a dense slot with blocks: their parts.")
     passage: FoundPassage | None = Field(None, description="Of a slot with passages: the best one, its text shortened.")
     passages: int = Field(0, description="How many passages the document has in the slot.")
 

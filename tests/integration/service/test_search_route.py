@@ -105,6 +105,15 @@ def test_explanations_are_those_of_the_hits_and_add_up(client: httpx.Client) -> 
     assert "explanations" not in asked(client, query="cat")["results"][0]
 
 
+def test_an_explanation_has_the_blocks_of_a_vector(client: httpx.Client) -> None:
+    blocks = {"dense": {"left": 40, "right": 24}}
+    answer = client.post("/search", json={"query": "the cat", "limit": 1, "explain": True, "blocks": blocks})
+    assert SearchAnswer.model_validate_json(answer.content, extra="forbid").model_dump(exclude_unset=True)
+    dense = answer.json()["results"][0]["explanations"][0]["slots"]["dense"]
+    assert [(block["name"], block["width"]) for block in dense["blocks"]] == [("left", 40), ("right", 24)]
+    assert sum(block["contribution"] for block in dense["blocks"]) == pytest.approx(dense["score"], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
@@ -124,6 +133,9 @@ def test_explanations_are_those_of_the_hits_and_add_up(client: httpx.Client) -> 
         ({"query": "a", "limit": 99}, 400, "more hits than the pipeline passes on"),
         ({"query": "a", "slot": "dense", "limit": 20_000}, 422, "too many hits"),
         ({"query": "a", "explain": True, "limit": 101}, 422, "with explanations"),
+        ({"query": "a", "blocks": {"dense": [64]}}, 400, "`blocks` with `explain: true` only"),
+        ({"query": "cat", "explain": True, "blocks": {"dense": [63]}}, 400, "do not add up"),
+        ({"query": "cat", "explain": True, "blocks": {"dense": [0, 64]}}, 400, "blocks.dense"),
     ],
 )
 def test_what_cannot_be_searched_says_why(client: httpx.Client, body: Any, status: int, message: str) -> None:

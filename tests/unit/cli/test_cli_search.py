@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,21 @@ def test_an_explanation_is_shown_slot_by_slot_with_words(filled: Run) -> None:
     assert "#1" in rows["dense"]
     assert "hunts 1.00" in rows["lexical"]
     assert "=1.3544" in rows["dbsf"]
+
+
+def test_blocks_of_a_vector_are_shown_with_their_parts(filled: Run) -> None:
+    answer = filled("explain", "owl at night", "-n", 1, "--blocks", "dense=left:40,right:24", "--json").json()
+    dense = answer["explanations"][0]["slots"]["dense"]
+    assert sum(block["contribution"] for block in dense["blocks"]) == pytest.approx(dense["score"], abs=1e-5)
+    out = filled("explain", "owl at night", "-n", 1, "--blocks", "dense=40,24").out
+    assert re.search(r"1 -?0\.\d{4}, 2 -?0\.\d{4}", out)
+
+
+@pytest.mark.parametrize("given", ["dense", "dense=a", "=1", "dense=a:40,24", "dense=a:40,a:24", "dense=40;24"])
+def test_blocks_that_cannot_be_read_say_how_to_write_them(filled: Run, given: str) -> None:
+    answer = filled("explain", "owl", "--blocks", given)
+    assert answer.code != 0
+    assert "SLOT=NAME:384,NAME:384" in answer.err
 
 
 def test_a_document_that_is_no_hit_is_explained_too(filled: Run) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
+from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
 from diptych_training.models.dual_head import DualHead, dual_head, export_dual_head, mixed, mixed_model
 from diptych_training.models.mixing_weights import best_mix, ndcg
@@ -108,6 +109,10 @@ def test_a_saved_mix_scores_as_its_heads_do(mix: float, model: Any, tmp_path: Pa
     served = SentenceTransformer(str(export_dual_head(model, tmp_path / "served", mix=mix)), device="cpu")
     vectors = served.encode(TEXTS)
     assert served.similarity_fn_name == "dot"
+    options = {"model": str(tmp_path / "served"), "backend": "torch"}
+    blocks = dict(SentenceTransformerEncoder.of(**options).blocks)
+    assert blocks == ({"head_a": a.shape[1], "head_b": b.shape[1]} if 0 < mix < 1 else {})
+    assert not SentenceTransformerEncoder.of(**options, truncate_dim=4).blocks
     assert np.allclose(vectors @ vectors.T, (mix * a @ a.T + (1 - mix) * b @ b.T).numpy(), atol=1e-5)
 
 

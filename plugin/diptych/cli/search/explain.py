@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +30,7 @@ from diptych.cli.ui.options import (
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
+from diptych.errors import SearchError
 
 if TYPE_CHECKING:
     from diptych.collection.explain import Explanation, SlotScore
@@ -58,26 +59,36 @@ def explain(
     pin: PinOption = None,
     exclude: ExcludeOption = None,
     tenant: TenantOption = None,
+    blocks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--blocks",
+            metavar="SLOT=WIDTHS",
+            help="A dense slot's score by blocks of its vectors: dense=384,384 or dense=a:384,b:384; repeat for more.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show each hit's rank and score in every slot, its part of the fused score, matching words and later stages.
 
-    The parts of a fusion add up to its score, and the parts of the words to the score of their slot.
+    The parts of a fusion add up to its score, and the parts of words or blocks to the score of their slot.
 
     [dim]Examples:[/dim]
 
       diptych explain "convert audio files between formats" --limit 3
 
       diptych explain "mail server" --id postfix --json
+
+      diptych explain "mail server" --blocks joined=minilm:384,small:384
     """
     session: Session = context.obj
-    wanted = parse_filter(filter, [])
+    wanted, widths = parse_filter(filter, []), parse_blocks(blocks or [])
     with session.collection(config, store, collection) as opened:
         asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": only, "tenant": tenant}
         asked |= examples_and_pins(like, unlike, pin, exclude)
         with waiting("explaining; encoders are loaded first"):
-            found = opened.explain(query, ids=ids, **asked)
+            found = opened.explain(query, ids=ids, blocks=widths, **asked)
         if not found:
             note_empty_tenant(opened, tenant)
             note_missing_keys(opened, wanted, tenant)
@@ -87,6 +98,26 @@ def explain(
     for item in found:
         _show(console, item)
     return None
+
+
+def parse_blocks(given: Sequence[str]) -> dict[str, list[int] | dict[str, int]]:
+    """By slot the widths of `SLOT=384,384`, or names and widths of `SLOT=a:384,b:384`.
+
+    Raises:
+        SearchError: it cannot be read.
+    """
+    blocks: dict[str, list[int] | dict[str, int]] = {}
+    for text in given:
+        slot, _, listed = text.partition("=")
+        pairs = [part.rpartition(":") for part in listed.split(",")]
+        names, widths = [name.strip() for name, _, _ in pairs], [width.strip() for _, _, width in pairs]
+        named = len({*names} - {""}) == len(pairs)
+        if not slot or slot in blocks or not all(own.isdecimal() for own in widths) or (any(names) and not named):
+            expected = "SLOT=384,384, or SLOT=NAME:384,NAME:384, each slot and name once"
+            raise SearchError("the blocks cannot be read", where="--blocks", got=text, expected=expected)
+        numbers = [int(own) for own in widths]
+        blocks[slot] = dict(zip(names, numbers, strict=True)) if named else numbers
+    return blocks
 
 
 def _document(item: Explanation) -> dict[str, Any]:
@@ -108,7 +139,7 @@ def _show(console: Console, item: Explanation) -> None:
 
 
 def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
-    """Slot or stage, rank, score, part of the fused score, matching words or best passage."""
+    """Slot or stage, rank, score, part of the fused score, matching words, blocks or best passage."""
     for name, slot in item.slots.items():
         yield _slot_row(name, slot)
     if item.fused is not None and item.pipeline.fuse:
@@ -126,7 +157,8 @@ def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
     score = "" if slot.score is None else f"{slot.score:.4f}"
     part = "" if slot.contribution is None else f"+{slot.contribution:.4f}"
     words = ", ".join(f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms)
-    return name, rank, score, part, words or _passage(slot)
+    blocks = ", ".join(f"{printable(block.name)} {block.contribution:.4f}" for block in slot.blocks)
+    return name, rank, score, part, words or blocks or _passage(slot)
 
 
 def _passage(slot: SlotScore) -> str:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
+from diptych.collection.score_parts import BlocksLike
 from diptych.search.filter_keys import known_missing
 from diptych.search.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_words
@@ -59,7 +60,7 @@ def _response(
     ]
     if body.explain:
         for result, text, query_hits in zip(results, body.texts, hits, strict=True):
-            result["explanations"] = _explained(collection, text, query_hits, options)
+            result["explanations"] = _explained(collection, text, query_hits, options, body.blocks)
     answer: dict[str, Any] = {"collection": collection.name, "results": results}
     if not any(hits) and (warnings := _warnings(collection, options)):
         answer["warnings"] = warnings
@@ -99,12 +100,14 @@ async def _hits(collection: Collection, body: SearchRequest, options: dict[str, 
     return await asyncio.to_thread(collection.search_batch, body.texts, **options)
 
 
-def _explained(collection: Collection, query: str, hits: list[Hit], options: dict[str, Any]) -> list[ExplainedDocument]:
+def _explained(
+    collection: Collection, query: str, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
+) -> list[ExplainedDocument]:
     if not hits:
         return []
     ids = [hit.id for hit in hits]
     same = {name: options[name] for name in EXPLAINED_OPTIONS}
-    return explained(collection.explain(query, ids=ids, **same))
+    return explained(collection.explain(query, ids=ids, blocks=blocks, **same))
 
 
 def _require_few(body: SearchRequest, default: int, limits: Limits) -> None:
