@@ -26,6 +26,7 @@
     │   ├── TenantError          a tenant is missing where one is required, or named where there are none
     │   └── FingerprintMismatch  the encoder did not make the vectors in the collection
     ├── DocumentError            one bad document; populate rejects it and continues
+    │   └── MediaError           a picture, sound, clip, series or point cloud that cannot be read or is not allowed
     ├── PopulateError            populate stopped; what was acknowledged is kept
     │   └── SyncRefused          a sync would delete too large a share of the documents
     ├── CopyError                a copy of a collection that cannot be made, continued or verified
@@ -77,6 +78,7 @@ __all__ = [
     "FollowWarning",
     "GateFailed",
     "HookError",
+    "MediaError",
     "MissingExtra",
     "Overloaded",
     "PluginWarning",
@@ -163,6 +165,15 @@ class FingerprintMismatch(CollectionError):
 
 class DocumentError(DiptychError):
     """One bad document. Populate rejects it with the reason and continues."""
+
+
+class MediaError(DocumentError):
+    """Media that cannot be read, are too large or not allowed. Populate rejects the document, and a query raises it.
+
+    `media` is the `diptych.media.Media`, where it is known.
+    """
+
+    media: object = None
 
 
 class PopulateError(DiptychError):

@@ -29,6 +29,7 @@ FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "reports"),
+    ("media",),
     ("types",),
     ("protocols", "runtime", "frames", "generation"),
     ("specs", "evaluate", "passages", "reduction", "anchors"),

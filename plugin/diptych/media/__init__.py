@@ -1,0 +1,34 @@
+"""Media of documents and queries: pictures, sounds, clips, series and point clouds.
+
+`values` has what travels between the parts of diptych. `MediaStore` takes what users give and decodes it for encoders:
+`read` gets the bytes from files and URLs, `pictures` and `samples` decode them within the limits of `MediaConfig`.
+No decoder is imported before something is decoded.
+"""
+
+from diptych.media.config import MediaConfig
+from diptych.media.store import MediaStore
+from diptych.media.values import (
+    MODALITIES,
+    Content,
+    Media,
+    Modality,
+    RawMedia,
+    Sound,
+    from_json,
+    from_payload,
+    to_json,
+)
+
+__all__ = [
+    "MODALITIES",
+    "Content",
+    "Media",
+    "MediaConfig",
+    "MediaStore",
+    "Modality",
+    "RawMedia",
+    "Sound",
+    "from_json",
+    "from_payload",
+    "to_json",
+]

@@ -1,0 +1,238 @@
+"""Decodes pictures and clips into RGB arrays, by Pillow and PyAV: `pip install "diptych[image,video]"`.
+
+Sizes are read from the header and checked before anything is decoded. Only common formats are tried, so a file cannot
+choose a rare decoder, and a clip cannot name other files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import MediaError
+from diptych.media.config import MediaConfig
+from diptych.media.read import format_of
+from diptych.media.samples import array_of, decoding, undecodable
+
+Pixels = NDArray[np.uint8]
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+ANIMATED = ("GIF", "PNG", "WEBP")
+CONTAINERS = {"MP4": "mp4", "WebM": "matroska"}  # libav's names; playlists, which name other files, are none of them
+CLIP = 5  # times the pixels of a picture
+THUMBNAIL = 96  # pixels of the longer side
+_ORIENTATION = 0x0112
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's numbers, and Pillow's for the same
+
+
+def check_image(data: bytes, limits: MediaConfig, where: str) -> None:
+    """Raise MediaError where the header is not a picture's, or states too many pixels."""
+    if format_of(data) == "npy":
+        _rgb_array(array_of(data, where), where, limits)
+        return
+    with _opened(data, limits, where, FORMATS, "picture"):
+        pass
+
+
+def decode_image(data: bytes, limits: MediaConfig, where: str) -> Pixels:
+    """The picture as uint8 `[height, width, 3]`: turned as its EXIF says, on white, the first frame of several."""
+    if format_of(data) == "npy":
+        return _rgb_array(array_of(data, where), where, limits)
+    with _opened(data, limits, where, FORMATS, "picture") as picture:
+        return _rgb(_upright(picture), where)
+
+
+def check_video(data: bytes, limits: MediaConfig, where: str) -> None:
+    """Raise MediaError where the header is not a clip's, or states too many pixels."""
+    found = format_of(data)
+    if found == "npy":
+        _clip_array(array_of(data, where), where, limits)
+    elif found not in CONTAINERS:
+        with _opened(data, limits, where, ANIMATED, "clip"):
+            pass
+
+
+def decode_video(data: bytes, limits: MediaConfig, where: str) -> Pixels:
+    """The clip as uint8 `[frames, height, width, 3]`, all its frames."""
+    found = format_of(data)
+    if found == "npy":
+        return _clip_array(array_of(data, where), where, limits)
+    frames: list[Pixels] = []
+    for frame in _contained(data, limits, where) if found in CONTAINERS else _animated(data, limits, where):
+        if frames and frame.shape != frames[0].shape:
+            sizes = f"{frames[0].shape[:2]} and {frame.shape[:2]}"
+            raise MediaError("the frames of a clip differ in size", where=where, got=sizes)
+        frames.append(frame)
+        _check_clip(len(frames), frame.shape, limits, where)
+    if not frames:
+        raise MediaError("the clip has no frames", where=where, expected="at least 1")
+    return np.stack(frames)
+
+
+def thumbnail(pixels: Pixels, where: str) -> bytes:
+    """A small JPEG or PNG of a picture, whichever is smaller; the longer side has at most 96 pixels."""
+    image = _pillow(where).fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    written = []
+    for kind, options in (("JPEG", {"quality": 80}), ("PNG", {"optimize": True})):
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        written.append(file.getvalue())
+    return min(written, key=len)
+
+
+def _pillow(where: str) -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MediaError("pictures need Pillow", where=where, do='pip install "diptych[image]"') from error
+    return Image
+
+
+@contextmanager
+def _opened(data: bytes, limits: MediaConfig, where: str, formats: tuple[str, ...], kind: str) -> Iterator[Any]:
+    """A Pillow image whose header was read and checked. Whatever it raises becomes a MediaError."""
+    pillow = _pillow(where)
+    try:
+        picture = pillow.open(io.BytesIO(data), formats=formats)
+    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+        raise _too_many_pixels(str(error), limits, where) from error
+    except pillow.UnidentifiedImageError as error:
+        what, expected = f"not a {kind} that diptych reads", ", ".join(formats)
+        do = "convert it, or give it under its own modality"
+        raise MediaError(what, where=where, got=f"{format_of(data)} bytes", expected=expected, do=do) from error
+    except Exception as error:
+        raise undecodable(kind, error, where) from error
+    with decoding(kind, where), picture:
+        _check_pixels(picture.size, limits, where)
+        yield picture
+
+
+def _check_pixels(size: tuple[int, int], limits: MediaConfig, where: str) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise MediaError("the picture has no pixels", where=where, got=f"{width} x {height}")
+    if width * height > limits.max_pixels:
+        raise _too_many_pixels(f"{width:,} x {height:,} pixels", limits, where)
+
+
+def _too_many_pixels(got: str, limits: MediaConfig, where: str) -> MediaError:
+    expected, do = f"at most {limits.max_pixels:,}", "make it smaller, or raise media.max_pixels"
+    return MediaError("the picture has too many pixels", where=where, got=got, expected=expected, do=do)
+
+
+def _check_clip(frames: int, shape: tuple[int, ...], limits: MediaConfig, where: str) -> None:
+    pixels, most = frames * shape[0] * shape[1], CLIP * limits.max_pixels
+    if frames > limits.max_frames:
+        expected, do = f"at most {limits.max_frames:,}", "cut it, or raise media.max_frames"
+        raise MediaError(
+            "the clip has too many frames", where=where, got=f"{frames:,} or more", expected=expected, do=do
+        )
+    if pixels > most:
+        got, expected = f"{pixels:,} or more", f"at most {most:,}, {CLIP} times media.max_pixels"
+        do = "cut it, make it smaller, or raise media.max_pixels"
+        raise MediaError("the frames of a clip have too many pixels", where=where, got=got, expected=expected, do=do)
+
+
+def _upright(picture: Any) -> Any:
+    """The decoded picture, turned as its EXIF says; EXIF that cannot be read says nothing."""
+    picture.load()
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises several classes for damaged EXIF
+        return picture
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _rgb(picture: Any, where: str) -> Pixels:
+    """The pixels as uint8 `[height, width, 3]`; 16-bit grey is scaled, transparent pixels are white."""
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        return _grey16(picture)
+    if mode in ("I", "F"):
+        got, do = f"mode {mode!r}, 32 bits a pixel", "scale it to 8 bits"
+        raise MediaError(
+            "the picture's values have no known range", where=where, got=got, expected="8 or 16 bits", do=do
+        )
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("RGB"))
+    return _on_white(np.asarray(picture.convert("RGBA")))
+
+
+def _grey16(picture: Any) -> Pixels:
+    grey = np.asarray(picture).astype(np.uint16)
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        grey = np.where(grey == clear, np.uint16(65535), grey)
+    return _eight_bits(np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def _eight_bits(values: NDArray[np.uint16]) -> Pixels:
+    """16-bit values to 8 bits, rounded: 65535 becomes 255."""
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _on_white(rgba: Pixels) -> Pixels:
+    """`[..., 4]` blended on white, rounded."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    blended = rgba[..., :3] * alpha + 255 * (255 - alpha)
+    return ((blended + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+
+
+def _rgb_array(array: NDArray[Any], where: str, limits: MediaConfig) -> Pixels:
+    """An array that a user gave, as uint8 `[..., height, width, 3]`."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim < 3 or array.shape[-1] not in (1, 3, 4) or array.dtype not in (np.uint8, np.uint16):
+        got, expected = f"{array.dtype} {list(array.shape)}", "uint8 or uint16 [height, width, 1, 3 or 4]"
+        do = "scale floats in [0, 1] by 255, channels last"
+        raise MediaError("the array is not a picture", where=where, got=got, expected=expected, do=do)
+    _check_pixels((array.shape[-2], array.shape[-3]), limits, where)
+    pixels: Pixels = array if array.dtype == np.uint8 else _eight_bits(array)
+    if pixels.shape[-1] == 1:
+        return np.repeat(pixels, 3, axis=-1)
+    return _on_white(pixels) if pixels.shape[-1] == 4 else pixels
+
+
+def _clip_array(array: NDArray[Any], where: str, limits: MediaConfig) -> Pixels:
+    if array.ndim != 4:
+        got, expected = f"{array.dtype} {list(array.shape)}", "uint8 [frames, height, width, 1, 3 or 4]"
+        raise MediaError("the array is not a clip", where=where, got=got, expected=expected)
+    if not len(array):
+        raise MediaError("the clip has no frames", where=where, expected="at least 1")
+    _check_clip(len(array), array.shape[1:], limits, where)
+    return _rgb_array(array, where, limits)
+
+
+def _animated(data: bytes, limits: MediaConfig, where: str) -> Iterator[Pixels]:
+    """The frames of an animated GIF, PNG or WebP; a picture that is not animated is a clip of one frame."""
+    with _opened(data, limits, where, ANIMATED, "clip") as clip:
+        at = int(bool(clip.info.get("default_image")))  # of an animated PNG: shown where animations are not
+        while True:
+            try:
+                clip.seek(at)
+            except EOFError:
+                return
+            _check_pixels(clip.size, limits, where)
+            yield _rgb(clip, where)
+            at += 1
+
+
+def _contained(data: bytes, limits: MediaConfig, where: str) -> Iterator[Pixels]:
+    """The frames of the first video stream of an MP4 or WebM file."""
+    try:
+        import av
+    except ImportError as error:
+        what = f"clips in {format_of(data)} files need PyAV"
+        raise MediaError(what, where=where, do='pip install "diptych[video]"') from error
+    with decoding("clip", where), av.open(io.BytesIO(data), format=CONTAINERS[format_of(data)]) as container:
+        for stream in container.streams.video[:1]:
+            _check_pixels((stream.codec_context.width, stream.codec_context.height), limits, where)
+            for frame in container.decode(stream):
+                _check_pixels((frame.width, frame.height), limits, where)
+                yield np.rot90(frame.to_ndarray(format="rgb24"), round(getattr(frame, "rotation", 0) / 90))

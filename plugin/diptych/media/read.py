@@ -1,0 +1,251 @@
+"""Reads the bytes of media: files below the root, URLs of allowed hosts, data: URIs. Nothing here decodes them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from diptych.errors import MediaError, brief
+
+SECONDS = 60.0  # for a whole download
+_SOCKET_SECONDS = 10.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_BLOCK = 1 << 16
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO put there meanwhile does not block
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WEBP"),
+    (8, b"WAVE", "WAV"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"II+\x00", "TIFF"),
+    (0, b"MM\x00+", "TIFF"),
+    (0, b"\x93NUMPY", "npy"),
+    (0, b"fLaC", "FLAC"),
+    (0, b"OggS", "Ogg"),
+    (0, b"ID3", "MP3"),
+    (0, b"\xff\xfb", "MP3"),
+    (0, b"\xff\xf3", "MP3"),
+    (0, b"\xff\xf2", "MP3"),
+    (0, b"FORM", "AIFF"),
+    (4, b"ftyp", "MP4"),
+    (0, b"\x1aE\xdf\xa3", "WebM"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\x03\x04", "zip"),
+)
+
+
+def format_of(data: bytes) -> str:
+    """The file format by the first bytes: `PNG`, `WAV`, `npy`, ..., `text`, or `unknown`."""
+    for start, magic, name in _MAGIC:
+        if data[start : start + len(magic)] == magic:
+            return name
+    head = data[:4096]
+    control = any(byte < 32 and byte not in b"\t\n\r\x0c" for byte in head)
+    return "unknown" if control or not head else "text"
+
+
+def is_url(text: str) -> bool:
+    """Whether the text names a scheme, as URLs do and paths do not."""
+    return text[:8].lower().startswith(("http://", "https://")) or "://" in text[:16]
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether the text is a data: URI."""
+    return text[:5].lower() == "data:"
+
+
+def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple[str, bytes]:
+    """The path relative to the root, with "/", and the bytes.
+
+    Args:
+        root: the folder that the path starts from; the file must lie in it, after all symbolic links are resolved.
+        path: relative to the root, or absolute.
+        max_bytes: the most that is read.
+
+    Raises:
+        MediaError: the path leads out of the root, or to no regular file, or the file is empty or too large.
+    """
+    given = os.fspath(path)
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise MediaError("a path of media cannot be used", got=brief(path), expected="a path below media.root")
+    try:
+        base = root.resolve(strict=True)
+        real = (base / given).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        missing = isinstance(error, FileNotFoundError)
+        what = "the media file does not exist" if missing else f"the media file cannot be found: {_reason(error)}"
+        raise MediaError(what, where=brief(given, 300), expected=f"a file below {root}") from error
+    if not real.is_relative_to(base) or real == base:
+        what = "the path of media does not lead to a file in the root folder"
+        raise MediaError(what, where=brief(given, 300), expected=f"a file below {base}", do="see media.root")
+    plain = PurePosixPath(given)
+    source = plain if not plain.is_absolute() and ".." not in plain.parts else real.relative_to(base)
+    return source.as_posix(), _read_regular(base, real.relative_to(base).parts, source.as_posix(), max_bytes)
+
+
+def _read_regular(base: Path, parts: Sequence[str], name: str, max_bytes: int) -> bytes:
+    """The bytes of a regular file, opened folder by folder: no link that is put there meanwhile is followed."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        for part in parts[:-1]:
+            opened.append(os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=opened[-1]))
+        _check_regular(os.stat(parts[-1], dir_fd=opened[-1], follow_symlinks=False), name, max_bytes)
+        opened.append(os.open(parts[-1], _FLAGS, dir_fd=opened[-1]))
+        _check_regular(os.fstat(opened[-1]), name, max_bytes)
+        with os.fdopen(opened.pop(), "rb") as file:
+            return checked_length(file.read(max_bytes + 1), name, max_bytes)
+    except OSError as error:
+        raise MediaError(f"the media file cannot be read: {_reason(error)}", where=name) from error
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _check_regular(facts: os.stat_result, name: str, max_bytes: int) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
+        raise MediaError("the path of media leads to no regular file", where=name, got=kind, expected="a file")
+    if facts.st_size > max_bytes:
+        raise too_large(name, f"{facts.st_size:,}", max_bytes)
+
+
+def checked_length(data: bytes, name: str, max_bytes: int) -> bytes:
+    """The data; raises MediaError where it is empty or longer than `max_bytes`."""
+    if not data:
+        raise MediaError("the media are empty", where=name, got="0 bytes")
+    if len(data) > max_bytes:
+        raise too_large(name, f"{len(data):,}", max_bytes)
+    return data
+
+
+def too_large(name: str, got: str, max_bytes: int) -> MediaError:
+    """The error for media with too many bytes."""
+    do = "make it smaller, or raise media.max_bytes"
+    return MediaError(
+        "the media are too large", where=name, got=f"{got} bytes", expected=f"at most {max_bytes:,}", do=do
+    )
+
+
+def read_data_uri(uri: str, max_bytes: int) -> bytes:
+    """The bytes of a data: URI.
+
+    Raises:
+        MediaError: it has no comma, is not base64 although it says so, or is too large.
+    """
+    head, comma, body = uri.partition(",")
+    if not comma:
+        raise MediaError("a data: URI has no comma", got=brief(uri), expected="data:image/png;base64,...")
+    if len(body) > 3 * max_bytes + 4:
+        raise too_large("data: URI", f"up to {len(body) * 3 // 4:,}", max_bytes)
+    if not head.lower().endswith(";base64"):
+        return checked_length(unquote_to_bytes(body), "data: URI", max_bytes)
+    try:
+        data = base64.b64decode(unquote_to_bytes(body), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MediaError(f"a data: URI is not base64: {error}", got=brief(uri)) from error
+    return checked_length(data, "data: URI", max_bytes)
+
+
+def read_url(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
+    """The bytes at the URL.
+
+    Args:
+        url: https; http for a listed address of this machine alone.
+        hosts: those that may be asked, also by redirects: `images.example.com`, `images.example.com:8443`.
+        max_bytes: the most that is read.
+
+    Raises:
+        MediaError: the host is not listed, the server fails or takes too long, or the answer is too large.
+    """
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    class OnlyListed(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            check_url(newurl, hosts, redirected_from=url)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    check_url(url, hosts)
+    deadline = time.monotonic() + SECONDS
+    request = urllib.request.Request(url, headers={"user-agent": "diptych", "accept-encoding": "identity"})
+    try:
+        with urllib.request.build_opener(OnlyListed).open(request, timeout=_SOCKET_SECONDS) as response:
+            return checked_length(_received(response, url, max_bytes, deadline), url, max_bytes)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise MediaError("the media's server refused", where=url, got=f"status {error.code}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise MediaError(f"the media could not be fetched: {_reason(error)}", where=url) from error
+
+
+def _received(response: Any, url: str, max_bytes: int, deadline: float) -> bytes:
+    """The body, read piece by piece within the limits of size and time."""
+    stated = str(response.headers.get("content-length") or "")
+    if stated.isdigit() and int(stated) > max_bytes:
+        raise too_large(url, f"{int(stated):,}", max_bytes)
+    received = bytearray()
+    while piece := response.read1(_BLOCK):
+        received += piece
+        if len(received) > max_bytes:
+            raise too_large(url, f"more than {max_bytes:,}", max_bytes)
+        if time.monotonic() > deadline:
+            raise MediaError("the media's server is too slow", where=url, expected=f"all bytes in {SECONDS:.0f} s")
+    if stated.isdigit() and len(received) < int(stated):
+        got = f"{len(received):,} of {int(stated):,} bytes"
+        raise MediaError("the connection to the media's server ended early", where=url, got=got)
+    return bytes(received)
+
+
+def check_url(url: str, hosts: Sequence[str], *, redirected_from: str = "") -> None:
+    """Raise MediaError unless the URL is plain https and its host is listed.
+
+    Args:
+        url: to be fetched.
+        hosts: those that may be asked.
+        redirected_from: the URL whose server sent it, if one did.
+    """
+    what = "a redirect of media leads elsewhere" if redirected_from else "a URL of media may not be fetched"
+    try:
+        if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+            raise ValueError("a character that must be percent-encoded")
+        parts = urlsplit(url)
+        place = _place(parts)
+    except ValueError as error:
+        raise MediaError(what, where=redirected_from, got=f"{brief(url, 200)}: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise MediaError(what, where=redirected_from, got="a URL with a user name or password", expected="neither")
+    local = parts.hostname in _LOOPBACK
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        got, expected = f"{parts.scheme} to {brief(parts.hostname)}", "https"
+        raise MediaError(what, where=redirected_from, got=got, expected=expected, do="copy the file below media.root")
+    if place not in hosts:
+        expected = ", ".join(hosts) or "no host: media.hosts lists none"
+        do = f"add {place!r} to media.hosts if you trust it, or copy the file below media.root"
+        raise MediaError(what, where=redirected_from, got=f"host {place!r}", expected=expected, do=do)
+
+
+def _place(parts: SplitResult) -> str:
+    """Host, and the port where it is not the scheme's own."""
+    host = parts.hostname or ""
+    named = f"[{host}]" if ":" in host else host
+    usual = {"https": 443, "http": 80}.get(parts.scheme)
+    return named if parts.port in (None, usual) else f"{named}:{parts.port}"
+
+
+def _reason(error: BaseException) -> str:
+    cause = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return (str(cause).strip().splitlines() or [type(error).__name__])[0][:200]

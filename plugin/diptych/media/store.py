@@ -1,0 +1,193 @@
+"""`MediaStore`: takes the media of documents and queries, and decodes them for encoders."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.errors import MediaError
+from diptych.media import pictures, read, samples
+from diptych.media.config import MediaConfig
+from diptych.media.values import Content, Media, Modality, RawMedia, Sound, checked_modality, digest_of, reference
+from diptych.media.values import from_payload as _from_payload
+
+RECENT = 64_000_000  # bytes just read that are kept, so that taking and decoding a file read it once
+_Check: TypeAlias = Callable[[bytes, MediaConfig, str], None]
+_Decode: TypeAlias = Callable[[bytes, MediaConfig, str], Content]
+_DECODERS: Mapping[Modality, tuple[_Check, _Decode]] = {
+    "image": (pictures.check_image, pictures.decode_image),
+    "video": (pictures.check_video, pictures.decode_video),
+    "sound": (samples.check_sound, samples.decode_sound),
+    "series": (samples.check_table, samples.decode_series),
+    "points": (samples.check_table, samples.decode_points),
+}
+
+
+class MediaStore:
+    """Reads, checks and decodes media within the limits of a config. Threads may share it.
+
+    Args:
+        config: the section `media` of the config.
+        base: the folder that `config.root` starts from: the config file's.
+    """
+
+    def __init__(self, config: MediaConfig, base: Path) -> None:
+        self.config, self.root = config, base / config.root
+        self._recent = _Recent(RECENT)
+
+    def take(self, modality: str, raw: RawMedia) -> Media:
+        """Read what a user gave and check its size and header; nothing is decoded.
+
+        Args:
+            modality: `image`, `sound`, `video`, `series` or `points`.
+            raw: a path, an https URL of an allowed host, a data: URI, bytes, an array, a `Sound`, or `Media`.
+
+        Raises:
+            MediaError: it cannot be read, is not allowed, too large, or not of this modality.
+        """
+        known = checked_modality(modality)
+        if isinstance(raw, Media):
+            return self._known(known, raw)
+        source, data = self._read(known, raw)
+        media = Media(known, source, digest_of(data), len(data), None if source else data)
+        with _about(media):
+            _DECODERS[known][0](data, self.config, str(media))
+        self._recent.put(media.digest, data)
+        return media
+
+    def content(self, media: Media) -> Content:
+        """Decode an item for an encoder: an array or a `Sound`, as `Content` says.
+
+        Raises:
+            MediaError: its bytes are gone, have changed since it was taken, or cannot be decoded.
+        """
+        with _about(media):
+            decode = _DECODERS[checked_modality(media.modality)][1]
+            return decode(self._bytes(media), self.config, str(media))
+
+    def to_payload(self, media: Media) -> dict[str, Any]:
+        """What a point's payload holds of the item, by `media.store`: at least its digest, length and source.
+
+        Raises:
+            MediaError: a thumbnail or the bytes are wanted, and the item cannot be read or decoded.
+        """
+        found = reference(media, with_data=False)
+        if self.config.store == "bytes":
+            found["data"] = base64.b64encode(self._bytes(media)).decode()
+        elif self.config.store == "thumbnail" and media.modality in ("image", "video"):
+            pixels: Any = self.content(media)
+            small = pictures.thumbnail(pixels if media.modality == "image" else pixels[0], str(media))
+            found["thumbnail"] = base64.b64encode(small).decode()
+        return found
+
+    @staticmethod
+    def from_payload(modality: str, raw: object) -> Media:
+        """The item of a point's payload; opens no file.
+
+        Args:
+            modality: the item's.
+            raw: what `to_payload` wrote.
+
+        Raises:
+            CollectionError: it is not what `to_payload` writes.
+        """
+        return _from_payload(modality, raw)
+
+    def _known(self, modality: Modality, media: Media) -> Media:
+        """Media that were taken before; bytes that come with them are checked again."""
+        if media.modality != modality:
+            with _about(media):
+                raise MediaError("media of another modality", where=str(media), expected=modality)
+        if media.data is None:
+            return media
+        found = self.take(modality, media.data)
+        return Media(modality, media.source, found.digest, found.bytes, media.data)
+
+    def _read(self, modality: Modality, raw: object) -> tuple[str, bytes]:
+        """Source, empty where there is none, and bytes."""
+        most = int(self.config.max_bytes)
+        if isinstance(raw, str) and read.is_data_uri(raw):
+            return "", read.read_data_uri(raw, most)
+        if isinstance(raw, str) and read.is_url(raw):
+            return raw, read.read_url(raw, self.config.hosts, most)
+        if isinstance(raw, str | os.PathLike):
+            return read.read_file(self.root, raw, most)
+        return "", read.checked_length(_given_bytes(modality, raw, most), modality, most)
+
+    def _bytes(self, media: Media) -> bytes:
+        """The bytes of an item, those with its digest."""
+        data = self._recent.get(media.digest) if media.data is None else media.data
+        if data is None and not media.source:
+            what, do = "the media were given as bytes, which the collection does not hold", "media.store: bytes"
+            raise MediaError(what, where=str(media), do=f"give them again; {do} stores them")
+        if data is None:
+            _, data = self._read(media.modality, media.source)
+            self._recent.put(digest_of(data), data)
+        if digest_of(data) != media.digest:
+            do = "populate again to index what is there now"
+            raise MediaError("the media have changed since they were read", where=str(media), do=do)
+        return data
+
+
+def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
+    """Bytes, or an array or sound as bytes."""
+    if isinstance(raw, bytes | bytearray | memoryview):
+        return bytes(raw)
+    if isinstance(raw, Sound) and modality == "sound":
+        return samples.wave_bytes(raw, modality)
+    if isinstance(raw, np.ndarray) and modality != "sound":
+        if raw.dtype.hasobject:
+            raise MediaError(
+                "the array does not hold numbers", where=modality, got="Python objects", expected="numbers"
+            )
+        if raw.nbytes > max_bytes:
+            raise read.too_large(modality, f"{raw.dtype} {list(raw.shape)}, {raw.nbytes:,}", max_bytes)
+        file = io.BytesIO()
+        np.save(file, raw, allow_pickle=False)
+        return file.getvalue()
+    expected = "a path, https URL, data: URI, bytes, or " + ("Sound" if modality == "sound" else "an array")
+    do = "an array does not say its rate: give Sound(samples, rate)" if isinstance(raw, np.ndarray) else ""
+    raise MediaError(f"not what {modality} can be given as", got=type(raw).__name__, expected=expected, do=do)
+
+
+@contextmanager
+def _about(media: Media) -> Iterator[None]:
+    """Within the block, errors get the item as their `media`."""
+    try:
+        yield
+    except MediaError as error:
+        error.media = media
+        raise
+
+
+class _Recent:
+    """Bytes by digest, the latest used ones, up to a number of bytes in all."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._held = size, 0
+        self._lock = threading.Lock()
+        self._bytes: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, digest: str) -> bytes | None:
+        with self._lock:
+            if digest in self._bytes:
+                self._bytes.move_to_end(digest)
+            return self._bytes.get(digest)
+
+    def put(self, digest: str, data: bytes) -> None:
+        with self._lock:
+            if digest in self._bytes or len(data) > self._size:
+                return
+            self._bytes[digest] = data
+            self._held += len(data)
+            while self._held > self._size:
+                self._held -= len(self._bytes.popitem(last=False)[1])

@@ -1,0 +1,169 @@
+"""`Media` and `Sound`: a picture, sound, clip, series or point cloud of a document or query, and its JSON forms."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import CollectionError, MediaError, brief
+
+Modality: TypeAlias = Literal["image", "sound", "video", "series", "points"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+Bytes: TypeAlias = bytes  # `Media.bytes` hides the builtin within the class
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_KEYS = "digest, bytes, and source, thumbnail or data where there are any"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sound:
+    """Sound of one channel.
+
+    Args:
+        samples: float32 `[n]` in [-1, 1].
+        rate: samples per second.
+    """
+
+    samples: NDArray[np.float32]
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One item of a modality, by reference or with its bytes. Items of one modality with equal bytes are equal.
+
+    Args:
+        modality: `image`, `sound`, `video`, `series` or `points`.
+        source: path relative to `media.root`, or URL; empty where the item was given as bytes or as an array.
+        digest: the first 32 hexadecimal digits of the SHA-256 of the bytes.
+        bytes: their number.
+        data: the bytes themselves, where the item was given as bytes or as an array (then in NumPy's .npy format).
+    """
+
+    modality: Modality
+    source: str = field(compare=False)
+    digest: str
+    bytes: int = field(compare=False)
+    data: Bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def key(self) -> str:
+        """Names the content in caches: `image:DIGEST`."""
+        return f"{self.modality}:{self.digest}"
+
+    def __str__(self) -> str:
+        return f"{self.modality} {self.source!r}" if self.source else f"{self.modality} of {self.bytes:,} bytes"
+
+
+Content: TypeAlias = NDArray[Any] | Sound
+"""What an encoder is given.
+
+- image: uint8 `[height, width, 3]`, RGB
+- video: uint8 `[frames, height, width, 3]`, RGB
+- series: float32 `[time, channels]`
+- points: float32 `[n, 3]`
+- sound: `Sound`
+"""
+RawMedia: TypeAlias = str | os.PathLike[str] | bytes | NDArray[Any] | Sound | Media
+"""What users give: a path, URL or data: URI, the bytes of a file, an array, a `Sound`, or `Media`."""
+
+
+def digest_of(data: bytes) -> str:
+    """The first 32 hexadecimal digits of the SHA-256 of the bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def checked_modality(name: object) -> Modality:
+    """The name as a modality.
+
+    Raises:
+        MediaError: there is no such modality.
+    """
+    if name not in MODALITIES:
+        raise MediaError("unknown modality", got=brief(name), expected=", ".join(MODALITIES))
+    return name
+
+
+def to_json(media: Media) -> dict[str, Any]:
+    """The item as JSON values, with its bytes in base64 where it holds them; `from_json` reads it."""
+    return {"modality": media.modality, **reference(media, with_data=media.data is not None)}
+
+
+def from_json(raw: object) -> Media:
+    """The item that `to_json` wrote as `raw`.
+
+    Raises:
+        MediaError: it is not of that form, or the bytes do not have the digest.
+    """
+    if not isinstance(raw, Mapping):
+        raise MediaError("not the JSON form of media", got=brief(raw), expected=f"modality, {_KEYS}")
+    modality = checked_modality(raw.get("modality"))
+    try:
+        return _parsed(modality, raw)
+    except ValueError as error:
+        raise MediaError("not the JSON form of media", where=modality, got=str(error), expected=_KEYS) from error
+
+
+def from_payload(modality: str, raw: object) -> Media:
+    """The item of a point's payload as `MediaStore.to_payload` wrote it. Opens no file.
+
+    Args:
+        modality: the item's.
+        raw: the value at `_diptych.media.MODALITY`.
+
+    Raises:
+        CollectionError: it is not of that form, or the bytes do not have the digest.
+    """
+    where, do = f"_diptych.media.{modality}", "populate again the documents whose payloads were changed"
+    try:
+        if modality not in MODALITIES or not isinstance(raw, Mapping):
+            raise ValueError(brief(raw) if modality in MODALITIES else f"modality {modality!r}")
+        return _parsed(modality, raw)
+    except ValueError as error:
+        what = "a point's payload holds media that diptych did not write"
+        raise CollectionError(what, where=where, got=str(error), expected=_KEYS, do=do) from error
+
+
+def reference(media: Media, *, with_data: bool) -> dict[str, Any]:
+    """Digest, length, the source if there is one, and the bytes in base64 if the item is to be stored with them."""
+    found: dict[str, Any] = {"digest": media.digest, "bytes": media.bytes}
+    if media.source:
+        found["source"] = media.source
+    if with_data and media.data is not None:
+        found["data"] = base64.b64encode(media.data).decode()
+    return found
+
+
+def _parsed(modality: Modality, raw: Mapping[Any, Any]) -> Media:
+    """The item of a mapping; raises ValueError with the faulty part."""
+    digest, length, source, encoded = (raw.get(key) for key in ("digest", "bytes", "source", "data"))
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"digest {brief(digest)}")
+    if not isinstance(length, int) or isinstance(length, bool) or length < 0:
+        raise ValueError(f"bytes {brief(length)}")
+    if source is not None and not isinstance(source, str):
+        raise ValueError(f"source {brief(source)}")
+    thumbnail = raw.get("thumbnail")
+    if thumbnail is not None and not isinstance(thumbnail, str):
+        raise ValueError(f"thumbnail {brief(thumbnail)}")
+    data = None if encoded is None else _decoded(encoded)
+    if data is not None and (len(data) != length or digest_of(data) != digest):
+        raise ValueError(f"{len(data):,} bytes of data that do not have the digest {digest}")
+    return Media(modality, source or "", digest, length, data)
+
+
+def _decoded(encoded: object) -> bytes:
+    if not isinstance(encoded, str):
+        raise ValueError(f"data {brief(encoded)}")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"data that is not base64: {error}") from error
