@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diptych.errors import MediaError
 from diptych.media.config import MediaConfig
 from diptych.media.read import format_of
-from diptych.media.samples import array_of, decoding, undecodable
+from diptych.media.samples import array_of, check_complete, decoding, undecodable
 
 Pixels = NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -49,6 +49,7 @@ def decode_image(data: bytes, limits: MediaConfig, where: str) -> Pixels:
 def check_video(data: bytes, limits: MediaConfig, where: str) -> None:
     """Raise MediaError where the header is not a clip's, or states too many pixels."""
     found = format_of(data)
+    check_complete(data, where)
     if found == "npy":
         _clip_array(array_of(data, where), where, limits)
     elif found not in CONTAINERS:

@@ -24,8 +24,6 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"GIF8", "GIF"),
-    (8, b"WEBP", "WEBP"),
-    (8, b"WAVE", "WAV"),
     (0, b"BM", "BMP"),
     (0, b"II*\x00", "TIFF"),
     (0, b"MM\x00*", "TIFF"),
@@ -35,15 +33,14 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"fLaC", "FLAC"),
     (0, b"OggS", "Ogg"),
     (0, b"ID3", "MP3"),
-    (0, b"\xff\xfb", "MP3"),
-    (0, b"\xff\xf3", "MP3"),
-    (0, b"\xff\xf2", "MP3"),
     (0, b"FORM", "AIFF"),
     (4, b"ftyp", "MP4"),
     (0, b"\x1aE\xdf\xa3", "WebM"),
     (0, b"%PDF", "PDF"),
     (0, b"PK\x03\x04", "zip"),
 )
+_RIFF = {b"WEBP": "WEBP", b"WAVE": "WAV"}
+_SLACK = 8  # bytes by which writers of RIFF files miscount
 
 
 def format_of(data: bytes) -> str:
@@ -51,9 +48,42 @@ def format_of(data: bytes) -> str:
     for start, magic, name in _MAGIC:
         if data[start : start + len(magic)] == magic:
             return name
+    if data[:4] == b"RIFF" and data[8:12] in _RIFF:
+        return _RIFF[data[8:12]]
+    if data[:1] == b"\xff" and data[1:2] and data[1] & 0xE6 == 0xE2:  # a frame of MPEG audio, layer III
+        return "MP3"
     head = data[:4096]
     control = any(byte < 32 and byte not in b"\t\n\r\x0c" for byte in head)
     return "unknown" if control or not head else "text"
+
+
+def stated_length(data: bytes) -> int:
+    """The bytes that a sound or clip has by its own headers; 0 where they do not say. Decoders do not check it."""
+    kind = format_of(data)
+    if kind in ("WAV", "AIFF"):
+        return 8 + int.from_bytes(data[4:8], "little" if kind == "WAV" else "big") - _SLACK
+    if kind == "MP4":
+        return _boxes_length(data)
+    if kind == "WebM" and (at := data[:4096].find(b"\x18\x53\x80\x67")) >= 0 and data[at + 4 : at + 5] > b"\0":
+        width = 9 - data[at + 4].bit_length()  # of the size: leading zero bits count the bytes that follow
+        size = int.from_bytes(data[at + 4 : at + 4 + width], "big") & ((1 << 7 * width) - 1)
+        return 0 if size == (1 << 7 * width) - 1 else at + 4 + width + size  # all ones: a live recording
+    if kind == "GIF":
+        return len(data) + (data.rstrip(b"\0")[-1:] != b";")  # the trailer
+    return 0
+
+
+def _boxes_length(data: bytes) -> int:
+    """Where the last top-level box of an MP4 file ends."""
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:  # the size follows in 64 bits
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:  # 0: to the end of the file
+            break
+        at += size
+    return at
 
 
 def is_url(text: str) -> bool:

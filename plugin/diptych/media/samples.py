@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import MediaError, brief
 from diptych.media.config import MediaConfig
-from diptych.media.read import format_of
+from diptych.media.read import format_of, stated_length
 from diptych.media.values import Sound
 
 SOUNDS = ("WAV", "FLAC", "Ogg", "MP3", "AIFF")
@@ -43,12 +43,20 @@ def undecodable(kind: str, error: Exception, where: str) -> MediaError:
     return MediaError(what, where=where, got=f"{type(error).__name__}: {first[:200]}", do=do)
 
 
+def check_complete(data: bytes, where: str) -> None:
+    """Raise MediaError where a sound or clip has fewer bytes than its headers state: decoders would return a part."""
+    if (stated := stated_length(data)) > len(data):
+        got = f"{len(data):,} bytes, by its header at least {stated:,}"
+        raise MediaError("the file is shorter than its header says", where=where, got=got, do="copy all of it again")
+
+
 def check_sound(data: bytes, limits: MediaConfig, where: str) -> None:
     """Raise MediaError where the header is not a sound's, or states more than the limits or the bytes allow."""
     found = format_of(data)
     if found not in SOUNDS:
         expected = ", ".join(SOUNDS)
         raise MediaError("not a sound that diptych reads", where=where, got=f"{found} bytes", expected=expected)
+    check_complete(data, where)
     if found == "WAV":
         with decoding("sound", where), _wave(data) as file:
             if file is not None:
@@ -118,7 +126,7 @@ def _check_wave(facts: Any, length: int, limits: MediaConfig, where: str) -> Non
     stated = facts.nframes * facts.nchannels * facts.sampwidth
     if stated > length:
         got = f"a header that states {stated:,} bytes, in a file of {length:,}"
-        raise MediaError("the sound is shorter than its header says", where=where, got=got)
+        raise MediaError("the file is shorter than its header says", where=where, got=got)
     if not 1 <= facts.sampwidth <= 4:
         raise MediaError("the sound's samples have an unknown width", where=where, got=f"{facts.sampwidth} bytes")
     _check_length(facts.nframes, facts.framerate, facts.nchannels, limits, where)
@@ -140,7 +148,7 @@ def _from_wave(file: wave.Wave_read, where: str) -> Sound:
     width, stated = facts.sampwidth, facts.nframes * facts.nchannels * facts.sampwidth
     if len(raw) < stated:
         got = f"{len(raw):,} of {stated:,} bytes"
-        raise MediaError("the sound is shorter than its header says", where=where, got=got)
+        raise MediaError("the file is shorter than its header says", where=where, got=got)
     if width == 1:
         integers = np.frombuffer(raw, np.uint8).astype(np.int16) - 128
     elif width == 3:

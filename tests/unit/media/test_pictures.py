@@ -243,6 +243,33 @@ def test_a_clip_in_a_container_needs_its_decoder_or_is_refused_as_damaged() -> N
         decoded(data, "video")
 
 
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        box(b"ftyp", b"isom") + box(b"moov", bytes(50)) + box(b"mdat", bytes(90)),
+        box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"mdat", 96) + bytes(80),
+        b"\x1aE\xdf\xa3\x80" + b"\x18\x53\x80\x67" + b"\xd0" + bytes(80),
+        b"\x1aE\xdf\xa3\x80" + b"\x18\x53\x80\x67" + struct.pack(">Q", 80 | 1 << 56) + bytes(80),
+    ],
+)
+def test_a_clip_of_which_a_part_is_missing_is_refused_by_its_headers(whole: bytes) -> None:
+    assert store().take("video", whole).bytes == len(whole)
+    with pytest.raises(MediaError, match="shorter than its header says"):
+        store().take("video", whole[:-40])
+
+
+def test_a_gif_that_ends_between_two_frames_is_refused_as_a_clip() -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, GREEN)]
+    data = written(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(MediaError, match="shorter than its header says"):
+        store().take("video", data[:-1])
+    assert len(decoded(data + bytes(3), "video")) == 2
+
+
 @pytest.mark.parametrize("size", [(400, 100), (20, 10)])
 def test_a_thumbnail_is_small_and_keeps_the_shape(size: tuple[int, int]) -> None:
     import base64

@@ -101,8 +101,12 @@ def test_a_wav_cut_short_is_refused() -> None:
     data = wav(b"\1\0" * 100)
     with pytest.raises(MediaError, match="shorter than its header says"):
         sound(data[:-20])
+    with pytest.raises(MediaError, match="shorter than its header says"):
+        sound(float_wav(np.zeros(50, np.float32))[:-20])
+    head = bytearray(data[:20])
+    head[4:8] = bytes(4)
     with pytest.raises(MediaError, match="the sound cannot be decoded"):
-        sound(data[:20])
+        sound(bytes(head))
 
 
 def test_a_sound_that_is_too_long_is_refused() -> None:
