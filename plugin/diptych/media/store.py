@@ -41,8 +41,12 @@ class MediaStore:
     """
 
     def __init__(self, config: MediaConfig, base: Path) -> None:
-        self.config, self.root = config, base / config.root
+        self.config, self.base, self.root = config, base, base / config.root
         self._recent = _Recent(RECENT)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies in other processes begin without the bytes just read."""
+        return MediaStore, (self.config, self.base)
 
     def take(self, modality: str, raw: RawMedia) -> Media:
         """Read what a user gave and check its size and header; nothing is decoded.

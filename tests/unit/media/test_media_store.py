@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,6 +130,14 @@ def test_taking_and_decoding_read_a_file_once(root: Path) -> None:
     taken = media.take("image", "red.png")
     (root / "red.png").unlink()
     assert np.asarray(media.content(taken)).shape == (2, 3, 3)
+
+
+def test_a_store_goes_to_other_processes(root: Path) -> None:
+    media = store(root)
+    taken = media.take("image", "red.png")
+    copy = pickle.loads(pickle.dumps(media))
+    assert copy.take("image", "red.png") == taken
+    assert copy.root == media.root
 
 
 @pytest.mark.parametrize("uri", ["data:image/png;base64", "data:image/png;base64,!!!", "data:,"])
