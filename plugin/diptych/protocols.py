@@ -1,7 +1,8 @@
 """The contracts: what an object must do to serve as an encoder or a reranker.
 
-Each method takes a batch and returns results in the order of the inputs. An input is a string: a text, or for a model
-that accepts images, audio or video the path or URL of one. Sorting by length, batching by tokens, threads and devices
+Each method takes a batch and returns results in the order of the inputs. An input is a text; in a slot `of: image` or
+other media, what `diptych.media.Content` says, decoded by diptych, and of queries both. A plugin whose adapter accepts
+media gets strings in other slots, which may name files. Sorting by length, batching by tokens, threads and devices
 are left to the adapter, since it alone knows its tokenizer; diptych passes it large chunks.
 
 | contract | facts | methods |

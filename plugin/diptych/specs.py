@@ -9,9 +9,11 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from diptych.errors import RegistryError
+from diptych.media import MODALITIES
 from diptych.protocols import Kind
 
-MODALITIES = ("text", "image", "audio", "video")
+ACCEPTED = ("text", *MODALITIES)
+OTHER_NAMES = {"audio": "sound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class AdapterSpec:
         instead: alternative sets of modules; any one of them can replace `requires`.
         extra: what to install when one of them is missing, such as `"diptych[torch]"`.
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
-        accepts: kinds of input: `"text"`; `"image"`, `"audio"`, `"video"` when paths or URLs of such files are taken.
+        accepts: kinds of input: `"text"`; `"image"`, `"sound"` (or `"audio"`), `"video"`, `"series"`, `"points"`, which
+            come decoded (`diptych.media.Content`) in slots that read them, and elsewhere as strings that name them.
         remote: the adapter sends texts to a server that the user names.
         cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.
         carried: models that distributions of their own carry, by the name that the option `model` gives.
@@ -69,11 +72,12 @@ class AdapterSpec:
             )
         if not self.name or not isinstance(self.name, str):
             raise RegistryError("an adapter has no name", got=repr(self.name), expected="a non-empty string")
-        if not self.accepts or set(self.accepts) - {*MODALITIES}:
+        object.__setattr__(self, "accepts", tuple(OTHER_NAMES.get(kind, kind) for kind in self.accepts))
+        if not self.accepts or set(self.accepts) - {*ACCEPTED}:
             raise RegistryError(
                 f"adapter {self.name!r} accepts something unknown",
                 got=repr(self.accepts),
-                expected=" | ".join(MODALITIES),
+                expected=" | ".join(ACCEPTED),
             )
         module, _, attribute = str(self.factory).partition(":")
         if not module or not attribute:

@@ -2,8 +2,8 @@
 
 | value | what it is |
 |---|---|
-| `Document` | what a collection holds: id, text, title, metadata |
-| `Query` | a query: text, and an id and facts for evaluation |
+| `Document` | what a collection holds: id, text, title, metadata, media |
+| `Query` | a query: text or media, and an id and facts for evaluation |
 | `SparseVector` | sorted term ids and their weights |
 | `Passage` | a part of a document, with its score for a query |
 | `Highlight` | what of a document answers a query: a sentence, and words |
@@ -17,13 +17,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ContractError, DocumentError, brief
+
+if TYPE_CHECKING:
+    from diptych.media import RawMedia
 
 Floats: TypeAlias = NDArray[np.float32]
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
@@ -33,39 +36,49 @@ Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: the text to search, with id, title and metadata.
+    """A document: the text to search, with id, title, metadata and media.
 
     Args:
         id: unique in the collection.
-        text: what is encoded, with the title.
+        text: what is encoded, with the title; may be empty beside media.
         title: may be empty.
         metadata: JSON values that filters can use.
+        media: by modality, `image`, `sound`, `video`, `series` or `points`: a path, URL, bytes or array. What a
+            collection returns are `diptych.media.Media`.
     """
 
     id: str
-    text: str
+    text: str = ""
     title: str = ""
     metadata: Metadata = field(default_factory=dict)
+    media: Mapping[str, RawMedia] = field(default_factory=dict)
 
     @classmethod
-    def from_mapping(cls, raw: Mapping[str, Any]) -> Document:
+    def from_mapping(cls, raw: Mapping[str, Any], *, media: bool = False) -> Document:
         """A document from a mapping.
 
         Args:
             raw: `{"id" or "_id", "text", "title"?, "metadata"?, ...}`; other keys become metadata.
+            media: whether `media` is such a key, or holds the media; then the text may be missing.
 
         Raises:
             DocumentError: no id, no text, or one of them of the wrong type.
         """
         rest = dict(raw)
         identifier = rest.pop("_id", rest.pop("id", None))
-        text, title = rest.pop("text", None), rest.pop("title", None) or ""
+        found = rest.pop("media", None) or {} if media else {}
+        text, title = rest.pop("text", "" if found else None), rest.pop("title", None) or ""
         nested = rest.pop("metadata", None) or {}
         if not isinstance(nested, dict | Mapping):  # a dict is told at once, a mapping of another kind is not
             raise DocumentError(
                 "metadata is not a mapping", where=f"document {identifier!r}", got=type(nested).__name__
             )
-        return cls(_id_text(identifier), text, title, {**rest, **nested}).checked()
+        if not isinstance(found, Mapping):
+            expected = "an object such as {image: PATH}"
+            raise DocumentError(
+                "media is not a mapping", where=f"document {identifier!r}", got=brief(found), expected=expected
+            )
+        return cls(_id_text(identifier), text, title, {**rest, **nested}, found).checked()
 
     def checked(self) -> Document:
         """This document; raises if it cannot be indexed.
@@ -77,8 +90,8 @@ class Document:
             raise self._not_text()
         if not self.id:
             raise DocumentError("a document has no id", got=repr(self.text[:40]), expected='a non-empty "id" or "_id"')
-        if not self.text.strip() and not self.title.strip():
-            raise DocumentError("empty document", where=f"document {self.id!r}", do="give it a text or a title")
+        if not self.text.strip() and not self.title.strip() and not self.media:
+            raise DocumentError("empty document", where=f"document {self.id!r}", do="give it a text, a title or media")
         return self
 
     def _not_text(self) -> DocumentError:
@@ -88,10 +101,25 @@ class Document:
         return DocumentError(f"{name} is not text", where=where, got=type(value).__name__, expected="str")
 
     def content_hash(self) -> str:
-        """A hash of the whole content. It changes exactly when the document does."""
+        """A hash of the whole content, of media of their bytes. It changes exactly when the document does.
+
+        Raises:
+            DocumentError: media that no `diptych.media.MediaStore` has read yet.
+        """
         metadata = _JSON.encode(dict(self.metadata)) if self.metadata else "{}"
         content = f"[{_JSON.encode(self.text)}, {_JSON.encode(self.title)}, {metadata}]"  # a list, written in JSON
+        if self.media:
+            content += _JSON.encode({modality: self._digest(modality) for modality in self.media})
         return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+    def _digest(self, modality: str) -> str:
+        found = getattr(self.media[modality], "digest", None)
+        if not isinstance(found, str):
+            where = f"document {self.id!r}, media {modality!r}"
+            raise DocumentError(
+                "media have not been read", where=where, do="call MediaStore.take first, as populate does"
+            )
+        return found
 
 
 def _id_text(identifier: object) -> str:
@@ -105,11 +133,15 @@ def _id_text(identifier: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: its `text`, an `id` that links it to relevance judgements, and facts to group it by in `metadata`."""
+    """A query: its `text`, an `id` that links it to relevance judgements, and facts to group it by in `metadata`.
 
-    text: str
+    `media`, as of a `Document`, may stand beside the text or, where the text is empty, alone.
+    """
+
+    text: str = ""
     id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    media: Mapping[str, RawMedia] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,8 +19,9 @@ from diptych.errors import CollectionError, StoreError, StoreUnavailable
 from diptych.handle.create import now, who
 from diptych.handle.open_handle import reading_of
 from diptych.handle.tenancy import tenancy_of
-from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
+from diptych.metadata.models import CollectionMetadata, Event, Layout, State
 from diptych.metadata.payloads import field_of, from_payload, id_filter, text_fields
+from diptych.metadata.reading import Reading
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import reason_of

@@ -10,8 +10,9 @@ import numpy as np
 from diptych.adopt.match_vectors import Physical
 from diptych.adopt.sample import Sampled
 from diptych.errors import CollectionError, FingerprintMismatch
-from diptych.metadata.models import Layout, Reading
+from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
+from diptych.metadata.reading import Reading
 from diptych.slots.encode import Side, Vector
 from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
 from diptych.slots.slot import Slot

@@ -16,13 +16,13 @@ from uuid import UUID
 import numpy as np
 from qdrant_client import models
 
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
 from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
-from diptych.slots.encode import Vector, is_finite
+from diptych.slots.encode import Input, Vector, is_finite
 from diptych.slots.slot import Slot
 from diptych.types import SparseVector
 
@@ -48,6 +48,7 @@ class VerifyReport:
         files: large files of an embedded store that are not as they were when it was closed.
         altered: documents whose payload does not match its hash; populate writes them anew.
         vectors: by slot, documents whose vector is missing, empty, not finite, or that of another text.
+        media: why media of a document cannot be read; its vector was not compared.
     """
 
     collection: str
@@ -56,11 +57,12 @@ class VerifyReport:
     files: tuple[str, ...] = ()
     altered: dict[PointId, str] = field(default_factory=dict)
     vectors: dict[str, dict[PointId, str]] = field(default_factory=dict)
+    media: dict[PointId, str] = field(default_factory=dict)
 
     @property
     def faulty(self) -> int:
         """Points with a fault."""
-        return len({*self.altered, *(point for ids in self.vectors.values() for point in ids)})
+        return len({*self.altered, *self.media, *(point for ids in self.vectors.values() for point in ids)})
 
     @property
     def passed(self) -> bool:
@@ -71,6 +73,7 @@ class VerifyReport:
         """The faults in words."""
         faults = [f"{name} in the store's folder" for name in self.files]
         faults += [f"{name}: vectors of {_named(ids)} do not fit" for name, ids in self.vectors.items() if ids]
+        faults += [f"media of {_named(self.media)} cannot be read"] if self.media else []
         return [*faults, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
 
 
@@ -203,18 +206,36 @@ def _compare(
     """Encode the documents of these points again, and record those whose vectors differ."""
     for name, slot in slots.items():
         records = [record for record in chosen[name] if record.id not in report.vectors.get(name, {})]
-        for record, vector in zip(records, _encoded(handle, slot, records), strict=True):
-            if not _alike(slot, vector, _stored(record, slot)):
+        for record, vector in zip(records, _encoded(handle, slot, records, report.media), strict=True):
+            if record.id not in report.media and not _alike(slot, vector, _stored(record, slot)):
                 report.vectors.setdefault(name, {})[record.id] = _identifier(record, handle)
 
 
-def _encoded(handle: CollectionHandle, slot: Slot, records: Sequence[models.Record]) -> list[Vector]:
+def _encoded(
+    handle: CollectionHandle, slot: Slot, records: Sequence[models.Record], unread: dict[PointId, str]
+) -> list[Vector | None]:
+    """The documents' vectors; None for a document that has nothing for the slot, or media that cannot be read."""
     documents = [from_payload(record.id, record.payload, handle.view.layout) for record in records]
-    inputs = [slot.reading.of(document.title, document.text) for document in documents]
-    return slot.encode("document", inputs, fresh=True) if inputs else []
+    inputs = [slot.reading.input_of(document) for document in documents]
+    present = [given for given in inputs if given is not None]
+    try:
+        vectors = iter(slot.encode("document", present, fresh=True) if present else ())
+    except MediaError:
+        return [_encoded_alone(slot, *own, unread) for own in zip(records, inputs, strict=True)]
+    return [None if given is None else next(vectors) for given in inputs]
 
 
-def _alike(slot: Slot, encoded: Vector, stored: Vector | None) -> bool:
+def _encoded_alone(slot: Slot, record: models.Record, given: Input | None, unread: dict[PointId, str]) -> Vector | None:
+    try:
+        return None if given is None else slot.encode("document", [given], fresh=True)[0]
+    except MediaError as error:
+        unread[record.id] = str(error)
+        return None
+
+
+def _alike(slot: Slot, encoded: Vector | None, stored: Vector | None) -> bool:
+    if encoded is None:
+        return stored is None
     if stored is None:
         return isinstance(encoded, SparseVector) and not len(encoded.indices)  # a text without a known term
     if isinstance(encoded, SparseVector) or isinstance(stored, SparseVector) or encoded.shape == stored.shape:
@@ -252,8 +273,9 @@ def _encode_again(
     for name, slot in slots.items():
         ids = [point for point in points if point in report.vectors[name]]
         records = handle.client.retrieve(handle.name, ids, with_payload=True) if ids else []
-        encoded = zip(records, _encoded(handle, slot, records), strict=True)
-        vectors = [(record.id, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for record, vector in encoded]
+        encoded = zip(records, _encoded(handle, slot, records, report.media), strict=True)
+        made = [(record.id, vector) for record, vector in encoded if vector is not None]
+        vectors = [(point, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for point, vector in made]
         if vectors:
             updates = [models.PointVectors.model_construct(id=point, vector=values) for point, values in vectors]
             live.add_vectors(updates)

@@ -30,6 +30,7 @@ from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.config.tenant import TenantConfig, tenant_problems
+from diptych.media import MediaConfig
 from diptych.passages import OPTION, PassageOptions
 from diptych.reduction import REDUCE, ReduceOptions
 
@@ -82,6 +83,9 @@ class SlotConfig(Section):
     """One slot: an adapter, its options (any further key), and how its vectors are stored."""
 
     adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
+    of: Literal["text", "image", "sound", "video", "series", "points"] = Field(
+        "text", description="What it reads of a document: its text, or its media of one kind."
+    )
     query: QueryEncoder | None = Field(
         None, description="A student makes the queries, once `diptych apply` has measured it; the adapter unless set."
     )
@@ -101,7 +105,7 @@ class SlotConfig(Section):
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the slot's own are the adapter's options; `passages`, `reduce` and `anchors` are both."""
-        gathered = gather_options(raw, ("adapter", "query", "storage"))
+        gathered = gather_options(raw, ("adapter", "of", "query", "storage"))
         if gathered is raw:
             return raw
         options = {**gathered["options"], **(raw.get("options") or {})}  # as written, where a dump has both
@@ -119,7 +123,7 @@ class SlotConfig(Section):
         own = {"model": self.query.student, **self.query.options}
         if self.passages is not None:
             own[OPTION] = self.options[OPTION]
-        return SlotConfig(adapter=self.query.adapter or self.adapter, options=own)
+        return SlotConfig(adapter=self.query.adapter or self.adapter, of=self.of, options=own)
 
 
 class PopulateConfig(Section):
@@ -228,6 +232,7 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Judgements and measures.")
     swap: SwapConfig = Field(default_factory=SwapConfig, description="How encoders are swapped.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="The embedding cache on this machine.")
+    media: MediaConfig = Field(default_factory=MediaConfig, description="Where media are read from, and limits.")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Shards and replicas on a server.")
     tenant: TenantConfig | None = Field(None, description="How documents belong to tenants; whether one is required.")
 

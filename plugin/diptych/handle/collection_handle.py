@@ -73,8 +73,9 @@ class CollectionHandle:
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache_config = config.cache if config else CacheConfig()
         self.cache = EmbeddingCache.open(self.cache_config)
+        self.media = open_handle.media_of(config)
         self._verify, self.texts = verify, CollectionTexts(client, name)
-        self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache, texts=self.texts)
+        self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, verify=verify)
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
@@ -162,8 +163,7 @@ class CollectionHandle:
             if load and any(slot.loaded for slot in self.view.slots.values()):
                 for slot in view.slots.values():
                     slot.load()
-            same_slots = view.slots.keys() == self.view.slots.keys()
-            if known is not None and known.search == metadata.search and same_slots:
+            if known is not None and known.search == metadata.search and view.slots.keys() == self.view.slots.keys():
                 view = replace(view, search_config=self.view.search_config)
             self.view = view
 
@@ -180,10 +180,10 @@ class CollectionHandle:
         metadata = metadata or self.view.metadata
         assert metadata is not None, "a state belongs to a collection that exists"
         slots = {name: self._slot(name, generation, state.asking.get(name)) for name, generation in state.slots.items()}
-        reading = next(iter(state.slots.values())).reading if state.slots else metadata.reading
+        reading = next(iter(state.slots.values())).reading.as_text() if state.slots else metadata.reading
         pipeline = search or open_handle.stored_search(metadata)
-        parts = (metadata, slots, pipeline, reading, self._rerankers, metadata.tenancy)
-        return View(self.client, self.name, self.registry, *parts)
+        own = (self._rerankers, metadata.tenancy, self.media)
+        return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, *own)
 
     def keep(self, slot: Slot) -> None:
         """Use this slot, with its loaded encoder, wherever its generation is needed."""
@@ -194,9 +194,8 @@ class CollectionHandle:
     def building(self, name: str, generation: Generation) -> Slot:
         """The slot of a generation that a swap is filling."""
         with self._lock:
-            slot = self._slot(name, generation, None)
-            self._writers[generation.vector], self._written_as = slot, None
-            return slot
+            self._writers[generation.vector], self._written_as = self._slot(name, generation, None), None
+            return self._writers[generation.vector]
 
     def writers(self, metadata: CollectionMetadata) -> dict[str, Slot]:
         """The slots that a document must be encoded for according to `metadata`, by physical vector."""
@@ -261,7 +260,8 @@ class CollectionHandle:
             raise
         reading = metadata.reading if metadata else open_handle.reading_of(self.populate_config)
         tenants = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
-        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers, tenants)
+        own = (self._rerankers, tenants, self.media)
+        return View(self.client, self.name, self.registry, metadata, slots, search, reading, *own)
 
     def _look(self) -> None:
         """Follow a cut-over; after a failure the view stays as it is, and the next look tries again."""

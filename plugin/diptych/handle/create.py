@@ -14,8 +14,9 @@ from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.errors import CollectionError
 from diptych.handle.snapshot import View
 from diptych.handle.vector_params import first_stage_params, vector_params
-from diptych.metadata.models import KEY, CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
+from diptych.metadata.models import KEY, CollectionMetadata, Event, Prefix, State, Tenancy, vector_name
 from diptych.metadata.payloads import field_of
+from diptych.metadata.reading import Reading
 from diptych.metadata.store import raw_metadata
 from diptych.protocols import Statistics
 from diptych.registry import Registry
@@ -42,7 +43,10 @@ def first_metadata(
     """
     generations = {
         name: slot.describe(
-            number=1, vector=vector_name(name, slot.kind, 1), reading=reading, statistics=statistics.get(name)
+            number=1,
+            vector=vector_name(name, slot.kind, 1),
+            reading=reading.model_copy(update={"modality": slot.config.of}),
+            statistics=statistics.get(name),
         )
         for name, slot in slots.items()
     }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from diptych.config.models import Config, LinearFusion, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound, FollowWarning
 from diptych.handle.tenancy import require_same
-from diptych.metadata.models import Asking, CollectionMetadata, Reading, State
+from diptych.media import MediaConfig, MediaStore
+from diptych.metadata.models import Asking, CollectionMetadata, State
+from diptych.metadata.reading import Reading
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary import LEAST_TEXTS, UnreadSlot, unread_fusion
@@ -18,9 +21,15 @@ FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config n
 APPLY = "to change it: diptych plan, then diptych apply"
 
 
-def reading_of(config: PopulateConfig) -> Reading:
-    """The parts of a document that the config lets encoders read."""
-    return Reading(input=tuple(config.input), separator=config.separator)
+def reading_of(config: PopulateConfig, slot: SlotConfig | None = None) -> Reading:
+    """What the config lets encoders read of a document: that of a slot, or of those that read texts."""
+    modality = slot.of if slot else "text"
+    return Reading(input=tuple(config.input), separator=config.separator, modality=modality)
+
+
+def media_of(config: Config | None) -> MediaStore:
+    """Reads media as the config says; without one below the working directory."""
+    return MediaStore(config.media, config.source.folder) if config else MediaStore(MediaConfig(), Path.cwd())
 
 
 def storage_of(config: SlotConfig) -> dict[str, Any]:
@@ -32,9 +41,8 @@ def describes(config: Config, state: State) -> bool:
     """Whether the config's slots are exactly those of the state."""
     if config.slots.keys() != state.slots.keys():
         return False
-    reading = reading_of(config.populate)
     return all(
-        (wanted.adapter, wanted.options, storage_of(wanted), reading)
+        (wanted.adapter, wanted.options, storage_of(wanted), reading_of(config.populate, wanted))
         == (have.adapter, have.options, have.storage, have.reading)
         and asks(wanted, state.asking.get(name))
         for name, wanted, have in ((name, config.slots[name], state.slots[name]) for name in config.slots)
@@ -148,6 +156,7 @@ def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: Collect
             if slot.changed:
                 _ = slot.encoder
             _require_same_storage(slot)
+            _require_same_modality(slot)
             _require_same_student(config.slots[slot.name], slot.asking, slot.where)
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):
@@ -182,6 +191,18 @@ def _require_same_reading(config: Config, metadata: CollectionMetadata) -> None:
             got=f"{list(wanted.input)} joined by {wanted.separator!r}",
             expected=f"{list(have.input)} joined by {have.separator!r}",
             do=f"restore them; {APPLY}",
+        )
+
+
+def _require_same_modality(slot: Slot) -> None:
+    live = slot.generation
+    if live is not None and slot.config.of != live.reading.modality:
+        raise CollectionError(
+            "config and collection differ in what a slot's encoder reads",
+            where=f"{slot.where}, of",
+            got=slot.config.of,
+            expected=live.reading.modality,
+            do=f"restore it; {APPLY}",
         )
 
 

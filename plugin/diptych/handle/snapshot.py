@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError
-from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
+from diptych.media import MediaStore
+from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
+from diptych.metadata.reading import Reading
 from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
@@ -62,6 +64,7 @@ class View:
     reading: Reading
     rerankers: Rerankers
     tenancy: Tenancy | None = None
+    media: MediaStore | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     layout: Layout = field(init=False)
 

@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from diptych.metadata.reading import Reading
 from diptych.protocols import Fingerprint, Kind, Similarity
 
 KEY = "diptych"
@@ -64,18 +65,6 @@ class Canaries(Record):
     query: list[str]
     document: list[str]
     steady: float = 1.0
-
-
-class Reading(Record):
-    """The parts of a document that encoders read, joined; empty ones are left out."""
-
-    input: tuple[Literal["title", "text"], ...] = ("title", "text")
-    separator: str = " "
-
-    def of(self, title: str, text: str) -> str:
-        """The input of an encoder for a document."""
-        parts = [text.strip() if name == "text" else title.strip() for name in self.input]
-        return self.separator.join(filter(None, parts))
 
 
 class Layout(Record):
@@ -272,8 +261,8 @@ class CollectionMetadata(Record):
 
     @property
     def reading(self) -> Reading:
-        """The parts of a document that the live encoders read."""
-        return next(iter(self.live.slots.values())).reading if self.live.slots else Reading()
+        """The parts of texts that the live encoders read."""
+        return next(iter(self.live.slots.values())).reading.as_text() if self.live.slots else Reading()
 
     def needed(self) -> set[str]:
         """All named vectors, and payload keys of text indexes, that a state needs."""

@@ -2,6 +2,7 @@
 
 {"section": "sound", "text": "...", "title": "...", "_diptych": {"id": "lame", "hash": "..."}}
 
+Media stand beside the id: see `diptych.metadata.media_payloads`.
 Collections that others filled have another `Layout`, which is kept when documents are written into them.
 """
 
@@ -10,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DocumentError
 from diptych.metadata import node_payloads, payload_paths
+from diptych.metadata.media_payloads import MEDIA, media_in, payload_of
 from diptych.metadata.models import Layout
 from diptych.types import Document
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
+    from diptych.media import MediaStore
     from diptych.registry import Registry
 
 OWN = "_diptych"
@@ -32,21 +36,27 @@ DERIVED = {"haystack": uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")}
 
 
 def to_payload(
-    document: Document, content_hash: str, layout: Layout = NATIVE, existing: Mapping[str, Any] | None = None
+    document: Document,
+    content_hash: str,
+    layout: Layout = NATIVE,
+    existing: Mapping[str, Any] | None = None,
+    media: MediaStore | None = None,
 ) -> dict[str, Any]:
     """The point's payload.
 
     Args:
-        held: in an adopted collection, the payload that the point has so far: what is not the document's stays.
+        existing: in an adopted collection, the payload that the point has so far: what is not the document's stays.
+        media: says what of media is stored; without it nothing is.
 
     Raises:
         DocumentError: the metadata uses a key that the layout needs.
     """
     if layout.origin != NATIVE.origin:
-        return _adopted_payload(document, layout, existing or {})
+        return _adopted_payload(document, layout, existing or {}, payload_of(document, media))
     require_unreserved(document)
     title = {"title": document.title} if document.title else {}
-    return {**document.metadata, "text": document.text, **title, OWN: {"id": document.id, "hash": content_hash}}
+    own = {"id": document.id, "hash": content_hash, **payload_of(document, media)}
+    return {**document.metadata, "text": document.text, **title, OWN: own}
 
 
 def require_unreserved(document: Document) -> None:
@@ -63,12 +73,14 @@ def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: La
     metadata = dict(payload or {})
     internal = metadata.pop(OWN, None) or {}
     text, title = metadata.pop("text", ""), metadata.pop("title", "")
-    return Document(str(internal.get("id", point_id)), str(text or ""), str(title or ""), metadata)
+    name = str(internal.get("id", point_id))
+    return Document(name, str(text or ""), str(title or ""), metadata, media_in(internal))
 
 
-def text_fields(layout: Layout) -> list[str]:
-    """The payload keys that `from_payload` needs for title and text."""
-    return list(dict.fromkeys(payload_paths.head(path) for path in (layout.text, layout.title) if path))
+def text_fields(layout: Layout, *, media: bool = False) -> list[str]:
+    """The payload keys that `from_payload` needs for title and text, and for media."""
+    fields = dict.fromkeys(payload_paths.head(path) for path in (layout.text, layout.title) if path)
+    return [*fields, *([f"{OWN}.{MEDIA}"] if media else [])]
 
 
 def id_fields(layout: Layout) -> list[str]:
@@ -92,7 +104,7 @@ def written_as(
     Raises:
         DocumentError: the metadata uses a key that the layout needs.
     """
-    return from_payload(point, to_payload(document, "", layout, existing), layout)
+    return replace(from_payload(point, to_payload(document, "", layout, existing), layout), media=document.media)
 
 
 def point_id(
@@ -147,7 +159,7 @@ def _adopted_document(point_id: object, payload: Mapping[str, Any], layout: Layo
     )
     metadata = _metadata(payload, layout)
     name = internal.get("id", point_id) if identifier is None else identifier
-    return Document(str(name), _as_text(text), _as_text(title), metadata)
+    return Document(str(name), _as_text(text), _as_text(title), metadata, media_in(internal))
 
 
 def _metadata(payload: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
@@ -168,10 +180,13 @@ def _as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _adopted_payload(document: Document, layout: Layout, existing: Mapping[str, Any]) -> dict[str, Any]:
+def _adopted_payload(
+    document: Document, layout: Layout, existing: Mapping[str, Any], media: Mapping[str, Any]
+) -> dict[str, Any]:
     metadata = _with_title(document, layout)
     _require_free(document, metadata, layout)
-    internal = {OWN: {"id": document.id}} if layout.id is None and own_point(document.id) is None else {}
+    own = {"id": document.id} if layout.id is None and own_point(document.id) is None else {}
+    internal = {OWN: {**own, **media}} if own or media else {}
     if layout.origin == node_payloads.ORIGIN:
         return {
             **node_payloads.node_payload(document.id, usual_point(document.id), document.text, metadata, existing),

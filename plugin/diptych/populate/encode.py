@@ -5,17 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
-from diptych.errors import ContractError, FingerprintMismatch, PopulateError
+from diptych.errors import ContractError, FingerprintMismatch, MediaError, PopulateError, brief
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
 from diptych.reports import UnreadTokens
-from diptych.slots.encode import Vector, all_finite, is_finite
-from diptych.slots.guard import TEXTS
+from diptych.slots.canaries import plain_documents
+from diptych.slots.encode import Input, Vector, all_finite, is_finite
 from diptych.slots.slot import Slot
 from diptych.slots.unread import UnreadCounter
 
-Outcome = Vector | str  # a vector, or the reason why there is none
+Outcome = Vector | str | None  # a vector, the reason why there is none, or None where the document has no input
+MEDIA_AT_ONCE = 64  # inputs that are encoded again at most because one of them cannot be decoded
+
+
+def has_vector(outcome: Outcome) -> TypeGuard[Vector]:
+    """Whether the outcome is a vector."""
+    return outcome is not None and not isinstance(outcome, str)
 
 
 class Busy:
@@ -34,37 +41,44 @@ class Busy:
 class SlotEncoder:
     """Encodes documents for one slot.
 
-    When an encoder fails on a piece, a plain text shows whether it still works. If so, the piece is halved until the
-    texts that it fails on are alone; if not, the run stops.
+    When an encoder fails on a piece, a plain input shows whether it still works. If so, the piece is halved until the
+    inputs that it fails on are alone; if not, the run stops. Media that cannot be decoded are named at once.
     """
 
     slot: Slot
     busy: Busy = field(default_factory=Busy)
     unread: UnreadCounter = field(default_factory=UnreadCounter)
 
-    def __call__(self, inputs: Sequence[str]) -> list[Outcome]:
-        """Return for each input its vector, or the reason why it has none.
+    def __call__(self, inputs: Sequence[Input | None]) -> list[Outcome]:
+        """Return for each input its vector, the reason why it has none, or None for None.
 
         Raises:
             ContractError: the encoder breaks its contract.
             FingerprintMismatch: a remote encoder has become another one.
             PopulateError: the encoder no longer works.
         """
-        if not inputs:
-            return []
+        present = [given for given in inputs if given is not None]
+        if not present:
+            return [None for _ in inputs]
         began = time.time_ns()
         try:
-            outcomes = self._outcomes(inputs)
+            outcomes = self._outcomes(present)
         finally:
             self.busy.note(began)
-        self.unread.count(self.slot, inputs, (time.time_ns() - began) / 1e9)
-        return outcomes
+        self.unread.count(self.slot, present, (time.time_ns() - began) / 1e9)
+        following = iter(outcomes)
+        return [None if given is None else next(following) for given in inputs]
 
-    def _outcomes(self, inputs: Sequence[str]) -> list[Outcome]:
+    def _outcomes(self, inputs: Sequence[Input]) -> list[Outcome]:
+        if self.slot.reads_media and len(inputs) > MEDIA_AT_ONCE:
+            parts = (inputs[at : at + MEDIA_AT_ONCE] for at in range(0, len(inputs), MEDIA_AT_ONCE))
+            return [outcome for part in parts for outcome in self._outcomes(part)]
         try:
             vectors = self.slot.encode("document", inputs)
         except (ContractError, FingerprintMismatch):
             raise
+        except MediaError as error:
+            return self._without(inputs, error)
         except Exception as error:
             self._require_working(error)
             return self._halves(inputs, error)
@@ -72,7 +86,15 @@ class SlotEncoder:
             return [*vectors]
         return [v if is_finite(v) else f"non-finite vector from {self.slot.where}" for v in vectors]
 
-    def _halves(self, inputs: Sequence[str], error: Exception) -> list[Outcome]:
+    def _without(self, inputs: Sequence[Input], error: MediaError) -> list[Outcome]:
+        """The outcomes without the media that the error names."""
+        readable = [given for given in inputs if given != error.media]
+        if len(readable) == len(inputs):
+            return self._halves(inputs, error)
+        following = iter(self._outcomes(readable) if readable else ())
+        return [f"{self.slot.where}: {reason_of(error)}" if own == error.media else next(following) for own in inputs]
+
+    def _halves(self, inputs: Sequence[Input], error: Exception) -> list[Outcome]:
         if len(inputs) == 1:
             return [f"the encoder of {self.slot.where} fails on it: {reason_of(error)}"]
         middle = len(inputs) // 2
@@ -80,13 +102,13 @@ class SlotEncoder:
 
     def _require_working(self, error: Exception) -> None:
         try:
-            self.slot.encode("document", [TEXTS[0]], fresh=True)
+            self.slot.try_out()
         except Exception:
             raise PopulateError(
                 "an encoder fails, and not because of the documents",
                 where=self.slot.where,
                 got=reason_of(error),
-                expected=f"a vector, even for the text {TEXTS[0]!r}",
+                expected=f"a vector, even for {brief(plain_documents(self.slot.reading.modality)[0])}",
                 do="fix what it needs and run again: what is in the collection is not encoded again",
             ) from error
 
@@ -97,7 +119,7 @@ def taken_unread(encoders: Mapping[str, SlotEncoder]) -> dict[str, UnreadTokens]
     return {vector: unread for vector, unread in taken.items() if unread is not None}
 
 
-def inputs_of(encoder: SlotEncoder, items: Sequence[Item]) -> list[str]:
-    """The encoder's input for each document."""
+def inputs_of(encoder: SlotEncoder, items: Sequence[Item]) -> list[Input | None]:
+    """The encoder's input for each document; None where it has none."""
     reading = encoder.slot.reading
-    return [reading.of(item.document.title, item.document.text) for item in items]
+    return [reading.input_of(item.document) for item in items]

@@ -18,7 +18,7 @@ from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.payloads import points_are_free
-from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.encode import SlotEncoder, has_vector, inputs_of
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
 from diptych.populate.points import PointMaker, Ready
 from diptych.populate.read_ahead import batched, read_ahead
@@ -65,7 +65,7 @@ class Indexer:
         self._handle, self._store, self._rejects, self._tally = handle, store, rejects, tally
         self._progress, self._engine = progress, engine or Threads()
         self._layout = handle.view.layout
-        self._points = PointMaker(handle.client, self._layout)
+        self._points = PointMaker(handle.client, self._layout, handle.media)
         self._upload = Upload(store)
         self._sent: deque[_Sent] = deque()  # pieces that are on their way to the store, in order
         self._counting = threading.Lock()
@@ -247,8 +247,7 @@ class Indexer:
         """The points of these rows, each with its item."""
         columns = list(outcomes.items())
         made = (
-            (piece[row], {vector: own for vector, found in columns if not isinstance(own := found[row], str)})
-            for row in rows
+            (piece[row], {vector: own for vector, found in columns if has_vector(own := found[row])}) for row in rows
         )
         return self._points.ready(made, slots)
 
@@ -256,7 +255,7 @@ class Indexer:
         with self._counting:  # a piece may be completed while the next one is sent
             for vector, found in outcomes.items():
                 name = targets.name_of(vector)
-                self.encoded[name] = self.encoded.get(name, 0) + sum(not isinstance(outcome, str) for outcome in found)
+                self.encoded[name] = self.encoded.get(name, 0) + sum(map(has_vector, found))
 
     def _settle(self, ready: Sequence[Ready], refused: Sequence[Refusal]) -> None:
         blamed = [refusal for refusal in refused if not refusal.own]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from qdrant_client import models
 
+from diptych.media import MediaStore
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, OWN, to_payload
 from diptych.populate.validate import Item
@@ -26,7 +27,7 @@ Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 class PointMaker:
     """Builds complete points: a vector for each slot, and the text for text-index slots."""
 
-    def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
+    def __init__(self, client: QdrantBase, layout: Layout = NATIVE, media: MediaStore | None = None) -> None:
         from diptych.stores.server_client import ServerClient
         from diptych.stores.wire import Point
         from qdrant_edge_client import EdgeClient, SharedEdgeClient
@@ -36,7 +37,7 @@ class PointMaker:
         # Their validation is not wanted here, and `model_construct` too is slow for what is made for each document.
         self._point: Any = Point if server else models.PointStruct.model_construct
         self._update: Any = Point if server else models.PointVectors.model_construct
-        self._layout = layout
+        self._layout, self._media = layout, media
 
     def ready(self, made: Iterable[tuple[Item, Mapping[str, Vector]]], slots: Mapping[str, Slot]) -> list[Ready]:
         """Each item with its point; vectors and `slots` are by physical vector."""
@@ -44,7 +45,7 @@ class PointMaker:
         point, ready = self._point, []
         for item, vectors in made:
             document = item.document
-            payload = to_payload(document, item.hash, self._layout, item.held)
+            payload = to_payload(document, item.hash, self._layout, item.held, self._media)
             for key, reading in copied.items():
                 payload[key] = reading.of(document.title, document.text)
             ready.append((item, point(id=item.point, vector=self.vectors(vectors, slots), payload=payload)))

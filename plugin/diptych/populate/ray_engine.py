@@ -73,7 +73,7 @@ class RayEngine:
         if handle.config is not None and isinstance(handle.client, ServerClient):
             return Job(handle.name, self._registry, cache, config=handle.config, sample=sample)
         slots = tuple(_sent(encoder.slot) for encoder in work.targets.encoders.values())
-        return Job(handle.name, self._registry, cache, slots, sample=sample)
+        return Job(handle.name, self._registry, cache, slots, sample=sample, media=handle.media)
 
     def _windows(self, windows: Iterable[list[Any]], job: Job, work: Work) -> None:
         for window in windows:

@@ -17,7 +17,9 @@ import numpy as np
 from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import Generation, Reading
+from diptych.media import MediaStore
+from diptych.metadata.models import Generation
+from diptych.metadata.reading import Reading
 from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
@@ -49,6 +51,7 @@ class Job:
     slots: tuple[tuple[str, SlotConfig, Generation], ...] = ()
     config: Config | None = None
     sample: tuple[Document, ...] = ()
+    media: MediaStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Encoding:
             return texts_of(job.sample[:size], reading)
 
         slots = [
-            Slot(name, config, generation, job.registry(), cache=cache, texts=texts)
+            Slot(name, config, generation, job.registry(), cache=cache, texts=texts, media=job.media)
             for name, config, generation in job.slots
         ]
         for slot in slots:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from diptych.metadata.media_payloads import from_rows, to_rows
 from diptych.populate.validate import Item
 from diptych.types import Document
 
@@ -32,7 +33,13 @@ class Spool:
         for item in items:
             number += 1
             document = item.document
-            content = [document.id, document.text, document.title, dict(document.metadata)]
+            content = [
+                document.id,
+                document.text,
+                document.title,
+                dict(document.metadata),
+                to_rows(document.media),
+            ]
             self._file.write(json.dumps([*content, item.hash, item.input, item.point, item.position]) + "\n")
         return number
 
@@ -40,5 +47,6 @@ class Spool:
         """The written items."""
         self._file.seek(0)
         for line in self._file:
-            identifier, text, title, metadata, content_hash, encoded, point, position = json.loads(line)
-            yield Item(Document(identifier, text, title, metadata), content_hash, encoded, point, position)
+            identifier, text, title, metadata, media, content_hash, encoded, point, position = json.loads(line)
+            document = Document(identifier, text, title, metadata, from_rows(media))
+            yield Item(document, content_hash, encoded, point, position)

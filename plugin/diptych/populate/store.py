@@ -27,6 +27,7 @@ from diptych.errors import (
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
+from diptych.metadata.media_payloads import has_media, is_textless
 from diptych.metadata.models import CollectionMetadata, Generation, Layout, Tenancy
 from diptych.metadata.payloads import (
     NATIVE,
@@ -255,7 +256,13 @@ def lacking(generation: Generation) -> models.Filter:
     """A filter for points without the generation's vector, or without that of its first stage."""
     if generation.kind == "text_index":
         return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
-    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
+    modality = generation.reading.modality
+    # A document of media alone has no vector of text, and one of text alone none of media.
+    must, must_not = ([], [is_textless()]) if modality == "text" else ([has_media(modality)], [])
+    without = [
+        models.Filter(must=must, must_not=[models.HasVectorCondition(has_vector=name), *must_not])
+        for name in generation.vectors
+    ]
     return without[0] if len(without) == 1 else models.Filter(should=without)
 
 

@@ -86,6 +86,7 @@ class Intake:
         indexes = handle.populate_config.indexes
         self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
         self._texts |= {self._tenancy.field} if self._tenancy else set()
+        self._modalities = {slot.reading.modality for slot in handle.slots.values()} - {"text"}
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
     def items(self, documents: Iterable[object]) -> Iterator[Item]:
@@ -110,7 +111,7 @@ class Intake:
         """
         document = self._checked(raw)
         read_by_encoders = self._handle.view.reading.of(document.title, document.text)
-        if not read_by_encoders:
+        if not read_by_encoders and not self._modalities & document.media.keys():
             raise DocumentError("nothing to encode: the parts that encoders read are empty")
         content_hash, tenancy = document.content_hash(), self._tenancy
         tenant = tenant_of(document.metadata, tenancy) if tenancy else None
@@ -126,7 +127,8 @@ class Intake:
         return Item(document, content_hash, read_by_encoders, point, position)
 
     def _checked(self, raw: object) -> Document:
-        document = plain_document(_document(self._comparable(raw) if isinstance(raw, Row) else raw))
+        entry = self._comparable(raw) if isinstance(raw, Row) else raw
+        document = self._media_read(plain_document(_document(entry, media=bool(self._modalities))))
         if self._tenancy is not None:
             document = settled(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
@@ -139,6 +141,13 @@ class Intake:
         if self._copies and (taken := self._copies & document.metadata.keys()):
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
         return document
+
+    def _media_read(self, document: Document) -> Document:
+        """The document with its media read, as its hash needs them."""
+        if not document.media:
+            return document
+        take = self._handle.media.take
+        return replace(document, media={modality: take(modality, raw) for modality, raw in document.media.items()})
 
     def _comparable(self, raw: Row) -> Mapping[str, Any]:
         """CSV cells as text where the collection compares text: its tenant, and keyword indexes."""
@@ -169,11 +178,12 @@ class Intake:
             self._rejects.add(place, position, reason)
 
 
-def _document(raw: object) -> Document:
+def _document(raw: object, *, media: bool) -> Document:
+    """The document of an entry; a mapping's key `media` holds media in a collection with slots for them."""
     if isinstance(raw, Document):
         return raw.checked()
     if isinstance(raw, dict | Mapping):
-        return Document.from_mapping(raw)
+        return Document.from_mapping(raw, media=media)
     if isinstance(raw, Rejected):
         raise DocumentError(raw.reason)
     raise DocumentError("not a document", got=type(raw).__name__, expected="a diptych.Document or a mapping")

@@ -43,7 +43,7 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
 
 def _reads_sentences(slot: Slot) -> bool:
     """Whether the slot compares dense vectors of texts; another kind of input may be the name of a file."""
-    return slot.spec.kind == "dense" and (slot.asker or slot).spec.accepts == ("text",)
+    return slot.spec.kind == "dense" and not slot.reads_media and (slot.asker or slot).reads_texts
 
 
 def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequence[Hit]]) -> Iterator[Passage | None]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 from qdrant_client import models
 
 from diptych.errors import SearchError, brief
+from diptych.media import RawMedia
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import BoostPart
 from diptych.search.filters import FilterLike, Where
@@ -153,7 +154,7 @@ def _is_finite(number: object) -> bool:
 
 
 def texts_of(queries: Sequence[str | Query]) -> list[str]:
-    """The queries' texts.
+    """The queries' texts; empty ones only of queries with media.
 
     Raises:
         SearchError: no queries, or one that is empty or not text.
@@ -168,7 +169,7 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
             raise SearchError(
                 "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
             )
-        if not text.strip():
+        if not text.strip() and not media_of(queries[position]):
             raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
         if not is_unicode(text):
             raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
@@ -176,3 +177,8 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
             got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
             raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
     return texts
+
+
+def media_of(query: str | Query) -> Mapping[str, RawMedia]:
+    """The query's media by modality, as they were given."""
+    return query.media if isinstance(query, Query) else {}

@@ -13,10 +13,12 @@ from qdrant_client import models
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope, without_ids
+from diptych.media import Media
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
 from diptych.search.checks import require_count
 from diptych.search.filters import combined
+from diptych.search.mixed_queries import media_read, without_rerankers
 from diptych.search.options import Options, check_types, ids_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.search.recent import recent_ids
@@ -43,6 +45,7 @@ class SearchRequest:
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
     `highlight`: whether hits say which sentence and which words answer.
     `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
+    `media`: of each query, by modality; empty where no query has any.
     `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
     """
 
@@ -67,6 +70,7 @@ class SearchRequest:
     passages: int = 0
     highlight: bool = False
     vector: Floats | None = None
+    media: Sequence[Mapping[str, Media]] = ()
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -92,6 +96,9 @@ class SearchRequest:
         if options.boost is not None:
             checked_pipeline = replace(checked_pipeline, boost=Boost.of(options.boost))
         check_types(options.params, threshold, options.with_payload)
+        texts, media = texts_of(queries), media_read(view, queries)
+        if media and checked_pipeline.rerank and not all(text.strip() for text in texts):
+            checked_pipeline = without_rerankers(checked_pipeline, options, texts)
         pin, exclude = _named_ids(view, options)
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
         shard_key = {"shard_key": options.tenant} if with_keys else {}
@@ -101,7 +108,8 @@ class SearchRequest:
         return cls(
             handle=view,
             pipeline=checked_pipeline,
-            texts=texts_of(queries),
+            texts=texts,
+            media=media,
             limit=_limit(checked_pipeline, options.limit, options.offset, config.limit),
             offset=options.offset,
             filter=without_ids(view, matching, (*pin, *exclude), options.tenant),

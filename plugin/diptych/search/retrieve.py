@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, repeat
+from typing import Any, NamedTuple
 
+import numpy as np
 from qdrant_client import models
 
+from diptych.errors import SearchError
 from diptych.runtime.phases import LOG
 from diptych.search.feedback import with_examples
+from diptych.search.mixed_queries import Given, accepted, parts_of, takes_texts, vectors_of_queries
 from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve
@@ -75,27 +78,52 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
 def _encoded(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
     if len(requests) == 1:
         (request,) = requests
-        view = request.handle
-        return [encode_inputs(view.slots, request.pipeline.slots, request.texts, view.search_config.remember)]
-    view = requests[0].handle
+        return [_of_queries(request, request.pipeline.slots, given_by([request]))]
     inputs: dict[int, list[Inputs]] = {}
     for names in dict.fromkeys(request.pipeline.slots for request in requests):
         places = [place for place, request in enumerate(requests) if request.pipeline.slots == names]
-        texts = [text for place in places for text in requests[place].texts]
-        encoded = iter(encode_inputs(view.slots, names, texts, view.search_config.remember))
+        encoded = iter(_of_queries(requests[0], names, given_by([requests[place] for place in places])))
         inputs |= {place: list(islice(encoded, len(requests[place].texts))) for place in places}
     return [inputs[place] for place in range(len(requests))]
 
 
+def given_by(requests: Sequence[SearchRequest]) -> list[Given]:
+    """What the queries of the requests give: a text, or a text and media."""
+    return [
+        (text, media) if media else text
+        for request in requests
+        for text, media in zip(request.texts, request.media or repeat({}), strict=False)
+    ]
+
+
+def _of_queries(request: SearchRequest, names: Sequence[str], given: Sequence[Given]) -> list[Inputs]:
+    """The queries encoded for these slots.
+
+    Raises:
+        SearchError: no slot takes what a query gives.
+    """
+    slots = request.handle.slots
+    inputs = encode_inputs(slots, names, given, request.handle.search_config.remember)
+    for query, own in zip(given, inputs, strict=True):
+        if not own and not any(parts_of(slots[name], query) for name in names):
+            raise SearchError(
+                "no slot of the pipeline takes this query",
+                where=repr(request.pipeline),
+                got="a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1]))),
+                expected="; ".join(f"{name}: {', '.join(accepted(slots[name]))}" for name in names),
+            )
+    return inputs
+
+
 def encode_inputs(
-    slots: Mapping[str, Slot], names: Sequence[str], texts: Sequence[str], remember: int = 0
+    slots: Mapping[str, Slot], names: Sequence[str], texts: Sequence[Given], remember: int = 0
 ) -> list[Inputs]:
-    """Each text encoded for each slot, without slots for which it has no terms, as BM25 has for a query of stop words.
+    """Each query encoded for each slot, without slots that have nothing of it, as BM25 of a query of stop words.
 
     Args:
         slots: the view's slots.
         names: the slots to encode for.
-        texts: the queries' texts.
+        texts: the queries' texts, those with media beside them in pairs.
         remember: number of vectors that each slot caches for repeated queries.
 
     Raises:
@@ -110,11 +138,19 @@ def encode_inputs(
     return list(inputs)
 
 
-def _column(slot: Slot, texts: Sequence[str], remember: int) -> list[Input]:
+def _column(slot: Slot, queries: Sequence[Given], remember: int) -> list[Input]:
+    texts = [query for query in queries if isinstance(query, str)]
+    if len(texts) < len(queries) or not takes_texts(slot):
+        return [_client_form(vector) for vector in vectors_of_queries(slot, queries, remember)]
     if slot.kind == "text_index":
         return [slot.encoder.query(text) for text in texts]
-    vectors = slot.encode_queries(texts, remember=remember)
-    return [_sparse(vector) if isinstance(vector, SparseVector) else vector.tolist() for vector in vectors]
+    return [_client_form(vector) for vector in slot.encode_queries(texts, remember=remember)]
+
+
+def _client_form(vector: Any) -> Input:
+    if vector is None or not isinstance(vector, SparseVector | np.ndarray):
+        return vector  # a text index's query is in the client's form
+    return _sparse(vector) if isinstance(vector, SparseVector) else vector.tolist()
 
 
 def _sparse(vector: SparseVector) -> models.SparseVector | None:

@@ -7,11 +7,12 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from diptych.errors import AdapterCrashed
-from diptych.metadata.models import Reading
 from diptych.metadata.payloads import from_payload
+from diptych.metadata.reading import Reading
 from diptych.metadata.store import read_metadata
 from diptych.protocols import Sampling
 from diptych.runtime.panics import contained
+from diptych.slots.encode import Input
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -51,8 +52,13 @@ class CollectionTexts:
 
 
 def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
-    """The texts that an encoder reads of documents; empty ones are left out."""
+    """The texts that an encoder of texts reads of documents; empty ones are left out."""
     return [text for document in documents if (text := reading.of(document.title, document.text))]
+
+
+def inputs_of_documents(documents: Iterable[Document], reading: Reading) -> list[Input]:
+    """What an encoder reads of documents, without those that have nothing of the kind."""
+    return [found for document in documents if (found := reading.input_of(document)) is not None]
 
 
 def sample_size(encoder: Any) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from diptych.errors import CollectionError, RemoteError
 from diptych.protocols import Kind
 from diptych.slots.encode import Side, Vector, encode, require_finite
+from diptych.slots.media_canaries import media_canaries
 from diptych.types import Floats, SparseVector
 
 _TOPICS = (
@@ -114,19 +115,42 @@ def texts_of(edition: int) -> tuple[str, ...]:
     return EDITIONS[edition]
 
 
+def plain_documents(modality: str) -> Sequence[Any]:
+    """A document of a modality that every encoder of it can encode, alone in a list."""
+    return TEXTS[:1] if modality == "text" else media_canaries(modality)[:1]
+
+
 def sketches(
-    encoder: Any, kind: Kind, side: Side, *, where: str, edition: int = EDITION, recorded: Sequence[str] = ()
+    encoder: Any,
+    kind: Kind,
+    side: Side,
+    *,
+    where: str,
+    edition: int = EDITION,
+    recorded: Sequence[str] = (),
+    modality: str = "text",
+    texts_too: bool = True,
 ) -> list[str]:
     """The canaries of one side, packed as text, in one call of the encoder.
 
     A server that reads only short texts may refuse the long ones. Those are recorded as refused. Texts that are refused
     in `recorded`, the collection's canaries, are not sent again.
 
+    Args:
+        modality: of an encoder of media, whose documents are media of that modality.
+        texts_too: whether its queries may also be texts.
+
     Raises:
         ContractError: the encoder breaks its contract, or a number is not finite.
         RemoteError: the server fails, or refuses a short text.
     """
     texts = texts_of(edition)
+    if modality != "text":
+        media = media_canaries(modality)
+        inputs = [*texts, *media] if side == "query" and texts_too else media
+        vectors = encode(encoder, kind, side, inputs, where=where)
+        require_finite(vectors, inputs, where=where)
+        return [pack(vector) for vector in vectors]
     refused = {text for text, sketch in zip(texts, recorded, strict=False) if sketch == REFUSED}
     accepted = [text for text in texts if text not in refused]
     try:
@@ -138,15 +162,14 @@ def sketches(
     return [packed.get(text, REFUSED) for text in texts]
 
 
-def steadiness(encoder: Any, kind: Kind, together: Sequence[str], *, where: str) -> float:
+def steadiness(encoder: Any, kind: Kind, together: Sequence[str], *, where: str, modality: str = "text") -> float:
     """The lowest likeness between short documents encoded alone and the same ones encoded together (`together`).
 
     1 for most encoders. Dynamic int8 takes its scale from all of a batch, so a text's vector depends on the others.
     """
-    alone = [
-        sketch for text in TEXTS[:3] for sketch in _encode_packed(encoder, kind, "document", [text], where).values()
-    ]
-    return min(likenesses(alone, together[:3]))
+    inputs = TEXTS[:3] if modality == "text" else media_canaries(modality)
+    alone = [pack(encode(encoder, kind, "document", [given], where=where)[0]) for given in inputs]
+    return min(likenesses(alone, together[: len(inputs)]))
 
 
 def _encode_packed(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from diptych.errors import AdapterCrashed, ContractError
+from diptych.errors import AdapterCrashed, CollectionError, ContractError, brief
+from diptych.media import Content, Media, MediaStore, Sound
 from diptych.protocols import Kind
 from diptych.runtime.panics import contained
 from diptych.types import Floats, SparseVector
 
 Side: TypeAlias = Literal["query", "document"]
 Vector: TypeAlias = Floats | SparseVector  # dense [dimension], multi-vector [tokens, dimension], or sparse
+Input: TypeAlias = str | Media
+_AT_ONCE, _BYTES_AT_ONCE = 64, 256 * 2**20  # media decoded for one call of an encoder
 
 
-def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str], *, where: str) -> list[Vector]:
+def decoded(inputs: Sequence[Input], media: MediaStore | None, *, where: str) -> Iterator[list[str | Content]]:
+    """The inputs as encoders get them, media decoded, in batches of bounded size.
+
+    Raises:
+        MediaError: one of them cannot be read or decoded, or has changed since it was indexed.
+    """
+    if media is None:
+        raise CollectionError("this slot was opened without access to media", where=where)
+    batch: list[str | Content] = []
+    size = 0
+    for item in inputs:
+        content = media.content(item) if isinstance(item, Media) else item
+        batch.append(content)
+        size += len(content) if isinstance(content, str) else _values(content).nbytes
+        if len(batch) == _AT_ONCE or size > _BYTES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _values(content: Content) -> NDArray[Any]:
+    return content.samples if isinstance(content, Sound) else content
+
+
+def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str | Content], *, where: str) -> list[Vector]:
     """One vector per input, in order; rows may still hold NaN (see `is_finite`).
 
     Raises:
@@ -50,11 +79,11 @@ def all_finite(vectors: Sequence[Vector]) -> bool:
     return bool(np.isfinite(np.concatenate(rows)).all())
 
 
-def require_finite(vectors: Sequence[Vector], inputs: Sequence[str], *, where: str) -> None:
+def require_finite(vectors: Sequence[Vector], inputs: Sequence[Any], *, where: str) -> None:
     """Raise ContractError naming the first input whose vector holds NaN or infinity."""
-    for vector, text in zip(vectors, inputs, strict=True):
+    for vector, given in zip(vectors, inputs, strict=True):
         if not is_finite(vector):
-            raise ContractError("the encoder returned NaN or infinity", where=where, got=f"for {text[:60]!r}")
+            raise ContractError("the encoder returned NaN or infinity", where=where, got=f"for {brief(given)}")
 
 
 def _dense(raw: Any, dimension: int, where: str) -> Floats:

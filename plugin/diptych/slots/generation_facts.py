@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diptych.config.models import SlotConfig
-from diptych.metadata.models import Generation, Reading
+from diptych.metadata.models import Generation
+from diptych.metadata.reading import Reading
 from diptych.protocols import Kind, Statistics
 from diptych.slots import guard
 
@@ -19,13 +21,14 @@ def described(
     vector: str,
     reading: Reading,
     statistics: Statistics | None,
+    accepts: Sequence[str] = ("text",),
     where: str,
 ) -> Generation:
     """The generation's record. The encoder is calibrated before its canaries are taken."""
     if statistics is not None:
         encoder.calibrate(statistics)
     fingerprint = guard.fingerprint_of(encoder, config.adapter, config.options)
-    canaries = guard.record_canaries(encoder, kind, where=where)
+    canaries = guard.record_canaries(encoder, kind, reading.modality, accepts, where=where)
     return Generation(
         number=number,
         vector=vector,

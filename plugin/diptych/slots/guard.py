@@ -7,6 +7,8 @@ when the collection was created, and again before an encoder serves.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from diptych.config.models import SlotConfig
@@ -56,12 +58,21 @@ def fingerprint_of(encoder: Any, adapter: str, options: dict[str, Any]) -> Finge
     return Fingerprint("declared:" + _digest(repr((adapter, sorted(options.items(), key=str), facts))))
 
 
-def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
-    """The canaries of an encoder; None for a text index, which has no vectors."""
+def record_canaries(
+    encoder: Any, kind: Kind, modality: str = "text", accepts: Sequence[str] = ("text",), *, where: str
+) -> Canaries | None:
+    """The canaries of an encoder; None for a text index, which has no vectors.
+
+    Args:
+        modality: what it reads of documents.
+        accepts: kinds of input that it takes; queries for media may be texts.
+    """
     if kind == "text_index":
         return None
-    query, document = (sketches(encoder, kind, side, where=where) for side in SIDES)
-    steady = canaries.steadiness(encoder, kind, document, where=where)
+    query, document = (
+        sketches(encoder, kind, side, where=where, modality=modality, texts_too="text" in accepts) for side in SIDES
+    )
+    steady = canaries.steadiness(encoder, kind, document, where=where, modality=modality)
     return Canaries(edition=canaries.EDITION, query=query, document=document, steady=steady)
 
 
@@ -70,10 +81,17 @@ def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
     recorded = generation.canaries
     if recorded is None:
         return Likeness()
+    again = partial(
+        sketches,
+        encoder,
+        generation.kind,
+        where=where,
+        edition=recorded.edition,
+        modality=generation.reading.modality,
+        texts_too=len(recorded.query) > len(recorded.document),
+    )
     query, document = (
-        likenesses(
-            sketches(encoder, generation.kind, side, where=where, edition=recorded.edition, recorded=expected), expected
-        )
+        likenesses(again(side, recorded=expected), expected)
         for side, expected in zip(SIDES, (recorded.query, recorded.document), strict=True)
     )
     return Likeness(query, document, canaries.texts_of(recorded.edition))

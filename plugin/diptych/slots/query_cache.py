@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from diptych.slots.encode import Vector
+from diptych.slots.encode import Input, Vector
 from diptych.types import SparseVector
 
 
@@ -17,7 +17,7 @@ class QueryCache:
     """
 
     def __init__(self) -> None:
-        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._vectors: OrderedDict[Input, Vector] = OrderedDict()
         self._encoder: object = None
         self._generation: object = None
         self._lock = threading.Lock()
@@ -27,8 +27,8 @@ class QueryCache:
 
     def encode(
         self,
-        texts: Sequence[str],
-        encode: Callable[[Sequence[str]], list[Vector]],
+        texts: Sequence[Input],
+        encode: Callable[[Sequence[Input]], list[Vector]],
         *,
         size: int,
         encoder: object,
@@ -49,7 +49,7 @@ class QueryCache:
             cached |= encoded
         return [cached[text] for text in texts]
 
-    def _cached(self, texts: Sequence[str], encoder: object, generation: object) -> dict[str, Vector]:
+    def _cached(self, texts: Sequence[Input], encoder: object, generation: object) -> dict[Input, Vector]:
         with self._lock:
             vectors = self._vectors
             if self._encoder is not encoder or self._generation is not generation:
@@ -62,7 +62,7 @@ class QueryCache:
                     vectors.move_to_end(text)
             return cached
 
-    def _store(self, vectors: dict[str, Vector], size: int, encoder: object, generation: object) -> None:
+    def _store(self, vectors: dict[Input, Vector], size: int, encoder: object, generation: object) -> None:
         with self._lock:
             if self._encoder is encoder and self._generation is generation:  # else exchanged while this was made
                 self._vectors.update(vectors)

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from diptych.anchors import anchored
 from diptych.config.models import SlotConfig
-from diptych.metadata.models import Asking, Generation, Reading, vector_name
-from diptych.passages import MARK, OPTION
-from diptych.plugins.factory import vector_kind
-from diptych.protocols import Calibrated, Kind, Similarity, Statistics
+from diptych.media import Media, MediaStore
+from diptych.metadata.models import Asking, Generation
+from diptych.metadata.reading import Reading
+from diptych.protocols import Calibrated, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts, provide_texts
+from diptych.slots.canaries import plain_documents
 from diptych.slots.drift_maps import Map, mapped
-from diptych.slots.encode import Side, Vector, encode, require_finite
+from diptych.slots.encode import Input, Side, Vector, decoded, encode, require_finite
 from diptych.slots.generation_facts import described
 from diptych.slots.query_cache import QueryCache
 from diptych.slots.remote_check import RemoteCheck
-from diptych.specs import AdapterSpec
+from diptych.slots.slot_facts import SlotFacts
 
 if TYPE_CHECKING:
     from diptych.slots.cache import EmbeddingCache, Namespace
 
 
-class Slot:
+class Slot(SlotFacts):
     """One logical vector of a collection, with the encoder that fills or queries it.
 
     Args:
@@ -42,6 +42,7 @@ class Slot:
         drift: carries that encoder's vectors into this slot's space; then documents come from it too.
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
+        media: reads the media that the encoder is given; a slot that only looks at its encoder needs none.
 
     `asker` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks
     repeatedly whether a remote encoder still makes the same vectors.
@@ -60,19 +61,18 @@ class Slot:
         drift: Map | None = None,
         cache: EmbeddingCache | None = None,
         texts: Texts | None = None,
+        media: MediaStore | None = None,
     ) -> None:
-        self.name, self.config, self.generation, self.asking = name, config, generation, asking
-        self._texts = texts
-        self.asker = asker or (_query_slot(name, asking, registry, verify, texts) if asking else None)
+        super().__init__(name, config, generation, asking, registry)
+        self._texts, self._media = texts, media
+        self.asker = asker or (_query_slot(name, asking, registry, verify, texts, media) if asking else None)
         self._drift = drift
-        self._registry = registry
         self._verify = verify
         self._encoder: Any = None
         self._likeness: guard.Likeness | None = None
         self._from_memory = False  # whether that may be of an earlier process
         self.remote_check = RemoteCheck()
         self._remembered = QueryCache()
-        self.where = f"slot {name!r}"  # how errors name it
         self._cache = cache
         self._namespace: tuple[Generation, Namespace | None] | None = None
         self._lock = threading.RLock()
@@ -80,55 +80,12 @@ class Slot:
     def __repr__(self) -> str:
         return f"Slot({self.name!r}, adapter={self.config.adapter!r}, vector={self.vector!r})"
 
-    @cached_property
-    def kind(self) -> Kind:
-        """The kind of the slot's vectors: that of its adapter, unless it makes a vector a passage."""
-        return vector_kind(self.spec.kind, self.config.options)
-
-    @property
-    def passages(self) -> bool:
-        """Whether the slot's encoder reads documents passage by passage."""
-        return self.config.options.get(OPTION) is not None
-
-    @property
-    def passage_vectors(self) -> bool:
-        """Whether it holds a dense vector for each passage, and no token vectors or words of all passages."""
-        return self.passages and self.spec.kind == "dense"
-
-    @property
-    def anchored(self) -> bool:
-        """Whether the slot holds a reranker's scores of anchors, for which a query's text has no vector."""
-        return anchored(self.spec.kind, self.config.options)
-
-    @cached_property
-    def spec(self) -> AdapterSpec:
-        """What its plugin says about the slot's adapter."""
-        return self._registry.spec(self.config.adapter, where=self.where)
-
-    @property
-    def vector(self) -> str:
-        """The physical vector name; for a text index the payload key that is indexed."""
-        return self.generation.vector if self.generation else vector_name(self.name, self.kind, 1)
-
-    @property
-    def reading(self) -> Reading:
-        """The parts of a document that the encoder reads; with passages, title and text can be told apart."""
-        reading = self.generation.reading if self.generation else Reading()
-        apart = self.passages and reading.input == ("title", "text")
-        return reading.model_copy(update={"separator": MARK}) if apart else reading
-
     @property
     def similarity(self) -> Similarity | None:
         """How the slot's vectors are compared; None where its kind has only one way."""
         recorded = self.generation.similarity if self.generation else None
         similarity: Similarity | None = recorded or getattr(self.encoder, "similarity", None)
         return similarity
-
-    @property
-    def changed(self) -> bool:
-        """Whether the config differs in adapter or options from what filled the collection."""
-        live = self.generation
-        return live is not None and (self.config.adapter, self.config.options) != (live.adapter, live.options)
 
     @property
     def proved(self) -> bool:
@@ -183,16 +140,17 @@ class Slot:
         """Create and verify the encoder that documents need; raises as `load`."""
         _ = self.asker.encoder if self.asker and self._drift else self.encoder
 
-    def encode(self, side: Side, inputs: Sequence[str], *, fresh: bool = False) -> list[Vector]:
+    def encode(self, side: Side, inputs: Sequence[Input], *, fresh: bool = False) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
 
         Args:
             side: documents may come from the cache, once the encoder has proved itself.
-            inputs: what the encoder reads.
+            inputs: what the encoder reads: texts, and media, which are decoded here.
             fresh: call the encoder in any case, for those who want to see it at work.
 
         Raises:
             ContractError: the encoder breaks its contract.
+            MediaError: media cannot be read or decoded, or have changed since they were indexed.
             FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
         """
         if self.asker is not None and (side == "query" or self._drift is not None):
@@ -204,17 +162,21 @@ class Slot:
             require_finite(vectors, inputs, where=self.where)
         return vectors
 
-    def encode_queries(self, texts: Sequence[str], *, remember: int) -> list[Vector]:
+    def encode_queries(self, texts: Sequence[Input], *, remember: int) -> list[Vector]:
         """The vectors of queries. The last `remember` of them are kept while this encoder serves this generation.
 
-        Not those of a remote encoder, which `remote_check` must see at work, nor of files, which change.
+        Not those of a remote encoder, which `remote_check` must see at work, nor of names of files, which change.
         """
         if self.asker is not None:
             return mapped(self._drift, self.asker.encode_queries(texts, remember=remember))
-        if not remember or self.spec.remote or self.spec.accepts != ("text",):
+        if not remember or self.spec.remote or not (self.reads_texts or self.reads_media):
             return self.encode("query", texts)
         owner = {"encoder": self.encoder, "generation": self.generation}
         return self._remembered.encode(texts, partial(self.encode, "query"), size=remember, **owner)
+
+    def try_out(self) -> None:
+        """Encode a plain document, whatever is cached; raises what the encoder raises."""
+        self._call_encoder("document", plain_documents(self.reading.modality))
 
     def use_cache(self, cache: EmbeddingCache | None) -> None:
         """Cache vectors of documents there from now on."""
@@ -248,6 +210,7 @@ class Slot:
             vector=vector,
             reading=reading,
             statistics=statistics,
+            accepts=self.spec.accepts,
             where=self.where,
         )
         self.remote_check.proved()
@@ -260,14 +223,18 @@ class Slot:
 
     def _namespace_of(self, cache: EmbeddingCache, generation: Generation) -> Namespace | None:
         spec, encoder = self.spec, self.encoder
-        if not spec.cached or spec.accepts != ("text",) or isinstance(encoder, Calibrated):
-            return None  # behind the path of an image there may be another image tomorrow
+        named = not (self.reads_texts or self.reads_media)  # behind the name of a file there may be another tomorrow
+        if not spec.cached or named or isinstance(encoder, Calibrated):
+            return None
         fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
         return cache.namespace(generation, fingerprint, proven=self._verify, changeable=spec.remote)
 
-    def _call_encoder(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
+    def _call_encoder(self, side: Side, inputs: Sequence[Any]) -> list[Vector]:
         """Call the encoder; a remote one only after it has proved that it still makes the same vectors."""
         encoder, generation = self.encoder, self.generation
+        if any(isinstance(item, Media) for item in inputs):
+            batches = decoded(inputs, self._media, where=self.where)
+            return [v for batch in batches for v in encode(encoder, self.kind, side, batch, where=self.where)]
         if generation is None or not self._verify or not self.spec.remote:
             return encode(encoder, self.kind, side, inputs, where=self.where)
         fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
@@ -275,7 +242,7 @@ class Slot:
 
     def _prepare(self, encoder: Any) -> None:
         generation = self.generation
-        provide_texts(encoder, self._texts, self.reading)
+        provide_texts(encoder, self._texts, self.reading.as_text())
         if generation is None:
             return
         if generation.kind != self.kind:
@@ -292,7 +259,9 @@ class Slot:
             self.remote_check.proved()
 
 
-def _query_slot(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
+def _query_slot(
+    name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None, media: MediaStore | None
+) -> Slot:
     generation = asking.generation
-    config = SlotConfig(adapter=generation.adapter, options=generation.options)
-    return Slot(name, config, generation, registry, verify=verify, texts=texts)
+    config = SlotConfig(adapter=generation.adapter, of=generation.reading.modality, options=generation.options)
+    return Slot(name, config, generation, registry, verify=verify, texts=texts, media=media)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diptych.config.models import SlotConfig, VectorStorage
 from diptych.errors import CollectionError
+from diptych.media import MediaStore
 from diptych.metadata.models import Asking, Generation
 from diptych.metadata.store import raw_metadata
 from diptych.registry import Registry
@@ -26,9 +27,10 @@ class SlotMaker:
     Args:
         client, name: the collection, which keeps drift maps.
         registry: where adapters come from.
-        verify: whether encoders must prove themselves when they are loaded.
         cache: where document vectors are kept.
         texts: of the collection, for encoders that want to see some.
+        media: reads the media of documents and queries.
+        verify: whether encoders must prove themselves when they are loaded.
     """
 
     def __init__(
@@ -36,12 +38,13 @@ class SlotMaker:
         client: QdrantBase,
         name: str,
         registry: Registry,
-        *,
-        verify: bool,
         cache: EmbeddingCache | None,
         texts: Texts,
+        media: MediaStore,
+        *,
+        verify: bool,
     ) -> None:
-        self._client, self._name, self._registry = client, name, registry
+        self._client, self._name, self._registry, self._media = client, name, registry, media
         self._verify, self._cache, self._texts = verify, cache, texts
 
     def configured(
@@ -78,6 +81,7 @@ class SlotMaker:
             drift=self._drift(asking.drift) if asking and asking.drift else None,
             cache=self._cache,
             texts=self._texts,
+            media=self._media,
         )
 
     def _drift(self, key: str) -> Map:
@@ -94,4 +98,5 @@ class SlotMaker:
 def slot_config(generation: Generation) -> SlotConfig:
     """The slot config that a generation was made with."""
     storage = VectorStorage.model_validate(generation.storage)
-    return SlotConfig(adapter=generation.adapter, options=generation.options, storage=storage)
+    of = generation.reading.modality
+    return SlotConfig(adapter=generation.adapter, of=of, options=generation.options, storage=storage)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from diptych.errors import AdapterCrashed
 from diptych.protocols import TokenLimit
@@ -38,7 +39,7 @@ class UnreadCounter:
         self.total: UnreadTokens | None = None
         self.failure = ""
 
-    def count(self, slot: Slot, inputs: Sequence[str], seconds: float) -> None:
+    def count(self, slot: Slot, inputs: Sequence[Any], seconds: float) -> None:
         """Count documents that the slot has encoded in so many seconds."""
         with self._lock:
             self._seconds_left += MOST_TIME * seconds
@@ -51,7 +52,7 @@ class UnreadCounter:
             elif self.total is not None:
                 self.total = replace(self.total, sampled=True)
 
-    def _count(self, slot: Slot, inputs: Sequence[str]) -> None:
+    def _count(self, slot: Slot, inputs: Sequence[Any]) -> None:
         begin = time.perf_counter()
         try:
             unread = unread_tokens(slot, inputs)
@@ -76,12 +77,12 @@ class UnreadCounter:
         return total
 
 
-def unread_tokens(slot: Slot, inputs: Sequence[str]) -> UnreadTokens | None:
+def unread_tokens(slot: Slot, inputs: Sequence[Any]) -> UnreadTokens | None:
     """What the slot's encoder leaves unread of these documents; None if it reads everything or does not say.
 
     A text with no more bytes than the limit has tokens is not tokenised.
     """
-    if slot.spec.accepts != ("text",) or (slot.asking is not None and slot.asking.drift):
+    if not slot.reads_texts or slot.reads_media or (slot.asking is not None and slot.asking.drift):
         return None  # images have no tokens, and through a drift map another encoder reads the documents
     with contained(AdapterCrashed, "the encoder crashed", where=f"token_spans of {slot.where}"):
         encoder = slot.encoder
@@ -99,7 +100,7 @@ def unread_tokens(slot: Slot, inputs: Sequence[str]) -> UnreadTokens | None:
     )
 
 
-def sampled_unread(slot: Slot, texts: Sequence[str]) -> UnreadTokens | None:
+def sampled_unread(slot: Slot, texts: Sequence[Any]) -> UnreadTokens | None:
     """What the slot's encoder leaves unread of a sample of the documents; None if nothing is known of it."""
     unread = unread_tokens(slot, texts) if texts and slot.kind != "text_index" else None
     return replace(unread, sampled=True) if unread else None
@@ -132,7 +133,7 @@ def _lengths(encoder: TokenLimit, texts: Sequence[str], limit: int) -> list[int]
     return lengths
 
 
-def _estimated(inputs: Sequence[str], long: Sequence[str], tokens: int) -> int:
+def _estimated(inputs: Sequence[Any], long: Sequence[str], tokens: int) -> int:
     """Tokens of the inputs that are not long, which were not tokenised."""
     characters = sum(map(len, long))
     return round((sum(map(len, inputs)) - characters) * (tokens / characters if characters else PER_CHARACTER))

@@ -35,7 +35,7 @@ def unread_slots(slots: Iterable[Slot], texts: Texts) -> list[UnreadSlot]:
     """
     unread = []
     for slot in slots:
-        if slot.spec.kind != "dense" or not isinstance(slot.encoder, VocabularyCheck):
+        if slot.spec.kind != "dense" or slot.reads_media or not isinstance(slot.encoder, VocabularyCheck):
             continue
         sample = texts(SAMPLE, slot.reading)
         with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):

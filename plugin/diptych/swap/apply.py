@@ -126,6 +126,7 @@ class _Apply:
                 again=self._options.again,
                 texts=self._handle.texts,
                 corpus=CorpusSample(self._handle, metadata.layout),
+                media=self._handle.media,
             )
             beginning = Beginning(self._context, slot_changes)
             if not any(change.action in SWAPS for change in slot_changes):

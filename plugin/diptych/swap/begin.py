@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from diptych.errors import SwapError
 from diptych.handle.create import named_params, now, who
 from diptych.handle.open_handle import reading_of, storage_of
+from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, Prefix, State, Swap, vector_name
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
@@ -36,6 +37,7 @@ class Beginning:
         A kill in between leaves vectors that no state knows. Their names are recorded first, so that the next apply
         drops these and no others.
         """
+        self._require_media()
         handle, config = self.context.handle, self.context.config
         reusable = drop_orphans(handle.client, handle.name, metadata).kept  # names an old server cannot drop
         left = orphans(handle.client, handle.name, metadata)  # these, and names still waiting to be dropped
@@ -67,6 +69,20 @@ class Beginning:
         announced = begun(metadata, swap, numbers)
         write(handle.client, handle.name, metadata, announced)
         return announced
+
+    def _require_media(self) -> None:
+        """Refuse a new slot of media that no document has, unless the documents are given."""
+        handle, given = self.context.handle, self.context.options.documents
+        for change in self.changes:
+            modality = change.slot.reading.modality if change.slot and change.action in ENCODES else "text"
+            if modality == "text" or given is not None or not handle.client.count(handle.name, exact=True).count:
+                continue
+            if not handle.client.count(handle.name, count_filter=has_media(modality), exact=True).count:
+                raise SwapError(
+                    f"no document of the collection has media of kind {modality}",
+                    where=f"collection {handle.name!r}, slot {change.name!r}",
+                    do="populate the documents with their media first, or name the file that has them: --source FILE",
+                )
 
     def settings(self, live: State) -> State:
         """The live state with the config's options and storage, for changes that make no vectors."""
@@ -121,7 +137,7 @@ class Beginning:
         """The generation that the slot will have after the cut-over."""
         slot, live = change.slot, change.live
         assert slot is not None, "a slot that is dropped has no target"
-        reading = reading_of(self.context.config.populate)
+        reading = reading_of(self.context.config.populate, slot.config)
         if change.action in ENCODES:
             vector, statistics = vector_name(change.name, slot.kind, number), self._measured(slot)
             return slot.describe(number=number, vector=vector, reading=reading, statistics=statistics)

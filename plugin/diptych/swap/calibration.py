@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import Layout, Reading
+from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
+from diptych.metadata.reading import Reading
 from diptych.populate.statistics import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.calibration_texts import texts_of

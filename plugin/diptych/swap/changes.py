@@ -12,7 +12,9 @@ from diptych.config.models import Config
 from diptych.config.secrets import redacted
 from diptych.errors import SwapError
 from diptych.handle.open_handle import reading_of, storage_of
-from diptych.metadata.models import Asking, CollectionMetadata, Generation, Reading
+from diptych.media import MediaStore
+from diptych.metadata.models import Asking, CollectionMetadata, Generation
+from diptych.metadata.reading import Reading
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry
@@ -65,6 +67,7 @@ def changes(
     again: frozenset[str] = frozenset(),
     texts: Texts | None = None,
     corpus: CorpusSample | None = None,
+    media: MediaStore | None = None,
 ) -> list[Change]:
     """The change that each slot needs, the config's slots first.
 
@@ -72,18 +75,21 @@ def changes(
         again: slots to re-encode although nothing differs.
         texts: texts of the collection, for encoders that read sample texts.
         corpus: a sample that shows whether calibrated encoders still fit; None skips that check.
+        media: reads the media that a slot's encoder is given.
 
     Raises:
         RegistryError: an encoder cannot be made.
         SwapError: a student makes vectors of another space.
     """
-    live, reading = metadata.live.slots, reading_of(config.populate)
-    slot_changes = []
+    live, slot_changes = metadata.live.slots, []
     for name, slot_config in config.slots.items():
-        slot = Slot(name, slot_config, None, registry, texts=texts)
+        reading = reading_of(config.populate, slot_config)
+        slot = Slot(name, slot_config, None, registry, texts=texts, media=media)
         change = _change(slot, live.get(name), metadata, reading, name in again)
         change = change if corpus is None else _recalibrated(change, corpus)
-        student = Slot(name, slot_config.student, None, registry, texts=texts) if slot_config.student else None
+        student = None
+        if slot_config.student:
+            student = Slot(name, slot_config.student, None, registry, texts=texts, media=media)
         slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
     dropped = [name for name in live if name not in config.slots]
     return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
@@ -205,7 +211,9 @@ def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]
     """How config and generation differ: `model: 'a' -> 'b'`."""
     yield from compared({"adapter": live.adapter, **live.options}, _said(slot))
     yield from compared(live.storage, storage_of(slot.config), "storage.")
-    yield from compared(live.reading.model_dump(), reading.model_dump(), "populate.")
+    then, now = live.reading.model_dump(), reading.model_dump()
+    yield from compared({"of": then.pop("modality")}, {"of": now.pop("modality")})
+    yield from compared(then, now, "populate.")
 
 
 def _said(slot: Slot) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Estimate:
     reduced: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, slot: Slot, texts: Sequence[str]) -> Self:
-        """Measured on `texts`; with passages on the first of them, since all of each is encoded."""
+    def of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
+        """Measured on `texts`, or media; with passages on the first of them, since all of each is encoded."""
         encoder = slot.encoder
         texts = _affordable(texts) if slot.passages else texts
         texts = texts[: max(2, CALLS // encoder.dimension)] if slot.anchored else texts
@@ -53,16 +53,22 @@ class Estimate:
         warm_up = (
             [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[: 1 if slot.anchored else WARM_UP]
         )
-        encode(encoder, slot.kind, "document", warm_up, where=slot.where)
+        _encode(slot, encoder, warm_up)
         counting = None
         if slot.config.reduce:
             encoder, counting = _counting(encoder)
         begin = time.perf_counter()
-        vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
+        vectors = _encode(slot, encoder, texts)
         passed = max(time.perf_counter() - begin, 1e-9)
         passages = _count(vectors) if slot.passage_vectors else None
         reduced = (counting.counted / len(texts), _count(vectors)) if counting else None
         return cls(len(texts) / passed, *_bytes(slot, vectors), passages, reduced)
+
+
+def _encode(slot: Slot, encoder: Any, inputs: Sequence[Any]) -> list[Vector]:
+    if slot.reads_media:  # decoded as in the back-fill
+        return slot.encode("document", inputs, fresh=True)
+    return encode(encoder, slot.kind, "document", inputs, where=slot.where)
 
 
 def _count(vectors: Sequence[Vector]) -> float:

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from qdrant_client import models
-
 from diptych.config.models import Config
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import reading_of, stored_search, with_stored_default
-from diptych.metadata.models import CollectionMetadata, Generation, Layout, Reading, vector_name
+from diptych.metadata.media_payloads import has_media
+from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
-from diptych.slots.calibration_texts import SAMPLE, texts_of
+from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
+from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
@@ -29,6 +29,7 @@ from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.query_override import comparable, query_side
+from diptych.types import Document
 
 READ = 1000  # points without a vector that are read to estimate how many of them have a text
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # actions whose new queries can be tried on the old vectors
@@ -126,15 +127,24 @@ def plan(
     metadata = handle.read()
     config = with_stored_default(config, metadata)
     count = handle.client.count(handle.name, exact=True).count
-    texts = _sample(handle, metadata, config, sample)
+    documents = _sample(handle, metadata, sample)
     corpus = CorpusSample(handle, metadata.layout)
-    slot_changes = changes(config, metadata, handle.registry, again=again, texts=handle.texts, corpus=corpus)
-    steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in slot_changes)
+    slot_changes = changes(
+        config, metadata, handle.registry, again=again, texts=handle.texts, corpus=corpus, media=handle.media
+    )
+    steps = tuple(
+        _step(change, *_affected(handle, metadata, change, count), _inputs(change, config, documents))
+        for change in slot_changes
+    )
     steps, doubts = _with_query_side(handle, metadata, config, slot_changes, steps)
     search = config.search.model_dump(mode="json")
     stored = stored_search(metadata).model_dump(mode="json") if metadata.search else None
     search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
-    silent = bool(sample and count and not texts)
+    silent = {
+        change.slot.reading.modality
+        for change in slot_changes
+        if change.slot and change.action in ENCODES and documents and not _inputs(change, config, documents)
+    }
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
     retrieved = _retrieved(config, slot_changes)
@@ -149,6 +159,9 @@ def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Ch
     """How many of the `count` points a change affects, and how many of them it encodes."""
     generation = change.kept or change.live
     if change.action in ENCODES or generation is None:
+        modality = change.slot.reading.modality if change.slot else "text"
+        if modality != "text":
+            count = handle.client.count(handle.name, count_filter=has_media(modality), exact=True).count
         return count, count
     lack = coverage(handle.client, handle.name, generation).missing
     if change.action == "drop":
@@ -162,19 +175,20 @@ def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, generation
     records, _ = handle.client.scroll(
         handle.name, lacking(generation), limit=READ, with_payload=True, with_vectors=False
     )
-    texts = _texts(records, metadata.layout, generation.reading)
-    return math.ceil(lack * len(texts) / len(records)) if records else 0
+    documents = [from_payload(record.id, record.payload, metadata.layout) for record in records]
+    inputs = inputs_of_documents(documents, generation.reading)
+    return math.ceil(lack * len(inputs) / len(records)) if records else 0
 
 
-def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Step:
+def _step(change: Change, points: int, encode: int, inputs: Sequence[Input]) -> Step:
     slot, live = change.slot, change.live
     configured = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
     was = f"{live.adapter} {_model(live.options)}".strip() if live else ""
     step = Step(change.name, change.action, change.why, was, configured, points, encode, likeness=change.likeness)
-    step = replace(step, unread=sampled_unread(slot, texts) if slot else None)
-    if slot is None or not (encode and texts) or slot.kind == "text_index":
+    step = replace(step, unread=sampled_unread(slot, inputs) if slot else None)
+    if slot is None or not (encode and inputs) or slot.kind == "text_index":
         return step
-    estimate = Estimate.of(slot, texts)
+    estimate = Estimate.of(slot, inputs)
     return replace(
         step,
         rate=estimate.rate,
@@ -233,17 +247,19 @@ def _model(options: object) -> str:
     return str(options.get("model", "")) if isinstance(options, dict) else ""
 
 
-def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Config, size: int) -> list[str]:
-    """The config's encoders' inputs for some documents."""
+def _sample(handle: CollectionHandle, metadata: CollectionMetadata, size: int) -> list[Document]:
+    """Some documents."""
     if not size:
         return []
     records, _ = handle.client.scroll(handle.name, limit=size, with_payload=True, with_vectors=False)
-    return _texts(records, metadata.layout, reading_of(config.populate))
+    return [from_payload(record.id, record.payload, metadata.layout) for record in records]
 
 
-def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -> list[str]:
-    """An encoder's inputs for these points, without empty ones."""
-    return texts_of((from_payload(record.id, record.payload, layout) for record in records), reading)
+def _inputs(change: Change, config: Config, documents: Sequence[Document]) -> list[Input]:
+    """What the change's encoder reads of these documents."""
+    if change.slot is None:
+        return []
+    return inputs_of_documents(documents, reading_of(config.populate, change.slot.config))
 
 
 def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
@@ -252,13 +268,12 @@ def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
     return [slots[name] for name in config.search.retrieved(slots) if name in slots]
 
 
-def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:
+def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: Iterable[str]) -> list[str]:
     swaps = any(step.action in SWAPS for step in steps)
     warnings = []
     if swaps and metadata.previous is not None:
         kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
         if kept and not any(step.action == "reuse" for step in steps):
             warnings.append(f"the cut-over will drop {kept}, which is kept for a rollback")
-    if any(step.action in ENCODES for step in steps) and silent:
-        warnings.append("the sampled points hold no text: give apply the documents with --source FILE")
-    return warnings
+    told = "the sampled points hold no {}: give apply the documents with --source FILE"
+    return [*warnings, *(told.format(modality) for modality in sorted(silent))]

@@ -47,7 +47,7 @@ def test_every_reference_leads_to_a_definition() -> None:
 def test_a_slot_has_the_options_of_its_adapter_and_no_others() -> None:
     typed = SCHEMA["$defs"]["SlotConfig.typed"]
     assert set(typed["properties"]) == {
-        *("adapter", "query", "storage", "passages", "reduce", "anchors", "options", "model", "inner")
+        *("adapter", "of", "query", "storage", "passages", "reduce", "anchors", "options", "model", "inner")
     }
     assert typed["required"] == ["adapter", "model"]
     assert typed["additionalProperties"] is False

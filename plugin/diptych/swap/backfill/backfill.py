@@ -19,6 +19,7 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.media import Media
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
 from diptych.populate.engine import Outcomes, Pipeline
@@ -84,10 +85,12 @@ class Backfill:
         self._store = LivePoints(
             handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
         )
-        self._writer = PageWriter(self._store, handle.client, slots, pace)
+        self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
+        self._modalities = {reading.modality for reading in self._readings}
+        self._store.media = self._modalities != {"text"}
+        self._writer = PageWriter(self._store, handle.client, slots, pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         self._reached = reached
-        self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         pieces = SERVER_PIECES if keeps_log(handle.client) else PIECES
         self._size = max(1, handle.populate_config.chunk // pieces)  # documents of a piece
         self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
@@ -253,23 +256,23 @@ class Backfill:
         return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}
 
     def _items(self, records: Iterable[models.Record]) -> list[Item]:
-        """Points as items for the pipeline; those without text are noted in `filled.left`."""
+        """Points as items for the pipeline; those without text are noted in `filled.left`, those without media not."""
         items = []
         reason = "no text in the payload" if self._documents is None else "not in the source"
         for position, record in enumerate(records):
-            point, document = plain_id(record.id), document_of(record, self._handle.view.layout, self._documents)
-            text = document and self._read(document)
-            if document is None or not text:
+            point, layout = plain_id(record.id), self._handle.view.layout
+            document = document_of(record, layout, self._documents, self._modalities)
+            text = "" if document is None else self._read(document)
+            if document is None or (not text and "text" in self._modalities and not document.media):
                 self.filled.left[point] = reason
-            else:
+            elif text:
                 items.append(Item(document, "", text, point, position, new=False, held=record.payload))
         return items
 
     def _read(self, document: Document) -> str:
         """All that the slots read of a document, to tell whether it changed."""
-        if len(self._readings) == 1:
-            return self._readings[0].of(document.title, document.text)
-        return "\n".join(filter(None, (reading.of(document.title, document.text) for reading in self._readings)))
+        found = (reading.input_of(document) for reading in self._readings)
+        return "\n".join(own.key if isinstance(own, Media) else own for own in found if own is not None)
 
     def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
         begin, passed = time.monotonic(), 0

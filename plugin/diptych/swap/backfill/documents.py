@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.media import Media
+from diptych.metadata.media_payloads import from_rows, to_rows
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
 from diptych.populate.seen_ids import SeenIds
@@ -54,22 +57,42 @@ class SourceDocuments:
         if row is None:
             return None
         content: list[Any] = json.loads(row[0])
-        return Document(*content)
+        identifier, text, title, media = content
+        return Document(identifier, text, title, media=from_rows(media))
 
     def _fill(self, handle: CollectionHandle, documents: Iterable[object]) -> int:
         count = 0
         with SeenIds() as seen:
             for item in Intake(handle, seen, None, Tally()).items(documents):
-                content = json.dumps([item.document.id, item.document.text, item.document.title])
+                document = item.document
+                content = json.dumps([document.id, document.text, document.title, to_rows(document.media)])
                 self._base.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (str(item.point), content))
                 count += 1
         return count
 
 
-def document_of(record: models.Record, layout: Layout, source: SourceDocuments | None) -> Document | None:
-    """The document from the payload; if that has no text, from the source. None if neither has it.
+def document_of(
+    record: models.Record, layout: Layout, source: SourceDocuments | None, modalities: Collection[str] = ("text",)
+) -> Document | None:
+    """The document from the payload; what is read of it and is not there comes from the source. None if neither has it.
 
-    Without a source, the document from the payload, with text or without.
+    Without a source, the document from the payload, whatever it lacks.
+
+    Args:
+        modalities: what encoders read of it.
     """
     document = from_payload(record.id, record.payload, layout)
-    return document if source is None or document.text.strip() else source.get(plain_id(record.id))
+    if source is None or all(_is_there(document, modality) for modality in modalities):
+        return document
+    found = source.get(plain_id(record.id))
+    if found is None:
+        return None if "text" in modalities and not document.text.strip() else document
+    known = document if document.text.strip() else replace(found, metadata=document.metadata)
+    return replace(known, media={**found.media, **document.media})
+
+
+def _is_there(document: Document, modality: str) -> bool:
+    if modality == "text":
+        return bool(document.text.strip())
+    found = document.media.get(modality)
+    return isinstance(found, Media) and bool(found.source or found.data)

@@ -19,12 +19,14 @@ TRIES = 20  # tries for a point that keeps being deleted and rewritten
 class LivePoints(Store):
     """The calls that a back-fill makes. A point that was deleted meanwhile is no error: its id is returned.
 
-    Of payloads only the keys that hold the documents' texts are read.
+    Of payloads only the keys that hold the documents' texts are read, and with `media` those of media.
     """
+
+    media = False
 
     def page(self, offset: Any, size: int) -> tuple[list[models.Record], Any]:
         """Points with texts in the order of their ids from `offset` on, and the offset of what follows."""
-        fields = text_fields(self.layout)
+        fields = text_fields(self.layout, media=self.media)
         scroll = partial(
             self.client.scroll, self.name, limit=size, offset=offset, with_payload=fields, with_vectors=False
         )
@@ -32,7 +34,7 @@ class LivePoints(Store):
 
     def matching(self, chosen: models.Filter, size: int) -> Iterator[list[models.Record]]:
         """The points that `chosen` finds, page by page."""
-        fields, offset = text_fields(self.layout), None
+        fields, offset = text_fields(self.layout, media=self.media), None
         while True:
             scroll = partial(
                 self.client.scroll, self.name, scroll_filter=chosen, limit=size, offset=offset, with_payload=fields
@@ -45,7 +47,7 @@ class LivePoints(Store):
 
     def read(self, points: Sequence[PointId]) -> list[models.Record]:
         """The points that are still there, with texts."""
-        fields = text_fields(self.layout)
+        fields = text_fields(self.layout, media=self.media)
         retrieve = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
         return self._again("read from", retrieve)
 

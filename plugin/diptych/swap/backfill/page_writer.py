@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
+from diptych.media import MediaStore
+from diptych.metadata.media_payloads import media_in, payload_of
+from diptych.metadata.payloads import NATIVE, OWN
+from diptych.populate.encode import has_vector
 from diptych.populate.engine import Outcomes
 from diptych.populate.points import PointMaker
 from diptych.populate.validate import Item
@@ -28,10 +32,13 @@ class PageWriter:
         store, client: the collection.
         slots: whose vectors are written, by physical vector.
         pace: in what parts, when, and how many at a time.
+        media: says what of media is stored, where a source has media that the points do not name yet.
     """
 
-    def __init__(self, store: LivePoints, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace) -> None:
-        self._store, self._slots, self._pace = store, slots, pace
+    def __init__(
+        self, store: LivePoints, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace, media: MediaStore
+    ) -> None:
+        self._store, self._slots, self._pace, self._media = store, slots, pace, media
         self._points = PointMaker(client)
         self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
         self._threads: ThreadPoolExecutor | None = None
@@ -52,7 +59,9 @@ class PageWriter:
         """Begin to write these rows of a page; for each request, how many points it gives vectors."""
         sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
         copied = self._pace.parts(page) if self._copied else ()
-        return [*sent, *(self._sent(partial(self._add_copies, part)) for part in copied)]
+        sent += [self._sent(partial(self._add_copies, part)) for part in copied]
+        news = [page[row] for row in rows if page[row].document.media.keys() - media_in(_own(page[row])).keys()]
+        return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
 
     def _sent(self, write: Callable[[], int]) -> Future[int]:
         """The request: on its way, or made in this thread where requests do not overlap."""
@@ -66,9 +75,24 @@ class PageWriter:
         return len(rows) - len(self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows]))
 
     def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
-        made = {vector: outcome for vector, results in outcomes.items() if not isinstance(outcome := results[row], str)}
+        made = {vector: outcome for vector, results in outcomes.items() if has_vector(outcome := results[row])}
         update: models.PointVectors = self._points.update(page[row].point, made, self._slots)
         return update
+
+    def _add_media(self, page: Sequence[Item]) -> int:
+        """Write what a later swap, and `verify`, must know of media that came from a source."""
+        hashed = self._store.layout == NATIVE
+        self._store.add_payload(
+            {
+                item.point: {
+                    **payload_of(item.document, self._media),
+                    **({"hash": item.document.content_hash()} if hashed else {}),
+                }
+                for item in page
+            },
+            key=OWN,
+        )
+        return 0
 
     def _add_copies(self, page: Sequence[Item]) -> int:
         """Write what text-index slots index."""
@@ -80,3 +104,7 @@ class PageWriter:
             }
         )
         return 0
+
+
+def _own(item: Item) -> Mapping[str, Any]:
+    return (item.held or {}).get(OWN) or {}

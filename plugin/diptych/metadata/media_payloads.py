@@ -1,0 +1,58 @@
+"""How a document's media lie in a payload, beside its id: as references, with a thumbnail or the bytes if asked.
+
+    "_diptych": {"id": "lame", ..., "media": {"image": {"digest": "...", "bytes": 812, "source": "lame.png"}}}
+
+A document that has media and no text says `"textless": true` there, so that nobody looks for its vectors of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from diptych.media import Media, MediaStore, RawMedia, from_json, to_json
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+OWN, MEDIA, TEXTLESS = "_diptych", "media", "textless"
+
+
+def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
+    """What stands beside the id of a document with media; empty for others, and without a store."""
+    if not document.media or store is None:
+        return {}
+    textless = {} if document.text.strip() or document.title.strip() else {TEXTLESS: True}
+    media = {name: store.to_payload(found) for name, found in document.media.items() if isinstance(found, Media)}
+    return {MEDIA: media, **textless}
+
+
+def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
+    """The media of a payload, of which nothing has been read."""
+    return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
+
+
+def to_rows(media: Mapping[str, RawMedia]) -> list[dict[str, Any]]:
+    """Media that have been read, as JSON values; `from_rows` reads them."""
+    return [to_json(found) for found in media.values() if isinstance(found, Media)]
+
+
+def from_rows(rows: Iterable[object]) -> dict[str, Media]:
+    """The media by modality that `to_rows` wrote."""
+    return {found.modality: found for found in map(from_json, rows)}
+
+
+def has_media(modality: str) -> models.Filter:
+    """Qdrant's filter for the documents with media of a modality."""
+    from qdrant_client import models
+
+    empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
+    return models.Filter(must_not=[empty])
+
+
+def is_textless() -> models.FieldCondition:
+    """Qdrant's condition for documents with media and no text."""
+    from qdrant_client import models
+
+    return models.FieldCondition(key=f"{OWN}.{TEXTLESS}", match=models.MatchValue(value=True))

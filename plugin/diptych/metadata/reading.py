@@ -1,0 +1,36 @@
+"""`Reading`: what an encoder reads of a document."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from diptych.media import Media
+from diptych.types import Document
+
+
+class Reading(BaseModel):
+    """What an encoder reads of a document: its text, the parts of which are joined, or media of one modality."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: tuple[Literal["title", "text"], ...] = ("title", "text")
+    separator: str = " "
+    modality: Literal["text", "image", "sound", "video", "series", "points"] = "text"
+
+    def input_of(self, document: Document) -> str | Media | None:
+        """The input of an encoder for a document; None where it has nothing of the kind."""
+        if self.modality == "text":
+            return self.of(document.title, document.text) or None
+        found = document.media.get(self.modality)
+        return found if isinstance(found, Media) else None
+
+    def as_text(self) -> Reading:
+        """The same parts of texts, whatever this one reads."""
+        return self if self.modality == "text" else self.model_copy(update={"modality": "text"})
+
+    def of(self, title: str, text: str) -> str:
+        """The input of an encoder of texts for a document; empty where all of its parts are."""
+        parts = [text.strip() if name == "text" else title.strip() for name in self.input]
+        return self.separator.join(filter(None, parts))

@@ -1,0 +1,98 @@
+"""Queries with media: which slots take them, and one vector for a text and media together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.errors import SearchError
+from diptych.handle.snapshot import View
+from diptych.media import Media
+from diptych.search.options import Options, media_of
+from diptych.search.pipeline import Pipeline
+from diptych.slots.encode import Input
+from diptych.slots.slot import Slot
+from diptych.types import Query, SparseVector
+
+Given: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text, or its text and its media by modality
+
+
+def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[str, Media]]:
+    """The queries' media, read; empty where none has any.
+
+    Raises:
+        MediaError: one cannot be read.
+    """
+    given = [media_of(query) for query in queries]
+    if not any(given):
+        return ()
+    store = view.media
+    assert store is not None, "a handle gives its views a store of media"
+    return [{modality: store.take(modality, raw) for modality, raw in media.items()} for media in given]
+
+
+def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]) -> Pipeline:
+    """The config's pipeline without its rerankers, for queries that have no text for them.
+
+    Raises:
+        SearchError: the rerankers were asked for, or some of the queries have a text.
+    """
+    if options.pipeline is not None or any(text.strip() for text in texts):
+        do = "give it a text, ask it alone, or name a pipeline without rerankers"
+        raise SearchError("a reranker reads texts, and a query has none", where=repr(pipeline), do=do)
+    return replace(pipeline, rerank=())
+
+
+def accepted(slot: Slot) -> Sequence[str]:
+    """The kinds of input that the slot's encoder of queries takes."""
+    return (slot.asker or slot).spec.accepts
+
+
+def takes_texts(slot: Slot) -> bool:
+    """Whether queries of the slot can be texts; a slot that reads no media takes all strings, names of files too."""
+    return "text" in accepted(slot) or not slot.reads_media
+
+
+def parts_of(slot: Slot, query: Given) -> list[Input]:
+    """What of a query the slot's encoder takes: its text, its media, both or nothing."""
+    text, media = (query, {}) if isinstance(query, str) else query
+    kinds = accepted(slot)
+    return [*([text] if text.strip() and takes_texts(slot) else []), *(media[kind] for kind in kinds if kind in media)]
+
+
+def vectors_of_queries(slot: Slot, queries: Sequence[Given], remember: int) -> list[Any]:
+    """For each query its vector, None where the slot takes nothing of it.
+
+    The vector of a text and an image is their sum: of unit vectors where the slot compares by cosine, and of all
+    weights where it is sparse; the token vectors of both stand in one multi-vector. See docs/media.md.
+
+    Args:
+        slot: whose encoder makes the vectors.
+        queries: texts, or texts and media.
+        remember: number of vectors that the slot caches for repeated queries.
+    """
+    parts = [parts_of(slot, query) for query in queries]
+    if slot.kind == "text_index":
+        return [slot.encoder.query(own[0]) if own else None for own in parts]
+    inputs = [part for own in parts for part in own]
+    vectors = iter(slot.encode_queries(inputs, remember=remember) if inputs else ())
+    return [_together([next(vectors) for _ in own], slot) for own in parts]
+
+
+def _together(vectors: Sequence[Any], slot: Slot) -> Any:
+    if len(vectors) < 2:
+        return vectors[0] if vectors else None
+    if isinstance(vectors[0], SparseVector):
+        weights: dict[int, float] = {}
+        for vector in vectors:
+            for index, value in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
+                weights[index] = weights.get(index, 0.0) + value / len(vectors)
+        return SparseVector.from_mapping(weights)
+    if vectors[0].ndim == 2:
+        return np.concatenate(vectors)
+    lengths = [float(np.linalg.norm(vector)) for vector in vectors]
+    scaled = slot.similarity == "cosine" and all(lengths)
+    return np.mean([v / n if scaled else v for v, n in zip(vectors, lengths, strict=True)], axis=0).astype(np.float32)

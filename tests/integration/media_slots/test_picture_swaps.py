@@ -1,0 +1,113 @@
+"""Encoders of pictures are swapped on a live collection, as those of texts are; and copies keep the media."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from colour_plugin import COLOURS
+from diptych import Collection, Document, Query, Registry
+from diptych.collection.verify import mend, verify
+from diptych.config.models import Config
+from diptych.errors import CollectionError, SwapError
+from diptych.search import Retrieve
+from diptych.swap import ApplyOptions, apply, finish, plan, rollback
+from diptych.swap.backfill.documents import SourceDocuments
+
+Made = Callable[..., dict[str, Any]]
+FINER = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image", "grid": 3}}
+
+
+@pytest.fixture
+def collection(config: Made, documents: list[Document], colours: Registry) -> Any:
+    with Collection.open(config(), registry=colours) as opened:
+        opened.populate(documents)
+        yield opened
+
+
+def vectors(collection: Collection, name: str) -> set[str]:
+    points, _ = collection.client.scroll("shapes", with_vectors=True)
+    found: list[Any] = [*points]
+    return {point.payload["_diptych"]["id"] for point in found if name in point.vector}
+
+
+def best(collection: Collection, picture: str) -> str:
+    return collection.search(Query(media={"image": picture}), pipeline=Retrieve("picture"), limit=1)[0].id
+
+
+def test_plan_apply_rollback_and_finish(collection: Collection, config: Made) -> None:
+    finer = Config.model_validate(config(slots=FINER))
+    steps = {step.slot: step for step in plan(collection.handle, finer).steps}
+    assert steps["picture"].action == "re-encode"
+    assert steps["picture"].encode == 5, "the five documents with a picture"
+    assert steps["lexical"].action == "keep"
+    report = apply(collection.handle, finer)
+    assert report.outcome == "cut over", report
+    assert vectors(collection, "picture.2") == {*COLOURS, "half"}
+    assert best(collection, "half.png") == "half"
+    collection.populate([Document("second", media={"image": "half.png"})])
+    assert "second" in vectors(collection, "picture.1") & vectors(collection, "picture.2")
+    rollback(collection.handle)
+    assert best(collection, "red.png") == "red"
+    apply(collection.handle, finer)
+    finish(collection.handle)
+    assert vectors(collection, "picture.1") == set()
+    assert verify(collection.handle, sample=None).passed
+
+
+def test_a_picture_that_changed_since_is_left_and_refused(
+    collection: Collection, config: Made, pictures: Path, colours: Registry
+) -> None:
+    Image.new("RGB", (24, 16), (1, 2, 3)).save(pictures / "red.png")
+    collection.close()
+    with Collection.open(config(), registry=colours) as later:
+        with pytest.raises(SwapError, match="lack") as caught:
+            apply(later.handle, Config.model_validate(config(slots=FINER)))
+        assert "changed" in str(caught.value.context["left"])
+        assert best(later, "blue.png") == "blue", "the old encoder still answers"
+
+
+def test_a_slot_of_pictures_is_added_to_a_collection_of_texts(config: Made, colours: Registry) -> None:
+    texts = {"lexical": {"adapter": "bm25"}}
+    with Collection.open(config(slots=texts), registry=colours) as opened:
+        opened.populate([Document(name, f"A {name} square") for name in COLOURS])
+        pictured = Config.model_validate(config())
+        with pytest.raises(SwapError, match="image"):
+            apply(opened.handle, pictured)
+        sources = [Document(name, f"A {name} square", media={"image": f"{name}.png"}) for name in COLOURS]
+        with SourceDocuments(opened.handle, sources) as given:
+            report = apply(opened.handle, pictured, ApplyOptions(documents=given))
+        assert report.outcome == "cut over"
+        opened.handle.catch_up()
+        assert best(opened, "green.png") == "green"
+        assert verify(opened.handle, sample=None).passed
+        assert opened.populate(sources).unchanged == len(sources)
+
+
+def test_verify_finds_lost_vectors_and_lost_files(
+    collection: Collection, config: Made, pictures: Path, colours: Registry
+) -> None:
+    points: Any = collection.client.scroll("shapes")[0]
+    places = {point.payload["_diptych"]["id"]: point.id for point in points}
+    collection.client.delete_vectors("shapes", ["picture.1"], [places["red"]])
+    found = verify(collection.handle)
+    assert list(found.vectors["picture"].values()) == ["red"]
+    assert mend(collection.handle, found) == (1, 0)
+    assert verify(collection.handle).passed
+    (pictures / "blue.png").unlink()
+    collection.close()
+    with Collection.open(config(), registry=colours) as later:
+        lost = verify(later.handle)
+    assert list(lost.media) == [places["blue"]]
+    assert not lost.passed
+
+
+def test_of_is_part_of_what_a_config_may_not_change_silently(collection: Collection, config: Made) -> None:
+    collection.close()
+    slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours"}}
+    with pytest.raises(CollectionError, match="reads"):
+        Collection.open(config(slots=slots), registry=collection.handle.registry)
