@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 
 from diptych import Collection
 from diptych.config import Config, load_config
@@ -103,6 +105,40 @@ def test_a_search_of_a_server_that_stopped_answering_ends_at_the_deadline(
         finally:
             held.set()
     assert "timed out" in caught.value.got
+
+
+def test_a_client_of_the_programs_own_keeps_its_timeout(small_server: Callable[..., Routes], fakes: Registry) -> None:
+    server, held = small_server(), threading.Event()
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+    client = QdrantClient(url=server.url, timeout=1, check_compatibility=False)
+    with closing(client), Collection.open(client, "c", registry=fakes) as collection:
+        assert len(collection.search("words", limit=3)) == 3
+        server.holds(held)
+        try:
+            with pytest.raises(StoreUnavailable, match="the store does not answer"):
+                collection.search("words", limit=3)
+        finally:
+            held.set()
+
+
+def test_a_frameworks_timeout_ends_a_search_that_waits_for_the_store(
+    small_server: Callable[..., Routes], fakes: Registry
+) -> None:
+    server, held = small_server(), threading.Event()
+    with Collection.open(config(server.url, search_timeout=60), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        server.holds(held)
+
+        async def asked() -> None:
+            try:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(collection.asearch("words", limit=3), 0.5)
+            finally:
+                held.set()
+            assert len(await collection.asearch("words", limit=3)) == 3
+
+        asyncio.run(asked())
 
 
 def test_a_program_sets_a_deadline_for_some_of_its_searches(

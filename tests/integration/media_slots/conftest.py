@@ -16,6 +16,12 @@ from colour_plugin import COLOURS
 from diptych import Document, Registry
 
 
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of rejected documents go into a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def colours() -> Registry:
     """The adapters that are delivered, and the encoders of colours."""

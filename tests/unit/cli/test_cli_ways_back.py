@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,14 @@ def test_on_a_server_finish_can_leave_the_dropping_for_later(run: Run, config: P
         assert "warning: dense.1: retired, no longer written" in answer.err
         assert "no generation uses dense.1; the next finish, apply or populate drops them" in run("status").err
         assert run("finish", "--later", "--json").json()["retired"] == ["dense.1"]
+
+
+def test_finish_shows_how_long_it_waits_and_for_what(run: Run, config: Path, corpus: Path) -> None:
+    with served(Routes(flush=1)) as server:
+        edit(config, "edge:./qdrant", server.url)
+        assert run("populate", corpus).code == 0
+        edit(config, "fake-dense}", NEW)
+        assert run("apply").code == 0
+        answer = run("--verbose", "finish")
+        assert (answer.code, answer.out) == (0, "animals: finished, dropped dense.1\n")
+        assert re.search(r"wait \d+ s before dense\.1 is dropped, until the server has flushed", answer.err), answer.err
