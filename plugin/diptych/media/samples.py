@@ -241,6 +241,17 @@ def array_of(data: bytes, where: str) -> NDArray[Any]:
     return np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran else "C")
 
 
+def array_of_lists(rows: list[Any], where: str) -> NDArray[np.float64]:
+    """Numbers in lists, as JSON and Parquet have them, as an array."""
+    try:
+        return np.array(rows, np.float64)
+    except (ValueError, TypeError) as error:
+        expected = "rows of equally many numbers"
+        raise MediaError(
+            "the lists are not a table of numbers", where=where, got=brief(rows), expected=expected
+        ) from error
+
+
 def _check_count(count: int, limits: MediaConfig, where: str) -> None:
     if count > limits.max_values:
         expected, do = f"at most {limits.max_values:,}", "cut it, or raise media.max_values"

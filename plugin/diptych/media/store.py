@@ -158,6 +158,8 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
         file = io.BytesIO()
         np.save(file, raw, allow_pickle=False)
         return file.getvalue()
+    if isinstance(raw, list) and modality in ("series", "points"):
+        return _given_bytes(modality, samples.array_of_lists(raw, modality), max_bytes)
     expected = "a path, https URL, data: URI, bytes, or " + ("Sound" if modality == "sound" else "an array")
     do = "an array does not say its rate: give Sound(samples, rate)" if isinstance(raw, np.ndarray) else ""
     raise MediaError(f"not what {modality} can be given as", got=type(raw).__name__, expected=expected, do=do)

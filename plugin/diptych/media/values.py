@@ -72,8 +72,8 @@ Content: TypeAlias = NDArray[Any] | Sound
 - points: float32 `[n, 3]`
 - sound: `Sound`
 """
-RawMedia: TypeAlias = str | os.PathLike[str] | bytes | NDArray[Any] | Sound | Media
-"""What users give: a path, URL or data: URI, the bytes of a file, an array, a `Sound`, or `Media`."""
+RawMedia: TypeAlias = str | os.PathLike[str] | bytes | NDArray[Any] | list[Any] | Sound | Media
+"""What users give: a path, URL or data: URI, the bytes of a file, an array, rows of numbers, a `Sound`, or `Media`."""
 
 
 def digest_of(data: bytes) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Protocol, Self
 
-from diptych.errors import DocumentError, PopulateError, brief
+from diptych.errors import DocumentError, MediaError, PopulateError, brief
 from diptych.reports import SetAside
 from diptych.stores.answers import told
 
@@ -169,5 +169,6 @@ def reason_of(error: BaseException) -> str:
     """The error in one line."""
     if not isinstance(error, DocumentError):
         return told(error)
-    parts = ((" (got ", error.got), (" (expected ", error.expected))
+    place = error.where if isinstance(error, MediaError) else ""  # the document's id does not name its files
+    parts = ((" (", place), (" (got ", error.got), (" (expected ", error.expected))
     return error.what + "".join(f"{opening}{value})" for opening, value in parts if value)

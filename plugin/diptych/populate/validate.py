@@ -128,7 +128,8 @@ class Intake:
 
     def _checked(self, raw: object) -> Document:
         entry = self._comparable(raw) if isinstance(raw, Row) else raw
-        document = self._media_read(plain_document(_document(entry, media=bool(self._modalities))))
+        has_media = bool(self._modalities) or (isinstance(raw, Row) and raw.has_media)
+        document = self._media_read(plain_document(_document(entry, media=has_media)))
         if self._tenancy is not None:
             document = settled(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters

@@ -157,7 +157,7 @@ def test_samples_beyond_one_an_array_without_rate_and_a_picture_are_no_sounds() 
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "<i2", "u1"])
 def test_arrays_of_numbers_are_series(dtype: str) -> None:
     array = np.arange(6).reshape(3, 2).astype(dtype)
-    for raw in (array, npy(array), npy(np.asfortranarray(array)), b"0,1\n2,3\n4,5\n"):
+    for raw in (array, array.tolist(), npy(array), npy(np.asfortranarray(array)), b"0,1\n2,3\n4,5\n"):
         found = decoded("series", raw)
         assert isinstance(found, np.ndarray)
         assert found.dtype == np.float32
@@ -193,9 +193,12 @@ def test_a_column_is_a_series_of_one_channel_and_names_of_columns_are_skipped() 
         (b"\x93NUMPY\x09\x00" + npy(np.zeros(9))[8:], "the array cannot be decoded[^$]*version"),
         (npy(np.zeros(9)).replace(b"(9,)", b"(-9)"), "cannot be decoded|shorter"),
         (b"\0\1\2\3", "not a table of numbers"),
+        ([[1, 2], [3]], "the lists are not a table of numbers"),
+        ([["a"]], "the lists are not a table of numbers"),
+        ([None], "no numbers"),
     ],
 )
-def test_a_bad_table_is_refused(raw: bytes, message: str) -> None:
+def test_a_bad_table_is_refused(raw: Any, message: str) -> None:
     with pytest.raises(MediaError, match=message):
         decoded("series", raw)
 

@@ -263,7 +263,7 @@ def test_an_object_without_the_named_key_gets_no_other_id(tmp_path: Path) -> Non
 
 def test_texts_in_files_have_no_columns(tmp_path: Path) -> None:
     write(tmp_path / "notes" / "a.txt", "words")
-    with pytest.raises(PopulateError, match="texts in files have no columns"):
+    with pytest.raises(PopulateError, match="files have no columns"):
         open_source(tmp_path / "notes", id_column="name")
 
 

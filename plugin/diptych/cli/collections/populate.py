@@ -43,7 +43,12 @@ def populate(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for standard input.")],
     config: ConfigOption = CONFIG,
     format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; by default from the name.")
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="jsonl, csv, parquet, beir or files; by default from the name. Or image, sound, video, series or "
+            "points: the files of that modality.",
+        ),
     ] = None,
     id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the id.")] = None,
     text_column: Annotated[
@@ -57,6 +62,13 @@ def populate(
         typer.Option(
             metavar="COLUMN=TYPE",
             help="csv: text, integer, float or bool; separate columns by commas; *=text for all columns.",
+        ),
+    ] = None,
+    media: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=MODALITY",
+            help="The column, or JSON key, of media: picture=image; also sound, video, series or points.",
         ),
     ] = None,
     sync: Annotated[
@@ -94,6 +106,10 @@ def populate(
 
       diptych populate articles.csv --id-column doi --text-column abstract --types year=integer,zip=text
 
+      diptych populate parts.csv --media photo=image
+
+      diptych populate photos/ --format image
+
       diptych populate notes/ --sync --dry-run
 
       diptych populate notes/ --sync
@@ -111,8 +127,8 @@ def populate(
 
         chosen = RayEngine(workers=workers, cpus=worker_cpus, gpus=worker_gpus)
     columns = {"id_column": id_column, "text_column": text_column, "title_column": title_column}
-    kinds = parse_types(types or [])
-    opened = [open_source(path, format=format, types=kinds, **columns) for path in sources]
+    kinds, media_columns = parse_types(types or []), parse_types(media or [], flag="--media", example="picture=image")
+    opened = [open_source(path, format=format, types=kinds, media=media_columns, **columns) for path in sources]
     session: Session = context.obj
     resume_hint = nullcontext() if dry_run else interrupts.resumable(RESUME)
     with resume_hint, _opened(session, config, dry_run) as collection, Bars() as bars:
@@ -154,8 +170,10 @@ def show_report(report: PopulateReport, *, as_json: bool) -> None:
         raise typer.Exit(SET_ASIDE)
 
 
-def parse_types(arguments: Sequence[str]) -> dict[str, str]:
-    """`--types year=integer,zip=text` as column and type.
+def parse_types(
+    arguments: Sequence[str], *, flag: str = "--types", example: str = "year=integer,zip=text"
+) -> dict[str, str]:
+    """`--types year=integer,zip=text` as column and type, `--media picture=image` as column and modality.
 
     Raises:
         PopulateError: a part is not COLUMN=TYPE.
@@ -164,7 +182,7 @@ def parse_types(arguments: Sequence[str]) -> dict[str, str]:
     for part in (part for text in arguments for part in text.split(",")):
         name, equals, kind = part.strip().rpartition("=")
         if not equals or not name or not kind:
-            raise PopulateError("--types is not COLUMN=TYPE", got=repr(part), expected="such as year=integer,zip=text")
+            raise PopulateError(f"{flag} is not COLUMN=TYPE", got=repr(part), expected=f"such as {example}")
         types[name] = kind
     return types
 

@@ -8,6 +8,7 @@
 | a folder with `corpus.jsonl(.gz)` | beir | that file |
 | a folder | files | one a `.txt`, `.md`, `.pdf`, `.html` or `.docx` file, its relative path as id |
 | `*.txt`, `*.md`, `*.pdf`, `*.html`, `*.docx` | files | that one, its name as id; some need `diptych[documents]` |
+| a folder or a file, if asked | image, sound, video, ... | one a file of that modality, its relative path as id |
 | `-` | jsonl | standard input, read once |
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from diptych.errors import PopulateError, brief
-from diptych.populate.sources import cell_types, readers
-from diptych.populate.sources.columns import Columns
+from diptych.media import MODALITIES
+from diptych.populate.sources import cell_types, files, readers
+from diptych.populate.sources.columns import Columns, checked_media
 from diptych.populate.sources.extract import require_package
 from diptych.populate.sources.rejected_entry import Rejected
 
@@ -121,21 +123,25 @@ def open_source(
     text_column: str | None = None,
     title_column: str | None = None,
     types: Mapping[str, str] | None = None,
+    media: Mapping[str, str] | None = None,
 ) -> Source:
     """The documents at `path`.
 
     Args:
         path: a file, a folder, or `-` for standard input.
-        format: jsonl, csv, parquet, beir or files; by default taken from the name.
+        format: jsonl, csv, parquet, beir or files; by default taken from the name. A modality such as image takes the
+            files of that modality: the relative path is the id, and a .txt file of the same name holds the text.
         id_column, text_column, title_column: columns of csv and parquet, or keys of JSON lines, that are not called
             `id` (or `_id`), `text` and `title`.
         types: of csv: column to text, integer, float or bool, instead of inferring them from the cells; `*` stands
             for all others.
+        media: column or key to image, sound, video, series or points: its cells hold paths below `media.root`, URLs,
+            bytes, or numbers in lists.
 
     Raises:
         PopulateError: the source is missing, unreadable, or lacks the columns; or an extra is not installed.
     """
-    columns = Columns(id_column, text_column, title_column)
+    columns = Columns(id_column, text_column, title_column, checked_media(media or {}))
     if str(path) == "-":
         _require_table("jsonl", columns, types, "standard input")
         return StandardInput(columns)
@@ -151,14 +157,14 @@ def open_source(
 
 def _require_table(format: str, columns: Columns, types: Mapping[str, str] | None, where: str) -> None:
     """Raise PopulateError for column options of a source without columns, and for types of one with its own."""
-    if format == "files" and columns != Columns():
-        raise PopulateError("texts in files have no columns", where=where, do="leave --id-column and the like out")
+    if format in ("files", *MODALITIES) and columns != Columns():
+        raise PopulateError("files have no columns", where=where, do="leave --id-column, --media and the like out")
     if types and format != "csv":
         what = "types of columns can be named for csv alone"
         raise PopulateError(what, where=where, got=f"format {format}", do="leave --types out; other formats have types")
 
 
-FORMATS = ("jsonl", "csv", "parquet", "beir", "files")
+FORMATS = ("jsonl", "csv", "parquet", "beir", "files", *MODALITIES)
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 
@@ -183,7 +189,10 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
         case "files":
             if path.is_file():
                 require_package(path.suffix.lower())
-            return CountedSource(path, readers.read_files, readers.count_files)
+            return CountedSource(path, files.read_files, files.count_files)
+        case "image" | "sound" | "video" | "series" | "points":
+            read, count = partial(files.read_media, modality=format), partial(files.count_media, modality=format)
+            return CountedSource(path, read, count)
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
 
 
@@ -198,7 +207,7 @@ def _json_lines(path: Path, columns: Columns) -> Source:
 def _format_of(path: Path) -> str:
     if path.is_dir():
         return "beir" if any((path / name).exists() for name in _CORPUS) else "files"
-    if path.suffix.lower() in readers.TEXT_FILES:
+    if path.suffix.lower() in files.TEXT_FILES:
         return "files"
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() in _BY_SUFFIX:
@@ -206,11 +215,16 @@ def _format_of(path: Path) -> str:
     raise PopulateError(
         "the name of the source does not tell its format",
         where=str(path),
-        expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(readers.TEXT_FILES)}, or a folder",
+        expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(files.TEXT_FILES)}, or a folder",
         do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"
         if suffix.lower() == ".json"
-        else f"name the format: --format {' | '.join(FORMATS)}",
+        else f"name the format: --format {' | '.join(_formats_for(suffix.lower()))}",
     )
+
+
+def _formats_for(suffix: str) -> Sequence[str]:
+    """The formats to choose from: for a picture and the like its modalities."""
+    return [modality for modality, suffixes in files.MEDIA_FILES.items() if suffix in suffixes] or FORMATS
 
 
 _CORPUS = ("corpus.jsonl.gz", "corpus.jsonl")

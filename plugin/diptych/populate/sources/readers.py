@@ -8,40 +8,40 @@ import importlib.util
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from diptych.errors import DocumentError, PopulateError, brief
-from diptych.populate.rejects import reason_of
-from diptych.populate.sources import cell_types, extract
+from diptych.errors import PopulateError, brief
+from diptych.populate.sources import cell_types
 from diptych.populate.sources.columns import Columns
-from diptych.populate.sources.markdown import parse_markdown
 from diptych.populate.sources.rejected_entry import Rejected
 
 Raw = Mapping[str, Any] | Rejected
-TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
-VENDORED = "node_modules"
 HEADER = "diptych"  # the one key of the first line of an exported file, which is not a document
 FIRST = 100  # objects of JSON lines from which the keys are taken
 _LONGEST_HEADER = 1 << 24
-_ROWS = 1024  # of parquet at a time
+_ROWS, _MEDIA_ROWS = 1024, 64  # of parquet at a time, without and with pictures and the like in its cells
 LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
 _LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
 
 
 class Row(dict[str, Any]):
-    """An entry with its place, such as `corpus.jsonl:17`, and its cells as in the CSV file."""
+    """An entry with its place, such as `corpus.jsonl:17`, its cells as in the CSV file, and whether `media` are media.
 
-    __slots__ = ("where", "written")
+    Elsewhere `media` is a key like others, unless the collection has a slot that reads media.
+    """
 
-    def __init__(self, values: Mapping[str, Any], where: str, written: Mapping[str, str] | None = None) -> None:
+    __slots__ = ("has_media", "where", "written")
+
+    def __init__(
+        self, values: Mapping[str, Any], where: str, written: Mapping[str, str] | None = None, has_media: bool = False
+    ) -> None:
         super().__init__(values)
-        self.where, self.written = where, written or {}
+        self.where, self.written, self.has_media = where, written or {}, has_media
 
 
 def read_json_lines(path: Path) -> Iterator[Raw]:
@@ -120,9 +120,13 @@ def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
 
 
 def renamed(rows: Iterable[Raw], columns: Columns) -> Iterator[Raw]:
-    """The objects with id, text and title under these names."""
+    """The objects with id, text, title and media under these names."""
     for row in rows:
-        yield Row(columns.renamed(row), row.where) if isinstance(row, Row) else row
+        yield _renamed(row, columns, row.where) if isinstance(row, Row) else row
+
+
+def _renamed(cells: Mapping[str, Any], columns: Columns, where: str, written: Mapping[str, str] | None = None) -> Row:
+    return Row(columns.renamed(cells), where, written, bool(columns.media))
 
 
 def csv_names(path: Path) -> tuple[str, ...]:
@@ -142,11 +146,11 @@ def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapp
 
     Args:
         path: the file.
-        columns: the columns of id, text and title, which are always text.
+        columns: the columns of id, text, title and media, which are always text.
         kinds: inferred types of columns; a cell that does not have its column's type stays text.
         named: types of columns that the user named; a row with a cell of another type is rejected.
     """
-    texts = {columns.id, columns.text, columns.title, "id", "_id", "text", "title"}
+    texts = {columns.id, columns.text, columns.title, "id", "_id", "text", "title", *dict(columns.media)}
     with _csv_lines(path) as lines:
         names = tuple(next(lines, ()))
         columns.require(names, str(path))
@@ -181,7 +185,7 @@ def _row(
             identifier = columns.renamed(cells)
             reason = f"column {name!r} holds no {kind}: {cell[:40]!r}"
             return Rejected(where, reason, id=str(identifier.get("_id", identifier.get("id", ""))))
-    return Row(columns.renamed(values), where, cells)
+    return _renamed(values, columns, where, cells)
 
 
 @contextmanager
@@ -219,12 +223,14 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
     with _intact(path), pyarrow.parquet.ParquetFile(path) as file:
         columns.require(file.schema_arrow.names, str(path))
         exported = HEADER.encode() in (file.schema_arrow.metadata or {})  # with metadata as JSON text
-        rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
+        rows = (
+            row for batch in file.iter_batches(_MEDIA_ROWS if columns.media else _ROWS) for row in batch.to_pylist()
+        )
         for number, row in enumerate(rows, 1):
             cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
             if exported and "metadata" in cells:
                 cells["metadata"] = json.loads(cells["metadata"])
-            yield Row(columns.renamed(cells), f"{path.name}:{number}")
+            yield _renamed(cells, columns, f"{path.name}:{number}")
 
 
 def require_pyarrow() -> None:
@@ -239,46 +245,6 @@ def count_parquet(path: Path) -> int:
 
     with _intact(path):
         return int(pyarrow.parquet.read_metadata(path).num_rows)
-
-
-def read_files(folder: Path) -> Iterator[Raw]:
-    """Text, Markdown, PDF, HTML and DOCX files under a folder, or a single one; the relative path is the id."""
-    base = folder if folder.is_dir() else folder.parent
-    for path in _text_files(folder):
-        identifier = path.relative_to(base).as_posix()
-        try:
-            title, text = _title_and_text(path)
-        except (UnicodeDecodeError, OSError) as error:
-            yield Rejected(identifier, f"unreadable file: {error}", id=identifier)
-        except DocumentError as error:
-            yield Rejected(identifier, reason_of(error), id=identifier)
-        else:
-            yield {"id": identifier, "text": text, "title": title}
-
-
-def _title_and_text(path: Path) -> tuple[str, str]:
-    kind = path.suffix.lower()
-    if kind in extract.KINDS:
-        return extract.extract(path)
-    text = path.read_text("utf-8-sig")
-    return ("", text) if kind == ".txt" else parse_markdown(text)
-
-
-def count_files(folder: Path) -> int:
-    """Number of files that `read_files` reads."""
-    return sum(1 for _ in _text_files(folder))
-
-
-def _text_files(folder: Path) -> list[Path]:
-    found = _below(folder) if folder.is_dir() else [folder]
-    return sorted(path for path in found if path.suffix.lower() in TEXT_FILES and path.is_file())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """The files under a folder, without hidden ones and those of installed packages."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != VENDORED]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _is_null(cell: object) -> bool:
