@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from diptych.media import Modality
 from diptych.search.request import MOST_EXAMPLES
 from diptych.service.search_answers import CollectionDescription, ExplainedDocument, FoundDocument
 
@@ -81,6 +82,15 @@ HighlightFlag: TypeAlias = Annotated[
 ]
 
 
+MediaOfQuery: TypeAlias = Annotated[
+    dict[Modality, str | list[Any]] | None,
+    Field(
+        description="A picture and the like to look for, beside the words, in collections with slots that read media: "
+        'by modality a data: URI, such as {"image": "data:image/png;base64,..."}, or numbers in lists.'
+    ),
+]
+
+
 class SearchResult(BaseModel):
     """The hits, best first."""
 
@@ -109,6 +119,9 @@ class NewDocument(BaseModel):
     text: str
     title: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values that filters can use.")
+    media: dict[Modality, str | list[Any]] = Field(
+        default_factory=dict, description="A picture and the like by modality, as a data: URI or numbers in lists."
+    )
 
 
 Documents: TypeAlias = Annotated[

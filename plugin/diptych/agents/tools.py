@@ -27,6 +27,7 @@ from diptych.agents.schemas import (
     InfoResult,
     LikedIds,
     Limit,
+    MediaOfQuery,
     PassageCount,
     PinnedIds,
     QueryText,
@@ -43,7 +44,7 @@ from diptych.errors import DiptychError, TenantError
 from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
-from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.allowed_inputs import accepted, require_inline, require_words
 from diptych.service.search_answers import (
     CollectionDescription,
     FoundDocument,
@@ -52,7 +53,7 @@ from diptych.service.search_answers import (
     explained,
 )
 from diptych.service.served import Served, single
-from diptych.types import Document
+from diptych.types import Document, Query
 
 LOG = logging.getLogger("diptych.agents")
 
@@ -83,6 +84,7 @@ class Tools:
         exclude: ExcludedIds = None,
         passages: PassageCount = None,
         highlight: HighlightFlag = None,
+        media: MediaOfQuery = None,
     ) -> SearchResult:
         """Find the documents of a collection that fit a query best, by meaning and by words.
 
@@ -93,7 +95,9 @@ class Tools:
             opened, options = await self._question(query, collection, filter, slot, tenant)
             options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
             options |= {"passages": passages, "highlight": highlight}
-            hits = documents_of(await opened.asearch(query, limit=limit, **options))
+            require_inline(media or {}, where=f"collection {opened.name!r}, media")
+            question = Query(query, media={str(name): raw for name, raw in media.items()}) if media else query
+            hits = documents_of(await opened.asearch(question, limit=limit, **options))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 
     async def explain(
@@ -148,10 +152,11 @@ class Tools:
         """
         with _tool_errors():
             opened = self._served.collection(collection)
-            _require_words(
-                opened, [opened.handle.view.reading.of(document.title, document.text) for document in documents]
-            )
-            rows = [Document(document.id, document.text, document.title, document.metadata) for document in documents]
+            read = opened.handle.view.reading
+            _require_words(opened, [read.of(document.title, document.text) for document in documents], documents=True)
+            for document in documents:
+                require_inline(document.media, where=f"document {document.id!r}")
+            rows = [Document(**dict(document)) for document in documents]
             options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None}
             async with self._populating:
                 return await asyncio.to_thread(
@@ -194,8 +199,8 @@ def _tool_errors() -> Iterator[None]:
         raise ToolError("an unexpected error; the server's log has it") from error
 
 
-def _require_words(collection: Collection, texts: Sequence[str]) -> None:
-    require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
+def _require_words(collection: Collection, texts: Sequence[str], *, documents: bool = False) -> None:
+    require_words(texts, accepted(collection, documents=documents), where=f"collection {collection.name!r}")
 
 
 def _cut(hit: FoundDocument, length: int) -> FoundDocument:

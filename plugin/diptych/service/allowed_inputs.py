@@ -1,13 +1,15 @@
-"""Refuses file names and addresses from clients for encoders that would open them."""
+"""Refuses file names and addresses from clients, for encoders that would open them and as media."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from diptych.collection.collection import Collection
-from diptych.errors import SearchError
+from diptych.errors import SearchError, brief
+from diptych.media.read import is_data_uri
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|file:", re.IGNORECASE)
 
@@ -32,9 +34,27 @@ def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -
             )
 
 
-def accepted(collection: Collection) -> list[str]:
-    """All kinds of input that the collection's encoders accept."""
-    return [kind for slot in collection.handle.slots.values() for kind in slot.spec.accepts]
+def require_inline(media: Mapping[Any, Any], *, where: str) -> None:
+    """Raise SearchError for media that a client sent by their name, not as data: URIs or lists of numbers."""
+    for modality, raw in media.items():
+        if not isinstance(raw, list) and not (isinstance(raw, str) and is_data_uri(raw)):
+            raise SearchError(
+                "a server opens no file and no address that a client names",
+                where=f"{where}, {str(modality)[:80]}",
+                got=brief(raw),
+                expected="media as a data: URI, or numbers in lists",
+            )
+
+
+def accepted(collection: Collection, *, documents: bool = False) -> list[str]:
+    """All kinds of input that the collection's encoders accept; with `documents`, of those that read texts of them."""
+    slots = collection.handle.slots.values()
+    return [kind for slot in slots if not (documents and slot.reads_media) for kind in slot.spec.accepts]
+
+
+def reads_media(collection: Collection) -> bool:
+    """Whether a slot of the collection reads media, so that `media` of a document are not metadata."""
+    return any(slot.reads_media for slot in collection.handle.slots.values())
 
 
 def _is_file(text: str) -> bool:

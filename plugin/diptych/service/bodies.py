@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from diptych.collection.score_parts import MOST_BLOCKS
+from diptych.media import Modality
 from diptych.search.boost import MOST_PARTS
 from diptych.search.options import MOST_IDS
 from diptych.search.request import MOST_EXAMPLES, MOST_PASSAGES
@@ -91,6 +92,10 @@ Widths = (
 BlocksOfSlots = Annotated[dict[str, Widths], Field(max_length=MOST_FIELDS)]
 
 
+Inline = Annotated[str, Field(min_length=1, description="A data: URI.")] | list[Any]
+InlineMedia = Annotated[dict[Modality, Inline], Field(min_length=1)]
+
+
 class SearchRequest(BaseModel):
     """`POST /search`. The format is diptych's own, so unknown fields are errors."""
 
@@ -99,6 +104,7 @@ class SearchRequest(BaseModel):
     collection: str | None = None
     query: Text | None = None
     queries: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    media: InlineMedia | None = None
     slot: str | None = None
     tenant: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -118,9 +124,9 @@ class SearchRequest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchRequest:
-        """Require either one query or several, and blocks only to be explained."""
-        if (self.query is None) == (self.queries is None):
-            raise ValueError("either `query` or `queries`")
+        """Require either one query, of text or media or both, or several, and blocks only to be explained."""
+        if (self.query is None and self.media is None) == (self.queries is None):
+            raise ValueError("either `query` or `queries`; `media` beside `query` or alone")
         if self.blocks and not self.explain:
             raise ValueError("`blocks` with `explain: true` only")
         return self
@@ -128,7 +134,13 @@ class SearchRequest(BaseModel):
     @property
     def texts(self) -> list[str]:
         """The queries as a list."""
-        return [self.query] if self.query is not None else self.queries or []
+        return self.queries or [self.query or ""]
+
+    @property
+    def question(self) -> str | Query:
+        """The query, with its media if it has any."""
+        text = self.query or ""
+        return Query(text, media={str(name): raw for name, raw in self.media.items()}) if self.media else text
 
     @property
     def examples(self) -> dict[str, list[str | Query]]:
@@ -146,7 +158,10 @@ class SearchRequest(BaseModel):
 
 
 class DocumentsRequest(BaseModel):
-    """`PUT /documents`: each document has `id` and `text`, may have `title`, and `metadata` or further keys."""
+    """`PUT /documents`: each document has `id` and `text`, may have `title`, and `metadata` or further keys.
+
+    In a collection with slots that read media it may have `media`, as a search has; then `text` may be missing.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

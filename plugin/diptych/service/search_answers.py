@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from diptych.collection.explain import Explanation, SlotScore
 from diptych.config.secrets import redacted
+from diptych.media import Media, RawMedia
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.types import Highlight, Hit, Passage
 
@@ -32,6 +33,14 @@ class FoundHighlight(BaseModel):
     )
 
 
+class FoundMedia(BaseModel):
+    """A picture, sound, clip, series or point cloud of a document."""
+
+    source: str = Field("", description="Path below the collection's folder of media, or URL; empty where it has none.")
+    digest: str = Field(description="The first 32 hexadecimal digits of the SHA-256 of its bytes.")
+    bytes: int = Field(description="How many bytes it has.")
+
+
 class FoundDocument(BaseModel):
     """A hit."""
 
@@ -45,6 +54,7 @@ class FoundDocument(BaseModel):
         default_factory=list, description="The best parts of the document, best first, where a slot has passages."
     )
     highlight: FoundHighlight | None = Field(None, description="The sentence and the words that answer, if asked for.")
+    media: dict[str, FoundMedia] = Field(default_factory=dict, description="The document's media by modality.")
 
     @classmethod
     def of(cls, hit: Hit) -> FoundDocument:
@@ -210,7 +220,14 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "stages": dict(hit.stages),
         "passages": [passage_fields(passage) for passage in hit.passages],
         "highlight": None if hit.highlight is None else highlight_fields(hit.highlight),
+        "media": {modality: media_fields(found) for modality, found in document.media.items()},
     }
+
+
+def media_fields(media: RawMedia) -> dict[str, Any]:
+    """The fields of a `FoundMedia`."""
+    assert isinstance(media, Media), "a collection returns media that were read"
+    return {"source": media.source, "digest": media.digest, "bytes": media.bytes}
 
 
 def highlight_fields(highlight: Highlight) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from diptych.collection.collection import Collection
 from diptych.collection.score_parts import BlocksLike
 from diptych.search.filter_keys import known_missing
 from diptych.search.filters import read_filter
-from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.allowed_inputs import accepted, require_inline, require_words
 from diptych.service.bodies import SearchRequest
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
@@ -22,7 +22,7 @@ from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument, explained, hit_fields
 from diptych.service.served import single
-from diptych.types import Hit
+from diptych.types import Hit, Query
 
 EXPLAINED_OPTIONS = ("filter", "pipeline", "tenant", "boost", "pin", "exclude", "like", "unlike")
 EXPLAINED = 100  # hits of a request that are explained at most
@@ -38,6 +38,7 @@ async def search(request: Request) -> Response:
     collection = serving.served.collection(body.collection)
     require_room(serving.limits, body.example_texts, param="like")
     require_words([*texts, *body.example_texts], accepted(collection), where=f"collection {collection.name!r}")
+    require_inline(body.media or {}, where=f"collection {collection.name!r}, media")
     _require_few(body, collection.handle.search_config.limit, serving.limits)
     if body.slot is None and body.filter is None:  # nothing to look up and little to read: a thread would cost more
         options = _options(collection, body)
@@ -59,8 +60,9 @@ def _response(
         for text, query_hits in zip(body.texts, hits, strict=True)
     ]
     if body.explain:
-        for result, text, query_hits in zip(results, body.texts, hits, strict=True):
-            result["explanations"] = _explained(collection, text, query_hits, options, body.blocks)
+        questions: list[str | Query] = [*body.queries] if body.queries else [body.question]
+        for result, question, query_hits in zip(results, questions, hits, strict=True):
+            result["explanations"] = _explained(collection, question, query_hits, options, body.blocks)
     answer: dict[str, Any] = {"collection": collection.name, "results": results}
     if not any(hits) and (warnings := _warnings(collection, options)):
         answer["warnings"] = warnings
@@ -95,13 +97,13 @@ def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
 
 async def _hits(collection: Collection, body: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
     """One query, joined with those of other requests; several as a batch of their own."""
-    if len(body.texts) == 1:
-        return [await collection.asearch(body.texts[0], **options)]
+    if body.queries is None or len(body.queries) == 1:
+        return [await collection.asearch(body.question if body.queries is None else body.queries[0], **options)]
     return await asyncio.to_thread(collection.search_batch, body.texts, **options)
 
 
 def _explained(
-    collection: Collection, query: str, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
+    collection: Collection, query: str | Query, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
 ) -> list[ExplainedDocument]:
     if not hits:
         return []

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from diptych.collection.collection import Collection
 from diptych.errors import PopulateError
 from diptych.populate import open_source
-from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.allowed_inputs import accepted, reads_media, require_inline, require_words
 from diptych.service.bodies import DocumentsRequest, PopulateOptions
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
@@ -80,13 +80,19 @@ async def _answer(writes: Writes, work: Callable[[], PopulateAnswer]) -> Respons
 
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
-    """The rows, after checking that no encoder would open them as files or addresses."""
-    kinds = accepted(collection)
+    """The rows, after checking that nothing in them would be opened as a file or address."""
+    kinds, has_media, where = (
+        accepted(collection, documents=True),
+        reads_media(collection),
+        f"collection {collection.name!r}",
+    )
     for row in rows:
         if isinstance(row, Mapping):
+            if has_media and isinstance(row.get("media"), Mapping):
+                require_inline(row["media"], where=where)
             title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
             read_by_encoders = collection.handle.view.reading.of(title, text)
-            require_words([title, text, read_by_encoders], kinds, where=f"collection {collection.name!r}")
+            require_words([title, text, read_by_encoders], kinds, where=where)
         yield row
 
 
