@@ -49,7 +49,7 @@ def test_documents_are_shown_by_their_ids(filled: Run) -> None:
     answer = filled("get", "bat", "unicorn", "--json")
     assert answer.code == 1
     assert answer.json() == {
-        "documents": [{"id": "bat", "text": "the bat\nhunts", "title": "Bat", "metadata": {"legs": 2}}],
+        "documents": [{"id": "bat", "text": "the bat\nhunts", "title": "Bat", "metadata": {"legs": 2}, "media": {}}],
         "missing": ["unicorn"],
     }
     assert answer.err == "not there: unicorn\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Annotated
 
 import typer
 
+from diptych.cli.search.show_hits import document_fields, media_of
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -47,7 +47,7 @@ def get(
         identifier for identifier in dict.fromkeys(ids) if identifier not in {document.id for document in documents}
     ]
     if as_json:
-        write_json({"documents": [dataclasses.asdict(document) for document in documents], "missing": missing})
+        write_json({"documents": [document_fields(document) for document in documents], "missing": missing})
     else:
         console = stdout()
         for document in documents:
@@ -55,6 +55,8 @@ def get(
             for label, value in (("title", document.title), ("text", document.text)):
                 if value:
                     console.print(f"  {label}: {printable(value)}", soft_wrap=True)
+            for _, media in media_of(document):
+                console.print(printable(f"  {media}, {media.bytes:,} bytes"), soft_wrap=True)
             for key, value in document.metadata.items():
                 console.print(printable(f"  {key}: {json.dumps(value, ensure_ascii=False)}"), soft_wrap=True)
     if missing:

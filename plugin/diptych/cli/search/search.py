@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,8 +23,10 @@ from diptych.cli.ui.options import (
     ConfigOption,
     DebugOption,
     ExcludeOption,
+    ImageOption,
     JsonOption,
     LikeOption,
+    MediaOption,
     PinOption,
     StoreOption,
     TenantOption,
@@ -32,6 +35,7 @@ from diptych.cli.ui.options import (
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
 from diptych.errors import SearchError
+from diptych.types import Query
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -80,6 +84,8 @@ def search(
     highlight: Annotated[
         bool, typer.Option("--highlight", help="Show the sentence that answers best, with the words that match.")
     ] = False,
+    image: ImageOption = None,
+    media: MediaOption = None,
     like: LikeOption = None,
     unlike: UnlikeOption = None,
     pin: PinOption = None,
@@ -90,7 +96,8 @@ def search(
 ) -> None:
     """Search with the config's pipeline. Piped, each hit is a tab-separated line: query, rank, score, id, text.
 
-    The text is the hit's best passage, where a slot has passages, or the beginning of the document.
+    The text is the hit's best passage, where a slot has passages, or the beginning of the document; of documents
+    without a text, the files of their media.
 
     [dim]Examples:[/dim]
 
@@ -108,9 +115,12 @@ def search(
 
       diptych search "how to convert audio files" --highlight
 
+      diptych search --image photo.jpg "on a white background"
+
       diptych search - < queries.txt
     """
-    texts = texts_of(queries)
+    given = media_of(image, media or [])
+    texts = [""] if given and not queries else texts_of(queries)
     wanted = parse_filter(filter, where or [])
     session: Session = context.obj
     with session.collection(config, store, collection) as opened:
@@ -125,11 +135,12 @@ def search(
             "highlight": highlight or None,
             **examples_and_pins(like, unlike, pin, exclude),
         }
+        questions = [Query(text, media=given) if given else text for text in texts]
         begin = time.perf_counter()
         with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():
             sizes = {"group_size": group_size, "offset": offset}
-            groups = None if group_by is None else grouped(opened, texts, asked, group_by=group_by, **sizes)
-            found = [] if groups is not None else opened.search_batch(texts, offset=offset, **asked)
+            groups = None if group_by is None else grouped(opened, questions, asked, group_by=group_by, **sizes)
+            found = [] if groups is not None else opened.search_batch(questions, offset=offset, **asked)
         seconds = time.perf_counter() - begin
         if not any(groups or found):
             note_empty_tenant(opened, tenant)
@@ -156,9 +167,28 @@ def texts_of(queries: Sequence[str] | None) -> list[str]:
     return lines
 
 
+def media_of(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of the files given by modality. The user may name any file, not only those below `media.root`.
+
+    Raises:
+        SearchError: a part is not MODALITY=FILE, a modality has two files, or a file cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    for part in [*([f"image={image}"] if image else []), *media]:
+        modality, equals, name = part.partition("=")
+        if not equals or modality in found:
+            what = "--media names a modality twice" if equals else "--media is not MODALITY=FILE"
+            raise SearchError(what, got=repr(part), expected="such as sound=bell.wav")
+        try:
+            found[modality] = Path(name).read_bytes()
+        except OSError as error:
+            raise SearchError(f"the {modality} cannot be read: {error.strerror}", where=name) from error
+    return found
+
+
 def grouped(
     collection: Collection,
-    texts: Sequence[str],
+    queries: Sequence[str | Query],
     asked: Mapping[str, Any],
     *,
     group_by: str,
@@ -174,7 +204,7 @@ def grouped(
 
     if offset:
         raise SearchError("--offset counts hits and does not go with --group-by", got=offset, do="leave one out")
-    return search_groups(collection.handle, texts, group_by=group_by, group_size=group_size, **asked)
+    return search_groups(collection.handle, queries, group_by=group_by, group_size=group_size, **asked)
 
 
 def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -> models.SearchParams | None:

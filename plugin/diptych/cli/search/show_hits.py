@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.media import Media
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -83,18 +84,30 @@ def note_threshold(collection: Collection, threshold: float | None, pipeline: st
 
 def hit_document(hit: Hit) -> dict[str, Any]:
     """A hit as JSON values."""
-    document = hit.document
     return {
-        "id": hit.id,
+        **document_fields(hit.document),
         "score": hit.score,
         "pinned": _is_pinned(hit),
         "stages": dict(hit.stages),
-        "title": document.title,
-        "text": document.text,
-        "metadata": dict(document.metadata),
         "passages": list(hit.passages),
         "highlight": hit.highlight,
     }
+
+
+def document_fields(document: Document) -> dict[str, Any]:
+    """A document as JSON values, its media without their bytes."""
+    return {
+        "id": document.id,
+        "text": document.text,
+        "title": document.title,
+        "metadata": dict(document.metadata),
+        "media": {m: {"source": own.source, "digest": own.digest, "bytes": own.bytes} for m, own in media_of(document)},
+    }
+
+
+def media_of(document: Document) -> list[tuple[str, Media]]:
+    """The document's media by modality, as the collection knows them."""
+    return [(modality, own) for modality, own in document.media.items() if isinstance(own, Media)]
 
 
 def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
@@ -142,8 +155,10 @@ def _emphasised(hit: Hit) -> Text:
 
 
 def snippet(document: Document, *, limit: int = SNIPPET) -> str:
-    """Title and beginning of the text, on one line."""
+    """Title and beginning of the text, on one line; of a document without either, its media."""
     parts = (document.title, document.text)
+    if not any(part.strip() for part in parts):
+        return printable(", ".join(str(own) for _, own in media_of(document)), limit=limit)
     return printable(": ".join(part for part in parts if part.strip()), limit=limit)
 
 

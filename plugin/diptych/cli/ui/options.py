@@ -47,6 +47,13 @@ PinOption: TypeAlias = Annotated[
 ExcludeOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this document out; repeat for more.")
 ]
+ImageOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--image", metavar="FILE", help="A picture to look for, beside the words or alone.")
+]
+MediaOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--media", metavar="MODALITY=FILE", help="As --image: sound=FILE, also video, series or points."),
+]
 LikeOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--like", metavar="ID", help="Prefer documents like this id, or text:WORDS; repeat for more."),
