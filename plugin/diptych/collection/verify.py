@@ -170,7 +170,7 @@ def _is_altered(record: models.Record, handle: CollectionHandle) -> bool:
     """Whether the payload does not match its hash; payloads of an adopted collection have no hash."""
     if handle.view.layout != NATIVE:
         return False
-    copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
+    copies = handle.view.copies
     payload = {key: value for key, value in (record.payload or {}).items() if key not in copies}
     return bool(from_payload(record.id, payload).content_hash() != payload[OWN].get("hash"))
 

@@ -52,7 +52,7 @@ class View:
     """Everything a search needs: client, slots and pipeline as they were live when it began.
 
     `kept` is for the parts above, such as search: what they need not work out again for this view. `layout` says where
-    documents lie in payloads.
+    documents lie in payloads, `copies` which of their keys are no documents'.
     """
 
     client: QdrantBase
@@ -67,8 +67,10 @@ class View:
     media: MediaStore | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     layout: Layout = field(init=False)
+    copies: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "copies", self.metadata.copies if self.metadata else ())
         object.__setattr__(self, "layout", self.metadata.layout if self.metadata else Layout())
 
     def now(self) -> View:

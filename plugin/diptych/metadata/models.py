@@ -268,6 +268,11 @@ class CollectionMetadata(Record):
         """All named vectors, and payload keys of text indexes, that a state needs."""
         return {vector for _, generation in self.written().values() for vector in generation.vectors}
 
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The payload keys in which texts are copied for text indexes, live ones and others."""
+        return tuple(own.vector for _, own in self.written().values() if own.kind == "text_index")
+
     def written(self) -> dict[str, tuple[str, Generation]]:
         """The vectors that populate must write: slot and generation by physical vector, the live ones first."""
         states: Iterable[Mapping[str, Generation] | None] = (

@@ -86,7 +86,7 @@ class Intake:
         indexes = handle.populate_config.indexes
         self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
         self._texts |= {self._tenancy.field} if self._tenancy else set()
-        self._modalities = {slot.reading.modality for slot in handle.slots.values()} - {"text"}
+        self._modalities = {slot.reading.modality for slot in handle.slots.values()}
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
     def items(self, documents: Iterable[object]) -> Iterator[Item]:
@@ -111,8 +111,10 @@ class Intake:
         """
         document = self._checked(raw)
         read_by_encoders = self._handle.view.reading.of(document.title, document.text)
-        if not read_by_encoders and not self._modalities & document.media.keys():
-            raise DocumentError("nothing to encode: the parts that encoders read are empty")
+        read = {*document.media, *(["text"] if read_by_encoders else [])}
+        if not read & self._modalities:
+            expected = " or ".join(sorted(self._modalities))
+            raise DocumentError("nothing to encode: the parts that encoders read are empty", expected=expected)
         content_hash, tenancy = document.content_hash(), self._tenancy
         tenant = tenant_of(document.metadata, tenancy) if tenancy else None
         name = identity(document.id, tenant, tenancy, self._layout) if tenancy else document.id
@@ -128,7 +130,7 @@ class Intake:
 
     def _checked(self, raw: object) -> Document:
         entry = self._comparable(raw) if isinstance(raw, Row) else raw
-        has_media = bool(self._modalities) or (isinstance(raw, Row) and raw.has_media)
+        has_media = self._modalities != {"text"} or (isinstance(raw, Row) and raw.has_media)
         document = self._media_read(plain_document(_document(entry, media=has_media)))
         if self._tenancy is not None:
             document = settled(document, self._tenancy, self._tenant)

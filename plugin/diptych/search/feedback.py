@@ -11,6 +11,7 @@ from diptych.errors import SearchError, StoreUnsupported
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
+from diptych.search.mixed_queries import media_read, vectors_of_queries
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
 from diptych.search.store_errors import ask
@@ -92,11 +93,25 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     vectors: dict[str, Vectors] = {}
     texts = [example for example in examples if isinstance(example, Query)]
     for slot in slots:
-        encoded = slot.encode("document", [query.text for query in texts]) if texts else []
-        found: Vectors = {query: vector.tolist() for query, vector in zip(texts, encoded, strict=True)}  # type: ignore[union-attr]
+        found = _encoded(request, slot, texts)
         found |= {own: vector for own in ids if (vector := _of_slot(stored[own], slot)) is not None}
         vectors[slot.name] = found
     return vectors
+
+
+def _encoded(request: SearchRequest, slot: Slot, examples: Sequence[Query]) -> Vectors:
+    """The vectors of examples that are no documents, without those that the slot cannot take."""
+    if not examples:
+        return {}
+    if slot.reads_media:
+        given = [
+            (query.text, media) for query, media in zip(examples, media_read(request.handle, examples), strict=False)
+        ]
+        made = vectors_of_queries(slot, given or [query.text for query in examples], remember=0)
+        return {query: vector.tolist() for query, vector in zip(examples, made, strict=True) if vector is not None}
+    examples = [query for query in examples if query.text.strip()]
+    texts: list[Any] = slot.encode("document", [query.text for query in examples]) if examples else []
+    return {query: vector.tolist() for query, vector in zip(examples, texts, strict=True)}
 
 
 def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -> Mapping[str, Any]:

@@ -153,8 +153,8 @@ class SearchRequest:
     def selector(self) -> bool | models.PayloadSelector:
         """The payload to fetch: the wanted keys, the document's id, and the parts that a reranker reads."""
         if self.with_payload is True:
-            copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
-            return models.PayloadSelectorExclude(exclude=copies) if copies else True
+            copies = self.handle.copies
+            return models.PayloadSelectorExclude(exclude=list(copies)) if copies else True
         layout = self.handle.layout
         names = [*self.wanted, *(("text", "title") if self.reads_text else ())]
         fields = [*(field_of(layout, name) for name in names), *id_fields(layout)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS
 from diptych import Document, Registry
+from named_server import emptied
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +42,24 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(params=["edge", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a config says of each store: an embedded one, and the server that DIPTYCH_TEST_SERVER names."""
+    if request.param == "edge":
+        yield {"store": f"edge:{tmp_path / 'store'}"}
+        return
+    with emptied("shapes", "thumbnail", "bytes") as settings:
+        yield settings
+
+
 @pytest.fixture
-def config(pictures: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def config(pictures: Path, store: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """A config with a slot of texts and one of pictures; sections replace those of the same name."""
 
     def made(**sections: Any) -> dict[str, Any]:
         slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image"}}
         media = {"root": str(pictures), **sections.pop("media", {})}
-        given = {"store": f"edge:{tmp_path / 'store'}", "collection": "shapes", "slots": slots, "media": media}
+        given = {**store, "collection": "shapes", "slots": slots, "media": media}
         return {**given, **sections}
 
     return made

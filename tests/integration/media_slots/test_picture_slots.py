@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import named_server
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
 from diptych.errors import CollectionError, MediaError, SearchError
@@ -118,8 +120,8 @@ def test_bad_media_reject_their_document_by_name(
 
 def test_reopened_by_name_and_by_config(collection: Collection, config: Made, colours: Registry) -> None:
     collection.close()
-    store = config()["store"]
-    with Collection.open(store, "shapes", registry=colours) as by_name:
+    store, key = config()["store"], os.environ.get(named_server.KEY)
+    with Collection.open(store, "shapes", api_key=key, registry=colours) as by_name:
         picture = np.full((5, 5, 3), COLOURS["red"], np.uint8)
         assert ids(by_name.search(Query(media={"image": picture}), limit=1)) == ["red"]
     other = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "text"}}
@@ -159,3 +161,21 @@ def test_sounds(config: Made, colours: Registry) -> None:
         assert ids(opened.search(Query(media={"sound": tone(900)}), limit=1)) == ["880"]
         with pytest.raises(SearchError, match="no slot"):
             opened.search("a text")
+
+
+def test_a_document_that_no_slot_reads_is_rejected(config: Made, documents: list[Document], colours: Registry) -> None:
+    slots = {"picture": {"adapter": "colours", "of": "image"}}
+    with Collection.open(config(slots=slots), registry=colours) as opened:
+        report = opened.populate(documents)
+        assert [example.id for example in report.examples] == ["note"]
+        assert "expected image" in report.examples[0].reason
+
+
+def test_examples_may_be_pictures(collection: Collection) -> None:
+    def score(**examples: Any) -> float:
+        hits = collection.search("yellow", pipeline=Retrieve("picture"), limit=9, **examples)
+        return next(hit.score for hit in hits if hit.id == "blue")
+
+    liked = score(like=[Query(media={"image": "blue.png"})])
+    assert liked > score() > score(unlike=[Query(media={"image": "blue.png"})])
+    assert liked == pytest.approx(score(like=["blue"]), abs=1e-5)

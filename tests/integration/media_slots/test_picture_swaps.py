@@ -111,3 +111,16 @@ def test_of_is_part_of_what_a_config_may_not_change_silently(collection: Collect
     slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours"}}
     with pytest.raises(CollectionError, match="reads"):
         Collection.open(config(slots=slots), registry=collection.handle.registry)
+
+
+def test_slots_of_texts_are_swapped_beside_documents_of_pictures_alone(config: Made, colours: Registry) -> None:
+    words = {"words": {"adapter": "qdrant-text-index"}, "picture": {"adapter": "colours", "of": "image"}}
+    mixed = [Document(name, name if name != "red" else "", media={"image": f"{name}.png"}) for name in COLOURS]
+    with Collection.open(config(slots=words), registry=colours) as opened:
+        opened.populate(mixed)
+        report = opened.apply(Config.model_validate(config()))
+        assert (report.outcome, report.left, report.missing) == ("cut over", {}, 0)
+        assert verify(opened.handle, sample=None).passed
+        (hit,) = opened.search("green", pipeline=Retrieve("lexical"), limit=1)
+        assert hit.document.metadata == {}, "the text that was copied for the old index is no metadata"
+        assert opened.populate(mixed).unchanged == len(mixed)

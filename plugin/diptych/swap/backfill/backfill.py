@@ -87,7 +87,7 @@ class Backfill:
         )
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._modalities = {reading.modality for reading in self._readings}
-        self._store.media = self._modalities != {"text"}
+        self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.slots.values()))
         self._writer = PageWriter(self._store, handle.client, slots, pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         self._reached = reached
