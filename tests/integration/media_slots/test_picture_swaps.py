@@ -17,6 +17,7 @@ from diptych.errors import CollectionError, SwapError
 from diptych.search import Retrieve
 from diptych.swap import ApplyOptions, apply, finish, plan, rollback
 from diptych.swap.backfill.documents import SourceDocuments
+from named_server import require_feature
 
 Made = Callable[..., dict[str, Any]]
 FINER = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image", "grid": 3}}
@@ -117,6 +118,7 @@ def test_slots_of_texts_are_swapped_beside_documents_of_pictures_alone(config: M
     words = {"words": {"adapter": "qdrant-text-index"}, "picture": {"adapter": "colours", "of": "image"}}
     mixed = [Document(name, name if name != "red" else "", media={"image": f"{name}.png"}) for name in COLOURS]
     with Collection.open(config(slots=words), registry=colours) as opened:
+        require_feature(opened.client, "text_index")
         opened.populate(mixed)
         report = opened.apply(Config.model_validate(config()))
         assert (report.outcome, report.left, report.missing) == ("cut over", {}, 0)
