@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,11 @@ class UniDECEncoder(Pipeline):
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         head = "classifier" if self._classifier else "joint"
         return self.fingerprint_of([f"unidec({head})"], self._prompts, self.dimension)
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """Widths of both heads' parts of a vector; none with one head."""
+        return {} if self._classifier else {"dual encoder": self._split, "classifier": self._width}
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
