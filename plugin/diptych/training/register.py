@@ -84,7 +84,7 @@ def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
             do="name the slot whose encoder is the teacher: --slot NAME",
         )
     own = {key: value for key, value in trained.options.items() if key != "model"}
-    student = {"student": _relative(trained.options["model"], config), **own}
+    student = {"student": relative(trained.options["model"], config), **own}
     same = slots[name].get("adapter") == trained.adapter
     slots[name]["query"] = student if same else {"adapter": trained.adapter, **student}
     return f"slots.{name}.query"
@@ -120,11 +120,11 @@ def _section(old: Any, trained: Registration, config: Path, section_keys: tuple[
             del options[key]
     old["adapter"] = trained.adapter
     for key, value in trained.options.items():
-        options[key] = _relative(value, config) if key == "model" else value
+        options[key] = relative(value, config) if key == "model" else value
     return old
 
 
-def _relative(model: object, config: Path) -> str:
+def relative(model: object, config: Path) -> str:
     """The model folder as the config names it: relative if it is below the config's folder."""
     path = os.path.relpath(str(model), config.absolute().parent)
     return str(model) if path.startswith("..") else f"./{path}"

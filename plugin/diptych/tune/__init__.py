@@ -3,12 +3,14 @@
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
 holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `legs` holds the
 slots' candidates, `trials` lists the trials and computes their values, `choose` decides. `rerank` measures what a
-reranker's calls buy. Matplotlib (`pip install
+reranker's calls buy, `encoder` which encoders, widths and bits do. Matplotlib (`pip install
 'diptych[eval]'`) is imported by plots alone.
 """
 
 from __future__ import annotations
 
+from diptych.tune.encoder import choices_of, tune_encoder
+from diptych.tune.encoder_report import EncoderBudget, EncoderChoice, EncoderReport, EncoderRow
 from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index, plot_search
@@ -21,6 +23,10 @@ from diptych.tune.search_report import Budget, SearchReport, SearchRow
 __all__ = [
     "LEAST",
     "Budget",
+    "EncoderBudget",
+    "EncoderChoice",
+    "EncoderReport",
+    "EncoderRow",
     "IndexReport",
     "Least",
     "RerankGain",
@@ -31,9 +37,11 @@ __all__ = [
     "SearchReport",
     "SearchRow",
     "Setup",
+    "choices_of",
     "grid",
     "plot_index",
     "plot_search",
+    "tune_encoder",
     "tune_index",
     "tune_rerank",
     "tune_search",

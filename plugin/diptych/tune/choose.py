@@ -86,10 +86,10 @@ def choose(
         return Choice(start, tuned, False, ())
     chosen_values, single_values = held_out(values, trials, order, seed=seed)
     gains: tuple[Against, ...] = (
-        _against(PRESENT, chosen_values - values[start], confidence),
-        _against(SINGLE, chosen_values - single_values, confidence),
+        against(PRESENT, chosen_values - values[start], confidence),
+        against(SINGLE, chosen_values - single_values, confidence),
     )
-    single_gain = _against(PRESENT, single_values - values[start], confidence)
+    single_gain = against(PRESENT, single_values - values[start], confidence)
     beats_single = trials[tuned].is_single or (gains[1].low if start_fits else gains[1].mean) > 0
     shown = beats_single and (gains[0].low > 0 or not start_fits)
     if not shown and (single_gain.low > 0 or not start_fits):
@@ -137,7 +137,8 @@ def held_out(
     return chosen_values, single
 
 
-def _against(name: str, gaps: Doubles, confidence: float) -> Against:
+def against(name: str, gaps: Doubles, confidence: float) -> Against:
+    """What held-out gaps `[n]` to the baseline of this name say."""
     mean = float(gaps.mean())
     low, high = percentile_interval(bootstrap_means(gaps, samples=5_000, seed=0), size=len(gaps), confidence=confidence)
     is_unclear = mean > 1e-4 and low <= 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diptych.config.models import Quantization, SearchParams, VectorStorage
+from diptych.config.models import Quantization, SearchParams, Stored, VectorStorage
 
 SHORTEST = 32  # numbers of a first stage that is tried unasked
 _QUANTIZED: tuple[tuple[dict[str, Any], tuple[float, ...]], ...] = (
@@ -65,6 +65,31 @@ class Setup:
         storage, params = (_set_values(part) for part in (self.storage, self.params))
         slots = {"slots": {slot: {"storage": storage}}} if storage else {}
         return {**slots, **({"search": {"params": params}} if params else {})}
+
+
+def of_bits() -> list[Setup]:
+    """A setup for 32, 16, 8, 4, 2 bits a number and 1, searched by these alone or rescored by the originals."""
+    copies = [setup for setup in _quantized() if setup.storage.quantization and _bits(setup.storage) in (8, 4, 2, 1)]
+    kinds = [setup for setup in copies if (setup.stored.partition(" ")[0], _bits(setup.storage)) != ("binary", 2)]
+    return [Setup(_storage()), Setup(_storage(datatype="float16")), *kinds]
+
+
+def bytes_read(storage: VectorStorage, width: int) -> int:
+    """Bytes of the numbers of a vector of this width that a search compares; those that only rescore do not count."""
+    first = storage.first_stage
+    return round((first.dimension if first else width) * _bits(first or storage) / 8)
+
+
+def _bits(stored: Stored) -> float:
+    """Bits a number, as quantized or else as stored."""
+    quantization = stored.quantization
+    if quantization is None:
+        return {"float32": 32, "float16": 16, "uint8": 8}[stored.datatype or "float32"]
+    if quantization.kind == "product":
+        return 32 / int(quantization.compression[1:])
+    binary = {"one_bit": 1, "one_and_half_bits": 1.5, "two_bits": 2}[quantization.encoding or "one_bit"]
+    turbo = {"bits1": 1, "bits1_5": 1.5, "bits2": 2, "bits4": 4}[quantization.bits or "bits4"]
+    return {"scalar": 8, "binary": binary, "turbo": turbo}[quantization.kind]
 
 
 def grid(dimension: int, *, whole_numbers: bool = False, prefixes: Sequence[int] | None = None) -> list[Setup]:

@@ -64,7 +64,7 @@ def tune_index(
         CollectionNotFound: nothing has been populated yet.
     """
     view, watching, chosen_by = handle.now(), progress or Unwatched(), rule or Rule()
-    tuned_slot = _slot(view, slot)
+    tuned_slot = slot_to_tune(view, slot)
     drawn_sample = draw(view, tuned_slot, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
     default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers, prefixes=prefixes)
     tried_setups = _with_now(view, tuned_slot, default_setups if setups is None else setups)
@@ -149,7 +149,12 @@ def _key(setup: Setup) -> str:
     return setup.storage.model_dump_json(exclude_none=True, exclude={"first_stage": {"oversampling"}})
 
 
-def _slot(view: View, name: str | None) -> Slot:
+def slot_to_tune(view: View, name: str | None) -> Slot:
+    """The slot of this name; without one the only dense slot.
+
+    Raises:
+        TuneError: it is not clear which.
+    """
     if name is not None:
         return view.slot(name)
     dense = [slot for slot in view.slots.values() if slot.kind == "dense" and not slot.anchored]

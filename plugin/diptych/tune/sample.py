@@ -68,7 +68,7 @@ def draw(
     Raises:
         TuneError: the slot has no dense vectors, or too few.
     """
-    _require_dense(slot)
+    require_dense(slot)
     needed = size + (0 if texts else held_out)
     points = _points(view, slot, needed)
     if len(points) < LEAST:
@@ -84,15 +84,16 @@ def draw(
     count = view.client.count(view.name, exact=True).count
     similarity = slot.similarity or "cosine"
     if similarity == "cosine":  # Qdrant keeps them at length 1, and so compares what is asked
-        vectors = _unit(vectors)
+        vectors = unit(vectors)
     if texts:
         queries = np.stack([np.asarray(vector, np.float32) for vector in slot.encode("query", texts)])
-        return Sample(vectors, _unit(queries) if similarity == "cosine" else queries, similarity, count, False)
+        return Sample(vectors, unit(queries) if similarity == "cosine" else queries, similarity, count, False)
     out = min(held_out, len(vectors) // 5)
     return Sample(vectors[out:], vectors[:out], similarity, count, True)
 
 
-def _require_dense(slot: Slot) -> None:
+def require_dense(slot: Slot) -> None:
+    """Raise TuneError if the slot has no dense vectors."""
     if slot.kind == "dense":
         return
     why = {
@@ -138,6 +139,7 @@ def _vector(raw: Any, name: str) -> Floats | None:
     return None if vector is None else np.asarray(vector, np.float32)
 
 
-def _unit(rows: Floats) -> Floats:
+def unit(rows: Floats) -> Floats:
+    """The rows at length 1; rows of zeros stay."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)

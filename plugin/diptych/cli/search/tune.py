@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from diptych.cli.search.tune_encoder import encoder
 from diptych.cli.search.tune_rerank import rerank
 from diptych.cli.swap.swap_text import say, size
 from diptych.cli.ui.help_text import PlainGroup
@@ -252,3 +253,4 @@ def _snippet(row: Row, slot: str) -> str:
 command(app, "index", index)
 command(app, "search", search)
 command(app, "rerank", rerank)
+command(app, "encoder", encoder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from io import StringIO
@@ -55,7 +55,7 @@ def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """The config file with the chosen pipeline: the keys that are set, the diff of `search`, and the whole text."""
+    """The changed config file: the keys that are set, the diff of what is tuned, and the whole text."""
 
     keys: str = ""
     diff: str = ""
@@ -184,6 +184,28 @@ def config_change(config: Path, found: SearchReport, registry: Registry) -> Conf
     Raises:
         ConfigError: the file cannot be read, or would not be valid.
     """
+
+    def edit(raw: Any) -> str:
+        section, wanted = raw.get("search") or {}, found.rows[found.chosen].config()
+        if found.rerankers and "rerank" in wanted:
+            wanted["rerank"] = _rerankers(section.get("rerank") or [], found)
+        for key in KEYS:
+            if key in wanted:
+                section[key] = wanted[key]
+            elif key != "params" and (key != "rerank" or found.rerankers):
+                section.pop(key, None)
+        raw["search"] = section
+        return ", ".join(f"search.{key}" for key in wanted)
+
+    return edited(config, registry, edit, ("search",))
+
+
+def edited(config: Path, registry: Registry, edit: Callable[[Any], str], sections: Sequence[str]) -> ConfigChange:
+    """The config file after `edit`, which changes its mapping and names what it set; not yet written.
+
+    Raises:
+        ConfigError: the file cannot be read, or would not be valid.
+    """
     from ruamel.yaml import YAML
 
     from diptych.config import check_adapters, parse_config
@@ -191,21 +213,12 @@ def config_change(config: Path, found: SearchReport, registry: Registry) -> Conf
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
     raw = yaml.load(config.read_text("utf-8-sig"))
-    before = _search_lines(raw)
-    section, wanted = raw.get("search") or {}, found.rows[found.chosen].config()
-    if found.rerankers and "rerank" in wanted:
-        wanted["rerank"] = _rerankers(section.get("rerank") or [], found)
-    for key in KEYS:
-        if key in wanted:
-            section[key] = wanted[key]
-        elif key != "params" and (key != "rerank" or found.rerankers):
-            section.pop(key, None)
-    raw["search"] = section
-    text = StringIO()
+    before = _lines(raw, sections)
+    keys, text = edit(raw), StringIO()
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
-    diff = unified_diff(before, _search_lines(raw), config.name, f"{config.name}, tuned", lineterm="")
-    return ConfigChange(", ".join(f"search.{key}" for key in wanted), "\n".join(diff), text.getvalue())
+    diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
+    return ConfigChange(keys, "\n".join(diff), text.getvalue())
 
 
 def write_config(config: Path, change: ConfigChange) -> None:
@@ -222,13 +235,13 @@ def write_config(config: Path, change: ConfigChange) -> None:
         raise ConfigError("cannot write the config", where=config, got=error.strerror or str(error)) from error
 
 
-def _search_lines(raw: Mapping[str, Any]) -> list[str]:
-    """The `search` section as lines, in one style and without secrets, so that a diff shows what a change means."""
+def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
+    """These sections as lines, in one style and without secrets, so that a diff shows what a change means."""
     from ruamel.yaml import YAML
 
     stream, yaml = StringIO(), YAML()
     yaml.default_flow_style = False
-    yaml.dump({"search": redacted(raw.get("search") or {})}, stream)
+    yaml.dump({name: redacted(raw.get(name) or {}) for name in sections}, stream)
     return stream.getvalue().splitlines()
 
 
