@@ -188,6 +188,24 @@ class YesNoOptions(ModelOptions):
     )
 
 
+class UniEncoderOptions(ModelOptions):
+    """Options of `uni-encoder`."""
+
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of weights and arithmetic; when not given, as the weights are stored."
+    )
+    max_tokens: int = Field(
+        16_384,
+        ge=64,
+        description="Tokens of one forward pass. More candidates take several, but with attention arrow or square they "
+        "are an error.",
+    )
+    cached_queries: int = Field(
+        16, ge=0, description="Queries whose states are kept for further candidates, with attention isolated."
+    )
+
+
 class StaticOptions(ModelOptions):
     """Options of `static`."""
 

@@ -94,6 +94,13 @@ MODELS = [
         "Rerankers that read query and document together.",
     ),
     _torch(
+        "uni-encoder",
+        "reranker",
+        "uni_encoder:UniEncoderReranker",
+        "UniEncoderOptions",
+        "Models of the recipe uni_encoder: a query is read once, with all its candidates in one pass.",
+    ),
+    _torch(
         "yes-no",
         "reranker",
         "yes_no:YesNoReranker",

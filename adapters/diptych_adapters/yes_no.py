@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
-from diptych_adapters.engines import processor
 from diptych_adapters.model_options import YesNoOptions
 from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipelines import fingerprints
-from diptych_adapters.pipelines.library import check_length, quiet
+from diptych_adapters.pipelines.library import check_length, load_transformer
 from diptych_adapters.yes_no_prompt import LEAST_SHARE, question, scores_of, spellings
 
 _SPARE = 8  # tokens by which a prompt may grow when its parts are joined: tokenizers may split the seams otherwise
@@ -230,27 +229,11 @@ def _loaded(folder: ModelFolder, options: YesNoOptions) -> tuple[Any, Any]:
         ModelError: weights are missing, superfluous or of another shape; the tokenizer is not a fast one; or the
             model cannot compute the logits of the last token alone.
     """
-    processor.import_torch()
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from diptych_adapters.pipelines.weights import check_complete, recorded
-
-    local: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    dtype = getattr(torch, options.precision) if options.precision else "auto"
-    with quiet(), recorded() as loads:
-        tokenizer = AutoTokenizer.from_pretrained(folder.path, **local)
-        if not tokenizer.is_fast:
-            what, got = "the model's tokenizer does not report where its tokens are", type(tokenizer).__name__
-            raise ModelError(what, where=folder.path, got=got, expected="a fast tokenizer: tokenizer.json")
-        model = AutoModelForCausalLM.from_pretrained(folder.path, use_safetensors=True, dtype=dtype, **local).eval()
-        missing = sorted(key for load in loads for key in load.missing - load.misshapen.keys())
-        if missing:
-            got = f"{len(missing)} missing: {', '.join(missing[:8])}"
-            raise ModelError("the model's weights are incomplete", where=folder.path, got=got, do="download it again")
-        check_complete(loads, folder, model)
+    model, tokenizer = load_transformer("AutoModelForCausalLM", folder, dtype=options.precision)
     lacks = [name for name in _NEEDED if name not in inspect.signature(model.forward).parameters]
     if lacks:
         what = f"model {folder.name!r} cannot compute the logits of the last token alone"
         raise ModelError(what, where=type(model).__name__, got=f"no {' and no '.join(lacks)}", do="take another model")
+    import torch
+
     return model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer

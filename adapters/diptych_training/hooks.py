@@ -33,6 +33,7 @@ def _recipe(name: str, kind: Kind, recipe_class: str, summary: str) -> RecipeSpe
 RECIPES = [
     _recipe("ar2", "dense", "Adversarial", "A retriever and a ranker that train each other, round by round."),
     _recipe("cross_encoder", "reranker", "CrossEncoding", "A reranker, from what the first stage finds."),
+    _recipe("uni_encoder", "reranker", "UniEncoding", "A reranker that reads a query once, with all its candidates."),
     _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),

@@ -18,7 +18,7 @@ RECIPES = [spec.name for spec in diptych_training.hooks.RECIPES]
 TRAINING = {"epochs": 4, "batch_size": 6, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 3}
 OF_EPOCHS = ("epochs", "evaluate_every")  # which ar2 has not
 COUNT = 24  # documents and queries
-MASKED = ("splade", "lexlip_text", "cross_encoder")  # start from a masked language model
+MASKED = ("splade", "lexlip_text", "cross_encoder", "uni_encoder")  # start from a masked language model
 CLASSES = ["even words", "odd words"]
 
 
@@ -47,6 +47,7 @@ def options_of(recipe: str, folder: Path, output: Path, **training: Any) -> dict
         **_sections(recipe, folder),
     }
     known = {name: value for name, value in TRAINING.items() if recipe != "ar2" or name not in OF_EPOCHS}
+    known |= {"max_length": 32} if recipe == "uni_encoder" else {}  # the model's positions
     return {**given, "training": {**known, **training}}
 
 
@@ -85,6 +86,11 @@ def _sections(recipe: str, folder: Path) -> dict[str, Any]:
         "contrastive": {"mixing": {"hardest": 4, "pairs": 4, "start_step": 2}, "queue": 10},
         "cprd": {**taught, "negatives": {"per_query": 2, "relative": None, "refresh_every": 1}},
         "cross_encoder": {
+            "retriever": str(folder / "dense"),
+            "negatives": {"per_query": 3, "last_rank": 10},
+            "candidates": 10,
+        },
+        "uni_encoder": {
             "retriever": str(folder / "dense"),
             "negatives": {"per_query": 3, "last_rank": 10},
             "candidates": 10,

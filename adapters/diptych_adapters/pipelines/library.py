@@ -53,6 +53,44 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
     return model
 
 
+def load_transformer(
+    kind: str, folder: ModelFolder, *, dtype: str | None = None, fresh_head: bool = False, **config: Any
+) -> tuple[Any, Any]:
+    """The model of transformers' class `kind` in `folder`, on the CPU, and its fast tokenizer.
+
+    Args:
+        kind: such as AutoModelForCausalLM.
+        folder: checked to be safe.
+        dtype: such as bfloat16; as the weights are stored when not given.
+        fresh_head: for a training that starts with a new head: only weights that token vectors need must be present.
+        config: values in place of those of config.json.
+
+    Raises:
+        ModelError: the tokenizer is not fast, or weights are missing, superfluous or of another shape.
+    """
+    processor.import_torch()
+    import torch
+    import transformers
+
+    from diptych_adapters.pipelines.weights import check_complete, recorded
+
+    local: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with _loading, quiet(), recorded() as loads:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, **local)
+        if not tokenizer.is_fast:
+            what, got = "the model's tokenizer does not report where its tokens are", type(tokenizer).__name__
+            raise ModelError(what, where=folder.path, got=got, expected="a fast tokenizer: tokenizer.json")
+        model = getattr(transformers, kind).from_pretrained(
+            folder.path, use_safetensors=True, dtype=getattr(torch, dtype) if dtype else "auto", **config, **local
+        )
+        missing = sorted(key for load in loads for key in load.missing - load.misshapen.keys())
+        if missing and not fresh_head:
+            got = f"{len(missing)} missing: {', '.join(missing[:8])}"
+            raise ModelError("the model's weights are incomplete", where=folder.path, got=got, do="download it again")
+        check_complete(loads, folder, model, fresh_head=fresh_head)
+    return model.eval(), tokenizer
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Loading without progress bars and advice; the libraries' own settings are put back afterwards."""

@@ -67,7 +67,7 @@ class Family:
                 str(folder.path),
                 device=device(options.device),
                 model_kwargs=model_kwargs,
-                config_kwargs=_dropout(folder, options),
+                config_kwargs=dropout(folder, options),
                 trust_remote_code=False,
                 **kwargs,
             )
@@ -93,7 +93,7 @@ def _classifies(folder: ModelFolder) -> bool:
     return any(str(name).endswith("ForSequenceClassification") for name in folder.config().get("architectures") or ())
 
 
-def _dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:
+def dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:
     """The model's config with another dropout of attention, under the name that its architecture has for it."""
     if options.attention_dropout is None:
         return {}

@@ -37,6 +37,7 @@ WHOLE = {
     "splade": "training.mini_batch_size does not go with FLOPS",
     "tas_balanced": "training.mini_batch_size does not go with loss.in_batch",
     "unidec": "training.mini_batch_size is not for unidec",
+    "uni_encoder": "training.mini_batch_size is not for uni_encoder",
 }
 
 
@@ -65,7 +66,8 @@ NEW = {
         "bert.pooler.dense.bias",
         "classifier.weight",
         "classifier.bias",
-    }
+    },
+    "uni_encoder": {"classifier.weight", "classifier.bias"},
 }
 
 
@@ -373,7 +375,7 @@ def test_an_instance_of_a_document_that_is_not_there_is_named_with_its_line(
         made(given, Told()).prepare()
 
 
-COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
+COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced", "uni_encoder"]
 
 
 @pytest.mark.parametrize("recipe", COMPARED)
@@ -406,7 +408,8 @@ def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("recipe", "new"), [("cross_encoder", "classifier."), ("unidec", "2_Dense"), ("contrastive", "")]
+    ("recipe", "new"),
+    [("cross_encoder", "classifier."), ("uni_encoder", "classifier."), ("unidec", "2_Dense"), ("contrastive", "")],
 )
 def test_a_share_of_the_untrained_model_leaves_alone_what_began_at_random(
     recipe: str, new: str, world: Path, tmp_path: Path

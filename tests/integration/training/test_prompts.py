@@ -19,7 +19,13 @@ from tiny_training import Told
 
 QUERY, PASSAGE = "word30 word31 ", "word32 "
 OWN = {"query": QUERY, "passage": PASSAGE}  # as E5 names them
-SIDELESS = {"cmim", "cross_encoder", "prototype_tuning", "student"}  # texts, pairs, texts behind a soft prompt, queries
+SIDELESS = {
+    "cmim",
+    "cross_encoder",
+    "prototype_tuning",
+    "student",
+    "uni_encoder",
+}  # texts, pairs, texts behind a soft prompt, queries
 DOCUMENTS = {" ".join(WORDS[n : n + 3]) for n in range(24)}
 
 

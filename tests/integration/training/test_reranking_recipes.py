@@ -86,6 +86,45 @@ def test_a_cross_encoder_is_trained_registered_and_reranks_a_search(world: Path)
             assert collection.search(text)[0].id == query.replace("q", "r")
 
 
+@pytest.mark.parametrize("attention", ["isolated", "arrow"])
+def test_a_uni_encoder_is_trained_registered_and_reranks_a_search(attention: str, world: Path) -> None:
+    report = trained({**cross_encoder(world), "recipe": "uni_encoder", "attention": attention})
+    assert learned(report)
+    config = world / "diptych.yaml"
+    slots = "slots:\n  lexical: {adapter: bm25}\nsearch:\n  retrieve: {lexical: 20}\n  limit: 3\n"
+    config.write_text(f"store: edge:{world}/store\ncollection: words\n{slots}")
+    assert register(config, report.models[0], REGISTRY) == "search.rerank[0]"
+    with Collection.open(config, registry=REGISTRY) as collection:
+        collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
+        found = [collection.search(text)[0].id for text in QUERIES.values()]
+    right = [query.replace("q", "r") for query in QUERIES]
+    assert sum(map(str.__eq__, found, right)) >= 15, found
+    again = trained(
+        {
+            **cross_encoder(world),
+            "recipe": "uni_encoder",
+            "attention": attention,
+            "model": str(world / "run"),
+            "output": str(world / "more"),
+        }
+    )
+    assert again.measured["before"] == report.measured["after"], "a trained one goes on"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"query_length": 30}, "query_length is at most training.max_length - 8, 24 here"),
+        ({"loss": {"kind": "bce"}}, r"loss.kind(?s:.*)'listwise' or 'distill'"),
+        ({"attention": "round"}, "attention(?s:.*)'isolated', 'arrow' or 'square'"),
+        ({"training": {"max_length": None}}, "training.max_length is at least 16"),
+    ],
+)
+def test_options_that_do_not_suit_a_uni_encoder_are_refused(change: dict[str, Any], told: str, world: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_recipe({**cross_encoder(world), "recipe": "uni_encoder", **change}, REGISTRY)
+
+
 @pytest.mark.parametrize("kind", ["bce", "lambda", "distill"])
 def test_each_loss_teaches_what_is_relevant(kind: str, world: Path) -> None:
     more: dict[str, Any] = {"loss": {"kind": kind}}
