@@ -78,7 +78,7 @@ def _fields(header: Header) -> Iterator[tuple[str, Any]]:
     import pyarrow as pa
 
     if not header.vectors:
-        yield from ((name, pa.string()) for name in ("id", "text", "title", "metadata"))
+        yield from ((name, pa.string()) for name in ("id", "text", "title", "media", "metadata"))
         return
     yield from (("point", pa.string()), ("payload", pa.string()))
     shapes = Shapes(header.settings().config.params)
@@ -92,6 +92,6 @@ def _fields(header: Header) -> Iterator[tuple[str, Any]]:
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     if "point" not in row:
-        return {**row, "metadata": json.dumps(row["metadata"])}
+        return {**row, **{key: json.dumps(row[key]) for key in ("media", "metadata") if key in row}}
     vectors = {f"{_VECTOR}{name}": vector for name, vector in row["vectors"].items()}
     return {"point": json.dumps(row["point"]), "payload": json.dumps(row["payload"]), **vectors}

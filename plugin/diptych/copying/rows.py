@@ -19,6 +19,7 @@ from qdrant_client import models
 
 from diptych.copying.points import plain_id, vectors_of
 from diptych.errors import CopyError, DocumentError
+from diptych.media import Media, to_source
 from diptych.populate.sources.readers import HEADER
 from diptych.types import Document
 
@@ -74,9 +75,13 @@ class Header:
 
 
 def document_row(document: Document) -> dict[str, Any]:
-    """A document as populate reads it."""
-    title = {"title": document.title} if document.title else {}
-    return {"id": document.id, "text": document.text, **title, "metadata": dict(document.metadata)}
+    """A document as populate reads it; media by their path, or with their bytes where the collection holds them."""
+    row: dict[str, Any] = {"id": document.id, "text": document.text}
+    if document.title:
+        row["title"] = document.title
+    if media := {name: to_source(found) for name, found in document.media.items() if isinstance(found, Media)}:
+        row["media"] = media
+    return {**row, "metadata": dict(document.metadata)}
 
 
 def point_row(record: models.Record) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from diptych.media.values import (
     from_json,
     from_payload,
     to_json,
+    to_source,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "from_json",
     "from_payload",
     "to_json",
+    "to_source",
 ]

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.errors import MediaError
+from diptych.errors import MediaError, brief
 from diptych.media import pictures, read, samples
 from diptych.media.config import MediaConfig
 from diptych.media.values import Content, Media, Modality, RawMedia, Sound, checked_modality, digest_of, reference
@@ -160,6 +160,9 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
         return file.getvalue()
     if isinstance(raw, list) and modality in ("series", "points"):
         return _given_bytes(modality, samples.array_of_lists(raw, modality), max_bytes)
+    if isinstance(raw, dict) and "digest" in raw:
+        what, do = "the bytes of the media were not stored where they come from", "give the bytes or the file"
+        raise MediaError(what, where=modality, got=f"digest {brief(raw['digest'])}", do=do)
     expected = "a path, https URL, data: URI, bytes, or " + ("Sound" if modality == "sound" else "an array")
     do = "an array does not say its rate: give Sound(samples, rate)" if isinstance(raw, np.ndarray) else ""
     raise MediaError(f"not what {modality} can be given as", got=type(raw).__name__, expected=expected, do=do)

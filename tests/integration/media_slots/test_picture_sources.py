@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from colour_plugin import COLOURS
-from diptych import Collection, Document, Registry
+from diptych import Collection, Document, Query, Registry
 from diptych.cli import app
 from diptych.cli.ui.session import Session
+from diptych.copying import export_collection
 from diptych.populate import open_source
 
 Run = Callable[..., Result]
+IDS = (*COLOURS, "half", "note")
 
 
 @pytest.fixture
@@ -90,3 +93,42 @@ def test_a_table_without_slots_of_pictures_keeps_named_media_and_leaves_others_m
         (document,) = texts.get(["r"])
         assert document.metadata == {}
         assert document.media == {"image": texts.handle.media.take("image", "red.png")}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("kept", ["reference", "bytes"])
+def test_an_exported_file_brings_media_along(
+    config: Callable[..., dict[str, Any]],
+    colours: Registry,
+    documents: list[Document],
+    pictures: Path,
+    tmp_path: Path,
+    suffix: str,
+    kept: str,
+) -> None:
+    path = tmp_path / f"out.{suffix}"
+    with Collection.open(config(media={"store": kept}), registry=colours) as first:
+        first.populate(documents)
+        assert export_collection(first.handle, path) == len(documents)
+        wanted = {document.id: (document.content_hash(), document.media) for document in first.get([*IDS])}
+    if kept == "bytes":
+        for picture in pictures.iterdir():
+            picture.unlink()
+    with Collection.open(config(store="memory:"), registry=colours) as second:
+        report = second.populate(open_source(path))
+        assert (report.new, report.set_aside) == (len(documents), 0)
+        assert {d.id: (d.content_hash(), d.media) for d in second.get([*IDS])} == wanted
+        assert second.search(Query(media={"image": np.full((4, 4, 3), COLOURS["blue"], np.uint8)}))[0].id == "blue"
+
+
+def test_media_whose_bytes_no_one_has_reject_their_document_after_an_export(
+    config: Callable[..., dict[str, Any]], colours: Registry, pictures: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.jsonl"
+    with Collection.open(config(), registry=colours) as first:
+        first.populate([Document("r", "red", media={"image": (pictures / "red.png").read_bytes()})])
+        export_collection(first.handle, path)
+    with Collection.open(config(store="memory:"), registry=colours) as second:
+        report = second.populate(open_source(path), report_path=tmp_path / "rejected.jsonl")
+        assert (report.new, report.set_aside) == (0, 1)
+        assert "the bytes of the media were not stored" in report.examples[0].reason

@@ -81,7 +81,7 @@ def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
     """One object for each line; empty lines are skipped."""
-    first = True
+    first, exported = True, False
     for number, line in enumerate(_bounded_lines(file), 1):
         if not line.strip():
             continue
@@ -100,9 +100,10 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
             yield Rejected(where, f"not JSON: {error}")
             continue
         if number == 1 and _is_header(found):
+            exported = True
             continue
         if isinstance(found, dict):
-            yield Row(found, where)
+            yield Row(found, where, has_media=exported)  # metadata stand under their own key there
         else:
             yield Rejected(where, f"not a JSON object but {type(found).__name__}")
 
@@ -122,11 +123,18 @@ def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
 def renamed(rows: Iterable[Raw], columns: Columns) -> Iterator[Raw]:
     """The objects with id, text, title and media under these names."""
     for row in rows:
-        yield _renamed(row, columns, row.where) if isinstance(row, Row) else row
+        yield _renamed(row, columns, row.where, exported=row.has_media) if isinstance(row, Row) else row
 
 
-def _renamed(cells: Mapping[str, Any], columns: Columns, where: str, written: Mapping[str, str] | None = None) -> Row:
-    return Row(columns.renamed(cells), where, written, bool(columns.media))
+def _renamed(
+    cells: Mapping[str, Any],
+    columns: Columns,
+    where: str,
+    written: Mapping[str, str] | None = None,
+    *,
+    exported: bool = False,
+) -> Row:
+    return Row(columns.renamed(cells), where, written, has_media=exported or bool(columns.media))
 
 
 def csv_names(path: Path) -> tuple[str, ...]:
@@ -228,9 +236,9 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
         )
         for number, row in enumerate(rows, 1):
             cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
-            if exported and "metadata" in cells:
-                cells["metadata"] = json.loads(cells["metadata"])
-            yield _renamed(cells, columns, f"{path.name}:{number}")
+            if exported:
+                cells |= {key: json.loads(cells[key]) for key in ("media", "metadata") if key in cells}
+            yield _renamed(cells, columns, f"{path.name}:{number}", exported=exported)
 
 
 def require_pyarrow() -> None:

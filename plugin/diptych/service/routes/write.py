@@ -16,6 +16,7 @@ from starlette.responses import Response
 from diptych.collection.collection import Collection
 from diptych.errors import PopulateError
 from diptych.populate import open_source
+from diptych.populate.sources.readers import Row
 from diptych.service.allowed_inputs import accepted, reads_media, require_inline, require_words
 from diptych.service.bodies import DocumentsRequest, PopulateOptions
 from diptych.service.error_answers import Refused
@@ -88,7 +89,8 @@ def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
     )
     for row in rows:
         if isinstance(row, Mapping):
-            if has_media and isinstance(row.get("media"), Mapping):
+            marked = isinstance(row, Row) and row.has_media  # by the header of an exported file
+            if (has_media or marked) and isinstance(row.get("media"), Mapping):
                 require_inline(row["media"], where=where)
             title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
             read_by_encoders = collection.handle.view.reading.of(title, text)
