@@ -29,7 +29,7 @@ class Measure:
             yield from items
             return
         for batch in batched(items, BATCH):
-            self._add([item.input for item in batch])
+            self._add([item.input for item in batch if item.input])  # of media alone there is nothing to measure
             yield from batch
 
     def _add(self, inputs: list[str]) -> None:

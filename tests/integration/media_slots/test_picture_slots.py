@@ -179,3 +179,10 @@ def test_examples_may_be_pictures(collection: Collection) -> None:
     liked = score(like=[Query(media={"image": "blue.png"})])
     assert liked > score() > score(unlike=[Query(media={"image": "blue.png"})])
     assert liked == pytest.approx(score(like=["blue"]), abs=1e-5)
+
+
+def test_documents_without_a_text_are_not_measured(collection: Collection, documents: list[Document]) -> None:
+    statistics = collection.handle.read().live.slots["lexical"].statistics
+    assert statistics is not None
+    assert statistics["documents"] == sum(bool(document.text) for document in documents)
+    assert collection.populate(documents).warnings == ()
