@@ -144,6 +144,11 @@ class Query:
     media: Mapping[str, RawMedia] = field(default_factory=dict, compare=False)
 
 
+def said(query: Query) -> str:
+    """The query in words: its text, and what names its media."""
+    return " ".join(filter(None, (query.text, *(f"{modality}: {raw!s:.60}" for modality, raw in query.media.items()))))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseVector:
     """Term ids and weights: `indices` uint32 `[nnz]`, strictly ascending; `values` float32 `[nnz]`, finite."""

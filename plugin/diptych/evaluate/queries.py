@@ -15,7 +15,8 @@ from diptych.types import Query, is_unicode
 def read_queries(path: str | Path) -> list[Query]:
     """Queries in the order of a `queries.jsonl` or `.jsonl.gz`: one `{"_id" or "id", "text"}` a line.
 
-    An object under `metadata` says more of the query, such as its language, to group queries by.
+    An object under `metadata` says more of the query, such as its language, to group queries by. One under `media` has
+    paths or URLs by modality, `{"image": "red.png"}`, as a document's; then the text may be missing.
 
     Raises:
         EvaluationError: the file cannot be read, a line is no such object, an id comes twice, or there is no query.
@@ -61,18 +62,22 @@ def _query(line: str, where: str) -> Query:
         raise EvaluationError(
             "a line is not JSON", where=where, got=str(error), expected="one object a line"
         ) from error
-    identifier, text = _member(raw, "_id", "id"), _member(raw, "text")
+    media = _member(raw, "media") or {}
+    identifier, text = _member(raw, "_id", "id"), _member(raw, "text") or ("" if media else None)
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
-    if not isinstance(identifier, str) or not identifier or not isinstance(text, str) or not text.strip():
-        raise EvaluationError(
-            "a line is not a query", where=where, got=line[:80], expected='{"_id": "q1", "text": "some words"}'
+    named = isinstance(media, dict) and all(isinstance(found, str) for found in media.values())
+    said = isinstance(text, str) and bool(text.strip() or media)
+    if not isinstance(identifier, str) or not identifier or not isinstance(text, str) or not said or not named:
+        expected = (
+            '{"_id": "q1", "text": "some words"}, or with "media": {"image": "PATH"} beside or instead of the text'
         )
+        raise EvaluationError("a line is not a query", where=where, got=line[:80], expected=expected)
     if not is_unicode(identifier) or not is_unicode(text):
         do = "fix its escapes between \\ud800 and \\udfff"
         raise EvaluationError("a query is not valid Unicode", where=where, got=line[:80], do=do)
     metadata = _member(raw, "metadata")
-    return Query(text, identifier, metadata if isinstance(metadata, dict) else {})
+    return Query(text, identifier, metadata if isinstance(metadata, dict) else {}, media)
 
 
 def _member(raw: Any, *names: str) -> Any:

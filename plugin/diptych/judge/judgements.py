@@ -204,7 +204,8 @@ def _read(path: Path) -> list[Query]:
 
 
 def _query_line(query: Query) -> str:
-    facts = {"metadata": dict(query.metadata)} if query.metadata else {}
+    facts: dict[str, Any] = {"metadata": dict(query.metadata)} if query.metadata else {}
+    facts |= {"media": dict(query.media)} if query.media else {}
     return json.dumps({"_id": query.id, "text": query.text, **facts}, ensure_ascii=False) + "\n"
 
 

@@ -28,9 +28,14 @@ class Measure:
         if not self.slots:
             yield from items
             return
+        with_text = False
         for batch in batched(items, BATCH):
-            self._add([item.input for item in batch if item.input])  # of media alone there is nothing to measure
+            texts = [item.input for item in batch if item.input]  # of media alone there is nothing to measure
+            with_text = with_text or bool(texts)
+            self._add(texts)
             yield from batch
+        if not with_text:  # an average must be there; later texts move it, which `plan` says
+            self._add([""])
 
     def _add(self, inputs: list[str]) -> None:
         self.sums = {name: summed(self.sums[name], slot, inputs) for name, slot in self.slots.items()}

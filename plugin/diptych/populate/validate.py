@@ -149,6 +149,8 @@ class Intake:
         """The document with its media read, as its hash needs them."""
         if not document.media:
             return document
+        if not isinstance(document.media, Mapping):
+            raise DocumentError("media is not a mapping", got=brief(document.media), expected="{'image': PATH, ...}")
         take = self._handle.media.take
         return replace(document, media={modality: take(modality, raw) for modality, raw in document.media.items()})
 

@@ -27,6 +27,10 @@ def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[s
         MediaError: one cannot be read.
     """
     given = [media_of(query) for query in queries]
+    if wrong := [media for media in given if not isinstance(media, Mapping)]:
+        raise SearchError(
+            "media of a query is no mapping", got=type(wrong[0]).__name__, expected="{'image': PATH, ...}"
+        )
     if not any(given):
         return ()
     store = view.media

@@ -23,7 +23,7 @@ from diptych.search.stages import Rerank
 from diptych.search.store_errors import ask
 from diptych.tune.legs import Doubles, Legs, pools_of
 from diptych.tune.search_report import params_text
-from diptych.types import Floats, Query
+from diptych.types import Floats, Query, said
 
 BATCH, PAGE = 64, 256
 T = TypeVar("T")
@@ -198,7 +198,7 @@ class Answers:
             return None
         live = self._view.metadata.live.model_dump_json() if self._view.metadata else ""
         count = self._view.client.count(self._view.name, exact=True).count
-        query_texts = [(query.id, query.text) for query in self._queries]
+        query_texts = [(query.id, said(query)) for query in self._queries]
         key = json.dumps([what, live, count, self._depth, query_texts], sort_keys=True)
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 

@@ -238,7 +238,7 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
         shapes.setdefault(_shape(pipeline), replace(pipeline, rerank=()))
-    times = _milliseconds(run, shapes, [query.text for query in run.queries[:ASKED]])
+    times = _milliseconds(run, shapes, run.queries[:ASKED])
     reading = _reranker_milliseconds(run)
     errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
     return [
@@ -284,7 +284,7 @@ def _shape(pipeline: Pipeline) -> object:
     )
 
 
-def _milliseconds(run: _Run, shapes: Mapping[object, Pipeline], texts: Sequence[str]) -> dict[object, float]:
+def _milliseconds(run: _Run, shapes: Mapping[object, Pipeline], texts: Sequence[Query]) -> dict[object, float]:
     """The median time of a query, encoding included; each query is searched by all pipelines, in a rotating order."""
     config = run.view.search_config.model_copy(update={"remember": 0})
     forgetful = replace(run.view, search_config=config, kept={})

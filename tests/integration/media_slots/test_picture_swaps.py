@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,22 @@ def test_slots_of_texts_are_swapped_beside_documents_of_pictures_alone(config: M
         (hit,) = opened.search("green", pipeline=Retrieve("lexical"), limit=1)
         assert hit.document.metadata == {}, "the text that was copied for the old index is no metadata"
         assert opened.populate(mixed).unchanged == len(mixed)
+
+
+def test_the_gate_judges_by_pictures(collection: Collection, config: Made, pictures: Path, tmp_path: Path) -> None:
+    asked = [{"_id": f"q-{name}", "media": {"image": f"{name}.png"}} for name in COLOURS]
+    asked += [{"_id": f"w-{name}", "text": name} for name in COLOURS]
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    rows = [f"{query['_id']}\t{str(query['_id'])[2:]}\t1" for query in asked]
+    (tmp_path / "qrels.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
+    evaluate = {"queries": str(tmp_path / "queries.jsonl"), "qrels": str(tmp_path / "qrels.tsv")}
+    gate = {"metric": "nDCG@10", "max_slowdown": 1000}
+    report = apply(
+        collection.handle,
+        Config.model_validate(config(slots=FINER, evaluate=evaluate, swap={"gate": gate})),
+    )
+    assert report.outcome == "cut over"
+    assert report.gate is not None
+    assert report.gate.judged is not None
+    assert report.gate.judged.queries == len(asked)
+    assert report.gate.latency is not None

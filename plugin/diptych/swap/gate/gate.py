@@ -20,6 +20,7 @@ from diptych.swap.gate.latency import Latency, measure_latency
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap
 from diptych.swap.gate.vector_health import Canary, StoredVectors, check_canary, check_stored
 from diptych.swap.sample import Sampled, sample_documents, sample_points
+from diptych.types import Query
 
 PIPELINE = "pipeline"
 # The share of the old pipeline's known items whose loss stops a swap, when the whole interval lies beyond it.
@@ -109,15 +110,15 @@ def run_gate(
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
         step("judged queries")
-        report, texts = _with_judgements(base, old, new, judged, config), [query.text for query in judged.asked]
+        report, texts = _with_judgements(base, old, new, judged, config), judged.asked
     else:
         step("sampled documents")
-        report, texts = _without_judgements(base, old, new, documents, config), [own.item for own in documents]
+        report, texts = _without_judgements(base, old, new, documents, config), [Query(own.item) for own in documents]
     step("latency")
     return _timed(report, old, new, texts, config)
 
 
-def _timed(report: GateReport, old: View, new: View, texts: Sequence[str], config: GateConfig) -> GateReport:
+def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], config: GateConfig) -> GateReport:
     """The report with the time of a query, where the config limits it."""
     if config.max_slowdown is None or not texts or silence(old):
         return report

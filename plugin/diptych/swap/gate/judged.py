@@ -28,7 +28,7 @@ from diptych.evaluate.measures import cutoff, parse_metrics
 from diptych.handle.snapshot import View
 from diptych.swap.gate.answers import answers
 from diptych.swap.gate.document_fields import fields_of_queries
-from diptych.types import Query, Run
+from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 SHOWN = 5  # queries that lost most
@@ -199,7 +199,7 @@ def _comparison(
         losses=difference.losses,
         verdict=verdict,
         sentence=_sentence(verdict, metric, config, (old, new), difference),
-        worst=_worst(difference, sides, metric, {query.id: query.text for query in queries}),
+        worst=_worst(difference, sides, metric, {query.id: said(query) for query in queries}),
         remarks=tuple(remarks),
     )
 
