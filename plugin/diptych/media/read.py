@@ -111,21 +111,23 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
     if not isinstance(given, str) or not given or "\0" in given:
         raise MediaError("a path of media cannot be used", got=brief(path), expected="a path below media.root")
     try:
-        base = root.resolve(strict=True)
-        real = (base / given).resolve(strict=True)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        base = os.path.realpath(root, strict=True)
+        real = os.path.realpath(os.path.join(base, given), strict=True)
+    except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         what = "the media file does not exist" if missing else f"the media file cannot be found: {_reason(error)}"
         raise MediaError(what, where=brief(given, 300), expected=f"a file below {root}") from error
-    if not real.is_relative_to(base) or real == base:
+    inside = base.rstrip(os.sep) + os.sep
+    if not real.startswith(inside):
         what = "the path of media does not lead to a file in the root folder"
         raise MediaError(what, where=brief(given, 300), expected=f"a file below {base}", do="see media.root")
+    within = real.removeprefix(inside)
     plain = PurePosixPath(given)
-    source = plain if not plain.is_absolute() and ".." not in plain.parts else real.relative_to(base)
-    return source.as_posix(), _read_regular(base, real.relative_to(base).parts, source.as_posix(), max_bytes)
+    source = within if plain.is_absolute() or ".." in plain.parts else plain.as_posix()
+    return source, _read_regular(base, within.split(os.sep), source, max_bytes)
 
 
-def _read_regular(base: Path, parts: Sequence[str], name: str, max_bytes: int) -> bytes:
+def _read_regular(base: str, parts: Sequence[str], name: str, max_bytes: int) -> bytes:
     """The bytes of a regular file, opened folder by folder: no link that is put there meanwhile is followed."""
     opened: list[int] = []
     try:
@@ -134,9 +136,13 @@ def _read_regular(base: Path, parts: Sequence[str], name: str, max_bytes: int) -
             opened.append(os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=opened[-1]))
         _check_regular(os.stat(parts[-1], dir_fd=opened[-1], follow_symlinks=False), name, max_bytes)
         opened.append(os.open(parts[-1], _FLAGS, dir_fd=opened[-1]))
-        _check_regular(os.fstat(opened[-1]), name, max_bytes)
+        facts = os.fstat(opened[-1])
+        _check_regular(facts, name, max_bytes)
         with os.fdopen(opened.pop(), "rb") as file:
-            return checked_length(file.read(max_bytes + 1), name, max_bytes)
+            data = file.read(facts.st_size + 1)  # one more than stated, to see a file that is being written
+        if len(data) != facts.st_size:
+            raise MediaError("the media file changed while it was read", where=name, do="try again when it is whole")
+        return checked_length(data, name, max_bytes)
     except OSError as error:
         raise MediaError(f"the media file cannot be read: {_reason(error)}", where=name) from error
     finally:

@@ -41,7 +41,7 @@ class MediaStore:
     """
 
     def __init__(self, config: MediaConfig, base: Path) -> None:
-        self.config, self.base, self.root = config, base, base / config.root
+        self.config, self.base, self.root = config, base, base / Path(config.root).expanduser()
         self._recent = _Recent(RECENT)
 
     def __reduce__(self) -> tuple[Any, ...]:
