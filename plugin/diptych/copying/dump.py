@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import sys
 import threading
@@ -18,11 +19,12 @@ from diptych.copying import layout
 from diptych.copying.begin import require_coherent
 from diptych.copying.rows import Header, document_row, point_row
 from diptych.copying.side import Side
-from diptych.errors import CopyError
+from diptych.errors import CopyError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import narrowed, scope
 from diptych.metadata.models import COPY, RETIRED
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
+from diptych.populate.sources.readers import HEADER, LONGEST_LINE
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.types import Document
@@ -30,7 +32,9 @@ from diptych.types import Document
 if TYPE_CHECKING:
     from diptych.copying.parquet_rows import ParquetRows
 
+LOG = logging.getLogger(__name__)
 PAGE = 256
+SHOWN = 5  # document ids in a warning
 Write = Callable[[Mapping[str, Any]], None]
 
 
@@ -67,12 +71,31 @@ def export_collection(
     watcher.begin("export", total)
     written = 0
     with _writer(path, header) as write:
-        rows = _points(handle, scoped_filter) if vectors else map(document_row, _documents(handle, scoped_filter))
+        rows = _points(handle, scoped_filter) if vectors else _document_rows(handle, scoped_filter)
         for row in rows:
             write(row)
             written += 1
             watcher.advance("export", 1)
     return written
+
+
+def _document_rows(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[dict[str, Any]]:
+    """The documents as populate reads them; a warning says how many have media that nobody can read again."""
+    incomplete: list[str] = []
+    for document in _documents(handle, scoped_filter):
+        row = document_row(document)
+        if any(isinstance(own, dict) for own in row.get("media", {}).values()):  # neither bytes nor source
+            incomplete.append(document.id)
+        yield row
+    if incomplete:
+        shown = ", ".join(map(repr, incomplete[:SHOWN])) + (", ..." if len(incomplete) > SHOWN else "")
+        LOG.warning(
+            "%s: %d documents have media that were given as bytes and that the collection does not hold: %s. populate "
+            "will reject them. --vectors exports their vectors; with media.store: bytes, populate stores the bytes.",
+            handle.name,
+            len(incomplete),
+            shown,
+        )
 
 
 def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
@@ -157,7 +180,12 @@ def _parquet(path: Path, header: Header) -> Iterator[ParquetRows]:
 
 
 def _json_line(write: Callable[[str], object], row: Mapping[str, Any]) -> None:
-    write(json.dumps(row, ensure_ascii=False) + "\n")
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    if len(line) > LONGEST_LINE // 4 and len(line.encode()) > LONGEST_LINE and HEADER not in row:
+        what, where = "a line would be longer than populate and import read", brief(row.get("id", row.get("point")))
+        do = "export to a .parquet file, which has no lines"
+        raise CopyError(what, where=where, got=f"{len(line):,}", expected=f"at most {LONGEST_LINE:,} bytes", do=do)
+    write(line)
 
 
 def _format_of(path: Path) -> str:

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from diptych.metadata.media_payloads import letters_in
+
 PointId: TypeAlias = int | str
 REQUEST = 1_000_000  # numbers of vectors in one request: about 20 MB of JSON, where a server takes 32
+_LETTERS = 20  # of a payload's media that take as much room as a number
 
 
 class Digest:
@@ -70,11 +73,11 @@ def arrays(vector: Any) -> tuple[NDArray[Any], ...]:
 
 
 def pieces(points: Sequence[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
-    """The points in lists of at most `REQUEST` numbers, each of at least one point."""
+    """The points in lists of at most `REQUEST` numbers, or media of that size, each of at least one point."""
     piece: list[models.PointStruct] = []
     numbers = 0
     for point in points:
-        size = sum(map(_numbers, _values(point.vector)))
+        size = sum(map(_numbers, _values(point.vector))) + letters_in(point.payload) // _LETTERS
         if piece and numbers + size > REQUEST:
             yield piece
             piece, numbers = [], 0

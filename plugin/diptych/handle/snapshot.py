@@ -73,6 +73,12 @@ class View:
         object.__setattr__(self, "copies", self.metadata.copies if self.metadata else ())
         object.__setattr__(self, "layout", self.metadata.layout if self.metadata else Layout())
 
+    @property
+    def has_media(self) -> bool:
+        """Whether documents may have pictures or other media, so that payloads may hold their bytes."""
+        stores_content = self.media is not None and self.media.config.store != "reference"
+        return stores_content or any(slot.reads_media for slot in self.slots.values())
+
     def now(self) -> View:
         """This view itself, since it never changes. `CollectionHandle.now` may return a newer one."""
         return self

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from diptych.media import Media, MediaStore, RawMedia, from_json, to_json
+from diptych.media import MODALITIES, Media, MediaStore, RawMedia, from_json, to_json
 from diptych.types import Document
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
 OWN, MEDIA, TEXTLESS = "_diptych", "media", "textless"
+_REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", "thumbnail")  # the keys of an item
 
 
 def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
@@ -31,6 +32,28 @@ def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
 def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
     """The media of a payload, of which nothing has been read."""
     return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
+
+
+def reference_fields() -> list[str]:
+    """The payload keys from which `media_in` reads references."""
+    return _fields(_REFERENCE)
+
+
+def content_fields() -> list[str]:
+    """The payload keys that hold the bytes and thumbnails of media, which searches do not fetch."""
+    return _fields(_CONTENT)
+
+
+def _fields(keys: Iterable[str]) -> list[str]:
+    return [f"{OWN}.{MEDIA}.{modality}.{key}" for modality in MODALITIES for key in keys]
+
+
+def letters_in(payload: Mapping[str, Any] | None) -> int:
+    """The letters of the bytes and thumbnails in a payload, whoever wrote it."""
+    own = (payload or {}).get(OWN)
+    media = own.get(MEDIA) if isinstance(own, Mapping) else None
+    items = [item for item in media.values() if isinstance(item, Mapping)] if isinstance(media, Mapping) else ()
+    return sum(len(item[key]) for item in items for key in _CONTENT if isinstance(item.get(key), str))
 
 
 def to_rows(media: Mapping[str, RawMedia]) -> list[dict[str, Any]]:

@@ -85,7 +85,8 @@ def text_fields(layout: Layout, *, media: bool = False) -> list[str]:
 
 def id_fields(layout: Layout) -> list[str]:
     """The payload keys that `from_payload` needs for the id."""
-    return list(dict.fromkeys([OWN, *([payload_paths.head(layout.id)] if layout.id else [])]))
+    own = f"{OWN}.id"  # not all of it, which may hold the bytes of media
+    return [own, *([payload_paths.head(layout.id)] if layout.id and layout.id != own else [])]
 
 
 def field_of(layout: Layout, name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.media import MediaStore
+from diptych.metadata.media_payloads import letters_in
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, OWN, to_payload
 from diptych.populate.validate import Item
@@ -90,7 +91,7 @@ def _weight(point: models.PointStruct) -> int:
     payload: Any = point.payload
     numbers = sum(map(_numbers, vectors.values()))
     letters = sum(len(value) if type(value) is str else len(str(value)) for key, value in payload.items() if key != OWN)
-    return numbers * _BYTES_A_NUMBER + 4 * letters + _BYTES_A_POINT
+    return numbers * _BYTES_A_NUMBER + 4 * letters + letters_in(payload) + _BYTES_A_POINT
 
 
 def _numbers(vector: Any) -> int:

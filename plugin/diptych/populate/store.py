@@ -63,6 +63,7 @@ _OURS = (
 )
 _WORTH_ANOTHER_TRY = {408, 425, 429}  # HTTP statuses below 500 that another try may avoid
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
+_OWN_FIELDS = (f"{OWN}.id", f"{OWN}.hash")  # not all of it: media may be there with their bytes
 _CONTENT = {400, 413, 422}  # HTTP statuses by which a store rejects the points of a write
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ class Store:
 
         In an adopted collection every point is a document, hashed here, and its payload is given too.
         """
-        records = self.records(points, only=[OWN, *self.tenant_fields] if self.layout == NATIVE else None)
+        records = self.records(points, only=[*_OWN_FIELDS, *self.tenant_fields] if self.layout == NATIVE else None)
         return {plain_id(record.id): self._own(record) for record in records}
 
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
@@ -176,7 +177,7 @@ class Store:
         In an adopted collection every point with a text counts.
         """
         layout = self.layout
-        own_fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
+        own_fields = list(_OWN_FIELDS) if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
         fields = [*own_fields, *self.tenant_fields]
         chosen = scope(self.tenancy, layout, tenant, f"collection {self.name!r}") if tenant is not None else None
         for record in self.scrolled(chosen, fields):

@@ -14,6 +14,7 @@ from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope, without_ids
 from diptych.media import Media
+from diptych.metadata.media_payloads import content_fields, reference_fields
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
 from diptych.search.checks import require_count
@@ -151,13 +152,14 @@ class SearchRequest:
 
     @property
     def selector(self) -> bool | models.PayloadSelector:
-        """The payload to fetch: the wanted keys, the document's id, and the parts that a reranker reads."""
+        """The payload to fetch: the wanted keys, the document's id, references to media, and what a reranker reads."""
         if self.with_payload is True:
-            copies = self.handle.copies
-            return models.PayloadSelectorExclude(exclude=list(copies)) if copies else True
+            left_out = [*self.handle.copies, *(content_fields() if self.handle.has_media else ())]
+            return models.PayloadSelectorExclude(exclude=left_out) if left_out else True
         layout = self.handle.layout
         names = [*self.wanted, *(("text", "title") if self.reads_text else ())]
         fields = [*(field_of(layout, name) for name in names), *id_fields(layout)]
+        fields += reference_fields() if self.handle.has_media else []
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
     @property
