@@ -217,6 +217,28 @@ class StaticOptions(ModelOptions):
     normalize: bool | None = Field(None, description="Make vectors unit length; as the model says when not given.")
 
 
+class ImageTextOptions(Options):
+    """Options of `image-text`."""
+
+    model: str = Field(min_length=1, description="Folder of a model of the recipe `image_text`.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
+    batch_size: int = Field(64, ge=1, description="Pictures in one forward pass.")
+    text_model: str | None = Field(
+        None, description="The text encoder's model, where it is not found by the name that it had in training."
+    )
+
+
+class ImageLexiconOptions(ImageTextOptions):
+    """Options of `image-lexicon`."""
+
+    queries: Literal["words", "encoder"] = Field(
+        "words",
+        description="How a text becomes terms: by its words that the lexicon has, or by the lexicon's text side, which "
+        "reads it with the text encoder. Texts without a known word go to the text side in any case.",
+    )
+    max_active_dims: int = Field(64, ge=1, description="Keep only so many words of a vector, the heaviest.")
+
+
 class FastEmbedOptions(Options):
     """What all FastEmbed adapters take."""
 

@@ -30,6 +30,19 @@ def _torch(
     )
 
 
+def _image_text(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+    return AdapterSpec(
+        name=name,
+        kind=kind,
+        factory=f"{_PACKAGE}.image_text.encoders:{factory}.of",
+        options=f"{_OPTIONS}:{options}",
+        summary=summary,
+        requires=("torch", "safetensors"),
+        extra="diptych[torch]",
+        accepts=("text", "image"),
+    )
+
+
 def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
     return AdapterSpec(
         name=name,
@@ -106,6 +119,20 @@ MODELS = [
         "yes_no:YesNoReranker",
         "YesNoOptions",
         "Local causal language models that answer yes or no, scored by the probability of the next token.",
+    ),
+    _image_text(
+        "image-text",
+        "dense",
+        "ImageTextEncoder",
+        "ImageTextOptions",
+        "Models of the recipe image_text: pictures and texts in a text encoder's space.",
+    ),
+    _image_text(
+        "image-lexicon",
+        "sparse",
+        "ImageLexiconEncoder",
+        "ImageLexiconOptions",
+        "Models of the recipe image_text: pictures as weights of words, which are the reasons for a hit.",
     ),
     AdapterSpec(
         name="static",

@@ -175,6 +175,7 @@ def test_training_uses_the_public_host_alone(path: Path) -> None:
         "protocols",
         "runtime",
         "evaluate",
+        "media",
         "training",
         "",
         *allowed,

@@ -1,0 +1,191 @@
+"""Pictures of an artist that the recipe `image_text` never saw, found by words: dense and by a lexicon, by language.
+
+    DIPTYCH_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/compare_image_text.py --out build/image_text
+
+Trained on Twemoji's pictures of 90 % of the emoji, drawn by the seed. Searched are Noto's pictures of all 1,906,
+exactly, by the names of the emoji: `seen` are the names of the 90 %, `unseen` those of the rest; `keywords` are right
+for every picture that has them. Intervals are Student's over the seeds, 95 %. Times are medians, one thread, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from compare_students import Quiet
+from corpora import folder_of
+from diptych import Registry
+from diptych.training import load_recipe
+from diptych.types import Floats, SparseVector
+from diptych_adapters.image_text.encoders import ImageLexiconEncoder, ImageTextEncoder
+from diptych_training.models.image_text import ranked
+from effects.running import student_interval
+from machine import facts
+
+MODEL = "all-MiniLM-L6-v2"
+SEEDS, HELD = (0, 1, 2), 0.1
+CONDITIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # languages of the texts, options of the recipe
+    "dense alone": (("en",), {"lexicon": None}),
+    "both heads": (("en",), {}),
+    "five languages": (("en", "de", "fr", "es", "it"), {}),
+}
+TRAINING: dict[str, Any] = {
+    "epochs": 30,
+    "batch_size": 128,
+    "learning_rate": 3e-3,
+    "schedule": "cosine",
+    "device": "cpu",
+}
+Emoji = Mapping[str, Any]
+
+
+def unpacked(folder: Path) -> list[Emoji]:
+    """The emoji; their pictures are unpacked into the folder."""
+    source = folder_of("emoji")
+    if not (folder / "images").exists():
+        with zipfile.ZipFile(source / "images.zip") as archive:
+            archive.extractall(folder)
+    with gzip.open(source / "emoji.json.gz", "rt", encoding="utf-8") as file:
+        rows: list[Emoji] = json.load(file)
+    return rows
+
+
+def trained(folder: Path, rows: Iterable[Emoji], condition: str, seed: int, epochs: float | None) -> Path:
+    """The folder of a model, trained unless it is there."""
+    languages, options = CONDITIONS[condition]
+    run, items = folder / f"{condition}-{seed}", folder / f"{condition}-{seed}.jsonl"
+    with items.open("w", encoding="utf-8") as file:
+        for own in rows:
+            for name, keywords in (own["texts"][language].values() for language in languages):
+                row = {"image": f"images/twemoji/{own['id']}.png", "texts": [name, *keywords], "group": own["id"]}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    changes = {"epochs": (epochs or TRAINING["epochs"]) / len(languages)}
+    recipe = {
+        "recipe": "image_text",
+        "model": MODEL,
+        "output": str(run),
+        "seed": seed,
+        "data": {"items": str(items), "share": 0},
+        "training": {**TRAINING, **changes},
+        **options,
+    }
+    report = load_recipe(recipe, Registry.default()).make(Quiet()).train()
+    print(condition, seed, f"{report.steps} steps, {report.seconds:.0f} s", flush=True)
+    return run
+
+
+def measured(
+    run: Path, rows: Sequence[Emoji], seen: set[str], folder: Path, languages: Sequence[str]
+) -> dict[str, float]:
+    """R@1, R@10 and nDCG@10 by system, language and kind of query."""
+    images = [np.asarray(Image.open(folder / f"images/noto/{own['id']}.png").convert("RGB")) for own in rows]
+    values: dict[str, float] = {}
+    for system, scores in systems(run, images).items():
+        for language in languages:
+            names = [own["texts"][language]["name"] for own in rows]
+            relevant = np.array(names)[:, None] == np.array(names)[None]
+            found = scores(names)
+            for kind, kept in (("seen", True), ("unseen", False)):
+                places = [n for n, own in enumerate(rows) if (own["id"] in seen) is kept]
+                for measure, value in ranked(found[places], relevant[places]).items():
+                    values[f"{system}, {language}, {kind}, {measure}"] = value
+        keywords = sorted({word for own in rows for word in own["texts"]["en"]["keywords"]})
+        relevant = np.array([[word in own["texts"]["en"]["keywords"] for own in rows] for word in keywords])
+        values[f"{system}, en, keywords, nDCG@10"] = ranked(scores(keywords), relevant)["nDCG@10"]
+    return values
+
+
+def systems(run: Path, images: Sequence[Any]) -> dict[str, Callable[[Sequence[str]], torch.Tensor]]:
+    """Scores `[queries, pictures]` of texts, by each way of serving the model."""
+    dense = ImageTextEncoder.of(model=str(run), device="cpu")
+    pictures = torch.from_numpy(dense.encode_document(images))
+    ways: dict[str, Callable[[Sequence[str]], torch.Tensor]] = {
+        "dense": lambda texts: torch.from_numpy(dense.encode_query(texts)) @ pictures.T
+    }
+    if (run / "words.json").exists():
+        for name, queries in (("words", "words"), ("text side", "encoder")):
+            lexicon = ImageLexiconEncoder.of(model=str(run), device="cpu", queries=queries)
+            weights = dense_rows(lexicon.encode_document(images), lexicon.dimension)
+            ways[f"lexicon, {name}"] = lambda texts, own=lexicon, of=weights: (  # type: ignore[misc]
+                torch.from_numpy(dense_rows(own.encode_query(texts), own.dimension) @ of.T)
+            )
+    return ways
+
+
+def dense_rows(vectors: Sequence[SparseVector], dimension: int) -> Floats:
+    """Sparse vectors as rows, float32 `[n, dimension]`."""
+    rows = np.zeros((len(vectors), dimension), np.float32)
+    for row, vector in zip(rows, vectors, strict=True):
+        row[vector.indices] = vector.values
+    return rows
+
+
+def costs(run: Path, rows: Sequence[Emoji], folder: Path) -> dict[str, float]:
+    """Milliseconds of a picture and of a query, and bytes of a picture's vector, by system."""
+    images = [np.asarray(Image.open(folder / f"images/noto/{own['id']}.png").convert("RGB")) for own in rows[::10]]
+    names = [own["texts"]["en"]["name"] for own in rows[::10]]
+    dense = ImageTextEncoder.of(model=str(run), device="cpu")
+    words, side = (ImageLexiconEncoder.of(model=str(run), device="cpu", queries=own) for own in ("words", "encoder"))
+    terms = float(np.mean([len(own.indices) for own in words.encode_document(images)]))
+    timed = {
+        "picture, dense, ms": lambda n: dense.encode_document([images[n]]),
+        "picture, lexicon, ms": lambda n: words.encode_document([images[n]]),
+        "query, dense, ms": lambda n: dense.encode_query([names[n]]),
+        "query, words, ms": lambda n: words.encode_query([names[n]]),
+        "query, text side, ms": lambda n: side.encode_query([names[n]]),
+    }
+    found = {name: float(np.median(own)) * 1000 for name, own in in_turn(timed, len(images)).items()}
+    return {**found, "terms": terms, "lexicon, bytes": 8 * terms, "dense, bytes": 4.0 * dense.dimension}
+
+
+def in_turn(calls: Mapping[str, Callable[[int], Any]], count: int) -> dict[str, list[float]]:
+    """Seconds of each call, all in turn; the first of each is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for n in range(count):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call(n)
+            found[name].append(time.perf_counter() - started)
+    return {name: own[1:] for name, own in found.items()}
+
+
+def main() -> None:
+    """Train, measure, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("build/image_text"))
+    parser.add_argument("--conditions", nargs="+", default=[*CONDITIONS], choices=[*CONDITIONS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[*SEEDS])
+    parser.add_argument("--epochs", type=float)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows = unpacked(given.out)
+    found: dict[str, Any] = {"machine": facts(), "training": TRAINING}
+    for condition in given.conditions:
+        values: list[dict[str, float]] = []
+        for seed in given.seeds:
+            order = np.random.default_rng(seed).permutation(len(rows))
+            seen = {rows[place]["id"] for place in order[round(HELD * len(rows)) :]}
+            run = trained(given.out, [own for own in rows if own["id"] in seen], condition, seed, given.epochs)
+            values.append(measured(run, rows, seen, given.out, CONDITIONS[condition][0]))
+        found[condition] = {name: [own[name] for own in values] for name in values[0]}
+        if (run / "words.json").exists():
+            found[f"{condition}, costs"] = costs(run, rows, given.out)
+            print(found[f"{condition}, costs"])
+        for name, own in found[condition].items():
+            low, high = student_interval(np.array(own)) if len(own) > 1 else (float("nan"),) * 2
+            print(f"{condition} | {name} | {np.mean(own):.3f} [{low:.3f}, {high:.3f}]", flush=True)
+        (given.out / "found.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""`image_text` end to end: colours are learned by name, killed trainings go on, and both adapters serve the folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from diptych.errors import ConfigError
+from diptych_adapters.image_text.encoders import ImageLexiconEncoder, ImageTextEncoder
+from every_recipe import made
+from tiny_encoders import WORDS, tiny_encoder
+from tiny_training import Told, lines
+
+pytestmark = pytest.mark.slow
+
+COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20), (20, 20, 20), (200, 20, 200)]
+
+
+def painted(folder: Path, name: str, seed: int, shades: int) -> None:
+    """`NAME.jsonl`, and a picture of each shade of each colour, all of which have the colour's name."""
+    random, rows = np.random.default_rng(seed), []
+    for number, colour in enumerate(COLOURS):
+        for shade in range(shades):
+            pixels = np.clip(np.array(colour) + random.integers(-20, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
+            path = f"{name}-{number}-{shade}.png"
+            Image.fromarray(pixels).save(folder / path)
+            rows.append({"image": path, "texts": [WORDS[number], WORDS[number + 10]], "group": f"c{number}"})
+    lines(folder / f"{name}.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    tiny_encoder(folder / "bert", layers=2).save_pretrained(str(folder / "text"), create_model_card=False)
+    painted(folder, "train", seed=0, shades=6)
+    painted(folder, "test", seed=1, shades=2)
+    return folder
+
+
+def options(world: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "recipe": "image_text",
+        "model": str(world / "text"),
+        "output": str(output),
+        "data": {"items": str(world / "train.jsonl"), "held_out": str(world / "test.jsonl")},
+        "image": {"size": 16, "width": 4, "augment": 0.2},
+        "training": {"epochs": 40, "batch_size": 12, "learning_rate": 1e-2, "device": "cpu", "evaluate_every": 20},
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    recipe = made(options(world, folder), Told())
+    assert recipe.prepare() == ["48 pictures read, 12 texts encoded"]
+    assert recipe.prepare() == []
+    report = recipe.train()
+    assert [model.adapter for model in report.models] == ["image-text", "image-lexicon"]
+    assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
+    assert report.measured["after"]["lexicon R@1"] > 0.9 > report.measured["before"]["lexicon R@1"]
+    return folder
+
+
+def test_pictures_never_seen_are_found_by_their_colours_with_the_words_as_reasons(world: Path, run: Path) -> None:
+    images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
+    dense = ImageTextEncoder.of(model=str(run), device="cpu")
+    scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
+    assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
+    lexicon = ImageLexiconEncoder.of(model=str(run), device="cpu")
+    for number, vector in enumerate(lexicon.encode_document(images)):
+        assert {word for word, _ in lexicon.decode(vector, 2)} == {WORDS[number], WORDS[number + 10]}
+    assert "image-lexicon" in (run / "README.md").read_text("utf-8")
+    assert str(world) not in (run / "README.md").read_text("utf-8")
+
+
+class Stopped(Told):
+    """Stops a training after so many steps."""
+
+    def advance(self, stage: str, n: int) -> None:
+        """Raise at the 25th."""
+        super().advance(stage, n)
+        if stage == "training" and self.done >= 25 + 12:  # twelve texts were encoded before
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(world: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        made(options(world, tmp_path / "run"), Stopped()).train()
+    assert not (tmp_path / "run" / "report.json").exists()
+    report = made(options(world, tmp_path / "run"), Told()).train()
+    assert 0 < report.resumed_at < report.steps
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", run))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-5, err_msg=name)
+
+
+def test_without_a_lexicon_there_is_none(world: Path, tmp_path: Path) -> None:
+    small = {"training": {"epochs": 1, "batch_size": 12, "device": "cpu"}, "lexicon": None}
+    report = made(options(world, tmp_path / "run", **small), Told()).train()
+    assert [model.adapter for model in report.models] == ["image-text"]
+    assert not (tmp_path / "run" / "words.json").exists()
+    assert set(report.measured["after"]) == {"nDCG@10", "R@1", "R@10"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"training": {"lora": {}}}, r"training.lora is for models of texts"),
+        ({"training": {"max_length": 9}}, r"training.max_length is for models of texts"),
+        ({"training": {"mini_batch_size": 9}}, r"training.mini_batch_size does not go with pictures"),
+        ({"prompts": {"query": "a "}}, r"prompts are the text encoder's"),
+        ({"image": {"size": 3}}, r"image.size"),
+    ],
+)
+def test_what_goes_with_texts_alone_is_refused(changes: Any, text: str, world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=text):
+        made(options(world, tmp_path / "run", **changes), Told())
+
+
+def test_texts_that_were_changed_since_they_were_encoded_are_told(world: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (world / "train.jsonl").read_text().splitlines()]
+    lines(world / "changed.jsonl", rows)
+    given = options(world, tmp_path / "run", data={"items": str(world / "changed.jsonl"), "share": 0.2})
+    made(given, Told()).prepare()
+    lines(world / "changed.jsonl", [{**rows[0], "texts": ["new"]}, *rows[1:]])
+    with pytest.raises(ConfigError, match=r"other texts than when they were prepared(?s:.*)'new'"):
+        made(given, Told()).train()

@@ -1,0 +1,172 @@
+"""What the recipe `image_text` reads, how it varies pictures, and its loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from diptych.errors import DocumentError
+from diptych_adapters.image_text.network import ImageTextNetwork, TowerShape, normalized
+from diptych_training.data.pictures import Pictures, read_pictures, varied
+from diptych_training.losses.contrastive import both_ways
+from diptych_training.losses.flops import flops
+from diptych_training.losses.image_text import ImageTextLoss
+from diptych_training.models.image_text import ranked, shell
+from tiny_training import lines
+
+SIZE = 16
+ROWS = [
+    {"image": "red.png", "texts": ["red square", "red"], "group": "r"},
+    {"image": "red.png", "texts": ["rotes Quadrat"], "group": "r"},
+    {"image": "dark.png", "texts": ["dark square", "red"], "group": "d"},
+    {"image": "blue.png", "texts": ["blue"]},
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, colour in (("red", "#ff0000"), ("dark", "#400000"), ("blue", "#0000ff")):
+        Image.new("RGB", (20, 20), colour).save(tmp_path / f"{name}.png")
+    lines(tmp_path / "items.jsonl", ROWS)
+    return tmp_path
+
+
+def test_rows_share_pictures_and_texts(folder: Path) -> None:
+    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    assert pictures.pixels.shape == (3, 3, SIZE, SIZE)
+    assert list(pictures.pictures) == [0, 0, 1, 2]
+    assert list(pictures.groups) == ["r", "r", "d", "blue.png"]
+    assert [[pictures.names[text] for text in own] for own in pictures.texts] == [row["texts"] for row in ROWS]
+    texts = [pictures.names.index(text) for text in ("red", "rotes Quadrat", "blue")]
+    relevant = pictures.relevant().matrix(texts, ["r", "d", "never seen"])
+    assert relevant.tolist() == [[True, True, False], [True, False, False], [False, False, False]]
+
+
+def test_csv_says_the_same_as_json_lines(folder: Path) -> None:
+    rows = [f"{row['image']},{'|'.join(row['texts'])},{row.get('group', '')}" for row in ROWS]
+    (folder / "items.csv").write_text("\n".join(["image,texts,group", *rows]) + "\n", "utf-8")
+    ours, theirs = (read_pictures(folder / f"items.{kind}", SIZE) for kind in ("jsonl", "csv"))
+    assert (ours.groups, ours.texts, ours.names) == (theirs.groups, theirs.texts, theirs.names)
+
+
+def test_transparent_parts_are_white(folder: Path) -> None:
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "red.png")
+    assert read_pictures(folder / "items.jsonl", SIZE).pixels[0].unique().tolist() == [255]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("{broken", r"not a picture with texts(?s:.*)line 2(?s:.*)\{broken"),
+        ('{"image": "red.png", "texts": []}', r"not a picture with texts(?s:.*)line 2"),
+        ('{"image": "red.png", "texts": ["a", " "]}', r"not a picture with texts(?s:.*)line 2"),
+        ('{"image": "red.png", "texts": [3]}', r"not a picture with texts(?s:.*)line 2"),
+        ('{"image": "", "texts": ["a"]}', r"not a picture with texts(?s:.*)line 2"),
+        ('["red.png"]', r"not a picture with texts(?s:.*)line 2"),
+        ('{"image": "lost.png", "texts": ["a"]}', r"cannot be read(?s:.*)line 2(?s:.*)lost.png"),
+        ('{"image": "items.jsonl", "texts": ["a"]}', r"cannot be read(?s:.*)line 2(?s:.*)items.jsonl"),
+        ('{"image": "../red.png", "texts": ["a"]}', r"cannot be read(?s:.*)line 2(?s:.*)\.\./red.png"),
+    ],
+)
+def test_a_row_that_is_none_is_named_with_its_line(folder: Path, line: str, text: str) -> None:
+    (folder / "items.jsonl").write_text(f"{json.dumps(ROWS[0])}\n{line}\n", "utf-8")
+    with pytest.raises(DocumentError, match=text):
+        read_pictures(folder / "items.jsonl", SIZE)
+
+
+def test_a_file_without_rows_or_none_at_all_is_refused(folder: Path) -> None:
+    (folder / "items.jsonl").write_text("\n", "utf-8")
+    with pytest.raises(DocumentError, match="there are no pictures"):
+        read_pictures(folder / "items.jsonl", SIZE)
+    with pytest.raises(DocumentError, match=r"cannot read the pictures(?s:.*)lost.jsonl"):
+        read_pictures(folder / "lost.jsonl", SIZE)
+
+
+def test_no_group_is_on_both_sides_of_a_split(folder: Path) -> None:
+    train, held = read_pictures(folder / "items.jsonl", SIZE).split(0.34, seed=1)
+    assert len({*held.groups}) == 1
+    assert not {*train.groups} & {*held.groups}
+    assert len(train) + len(held) == len(ROWS)
+
+
+def test_pictures_are_varied_by_the_seed_and_white_stays_white() -> None:
+    pixels = normalized(torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, SIZE, SIZE), np.uint8)))
+    assert torch.equal(varied(pixels, 0), pixels)
+    torch.manual_seed(3)
+    first = varied(pixels, 1.0)
+    torch.manual_seed(3)
+    assert torch.equal(varied(pixels, 1.0), first)
+    assert not torch.equal(varied(pixels, 1.0), first)
+    assert first.shape == pixels.shape
+    assert float(first.abs().max()) <= 1
+    torch.manual_seed(3)
+    blank = varied(torch.ones(64, 3, SIZE, SIZE), 0.5)
+    assert float((blank.mean((1, 2, 3)) > 0.75).float().mean()) == 1, "but for brightness"
+
+
+def loss_of(pictures: Pictures, vectors: torch.Tensor, terms: Any, **options: Any) -> tuple[Any, ImageTextLoss]:
+    torch.manual_seed(0)
+    network = ImageTextNetwork(TowerShape(SIZE, 4, vectors.shape[1], 0 if terms is None else 5))
+    model = shell(network, "cpu").eval()
+    settings = {"first": 1.0, "augment": 0.0, "tau": 0.1, "weight": 1.0, "sparsity": 0.0, "ramp": 0, **options}
+    return model, ImageTextLoss(model, network, pictures, vectors, terms, **settings).eval()
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_both_directions_over_groups_and_shared_texts(folder: Path) -> None:
+    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
+    model, loss = loss_of(pictures, vectors, None)
+    found = float(loss([], torch.arange(4)))
+    outputs = model({"pixels": normalized(pictures.pixels[list(pictures.pictures)])})
+    same = torch.eye(4, dtype=torch.bool)
+    same[:2, :2] = True
+    texts = vectors[[own[0] for own in pictures.texts]]
+    assert found == pytest.approx(float(both_ways(texts @ outputs["sentence_embedding"].T / 0.1, same, ~same)))
+
+
+@torch.no_grad()
+def test_the_lexicon_adds_its_losses_and_flops(folder: Path) -> None:
+    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
+    terms = [[n % 5, (n + 1) % 5] for n in range(len(pictures.names))]
+    model, loss = loss_of(pictures, vectors, terms)
+    _, sparse = loss_of(pictures, vectors, terms, sparsity=0.5)
+    rows = torch.tensor([0, 2, 3])
+    network, texts = model[0].network, [pictures.texts[row][0] for row in rows]
+    words = model({"pixels": normalized(pictures.pixels)})["words"]
+    side, same = network.words_of_texts(vectors[texts]), torch.eye(3, dtype=torch.bool)
+    bags = torch.zeros(3, 5)
+    for row, text in enumerate(texts):
+        bags[row, terms[text]] = 1.0
+    dense = both_ways(
+        vectors[texts] @ model({"pixels": normalized(pictures.pixels)})["sentence_embedding"].T / 0.1, same, ~same
+    )
+    lexical = [both_ways(own @ words.T / 0.1, same, ~same) for own in (normalize(bags, dim=1), side)]
+    expected = float(dense + sum(lexical))
+    assert float(loss([], rows)) == pytest.approx(expected, rel=1e-5)
+    assert float(sparse([], rows)) == pytest.approx(expected + 0.5 * float(flops(words) + flops(side)), rel=1e-5)
+
+
+def test_the_penalty_rises_with_the_square_of_the_steps(folder: Path) -> None:
+    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
+    _, loss = loss_of(pictures, vectors, [[0]] * len(pictures.names), sparsity=8.0, ramp=4)
+    loss.train()
+    assert [loss._penalty() for _ in range(6)] == [0.5, 2.0, 4.5, 8.0, 8.0, 8.0]
+
+
+def test_measures_of_a_ranking_and_ties_count_as_lost() -> None:
+    scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.2, 0.1]])
+    relevant = np.array([[True, False, True], [False, True, False]])
+    found = ranked(scores, relevant)
+    first = (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
+    assert found == pytest.approx({"nDCG@10": (first + 1 / np.log2(3)) / 2, "R@1": 0.5, "R@10": 1.0})
+    assert ranked(torch.zeros(1, 3), np.array([[True, False, False]]))["R@1"] == 0
