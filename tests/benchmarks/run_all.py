@@ -61,6 +61,7 @@ STEPS = (
     Step("profile", "bench_profile.py --documents 200 --rounds 5", FEW),
     Step("quality", "bench_encode.py --quality cranfield,med,cisi,scifact --ways openvino-int8", "--quality cranfield"),
     Step("populate", "bench_peers.py populate --documents 400 --rounds 3", FEW),
+    Step("media", "bench_media.py --rounds 3", "--documents 40 --rounds 1", needs=("DIPTYCH_DATA",)),
     Step("query", "bench_peers.py query --points 1400 --queries 35 --rounds 5", "--points 100 --queries 5 --rounds 2"),
     Step(
         "query-large",
