@@ -1,12 +1,16 @@
-"""What a search says of a hit's text, as JSON values in the metadata of a framework's document."""
+"""What a search says of a hit's text, and which media it has, as JSON values in a framework document's metadata."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias
 
-from diptych import Hit
+import numpy as np
+
+from diptych import Document, Hit
 from diptych.errors import DocumentError
+from diptych.media import Media, RawMedia, from_json, to_json
 
 Content: TypeAlias = Literal["document", "passage"]  # what the text of a hit's document is
 SEARCH_KEY = "_diptych"  # metadata key for these values; diptych reserves it in any collection
@@ -30,6 +34,39 @@ def hit_details(hit: Hit, content: Content) -> dict[str, Any]:
         sentence, words = hit.highlight.sentence, hit.highlight.words
         details["highlight"] = {"sentence": sentence and asdict(sentence), "words": [list(place) for place in words]}
     return details
+
+
+def media_details(document: Document) -> dict[str, Any]:
+    """The document's media, without their bytes, as `media_of` takes them; empty where it has none."""
+    media = {name: to_json(found) for name, found in document.media.items() if isinstance(found, Media)}
+    return (
+        {"media": {name: {k: v for k, v in raw.items() if k != "data"} for name, raw in media.items()}} if media else {}
+    )
+
+
+def media_of(details: object) -> dict[str, RawMedia]:
+    """The media by modality that these details name: as `media_details` wrote them, or as `Document.media` takes them.
+
+    Raises:
+        MediaError: they are of neither form.
+    """
+    media = details.get("media") if isinstance(details, dict) else None
+    if not isinstance(media, Mapping):
+        return {}
+    return {
+        name: from_json({"modality": name, **raw}) if isinstance(raw, Mapping) else raw for name, raw in media.items()
+    }
+
+
+def named(media: Mapping[str, RawMedia]) -> dict[str, str]:
+    """What tells these media from others, by modality."""
+
+    def name(raw: RawMedia) -> str:
+        if isinstance(raw, Media):
+            return raw.key
+        return raw.tobytes().hex() if isinstance(raw, np.ndarray) else str(raw)
+
+    return {modality: name(raw) for modality, raw in media.items()}
 
 
 def require_document(details: object, *, where: str, error: type[DocumentError] = DocumentError) -> None:

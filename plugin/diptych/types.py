@@ -17,16 +17,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ContractError, DocumentError, brief
-
-if TYPE_CHECKING:
-    from diptych.media import RawMedia
+from diptych.media import RawMedia  # at run time, too: frameworks validate options that hold a Query
 
 Floats: TypeAlias = NDArray[np.float32]
 _JSON = json.JSONEncoder(sort_keys=True, default=str)

@@ -8,7 +8,8 @@
 | `blob`, or no `content` | refused |
 | `score` | none: it belongs to a query; hits have one |
 | `embedding`, `sparse_embedding` | none: the collection's encoders make the vectors |
-| `meta["_diptych"]` | none: what a search says of a hit's text |
+| `meta["_diptych"]["media"]` | `media` |
+| the rest of `meta["_diptych"]` | none: what a search says of a hit's text |
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from haystack import Document
 
 import diptych
 from diptych_adapters.haystack.errors import UnusableDocument
-from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
+from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, media_details, media_of, require_document
 
 
 def to_diptych(document: Document) -> diptych.Document:
@@ -29,7 +30,9 @@ def to_diptych(document: Document) -> diptych.Document:
     Raises:
         UnusableDocument: it holds binary data or no text, or is a passage that a search returned.
     """
-    text = text_of(document)
+    details = document.meta.get(SEARCH_KEY)
+    media = media_of(details)
+    text = document.content or "" if media else text_of(document)
     if document.blob is not None:
         raise UnusableDocument(
             "a document holds binary data, which a collection would lose",
@@ -38,15 +41,17 @@ def to_diptych(document: Document) -> diptych.Document:
             do="keep the path of the file in meta, and leave blob out",
         )
     metadata = dict(document.meta)
-    require_document(metadata.pop(SEARCH_KEY, None), where=f"document {document.id!r}", error=UnusableDocument)
+    metadata.pop(SEARCH_KEY, None)
+    require_document(details, where=f"document {document.id!r}", error=UnusableDocument)
     title = metadata.pop("title") if isinstance(metadata.get("title"), str) else ""
-    return diptych.Document(document.id, text, title, metadata).checked()
+    return diptych.Document(document.id, text, title, metadata, media).checked()
 
 
 def to_haystack(document: diptych.Document, score: float | None = None) -> Document:
     """The document as Haystack's components exchange it."""
     title = {"title": document.title} if document.title else {}
-    return Document(id=document.id, content=document.text, meta={**title, **document.metadata}, score=score)
+    media = {SEARCH_KEY: details} if (details := media_details(document)) else {}
+    return Document(id=document.id, content=document.text, meta={**title, **document.metadata, **media}, score=score)
 
 
 def hit_to_haystack(hit: diptych.Hit, content: Content) -> Document:
@@ -55,7 +60,9 @@ def hit_to_haystack(hit: diptych.Hit, content: Content) -> Document:
     if not details:
         return document
     text = hit.passages[0].text if "passage" in details else document.content
-    return replace(document, content=text, meta={**document.meta, SEARCH_KEY: details})
+    return replace(
+        document, content=text, meta={**document.meta, SEARCH_KEY: {**media_details(hit.document), **details}}
+    )
 
 
 def checked(documents: object) -> list[Document]:

@@ -1,8 +1,8 @@
-"""Converts LangChain's documents to diptych's and back; text, metadata and id survive a round trip.
+"""Converts LangChain's documents to diptych's and back; text, metadata, media and id survive a round trip.
 
 What a search says of a hit's text lies in one more key of the metadata, `_diptych`, which is not stored when the
-document is added again. diptych reserves that key in any collection. It also repeats the values that a search set
-beside it, such as `_score`, and keeps the document's own values that they hide:
+document is added again; `media` in it are the document's. diptych reserves that key in any collection. It also repeats
+the values that a search set beside it, such as `_score`, and keeps the document's own values that they hide:
 
     {"_score": 0.5, "_diptych": {"set": {"_score": 0.5}, "hidden": {"_score": "the document's own, if it has one"}}}
 
@@ -19,7 +19,15 @@ from typing import Any, TypeAlias
 from langchain_core.documents import Document as Text
 
 from diptych import Collection, Document, Hit, TenantCollection
-from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, require_document
+from diptych_adapters.hit_details import (
+    SEARCH_KEY,
+    Content,
+    hit_details,
+    media_details,
+    media_of,
+    named,
+    require_document,
+)
 
 Opened: TypeAlias = Collection | TenantCollection
 _SET, _HIDDEN = "set", "hidden"  # in `_diptych`
@@ -35,27 +43,30 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     """
     require_document(text.metadata.get(SEARCH_KEY), where=f"document {text.id!r}")
     metadata = _without_values(text.metadata)
-    metadata.pop(SEARCH_KEY, None)
+    media = media_of(metadata.pop(SEARCH_KEY, None))
     title = metadata.get("title") or ""
     if isinstance(title, str):
         metadata.pop("title", None)
     else:
         title = ""  # other values stay in the metadata, where populate refuses them with the reason
-    document = Document("", text.page_content, title, metadata)
-    return Document(identifier or str(uuid.UUID(document.content_hash())), document.text, document.title, metadata)
+    own = {**metadata, SEARCH_KEY: named(media)} if media else metadata
+    content = Document("", text.page_content, title, own)
+    identifier = identifier or str(uuid.UUID(content.content_hash()))
+    return Document(identifier, content.text, content.title, metadata, media)
 
 
 def to_langchain(document: Document) -> Text:
-    """The document, its title in its metadata."""
+    """The document, its title and its media in its metadata."""
     title = {"title": document.title} if document.title else {}
-    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata})
+    media = {SEARCH_KEY: details} if (details := media_details(document)) else {}
+    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **media})
 
 
 def hit_to_langchain(hit: Hit, content: Content, **values: Any) -> Text:
     """The hit's document, or its best passage alone; passages, highlights and `values` are in its metadata."""
     found, details = to_langchain(hit.document), hit_details(hit, content)
     if details:
-        found.metadata[SEARCH_KEY] = details
+        found.metadata[SEARCH_KEY] = {**found.metadata.get(SEARCH_KEY, {}), **details}
     if "passage" in details:
         found.page_content = hit.passages[0].text
     return with_values(found, values) if values else found

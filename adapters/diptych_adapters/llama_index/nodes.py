@@ -7,7 +7,7 @@ such as its relationships, lies in one more key of the metadata:
 
 `metadata` holds the node's keys that diptych reserves for itself. A node that has only what a document has gets no such
 key: it is the document that `Collection.populate` would have written. What a search adds to a node's metadata, the key
-`diptych`, is not stored.
+`diptych`, is not stored; `media` in it are the document's.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from llama_index.core.schema import (
 )
 
 from diptych import Document, Hit
-from diptych_adapters.hit_details import Content, hit_details, require_document
+from diptych_adapters.hit_details import Content, hit_details, media_details, media_of, require_document
 
 SEARCH_KEY = "diptych"  # metadata key for scores, passages, highlights and explanation, hidden from LLMs and encoders
 NODE_KEY = "_node"
 CONTENT, SOURCE, OWN_METADATA = "content", "source", "metadata"  # keys beneath it
 RESERVED = ("text", "title", "_diptych", NODE_KEY)  # metadata keys that cannot lie at the top of a payload
-_SEARCH_DETAILS = {"stages", "passages", "passage", "highlight"}
+_SEARCH_DETAILS = {"stages", "passages", "passage", "highlight", "media"}
 _CLASSES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, WholeDocument, ImageDocument)
 }
@@ -51,11 +51,12 @@ def to_document(node: BaseNode) -> Document:
     Raises:
         DocumentError: it is a passage that a search returned, and not its whole document.
     """
+    media = media_of(node.metadata.get(SEARCH_KEY))
     node = _as_before_the_search(node)
     raw = node.model_dump(mode="json", exclude={"embedding"})
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
     plain_metadata = {key: value for key, value in metadata.items() if key not in RESERVED}
-    plain = Document(node.node_id, text, _heading(node), plain_metadata)
+    plain = Document(node.node_id, text, _heading(node), plain_metadata, media)
     restored = _plain_node(plain)
     same = restored.model_dump(mode="json", exclude={"embedding"}) == raw and list(restored.metadata) == list(metadata)
     if same:
@@ -64,7 +65,11 @@ def to_document(node: BaseNode) -> Document:
 
 
 def to_node(document: Document) -> BaseNode:
-    """The document as a node, whoever wrote it."""
+    """The document as a node, whoever wrote it; its media are in `metadata["diptych"]`."""
+    return _with_details(_bare_node(document), media_details(document))
+
+
+def _bare_node(document: Document) -> BaseNode:
     stored: Any = document.metadata.get(NODE_KEY)  # whatever JSON lies there
     content = _content(stored)
     if not content:
@@ -92,7 +97,7 @@ def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any]) -> BaseN
         content: whose text the node holds.
         details: what else `metadata["diptych"]` holds.
     """
-    node, own = to_node(hit.document), hit_details(hit, content)
+    node, own = _bare_node(hit.document), {**hit_details(hit, content), **media_details(hit.document)}
     return _with_details(_passage_node(node, hit) if "passage" in own else node, {**details, **own})
 
 
