@@ -66,8 +66,13 @@ def load_transformer(
         config: values in place of those of config.json.
 
     Raises:
-        ModelError: the tokenizer is not fast, or weights are missing, superfluous or of another shape.
+        ModelError: the folder holds no model, its tokenizer is not fast, or weights are missing, superfluous or of
+            another shape.
     """
+    if "model_type" not in folder.config():
+        what, got = f"model {folder.name!r} is no transformers model", "no config.json with a model_type"
+        do = "name the folder that holds config.json and the weights"
+        raise ModelError(what, where=folder.path, got=got, expected="a folder of transformers", do=do)
     processor.import_torch()
     import torch
     import transformers

@@ -86,7 +86,7 @@ def test_a_cross_encoder_is_trained_registered_and_reranks_a_search(world: Path)
             assert collection.search(text)[0].id == query.replace("q", "r")
 
 
-@pytest.mark.parametrize("attention", ["isolated", "arrow"])
+@pytest.mark.parametrize("attention", ["isolated", pytest.param("arrow", marks=pytest.mark.slow)])
 def test_a_uni_encoder_is_trained_registered_and_reranks_a_search(attention: str, world: Path) -> None:
     report = trained({**cross_encoder(world), "recipe": "uni_encoder", "attention": attention})
     assert learned(report)
@@ -202,7 +202,8 @@ def test_the_evaluation_is_that_of_the_library() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(world: Path) -> None:
+@pytest.mark.parametrize("recipe", ["cross_encoder", "uni_encoder"])
+def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(recipe: str, world: Path) -> None:
     class Killed(Told):
         def advance(self, stage: str, n: int) -> None:
             super().advance(stage, n)
@@ -210,11 +211,12 @@ def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(world: Path
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(cross_encoder(world), Killed())
+        trained({**cross_encoder(world), "recipe": recipe}, Killed())
     kept = world / "run" / "data" / "candidates.jsonl"
     before = kept.stat().st_mtime_ns
-    report = trained(cross_encoder(world))
+    report = trained({**cross_encoder(world), "recipe": recipe})
     assert 0 < report.resumed_at < report.steps
+    assert learned(report)
     assert kept.stat().st_mtime_ns == before
 
 

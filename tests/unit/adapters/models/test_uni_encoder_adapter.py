@@ -185,6 +185,10 @@ def test_damaged_and_foreign_folders_are_refused(folder: Path, tmp_path: Path) -
     with pytest.raises(ModelError, match="of another shape"):
         made(there)
     (there / "config.json").write_text(json.dumps(config))
+    (there / "config.json").unlink()
+    with pytest.raises(ModelError, match="is no transformers model"):
+        made(there)
+    shutil.copy(folder / "config.json", there)
     (there / "model.safetensors").unlink()
     with pytest.raises((ModelError, OSError), match="safetensors"):
         made(there)
