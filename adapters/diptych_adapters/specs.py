@@ -1,6 +1,7 @@
 """The specs of diptych's own adapters: the facts about each that are known before any model library is imported.
 
-`MODELS` lists adapters that run models, `LEXICAL` those that count words, `REMOTE` those that call a server.
+`MODELS` lists adapters that run models, `MEDIA` those of models that read media, `LEXICAL` those that count words,
+`REMOTE` those that call a server.
 """
 
 from __future__ import annotations
@@ -54,6 +55,28 @@ def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str) 
         extra="diptych[fastembed]",
     )
 
+
+def _media(name: str, accepts: tuple[str, ...], summary: str) -> AdapterSpec:
+    return AdapterSpec(
+        name=f"transformers-{name}",
+        kind="dense",
+        factory=f"{_PACKAGE}.media_models.encoder:{name.replace('-', '_')}",
+        options=f"{_PACKAGE}.media_models.options:MediaModelOptions",
+        summary=summary,
+        requires=("torch", "sentence_transformers", "PIL"),
+        extra="diptych[media]",
+        accepts=accepts,
+    )
+
+
+MEDIA = [
+    _media("image-text", ("image", "text"), "Pictures and texts in one space: CLIP and SigLIP of transformers."),
+    _media("image", ("image",), "Pictures: ViT, DeiT, DINOv2, ConvNeXt, ResNet or Swin of transformers."),
+    _media("sound-text", ("sound", "text"), "Sounds and texts in one space: CLAP of transformers."),
+    _media("sound", ("sound",), "Sounds: Whisper's encoder, wav2vec 2.0, HuBERT, WavLM or AST of transformers."),
+    _media("video", ("video",), "Clips: VideoMAE, ViViT or TimeSformer of transformers."),
+    _media("series", ("series",), "Series of numbers: PatchTST of transformers."),
+]
 
 MODELS = [
     _torch(
@@ -244,4 +267,4 @@ REMOTE = [
     ),
 ]
 
-SPECS = [*MODELS, *LEXICAL, *REMOTE]
+SPECS = [*MODELS, *MEDIA, *LEXICAL, *REMOTE]

@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 WITH_TORCH = {
     "torch",
+    "media",
     "minilm",
     "train",
     "demo",

@@ -13,7 +13,7 @@ from diptych_adapters.engines import processor
 from diptych_adapters.model_options import PromptOptions, TorchOptions
 from diptych_adapters.models import HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
 
-_loading = threading.Lock()
+loading = threading.Lock()  # the libraries' settings for loading are those of the process
 
 
 def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
@@ -39,7 +39,7 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
     from diptych_adapters.pipelines.weights import check_complete, check_modules, recorded
 
     model_class = getattr(import_module("sentence_transformers"), kind)
-    with _loading, quiet(), recorded() as loads:
+    with loading, quiet(), recorded() as loads:
         model = model_class(
             str(folder.path),
             device=options.device if options.backend in ("torch", "auto") else "cpu",
@@ -80,7 +80,7 @@ def load_transformer(
     from diptych_adapters.pipelines.weights import check_complete, recorded
 
     local: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with _loading, quiet(), recorded() as loads:
+    with loading, quiet(), recorded() as loads:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, **local)
         if not tokenizer.is_fast:
             what, got = "the model's tokenizer does not report where its tokens are", type(tokenizer).__name__

@@ -39,6 +39,14 @@ _SIBLINGS = (
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
     "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_CTC_MAPPING",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING",
+    "MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_TIME_SERIES_PREDICTION_MAPPING",
+    "MODEL_FOR_TIME_SERIES_CLASSIFICATION_MAPPING",
 )
 
 
@@ -86,6 +94,8 @@ def check_complete(
     model: Any,
     *,
     fresh_head: bool = False,
+    outputs: Callable[[], Iterable[torch.Tensor]] | None = None,
+    heads: tuple[str, ...] = (),
 ) -> None:
     """Raise ModelError if a model does not match its files.
 
@@ -94,6 +104,8 @@ def check_complete(
         folder: the model's.
         model: the whole pipeline; it runs only if weights are missing.
         fresh_head: for a training that starts with a new head: only weights that token vectors need must be present.
+        outputs: what the model is used for, where it is no pipeline of sentence-transformers.
+        heads: prefixes of weights that may be left over, of heads that no class in transformers' lists has.
 
     Raises:
         ModelError: naming the keys.
@@ -102,9 +114,9 @@ def check_complete(
         missing = load.missing - load.misshapen.keys()
         if fresh_head:
             missing &= _of_body(load.model)
-        answers = partial(_token_vectors, load.model) if fresh_head else partial(_outputs, model)
+        answers = partial(_token_vectors, load.model) if fresh_head else outputs or partial(_outputs, model)
         missing = _needed(load.model, missing, answers) if missing else missing
-        unexpected = _unexplained(load) if load.unexpected else set()
+        unexpected = {key for key in _unexplained(load) if not key.startswith(heads)} if load.unexpected else set()
         wrong = [f"{len(keys)} {what}: {_key_list(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
         if wrong:
             raise _refusal(folder, ", ".join(wrong), f"each weight of {type(load.model).__name__}, in its shape")

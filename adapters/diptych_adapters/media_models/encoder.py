@@ -1,0 +1,251 @@
+"""Dense encoders of media by models of transformers: one class for all families of `families`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+import transformers
+
+from diptych.errors import ContractError, brief
+from diptych.media import Content, Sound
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters.media_models.families import Family, Pooling, family_of
+from diptych_adapters.media_models.options import MediaModelOptions
+from diptych_adapters.media_models.processors import config_of, deciding, readers_of
+from diptych_adapters.media_models.readers import Part, Texts
+from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
+from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.library import loading, quiet
+from diptych_adapters.pipelines.prepared import identity_of, state_of
+from diptych_adapters.pipelines.weights import check_complete, recorded
+
+_GREY = np.full((2, 32, 48, 3), 128, np.uint8)
+_WAVE = np.sin(np.arange(8000) / 5).astype(np.float32)
+TRIALS: Mapping[str, Content] = {  # inputs that show whether a model is whole and how wide its vectors are
+    "image": _GREY[0],
+    "video": _GREY,
+    "sound": Sound(_WAVE, 16_000),
+    "series": _WAVE[:200, None],
+}
+
+
+class MediaEncoder:
+    """One vector for each picture, sound, clip or series; of models with a text side for each text, too.
+
+    A string is always a text, never the name of a file.
+
+    Args:
+        adapter: its name, which says what it reads.
+        options: of the adapter.
+
+    Raises:
+        ModelError: the folder has no model that this adapter serves, or lacks weights or preprocessing.
+    """
+
+    similarity: Similarity = "cosine"
+
+    def __init__(self, adapter: str, options: MediaModelOptions) -> None:
+        self._adapter, self._options = adapter, options
+        self._folder = resolve(options.model, revision=options.revision)
+        self.name = self._folder.name
+        check_safe(self._folder, trust_remote_code=False, allow_pickle_weights=False)
+        self._kind, self._family = family_of(self._folder, adapter)
+        self._pooling = _pooling(self._family, options, self._kind)
+        self._lock = threading.Lock()
+        config = config_of(self._folder, self._kind)
+        self._readers = readers_of(self._folder, self._kind, self._family, config)
+        self._weights = fingerprints.weights_digest([self._folder.path])
+        self._device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._model = self._load(config)
+        self.dimension = _common({int(vectors.shape[-1]) for vectors in self._trial()}, self._folder)
+
+    @classmethod
+    def of(cls, adapter: str, **options: Any) -> Self:
+        """The adapter of a name from its options as keywords, as a config file gives them."""
+        return cls(adapter, MediaModelOptions(**options))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
+        texts = self._readers.get("text")
+        steps = [self._kind, self._pooling, *(["normalize"] if self._options.normalize else [])]
+        return fingerprints.fingerprint(
+            weights=fingerprints.digest([self._weights, deciding(self._folder.config())]),
+            tokenizer=fingerprints.tokenizer_digest([self._folder.path]) if texts else fingerprints.digest([]),
+            pooling=[*steps, *(f"{kind}({reader.digest})" for kind, reader in sorted(self._readers.items()))],
+            prompts=("", ""),
+            max_length=texts.max_length if isinstance(texts, Texts) else None,
+            dimension=self.dimension,
+            numerics=f"torch {self._options.precision} {self._device.type}",
+        )
+
+    @property
+    def identity(self) -> str:
+        """A digest of everything that decides the vectors, libraries and machine included; "" if unknown."""
+        state = state_of(self._folder, cast(Any, self._options))
+        if state is None:
+            return ""
+        libraries = [version(name) for name in ("pillow", "scipy", "numpy")]
+        return identity_of(self._adapter, self._options.model_dump(mode="json"), state, libraries, str(self._device))
+
+    def encode_query(self, inputs: Sequence[str | Content]) -> Floats:
+        """Vectors of queries, texts and media mixed, float32 `[n, dimension]`."""
+        return self._encode(inputs)
+
+    def encode_document(self, inputs: Sequence[str | Content]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        return self._encode(inputs)
+
+    def _encode(self, inputs: Sequence[str | Content]) -> Floats:
+        sums = np.zeros((len(inputs), self.dimension), np.float64)
+        weights = np.zeros((len(inputs), 1))
+        waiting: dict[tuple[Any, ...], list[tuple[int, Part]]] = {}
+        with self._lock:
+            for at, content in enumerate(inputs):
+                for part in self._parts(content):
+                    batch = waiting.setdefault(part.shape, [])
+                    batch.append((at, part))
+                    if len(batch) == self._options.batch_size:
+                        self._add(waiting.pop(part.shape), sums, weights)
+            for batch in waiting.values():
+                self._add(batch, sums, weights)
+        vectors = sums / np.maximum(weights, 1e-12)
+        return np.asarray(self._scaled(vectors), np.float32)
+
+    def _parts(self, content: str | Content) -> Iterable[Part]:
+        kind = _kind_of(content, self._family)
+        reader = self._readers.get(kind)
+        if reader is None:
+            what = "a text" if kind == "text" else f"{kind} content"
+            raise ContractError(
+                f"adapter {self._adapter} does not read this",
+                where=f"model {self.name!r}",
+                got=f"{what}: {brief(content)}" if kind == "text" else what,
+                expected=" or ".join(self._readers),
+                do=f"say `of: {self._family.reads}` in the slot, or take the adapter of what the slot reads",
+            )
+        return reader.parts(content)
+
+    def _add(self, batch: Sequence[tuple[int, Part]], sums: Any, weights: Any) -> None:
+        vectors = self._scaled(self._run([part for _, part in batch]))
+        for (at, part), vector in zip(batch, vectors, strict=True):
+            sums[at] += part.weight * vector
+            weights[at] += part.weight
+
+    def _scaled(self, vectors: Any) -> Any:
+        if not self._options.normalize:
+            return vectors
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+    def _run(self, parts: Sequence[Part]) -> Any:
+        """The model's vectors of parts of equal shape, float64 `[n, dimension]`."""
+        features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
+        features = {name: self._placed(value) for name, value in features.items()}
+        with torch.inference_mode():
+            vectors = self._pooled(features, [part.length for part in parts])
+        return vectors.float().cpu().numpy().astype(np.float64)
+
+    def _placed(self, value: torch.Tensor) -> torch.Tensor:
+        dtype = self._model.dtype if value.is_floating_point() else None
+        return value.to(self._device, dtype)
+
+    def _pooled(self, features: Mapping[str, torch.Tensor], lengths: Sequence[int | None]) -> torch.Tensor:
+        if self._pooling == "features":
+            side = "text" if "input_ids" in features else {"sound": "audio"}.get(self._family.reads, "image")
+            return _tensor(getattr(self._model, f"get_{side}_features")(**features))
+        outputs = self._model(**features)
+        if self._pooling == "pooler":
+            return cast(torch.Tensor, outputs.pooler_output).flatten(1)
+        tokens = outputs.last_hidden_state
+        if self._pooling == "cls":
+            return cast(torch.Tensor, tokens[:, 0])
+        if tokens.ndim == 4:  # of series: [n, channels, patches, dimension]
+            tokens = tokens.flatten(1, 2)
+        rows = [own[self._family.leading : length].mean(dim=0) for own, length in zip(tokens, lengths, strict=True)]
+        return torch.stack(rows)
+
+    def _load(self, config: Any) -> Any:
+        """The model, of which all weights that its vectors need were in the folder."""
+        with loading, quiet(), recorded() as loads:
+            whole = transformers.AutoModel.from_pretrained(
+                str(self._folder.path),
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=getattr(torch, self._options.precision),
+            ).eval()
+            model = whole.get_encoder() if self._family.encoder else whole
+            self._model = model.to(self._device)
+            check_complete(loads, self._folder, whole, outputs=self._trial, heads=self._family.heads)
+        return model
+
+    def _trial(self) -> Iterator[torch.Tensor]:
+        """Vectors of a trial input of each kind.
+
+        Raises:
+            ModelError: the model does not take what its processor gives.
+        """
+        trials: list[tuple[str, Any]] = [("text", "a")] if self._family.with_text else []
+        trials += [(self._family.reads, TRIALS[self._family.reads])]
+        for kind, content in trials:
+            try:
+                yield torch.from_numpy(self._run([next(iter(self._readers[kind].parts(content)))]))
+            except (ValueError, RuntimeError, IndexError) as error:
+                raise ModelError(
+                    f"model {self.name!r} does not take what its own processor gives",
+                    where=self._folder.path,
+                    got=f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}",
+                    expected="config.json and preprocessor_config.json of one model",
+                    do="download or save the model again",
+                ) from error
+
+
+def _kind_of(content: str | Content, family: Family) -> str:
+    """What an input is, by its type and axes."""
+    if isinstance(content, str):
+        return "text"
+    if isinstance(content, Sound):
+        return "sound"
+    axes = {3: "image", 4: "video"}
+    return axes.get(content.ndim, "series" if content.dtype == np.float32 else "unknown")
+
+
+def _tensor(output: Any) -> torch.Tensor:
+    """The projected vectors: in transformers 5 part of an output, before that the output itself."""
+    return cast(torch.Tensor, output if torch.is_tensor(output) else output.pooler_output)
+
+
+def _common(dimensions: set[int], folder: ModelFolder) -> int:
+    """The dimension of the vectors of texts and media.
+
+    Raises:
+        ModelError: they have other dimensions.
+    """
+    if len(dimensions) > 1:
+        what = f"model {folder.name!r} makes vectors of texts and media that cannot be compared"
+        raise ModelError(what, where=folder.path, got=f"dimensions {sorted(dimensions)}", expected="one dimension")
+    return dimensions.pop()
+
+
+def _pooling(family: Family, options: MediaModelOptions, kind: str) -> Pooling:
+    pooling = options.pooling or family.poolings[0]
+    if pooling not in family.poolings:
+        expected = " or ".join(family.poolings) if not family.with_text else "no pooling: it projects by itself"
+        raise ModelError(f"a {kind} model has no such pooling", where="option pooling", got=pooling, expected=expected)
+    return pooling
+
+
+image = partial(MediaEncoder.of, "transformers-image")
+image_text = partial(MediaEncoder.of, "transformers-image-text")
+sound = partial(MediaEncoder.of, "transformers-sound")
+sound_text = partial(MediaEncoder.of, "transformers-sound-text")
+video = partial(MediaEncoder.of, "transformers-video")
+series = partial(MediaEncoder.of, "transformers-series")
