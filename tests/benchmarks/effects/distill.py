@@ -1,114 +1,177 @@
-"""KL distillation beside InfoNCE, and AR2's adversarial term beside none; H-lex.
+"""A teacher's scores beside contrast, and AR2's retriever: KL, CPRD, MSE and the adversarial term; H-deb.
 
-A row is a query, one relevant document and seven others, most of which share the topic or an attribute. The teacher
-says how many of the asked words a document holds, 4 a word with noise of deviation 1. Nothing is tuned. The teacher has
-to rank the test queries' documents better than the student that InfoNCE trains within rows.
+A row is a synopsis, its description and seven others out of the 30 that a student, trained for 200 steps by InfoNCE,
+finds nearest. The teacher's cosines times 20 are its logits. Everything begins with the same word vectors and trains
+for as many steps of 16 rows, tau .05. *With contrast* is InfoNCE over the batch with a term over the row's negatives:
+the teacher's order of their better half (CPRD), its distribution over them (KL) or its cosines (MSE). Weights are the
+best of `WEIGHTS` on a tuning seed. The teacher has to rank the test queries' documents better than InfoNCE does.
+
+AR2's retriever plays three rounds, each with negatives mined anew, against a ranker that stands still, which is the
+teacher; static negatives are InfoNCE over the batch with those of the start.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.losses import AR2RetrieverLoss, ContrastiveLoss, CPRDLoss, KLDistillation, RetrievalLoss
-from effects.lex import Lex, lex
-from effects.running import Effect, above, each, effect, plateau
-from effects.scoring import Doubles, ndcg
-from effects.tiny import scores, trained
+from diptych_training.losses import AR2RetrieverLoss, ContrastiveLoss, CPRDLoss, KLDistillation
+from effects.deb import SHARPNESS, Real, deb, listed, nearest, train
+from effects.running import FEW, ONE, Effect, above, best, each, effect, plateau
+from effects.scoring import Doubles, kendall, ndcg
+from effects.tiny import Encoder, scores
 
-HARD, EASY, A_WORD = 5, 2, 4.0
-Found = tuple[Doubles, float]
+WEIGHTS, TAU, NEGATIVES, WARM, ROUNDS, BATCH = (1.0, 10.0), 0.05, 7, 200, 3, 16
+Way: TypeAlias = Literal["CPRD", "KL", "MSE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """By test query: nDCG@10, and Kendall's tau with the teacher's order of 30 near documents."""
+
+    ndcg: Doubles
+    order: Doubles
+
+
+class Beside(CPRDLoss):
+    """Contrast over the batch with the teacher's distribution over the row's negatives, or with its cosines."""
+
+    def __init__(self, way: Way, **options: Any) -> None:
+        super().__init__(None, tau=TAU, top=0.5, **options)
+        self.way = way
+
+    def order(self, student: Tensor, teacher: Tensor, counted: Tensor | None = None) -> Tensor:
+        """The term of scores of negatives `[B, H]`."""
+        if self.way == "CPRD":
+            return super().order(student, teacher, counted)
+        if self.way == "MSE":
+            return (student * self.tau - teacher / SHARPNESS).square().mean()
+        logs, wanted = student.log_softmax(1), teacher.log_softmax(1)
+        return torch.nn.functional.kl_div(logs, wanted, reduction="batchmean", log_target=True)
 
 
 def effects() -> list[Effect]:
-    """KL beside contrast, within rows and within batches, and AR2 with its term beside without."""
-    alone = partial(CPRDLoss, weight=0.0, tau=0.05)
-    steps, long_enough = plateau(lambda steps, seed: float(run(alone, seed, steps=steps)[0].mean()))
+    """KL as its recipe has it, the ways to hand on scores beside contrast, and AR2's term."""
+    steps, long_enough = plateau(partial(_ranked, Beside, way="CPRD", weight=0.0), seeds=ONE)
     at = partial(run, steps=steps)
-    batch, row, taught = (each(partial(at, make)) for make in (ContrastiveLoss, alone, KLDistillation))
-    calm, adversarial = (each(partial(at, partial(AR2RetrieverLoss, adv_weight=weight))) for weight in (0.0, 0.5))
-    better = above("teacher", each(of_teacher), "student", [one[0] for one in row])
-    told: Any = {"conditions": [long_enough, better]}
-    kl, ar2 = "KL of a teacher", "AR2 loss"
-    hard = "teacher's score of the 20 best irrelevant"
-    beside = "adv_weight 0.5 beside 0"
+    weights = {way: best(partial(_weighed, way, steps), WEIGHTS, ONE) for way in ("CPRD", "KL", "MSE")}
+    ways = {name: each(partial(at, Beside, way=name, weight=weight), FEW) for name, weight in weights.items()}
+    infonce, row, taught = (
+        each(partial(at, make, **given), FEW)
+        for make, given in ((Beside, {"way": "CPRD", "weight": 0.0}), (InRow, {}), (KLDistillation, {}))
+    )
+    told = [long_enough, above("teacher", each(by_teacher, FEW), "InfoNCE", [one.ndcg for one in infonce])]
+    rows = [
+        *_rows("KL of a teacher", "beside InfoNCE, both within the row", row, taught, "distill", told)[:1],
+        *_rows("KL of a teacher", "beside InfoNCE within the batch", infonce, taught, "distill", told)[:1],
+    ]
+    for way, against in (("CPRD", "InfoNCE"), ("CPRD", "KL"), ("CPRD", "MSE"), ("KL", "InfoNCE"), ("MSE", "InfoNCE")):
+        name = way if way == "CPRD" else f"{way} of a teacher"
+        found = infonce if against == "InfoNCE" else ways[against]
+        rows += _rows(name, f"with contrast, beside {against}", found, ways[way], "cprd", told)
+    static = each(partial(played, None, steps=steps), FEW)
+    calm, adversarial = (each(partial(played, weight, steps=steps), FEW) for weight in (0.0, 0.5))
+    beside = "beside static hard negatives, the ranker stands still"
     return [
-        effect(
-            kl,
-            "beside InfoNCE, both within the row",
-            "H-lex",
-            "nDCG@10",
-            *_part(row, taught, 0),
-            page="distill",
-            **told,
-        ),
-        effect(
-            kl, "beside InfoNCE within the batch", "H-lex", "nDCG@10", *_part(batch, taught, 0), page="distill", **told
-        ),
-        effect(ar2, beside, "H-lex", "nDCG@10", *_part(calm, adversarial, 0), page="ar2", **told),
-        effect(ar2, beside, "H-lex", hard, *_part(calm, adversarial, 1), page="ar2", **told),
+        *rows,
+        *_rows("AR2", beside, static, adversarial, "ar2", told)[:1],
+        *_rows("AR2", "adversarial weight 0.5 beside 0, the ranker stands still", calm, adversarial, "ar2", told)[:1],
     ]
 
 
-def _part(baseline: list[Found], found: list[Found], place: int) -> list[list[Any]]:
-    return [[one[place] for one in side] for side in (baseline, found)]
+def _rows(name: str, what: str, base: list[Found], own: list[Found], page: str, told: Any) -> list[Effect]:
+    order = "Kendall's tau with the teacher, 30 near documents"
+    ranked, ordered = ([[getattr(one, part) for one in side] for side in (base, own)] for part in ("ndcg", "order"))
+    given: Any = {"page": page, "conditions": told, "same_queries": True}
+    return [
+        effect(name, what, "H-deb", "nDCG@10", *ranked, **given),
+        effect(name, what, "H-deb", order, *ordered, **given),
+    ]
 
 
-def of_teacher(seed: int, noise: float = 1.0) -> Doubles:
+class InRow(CPRDLoss):
+    """InfoNCE within the row."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, tau=TAU, weight=0.0)
+
+
+def by_teacher(seed: int) -> Doubles:
     """nDCG@10 of the teacher by test query."""
-    world = lex(seed)
-    return ndcg(judge(world, seed, noise).numpy()[world.test].astype(float), world.relevant[world.test])
+    return deb(seed).by_teacher()
 
 
-def run(make: Callable[..., RetrievalLoss], seed: int, *, steps: int) -> Found:
-    """nDCG@10 by test query, and how hard what is found wrongly is for the teacher."""
-    world = lex(seed)
-    rows, teacher = listed(world, seed), judge(world, seed)
-    known = isinstance(make(None), ContrastiveLoss)
-    labels = None if known else partial(_scores, teacher, rows)
-    loss = make(None, relevance=world.relevance()) if known else make(None)
-    found = scores(trained(world, rows, loss, seed=seed, size=16, labels=labels, steps=steps), world)
-    relevant = world.relevant[world.test]
-    wrong = np.argsort(-np.where(relevant, -np.inf, found), axis=1)[:, :20]
-    hardness = np.take_along_axis(teacher.numpy()[world.test], wrong, 1).mean()
-    return ndcg(found, relevant), float(hardness)
+def _ranked(make: Any, steps: int, seed: int, **given: Any) -> float:
+    return float(run(make, seed, steps=steps, **given).ndcg.mean())
 
 
-def _scores(teacher: Tensor, rows: Tensor, places: Tensor) -> Tensor:
-    return teacher[rows[places, :1], rows[places, 1:]]
+def _weighed(way: Way, steps: int, weight: float, seed: int) -> float:
+    return _ranked(Beside, steps, seed, way=way, weight=weight)
 
 
-def judge(world: Lex, seed: int, noise: float = 1.0) -> Tensor:
-    """A teacher's scores of all pairs, float32 `[queries, documents]`."""
-    shared = overlap(world)
-    return torch.from_numpy(
-        A_WORD * shared + noise * np.random.default_rng((seed, 31)).normal(size=shared.shape)
-    ).float()
+def run(make: Callable[..., Any], seed: int, *, steps: int, **given: Any) -> Found:
+    """The measures after a training on the rows of the warm student."""
+    world, rows = deb(seed), rows_of(seed)
+    with_ids = make is Beside
+    loss = make(relevance=world.relevance(), **given) if with_ids else make(None)
+    labels = partial(labelled, world, rows, with_ids=with_ids)
+    return measured(world, train(world, rows, loss, seed=seed, steps=steps, labels=labels, size=BATCH), seed)
 
 
-def overlap(world: Lex) -> Doubles:
-    """How many of the asked words each document holds `[queries, documents]`."""
-    size = 1 + max(max(own) for own in (*world.held, *world.asked))
-    asked, held = (
-        np.array([np.isin(np.arange(size), list(own)) for own in side], float) for side in (world.asked, world.held)
-    )
-    return np.asarray(asked @ held.T)
+def played(adversarial: float | None, seed: int, *, steps: int) -> Found:
+    """The measures after three rounds of AR2's retriever with this weight; None: InfoNCE, nothing mined anew."""
+    world, rows, each_round = deb(seed), rows_of(seed), steps // ROUNDS
+    model = copy.deepcopy(warm(seed))
+    for number in range(ROUNDS):
+        if adversarial is None:
+            loss: Any = ContrastiveLoss(None, tau=TAU, relevance=world.relevance())
+            labels = None
+        else:
+            rows = listed(world, model, seed + number, NEGATIVES) if number else rows
+            loss = AR2RetrieverLoss(None, tau=TAU, adv_weight=adversarial)
+            labels = partial(labelled, world, rows, with_ids=False)
+        train(world, rows, loss, seed=seed + number, steps=each_round, labels=labels, model=model, size=BATCH)
+    return measured(world, model, seed)
 
 
-def listed(world: Lex, seed: int) -> Tensor:
-    """Rows `(query, positive, 5 near, 2 far)` of all relevant pairs of the training queries."""
-    random, shared = np.random.default_rng((seed, 32)), overlap(world)
-    rows = []
-    for query, document in world.rows().tolist():
-        wrong = ~world.relevant[query]
-        near = np.flatnonzero(wrong & (shared[query] > 0))
-        far = np.flatnonzero(wrong & (shared[query] == 0))
-        rows.append(
-            [query, document, *random.choice(near, HARD, replace=False), *random.choice(far, EASY, replace=False)]
-        )
-    return torch.tensor(rows)
+@lru_cache(maxsize=8)
+def warm(seed: int) -> Encoder:
+    """A student that knows the training pairs a little; the same for the same seed."""
+    world = deb(seed)
+    loss = ContrastiveLoss(None, tau=TAU, relevance=world.relevance())
+    return train(world, world.rows(), loss, seed=seed, steps=WARM)
+
+
+@lru_cache(maxsize=8)
+def rows_of(seed: int) -> Tensor:
+    """Rows of the training pairs with what this student finds nearest."""
+    return listed(deb(seed), warm(seed), seed, NEGATIVES)
+
+
+@lru_cache(maxsize=8)
+def asked_of(seed: int) -> tuple[Tensor, Doubles]:
+    """30 documents that this student finds nearest to each test query, and the teacher's logits of them."""
+    world, asked = deb(seed), torch.from_numpy(deb(seed).test)
+    near = nearest(world, warm(seed), asked)
+    return near, world.judged(asked, near).double().numpy()
+
+
+def labelled(world: Real, rows: Tensor, places: Tensor, *, with_ids: bool) -> Tensor:
+    """The teacher's logits of a batch's rows, after their ids where these are asked for."""
+    own = rows[places]
+    said = world.judged(own[:, 0], own[:, 1:])
+    return torch.cat([own.float(), said], 1) if with_ids else said
+
+
+def measured(world: Real, model: Encoder, seed: int) -> Found:
+    """What the model does for the test queries."""
+    found, (near, wanted) = scores(model, world), asked_of(seed)
+    order = kendall(np.take_along_axis(found, near.numpy(), 1), wanted)
+    return Found(ndcg(found, world.relevant[world.test]), order)

@@ -1,7 +1,6 @@
-"""What the relevance mask does, and what decoupled softmax does beside the summed one under it; H-lex.
+"""What the relevance mask does, and what decoupled softmax does beside the summed one under it; H-tag.
 
-Every relevant pair of the training queries is a row, so that batches hold documents that are relevant to several rows.
-Nothing is tuned.
+Every tag of a training query is a row, so that batches hold tags that are relevant to several rows. Nothing is tuned.
 """
 
 from __future__ import annotations
@@ -12,52 +11,36 @@ from typing import Any
 import numpy as np
 
 from diptych_training.losses import ContrastiveLoss
-from effects.lex import lex
-from effects.running import Effect, each, effect, plateau
+from effects.deb import searched, tags
+from effects.running import FEW, ONE, Effect, each, effect, plateau
 from effects.scoring import Doubles, ndcg, recall_at_own
-from effects.tiny import searched
 
-MANY: dict[str, Any] = {"attributes": 20, "positives": (5, 12)}
+Found = tuple[Doubles, Doubles, Doubles]
 
 
 def effects() -> list[Effect]:
-    """The mask with few and with many relevant documents a query, then the reductions."""
-    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps, masked=False)[0].mean()))
-    more, known_more = plateau(lambda steps, seed: float(run(seed, steps, world=MANY, reduction="supcon")[0].mean()))
-    few = [each(partial(run, steps=steps, masked=on)) for on in (False, True)]
-    many = [each(partial(run, steps=more, masked=on, world=MANY)) for on in (False, True)]
-    summed = each(partial(run, steps=more, reduction="supcon", world=MANY))
-    page: Any = {"page": "contrastive"}
-    first, rest = ({**page, "conditions": [own]} for own in (long_enough, known_more))
-    told = "judged documents are no negatives"
-    what = "beside summed softmax, 5 to 12 relevant documents a query"
+    """The mask, then the reductions."""
+    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps, masked=False)[0].mean()), seeds=ONE)
+    blind, masked = (each(partial(run, steps=steps, masked=on), FEW) for on in (False, True))
+    summed = each(partial(run, steps=steps, reduction="supcon"), FEW)
+    told: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
+    what, spread = "beside summed softmax, within batches", "spread of relevant scores"
     return [
-        effect("Relevance mask", told, "H-lex", "nDCG@10", *parts(few, 0), **first),
-        effect("Relevance mask", f"{told}, 5 to 12 relevant", "H-lex", "nDCG@10", *parts(many, 0), **rest),
-        effect("Decoupled softmax", what, "H-lex", "recall@n", *parts([summed, many[1]], 1), **rest),
-        effect(
-            "Decoupled softmax",
-            what,
-            "H-lex",
-            "spread of positive scores",
-            *parts([summed, many[1]], 2),
-            better="lower",
-            **rest,
-        ),
+        effect("Relevance mask", "judged tags are no negatives", "H-tag", "nDCG@10", *parts(blind, masked, 0), **told),
+        effect("Decoupled softmax", what, "H-tag", "recall@n", *parts(summed, masked, 1), **told),
+        effect("Decoupled softmax", what, "H-tag", spread, *parts(summed, masked, 2), better="lower", **told),
     ]
 
 
-def run(
-    seed: int, steps: int, *, masked: bool = True, reduction: Any = "decoupled", world: dict[str, Any] | None = None
-) -> tuple[Doubles, Doubles, Doubles]:
-    """nDCG@10, recall at the number of relevant documents, and the spread of their cosines, by test query."""
-    corpus = lex(seed, **(world or {}))
-    loss = ContrastiveLoss(None, reduction=reduction, relevance=corpus.relevance() if masked else None)
-    scores, relevant = searched(corpus, loss, seed=seed, steps=steps), corpus.relevant[corpus.test]
-    spread = np.array([own[mine].std() for own, mine in zip(scores, relevant, strict=True)])
-    return ndcg(scores, relevant), recall_at_own(scores, relevant), spread
+def run(seed: int, steps: int, *, masked: bool = True, reduction: Any = "decoupled") -> Found:
+    """nDCG@10, recall at the number of relevant tags, and the spread of their cosines, by test query."""
+    world = tags(seed)
+    loss = ContrastiveLoss(None, reduction=reduction, relevance=world.relevance() if masked else None)
+    found, relevant = searched(world, loss, seed=seed, steps=steps), world.relevant[world.test]
+    spread = np.array([own[mine].std() for own, mine in zip(found, relevant, strict=True)])
+    return ndcg(found, relevant), recall_at_own(found, relevant), spread
 
 
-def parts(sides: list[list[tuple[Doubles, Doubles, Doubles]]], place: int) -> list[list[Doubles]]:
+def parts(baseline: list[Found], found: list[Found], place: int) -> list[list[Doubles]]:
     """One measure of both sides."""
-    return [[one[place] for one in side] for side in sides]
+    return [[one[place] for one in side] for side in (baseline, found)]

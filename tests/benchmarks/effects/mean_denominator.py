@@ -1,7 +1,7 @@
-"""cMIM's mean denominator: how much the batch size matters, beside summed negatives; H-lex.
+"""cMIM's mean denominator: how much the batch size matters, beside summed negatives; H-deb.
 
 As many rows are seen with batches of 8, 32 and 128, so many as the summed form needs with 32. Both take the tau that is
-best with batches of 32 on the tuning seeds.
+best with batches of 32 on a tuning seed.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ from typing import Any
 import numpy as np
 
 from diptych_training.losses import ContrastiveLoss
-from effects.lex import lex
-from effects.running import Effect, best, each, effect, plateau
-from effects.scoring import Doubles, recall
-from effects.tiny import searched
+from effects.deb import deb, searched
+from effects.running import FEW, ONE, Effect, best, each, effect, plateau
+from effects.scoring import Doubles, ndcg
 
 SIZES = (8, 32, 128)
 
 
 def effects() -> list[Effect]:
     """The spread over batch sizes, and each size by itself."""
-    steps, long_enough = plateau(lambda steps, seed: float(run(seed, "sum", 0.2, 32, 32 * steps).mean()), start=100)
-    told: Any = {"page": "contrastive", "conditions": [long_enough]}
+    steps, long_enough = plateau(lambda steps, seed: float(run(seed, "sum", 0.05, 32, 32 * steps).mean()), seeds=ONE)
+    told: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
     seen = 32 * steps
-    summed, averaged = (each(partial(sizes, way, tuned(way, seen), seen)) for way in ("sum", "mean"))
+    summed, averaged = (each(partial(sizes, way, tuned(way, seen), seen), FEW) for way in ("sum", "mean"))
     spread = [[float(np.ptp([own.mean() for own in one])) for one in side] for side in (summed, averaged)]
     rows = [
         effect(
             "Mean denominator",
             "beside summed negatives, batches of 8, 32, 128",
-            "H-lex",
-            "spread of recall@10",
+            "H-deb",
+            "spread of nDCG@10",
             *spread,
             better="lower",
             **told,
@@ -40,13 +39,13 @@ def effects() -> list[Effect]:
     ]
     for place, size in enumerate(SIZES):
         sides = [[one[place] for one in side] for side in (summed, averaged)]
-        rows.append(effect("Mean denominator", f"batches of {size}", "H-lex", "recall@10", *sides, **told))
+        rows.append(effect("Mean denominator", f"batches of {size}", "H-deb", "nDCG@10", *sides, **told))
     return rows
 
 
 def tuned(way: Any, seen: int) -> float:
     """The best tau at batches of 32."""
-    return best(lambda tau, seed: float(run(seed, way, tau, 32, seen).mean()), (0.1, 0.2, 0.4))
+    return best(lambda tau, seed: float(run(seed, way, tau, 32, seen).mean()), (0.05, 0.1, 0.2), ONE)
 
 
 def sizes(way: Any, tau: float, seen: int, seed: int) -> list[Doubles]:
@@ -55,7 +54,7 @@ def sizes(way: Any, tau: float, seen: int, seed: int) -> list[Doubles]:
 
 
 def run(seed: int, way: Any, tau: float, size: int, seen: int) -> Doubles:
-    """Recall@10 by test query."""
-    world = lex(seed)
+    """nDCG@10 by test query."""
+    world = deb(seed)
     loss = ContrastiveLoss(None, tau=tau, denominator=way, relevance=world.relevance())
-    return recall(searched(world, loss, seed=seed, steps=seen // size, size=size), world.relevant[world.test], 10)
+    return ndcg(searched(world, loss, seed=seed, steps=seen // size, size=size), world.relevant[world.test])

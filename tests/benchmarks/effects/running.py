@@ -29,7 +29,9 @@ from scipy.special import stdtrit
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
 
 SEEDS = (0, 1, 2, 3, 4)
+FEW = SEEDS[:3]  # where a training takes long
 TUNING = (100, 101, 102)
+ONE = TUNING[:1]
 CONFIDENCE, SAMPLES = 0.95, 10_000
 PLATEAU = 0.005  # a doubling of steps that gives less ends a training
 Better: TypeAlias = Literal["higher", "lower", "equal"]

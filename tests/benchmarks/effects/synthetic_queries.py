@@ -2,9 +2,9 @@
 
 `synthesize` asks a planted generator, which writes a topic with one or two attributes for a document and is wrong in
 three of ten: one attribute is none of the document's. No more than six queries fit a document. All amounts train a
-static encoder of random vectors by as many steps; where a trained retriever is asked for, it has learned from 200 of
-the training queries before, and the other 200 are the held-out ones of the stop rule. Nothing is tuned: a gain of .005
-and the first 3 documents are defaults.
+static encoder of random vectors by as many steps, those that the most documents want. Where a trained retriever is
+asked for, it has learned from 200 of the training queries before, and the other 200 are the held-out ones of the stop
+rule. Nothing is tuned: a gain of .005 and the first 3 documents are defaults.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthes
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
-from effects.running import Effect, each, effect
+from effects.running import Effect, each, effect, plateau
 from effects.scoring import Doubles, ndcg
 from effects.served import source_of, tokens_of
 from effects.tiny import Encoder, Words, scores, trained
@@ -80,17 +80,21 @@ class Found:
 
 def effects() -> list[Effect]:
     """More documents, more queries a document, the stop rule and its curve, weak and trained, the round trip."""
-    amounts = {n: each(partial(run, documents=n, density=2)) for n in AMOUNTS}
-    densities = {n: amounts[SOME] if n == 2 else each(partial(run, documents=SOME, density=n)) for n in DENSITIES}
-    strong = each(partial(run, documents=SOME, density=2, judged=True))
-    trips = {n: each(partial(run, documents=SOME, density=4, judged=True, trip=n)) for n in (None, *TRIPS)}
-    return [
+    most: Any = {"documents": AMOUNTS[-1], "density": 2}
+    steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps, **most).after.mean()))
+    at = partial(run, steps=steps)
+    amounts = {n: each(partial(at, documents=n, density=2)) for n in AMOUNTS}
+    densities = {n: amounts[SOME] if n == 2 else each(partial(at, documents=SOME, density=n)) for n in DENSITIES}
+    strong = each(partial(at, documents=SOME, density=2, judged=True))
+    trips = {n: each(partial(at, documents=SOME, density=4, judged=True, trip=n)) for n in (None, *TRIPS)}
+    rows = [
         *_doublings(amounts, "documents with 2 queries each"),
         *_doublings(densities, f"queries for each of {SOME} documents"),
         *_stop(amounts),
         *_gains(amounts[SOME], strong),
         *_round_trip(trips),
     ]
+    return [replace(row, conditions=(long_enough,)) for row in rows]
 
 
 def _doublings(found: Mapping[int, list[Found]], of: str) -> list[Effect]:
@@ -144,11 +148,12 @@ def _effect(what: str, baseline: Any, found: Any, *, metric: str = "nDCG@10", **
     return effect("Synthetic queries", what, "H-lex", metric, baseline, found, page="synthetic_queries", **claimed)
 
 
-def run(seed: int, *, documents: int, density: int, judged: bool = False, trip: int | None = None) -> Found:
+def run(seed: int, *, steps: int, documents: int, density: int, judged: bool = False, trip: int | None = None) -> Found:
     """One training by synthetic queries.
 
     Args:
         seed: of all.
+        steps: of the training by synthetic queries.
         documents, density: how many get how many queries.
         judged: whether the retriever has learned from judged queries before.
         trip: the round trip asks the retriever, before it learns, for so many documents; None asks nobody.
@@ -160,7 +165,7 @@ def run(seed: int, *, documents: int, density: int, judged: bool = False, trip: 
         trained(known, known.rows(), ContrastiveLoss(None, relevance=known.relevance()), seed=seed, model=model)
     before = ndcg(scores(model, world), world.relevant[world.test])
     written = synthetic(world, model, documents, density, trip, seed)
-    model = learned(world, written, copy.deepcopy(model), seed)
+    model = learned(world, written, copy.deepcopy(model), seed, steps)
     held = world.train[JUDGED:]
     dev = float(ndcg(scores(model, world, held), world.relevant[held]).mean())
     return Found(before, ndcg(scores(model, world), world.relevant[world.test]), dev, wrong_of(world, written))
@@ -176,13 +181,14 @@ def synthetic(world: Lex, model: Encoder, documents: int, density: int, trip: in
     return synthesize(texts, generator, options, source=source, test_queries=asked)
 
 
-def learned(world: Lex, written: Synthetic, model: Encoder, seed: int) -> Encoder:
+def learned(world: Lex, written: Synthetic, model: Encoder, seed: int, steps: int) -> Encoder:
     """The model after a training by written queries, each with its document."""
     places = {word: place for place, word in enumerate(world.words)}
     asked = replace(world, query_tokens=tokens_of([query.text for query in written.queries], places))
     rows = torch.tensor([[n, int(query.document[1:])] for n, query in enumerate(written.queries)])
     relevance = Relevance((query, document) for query, document in rows.tolist())
-    return trained(asked, rows, ContrastiveLoss(None, relevance=relevance), seed=seed + 1000, model=model)
+    loss = ContrastiveLoss(None, relevance=relevance)
+    return trained(asked, rows, loss, seed=seed + 1000, model=model, steps=steps)
 
 
 def wrong_of(world: Lex, written: Synthetic) -> float:

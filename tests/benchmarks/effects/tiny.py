@@ -59,8 +59,7 @@ class Words(Encoder):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The embeddings of texts."""
-        mask = (tokens > 0).to(self.vectors.dtype)[..., None]
-        return (torch.nn.functional.embedding(tokens, self.vectors) * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return torch.nn.functional.embedding_bag(tokens, self.vectors, mode="mean", padding_idx=0)
 
 
 class Tiny(Encoder):

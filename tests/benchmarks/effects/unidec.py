@@ -24,7 +24,7 @@ from effects.running import Effect, each, effect, plateau
 from effects.scoring import Doubles, precision, recall
 from effects.tiny import BATCH, RATE, STEPS, WIDTH, Encoder, Words, scores, searched
 from effects.vec import shuffled
-from effects.world import Mask
+from effects.world import Mask, World
 
 DOCUMENTS, EVERY, TAU = 1000, 5, 1 / 18
 SIZE = DOCUMENTS // 10
@@ -132,10 +132,12 @@ def found_in(found: Doubles, world: Lex, chosen: Mask) -> Doubles:
     return recall(found[there], relevant[there], 10)
 
 
-def fitted(model: Encoder, loss: Any, world: Lex, pool: LabelPool, *, seed: int, steps: int = STEPS) -> Encoder:
+def fitted(
+    model: Encoder, loss: Any, world: World, pool: LabelPool, *, seed: int, steps: int = STEPS, rate: float = RATE
+) -> Encoder:
     """The model after a training with pools; their hard negatives are looked up again as it moves."""
     loss.model = model
-    adam = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / steps)
     numbers = list(pool.positives)
     for step, places in enumerate(shuffled(len(numbers), BATCH, steps, seed)):
@@ -153,7 +155,7 @@ def fitted(model: Encoder, loss: Any, world: Lex, pool: LabelPool, *, seed: int,
     return model
 
 
-def mined(model: Encoder, world: Lex, pool: LabelPool) -> dict[int, Any]:
+def mined(model: Encoder, world: World, pool: LabelPool) -> dict[int, Any]:
     """The nearest documents of each query that are not relevant."""
     asked, held = world.query_tokens[torch.tensor(list(pool.positives))], world.document_tokens
     units = [normalize(model.embedded(tokens)).numpy() for tokens in (asked, held)]

