@@ -20,7 +20,7 @@ from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.highlights import with_highlights
 from diptych.search.microbatch import MicroBatcher
-from diptych.search.options import Options, SearchOptions
+from diptych.search.options import Options, SearchOptions, media_of
 from diptych.search.passages import READ, with_passages
 from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
@@ -80,8 +80,9 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
     if handle.exists:
         try:
             view, completed = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
-            asks = view.search_config.recent is not None and options.pipeline is None  # the store, before the search
-            request = await asyncio.to_thread(completed, view) if asks else completed(view)
+            # Before the search, a recent window asks the store, and media are read.
+            blocks = (view.search_config.recent is not None and options.pipeline is None) or bool(media_of(query))
+            request = await asyncio.to_thread(completed, view) if blocks else completed(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
         except SearchError:
             pass  # the slots may have changed; `answer` reads the metadata again

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import named_server
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
 from diptych.errors import CollectionError, MediaError, SearchError
-from diptych.media import Media
+from diptych.media import Media, MediaStore
 from diptych.search import Retrieve
 
 Made = Callable[..., dict[str, Any]]
@@ -186,3 +188,20 @@ def test_documents_without_a_text_are_not_measured(collection: Collection, docum
     assert statistics is not None
     assert statistics["documents"] == sum(bool(document.text) for document in documents)
     assert collection.populate(documents).warnings == ()
+
+
+def test_media_of_asynchronous_queries_are_read_beside_the_event_loop(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[str] = []
+    take = MediaStore.take
+
+    def noted(self: MediaStore, *raw: Any) -> Media:
+        readers.append(threading.current_thread().name)
+        return take(self, *raw)
+
+    monkeypatch.setattr(MediaStore, "take", noted)
+    hits = asyncio.run(collection.asearch(Query(media={"image": "red.png"}), limit=1))
+    assert ids(hits) == ["red"]
+    assert readers
+    assert threading.main_thread().name not in readers
