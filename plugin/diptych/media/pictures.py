@@ -26,6 +26,7 @@ CONTAINERS = {"MP4": "mp4", "WebM": "matroska"}  # libav's names; playlists, whi
 CLIP = 5  # times the pixels of a picture
 THUMBNAIL = 96  # pixels of the longer side
 _ORIENTATION = 0x0112
+_PART = 1 << 20  # values that are converted at once
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's numbers, and Pillow's for the same
 
 
@@ -161,7 +162,7 @@ def _rgb(picture: Any, where: str) -> Pixels:
             "the picture's values have no known range", where=where, got=got, expected="8 or 16 bits", do=do
         )
     if not picture.has_transparency_data:
-        return np.asarray(picture.convert("RGB"))
+        return np.array(picture if mode == "RGB" else picture.convert("RGB"))
     return _on_white(np.asarray(picture.convert("RGBA")))
 
 
@@ -170,19 +171,30 @@ def _grey16(picture: Any) -> Pixels:
     clear = picture.info.get("transparency")
     if isinstance(clear, int):
         grey = np.where(grey == clear, np.uint16(65535), grey)
-    return _eight_bits(np.repeat(grey[:, :, None], 3, axis=2))
+    return np.repeat(_eight_bits(grey[:, :, None]), 3, axis=2)
 
 
 def _eight_bits(values: NDArray[np.uint16]) -> Pixels:
     """16-bit values to 8 bits, rounded: 65535 becomes 255."""
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for part in _parts(values):
+        scaled[part] = (values[part].astype(np.uint32) * 255 + 32767) // 65535
+    return scaled
 
 
 def _on_white(rgba: Pixels) -> Pixels:
     """`[..., 4]` blended on white, rounded."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    blended = rgba[..., :3] * alpha + 255 * (255 - alpha)
-    return ((blended + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+    blended = np.empty((*rgba.shape[:-1], 3), np.uint8)
+    for part in _parts(rgba):
+        alpha = rgba[part][..., 3:].astype(np.uint16)
+        blended[part] = (rgba[part][..., :3] * alpha + 255 * (255 - alpha) + np.uint16(127)) // np.uint16(255)
+    return blended
+
+
+def _parts(pixels: NDArray[Any]) -> Iterator[slice]:
+    """Parts of the rows, or frames, so that intermediate values of a large picture take little memory."""
+    step = max(1, _PART * len(pixels) // max(pixels.size, 1))
+    return (slice(at, at + step) for at in range(0, len(pixels), step))
 
 
 def _rgb_array(array: NDArray[Any], where: str, limits: MediaConfig) -> Pixels:
@@ -197,7 +209,7 @@ def _rgb_array(array: NDArray[Any], where: str, limits: MediaConfig) -> Pixels:
     pixels: Pixels = array if array.dtype == np.uint8 else _eight_bits(array)
     if pixels.shape[-1] == 1:
         return np.repeat(pixels, 3, axis=-1)
-    return _on_white(pixels) if pixels.shape[-1] == 4 else pixels
+    return _on_white(pixels) if pixels.shape[-1] == 4 else np.array(pixels, order="C")
 
 
 def _clip_array(array: NDArray[Any], where: str, limits: MediaConfig) -> Pixels:

@@ -64,7 +64,7 @@ class Media:
 
 
 Content: TypeAlias = NDArray[Any] | Sound
-"""What an encoder is given.
+"""What an encoder is given: arrays of its own, in C order.
 
 - image: uint8 `[height, width, 3]`, RGB
 - video: uint8 `[frames, height, width, 3]`, RGB

@@ -35,6 +35,8 @@ def decoded(data: bytes | NDArray[Any], modality: str = "image", **limits: Any) 
     content = media.content(media.take(modality, data))
     assert isinstance(content, np.ndarray)
     assert content.dtype == np.uint8
+    assert content.flags.writeable
+    assert content.flags.c_contiguous
     return content
 
 

@@ -161,6 +161,8 @@ def test_arrays_of_numbers_are_series(dtype: str) -> None:
         found = decoded("series", raw)
         assert isinstance(found, np.ndarray)
         assert found.dtype == np.float32
+        assert found.flags.writeable
+        assert found.flags.c_contiguous
         assert found.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
