@@ -42,6 +42,7 @@ RECIPES = [
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
     _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("student", "dense", "Student", "A small model makes the queries of an encoder whose index stays."),
+    _recipe("elastic", "dense", "Elastic", "Exits and widths of one encoder that all search one index."),
     _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),
     _recipe(
         "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."

@@ -35,7 +35,7 @@ Pair: TypeAlias = tuple[str, str]  # query, document
 Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
 
 BLOCKS_FILE = "blocks.json"  # in a model's folder: names and widths of the blocks of its vectors, in order
-TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the space of the documents it asks for
+TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the spaces of documents it asks for
 
 
 @dataclass(frozen=True, slots=True)

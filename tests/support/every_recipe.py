@@ -73,7 +73,7 @@ def _data(recipe: str, folder: Path) -> dict[str, Any]:
     judged = {**corpus, "queries": str(folder / "queries.jsonl"), "qrels": str(folder / "qrels.tsv")}
     if recipe == "prototype_tuning":
         judged |= {"corpus": str(folder / "classes.jsonl"), "qrels": str(folder / "classes.tsv")}
-    return judged if recipe in ("cmim", "student") else {**judged, "dev": {"share": 0.25}}
+    return judged if recipe in ("cmim", "elastic", "student") else {**judged, "dev": {"share": 0.25}}
 
 
 def _sections(recipe: str, folder: Path) -> dict[str, Any]:
@@ -101,6 +101,7 @@ def _sections(recipe: str, folder: Path) -> dict[str, Any]:
         "dual_head": {**taught, "unlabelled": str(folder / "queries.jsonl")},
         "lexlip_text": {"bottleneck": {"training": {"epochs": 1, "batch_size": 6, "device": "cpu"}}},
         "multi_exit": {"exits": {"layers": [1, 2]}},
+        "elastic": {"elastic": {"layers": [1, 2], "widths": [8]}},
         "student": {"student": {"layers": 1}},
         "tas_balanced": taught,
         "unidec": {"pool": pool},

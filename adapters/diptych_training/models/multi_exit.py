@@ -166,6 +166,28 @@ def exit_model(model: SentenceTransformer, layer: int) -> SentenceTransformer:
     return assembled(model, [truncated(next(model.children()), layer, norm), *exits.steps(layer)])
 
 
+def has_exits(model: Any) -> bool:
+    """Whether the model is one of `multi_exit`, in training."""
+    return isinstance(model, SentenceTransformer) and isinstance(list(model.children())[-1], Exits)
+
+
+def turned(model: SentenceTransformer, rotation: Any) -> SentenceTransformer:
+    """The model with every head's vectors turned, in place; angles between vectors stay.
+
+    Args:
+        model: of `multi_exit`, with heads.
+        rotation: an orthogonal matrix, float32 `[D, D]`.
+    """
+    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
+    matrix = torch.as_tensor(rotation, device=model.device)
+    with torch.no_grad():
+        for head in {id(own): own for own in exits.head.values()}.values():
+            linear: Any = head.linear
+            linear.weight.copy_(matrix @ linear.weight)
+            linear.bias.copy_(matrix @ linear.bias)
+    return model
+
+
 def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
     """A folder of sentence-transformers for each exit, `exit_N` below the given one, and `exits.json` that lists them.
 

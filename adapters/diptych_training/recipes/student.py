@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from diptych import Document
-from diptych.encoders import Encoders, NamedEncoder
-from diptych.errors import ConfigError
-from diptych.evaluate import read_queries
 from diptych.protocols import TEACHER_FILE
-from diptych.training import Registration, RelativePath
-from diptych.types import Floats
-from diptych_training.corpus import TrainingData
-from diptych_training.data.template_generator import sentences_of
+from diptych.training import Registration
 from diptych_training.losses.student import StudentLoss
 from diptych_training.models.student import first_layers, static_student
-from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
-from diptych_training.recipes.common.base import Training
-from diptych_training.recipes.common.negatives import documents_of
-from diptych_training.running import Fitted
-from diptych_training.running.evaluation import PRIMARY, HeldOut, by_metric, searching
-
-VECTORS, TEXTS = "vectors.npy", "texts"
-BATCH = 256  # texts that the teacher encodes at a time
-TOP = 10  # documents that the teacher finds, which stand for judgements where there are none
-
-
-class TextsOptions(Section):
-    """The texts to learn from: queries without judgements, and sentences and titles of documents."""
-
-    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
-    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
-    queries: RelativePath | None = Field(
-        None, description="Queries: queries.jsonl(.gz); those without judgements are learned from."
-    )
-    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC; their queries measure the student.")
-    sentences: Positive = Field(100_000, description="Sentences and titles of documents, at most; drawn by the seed.")
-    documents: Positive = Field(20_000, description="Documents searched at each evaluation, at most.")
-    held_out: Positive = Field(200, description="Texts that measure the student where nothing is judged.")
-
-    @model_validator(mode="after")
-    def _goes_together(self) -> Self:
-        if (self.corpus is None) == (self.collection is None):
-            raise ValueError("give either corpus or collection")
-        if self.qrels is not None and self.queries is None:
-            raise ValueError("qrels are of queries: name their file, too")
-        return self
-
-
-class TeacherOptions(Section):
-    """The encoder of the documents, whose queries are learned."""
-
-    adapter: str = Field("sentence-transformers", description="A registered dense encoder.")
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Its options; `model` is the recipe's unless set."
-    )
+from diptych_training.options import AboveZero, Positive, Section
+from diptych_training.recipes.common.learned_vectors import LearningVectors, VectorOptions
 
 
 class StudentOptions(Section):
@@ -81,59 +30,32 @@ class LossOptions(Section):
     tau: AboveZero = Field(0.05, description="Temperature of that divergence.")
 
 
-class Options(RecipeOptions):
+class Options(VectorOptions):
     """Options of `student`."""
 
-    data: TextsOptions
-    teacher: TeacherOptions = Field(default_factory=TeacherOptions)
     student: StudentOptions = Field(default_factory=StudentOptions)
     loss: LossOptions = Field(default_factory=LossOptions)
 
     whole: ClassVar[str] = "does not go with a student: leave it out"
 
 
-class Student(Training[Options]):
+class Student(LearningVectors[Options]):
     """Trains a dense encoder of queries on another encoder's vectors."""
 
     name: ClassVar[str] = "student"
-
-    def judged(self) -> Iterable[TrainingData]:
-        """The judged queries to measure with."""
-        return (self._held_out,) if self.options.data.qrels is not None else ()
-
-    def data_steps(self) -> list[str]:
-        """Gather the texts and have the teacher encode them, once."""
-        if self._vectors_file.exists():
-            return []
-        texts = self._texts()
-        self.folder.store(TEXTS, ({"text": text} for text in texts))
-        self.watcher.begin("asking the teacher", len(texts))
-        vectors = np.concatenate([self._asked(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)])
-        part = self._vectors_file.with_suffix(".new.npy")
-        np.save(part, vectors, allow_pickle=False)
-        part.replace(self._vectors_file)
-        return [f"the teacher encoded {len(texts):,} texts as queries"]
 
     def model(self) -> Any:
         """The student before it is trained."""
         student, model = self.options.student, super().model()
         if student.kind == "layers":
             return first_layers(model, student.layers)
-        return static_student(model, self.teacher.encode_query, self._learned())
+        return static_student(model, self.teacher.encode_query, self.learned_texts())
 
-    def fit(self, model: Any) -> Fitted:
-        """Train on a row for each text, labelled with the number of its vector."""
-        import datasets
+    def loss(self, model: Any) -> Any:
+        """The student's, of the vectors that the teacher made."""
         import torch
 
-        texts, vectors = self._learned(), torch.from_numpy(np.load(self._vectors_file, allow_pickle=False))
-        rows = datasets.Dataset.from_dict({"query": texts, "label": range(len(texts))})
-        fitted = self.fitted(model, rows, StudentLoss(model, vectors, **self.options.loss.model_dump()))
-        if (evaluator := self._evaluator) is not None:
-            own = evaluator.of_teacher()[PRIMARY]
-            what = "of judged queries" if self.options.data.qrels else f"of finding the teacher's own first {TOP} hits"
-            self.remarks.append(f"{PRIMARY} is that {what}; the teacher's is {own:.4f}.")
-        return fitted
+        return StudentLoss(model, torch.from_numpy(self.learned_vectors()), **self.options.loss.model_dump())
 
     def export(self, model: Any) -> list[Registration]:
         """The student, and for whose index it is."""
@@ -142,134 +64,3 @@ class Student(Training[Options]):
         self.folder.write(TEACHER_FILE, {"documents": fingerprint.documents or fingerprint.space})
         adapter = "static" if self.options.student.kind == "static" else self.family.adapter
         return [Registration(adapter, {"model": str(self.folder.path)}, queries=True)]
-
-    def evaluator(self) -> HeldOut | None:
-        """The student's queries over the teacher's vectors of documents."""
-        return self._evaluator
-
-    @cached_property
-    def teacher(self) -> NamedEncoder:
-        """The encoder of the documents."""
-        options = {"model": self.options.model, **self.options.teacher.options}
-        return Encoders.open(None).with_options(self.options.teacher.adapter, options).required("dense")
-
-    @property
-    def _vectors_file(self) -> Path:
-        return self.folder.path / "data" / VECTORS
-
-    def _learned(self) -> list[str]:
-        return [row["text"] for row in self.folder.stored(TEXTS) or []]
-
-    def _asked(self, texts: Sequence[str]) -> Floats:
-        vectors = _stacked(self.teacher.encode_query(texts))
-        self.watcher.advance("asking the teacher", len(texts))
-        return vectors
-
-    def _texts(self) -> list[str]:
-        """Queries to learn from, then sentences and titles of documents, each once."""
-        options, held = self.options.data, {self._held_out.queries[name] for name in self._held_out.qrels}
-        queries = list(read_queries(options.queries)) if options.queries else []
-        pool = [*self._sentences]
-        order = np.random.default_rng(self.options.seed).permutation(len(pool))[: options.sentences]
-        texts = [*(query.text for query in queries), *(pool[place] for place in sorted(order))]
-        learned = [text for text in dict.fromkeys(texts) if text.strip() and text not in held]
-        if not learned:
-            raise ConfigError("there is no text to learn from", where="data", do="name documents that have text")
-        return learned
-
-    @cached_property
-    def _documents(self) -> dict[str, Document]:
-        return {document.id: document for document in documents_of(self.options.data)}
-
-    @cached_property
-    def _sentences(self) -> list[str]:
-        """Titles and sentences of all documents, each once."""
-        parts = (part for own in self._documents.values() for part in (own.title, *sentences_of(own.text)))
-        return list(dict.fromkeys(part for part in parts if part.strip()))
-
-    @cached_property
-    def _held_out(self) -> TrainingData:
-        """The judged queries; without any, sentences for which the teacher's own first hits are right."""
-        options = self.options.data
-        data = TrainingData.read(options, self._documents.values())
-        if options.qrels is not None:
-            return data
-        random, pool = np.random.default_rng(self.options.seed + 1), self._sentences
-        drawn = [pool[place] for place in random.permutation(len(pool))[: min(options.held_out, len(pool) // 5)]]
-        queries = {f"sentence {n}": text for n, text in enumerate(drawn)}
-        names = [name for name, text in data.documents.items() if text][: options.documents]
-        asked, kept = self.teacher.encode_query(drawn), self._vectors_of([data.documents[name] for name in names])
-        found = _nearest(_stacked(asked), kept)
-        qrels = {query: {names[place]: 1 for place in row} for query, row in zip(queries, found, strict=True)}
-        return replace(data, queries=queries, qrels=qrels)
-
-    @cached_property
-    def _evaluator(self) -> OverTheIndex | None:
-        options = self.options.data
-        plain = searching(self._held_out, self.kind, documents=options.documents, seed=self.options.seed)
-        return None if plain is None else OverTheIndex(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
-
-    def _vectors_of(self, texts: Sequence[str]) -> Floats:
-        """The teacher's vectors of documents, `[n, d]`; each text is encoded once."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        self._encoded.update(zip(missing, self.teacher.encode_document(missing), strict=True))
-        return _stacked([self._encoded[text] for text in texts])
-
-    @cached_property
-    def _encoded(self) -> dict[str, Any]:
-        return {}
-
-
-class OverTheIndex(HeldOut):
-    """The student's queries over the teacher's vectors of the documents.
-
-    Args:
-        inner: the search, an evaluator of sentence-transformers for dense models.
-        teacher: the encoder of the documents.
-        vectors: of the documents that are searched, `[n, d]`.
-    """
-
-    def __init__(self, inner: Any, teacher: NamedEncoder, vectors: Floats) -> None:
-        super().__init__(inner)
-        self._teacher, self._vectors = teacher, vectors
-
-    def measured(self, model: Any) -> dict[str, float]:
-        """The values of a student, by measure."""
-        import torch
-
-        return by_metric(self.inner(model, corpus_embeddings=torch.from_numpy(self._vectors)))
-
-    def of_teacher(self) -> dict[str, float]:
-        """The values of the teacher's own queries, by measure."""
-        return self.measured(_Asked(self._teacher))
-
-
-class _Asked:
-    """The teacher's queries in the form that evaluators call.
-
-    Args:
-        teacher: the encoder.
-    """
-
-    def __init__(self, teacher: NamedEncoder) -> None:
-        from sentence_transformers.util import cos_sim
-
-        self._teacher, self.similarity, self.similarity_fn_name = teacher, cos_sim, "cosine"
-        self.model_card_data = SimpleNamespace(set_evaluation_metrics=lambda *_: None)
-
-    def encode_query(self, texts: Sequence[str], **_: Any) -> Any:
-        """Vectors of queries, a tensor `[n, d]`."""
-        import torch
-
-        return torch.from_numpy(_stacked(self._teacher.encode_query(texts)))
-
-
-def _nearest(queries: Floats, documents: Floats) -> list[list[int]]:
-    """For each row of `queries` the places of the rows of `documents` with the highest cosine."""
-    ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-9) for rows in (queries, documents))
-    return [[int(place) for place in np.argsort(-row, kind="stable")[:TOP]] for row in ours @ theirs.T]
-
-
-def _stacked(vectors: Sequence[Any]) -> Floats:
-    """Vectors as float32 `[n, d]`."""
-    return np.stack(vectors).astype(np.float32)

@@ -164,33 +164,34 @@ def _require_space_of(student: Slot, slot: Slot) -> None:
     trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
     now = fingerprint(slot)
     documents = without_passages(now.documents or now.space)
-    if lengths[0] != lengths[1] or trained not in ("", documents):
+    if lengths[0] != lengths[1] or (trained and documents not in trained):
         raise SwapError(
             "the student is of another space than the slot's vectors",
             where=f"{slot.where}, query.student",
-            got=f"{lengths[0]} dimensions" + (f", trained for {trained}" if trained else ""),
+            got=f"{lengths[0]} dimensions" + (f", trained for {', '.join(trained)}" if trained else ""),
             expected=f"{lengths[1]} dimensions, for {documents}",
             do="train one for this encoder: diptych train with recipe: student",
         )
 
 
-def _trained_for(model: str, *, where: str) -> str:
-    """The encoder of documents that a folder of recipe `student` was trained for; "" for other models.
+def _trained_for(model: str, *, where: str) -> tuple[str, ...]:
+    """The encoders of documents that a folder of recipe `student` or `elastic` was trained for; () for other models.
 
     Raises:
         SwapError: the folder's record cannot be read.
     """
     record = Path(model) / TEACHER_FILE
     if not model or not record.is_file():
-        return ""
+        return ()
     try:
-        return str(json.loads(record.read_text("utf-8"))["documents"])
+        documents = json.loads(record.read_text("utf-8"))["documents"]
+        return tuple(map(str, documents)) if isinstance(documents, list) else (str(documents),)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SwapError(
             "the student's record of its teacher cannot be read",
             where=f"{where}, {record}",
             got=f"{type(error).__name__}: {error}",
-            expected='{"documents": FINGERPRINT}, as recipe student writes it',
+            expected='{"documents": FINGERPRINT}, or a list of some, as the recipes student and elastic write it',
             do="train the student again, or restore the file",
         ) from error
 

@@ -22,6 +22,7 @@ OWN = {"query": QUERY, "passage": PASSAGE}  # as E5 names them
 SIDELESS = {
     "cmim",
     "cross_encoder",
+    "elastic",
     "prototype_tuning",
     "student",
     "uni_encoder",

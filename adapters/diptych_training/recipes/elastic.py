@@ -1,0 +1,170 @@
+"""`elastic`: one encoder with exits whose vectors, cut or not, all search the whole encoder's documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from diptych.encoders import Encoders, NamedEncoder
+from diptych.protocols import TEACHER_FILE
+from diptych.training import Registration, TrainReport
+from diptych.types import Floats
+from diptych_training.losses.elastic import ElasticLoss
+from diptych_training.losses.multi_exit import exits_of
+from diptych_training.models.multi_exit import exit_model, export_exits, has_exits, multi_exit, turned
+from diptych_training.options import AboveZero, Positive, Section
+from diptych_training.recipes.common.learned_vectors import LearningVectors, OverTheIndex, VectorOptions, store_array
+from diptych_training.running import Fitted
+from diptych_training.running.evaluation import HeldOut, by_metric
+
+TURN = "turn.npy"
+
+
+class ElasticOptions(Section):
+    """Exits and widths."""
+
+    layers: tuple[Positive, ...] = Field(
+        min_length=1, description="Exits, by their numbers of layers; layers above the deepest are dropped."
+    )
+    widths: tuple[Positive, ...] = Field(
+        (), description="Leading numbers of a vector that are to do by themselves; all of them unless given."
+    )
+    turn: bool = Field(
+        True,
+        description="Turn the vectors first so that the leading numbers vary most; angles stay. Not without widths.",
+    )
+
+
+class LossOptions(Section):
+    """Options of the loss; see `diptych_training.losses.elastic.ElasticLoss`."""
+
+    weight: float = Field(1.0, ge=0, description="Of the divergence of what a configuration finds within a batch.")
+    invariance: float = Field(1.0, ge=0, description="Of the distance of an exit's vectors to the deepest one's.")
+    tau: AboveZero = Field(0.05, description="Temperature of the divergence.")
+
+
+class Options(VectorOptions):
+    """Options of `elastic`."""
+
+    elastic: ElasticOptions
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+    whole: ClassVar[str] = "does not go with several exits: leave it out"
+
+
+class Elastic(LearningVectors[Options]):
+    """Trains exits and widths of an encoder together, so that all of them search the deepest exit's documents."""
+
+    name: ClassVar[str] = "elastic"
+
+    def model(self) -> Any:
+        """The encoder with its exits, its vectors turned."""
+        model = multi_exit(super().model(), self.options.elastic.layers)
+        return model if self._turn is None else turned(model, self._turn)
+
+    def loss(self, model: Any) -> Any:
+        """The distillation of every exit and width."""
+        import torch
+
+        vectors = torch.from_numpy(self._as_turned(self.learned_vectors()))
+        return ElasticLoss(model, vectors, widths=self.options.elastic.widths, **self.options.loss.model_dump())
+
+    def export(self, model: Any) -> list[Registration]:
+        """The deepest exit, which encodes documents, and the others as its students."""
+        folders, evaluator = export_exits(model, self.folder.path), self._configurations
+        *inner, deepest = folders
+        encoders, adapter = Encoders.open(None), self.family.adapter
+        widths = [None, *self.options.elastic.widths]
+        spaces = [
+            encoders.with_options(adapter, {"model": str(folders[deepest]), "truncate_dim": width}).fingerprint
+            for width in widths
+        ]
+        for layer in inner:
+            documents = [space.documents or space.space for space in spaces]
+            (folders[layer] / TEACHER_FILE).write_text(json.dumps({"documents": documents}), "utf-8")
+        self.measured_configurations = evaluator.each(model) if evaluator else {}
+        students = [
+            Registration(adapter, {"model": str(folders[layer])}, f"exit_{layer}", queries=True)
+            for layer in reversed(inner)
+        ]
+        return [Registration(adapter, {"model": str(folders[deepest])}), *students]
+
+    def evaluator(self) -> HeldOut | None:
+        """The queries of every exit and width over the turned vectors of the teacher."""
+        return self._configurations
+
+    @cached_property
+    def _configurations(self) -> Configurations | None:
+        plain = super().evaluator()
+        if not isinstance(plain, OverTheIndex):
+            return None
+        return Configurations(plain.inner, self.teacher, plain.vectors, self._as_turned, self.options.elastic.widths)
+
+    @cached_property
+    def _turn(self) -> Floats | None:
+        """The rotation `[D, D]` to the directions in which the teacher's vectors of the texts vary, most first."""
+        elastic, kept = self.options.elastic, self.vectors_file.with_name(TURN)
+        if not (elastic.turn and elastic.widths):
+            return None
+        if not kept.exists():  # kept, since another machine's signs would not fit the weights of a checkpoint
+            _, directions = np.linalg.eigh(np.cov(self.learned_vectors().astype(np.float64), rowvar=False))
+            store_array(kept, np.ascontiguousarray(directions[:, ::-1].T, np.float32))
+        turn: Floats = np.load(kept, allow_pickle=False)
+        return turn
+
+    def _as_turned(self, vectors: Floats) -> Floats:
+        return vectors if self._turn is None else np.asarray(vectors @ self._turn.T, np.float32)
+
+    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
+        report = super()._report(fitted, models)
+        return (
+            replace(report, measured={**report.measured, **self.measured_configurations}) if report.measured else report
+        )
+
+
+class Configurations(OverTheIndex):
+    """Every exit's queries at every width over vectors of documents of that width; values are means over these.
+
+    Args:
+        inner, teacher, vectors: see `OverTheIndex`.
+        turn: how the teacher's vectors become those that are learned.
+        widths: beside the whole one.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        teacher: NamedEncoder,
+        vectors: Floats,
+        turn: Callable[[Floats], Floats],
+        widths: Sequence[int],
+    ) -> None:
+        super().__init__(inner, teacher, vectors)
+        self._turned = turn(vectors)
+        self.widths = sorted({*widths, vectors.shape[1]}, reverse=True)
+
+    def measured(self, model: Any) -> dict[str, float]:
+        """The means over all exits and widths, by measure; of a model without exits its own values."""
+        if not has_exits(model):
+            return super().measured(model)
+        values = list(self.each(model).values())
+        return {name: float(np.mean([own[name] for own in values])) for name in values[0]}
+
+    def each(self, model: Any) -> dict[str, dict[str, float]]:
+        """The values of each exit and width, by name and measure."""
+        import torch
+
+        found = {}
+        for layer in exits_of(model):
+            served = exit_model(model, layer)
+            for width in self.widths:
+                served.truncate_dim = width
+                cut = torch.from_numpy(np.ascontiguousarray(self._turned[:, :width]))
+                found[f"exit_{layer}, {width} numbers"] = by_metric(self.inner(served, corpus_embeddings=cut))
+        return found
