@@ -18,7 +18,7 @@ from diptych_adapters.engines.torch_graph import TorchGraph
 from diptych_adapters.model_options import MultiVectorOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
-from diptych_adapters.pipelines.library import find, load, prompts_of, require
+from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.steps import pipeline_steps
 
 
@@ -84,7 +84,7 @@ class LateInteractionEncoder(EncoderPipeline):
         method = self.model.encode_query if task == "query" else self.model.encode_document
         with self._lock:
             embeddings = method(
-                list(inputs),
+                as_texts(self.model, inputs),
                 prompt=prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,

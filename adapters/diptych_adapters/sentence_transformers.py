@@ -16,7 +16,7 @@ from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
 from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
-from diptych_adapters.pipelines.library import chosen_prompts, find, load, prompts_of, untruncated
+from diptych_adapters.pipelines.library import as_texts, chosen_prompts, find, load, prompts_of, untruncated
 from diptych_adapters.pipelines.steps import is_routed, pipeline_steps
 
 ORGANIZATION = "sentence-transformers"
@@ -105,7 +105,7 @@ class SentenceTransformerEncoder(EncoderPipeline):
         """The token vectors of documents before pooling, float32 `[tokens_i, dimension]`, by the library's own path."""
         with self._lock:
             outputs: Any = self.model.encode(
-                list(inputs),
+                as_texts(self.model, inputs),
                 prompt=self._prompts[1],
                 output_value="token_embeddings",
                 batch_size=self._batch_size,
@@ -140,7 +140,7 @@ class SentenceTransformerEncoder(EncoderPipeline):
         method = self.model.encode_query if task == "query" else self.model.encode_document
         with self._lock:
             return method(  # type: ignore[no-any-return]
-                list(inputs),
+                as_texts(self.model, inputs),
                 prompt=prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,

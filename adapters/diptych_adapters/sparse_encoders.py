@@ -16,7 +16,7 @@ from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
-from diptych_adapters.pipelines.library import find, load, prompts_of, require
+from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.steps import is_routed
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class LearnedSparseEncoder(EncoderPipeline):
         method: Any = self.model.encode_query if task == "query" else self.model.encode_document
         with self._lock:
             rows = method(
-                texts,
+                as_texts(self.model, texts),
                 prompt=prompt,
                 batch_size=len(texts),
                 show_progress_bar=False,

@@ -70,6 +70,16 @@ def _media(name: str, accepts: tuple[str, ...], summary: str) -> AdapterSpec:
 
 
 MEDIA = [
+    AdapterSpec(
+        name="sentence-transformers-image",
+        kind="dense",
+        factory=f"{_PACKAGE}.media_models.sentence_transformer:SentenceTransformerImageEncoder.of",
+        options=f"{_PACKAGE}.media_models.options:SentenceTransformersImageOptions",
+        summary="Pictures and texts in one space: any model of sentence-transformers that reads both.",
+        requires=("torch", "sentence_transformers", "PIL"),
+        extra="diptych[media]",
+        accepts=("image", "text"),
+    ),
     _media("image-text", ("image", "text"), "Pictures and texts in one space: CLIP and SigLIP of transformers."),
     _media("image", ("image",), "Pictures: ViT, DeiT, DINOv2, ConvNeXt, ResNet or Swin of transformers."),
     _media("sound-text", ("sound", "text"), "Sounds and texts in one space: CLAP of transformers."),

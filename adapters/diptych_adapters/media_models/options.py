@@ -43,4 +43,3 @@ class SentenceTransformersImageOptions(ModelOptions):
         None, description="Put before each document that is a text; the model's own when not given, '' for none."
     )
     truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions (Matryoshka models).")
-    normalize: bool = Field(True, description="Make vectors unit length.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, cast
 
@@ -26,10 +27,18 @@ def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
     return folder
 
 
-def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> Any:
+def load(
+    kind: str,
+    folder: ModelFolder,
+    options: TorchOptions,
+    *,
+    outputs: Callable[[Any], Iterable[Any]] | None = None,
+    **more: Any,
+) -> Any:
     """The torch model of the library's class `kind` in `folder`, ready to encode. Other backends convert it.
 
     Args:
+        outputs: what the model is used for, where that is more than texts; no weight of it may be missing.
         more: constructor arguments of that class alone.
 
     Raises:
@@ -48,7 +57,7 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
             model_kwargs=model_kwargs(options),
             **more,
         ).eval()
-        check_complete(loads, folder, model)
+        check_complete(loads, folder, model, outputs=partial(outputs, model) if outputs else None)
         check_modules(model, folder)
     return model
 
@@ -143,6 +152,15 @@ def chosen_prompts(saved: Mapping[str, str | None], options: PromptOptions) -> t
     if document is None:
         document = next((saved[name] or "" for name in ("document", "passage", "corpus") if saved.get(name)), "")
     return query, document
+
+
+def as_texts(model: Any, inputs: Sequence[str]) -> list[Any]:
+    """The inputs so that the library reads each as a text.
+
+    A model that reads media, too, would open strings that name a file or an address.
+    """
+    media = {"image", "audio", "video", "message"} & {*getattr(model, "modalities", ())}
+    return [{"text": text} for text in inputs] if media else list(inputs)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ transformers only logs what it did not find. This module asks for the loading in
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -114,8 +114,8 @@ def check_complete(
         missing = load.missing - load.misshapen.keys()
         if fresh_head:
             missing &= _of_body(load.model)
-        answers = partial(_token_vectors, load.model) if fresh_head else outputs or partial(_outputs, model)
-        missing = _needed(load.model, missing, answers) if missing else missing
+        trial = partial(_token_vectors, load.model) if fresh_head else outputs or partial(_outputs, model)
+        missing = _needed(load.model, missing, trial) if missing else missing
         unexpected = {key for key in _unexplained(load) if not key.startswith(heads)} if load.unexpected else set()
         wrong = [f"{len(keys)} {what}: {_key_list(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
         if wrong:
@@ -244,8 +244,13 @@ def _outputs(model: Any) -> Iterator[torch.Tensor]:
     """The model's answers to one word: scores, or vectors of the text and its tokens; for each route."""
     texts: list[Any] = [("word", "text")] if hasattr(model, "predict") else ["word"]
     for options in ({"task": "query"}, {"task": "document"}) if is_routed(model) else ({},):
-        features = model.preprocess(texts, **options)
-        inputs = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in features.items()}
-        with torch.inference_mode():
-            answer = model(dict(inputs), **options)
-        yield from (value for value in answer.values() if torch.is_tensor(value) and value.is_floating_point())
+        yield from answers(model, texts, **options)
+
+
+def answers(model: Any, inputs: Sequence[Any], **options: str) -> Iterator[torch.Tensor]:
+    """All numbers that a model of sentence-transformers gives for inputs; `options` say which route they take."""
+    features = model.preprocess(inputs, **options)
+    placed = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in features.items()}
+    with torch.inference_mode():
+        answer = model(placed, **options)
+    yield from (value for value in answer.values() if torch.is_tensor(value) and value.is_floating_point())
