@@ -271,6 +271,15 @@ class FastEmbedDenseOptions(FastEmbedOptions):
     model_file: str | None = Field(None, description="Of a local folder: its ONNX file, when it has more than one.")
 
 
+class FastEmbedImageTextOptions(FastEmbedOptions):
+    """Options of `fastembed-image-text`."""
+
+    text_model: str = Field(
+        min_length=1, description="The model of the texts, as FastEmbed lists it, such as `Qdrant/clip-ViT-B-32-text`."
+    )
+    text_path: str | None = Field(None, description="A local folder with that model's files, instead of the hub.")
+
+
 class FastEmbedRerankerOptions(FastEmbedOptions):
     """Options of `fastembed-reranker`."""
 

@@ -44,7 +44,9 @@ def _image_text(name: str, kind: Kind, factory: str, options: str, summary: str)
     )
 
 
-def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+def _fastembed(
+    name: str, kind: Kind, factory: str, options: str, summary: str, accepts: tuple[str, ...] = ("text",)
+) -> AdapterSpec:
     return AdapterSpec(
         name=name,
         kind=kind,
@@ -53,6 +55,7 @@ def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str) 
         summary=summary,
         requires=("fastembed",),
         extra="diptych[fastembed]",
+        accepts=accepts,
     )
 
 
@@ -86,6 +89,22 @@ MEDIA = [
     _media("sound", ("sound",), "Sounds: Whisper's encoder, wav2vec 2.0, HuBERT, WavLM or AST of transformers."),
     _media("video", ("video",), "Clips: VideoMAE, ViViT or TimeSformer of transformers."),
     _media("series", ("series",), "Series of numbers: PatchTST of transformers."),
+    _fastembed(
+        "fastembed-image",
+        "dense",
+        "fastembed_models.image:FastEmbedImageEncoder",
+        "FastEmbedOptions",
+        "Pictures: image models that FastEmbed lists, such as ResNet and CLIP's vision side.",
+        accepts=("image",),
+    ),
+    _fastembed(
+        "fastembed-image-text",
+        "dense",
+        "fastembed_models.image:FastEmbedImageTextEncoder",
+        "FastEmbedImageTextOptions",
+        "Pictures and texts in one space: a pair of models that FastEmbed lists, such as the two sides of CLIP.",
+        accepts=("image", "text"),
+    ),
 ]
 
 MODELS = [

@@ -19,9 +19,9 @@ from PIL import Image
 
 from diptych.media import Sound
 from diptych.types import Floats
+from diptych_adapters.media_models.pictures import middle
 from diptych_adapters.pipelines import fingerprints
 
-WIDEST = 16  # times as long as wide: of longer pictures the middle is read, since resizing would make them huge
 SECONDS = 30  # a window of models that read sounds of any length
 SHORTEST = 0.1  # seconds: shorter sounds are followed by silence
 PREPROCESSING = (  # what decides a model's input, picked here since the libraries add to their configurations
@@ -173,14 +173,6 @@ def _by_edge(processor: Any) -> bool:
 
 def _picture(pixels: NDArray[np.uint8], *, by_edge: bool) -> Image.Image:
     return Image.fromarray(middle(pixels) if by_edge else pixels)
-
-
-def middle(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The middle of a picture that is more than `WIDEST` times as long as it is wide; else the picture itself."""
-    height, width = picture.shape[:2]
-    limit = WIDEST * min(height, width)
-    top, left = max(0, (height - limit) // 2), max(0, (width - limit) // 2)
-    return np.ascontiguousarray(picture[top : top + limit, left : left + limit])
 
 
 def resampled(sound: Sound, rate: int) -> Floats:

@@ -14,7 +14,8 @@ from diptych.media import Content
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.media_models.options import SentenceTransformersImageOptions
-from diptych_adapters.media_models.readers import PREPROCESSING, middle
+from diptych_adapters.media_models.pictures import middle
+from diptych_adapters.media_models.readers import PREPROCESSING
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
