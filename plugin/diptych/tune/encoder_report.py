@@ -127,7 +127,7 @@ class EncoderReport:
         if self.queries < LEAST:
             return f"{self.queries} judged queries are too few to choose by: at least {LEAST} are needed"
         if self.chosen == self.present or self.gain is None:
-            return "the present way is the cheapest of those that are as good as the best within the budget: it stays"
+            return "the present way is the best within the budget: it stays"
         interval = f"{self.confidence:.0%} interval [{self.gain.low:+.4f}, {self.gain.high:+.4f}]"
         figures = f"{chosen.name}: nDCG@10 {self.gain.mean:+.4f} on held-out queries, {interval}"
         if not self.fits:
