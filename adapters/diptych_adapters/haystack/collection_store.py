@@ -22,6 +22,8 @@ from diptych_adapters.haystack.encoder_choice import serializable, source_key, u
 from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
 from diptych_adapters.haystack.filters import Filters, Opened, to_qdrant
 from diptych_adapters.haystack.shared_resources import Shared
+from diptych_adapters.hit_details import SEARCH_KEY
+from diptych_adapters.media_forms import Reads
 
 logger = logging.getLogger(__name__)
 _OPEN: Shared[Collection] = Shared(Collection.close)
@@ -101,7 +103,8 @@ class CollectionStore:
             DuplicateDocument: with FAIL, an id exists.
             PopulateError, ContractError: see diptych.errors.
         """
-        converted = [to_diptych(document) for document in checked(documents)]
+        reads = Reads.of(self.collection)
+        converted = [to_diptych(document, reads) for document in checked(documents)]
         with _write_lock(self.collection):
             documents_to_write = self._apply_policy(converted, policy)
             if documents_to_write:
@@ -175,7 +178,8 @@ class CollectionStore:
         return Collection.open(source, self._name, api_key=key)
 
     def _matching(self, filters: Filters) -> Iterator[Document]:
-        return map(to_haystack, self.collection.documents(to_qdrant(filters, self.collection)))
+        reads, documents = Reads.of(self.collection), self.collection.documents(to_qdrant(filters, self.collection))
+        return (to_haystack(document, reads=reads) for document in documents)
 
     def _apply_policy(self, documents: list[diptych.Document], policy: DuplicatePolicy) -> list[diptych.Document]:
         """The documents to write, each id once."""
@@ -218,7 +222,7 @@ def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:
     fields: dict[str, dict[str, str]] = {}
     for document in documents:
         for name, value in document.meta.items():
-            if value is not None:
+            if value is not None and name != SEARCH_KEY:
                 fields.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
     return fields
 

@@ -5,7 +5,8 @@
 | `id`, `content` | `id`, `text` |
 | `meta["title"]`, if it is a text | `title` |
 | the rest of `meta` | `metadata` |
-| `blob`, or no `content` | refused |
+| `blob` of `image/*`, `audio/*` or `video/*` | `media`, in a collection with a slot that reads it |
+| another `blob`, or neither `content` nor media | refused |
 | `score` | none: it belongs to a query; hits have one |
 | `embedding`, `sparse_embedding` | none: the collection's encoders make the vectors |
 | `meta["_diptych"]["media"]` | `media` |
@@ -14,54 +15,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from haystack import Document
+from haystack.dataclasses import ByteStream, ImageContent
 
 import diptych
+from diptych.media import Media, RawMedia
 from diptych_adapters.haystack.errors import UnusableDocument
 from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, media_details, media_of, require_document
+from diptych_adapters.media_forms import NO_MEDIA, Reads, mime_type
+
+BLOB = "_blob"  # metadata key for the MIME type and `meta` of a blob, where its bytes do not tell them
+_MODALITIES = {"image": "image", "audio": "sound", "video": "video"}  # by the first part of a MIME type
 
 
-def to_diptych(document: Document) -> diptych.Document:
+def to_diptych(document: Document, reads: Reads = NO_MEDIA) -> diptych.Document:
     """The document as diptych stores it.
 
+    Args:
+        reads: the media that the collection's slots read.
+
     Raises:
-        UnusableDocument: it holds binary data or no text, or is a passage that a search returned.
+        UnusableDocument: it holds binary data that no slot reads, or neither text nor media, or is a passage that a
+            search returned.
     """
-    details = document.meta.get(SEARCH_KEY)
-    media = media_of(details)
-    text = document.content or "" if media else text_of(document)
-    if document.blob is not None:
-        raise UnusableDocument(
-            "a document holds binary data, which a collection would lose",
-            where=f"document {document.id!r}",
-            got=f"a blob of {len(document.blob.data)} bytes",
-            do="keep the path of the file in meta, and leave blob out",
-        )
     metadata = dict(document.meta)
-    metadata.pop(SEARCH_KEY, None)
+    details = metadata.pop(SEARCH_KEY, None)
+    media = media_of(details)
+    if document.blob is not None:
+        modality = _MODALITIES.get((document.blob.mime_type or "").split("/")[0])
+        if modality not in reads.modalities:
+            raise _lost(document.id, document.blob)
+        media[modality] = document.blob.data
+        metadata |= _blob_facts(document.blob)
+    text = document.content or "" if media else text_of(document)
     require_document(details, where=f"document {document.id!r}", error=UnusableDocument)
     title = metadata.pop("title") if isinstance(metadata.get("title"), str) else ""
     return diptych.Document(document.id, text, title, metadata, media).checked()
 
 
-def to_haystack(document: diptych.Document, score: float | None = None) -> Document:
+def to_haystack(document: diptych.Document, score: float | None = None, reads: Reads = NO_MEDIA) -> Document:
     """The document as Haystack's components exchange it."""
     title = {"title": document.title} if document.title else {}
-    media = {SEARCH_KEY: details} if (details := media_details(document)) else {}
-    return Document(id=document.id, content=document.text, meta={**title, **document.metadata, **media}, score=score)
+    metadata = {**title, **document.metadata}
+    shown = _blobs(document, reads, metadata.get(BLOB))
+    if shown:
+        metadata.pop(BLOB, None)
+    if details := media_details(document):
+        metadata[SEARCH_KEY] = details
+    text = None if document.media and not document.text else document.text
+    return Document(id=document.id, content=text, blob=next(iter(shown.values()), None), meta=metadata, score=score)
 
 
-def hit_to_haystack(hit: diptych.Hit, content: Content) -> Document:
+def hit_to_haystack(hit: diptych.Hit, content: Content, reads: Reads) -> Document:
     """The hit's document, or its best passage alone, with passages and highlights in `meta["_diptych"]`."""
-    document, details = to_haystack(hit.document, hit.score), hit_details(hit, content)
+    document, details = to_haystack(hit.document, hit.score, reads), hit_details(hit, content)
     if not details:
         return document
     text = hit.passages[0].text if "passage" in details else document.content
     return replace(
-        document, content=text, meta={**document.meta, SEARCH_KEY: {**media_details(hit.document), **details}}
+        document, content=text, meta={**document.meta, SEARCH_KEY: {**document.meta.get(SEARCH_KEY, {}), **details}}
     )
 
 
@@ -101,3 +118,41 @@ def text_of(document: Document, meta_fields: Sequence[str] = (), separator: str 
         )
     fields = [str(value) for name in meta_fields if (value := document.meta.get(name)) is not None]
     return separator.join([*fields, document.content])
+
+
+def media_of_query(media: Mapping[str, Any]) -> dict[str, RawMedia]:
+    """The media of a query by modality: byte streams as their bytes, images of chat messages too, all else as it is."""
+    return {modality: _content_of(own) for modality, own in media.items()}
+
+
+def _content_of(given: Any) -> Any:
+    if isinstance(given, ByteStream):
+        return given.data
+    return base64.b64decode(given.base64_image) if isinstance(given, ImageContent) else given
+
+
+def _blobs(document: diptych.Document, reads: Reads, facts: Any) -> dict[str, ByteStream]:
+    """The first media whose bytes the collection returned, as a blob by modality; empty without any."""
+    for modality in _MODALITIES.values():
+        own = document.media.get(modality)
+        if modality in reads.modalities and isinstance(own, Media) and own.data is not None:
+            known = facts if isinstance(facts, dict) else {}
+            kind = known.get("mime_type", mime_type(own.data))
+            return {modality: ByteStream(own.data, meta=known.get("meta", {}), mime_type=kind)}
+    return {}
+
+
+def _blob_facts(blob: ByteStream) -> dict[str, Any]:
+    """What of a blob its bytes do not tell, as metadata."""
+    if not blob.meta and blob.mime_type == mime_type(blob.data):
+        return {}
+    return {BLOB: {"mime_type": blob.mime_type, "meta": blob.meta}}
+
+
+def _lost(identifier: str, blob: ByteStream) -> UnusableDocument:
+    return UnusableDocument(
+        "a document holds binary data, which a collection would lose",
+        where=f"document {identifier!r}",
+        got=f"a blob of {len(blob.data)} bytes",
+        do="keep the path of the file in meta, and leave blob out; a collection with a slot `of: image` takes pictures",
+    )

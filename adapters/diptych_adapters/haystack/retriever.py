@@ -14,15 +14,16 @@ from haystack.document_stores.types import FilterPolicy
 from haystack.document_stores.types.filter_policy import apply_filter_policy
 from qdrant_client import models
 
-from diptych import Hit
+from diptych import Hit, Query
 from diptych.errors import CollectionNotFound, SearchError
-from diptych_adapters.haystack.documents import hit_to_haystack
+from diptych_adapters.haystack.documents import hit_to_haystack, media_of_query
 from diptych_adapters.haystack.encoder_choice import unserializable
 from diptych_adapters.haystack.errors import UnusableFilter
 from diptych_adapters.haystack.filters import to_qdrant
 from diptych_adapters.haystack.ranker import require_top_k
 from diptych_adapters.haystack.store import DiptychDocumentStore
 from diptych_adapters.hit_details import Content
+from diptych_adapters.media_forms import Reads
 
 logger = logging.getLogger(__name__)
 
@@ -97,18 +98,27 @@ class DiptychRetriever:
         filters: dict[str, Any] | models.Filter | None = None,
         top_k: int | None = None,
         score_threshold: float | None = None,
+        media: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The documents, best first; none, with a warning in the log, while nothing was written.
 
+        Args:
+            query: its text, which may be empty beside media.
+            filters, top_k, score_threshold: instead of the retriever's own.
+            media: pictures and other media of the query by modality, as byte streams, `ImageContent`, paths or URLs:
+                `{"image": ByteStream.from_file_path("lame.png")}`.
+
         Raises:
+            MediaError: media cannot be read, or are not of their modality.
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
             SearchError, FingerprintMismatch: see diptych.errors.
         """
         options = self._run_options(filters, top_k, score_threshold)
         collection, hits = self.document_store.collection, list[Hit]()
+        whole_query = _with_media(query, media)
         with _warn_if_missing():
-            hits = collection.search(query, **options)
-        return {"documents": self._documents(query, hits, options["filter"])}
+            hits = collection.search(whole_query, **options)
+        return {"documents": self._documents(whole_query, hits, options["filter"])}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -117,14 +127,16 @@ class DiptychRetriever:
         filters: dict[str, Any] | models.Filter | None = None,
         top_k: int | None = None,
         score_threshold: float | None = None,
+        media: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """`run` without blocking the event loop. Queries that arrive at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
         options = self._run_options(filters, top_k, score_threshold)
         hits: list[Hit] = []
+        whole_query = _with_media(query, media)
         with _warn_if_missing():
-            hits = await collection.asearch(query, **options)
-        return {"documents": await asyncio.to_thread(self._documents, query, hits, options["filter"])}
+            hits = await collection.asearch(whole_query, **options)
+        return {"documents": await asyncio.to_thread(self._documents, whole_query, hits, options["filter"])}
 
     def to_dict(self) -> dict[str, Any]:
         """The component as names.
@@ -171,8 +183,9 @@ class DiptychRetriever:
             "highlight": self.highlight,
         }
 
-    def _documents(self, query: str, hits: list[Hit], qdrant_filter: models.Filter | None) -> list[Document]:
-        documents = [hit_to_haystack(hit, self.content) for hit in hits]
+    def _documents(self, query: str | Query, hits: list[Hit], qdrant_filter: models.Filter | None) -> list[Document]:
+        reads = Reads.of(self.document_store.collection)
+        documents = [hit_to_haystack(hit, self.content, reads) for hit in hits]
         if not self.explain or not documents:
             return documents
         explanations = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=qdrant_filter)
@@ -181,6 +194,10 @@ class DiptychRetriever:
             replace(document, meta={**document.meta, "_explanation": explanation.as_dict()})
             for document, explanation in pairs
         ]
+
+
+def _with_media(query: str, media: dict[str, Any] | None) -> str | Query:
+    return Query(query, media=media_of_query(media)) if media else query
 
 
 @contextmanager

@@ -7,6 +7,9 @@ the values that a search set beside it, such as `_score`, and keeps the document
     {"_score": 0.5, "_diptych": {"set": {"_score": 0.5}, "hidden": {"_score": "the document's own, if it has one"}}}
 
 A value that no longer equals the one in `set` was edited since, and is stored as it is.
+
+In a collection with slots for media, the key `media` of the metadata holds them too, as path, URL or data: URI by
+modality: `{"media": {"image": "lame.png"}}`.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, TypeAlias
+from typing import Any
 
 from langchain_core.documents import Document as Text
 
-from diptych import Collection, Document, Hit, TenantCollection
+from diptych import Document, Hit
 from diptych_adapters.hit_details import (
     SEARCH_KEY,
     Content,
@@ -28,12 +31,12 @@ from diptych_adapters.hit_details import (
     named,
     require_document,
 )
+from diptych_adapters.media_forms import MEDIA, Reads, as_text
 
-Opened: TypeAlias = Collection | TenantCollection
 _SET, _HIDDEN = "set", "hidden"  # in `_diptych`
 
 
-def to_diptych(text: Text, identifier: str | None) -> Document:
+def to_diptych(text: Text, identifier: str | None, reads: Reads) -> Document:
     """The document; without an id it gets one derived from its content, so equal texts are one document.
 
     A title in the metadata becomes the document's title, which encoders read; an empty one is no title.
@@ -44,6 +47,8 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     require_document(text.metadata.get(SEARCH_KEY), where=f"document {text.id!r}")
     metadata = _without_values(text.metadata)
     media = media_of(metadata.pop(SEARCH_KEY, None))
+    if isinstance(metadata.get(MEDIA), Mapping) and reads.modalities:
+        media |= metadata.pop(MEDIA)
     title = metadata.get("title") or ""
     if isinstance(title, str):
         metadata.pop("title", None)
@@ -55,16 +60,19 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
     return Document(identifier, content.text, content.title, metadata, media)
 
 
-def to_langchain(document: Document) -> Text:
+def to_langchain(document: Document, reads: Reads) -> Text:
     """The document, its title and its media in its metadata."""
     title = {"title": document.title} if document.title else {}
+    known = reads.modalities if MEDIA not in document.metadata else ()
+    given = {modality: form for modality, own in document.media.items() if modality in known and (form := as_text(own))}
     media = {SEARCH_KEY: details} if (details := media_details(document)) else {}
+    media |= {MEDIA: given} if given else {}
     return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **media})
 
 
-def hit_to_langchain(hit: Hit, content: Content, **values: Any) -> Text:
+def hit_to_langchain(hit: Hit, content: Content, reads: Reads, **values: Any) -> Text:
     """The hit's document, or its best passage alone; passages, highlights and `values` are in its metadata."""
-    found, details = to_langchain(hit.document), hit_details(hit, content)
+    found, details = to_langchain(hit.document, reads), hit_details(hit, content)
     if details:
         found.metadata[SEARCH_KEY] = {**found.metadata.get(SEARCH_KEY, {}), **details}
     if "passage" in details:

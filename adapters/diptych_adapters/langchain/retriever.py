@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -15,7 +15,8 @@ from qdrant_client import models
 from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.hit_details import Content
-from diptych_adapters.langchain.documents import Opened, hit_to_langchain
+from diptych_adapters.langchain.documents import hit_to_langchain
+from diptych_adapters.media_forms import Opened, Reads
 
 _EXPLAINED = ("filter", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
@@ -36,6 +37,7 @@ class RetrieverOptions(TypedDict, total=False):
     unlike: Sequence[str | Query] | None
     passages: int | None
     highlight: bool | None
+    media: Mapping[str, Any] | None
     explain: bool
     content: Content
 
@@ -52,6 +54,8 @@ class DiptychRetriever(BaseRetriever):
         collection: an open collection, or one tenant's view of it.
         limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages,
             highlight: as in `Collection.search`.
+        media: pictures and other media of the query by modality, `{"image": "lame.png"}`, beside its text, which may
+            then be empty.
         explain: whether each document's metadata explains its rank.
         content: what `page_content` holds: "document", or "passage", the best one alone, as prompts want it; then
             `_diptych` holds `passage` with the document's id, and start, end and score.
@@ -75,6 +79,7 @@ class DiptychRetriever(BaseRetriever):
     unlike: Annotated[Sequence[str | Query] | None, SkipValidation] = None
     passages: int | None = None
     highlight: bool | None = None
+    media: Mapping[str, Any] | None = None
     explain: bool = False
     content: Content = "document"
 
@@ -82,16 +87,18 @@ class DiptychRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
     ) -> list[Document]:
         shown, options = self._options(overrides)
-        return self._documents(query, self.collection.search(query, **options), options, *shown)
+        whole_query = _with_media(query, options)
+        return self._documents(whole_query, self.collection.search(whole_query, **options), options, *shown)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
     ) -> list[Document]:
         (explain, content), options = self._options(overrides)
-        hits = await self.collection.asearch(query, **options)
+        whole_query = _with_media(query, options)
+        hits = await self.collection.asearch(whole_query, **options)
         if not explain:
-            return self._documents(query, hits, options, explain, content)
-        return await asyncio.to_thread(self._documents, query, hits, options, explain, content)
+            return self._documents(whole_query, hits, options, explain, content)
+        return await asyncio.to_thread(self._documents, whole_query, hits, options, explain, content)
 
     def _options(self, overrides: RetrieverOptions) -> tuple[tuple[bool, Content], dict[str, Any]]:
         """What is shown of the hits, and the options of the search: the call's, completed by the retriever's."""
@@ -100,7 +107,7 @@ class DiptychRetriever(BaseRetriever):
         return (options.pop("explain"), options.pop("content")), options
 
     def _documents(
-        self, query: str, hits: Sequence[Hit], options: dict[str, Any], explain: bool, content: Content
+        self, query: str | Query, hits: Sequence[Hit], options: dict[str, Any], explain: bool, content: Content
     ) -> list[Document]:
         more: list[dict[str, Any]] = [{"_score": hit.score, "_stages": dict(hit.stages)} for hit in hits]
         if explain and hits:
@@ -108,4 +115,11 @@ class DiptychRetriever(BaseRetriever):
             reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **explain_options)
             for own, reason in zip(more, reasons, strict=True):
                 own["_explanation"] = reason.as_dict()
-        return [hit_to_langchain(hit, content, **own) for hit, own in zip(hits, more, strict=True)]
+        reads = Reads.of(self.collection)
+        return [hit_to_langchain(hit, content, reads, **own) for hit, own in zip(hits, more, strict=True)]
+
+
+def _with_media(query: str, options: dict[str, Any]) -> str | Query:
+    """The query with the media among the options, which are taken out of these."""
+    media = options.pop("media")
+    return Query(query, media=media) if media else query

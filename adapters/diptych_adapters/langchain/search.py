@@ -14,8 +14,9 @@ from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import BoostLike, Diversify, Pipeline, Retrieve
 from diptych_adapters.hit_details import Content
-from diptych_adapters.langchain.documents import Opened, hit_to_langchain
+from diptych_adapters.langchain.documents import hit_to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
+from diptych_adapters.media_forms import Opened, Reads
 
 Scored = list[tuple[Document, float]]
 
@@ -86,7 +87,7 @@ class Searches(VectorStore):
         """
         content, rest = self._split(options)
         try:
-            return _scored(self.collection.search(query, limit=k, **rest), content)
+            return self._scored(self.collection.search(query, limit=k, **rest), content)
         except CollectionNotFound:
             return []
 
@@ -98,9 +99,37 @@ class Searches(VectorStore):
         """`similarity_search_with_score` without blocking the event loop."""
         content, rest = self._split(options)
         try:
-            return _scored(await self.collection.asearch(query, limit=k, **rest), content)
+            return self._scored(await self.collection.asearch(query, limit=k, **rest), content)
         except CollectionNotFound:
             return []
+
+    def similarity_search_by_image(self, uri: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:
+        """The best documents for a picture, by the slots that take pictures.
+
+        Args:
+            uri: a path below the collection's `media.root`, an https URL of an allowed host, or a data: URI.
+
+        Raises:
+            MediaError: the picture cannot be read.
+            SearchError: no slot takes pictures, or the request cannot be searched.
+        """
+        content, rest = self._split(options)
+        try:
+            hits = self.collection.search(Query(media={"image": uri}), limit=k, **rest)
+        except CollectionNotFound:
+            return []
+        return [document for document, _ in self._scored(hits, content)]
+
+    async def asimilarity_search_by_image(
+        self, uri: str, k: int = 4, **options: Unpack[SearchOptions]
+    ) -> list[Document]:
+        """`similarity_search_by_image` without blocking the event loop."""
+        content, rest = self._split(options)
+        try:
+            hits = await self.collection.asearch(Query(media={"image": uri}), limit=k, **rest)
+        except CollectionNotFound:
+            return []
+        return [document for document, _ in self._scored(hits, content)]
 
     def similarity_search_by_vector(  # type: ignore[override]
         self, embedding: Sequence[float], k: int = 4, **options: Unpack[VectorOptions]
@@ -174,9 +203,13 @@ class Searches(VectorStore):
     ) -> Scored:
         content, rest = self._split(options)
         try:
-            return _scored(self.collection.search_by_vector(vector, stages, limit=k, **rest), content)
+            return self._scored(self.collection.search_by_vector(vector, stages, limit=k, **rest), content)
         except CollectionNotFound:
             return []
+
+    def _scored(self, hits: Iterable[Hit], content: Content) -> Scored:
+        reads = Reads.of(self.collection)
+        return [(hit_to_langchain(hit, content, reads), hit.score) for hit in hits]
 
     def _split(self, options: VectorOptions) -> tuple[Content, dict[str, Any]]:
         """What documents hold, and the options of the collection's search."""
@@ -203,10 +236,6 @@ class Searches(VectorStore):
                 expected=", ".join(slots) or "a collection with a dense slot",
             )
         return slot
-
-
-def _scored(hits: Iterable[Hit], content: Content) -> Scored:
-    return [(hit_to_langchain(hit, content), hit.score) for hit in hits]
 
 
 # Scores on LangChain's scale of relevance, from 0 for nothing in common to 1 for equal.

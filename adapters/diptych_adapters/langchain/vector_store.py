@@ -11,9 +11,10 @@ from langchain_core.embeddings import Embeddings
 
 from diptych.errors import CollectionError, DocumentError
 from diptych_adapters.hit_details import Content
-from diptych_adapters.langchain.documents import Opened, to_diptych, to_langchain
+from diptych_adapters.langchain.documents import to_diptych, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 from diptych_adapters.langchain.search import Searches
+from diptych_adapters.media_forms import Opened, Reads
 
 
 class DiptychVectorStore(Searches):
@@ -110,8 +111,9 @@ class DiptychVectorStore(Searches):
             PopulateError: see diptych.errors.
         """
         identifiers = [document.id for document in documents] if ids is None else ids
+        reads = Reads.of(self.collection)
         converted = [
-            to_diptych(document, identifier) for document, identifier in zip(documents, identifiers, strict=True)
+            to_diptych(document, identifier, reads) for document, identifier in zip(documents, identifiers, strict=True)
         ]
         if converted:
             report = self.collection.populate(converted, report_path=self._report_path)
@@ -127,7 +129,8 @@ class DiptychVectorStore(Searches):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents with these ids, in their order; missing ones are left out."""
-        return [to_langchain(document) for document in self.collection.get(ids)]
+        reads = Reads.of(self.collection)
+        return [to_langchain(document, reads) for document in self.collection.get(ids)]
 
     def delete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]  # see add_texts
         """Delete the documents with these ids, if they exist.

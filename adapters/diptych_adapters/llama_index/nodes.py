@@ -5,6 +5,7 @@ such as its relationships, lies in one more key of the metadata:
 
     {"section": "sound", "_node": {"source": "sox.txt", "content": "<JSON>", "metadata": {"title": "..."}}}
 
+Pictures, sounds and clips of nodes are media of the document, in collections that read them (`resources`).
 `metadata` holds the node's keys that diptych reserves for itself. A node that has only what a document has gets no such
 key: it is the document that `Collection.populate` would have written. What a search adds to a node's metadata, the key
 `diptych`, is not stored; `media` in it are the document's.
@@ -22,6 +23,7 @@ from llama_index.core.schema import (
     ImageDocument,
     ImageNode,
     IndexNode,
+    MediaResource,
     MetadataMode,
     Node,
     NodeRelationship,
@@ -34,6 +36,8 @@ from llama_index.core.schema import (
 
 from diptych import Document, Hit
 from diptych_adapters.hit_details import Content, hit_details, media_details, media_of, require_document
+from diptych_adapters.llama_index.resources import filled, image_fields, node_media, plain_fields, resources
+from diptych_adapters.media_forms import NO_MEDIA, Reads
 
 SEARCH_KEY = "diptych"  # metadata key for scores, passages, highlights and explanation, hidden from LLMs and encoders
 NODE_KEY = "_node"
@@ -45,38 +49,43 @@ _CLASSES: dict[str, type[BaseNode]] = {
 }
 
 
-def to_document(node: BaseNode) -> Document:
-    """The node as a document; `to_node` restores the same node, except for its embedding.
+def to_document(node: BaseNode, reads: Reads = NO_MEDIA) -> Document:
+    """The node as a document; `to_node` restores the same node, except for its embedding and bytes of media.
+
+    Args:
+        reads: the media that the collection's slots read; others stay among what a node has beside a document.
 
     Raises:
-        DocumentError: it is a passage that a search returned, and not its whole document.
+        DocumentError: it is a passage that a search returned, and not its whole document, or its picture is unreadable.
     """
-    media = media_of(node.metadata.get(SEARCH_KEY))
+    known = media_of(node.metadata.get(SEARCH_KEY))
     node = _as_before_the_search(node)
+    media = {**known, **node_media(node, reads)}
     raw = node.model_dump(mode="json", exclude={"embedding"})
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
     plain_metadata = {key: value for key, value in metadata.items() if key not in RESERVED}
     plain = Document(node.node_id, text, _heading(node), plain_metadata, media)
-    restored = _plain_node(plain)
+    restored = _plain_node(plain, reads)
     same = restored.model_dump(mode="json", exclude={"embedding"}) == raw and list(restored.metadata) == list(metadata)
     if same:
         return plain
-    return replace(plain, metadata={**plain_metadata, NODE_KEY: _stored_node(node, metadata)})
+    return replace(plain, metadata={**plain_metadata, NODE_KEY: _stored_node(node, metadata, media)})
 
 
-def to_node(document: Document) -> BaseNode:
-    """The document as a node, whoever wrote it; its media are in `metadata["diptych"]`."""
-    return _with_details(_bare_node(document), media_details(document))
+def to_node(document: Document, reads: Reads = NO_MEDIA) -> BaseNode:
+    """The document as a node, whoever wrote it; its media are in `metadata["diptych"]`, too."""
+    return _with_details(_bare_node(document, reads), media_details(document))
 
 
-def _bare_node(document: Document) -> BaseNode:
+def _bare_node(document: Document, reads: Reads) -> BaseNode:
     stored: Any = document.metadata.get(NODE_KEY)  # whatever JSON lies there
     content = _content(stored)
     if not content:
-        return _plain_node(document)
+        return _plain_node(document, reads)
     node_class = _CLASSES.get(content.pop("class_name", ""), TextNode)
     order = content.pop("metadata_keys", ())
     metadata = _metadata(document.metadata, stored.get(OWN_METADATA, {}), order)
+    content = filled(content, document, reads, of_image=issubclass(node_class, ImageNode))
     if "text_resource" in content:
         content["text_resource"]["text"] = document.text
     elif not issubclass(node_class, Node):
@@ -86,7 +95,7 @@ def _bare_node(document: Document) -> BaseNode:
     return _without_heading(node, document) if "title" in document.metadata else node
 
 
-def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any]) -> BaseNode:
+def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any], reads: Reads = NO_MEDIA) -> BaseNode:
     """The node of a hit, or one of its best passage; what the search says of it is in `metadata["diptych"]`.
 
     A passage's node has the document's metadata and relationships. The document is its parent, and its source unless it
@@ -96,8 +105,9 @@ def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any]) -> BaseN
         hit: of a search.
         content: whose text the node holds.
         details: what else `metadata["diptych"]` holds.
+        reads: the media that the collection's slots read.
     """
-    node, own = _bare_node(hit.document), {**hit_details(hit, content), **media_details(hit.document)}
+    node, own = _bare_node(hit.document, reads), {**hit_details(hit, content), **media_details(hit.document)}
     return _with_details(_passage_node(node, hit) if "passage" in own else node, {**details, **own})
 
 
@@ -162,14 +172,22 @@ def _content(stored: Any) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _plain_node(document: Document) -> TextNode:
-    """A node of a plain document, its title among the metadata; keys that were not encoded are excluded from it."""
+def _plain_node(document: Document, reads: Reads) -> BaseNode:
+    """A node of a plain document, an image node if it has a picture. Its title is among the metadata; keys that were
+    not encoded are excluded from it.
+    """
     lines, title = {key: f"{key}: {value}" for key, value in document.metadata.items()}, document.title.splitlines()
     is_header = set(title) <= set(lines.values())
     titled = {"title": document.title} if title and not is_header else {}
     excluded = [key for key, line in lines.items() if not is_header or line not in title]
     metadata = {**titled, **document.metadata}
-    return TextNode(id_=document.id, text=document.text, metadata=metadata, excluded_embed_metadata_keys=excluded)
+    common: dict[str, Any] = {"id_": document.id, "metadata": metadata, "excluded_embed_metadata_keys": excluded}
+    fields = plain_fields(document, reads)
+    if not fields:
+        return TextNode(text=document.text, **common)
+    if fields.keys() == {"image"}:
+        return ImageNode(text=document.text, **image_fields(fields["image"]), **common)
+    return Node(text_resource=MediaResource(text=document.text), **resources(fields), **common)
 
 
 def _heading(node: BaseNode) -> str:
@@ -181,8 +199,8 @@ def _heading(node: BaseNode) -> str:
     return node.get_metadata_str(mode=MetadataMode.EMBED).strip()
 
 
-def _stored_node(node: BaseNode, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    exclude = {"id_", "embedding", "metadata", "text"}
+def _stored_node(node: BaseNode, metadata: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, Any]:
+    exclude = {"id_", "embedding", "metadata", "text", *(["image"] if media else [])}
     content = node.to_dict(mode="json", exclude=exclude, exclude_defaults=True)
     if isinstance(content.get("text_resource"), dict):
         content["text_resource"].pop("text", None)

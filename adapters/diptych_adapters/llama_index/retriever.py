@@ -13,16 +13,19 @@ from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 from qdrant_client import models
 
-from diptych import Hit
+from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.hit_details import Content
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import hit_to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
+from diptych_adapters.media_forms import Reads
 
 
 class DiptychRetriever(BaseRetriever):
     """Nodes that answer a query, best first, whoever filled the collection.
+
+    A query is a text, or `QueryBundle("", image_path="lame.png")` with a picture, beside a text or alone.
 
     A node's score is that of the last stage. `node.metadata["diptych"]["stages"]` has the score of each stage, and
     `["explanation"]`, with `explain`, the explanation as JSON values. Where a slot has passages, `["passages"]` has
@@ -82,8 +85,9 @@ class DiptychRetriever(BaseRetriever):
         return self._collection
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        query = _query_of(query_bundle)
         hits = self._collection.search(
-            query_bundle.query_str,
+            query,
             limit=self._limit,
             filter=self._filter,
             score_threshold=self._threshold,
@@ -94,11 +98,12 @@ class DiptychRetriever(BaseRetriever):
             passages=self._passages,
             highlight=self._highlight,
         )
-        return self._scored(query_bundle.query_str, hits)
+        return self._scored(query, hits)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        query = _query_of(query_bundle)
         hits = await self._collection.asearch(
-            query_bundle.query_str,
+            query,
             limit=self._limit,
             filter=self._filter,
             score_threshold=self._threshold,
@@ -109,18 +114,18 @@ class DiptychRetriever(BaseRetriever):
             passages=self._passages,
             highlight=self._highlight,
         )
-        return await asyncio.to_thread(self._scored, query_bundle.query_str, hits)
+        return await asyncio.to_thread(self._scored, query, hits)
 
-    def _scored(self, query: str, hits: Sequence[Hit]) -> list[NodeWithScore]:
+    def _scored(self, query: str | Query, hits: Sequence[Hit]) -> list[NodeWithScore]:
         explanations = self._explained(query, hits) if self._explain and hits else {}
         return [self._scored_node(hit, explanations.get(hit.id)) for hit in hits]
 
     def _scored_node(self, hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
         details: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
-        node = hit_to_node(hit, self._content, {"stages": dict(hit.stages), **details})
+        node = hit_to_node(hit, self._content, {"stages": dict(hit.stages), **details}, Reads.of(self._collection))
         return NodeWithScore(node=node, score=hit.score)
 
-    def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, Any]:
+    def _explained(self, query: str | Query, hits: Sequence[Hit]) -> dict[str, Any]:
         explanations = self._collection.explain(
             query,
             ids=[hit.id for hit in hits],
@@ -131,3 +136,8 @@ class DiptychRetriever(BaseRetriever):
             exclude=self._exclude,
         )
         return {explanation.document.id: explanation.as_dict() for explanation in explanations}
+
+
+def _query_of(bundle: QueryBundle) -> str | Query:
+    """The bundle's text, with its picture if it has one."""
+    return Query(bundle.query_str, media={"image": bundle.image_path}) if bundle.image_path else bundle.query_str

@@ -25,6 +25,7 @@ from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filt
 from diptych_adapters.llama_index.nodes import hit_to_node, to_document, to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
 from diptych_adapters.llama_index.query import Request
+from diptych_adapters.media_forms import Reads
 
 
 class DiptychVectorStore(BasePydanticVectorStore):
@@ -84,7 +85,8 @@ class DiptychVectorStore(BasePydanticVectorStore):
         if any(node.embedding for node in nodes):
             warnings.warn(_EMBEDDINGS_UNUSED, stacklevel=2)
         _require_own_layout(self._collection)
-        report = self._collection.populate(map(to_document, nodes))
+        reads = Reads.of(self._collection)
+        report = self._collection.populate(to_document(node, reads) for node in nodes)
         if report.set_aside:
             reasons = "; ".join(f"{example.id}: {example.reason}" for example in report.examples)
             raise DocumentError(
@@ -137,7 +139,8 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes with these ids, in their order, that match the filters; all nodes for None and None."""
-        return [to_node(document) for document in self._selected(node_ids, filters)]
+        reads = Reads.of(self._collection)
+        return [to_node(document, reads) for document in self._selected(node_ids, filters)]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -179,7 +182,8 @@ class DiptychVectorStore(BasePydanticVectorStore):
         return self._result(hits)
 
     def _result(self, hits: Sequence[Hit]) -> VectorStoreQueryResult:
-        nodes = [hit_to_node(hit, self._content, {}) for hit in hits]
+        reads = Reads.of(self._collection)
+        nodes = [hit_to_node(hit, self._content, {}, reads) for hit in hits]
         return VectorStoreQueryResult(
             nodes=nodes, similarities=[hit.score for hit in hits], ids=[node.node_id for node in nodes]
         )

@@ -1,0 +1,59 @@
+"""The forms in which frameworks know media: MIME types, paths, URLs and data: URIs. `hit_details` has references."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from diptych import Collection, TenantCollection
+from diptych.media import Media
+from diptych.media.read import format_of
+
+Opened: TypeAlias = Collection | TenantCollection
+MEDIA = "media"
+_MIME_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+    "WEBP": "image/webp",
+    "FLAC": "audio/flac",
+    "Ogg": "audio/ogg",
+    "MP3": "audio/mpeg",
+    "AIFF": "audio/aiff",
+    "WAV": "audio/wav",
+    "MP4": "video/mp4",
+    "WebM": "video/webm",
+}
+
+
+class Reads(NamedTuple):
+    """The modalities of media that a collection's slots read, and the folder that paths of media start from."""
+
+    modalities: frozenset[str] = frozenset()
+    root: Path = Path()
+
+    @classmethod
+    def of(cls, collection: Opened) -> Reads:
+        """What the slots of an open collection read."""
+        handle = collection.handle
+        modalities = {slot.reading.modality for slot in handle.slots.values()} - {"text"}
+        return cls(frozenset(modalities), handle.media.root)
+
+
+NO_MEDIA = Reads()
+
+
+def mime_type(data: bytes) -> str:
+    """The MIME type of a file's bytes."""
+    return _MIME_TYPES.get(format_of(data), "application/octet-stream")
+
+
+def as_text(media: object) -> str:
+    """The path, URL or data: URI of media that a collection returns; empty where it holds none of them."""
+    assert isinstance(media, Media), "a collection returns media that were read"
+    if media.source or media.data is None:
+        return media.source
+    return f"data:{mime_type(media.data)};base64,{base64.b64encode(media.data).decode()}"
