@@ -198,6 +198,7 @@ class SlotInfo:
     """A slot as `diptych info` shows it.
 
     `unread`: how much its encoder left unread of all documents encoded for it so far; None if that is unknown.
+    `of`: what it reads of documents: their text, or media of one modality.
     """
 
     name: str
@@ -209,6 +210,7 @@ class SlotInfo:
     statistics: Mapping[str, float] | None
     generation: int = 1
     unread: UnreadTokens | None = None
+    of: str = "text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,9 @@ class ColourWords:
 
 
 class Pitches:
-    """A sound as its spectrum in eight bands."""
+    """A sound as its spectrum in forty bands."""
 
-    dimension, similarity = 8, "cosine"
+    dimension, similarity = 40, "cosine"
 
     def encode_query(self, inputs: Sequence[Any]) -> Any:
         return np.stack([self._row(given) for given in inputs])
@@ -74,8 +74,8 @@ class Pitches:
     encode_document = encode_query
 
     def _row(self, sound: Sound) -> Any:
-        power = np.abs(np.fft.rfft(sound.samples, n=sound.rate))[: 8 * 250]
-        return np.array([band.sum() for band in np.array_split(power, 8)], np.float32)
+        power = np.abs(np.fft.rfft(sound.samples, n=sound.rate))[: 40 * 50]
+        return np.array([band.sum() for band in np.array_split(power, 40)], np.float32)
 
 
 @hookimpl

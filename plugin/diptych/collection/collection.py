@@ -280,6 +280,7 @@ class Collection(CollectionPopulate, Searching):
                 statistics=generation.statistics,
                 generation=generation.number,
                 unread=unread.get(generation.vector),
+                of=generation.reading.modality,
             )
             for name, generation in slots.items()
         )

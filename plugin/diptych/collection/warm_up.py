@@ -7,6 +7,8 @@ from dataclasses import replace
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
+from diptych.media import RawMedia
+from diptych.search.mixed_queries import takes_texts
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline
 from diptych.search.request import SearchRequest
@@ -14,6 +16,8 @@ from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_errors import ask
 from diptych.slots.canaries import TEXTS
+from diptych.slots.media_canaries import media_canaries
+from diptych.types import Query
 
 QUERIES = TEXTS[:4]  # of the lengths that queries have
 
@@ -47,7 +51,16 @@ def _check(view: View) -> None:
     if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
         ask(view, lambda: view.client.count(view.name, exact=False))
     else:
-        retrieve_together([SearchRequest.of(_unremembered(view), QUERIES[:1], Options(pipeline, 1))])
+        retrieve_together([SearchRequest.of(_unremembered(view), _queries(view)[:1], Options(pipeline, 1))])
+
+
+def _queries(view: View) -> list[Query]:
+    """Queries that every slot of the pipeline can be asked: texts, with media beside them for slots without texts."""
+    slots = [view.slots[name] for name in Pipeline.from_config(view.search_config, view.slots).slots]
+    media: dict[str, RawMedia] = {
+        slot.reading.modality: media_canaries(slot.reading.modality)[0] for slot in slots if not takes_texts(slot)
+    }
+    return [Query(text, media=media) for text in QUERIES]
 
 
 def _unremembered(view: View) -> View:
@@ -57,6 +70,7 @@ def _unremembered(view: View) -> View:
 
 def _search(view: View) -> None:
     view = _unremembered(view)
-    for texts in (*([text] for text in QUERIES), QUERIES):
-        request = SearchRequest.of(view, texts, Options())
+    queries = _queries(view)
+    for some in (*([query] for query in queries), queries):
+        request = SearchRequest.of(view, some, Options())
         reranked(request, retrieve_together([request])[0])

@@ -7,13 +7,14 @@ import heapq
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
 from diptych.handle.snapshot import View
+from diptych.media import Media
 from diptych.metadata.payloads import from_payload
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Sampled:
         text: the part that the live encoders read.
         item: a query that means just this document: its title, or else its first sentence.
         excerpt: a harder one: a few words from its middle.
+        media: by modality. A document of media alone has no text, item and excerpt.
     """
 
     point: PointId
@@ -47,6 +49,7 @@ class Sampled:
     text: str
     item: str
     excerpt: str
+    media: Mapping[str, Media] = field(default_factory=dict, compare=False)
 
 
 def sample_points(
@@ -73,8 +76,11 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
             document = from_payload(record.id, record.payload, view.layout)
             text = view.reading.of(document.title, document.text)
             item = known_item(document.title, document.text)
-            if text.strip() and item:
-                samples.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item, excerpt(text)))
+            media: dict[str, Media] = {own.modality: own for own in document.media.values() if isinstance(own, Media)}
+            if (text.strip() and item) or media:
+                texts = (text[:MOST_OF_A_TEXT], item, excerpt(text)) if text.strip() and item else ("", "", "")
+                key = "\0".join([texts[0], *(own.key for own in media.values())])
+                samples.setdefault(key, Sampled(record.id, document.id, *texts, media))
     return sorted(samples.values(), key=lambda sampled: order[sampled.point])
 
 

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
 from diptych.collection.verify import mend, verify
+from diptych.collection.warm_up import check
 from diptych.config.models import Config
 from diptych.errors import CollectionError, SwapError
+from diptych.media import Sound
 from diptych.search import Retrieve
 from diptych.swap import ApplyOptions, apply, finish, plan, rollback
 from diptych.swap.backfill.documents import SourceDocuments
@@ -146,3 +149,42 @@ def test_the_gate_judges_by_pictures(collection: Collection, config: Made, pictu
     assert report.gate.judged is not None
     assert report.gate.judged.queries == len(asked)
     assert report.gate.latency is not None
+
+
+def test_the_gate_asks_by_pictures_where_no_document_has_a_text(
+    config: Made, colours: Registry, pictures: Path
+) -> None:
+    slots = {"picture": {"adapter": "colours", "of": "image"}}
+    with Collection.open(config(slots=slots), registry=colours) as opened:
+        opened.populate([Document(name, media={"image": f"{name}.png"}) for name in (*COLOURS, "half")])
+        gate = opened.apply(Config.model_validate(config(slots={"picture": FINER["picture"]}))).gate
+    assert gate is not None
+    assert [(own.of, own.documents) for own in gate.overlaps] == [("pipeline", 5)]
+    assert gate.overlaps[0].mean == 1, "all five are among the first ten"
+
+
+def test_an_encoder_that_takes_no_words_is_warmed_and_swapped(config: Made, colours: Registry) -> None:
+    def tone(pitch: int) -> Sound:
+        return Sound(np.sin(2 * np.pi * pitch * np.arange(8000) / 8000).astype(np.float32), 8000)
+
+    slots = {"tone": {"adapter": "pitches", "of": "sound"}}
+    with Collection.open(config(slots=slots, media={"store": "bytes"}), registry=colours) as opened:
+        opened.populate([Document(str(n), "with words", media={"sound": tone(n)}) for n in range(110, 1500, 90)])
+        opened.warm()
+        check(opened.handle)
+        again = ApplyOptions(again=frozenset(["tone"]))
+        report = opened.apply(Config.model_validate(config(slots=slots, media={"store": "bytes"})), again)
+        assert report.outcome == "cut over"
+        assert report.gate is not None
+        assert report.gate.overlaps[0].documents == 16
+        assert opened.search(Query(media={"sound": tone(205)}), limit=1)[0].id == "200"
+
+
+def test_a_swap_of_texts_needs_no_pictures(config: Made, colours: Registry, pictures: Path) -> None:
+    with Collection.open(config(), registry=colours) as opened:
+        opened.populate([Document(name, name, media={"image": f"{name}.png"}) for name in COLOURS])
+    for path in pictures.iterdir():
+        path.unlink()
+    other = {"lexical": {"adapter": "ngrams"}, "picture": {"adapter": "colours", "of": "image"}}
+    with Collection.open(config(), registry=colours) as opened:
+        assert opened.apply(Config.model_validate(config(slots=other))).outcome == "cut over"

@@ -70,6 +70,8 @@ def _show(description: CollectionInfo) -> None:
 
 def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
     yield "adapter", slot.adapter
+    if slot.of != "text":
+        yield "reads", slot.of
     if slot.options:
         yield "options", ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
     if slot.statistics:

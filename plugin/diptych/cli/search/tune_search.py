@@ -90,7 +90,8 @@ def judged_or_synthetic(
     from diptych.types import Query
 
     view = opened.handle.now()
-    documents = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
+    sampled = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
+    documents = [own for own in sampled if own.item]
     made = [Query(own.excerpt, own.id) for own in documents]
     return made, Qrels({own.id: {own.id: 1} for own in documents}), True
 

@@ -17,11 +17,12 @@ from diptych.swap.gate.answers import alone, pipeline_of, silence, without_commo
 from diptych.swap.gate.coverage import Coverage, coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.gate.latency import Latency, measure_latency
-from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap
+from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap, takes_words
 from diptych.swap.gate.vector_health import Canary, StoredVectors, check_canary, check_stored
 from diptych.swap.sample import Sampled, sample_documents, sample_points
 from diptych.types import Query
 
+UNJUDGED = "no judgements: quality is not measured, only that the new encoders are not broken"
 PIPELINE = "pipeline"
 # The share of the old pipeline's known items whose loss stops a swap, when the whole interval lies beyond it.
 MOST_LOST = 0.25
@@ -113,7 +114,8 @@ def run_gate(
         report, texts = _with_judgements(base, old, new, judged, config), judged.asked
     else:
         step("sampled documents")
-        report, texts = _without_judgements(base, old, new, documents, config), [Query(own.item) for own in documents]
+        report = _without_judgements(base, old, new, documents, config)
+        texts = [Query(own.item) for own in documents if own.item and report.known_item]
     step("latency")
     return _timed(report, old, new, texts, config)
 
@@ -177,16 +179,16 @@ def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, con
 def _without_judgements(
     base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig
 ) -> GateReport:
-    if not documents:
-        return replace(base, remarks=("no point has a text: nothing was searched",))
     silent, pipelines = silence(old), without_common_rerankers(old, new)
-    item, excerpt, samples = known_items(
-        None if silent else old, new, documents, pipelines, confidence=config.confidence
-    )
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
-    overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
-    least = _least_kept(old, new)
+    pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
+    overlaps, least = [own for own in pairs if own is not None], _least_kept(old, new)
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
+    worded = [own for own in documents if own.item and all(map(takes_words, (old, new), pipelines))]
+    if not worded:
+        remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
+        return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(remark,))
+    item, excerpt, samples = known_items(None if silent else old, new, worded, pipelines, confidence=config.confidence)
     reasons = [*(_unfound(item) if silent else [*_lost(item), *_lost(excerpt)]), *apart]
     return replace(
         base,
@@ -257,7 +259,7 @@ def _silence_remark(silent: str) -> list[str]:
 
 
 def _remarks(item: KnownItem, silent: str) -> list[str]:
-    remarks = ["no judgements: quality is not measured, only that the new encoders are not broken"]
+    remarks = [UNJUDGED]
     if item.old < POOR and not silent:
         remarks.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
     return remarks
@@ -265,9 +267,9 @@ def _remarks(item: KnownItem, silent: str) -> list[str]:
 
 def _unjudged_sentence(report: GateReport) -> str:
     item, excerpt = report.known_item, report.excerpt
-    if item is None or excerpt is None:
-        return "coverage and canaries; nothing was searched"
     common = "".join(f", neighbours in common {overlap.mean:.3f}" for overlap in report.overlaps[:1])
+    if item is None or excerpt is None:
+        return f"coverage and canaries{common or '; nothing was searched'}"
     return (
         f"without judgements: of {item.documents} documents, found by beginnings {item.old:.1%} -> {item.new:.1%}, "
         f"by middles {excerpt.old:.1%} -> {excerpt.new:.1%}{common}"

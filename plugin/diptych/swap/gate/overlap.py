@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diptych.errors import MediaError
 from diptych.evaluate.significance import bootstrap_means
 from diptych.handle.snapshot import View
+from diptych.media import Media, RawMedia
 from diptych.search import Pipeline
+from diptych.search.mixed_queries import takes_texts
 from diptych.swap.gate.answers import answers
 from diptych.swap.sample import Sampled
 from diptych.types import Hit, Query
@@ -71,18 +74,48 @@ class SideBySide:
 
 def neighbour_overlap(
     of: str, old: View, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline]
-) -> Overlap:
-    """How alike the neighbours of sampled documents are; each document is removed from its own neighbours."""
-    queries = [Query(document.text, document.id) for document in documents]
+) -> Overlap | None:
+    """How alike the neighbours of sampled documents are; each document is removed from its own neighbours.
+
+    A document is asked for by its text, and in slots of media, or without a text, by its media. None where no document
+    can be asked for.
+    """
+    queries = [query for document in documents if (query := _as_query(document, (old, new), pipelines)) is not None]
+    if not queries:
+        return None
     neighbours = [
         answers(view, queries, depth=DEPTH + 1, pipeline=pipeline)
         for view, pipeline in zip((old, new), pipelines, strict=True)
     ]
     shares = [
-        _share(_others(ours, document.id), _others(theirs, document.id))
-        for document, ours, theirs in zip(documents, *neighbours, strict=True)
+        _share(_others(ours, query.id), _others(theirs, query.id))
+        for query, ours, theirs in zip(queries, *neighbours, strict=True)
     ]
     return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares))
+
+
+def _as_query(document: Sampled, views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> Query | None:
+    sides = [[view.slots[name] for name in own.slots] for view, own in zip(views, pipelines, strict=True)]
+    if document.text and all(any(not slot.reads_media for slot in slots) for slots in sides):
+        return Query(document.text, document.id)
+    read = set.intersection(*({slot.reading.modality for slot in slots} for slots in sides))
+    media: dict[str, RawMedia] = {name: own for name, own in document.media.items() if name in read}
+    readable = all(_is_readable(views[0], own) for name, own in document.media.items() if name in read)
+    reranked = any(own.rerank for own in pipelines)  # by a reader of texts
+    return Query("", document.id, media=media) if media and readable and not reranked else None
+
+
+def _is_readable(view: View, media: Media) -> bool:
+    """Whether it is there as it was indexed; a swap of other slots must not fail for want of it."""
+    try:
+        return view.media is not None and view.media.content(media) is not None
+    except MediaError:
+        return False
+
+
+def takes_words(view: View, pipeline: Pipeline) -> bool:
+    """Whether a slot of the pipeline can be asked in words."""
+    return any(takes_texts(view.slots[name]) for name in pipeline.slots)
 
 
 def known_items(
