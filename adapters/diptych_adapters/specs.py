@@ -105,6 +105,14 @@ MEDIA = [
         "Pictures and texts in one space: a pair of models that FastEmbed lists, such as the two sides of CLIP.",
         accepts=("image", "text"),
     ),
+    _fastembed(
+        "fastembed-image-multivector",
+        "multivector",
+        "fastembed_models.page_images:FastEmbedImageMultiVectorEncoder",
+        "FastEmbedOptions",
+        "Late interaction over pictures, such as pages: ColPali and ColModernVBERT of FastEmbed.",
+        accepts=("image", "text"),
+    ),
 ]
 
 MODELS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -34,9 +35,7 @@ class FastEmbedImageEncoder(FastEmbedModel):
     def __init__(self, options: FastEmbedOptions) -> None:
         super().__init__(ImageEmbedding, options.model, options.path, options)
         self._batch_size = options.batch_size
-        saved = fingerprints.read_json(self.folder / "preprocessor_config.json")
-        facts = {key: value for key, value in saved.items() if key != "processor_class"}
-        self._processing = fingerprints.digest(facts)[: fingerprints.DIGITS]
+        self._processing = processing_digest(self.folder)
         self.dimension: int = self.probe()
 
     @classmethod
@@ -156,3 +155,10 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
 def _unit(rows: list[Any]) -> Floats:
     vectors = np.asarray(rows, np.float32).reshape(len(rows), -1)
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def processing_digest(folder: Path) -> str:
+    """A digest of how a folder's model makes pictures its input."""
+    saved = fingerprints.read_json(folder / "preprocessor_config.json")
+    facts = {key: value for key, value in saved.items() if key != "processor_class"}
+    return fingerprints.digest(facts)[: fingerprints.DIGITS]

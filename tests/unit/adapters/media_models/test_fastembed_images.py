@@ -17,6 +17,7 @@ from diptych.errors import ContractError
 from diptych.slots import guard
 from diptych.slots.media_canaries import media_canaries
 from diptych_adapters.fastembed_models.image import FastEmbedImageEncoder, FastEmbedImageTextEncoder
+from diptych_adapters.fastembed_models.page_images import FastEmbedImageMultiVectorEncoder
 from diptych_adapters.models import ModelError
 from tiny_media_models import hf, tokenizer
 
@@ -135,3 +136,57 @@ def test_models_that_do_not_fit_are_refused(folders: dict[str, str], tmp_path: P
     (copy / "preprocessor_config.json").write_text('{"do_center_crop": true, "crop_size": {"height": 9, "width": 9}}')
     with pytest.raises(ModelError, match="does not take what its own preprocessing gives"):
         FastEmbedImageEncoder.of(model=VISION, path=str(copy))
+
+
+def colpali(folder: Path, *, seed: int = 0) -> Path:
+    """For each token a row of a table and the mean colour of the picture, times another; under ColPali's inputs."""
+    folder.mkdir()
+    tokenizer(length=64).save_pretrained(folder)
+    (folder / "config.json").write_text('{"pad_token_id": 0}')
+    hf.SiglipImageProcessor(size={"height": 448, "width": 448}).save_pretrained(folder)
+    random = np.random.default_rng(seed)
+    helper, proto, node = onnx.helper, onnx.TensorProto, onnx.helper.make_node
+    tables = {"rows": random.normal(size=(50, 128)), "colours": random.normal(size=(3, 128))}
+    constants = [onnx.numpy_helper.from_array(table.astype(np.float32), name) for name, table in tables.items()]
+    constants += [onnx.numpy_helper.from_array(np.array(value), name) for name, value in (("size", 50), ("axes", [1]))]
+    steps = [
+        node("Mod", ["input_ids", "size"], ["ids"]),
+        node("Gather", ["rows", "ids"], ["tokens"]),
+        node("ReduceMean", ["pixel_values"], ["mean"], axes=[2, 3], keepdims=0),
+        node("MatMul", ["mean", "colours"], ["colour"]),
+        node("Unsqueeze", ["colour", "axes"], ["picture"]),
+        node("Add", ["tokens", "picture"], ["vectors"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("pixel_values", proto.FLOAT, ["n", 3, 448, 448]),
+        helper.make_tensor_value_info("input_ids", proto.INT64, ["n", "tokens"]),
+        helper.make_tensor_value_info("attention_mask", proto.INT64, ["n", "tokens"]),
+    ]
+    output = helper.make_tensor_value_info("vectors", proto.FLOAT, ["n", "tokens", 128])
+    made = helper.make_graph(steps, "tiny", inputs, [output], constants)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx")
+    return folder
+
+
+def test_late_interaction_over_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "Qdrant/colpali-v1.3-fp16"
+    encoder = FastEmbedImageMultiVectorEncoder.of(model=name, path=str(colpali(tmp_path / "model")))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PICTURE).save("picture.png")
+    inputs: list[Any] = ["word1", PICTURE, "word1 word2 word3 word4", np.zeros((9, 7, 3), np.uint8), "picture.png"]
+    vectors = encoder.encode_document(inputs)
+    assert encoder.dimension == 128
+    assert [own.shape[0] for own in vectors][1::2] == [1030, 1030]
+    assert len(vectors[0]) < len(vectors[2]) < 40
+    assert len(vectors[4]) < 40, "a string is a text, whatever it names"
+    for one, own in zip(inputs, vectors, strict=True):
+        np.testing.assert_allclose(encoder.encode_query([one])[0], own, atol=1e-5)
+    other = FastEmbedImageMultiVectorEncoder.of(model=name, path=str(colpali(tmp_path / "other", seed=1)))
+    assert guard.difference(other.fingerprint, encoder.fingerprint) == "weights"
+    with pytest.raises(ContractError, match="fastembed-image-multivector does not read this"):
+        encoder.encode_document([np.zeros((2, 8, 8, 3), np.uint8)])
+    broken = shutil.copytree(vision(tmp_path / "vision"), tmp_path / "broken")
+    tokenizer().save_pretrained(broken)
+    (broken / "config.json").write_text('{"pad_token_id": 0}')
+    with pytest.raises(ModelError, match="does not take what its own preprocessing gives"):
+        FastEmbedImageMultiVectorEncoder.of(model=name, path=str(broken))
