@@ -4,10 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint types tests bench versions docs pictures site clean
+.PHONY: demo demo-emoji test test-slow lint types tests bench versions docs pictures site clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
+
+# Trains a small network on pictures of one artist, and finds those of another.
+demo-emoji: $(VENV)/.demo-emoji
+	$(BIN)/python examples/emoji/demo.py
 
 # Lint and types run beside the tests: mypy keeps one core busy for a minute or two.
 test: $(VENV)/.test
@@ -66,10 +70,15 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --editable '.[demo]'
 	@touch $@
 
+$(VENV)/.demo-emoji: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing diptych, PyTorch and what trains into $(VENV); the first time this takes some minutes."
+	@$(BIN)/pip install --quiet --editable '.[demo,train,image]'
+	@touch $@
+
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing diptych with all extras and the test tools into $(VENV)."
 	@$(BIN)/pip install --quiet --editable '.[test]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.demo-emoji
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-versions examples/debian/qdrant build dist
+	rm -rf $(VENV) .venv-bench .venv-versions examples/debian/qdrant examples/emoji/out build dist
