@@ -40,13 +40,15 @@ CONDITIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # languages o
     "five languages": (("en", "de", "fr", "es", "it"), {}),
 }
 TRAINING: dict[str, Any] = {
-    "epochs": 30,
-    "batch_size": 128,
+    "epochs": 25,
+    "batch_size": 64,
     "learning_rate": 3e-3,
     "schedule": "cosine",
+    "precision": "bfloat16",
     "device": "cpu",
 }
 Emoji = Mapping[str, Any]
+Encode = Callable[[Sequence[str]], Floats]
 
 
 def unpacked(folder: Path) -> list[Emoji]:
@@ -90,34 +92,59 @@ def measured(
     """R@1, R@10 and nDCG@10 by system, language and kind of query."""
     images = [np.asarray(Image.open(folder / f"images/noto/{own['id']}.png").convert("RGB")) for own in rows]
     values: dict[str, float] = {}
-    for system, scores in systems(run, images).items():
+    for system, (encode, pictures) in systems(run, images).items():
         for language in languages:
             names = [own["texts"][language]["name"] for own in rows]
             relevant = np.array(names)[:, None] == np.array(names)[None]
-            found = scores(names)
+            scores = encode(names) @ pictures.T
             for kind, kept in (("seen", True), ("unseen", False)):
                 places = [n for n, own in enumerate(rows) if (own["id"] in seen) is kept]
-                for measure, value in ranked(found[places], relevant[places]).items():
+                for measure, value in ranked(torch.from_numpy(scores[places]), relevant[places]).items():
                     values[f"{system}, {language}, {kind}, {measure}"] = value
         keywords = sorted({word for own in rows for word in own["texts"]["en"]["keywords"]})
         relevant = np.array([[word in own["texts"]["en"]["keywords"] for own in rows] for word in keywords])
-        values[f"{system}, en, keywords, nDCG@10"] = ranked(scores(keywords), relevant)["nDCG@10"]
+        found = ranked(torch.from_numpy(encode(keywords) @ pictures.T), relevant)
+        values[f"{system}, en, keywords, nDCG@10"] = found["nDCG@10"]
+        values |= {f"{system}, {name}": value for name, value in composed(encode, pictures, rows).items()}
     return values
 
 
-def systems(run: Path, images: Sequence[Any]) -> dict[str, Callable[[Sequence[str]], torch.Tensor]]:
-    """Scores `[queries, pictures]` of texts, by each way of serving the model."""
+def composed(encode: Encode, pictures: Floats, rows: Sequence[Emoji]) -> dict[str, float]:
+    """R@1 and R@10 of `woman running`'s picture, by that of `person running`, by `woman`, and by the sum of both.
+
+    The picture that asks is no answer.
+    """
+    places = {own["texts"]["en"]["name"]: place for place, own in enumerate(rows)}
+    pairs = [
+        (place, word, places[target])
+        for name, place in places.items()
+        for word in ("woman", "man")
+        if name.startswith("person") and (target := name.replace("person", word, 1)) in places
+    ]
+    asking, words = pictures[[place for place, _, _ in pairs]], encode([word for _, word, _ in pairs])
+    relevant = np.zeros((len(pairs), len(rows)), bool)
+    for row, (_, _, target) in enumerate(pairs):
+        relevant[row, target] = True
+    values: dict[str, float] = {"composed queries": float(len(pairs))}
+    for name, queries in (("picture", asking), ("word", words), ("picture + word", asking + words)):
+        scores = queries @ pictures.T
+        for row, (place, _, _) in enumerate(pairs):
+            scores[row, place] = -1.0
+        found = ranked(torch.from_numpy(scores), relevant)
+        values |= {f"composed, {name}, {measure}": found[measure] for measure in ("R@1", "R@10")}
+    return values
+
+
+def systems(run: Path, images: Sequence[Any]) -> dict[str, tuple[Encode, Floats]]:
+    """By each way of serving the model, how texts are encoded, and the pictures' vectors; rows of unit length."""
     dense = ImageTextEncoder.of(model=str(run), device="cpu")
-    pictures = torch.from_numpy(dense.encode_document(images))
-    ways: dict[str, Callable[[Sequence[str]], torch.Tensor]] = {
-        "dense": lambda texts: torch.from_numpy(dense.encode_query(texts)) @ pictures.T
-    }
+    ways: dict[str, tuple[Encode, Floats]] = {"dense": (dense.encode_query, dense.encode_document(images))}
     if (run / "words.json").exists():
         for name, queries in (("words", "words"), ("text side", "encoder")):
             lexicon = ImageLexiconEncoder.of(model=str(run), device="cpu", queries=queries)
-            weights = dense_rows(lexicon.encode_document(images), lexicon.dimension)
-            ways[f"lexicon, {name}"] = lambda texts, own=lexicon, of=weights: (  # type: ignore[misc]
-                torch.from_numpy(dense_rows(own.encode_query(texts), own.dimension) @ of.T)
+            ways[f"lexicon, {name}"] = (
+                lambda texts, own=lexicon: dense_rows(own.encode_query(texts), own.dimension),  # type: ignore[misc]
+                dense_rows(lexicon.encode_document(images), lexicon.dimension),
             )
     return ways
 

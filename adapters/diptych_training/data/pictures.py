@@ -109,7 +109,8 @@ def read_pictures(path: Path, size: int) -> Pictures:
             seen[image] = len(pixels)
             pixels.append(fitted(_read(store, image, where), size))
         pictures.append(seen[image])
-        groups.append(str(row.get("group") or image))
+        group = row.get("group")
+        groups.append(image if group in (None, "") else str(group))
         texts.append([names.setdefault(text, len(names)) for text in dict.fromkeys(row["texts"])])
     if not pixels:
         raise DocumentError("there are no pictures", where=path, got="no rows")
@@ -130,9 +131,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _checked(line: Any, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line) if isinstance(line, str) else dict(line)
-        given = row["texts"]
-        row["texts"] = [text.strip() for text in (given.split(SEPARATOR) if isinstance(given, str) else given)]
-        usable = isinstance(row["image"], str) and row["image"] and row["texts"] and all(row["texts"])
+        texts = row["texts"].split(SEPARATOR) if isinstance(row["texts"], str) else row["texts"]
+        row["texts"] = [text.strip() for text in texts]
+        usable = isinstance(texts, list) and isinstance(row["image"], str) and all((row["image"], texts, *row["texts"]))
     except (KeyError, TypeError, ValueError, AttributeError):
         usable = False
     if not usable:

@@ -197,7 +197,11 @@ class ImageText(Training[Options]):
     def _split(self) -> tuple[Pictures, Pictures]:
         """The pictures to train on, and those held out."""
         pictures, *other = self._files
-        return (pictures, other[0]) if other else pictures.split(self.options.data.share, self.options.seed)
+        split = (pictures, other[0]) if other else pictures.split(self.options.data.share, self.options.seed)
+        if not len(split[0]):
+            got, do = f"all {len(pictures)} rows held out", "lower data.share, or add groups"
+            raise ConfigError("there are no pictures to learn from", where="data", got=got, do=do)
+        return split
 
     @cached_property
     def _words(self) -> dict[str, int]:

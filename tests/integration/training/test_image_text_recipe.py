@@ -125,6 +125,12 @@ def test_what_goes_with_texts_alone_is_refused(changes: Any, text: str, world: P
         made(options(world, tmp_path / "run", **changes), Told())
 
 
+def test_a_share_that_leaves_nothing_to_learn_from_is_refused(world: Path, tmp_path: Path) -> None:
+    given = options(world, tmp_path / "run", data={"items": str(world / "train.jsonl"), "share": 0.99})
+    with pytest.raises(ConfigError, match="all 36 rows held out"):
+        made(given, Told()).prepare()
+
+
 def test_texts_that_were_changed_since_they_were_encoded_are_told(world: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (world / "train.jsonl").read_text().splitlines()]
     lines(world / "changed.jsonl", rows)

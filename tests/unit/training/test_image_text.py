@@ -67,6 +67,7 @@ def test_transparent_parts_are_white(folder: Path) -> None:
         ("{broken", r"not a picture with texts(?s:.*)line 2(?s:.*)\{broken"),
         ('{"image": "red.png", "texts": []}', r"not a picture with texts(?s:.*)line 2"),
         ('{"image": "red.png", "texts": ["a", " "]}', r"not a picture with texts(?s:.*)line 2"),
+        ('{"image": "red.png", "texts": {"a": 1}}', r"not a picture with texts(?s:.*)line 2"),
         ('{"image": "red.png", "texts": [3]}', r"not a picture with texts(?s:.*)line 2"),
         ('{"image": "", "texts": ["a"]}', r"not a picture with texts(?s:.*)line 2"),
         ('["red.png"]', r"not a picture with texts(?s:.*)line 2"),
