@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from diptych import Collection, TenantCollection
-from diptych.media import Media
-from diptych.media.read import format_of
+from diptych.media import Media, RawMedia
+from diptych.media.read import format_of, is_url
 
 Opened: TypeAlias = Collection | TenantCollection
 MEDIA = "media"
@@ -57,3 +57,14 @@ def as_text(media: object) -> str:
     if media.source or media.data is None:
         return media.source
     return f"data:{mime_type(media.data)};base64,{base64.b64encode(media.data).decode()}"
+
+
+def resource_fields(media: RawMedia, root: Path) -> dict[str, Any]:
+    """The `path`, `url` or, without a source, `data` of media; empty where there is none of them."""
+    if isinstance(media, bytes):
+        return {"data": media}
+    if isinstance(media, Media):
+        data = {} if media.data is None else {"data": media.data}
+        return resource_fields(media.source, root) if media.source else data
+    text = str(media)
+    return {"url": text} if is_url(text) else {"path": str(root / text)}

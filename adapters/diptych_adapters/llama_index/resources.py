@@ -23,8 +23,7 @@ from llama_index.core.schema import BaseNode, ImageNode, MediaResource, Node
 from diptych import Document
 from diptych.errors import DocumentError
 from diptych.media import Media, RawMedia
-from diptych.media.read import is_url
-from diptych_adapters.media_forms import Reads, mime_type
+from diptych_adapters.media_forms import Reads, mime_type, resource_fields
 
 FIELDS = {"image": "image_resource", "sound": "audio_resource", "video": "video_resource"}
 _IMAGE = "image"
@@ -48,7 +47,9 @@ def node_media(node: BaseNode, reads: Reads) -> dict[str, RawMedia]:
 
 def plain_fields(document: Document, reads: Reads) -> dict[str, dict[str, Any]]:
     """For each modality that LlamaIndex knows the `data`, `path` or `url` of a resource, where there is one."""
-    fields = {modality: _field(own, reads.root) for modality, own in document.media.items() if modality in FIELDS}
+    fields = {
+        modality: resource_fields(own, reads.root) for modality, own in document.media.items() if modality in FIELDS
+    }
     return {modality: own for modality, own in fields.items() if own and modality in reads.modalities}
 
 
@@ -97,16 +98,6 @@ def _names(own: Mapping[str, Any], media: RawMedia, root: Path) -> bool:
         return bool(source == str(own["url"]))
     paths = [own.get("path"), source]
     return all(paths) and len({os.path.realpath(root / str(path)) for path in paths}) == 1
-
-
-def _field(media: RawMedia, root: Path) -> dict[str, Any]:
-    if isinstance(media, bytes):
-        return {"data": media}
-    if isinstance(media, Media):
-        data = {} if media.data is None else {"data": media.data}
-        return _field(media.source, root) if media.source else data
-    text = str(media)
-    return {"url": text} if is_url(text) else {"path": str(root / text)}
 
 
 def _content(resource: MediaResource) -> RawMedia:
