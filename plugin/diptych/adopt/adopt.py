@@ -83,9 +83,16 @@ class _Adoption:
             slot: Slot(slot, slot_config, None, registry, verify=False) for slot, slot_config in config.slots.items()
         }
 
+    def _require_texts(self) -> None:
+        """Raise CollectionError if a slot reads media: foreign payloads do not say which files made the vectors."""
+        if media := [f"{name}: of {slot.of}" for name, slot in self._config.slots.items() if slot.of != "text"]:
+            what, do = "vectors of media cannot be adopted", "populate the pictures into a collection of diptych's own"
+            raise CollectionError(what, where=self._where, got=", ".join(media), expected="slots of text", do=do)
+
     def run(self, stated: Mapping[str, str], layout: Layout | None, size: int) -> AdoptReport:
         """Inspect, verify, then write the metadata."""
         require_foreign(self._client, self._name)
+        self._require_texts()
         require_vectors(self._slots, where=self._where)
         available = physical_vectors(self._client.get_collection(self._name).config.params)
         vectors = matched(self._slots, available, stated, where=self._where)
