@@ -2,10 +2,9 @@
 
 A row is a synopsis, its description and one of the 30 others that a student, trained for 200 steps by InfoNCE, finds
 nearest, eight rows a pair. One teacher gives the margins of rows and, as the in-batch teacher, those within the batch,
-all of cosines.
-3,000 training queries are clustered by k-means into 15 clusters, 200 each as published, by that student's embeddings.
-All three samplers give as many steps of 32 rows. The learning rate is the best of `RATES` for random batches on a
-tuning seed.
+all of cosines. 3,000 training queries are clustered by k-means into 15 clusters, 200 each as published, by that
+student's embeddings. All three samplers give as many steps of 32 rows. The learning rate is the best of `RATES` for
+200 steps of random batches on a tuning seed.
 """
 
 from __future__ import annotations
