@@ -29,6 +29,16 @@ def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
     return {MEDIA: media, **textless}
 
 
+def without_media(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The payload without its media, for a document that may have lost them."""
+    found = payload.get(OWN)
+    if not isinstance(found, Mapping) or not {MEDIA, TEXTLESS} & found.keys():
+        return payload
+    kept = {key: value for key, value in found.items() if key not in (MEDIA, TEXTLESS)}
+    rest = {key: value for key, value in payload.items() if key != OWN}
+    return {**rest, **({OWN: kept} if kept else {})}
+
+
 def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
     """The media of a payload, of which nothing has been read."""
     return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}

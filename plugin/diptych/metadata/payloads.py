@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DocumentError
 from diptych.metadata import node_payloads, payload_paths
-from diptych.metadata.media_payloads import MEDIA, media_in, payload_of
+from diptych.metadata.media_payloads import MEDIA, media_in, payload_of, without_media
 from diptych.metadata.models import Layout
 from diptych.types import Document
 
@@ -184,7 +184,7 @@ def _as_text(value: object) -> str:
 def _adopted_payload(
     document: Document, layout: Layout, existing: Mapping[str, Any], media: Mapping[str, Any]
 ) -> dict[str, Any]:
-    metadata = _with_title(document, layout)
+    metadata, existing = _with_title(document, layout), without_media(existing)
     _require_free(document, metadata, layout)
     own = {"id": document.id} if layout.id is None and own_point(document.id) is None else {}
     internal = {OWN: {**own, **media}} if own or media else {}

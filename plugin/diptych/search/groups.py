@@ -209,6 +209,7 @@ def _restricted(document: Document, request: SearchRequest) -> Document:
         document.text if "text" in wanted else "",
         document.title if "title" in wanted else "",
         {key: value for key, value in document.metadata.items() if key in wanted},
+        document.media,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from qdrant_client import QdrantClient, models
 from diptych import Document, Registry
 from diptych.adopt import LAYOUTS
 from diptych.errors import DocumentError
+from diptych.media import MediaConfig, MediaStore
 from diptych.metadata import node_payloads, payload_paths
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import (
@@ -204,3 +206,14 @@ def test_keys_of_documents_become_keys_of_payloads() -> None:
     ]
     assert [field_of(NATIVE, key) for key in ("text", "title", "section")] == ["text", "title", "section"]
     assert field_of(LAYOUTS["llama-index"], "title") == "_node_content"
+
+
+def test_a_document_that_loses_its_picture_loses_its_reference_too(tmp_path: Path) -> None:
+    layout = Layout(text="page_content", title=None, id=None, metadata="metadata", origin="langchain")
+    store = MediaStore(MediaConfig(), tmp_path)
+    picture = store.take("image", np.zeros((2, 2, 3), np.uint8))
+    point = "6f1f8b8c-59a3-4b2a-8d0e-1d1f0a6f7b11"
+    before = to_payload(Document(point, "", media={"image": picture}), "", layout, {"other": 1}, store)
+    assert before["_diptych"].keys() == {"media", "textless"}
+    after = to_payload(Document(point, "words"), "", layout, before, store)
+    assert after == {"other": 1, "metadata": {}, "page_content": "words"}
