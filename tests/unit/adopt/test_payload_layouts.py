@@ -87,7 +87,10 @@ def test_fields_to_fetch_bring_title_text_and_id(layout: Layout, fakes: Registry
     point = point_id(document, fakes, layout)
     payload = to_payload(document, "", layout)
     whole = from_payload(point, payload, layout)
-    fetched = {key: payload[key] for key in (*text_fields(layout), *id_fields(layout)) if key in payload}
+    fetched: dict[str, Any] = {}
+    for path in (*text_fields(layout), *id_fields(layout)):  # paths, as a store takes them
+        if payload_paths.has(payload, path):
+            fetched = payload_paths.put(fetched, path, payload_paths.find(payload, path))
     read = from_payload(point, fetched, layout)
     assert (read.id, read.title, read.text) == (whole.id, whole.title, whole.text)
 
