@@ -6,18 +6,20 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 from diptych_adapters.model_wheels import CARRIED
 
+Names: TypeAlias = tuple[str, ...]
+TEXT: Names = ("text",)
 _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"
 _REMOTE_OPTIONS = f"{_PACKAGE}.remote.options"
 
 
-def _torch(
-    name: str, kind: Kind, factory: str, options: str, summary: str, instead: tuple[tuple[str, ...], ...] = ()
-) -> AdapterSpec:
+def _torch(name: str, kind: Kind, factory: str, options: str, summary: str, **more: Any) -> AdapterSpec:
     return AdapterSpec(
         name=name,
         kind=kind,
@@ -25,28 +27,13 @@ def _torch(
         options=f"{_OPTIONS}:{options}",
         summary=summary,
         requires=("torch", "sentence_transformers"),
-        instead=instead,
         extra="diptych[torch]",
         carried=CARRIED,
+        **more,
     )
 
 
-def _image_text(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
-    return AdapterSpec(
-        name=name,
-        kind=kind,
-        factory=f"{_PACKAGE}.image_text.encoders:{factory}.of",
-        options=f"{_OPTIONS}:{options}",
-        summary=summary,
-        requires=("torch", "safetensors"),
-        extra="diptych[torch]",
-        accepts=("text", "image"),
-    )
-
-
-def _fastembed(
-    name: str, kind: Kind, factory: str, options: str, summary: str, accepts: tuple[str, ...] = ("text",)
-) -> AdapterSpec:
+def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str, accepts: Names = TEXT) -> AdapterSpec:
     return AdapterSpec(
         name=name,
         kind=kind,
@@ -59,7 +46,7 @@ def _fastembed(
     )
 
 
-def _media(name: str, accepts: tuple[str, ...], summary: str) -> AdapterSpec:
+def _media(name: str, accepts: Names, summary: str) -> AdapterSpec:
     return AdapterSpec(
         name=f"transformers-{name}",
         kind="dense",
@@ -180,19 +167,21 @@ MODELS = [
         "YesNoOptions",
         "Local causal language models that answer yes or no, scored by the probability of the next token.",
     ),
-    _image_text(
+    _torch(
         "image-text",
         "dense",
-        "ImageTextEncoder",
+        "image_text.encoders:ImageTextEncoder",
         "ImageTextOptions",
         "Models of the recipe image_text: pictures and texts in a text encoder's space.",
+        accepts=("text", "image"),
     ),
-    _image_text(
+    _torch(
         "image-lexicon",
         "sparse",
-        "ImageLexiconEncoder",
+        "image_text.encoders:ImageLexiconEncoder",
         "ImageLexiconOptions",
         "Models of the recipe image_text: pictures as weights of words, which are the reasons for a hit.",
+        accepts=("text", "image"),
     ),
     AdapterSpec(
         name="static",
