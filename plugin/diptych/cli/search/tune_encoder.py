@@ -30,7 +30,6 @@ from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import TuneError
-from diptych.search.checks import require_duration
 
 if TYPE_CHECKING:
     from diptych.tune import EncoderBudget, EncoderReport, EncoderRow
@@ -132,6 +131,7 @@ def limits_of(given: Sequence[str]) -> EncoderBudget:
     Raises:
         TuneError, SearchError: it cannot be read.
     """
+    from diptych.search.checks import require_duration
     from diptych.tune import EncoderBudget
 
     limits: dict[str, Any] = {}

@@ -15,8 +15,6 @@ from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.config.secrets import redacted
 from diptych.errors import ConfigError, EvaluationError, TuneError
-from diptych.search.checks import require_duration
-from diptych.search.stages import Rerank
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -39,6 +37,7 @@ def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -
     Raises:
         SearchError, TuneError: a value that cannot be read.
     """
+    from diptych.search.checks import require_duration
     from diptych.tune import Budget
 
     by_reranker: dict[str, float] = {}
@@ -281,6 +280,7 @@ def _table(found: SearchReport) -> Any:
 
 def _name(pipeline: Pipeline, *, with_candidates: bool) -> str:
     """The pipeline without what all of them share, and without what may be a secret in options of rerankers."""
+    from diptych.search.stages import Rerank
     from diptych.tune.search_report import params_text
 
     counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
