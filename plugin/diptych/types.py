@@ -99,7 +99,7 @@ class Document:
         return DocumentError(f"{name} is not text", where=where, got=type(value).__name__, expected="str")
 
     def content_hash(self) -> str:
-        """A hash of the whole content, of media of their bytes. It changes exactly when the document does.
+        """A hash of the whole content, of media of their bytes and sources. It changes exactly when the document does.
 
         Raises:
             DocumentError: media that no `diptych.media.MediaStore` has read yet.
@@ -107,17 +107,17 @@ class Document:
         metadata = _JSON.encode(dict(self.metadata)) if self.metadata else "{}"
         content = f"[{_JSON.encode(self.text)}, {_JSON.encode(self.title)}, {metadata}]"  # a list, written in JSON
         if self.media:
-            content += _JSON.encode({modality: self._digest(modality) for modality in self.media})
+            content += _JSON.encode({modality: self._named(modality) for modality in self.media})
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
-    def _digest(self, modality: str) -> str:
-        found = getattr(self.media[modality], "digest", None)
-        if not isinstance(found, str):
-            where = f"document {self.id!r}, media {modality!r}"
-            raise DocumentError(
-                "media have not been read", where=where, do="call MediaStore.take first, as populate does"
-            )
-        return found
+    def _named(self, modality: str) -> list[str]:
+        """Digest and source: a file that was moved must be written again, for a swap reads it where it is."""
+        found = self.media[modality]
+        digest, source = getattr(found, "digest", None), getattr(found, "source", None)
+        if not isinstance(digest, str) or not isinstance(source, str):
+            where, do = f"document {self.id!r}, media {modality!r}", "call MediaStore.take first, as populate does"
+            raise DocumentError("media have not been read", where=where, do=do)
+        return [digest, source]
 
 
 def _id_text(identifier: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,14 @@ def test_vectors_of_pictures_that_others_wrote_are_not_adopted(config: Made, col
     with pytest.raises(CollectionError, match=r"vectors of media cannot be adopted[^$]*picture: of image"):
         adopt(client, "shapes", Config.model_validate(config()), registry=colours)
     client.close()
+
+
+def test_a_file_that_was_moved_is_read_where_it_is_now(
+    collection: Collection, config: Made, pictures: Path, documents: list[Document]
+) -> None:
+    (pictures / "red.png").rename(pictures / "rouge.png")
+    moved = [replace(own, media={"image": "rouge.png"}) if own.id == "red" else own for own in documents]
+    report = collection.populate(moved)
+    assert (report.changed, report.unchanged) == (1, len(documents) - 1)
+    assert apply(collection.handle, Config.model_validate(config(slots=FINER))).outcome == "cut over"
+    assert best(collection, "rouge.png") == "red"
