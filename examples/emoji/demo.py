@@ -1,6 +1,6 @@
-"""Train on the pictures of one artist, and find those of another by words in five languages, with words as reasons.
+"""Train on one artist's pictures, find another's by words in five languages, and show the words of each picture.
 
-Run by `make demo-emoji`; trains for a minute or two on two cores. Everything stays on this machine.
+Run by `make demo-emoji`; it takes a few minutes on two cores. Everything stays on this machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Row = dict[str, Any]
 
 
 def unpack() -> list[Row]:
-    """The emoji; pictures and the file to train from are written to `out/pictures`."""
+    """Return the emoji; write the pictures and the training file to `out/pictures`."""
     pictures = OUT / "pictures"
     if not pictures.exists():
         with zipfile.ZipFile(HERE / "pictures.zip") as archive:
@@ -64,7 +64,7 @@ def unpack() -> list[Row]:
 
 
 def learned(row: Row) -> list[str]:
-    """The texts of a picture: its English name, its names in all languages, and a keyword in each."""
+    """The texts of a picture: its English name, its names in all languages, and one keyword in each language."""
     texts = row["texts"].values()
     return [
         row["texts"]["en"][0],
@@ -133,7 +133,7 @@ def picture(hit: Hit) -> np.ndarray[Any, Any]:
 
 
 def contact_sheet(answers: list[list[Hit]]) -> Path:
-    """A row for each question with its first pictures, as `out/contact_sheet.png`."""
+    """Draw a row for each question with its first pictures, and save it as `out/contact_sheet.png`."""
     left, font = 170, ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 18)
     size = (left + SHOWN * (CELL + MARGIN) + MARGIN, len(answers) * (CELL + MARGIN) + MARGIN)
     sheet = Image.new("RGB", size, "white")
