@@ -33,19 +33,19 @@ class ElasticOptions(Section):
         min_length=1, description="Exits, by their numbers of layers; layers above the deepest are dropped."
     )
     widths: tuple[Positive, ...] = Field(
-        (), description="Leading numbers of a vector that are to do by themselves; all of them unless given."
+        (), description="Lengths, in leading numbers, at which vectors are to work, too; only the full one if empty."
     )
     turn: bool = Field(
         True,
-        description="Turn the vectors first so that the leading numbers vary most; angles stay. Not without widths.",
+        description="First rotate the vectors so that the leading numbers vary most. Has no effect without widths.",
     )
 
 
 class LossOptions(Section):
     """Options of the loss; see `diptych_training.losses.elastic.ElasticLoss`."""
 
-    weight: float = Field(1.0, ge=0, description="Of the divergence of what a configuration finds within a batch.")
-    invariance: float = Field(1.0, ge=0, description="Of the distance of an exit's vectors to the deepest one's.")
+    weight: float = Field(1.0, ge=0, description="Weight of the divergence of what a configuration finds in a batch.")
+    invariance: float = Field(1.0, ge=0, description="Weight of the distance of exits' vectors to the deepest one's.")
     tau: AboveZero = Field(0.05, description="Temperature of the divergence.")
 
 

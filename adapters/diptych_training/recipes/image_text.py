@@ -1,4 +1,4 @@
-"""`image_text`: a small network learns to see what a frozen text encoder reads, and which words a picture shows."""
+"""`image_text`: a small network learns a frozen text encoder's vectors, and which words a picture shows."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ STEEP, NEAR = 10.0, 0.4  # of the lexicon's text side at first: a word's logit i
 
 
 class PicturesOptions(Section):
-    """The pictures to learn from, and those that measure."""
+    """The pictures for training and for evaluation."""
 
     items: RelativePath = Field(description='JSON lines `{"image", "texts", "group"?}`, or CSV with these columns.')
     held_out: RelativePath | None = Field(
-        None, description="Pictures that measure, in such a file: by another artist, camera, shop."
+        None, description="Pictures for evaluation, in such a file: by another artist, camera or shop."
     )
     share: Share = Field(0.1, description="Without held_out: share of the groups that is held out; 0 holds out none.")
     first: Share = Field(0.5, description="How often the text that is drawn for a picture is its first.")
@@ -58,26 +58,26 @@ class TextOptions(Section):
 
 
 class ImageOptions(Section):
-    """The network that sees."""
+    """The network and the pictures that it gets."""
 
     size: int = Field(48, ge=16, le=512, description="Pixels a side to which pictures are scaled.")
     width: Positive = Field(32, description="Channels of the first layer; three stages double them.")
-    augment: float = Field(0.6, ge=0, le=2, description="How much pictures are varied: turned, recoloured, blurred.")
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: turning, recolouring, blurring.")
 
 
 class LexiconOptions(Section):
     """The second head, over words."""
 
-    weight: AboveZero = Field(1.0, description="Of its losses beside the dense head's.")
-    words: Positive = Field(20_000, description="Words of the lexicon at most: those of most groups.")
+    weight: AboveZero = Field(1.0, description="Weight of its losses; the dense head's is 1.")
+    words: Positive = Field(20_000, description="Most words of the lexicon: those of the most groups.")
     flops: float = Field(0.002, ge=0, description="Weight of FLOPS, which keeps vectors sparse.")
-    ramp: Share = Field(0.3, description="Share of the steps in which it rises.")
+    ramp: Share = Field(0.3, description="Share of the steps in which that weight rises.")
 
 
 class LossOptions(Section):
     """Options of the losses; see `diptych_training.losses.image_text.ImageTextLoss`."""
 
-    tau: AboveZero = Field(0.07, description="Temperature of the first steps; it is trained.")
+    tau: AboveZero = Field(0.07, description="Initial temperature; it is trained.")
 
 
 class Options(RecipeOptions):

@@ -35,8 +35,8 @@ class Options(cross_encoder.Options):
 
     attention: Attention = Field(
         "isolated",
-        description="isolated: scores do not depend on the other candidates, and queries are kept. arrow: the query "
-        "sees its candidates. square: all see all.",
+        description="isolated: scores do not depend on other candidates, so a query is read once. arrow: the query "
+        "sees its candidates. square: every token sees every other.",
     )
     query_length: Positive | None = Field(
         None, description="Tokens read of a query; half of training.max_length when not given."

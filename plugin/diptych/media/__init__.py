@@ -1,8 +1,8 @@
 """Media of documents and queries: pictures, sounds, clips, series and point clouds.
 
-`values` has what travels between the parts of diptych. `MediaStore` takes what users give and decodes it for encoders:
-`read` gets the bytes from files and URLs, `pictures` and `samples` decode them within the limits of `MediaConfig`.
-No decoder is imported before something is decoded.
+`values` defines what the other parts of diptych pass around. `MediaStore` takes what users give and decodes it for
+encoders: `read` gets the bytes from files and URLs, `pictures` and `samples` decode them within the limits of
+`MediaConfig`. No decoder is imported before something is decoded.
 """
 
 from diptych.media.config import MediaConfig

@@ -1,4 +1,4 @@
-"""`MediaConfig`: where media are read from, what of them is stored, and how large they may be."""
+"""`MediaConfig`: where media are read from, which parts of them are stored, and how large they may be."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MediaConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    root: str = Field(".", description="Folder that paths of media start from and must stay in; of the config file.")
+    root: str = Field(".", description="Folder of media, relative to the config file; no path may leave it.")
     store: Literal["reference", "thumbnail", "bytes"] = Field(
-        "reference", description="What payloads hold: digest and path, beside them a small picture, or all bytes."
+        "reference", description="What payloads hold: digest and path, also a thumbnail, or also all bytes."
     )
     hosts: list[str] = Field([], description="Hosts that https URLs may name, as host or host:port; none unless set.")
     max_bytes: ByteSize = Field(ByteSize(50_000_000), gt=0, description="Largest file or download: 500kB, 50MB.")

@@ -1,7 +1,7 @@
 """Decodes pictures and clips into RGB arrays, by Pillow and PyAV: `pip install "diptych[image,video]"`.
 
 Sizes are read from the header and checked before anything is decoded. Only common formats are tried, so a file cannot
-choose a rare decoder, and a clip cannot name other files.
+select a rare decoder, and a clip cannot refer to other files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diptych.media.samples import array_of, check_complete, decoding, undecodabl
 Pixels = NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ANIMATED = ("GIF", "PNG", "WEBP")
-CONTAINERS = {"MP4": "mp4", "WebM": "matroska"}  # libav's names; playlists, which name other files, are none of them
+CONTAINERS = {"MP4": "mp4", "WebM": "matroska"}  # libav's names; no playlists, which refer to other files
 CLIP = 5  # times the pixels of a picture
 THUMBNAIL = 96  # pixels of the longer side
 _ORIENTATION = 0x0112
@@ -40,7 +40,7 @@ def check_image(data: bytes, limits: MediaConfig, where: str) -> None:
 
 
 def decode_image(data: bytes, limits: MediaConfig, where: str) -> Pixels:
-    """The picture as uint8 `[height, width, 3]`: turned as its EXIF says, on white, the first frame of several."""
+    """The picture as uint8 `[height, width, 3]`: rotated by its EXIF data, on white; the first frame of several."""
     if format_of(data) == "npy":
         return _rgb_array(array_of(data, where), where, limits)
     with _opened(data, limits, where, FORMATS, "picture") as picture:
@@ -141,7 +141,7 @@ def _check_clip(frames: int, shape: tuple[int, ...], limits: MediaConfig, where:
 
 
 def _upright(picture: Any) -> Any:
-    """The decoded picture, turned as its EXIF says; EXIF that cannot be read says nothing."""
+    """The decoded picture, rotated by its EXIF data; EXIF that cannot be read is ignored."""
     picture.load()
     try:
         orientation = picture.getexif().get(_ORIENTATION, 1)

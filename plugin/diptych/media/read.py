@@ -97,7 +97,7 @@ def is_data_uri(text: str) -> bool:
 
 
 def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple[str, bytes]:
-    """The path relative to the root, with "/", and the bytes.
+    """Read a file below the root: its path relative to the root, with "/", and its bytes.
 
     Args:
         root: the folder that the path starts from; the file must lie in it, after all symbolic links are resolved.

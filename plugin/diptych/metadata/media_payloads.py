@@ -1,8 +1,8 @@
-"""How a document's media lie in a payload, beside its id: as references, with a thumbnail or the bytes if asked.
+"""How payloads store a document's media, next to its id: as references, with a thumbnail or the bytes if asked.
 
     "_diptych": {"id": "lame", ..., "media": {"image": {"digest": "...", "bytes": 812, "source": "lame.png"}}}
 
-A document that has media and no text says `"textless": true` there, so that nobody looks for its vectors of text.
+A document that has media and no text says `"textless": true` there, so that it is not expected to have vectors of text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", "thumbnail")  # t
 
 
 def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
-    """What stands beside the id of a document with media; empty for others, and without a store."""
+    """The payload fields of a document's media; empty for a document without media, and without a store."""
     if not document.media or store is None:
         return {}
     textless = {} if document.text.strip() or document.title.strip() else {TEXTLESS: True}
@@ -40,7 +40,7 @@ def without_media(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
-    """The media of a payload, of which nothing has been read."""
+    """The media that a payload refers to; their files are not read."""
     return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
 
 
@@ -59,7 +59,7 @@ def _fields(keys: Iterable[str]) -> list[str]:
 
 
 def letters_in(payload: Mapping[str, Any] | None) -> int:
-    """The letters of the bytes and thumbnails in a payload, whoever wrote it."""
+    """Number of characters of the bytes and thumbnails in a payload, even one that another program wrote."""
     own = (payload or {}).get(OWN)
     media = own.get(MEDIA) if isinstance(own, Mapping) else None
     items = [item for item in media.values() if isinstance(item, Mapping)] if isinstance(media, Mapping) else ()

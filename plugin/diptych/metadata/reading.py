@@ -20,7 +20,7 @@ class Reading(BaseModel):
     modality: Literal["text", "image", "sound", "video", "series", "points"] = "text"
 
     def input_of(self, document: Document) -> str | Media | None:
-        """The input of an encoder for a document; None where it has nothing of the kind."""
+        """The part of a document that an encoder reads; None if the document does not have it."""
         if self.modality == "text":
             return self.of(document.title, document.text) or None
         found = document.media.get(self.modality)
@@ -31,6 +31,6 @@ class Reading(BaseModel):
         return self if self.modality == "text" else self.model_copy(update={"modality": "text"})
 
     def of(self, title: str, text: str) -> str:
-        """The input of an encoder of texts for a document; empty where all of its parts are."""
+        """The text that an encoder reads of a document; empty if all parts are."""
         parts = [text.strip() if name == "text" else title.strip() for name in self.input]
         return self.separator.join(filter(None, parts))

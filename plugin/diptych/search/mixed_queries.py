@@ -21,7 +21,7 @@ Given: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text, or i
 
 
 def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[str, Media]]:
-    """The queries' media, read; empty where none has any.
+    """Read the media of each query; an empty sequence if no query has any.
 
     Raises:
         MediaError: one cannot be read.
@@ -56,22 +56,22 @@ def accepted(slot: Slot) -> Sequence[str]:
 
 
 def takes_texts(slot: Slot) -> bool:
-    """Whether queries of the slot can be texts; a slot that reads no media takes all strings, names of files too."""
+    """Whether queries of the slot can be texts; a slot that reads no media takes any string, even a file's name."""
     return "text" in accepted(slot) or not slot.reads_media
 
 
 def parts_of(slot: Slot, query: Given) -> list[Input]:
-    """What of a query the slot's encoder takes: its text, its media, both or nothing."""
+    """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
     text, media = (query, {}) if isinstance(query, str) else query
     kinds = accepted(slot)
     return [*([text] if text.strip() and takes_texts(slot) else []), *(media[kind] for kind in kinds if kind in media)]
 
 
 def vectors_of_queries(slot: Slot, queries: Sequence[Given], remember: int) -> list[Any]:
-    """For each query its vector, None where the slot takes nothing of it.
+    """For each query its vector, or None if the slot takes no part of it.
 
-    The vector of a text and an image is their sum: of unit vectors where the slot compares by cosine, and of all
-    weights where it is sparse; the token vectors of both stand in one multi-vector. See docs/media.md.
+    The vector of a text and an image is their mean: of unit vectors if the slot compares by cosine, term by term if
+    it is sparse. A multi-vector holds the token vectors of both. See docs/media.md.
 
     Args:
         slot: whose encoder makes the vectors.

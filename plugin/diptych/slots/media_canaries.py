@@ -1,6 +1,6 @@
-"""Canaries of media: what the guard gives encoders of images, sounds, clips, series and points, made by formulas.
+"""Canaries of media: images, sounds, clips, series and points that the guard encodes, made by formulas.
 
-They belong to edition 2 of `diptych.slots.canaries`: like its texts they are never changed, only followed by others.
+They belong to edition 2 of `diptych.slots.canaries`. Like its texts they never change; a new edition may add others.
 Sizes, aspect ratios and lengths differ, so that another resizing, cropping or sampling changes at least one vector.
 """
 

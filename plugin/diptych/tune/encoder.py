@@ -47,12 +47,12 @@ def tune_encoder(
 ) -> EncoderReport:
     """Try encoders of documents and of queries, leading numbers of their vectors, and ways to store these.
 
-    The present encoder is tried, and `others`. Documents and queries may be of different ones; pairs that are not of
-    one space are left out. Stored vectors are read, other encoders encode the sampled documents. The collection is only
-    read; ways to store are built from the sample in a temporary folder.
+    The present encoder and `others` are tried. Documents and queries may have different encoders; pairs that do not
+    share a space are left out. Stored vectors are read; other encoders encode the sampled documents. The collection is
+    only read; ways to store vectors are tried with the sample in a temporary folder.
 
-    Chosen is the row of the highest nDCG@10 within the budget; of equal ones the cheapest, by the time to encode, then
-    by bytes.
+    The row with the highest nDCG@10 within the budget is chosen; among equals the cheapest, by the time to encode,
+    then by bytes.
 
     Args:
         handle: the open collection.

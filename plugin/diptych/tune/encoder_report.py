@@ -19,7 +19,7 @@ class EncoderChoice:
     Args:
         name: in tables.
         adapter, options: as a slot of the config names them.
-        documents: whether it may encode documents; a student makes queries alone.
+        documents: whether it may encode documents; a student encodes queries only.
     """
 
     name: str
@@ -30,7 +30,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
-    """One way that was tried.
+    """One combination that was tried.
 
     Args:
         documents, queries: names of the encoders of each side.
@@ -39,7 +39,7 @@ class EncoderRow:
         value: mean nDCG@10; `error` is its standard error.
         overlap: mean share of the present first ten, by exact search, that it finds.
         milliseconds: median time to encode a query and to search; `encoding` is the first part.
-        size: bytes of the numbers of a vector that a search reads; originals of quantized ones come on top, on disk.
+        size: bytes of the numbers of a vector that a search reads; originals of quantized ones are extra, on disk.
         front: whether no row is at least as good in value, time and bytes, and better in one of them.
     """
 
@@ -95,10 +95,10 @@ class EncoderReport:
         present, chosen: places of the present row and of the chosen one.
         gain: of the choice over the present row, on queries that did not choose; None if there are too few.
         fits: whether the present row is within the budget; `reached`: whether any row is.
-        passed: whether the choice is to replace the present row.
-        left_out: pairs of encoders, documents' first, that are not of one space.
+        passed: whether the choice should replace the present row.
+        left_out: pairs of encoders, the documents' first, that do not share a space.
         confidence: of the gain's interval.
-        seconds: that it took.
+        seconds: how long it took.
     """
 
     collection: str

@@ -33,7 +33,7 @@ Found: TypeAlias = list[list[tuple[str, float]]]  # for each query the first doc
 
 
 class _Way(NamedTuple):
-    """A width and a way to store, of one encoder of documents and one of queries, with what was found so."""
+    """A width and a way to store, for one encoder of documents and one of queries, and what was found with it."""
 
     queries: str
     setup: Setup
@@ -42,7 +42,7 @@ class _Way(NamedTuple):
 
 
 class EncoderTrials:
-    """Asks judged queries of a sample of the documents, encoded in turn by each encoder.
+    """Runs judged queries over a sample of the documents, encoded by each encoder in turn.
 
     Args:
         view, slot: whose encoder is the present one.

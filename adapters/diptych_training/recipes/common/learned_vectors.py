@@ -43,7 +43,7 @@ class TextsOptions(Section):
     qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC; their queries measure the student.")
     sentences: Positive = Field(100_000, description="Sentences and titles of documents, at most; drawn by the seed.")
     documents: Positive = Field(20_000, description="Documents searched at each evaluation, at most.")
-    held_out: Positive = Field(200, description="Texts that measure the student where nothing is judged.")
+    held_out: Positive = Field(200, description="Texts that measure the student if nothing is judged.")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

@@ -76,7 +76,7 @@ def encoder(
 ) -> None:
     """Try encoders, widths and bits: exits of the slot's model, students, shorter vectors, quantized copies.
 
-    Documents and queries may be of different encoders. The collection is only read.
+    Documents and queries may have different encoders. The collection is only read.
 
     [dim]Examples:[/dim]
 
