@@ -52,7 +52,7 @@ def mime_type(data: bytes) -> str:
 
 
 def as_text(media: object) -> str:
-    """The path, URL or data: URI of media that a collection returns; empty where it holds none of them."""
+    """The path, URL or data: URI of media that a collection returns; empty if it has none of them."""
     assert isinstance(media, Media), "a collection returns media that were read"
     if media.source or media.data is None:
         return media.source
@@ -60,7 +60,7 @@ def as_text(media: object) -> str:
 
 
 def resource_fields(media: RawMedia, root: Path) -> dict[str, Any]:
-    """The `path`, `url` or, without a source, `data` of media; empty where there is none of them."""
+    """The `path`, `url` or, without a source, `data` of media; empty if there is none of them."""
     if isinstance(media, bytes):
         return {"data": media}
     if isinstance(media, Media):

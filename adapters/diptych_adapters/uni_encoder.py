@@ -22,7 +22,7 @@ class UniEncoderReranker:
     """Serves what the recipe `uni_encoder` trains. Texts that are too long are cut.
 
     Raises:
-        ModelError: the folder is not complete, is another model's, or its weights are of another shape.
+        ModelError: the folder is incomplete, holds another kind of model, or its weights have other shapes.
     """
 
     def __init__(self, options: UniEncoderOptions) -> None:
@@ -67,7 +67,7 @@ class UniEncoderReranker:
         """Scores float32 `[n]` in the order of `pairs`, higher is better; the pairs of one query are its candidates.
 
         Raises:
-            ContractError: with another attention than `isolated`, the candidates are too long for one pass.
+            ContractError: the candidates are too long for one pass, and the attention is not `isolated`.
         """
         if not pairs:
             return np.zeros(0, np.float32)

@@ -2,8 +2,8 @@
 
 Song, He, Wu et al., "Uni-Encoder: A Fast and Accurate Response Selection Paradigm for Generation-Based Dialogue
 Systems", Findings of ACL 2023. The input is one sequence, `[CLS] query [SEP] [CLS] d_1 [SEP] [CLS] d_2 [SEP] ...`. The
-positions of every candidate go on from the query's end, and no candidate sees another. A candidate's score is the mean
-of a linear layer over its tokens.
+positions of every candidate continue where the query ends, and no candidate sees another unless attention is `square`.
+A candidate's score is a linear layer averaged over its tokens.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ OFFSETS = {"bert": False, "electra": False, "roberta": True, "xlm-roberta": True
 class Settings(BaseModel):
     """How a Uni-Encoder reads, saved with its weights.
 
-    `isolated`: the query sees itself alone, a candidate the query and itself. So scores do not depend on the other
-    candidates, and what a query makes of itself can be kept. `arrow`, the paper's own: the query sees all candidates.
+    `isolated`: the query sees only itself, a candidate sees the query and itself. So scores do not depend on the other
+    candidates, and the query's states can be kept. `arrow`, as published: the query also sees all candidates.
     `square`: everything sees everything.
     """
 
@@ -53,7 +53,7 @@ class Settings(BaseModel):
 class QueryStates:
     """The keys and values of a query's tokens in each layer, which its candidates see before their own.
 
-    It stands in for transformers' cache, but never keeps what candidates add.
+    It takes the place of transformers' cache, but never keeps what candidates add.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class UniEncoder(torch.nn.Module):
         tokenizer: its fast tokenizer.
         settings: see `Settings`.
         max_tokens: of one forward pass at most.
-        cached_queries: whose states are kept for further candidates; none while the model is trained.
+        cached_queries: how many queries' states are kept for further candidates; none during training.
 
     Raises:
         ModelError: another kind of model, or lengths beyond its positions.
@@ -107,7 +107,7 @@ class UniEncoder(torch.nn.Module):
         """Scores `[n]` in the order of the pairs; those of one query are its candidates.
 
         Raises:
-            ContractError: candidates are too long for one pass, with another attention than `isolated`.
+            ContractError: candidates are too long for one pass, and the attention is not `isolated`.
         """
         places: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(pairs):
@@ -117,7 +117,7 @@ class UniEncoder(torch.nn.Module):
         return torch.cat(parts)[order.argsort().to(parts[0].device)]
 
     def read(self, query: str) -> QueryStates:
-        """What candidates see of a query, with `isolated` attention."""
+        """The query's states that its candidates see, with `isolated` attention."""
         ids, states = self._ids([query], self.settings.query_length), QueryStates()
         length = len(ids[0])
         self._logits(ids, torch.zeros(length), torch.arange(length), torch.ones(1, 1, 1, length), states)
@@ -232,7 +232,7 @@ def read_settings(folder: ModelFolder) -> Settings:
     """The settings of a Uni-Encoder's folder.
 
     Raises:
-        ModelError: there are none, or none that are valid.
+        ModelError: there are none, or they are not valid.
     """
     file = folder.path / SETTINGS
     if not file.is_file():

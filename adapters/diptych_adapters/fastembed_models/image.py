@@ -110,7 +110,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
     A string is always a text, never the name of a file.
 
     Raises:
-        ModelError: see FastEmbedModel; or the two models have vectors of other dimensions.
+        ModelError: see FastEmbedModel; or the dimensions of the two models differ.
     """
 
     adapter = "fastembed-image-text"
@@ -135,7 +135,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes: of the side of pictures, with weights and tokenizer of that of texts."""
+        """Which vectors this makes: the picture model's fingerprint with the text model's weights and tokenizer."""
         texts = self._text_side
         return fingerprints.fingerprint(
             weights=fingerprints.digest([self._digests.weights, texts._digests.weights]),

@@ -23,8 +23,8 @@ from diptych_adapters.models import ModelError
 class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
     """A vector for each patch of a picture and for each token of a text.
 
-    Inputs go through the model one by one: some of its classes pad texts to the longest of a batch and keep the vectors
-    of the padding. A string is always a text, never the name of a file.
+    Inputs go through the model one by one, because some of FastEmbed's classes pad texts to the longest of a batch and
+    keep the padding's vectors. A string is always a text, never the name of a file.
 
     Raises:
         ModelError: see FastEmbedModel.
@@ -51,7 +51,7 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
         """The dimension of the vectors, from encoding a text and a picture.
 
         Raises:
-            ModelError: the graph takes or gives something else than its class expects.
+            ModelError: the graph takes or returns something other than its class expects.
         """
         try:
             trial = list(self._vectors(["a", np.full((32, 48, 3), 128, np.uint8)]))

@@ -41,7 +41,7 @@ class _Encoder(Generic[V]):
         """The frozen text encoder.
 
         Raises:
-            ModelError: what its name loads today makes other vectors than those that the pictures were trained on.
+            ModelError: the model found under its name makes other vectors than the one used in training.
         """
         settings, moved = self._model.text, self._options.text_model
         options = {**settings["options"], **({"model": moved} if moved else {})}
@@ -99,7 +99,7 @@ def text_encoder(adapter: str, options: Mapping[str, Any]) -> DenseEncoder:
 
 
 def space_of(encoder: DenseEncoder) -> str:
-    """Which vectors it makes; "" for an encoder that does not say."""
+    """The space of its vectors; "" if the encoder does not say."""
     fingerprint = getattr(encoder, "fingerprint", None)
     return fingerprint.space if isinstance(fingerprint, Fingerprint) else ""
 
@@ -140,7 +140,7 @@ class ImageTextEncoder(_Encoder[Floats]):
 
 
 class ImageLexiconEncoder(_Encoder[SparseVector]):
-    """Pictures as weights of words; texts as the words that they have, or as what the lexicon's text side says of them.
+    """Pictures as weights of words; texts as their words, or as the weights that the lexicon's text side gives them.
 
     Raises:
         ModelError: the model was trained without a lexicon.

@@ -27,7 +27,7 @@ from diptych_adapters.models import ModelError, ModelFolder
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "words.json"
 KIND = "diptych-image-text"
 WHITE = 255
-GRID = 3  # cells a side into which the last feature map is averaged: flags differ in where their colours are
+GRID = 3  # cells a side that the last feature map is averaged into: flags differ by where their colours are
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class TowerShape:
     """The shape of a network.
 
     Args:
-        size: of the pictures that it sees, in pixels a side.
+        size: pixels a side of the pictures that it gets.
         width: channels of its first layer; each of its three stages doubles them.
         dimension: of the text encoder's space.
         terms: words of the lexicon, 0 for none.
@@ -48,10 +48,10 @@ class TowerShape:
 
 
 class ImageTextNetwork(nn.Module):
-    """The network.
+    """The network: one body with a dense head and, if the shape has terms, a lexicon.
 
     Args:
-        shape: of it.
+        shape: sizes and heads.
     """
 
     def __init__(self, shape: TowerShape) -> None:
@@ -123,9 +123,9 @@ def lexical(logits: Tensor) -> Tensor:
 
 
 class _Rising(torch.autograd.Function):
-    """relu, with a gradient below 0 where that asks for more.
+    """relu that passes on a gradient below 0 if it would raise the logit.
 
-    relu has none there: a word that no picture says would never be learned.
+    relu itself has none there, so a word that no picture says would never be learned.
     """
 
     @staticmethod
@@ -140,7 +140,7 @@ class _Rising(torch.autograd.Function):
 
 
 def fitted(image: NDArray[Any], size: int) -> Tensor:
-    """A picture uint8 `[height, width, 3]` as uint8 `[3, size, size]`: white around it makes it square, then scaled."""
+    """A picture uint8 `[height, width, 3]` as uint8 `[3, size, size]`: padded with white to a square, then scaled."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ModelError(
             "not a picture",
@@ -175,7 +175,7 @@ def words_of(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ImageTextModel:
-    """A network with all that its folder says.
+    """A network with everything that its folder holds.
 
     Args:
         network: in evaluation mode.
@@ -201,7 +201,7 @@ class ImageTextModel:
         """The model of a folder.
 
         Raises:
-            ModelError: it is no such folder, or its files do not go together.
+            ModelError: it is not such a folder, or its files do not belong together.
         """
         config = dict(folder.config())
         missing = [name for name in (CONFIG, WEIGHTS) if not (folder.path / name).is_file()]

@@ -37,13 +37,13 @@ TRIALS: Mapping[str, Content] = {  # inputs that show whether a model is whole a
 
 
 class MediaEncoder:
-    """One vector for each picture, sound, clip or series; of models with a text side for each text, too.
+    """One vector for each picture, sound, clip or series, and for each text if the model has a text side.
 
     A string is always a text, never the name of a file.
 
     Args:
-        adapter: its name, which says what it reads.
-        options: of the adapter.
+        adapter: the adapter's name, which says what it reads.
+        options: the adapter's options.
 
     Raises:
         ModelError: the folder has no model that this adapter serves, or lacks weights or preprocessing.
@@ -68,7 +68,7 @@ class MediaEncoder:
 
     @classmethod
     def of(cls, adapter: str, **options: Any) -> Self:
-        """The adapter of a name from its options as keywords, as a config file gives them."""
+        """The adapter of that name, from its options as keywords, as a config file gives them."""
         return cls(adapter, MediaModelOptions(**options))
 
     @property
@@ -227,7 +227,7 @@ def _common(dimensions: set[int], folder: ModelFolder) -> int:
     """The dimension of the vectors of texts and media.
 
     Raises:
-        ModelError: they have other dimensions.
+        ModelError: their dimensions differ.
     """
     if len(dimensions) > 1:
         what = f"model {folder.name!r} makes vectors of texts and media that cannot be compared"

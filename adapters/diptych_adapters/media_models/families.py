@@ -18,11 +18,11 @@ class Family:
 
     Args:
         reads: its modality.
-        poolings: the ways that make sense, the usual one first. `features`: the model projects media and texts into
+        poolings: the poolings that make sense, the usual one first. `features`: the model projects media and texts into
             one space itself.
         leading: tokens before those of the content, such as [CLS], which a mean leaves out.
         encoder: whether only the encoder of an encoder-decoder model is run.
-        heads: prefixes of weights of other tasks that a folder may have, too, where transformers does not list them.
+        heads: prefixes of other tasks' weights that a folder may also have, if transformers does not list them.
     """
 
     reads: Modality
@@ -33,7 +33,7 @@ class Family:
 
     @property
     def with_text(self) -> bool:
-        """Whether it reads texts, too."""
+        """Whether it also reads texts."""
         return self.poolings == ("features",)
 
     @property

@@ -1,4 +1,4 @@
-"""What all adapters of pictures share, without a model library."""
+"""What all adapters of pictures share. Imports no model library."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Readers turn texts and media into the input of a model, one reader for each kind of input.
 
-A reader gives one or more `Part`s for an input: a sound or series that is longer than the model reads is several
-windows, whose vectors are averaged by their lengths. Nothing is padded to the longest of a batch, so an input's vector
-does not depend on the others of its batch.
+A reader gives one or more `Part`s for an input: a sound or series that is longer than the model reads becomes several
+windows, whose vectors are averaged by length. Nothing is padded to the longest input of a batch, so a vector does not
+depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diptych.types import Floats
 from diptych_adapters.media_models.pictures import middle
 from diptych_adapters.pipelines import fingerprints
 
-SECONDS = 30  # a window of models that read sounds of any length
+SECONDS = 30  # of a window, for models that read sounds of any length
 SHORTEST = 0.1  # seconds: shorter sounds are followed by silence
 PREPROCESSING = (  # what decides a model's input, picked here since the libraries add to their configurations
     *("do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_convert_rgb"),
@@ -39,8 +39,8 @@ class Part:
 
     Args:
         features: the model's arguments, tensors `[1, ...]`.
-        weight: its share in the input's vector.
-        length: how many of the model's frames are of the input and not of padding; None for all.
+        weight: its share of the input's vector.
+        length: how many of the model's frames belong to the input and not to padding; None for all.
     """
 
     features: Mapping[str, torch.Tensor]
@@ -69,7 +69,7 @@ class Texts:
     Args:
         tokenizer: of transformers.
         positions: tokens that the model reads.
-        padded: whether the model was trained on texts that are filled up to all positions, as SigLIP is.
+        padded: whether the model was trained on texts padded to all positions, as SigLIP was.
     """
 
     def __init__(self, tokenizer: Any, positions: int, *, padded: bool) -> None:
@@ -106,7 +106,7 @@ class Clips:
         self._by_edge = _by_edge(processor)
 
     def parts(self, content: NDArray[np.uint8]) -> Iterator[Part]:
-        """One part; frames of a clip that has too few are repeated."""
+        """One part; if a clip has too few frames, they are repeated."""
         chosen = np.linspace(0, len(content) - 1, self._frames).round().astype(int)
         frames = [_picture(content[at], by_edge=self._by_edge) for at in chosen]
         features = self._processor(frames, return_tensors="pt", input_data_format="channels_last")
@@ -142,7 +142,7 @@ class Sounds:
 class Series:
     """Reads series, float32 `[time, channels]`: each channel by itself, in windows of `context` values.
 
-    A shorter series comes last in its window, and what is before it is marked as not observed.
+    A shorter series is placed at the end of its window; the rest is marked as not observed.
     """
 
     def __init__(self, context: int) -> None:
@@ -167,7 +167,7 @@ class Series:
 
 
 def _by_edge(processor: Any) -> bool:
-    """Whether pictures are resized by their shorter edge, so that the longer one may become huge."""
+    """Whether pictures are resized by their shorter edge, so that the longer edge may become huge."""
     return "shortest_edge" in dict(processor.to_dict().get("size") or {})
 
 

@@ -28,7 +28,7 @@ class Pictures:
     Args:
         pixels: uint8 `[pictures, 3, size, size]`.
         pictures: of each row, its picture.
-        groups: of each row, what it shows: rows of one group are right for each other's texts.
+        groups: of each row, what it shows; texts of a row are right for all rows of its group.
         texts: of each row, the numbers of its texts, the main one first.
         names: all texts, each once.
     """
@@ -69,10 +69,10 @@ class Pictures:
 
 
 class Relevant:
-    """Tells whether a text is right for a group: one of its rows has it.
+    """Tells whether a text is right for a group, that is, whether one of its rows has the text.
 
     Args:
-        pictures: whose rows say it.
+        pictures: the pictures with their rows.
     """
 
     def __init__(self, pictures: Pictures) -> None:
@@ -168,7 +168,7 @@ def varied(pixels: Tensor, strength: float) -> Tensor:
     cosine, sine = angle.cos(), angle.sin()
     turn = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1) * scale[:, None]
     grid = nn.functional.affine_grid(torch.cat([turn, drawn(2, 1) * 0.15], 2), list(pixels.shape), align_corners=False)
-    moved = nn.functional.grid_sample(pixels - 1, grid, align_corners=False) + 1  # white is 1, what comes in is white
+    moved = nn.functional.grid_sample(pixels - 1, grid, align_corners=False) + 1  # white is 1, as is what moves in
     contrast, brightness = (drawn(1, 1, 1) * 0.4).exp(), drawn(1, 1, 1) * 0.2
     mix = torch.eye(3, device=device) + drawn(3, 3) * 0.15  # other hues
     coloured = torch.einsum("nij,njhw->nihw", mix, moved - 1) + 1

@@ -20,7 +20,7 @@ class ElasticLoss(torch.nn.Module):
     With t the teacher's vectors of a batch, v_i those of exit i, v_I of the deepest one, and [:w] the first w numbers
     at length 1, it is the sum of
 
-    - `mean(1 - cos(v_I, t)) + mean(|v_I - t|^2)`, which keeps the deepest exit the teacher;
+    - `mean(1 - cos(v_I, t)) + mean(|v_I - t|^2)`, which keeps the deepest exit close to the teacher;
     - the mean over exits and widths of `KL(softmax(t t' / tau) || softmax(v_i[:w] v_I[:w]' / tau))`: what each finds
       among the deepest exit's vectors of the same width is what the teacher finds. Each row's own vector is left out;
     - `invariance` times the mean over the other exits and all widths of `1 - cos(v_i[:w], sg(v_I[:w]))`.
@@ -34,7 +34,7 @@ class ElasticLoss(torch.nn.Module):
         tau: temperature of both distributions; scores are cosines.
 
     Raises:
-        ContractError: a model without exits, or a width that its vectors do not have.
+        ContractError: the model has no exits, or its vectors are shorter than a width.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ElasticLoss(torch.nn.Module):
         return parts
 
     def _divergence(self, queries: Tensor, documents: Tensor, teacher: Tensor) -> Tensor:
-        """How far from the teacher's is what the queries find among the documents of the batch."""
+        """The divergence of what queries find among the batch's documents from what the teacher finds."""
         own = torch.eye(len(teacher), dtype=torch.bool, device=teacher.device)
         target, logs = (
             (scores / self.tau).masked_fill(own, float("-inf")).log_softmax(1).masked_fill(own, 0.0)

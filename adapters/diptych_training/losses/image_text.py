@@ -1,4 +1,4 @@
-"""`ImageTextLoss`: pictures learn the vectors of their texts, and the words of them.
+"""`ImageTextLoss`: pictures learn the vectors and the words of their texts.
 
 Symmetric contrastive losses over a batch, as in ALIGN (Jia et al., ICML 2021), and over a lexicon at unit length with
 FLOPS, as in LexLIP (Luo et al., ICCV 2023).
@@ -22,19 +22,19 @@ from diptych_training.losses.flops import flops
 class ImageTextLoss(torch.nn.Module):
     """`L_dense + w (L_words + L_text + f FLOPS)`, each L the mean of both directions' contrastive loss of the batch.
 
-    Of each row of the batch one text is drawn and the picture is varied. A text is right for every picture of its group
-    and for every picture that has it, too. `L_dense` compares with the text encoder's vectors, `L_words` with the
-    weighted words of the text, `L_text` with what the lexicon's own text side says of it.
+    For each row of the batch one text is drawn and the picture is augmented. A text is right for every picture of its
+    group and for every picture that has the same text. `L_dense` compares with the text encoder's vectors, `L_words`
+    with the weighted words of the text, `L_text` with the weights that the lexicon's own text side gives it.
 
     Args:
-        model: that is trained; its features `sentence_embedding` and `words` are those of `ImageTextNetwork`.
+        model: the one that is trained; its features `sentence_embedding` and `words` are those of `ImageTextNetwork`.
         network: within the model.
         pictures: to learn from.
         vectors: of all texts, float32 `[texts, dimension]`, at unit length.
         terms: of each text, the terms of its words; None without a lexicon.
-        first: how often the text that is drawn is the row's first.
-        augment: how much pictures are varied; see `varied`.
-        tau: temperature of the first steps; it is trained.
+        first: how often the drawn text is the row's first.
+        augment: strength of the augmentation; see `varied`.
+        tau: initial temperature; it is trained.
         weight: w.
         sparsity: f, once the ramp is over.
         ramp: steps in which f rises with their square.

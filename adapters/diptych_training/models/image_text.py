@@ -20,7 +20,7 @@ LEXICON = "lexicon "  # begins the names of the lexicon's measures
 
 
 class ImageTextModule(TrainedModule):
-    """The network as the only module of a model. Rows of the data set are numbers: the loss brings the pictures.
+    """The network as the only module of a model. Rows of the data set are numbers; the loss looks up their pictures.
 
     Args:
         network: that is trained.

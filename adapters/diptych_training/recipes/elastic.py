@@ -112,7 +112,7 @@ class Elastic(LearningVectors[Options]):
         elastic, kept = self.options.elastic, self.vectors_file.with_name(TURN)
         if not (elastic.turn and elastic.widths):
             return None
-        if not kept.exists():  # kept, since another machine's signs would not fit the weights of a checkpoint
+        if not kept.exists():  # kept: on another machine signs may differ, and would not fit a checkpoint's weights
             _, directions = np.linalg.eigh(np.cov(self.learned_vectors().astype(np.float64), rowvar=False))
             store_array(kept, np.ascontiguousarray(directions[:, ::-1].T, np.float32))
         turn: Floats = np.load(kept, allow_pickle=False)
@@ -129,7 +129,7 @@ class Elastic(LearningVectors[Options]):
 
 
 class Configurations(OverTheIndex):
-    """Every exit's queries at every width over vectors of documents of that width; values are means over these.
+    """Every exit's queries at every width over vectors of documents of that width; values are means over all of them.
 
     Args:
         inner, teacher, vectors: see `OverTheIndex`.
