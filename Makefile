@@ -71,7 +71,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.demo-emoji: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing diptych, PyTorch and what trains into $(VENV); the first time this takes some minutes."
+	@echo "Installing diptych, PyTorch and the training packages into $(VENV); the first time this takes some minutes."
 	@$(BIN)/pip install --quiet --editable '.[demo,train,image]'
 	@touch $@
 
