@@ -22,7 +22,8 @@ class Colours:
         self.grid, self.dimension = grid, 3 * grid * grid
 
     def encode_query(self, inputs: Sequence[Any]) -> Any:
-        return np.stack([self._text(given) if isinstance(given, str) else self._picture(given) for given in inputs])
+        rows = [self._text(given) if isinstance(given, str) else self._picture(given) for given in inputs]
+        return np.array(rows, np.float32).reshape(-1, self.dimension)
 
     encode_document = encode_query
 
@@ -32,6 +33,7 @@ class Colours:
 
     def _picture(self, pixels: Any) -> Any:
         assert pixels.dtype == np.uint8, "diptych decodes pictures"
+        pixels = pixels.repeat(self.grid, axis=0).repeat(self.grid, axis=1)  # a pixel for each cell at least
         cells = [
             part.reshape(-1, 3).mean(axis=0)
             for rows in np.array_split(pixels, self.grid)
@@ -60,7 +62,7 @@ class ColourWords:
     def _picture(self, pixels: Any) -> SparseVector:
         mean = pixels.reshape(-1, 3).mean(axis=0)
         near = {n: 1 - float(np.abs(mean - colour).mean()) / 255 for n, colour in enumerate(COLOURS.values())}
-        return SparseVector.from_mapping({n: value for n, value in near.items() if value > 0.8})
+        return SparseVector.from_mapping({n: value for n, value in near.items() if value > 0.5})
 
 
 class Pitches:
@@ -69,7 +71,7 @@ class Pitches:
     dimension, similarity = 40, "cosine"
 
     def encode_query(self, inputs: Sequence[Any]) -> Any:
-        return np.stack([self._row(given) for given in inputs])
+        return np.array([self._row(given) for given in inputs], np.float32).reshape(-1, self.dimension)
 
     encode_document = encode_query
 

@@ -23,6 +23,7 @@ from diptych.testing.fakes import (
 if TYPE_CHECKING:
     from diptych.testing.contracts import (
         DenseEncoderContract,
+        MediaEncoderContract,
         MultiVectorEncoderContract,
         RerankerContract,
         SparseEncoderContract,
@@ -39,6 +40,7 @@ __all__ = [
     "FakeMultiVectorEncoder",
     "FakeReranker",
     "FakeSparseEncoder",
+    "MediaEncoderContract",
     "MultiVectorEncoderContract",
     "RerankerContract",
     "SparseEncoderContract",

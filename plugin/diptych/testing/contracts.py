@@ -35,6 +35,8 @@ class AdapterContract:
     known_tolerance: ClassVar[float] = 1e-3
     normalized: ClassVar[bool | None] = None
     asymmetric: ClassVar[bool | None] = None
+    modality: ClassVar[str] = "image"
+    takes_texts: ClassVar[bool] = False
 
     @pytest.fixture
     def sibling(self) -> Any:
@@ -157,6 +159,23 @@ class SparseEncoderContract(EncoderContract):
 
     def test_measures_add_up(self, encoder: Any, conditions: Conditions) -> None:
         checks.check_measures_add_up(encoder, conditions)
+
+
+class MediaEncoderContract(AdapterContract):
+    """The tests of an encoder of media, whatever vectors it makes. Override `encoder`, and set `modality`."""
+
+    kind: ClassVar[Kind] = "dense"
+
+    @pytest.fixture
+    def encoder(self) -> Any:
+        """The encoder to be tested."""
+        pytest.fail(f"{type(self).__name__} must override the fixture `encoder`")
+
+    @pytest.mark.parametrize("check", checks.MEDIA_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+    def test_media(self, check: Any, encoder: Any, conditions: Conditions) -> None:
+        if check is checks.check_texts_beside_media and not self.takes_texts:
+            pytest.skip("the encoder does not say that queries may be texts: `takes_texts`")
+        check(encoder, conditions)
 
 
 class RerankerContract(AdapterContract):

@@ -20,7 +20,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import RegistryError
 
 if TYPE_CHECKING:
-    from diptych.protocols import Kind
+    from diptych.specs import AdapterSpec
     from diptych.testing.checks import Check, Conditions
 
 app = typer.Typer(
@@ -99,7 +99,7 @@ def check(
     session: Session = context.obj
     spec = session.registry.spec(name)
     adapter: Any = session.registry.create(name, _options(option or []), where=f"adapter {name!r}")
-    outcomes = list(_outcomes(spec.kind, adapter))
+    outcomes = list(_outcomes(spec, adapter))
     failed = sum(outcome.outcome == "failed" for outcome in outcomes)
     if as_json:
         write_json({"adapter": name, "kind": spec.kind, "passed": not failed, "checks": outcomes})
@@ -109,16 +109,20 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _outcomes(kind: Kind, adapter: Any) -> Iterator[Outcome]:
+def _outcomes(spec: AdapterSpec, adapter: Any) -> Iterator[Outcome]:
     from diptych.protocols import Calibrated
-    from diptych.testing.checks import CHECKS, Conditions
+    from diptych.testing.checks import CHECKS, MEDIA_CHECKS, Conditions
     from diptych.testing.failures import ConformanceFailure
 
-    conditions = Conditions(kind=kind)
+    takes_texts, modalities = "text" in spec.accepts, [own for own in spec.accepts if own != "text"]
+    of_media = [Conditions(kind=spec.kind, modality=own, takes_texts=takes_texts) for own in modalities]
+    conditions = Conditions(kind=spec.kind)
     if isinstance(adapter, Calibrated):
         adapter.calibrate(adapter.measure(conditions.texts))
-    for check in CHECKS[kind]:
+    pairs = [(check, own) for own in of_media for check in MEDIA_CHECKS]
+    for check, conditions in pairs or [(check, conditions) for check in CHECKS[spec.kind]]:
         name = check.__name__.removeprefix("check_").replace("_", " ")
+        name = f"{conditions.modality}: {name}" if len(modalities) > 1 else name
         if reason := _skipped(check, adapter, conditions):
             yield Outcome(name, "skipped", reason)
             continue
@@ -140,6 +144,8 @@ def _skipped(check: Check, adapter: Any, conditions: Conditions) -> str:
             return "it does not declare `normalized`"
         case "check_scores_independent" if not adapter.independent:
             return "its scores depend on the other pairs"
+        case "check_texts_beside_media" if not conditions.takes_texts:
+            return "it takes no texts"
         case "check_known_vectors" | "check_sibling_documents":
             return "for tests of its own: see diptych.testing"
     return ""

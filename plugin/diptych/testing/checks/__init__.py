@@ -1,7 +1,7 @@
 """The checks of the conformance kit: each takes an adapter and `Conditions`, and raises ConformanceFailure.
 
-`CHECKS[kind]` lists the checks of a kind. Begin with `conditions` (inputs and tolerances), then `encoders`. The
-contract classes of `diptych.testing.contracts` run them under pytest.
+`CHECKS[kind]` lists the checks of a kind, `MEDIA_CHECKS` those of encoders of media. Begin with `conditions` (inputs
+and tolerances), then `encoders`. The contract classes of `diptych.testing.contracts` run them under pytest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,16 @@ from diptych.testing.checks.encoders import (
     check_normalized,
     check_odd_texts,
     check_order,
+)
+from diptych.testing.checks.media import (
+    MEDIA_CHECKS,
+    check_media_alone_as_in_a_batch,
+    check_media_differ,
+    check_media_kept,
+    check_media_repeat,
+    check_media_vectors,
+    check_no_media,
+    check_texts_beside_media,
 )
 from diptych.testing.checks.rerankers import (
     check_no_pairs,
@@ -96,6 +106,7 @@ CHECKS: Mapping[Kind, tuple[Check, ...]] = {
 
 __all__ = [
     "CHECKS",
+    "MEDIA_CHECKS",
     "Check",
     "Conditions",
     "Known",
@@ -117,6 +128,12 @@ __all__ = [
     "check_inputs_kept",
     "check_known_vectors",
     "check_measures_add_up",
+    "check_media_alone_as_in_a_batch",
+    "check_media_differ",
+    "check_media_kept",
+    "check_media_repeat",
+    "check_media_vectors",
+    "check_no_media",
     "check_no_pairs",
     "check_normalized",
     "check_odd_pairs",
@@ -132,6 +149,7 @@ __all__ = [
     "check_sibling_documents",
     "check_sides_as_declared",
     "check_text_query",
+    "check_texts_beside_media",
     "check_token_limit",
     "check_weights_not_negative",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.errors import brief
 from diptych.testing.checks.conditions import Conditions, Side
 from diptych.testing.failures import ConformanceFailure
 from diptych.types import SparseVector
@@ -15,7 +16,7 @@ from diptych.types import SparseVector
 SIDES: tuple[Side, Side] = ("query", "document")
 
 
-def call(encoder: Any, side: Side, inputs: Sequence[str]) -> Any:
+def call(encoder: Any, side: Side, inputs: Sequence[Any]) -> Any:
     """The result of `encode_query` or `encode_document`.
 
     Raises:
@@ -26,13 +27,13 @@ def call(encoder: Any, side: Side, inputs: Sequence[str]) -> Any:
     except Exception as error:
         raise ConformanceFailure(
             f"encode_{side} raised",
-            where=f"{len(inputs)} inputs, the first {str(next(iter(inputs), ''))[:40]!r}",
+            where=f"{len(inputs)} inputs, the first {brief(next(iter(inputs), ''), 40)}",
             got=f"{type(error).__name__}: {error}",
             expected="vectors",
         ) from error
 
 
-def vectors(encoder: Any, side: Side, inputs: Sequence[str]) -> list[Any]:
+def vectors(encoder: Any, side: Side, inputs: Sequence[Any]) -> list[Any]:
     """One vector per input: dense `[dimension]`, multi-vector `[tokens, dimension]`, or a SparseVector.
 
     Raises:

@@ -41,6 +41,8 @@ class Conditions:
         known_tolerance: between a known number and the encoder's.
         normalized, asymmetric: what the adapter declares; None when it does not say.
         sibling: an encoder that differs from the tested one in its queries alone, such as in their prompt.
+        modality: of the media that an encoder reads, for the checks of media.
+        takes_texts: whether queries of an encoder of media may also be texts.
     """
 
     kind: Kind
@@ -54,6 +56,8 @@ class Conditions:
     normalized: bool | None = None
     asymmetric: bool | None = None
     sibling: Any = None
+    modality: str = "image"
+    takes_texts: bool = False
 
     def declared(self, adapter: Any, fact: Literal["normalized", "asymmetric"]) -> bool | None:
         """The fact as stated here, else from the adapter's optional attribute, else None."""

@@ -16,7 +16,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 import torch
 
-from diptych.testing import DenseEncoderContract, SparseEncoderContract
+from diptych.testing import DenseEncoderContract, MediaEncoderContract, SparseEncoderContract
 from diptych_adapters.image_text.encoders import ImageLexiconEncoder, ImageTextEncoder, space_of, text_encoder
 from diptych_adapters.image_text.network import ImageTextModel, ImageTextNetwork, TowerShape, fitted, words_of
 from diptych_adapters.models import ModelError, resolve
@@ -69,6 +69,25 @@ class TestImageText(DenseEncoderContract):
 
 class TestImageLexicon(SparseEncoderContract):
     triples = ()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls, folder: Path) -> ImageLexiconEncoder:
+        return lexicon(folder)
+
+
+class TestPictures(MediaEncoderContract):
+    takes_texts = True
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls, folder: Path) -> ImageTextEncoder:
+        return dense(folder)
+
+
+class TestPicturesAsWords(MediaEncoderContract):
+    kind = "sparse"
+    takes_texts = True
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -1,0 +1,96 @@
+"""Encoders of media keep their contract, and each fault is caught by its check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import colour_plugin
+from colour_plugin import Colours, ColourWords, Pitches
+from diptych import Registry
+from diptych.cli.app import app
+from diptych.cli.ui.session import Session
+from diptych.testing import ConformanceFailure, MediaEncoderContract, checks
+
+
+class TestColours(MediaEncoderContract):
+    takes_texts: ClassVar[bool] = True
+
+    @pytest.fixture
+    def encoder(self) -> Colours:
+        return Colours()
+
+
+class TestColourWords(MediaEncoderContract):
+    kind = "sparse"
+    takes_texts: ClassVar[bool] = True
+
+    @pytest.fixture
+    def encoder(self) -> ColourWords:
+        return ColourWords()
+
+
+class TestPitches(MediaEncoderContract):
+    modality: ClassVar[str] = "sound"
+
+    @pytest.fixture
+    def encoder(self) -> Pitches:
+        return Pitches()
+
+
+class Faulty(Colours):
+    """Colours whose result, or whose input, something happens to."""
+
+    def __init__(self, after: Callable[[Any], Any], before: Callable[[Any], None] = lambda inputs: None) -> None:
+        super().__init__()
+        self.after, self.before = after, before
+
+    def encode_query(self, inputs: Any) -> Any:
+        self.before(inputs)
+        return self.after(super().encode_query(inputs) if len(inputs) else np.zeros((0, self.dimension), np.float32))
+
+    encode_document = encode_query
+
+
+def darken(inputs: Any) -> None:
+    for content in inputs:
+        if not isinstance(content, str) and content.flags.writeable:
+            content[:] = 0
+
+
+FAULTS: dict[str, Faulty] = {
+    "media_vectors": Faulty(lambda made: made.astype(np.float64)),
+    "media_alone_as_in_a_batch": Faulty(lambda made: made - made.mean(axis=0)),
+    "media_differ": Faulty(np.ones_like),
+    "media_repeat": Faulty(lambda made: made + np.random.default_rng().normal(size=made.shape).astype(np.float32)),
+    "media_kept": Faulty(lambda made: made, darken),
+    "no_media": Faulty(lambda made: made[np.argmax(made)] if not len(made) else made),
+    "texts_beside_media": Faulty(lambda made: np.sort(made, axis=0)),
+}
+
+
+def test_each_check_of_media_has_a_fault() -> None:
+    assert {f"check_{name}" for name in FAULTS} == {check.__name__ for check in checks.MEDIA_CHECKS}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_caught_by_its_check(name: str) -> None:
+    conditions = checks.Conditions(kind="dense", takes_texts=True)
+    check = getattr(checks, f"check_{name}")
+    check(Colours(), conditions)
+    with pytest.raises(ConformanceFailure, match=f"check_{name}"):
+        check(FAULTS[name], conditions)
+
+
+@pytest.mark.parametrize(("name", "skipped"), [("colours", 0), ("colour-words", 0), ("pitches", 1)])
+def test_the_command_checks_an_adapter_of_media(name: str, skipped: int) -> None:
+    session = Session(Registry(colour_plugin, installed=False))
+    answer = CliRunner().invoke(app, ["adapter", "check", name, "--json"], obj=session)
+    assert answer.exit_code == 0, answer.output
+    outcomes = [own["outcome"] for own in json.loads(answer.output)["checks"]]
+    assert (len(outcomes), outcomes.count("skipped")) == (len(checks.MEDIA_CHECKS), skipped)
