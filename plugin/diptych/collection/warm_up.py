@@ -8,6 +8,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.media import RawMedia
+from diptych.media.canaries import media_canaries
 from diptych.search.mixed_queries import takes_texts
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline
@@ -16,7 +17,6 @@ from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_errors import ask
 from diptych.slots.canaries import TEXTS
-from diptych.slots.media_canaries import media_canaries
 from diptych.types import Query
 
 QUERIES = TEXTS[:4]  # of the lengths that queries have

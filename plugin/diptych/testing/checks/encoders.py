@@ -38,7 +38,7 @@ def check_dimension(encoder: Any, conditions: Conditions) -> None:
     """Vectors have the declared dimension: dense `[n, dimension]`, each multi-vector `[tokens >= 1, dimension]`."""
     for side in SIDES:
         for vector in vectors(encoder, side, conditions.texts):
-            error = _dimension_error(vector, encoder.dimension, conditions)
+            error = dimension_error(vector, encoder.dimension, conditions)
             if error:
                 raise _failure(f"encode_{side}: wrong dimension", error, encoder.dimension)
 
@@ -145,13 +145,13 @@ def check_odd_texts(encoder: Any, conditions: Conditions) -> None:
 def _check_usable(encoder: Any, texts: tuple[str, ...], conditions: Conditions) -> None:
     for side in SIDES:
         for text, vector in zip(texts, vectors(encoder, side, texts), strict=True):
-            wrong = _dimension_error(vector, encoder.dimension, conditions)
+            wrong = dimension_error(vector, encoder.dimension, conditions)
             if wrong or not np.isfinite(numbers(vector)).all():
                 got = wrong or "NaN or infinity"
                 raise _failure(f"encode_{side}: no usable vector for {text[:40]!r}", got, "finite numbers")
 
 
-def _dimension_error(vector: Any, dimension: int, conditions: Conditions) -> str:
+def dimension_error(vector: Any, dimension: int, conditions: Conditions) -> str:
     """What is wrong with the vector's shape; "" for a sparse vector, whose indices have their own check."""
     shape = np.shape(numbers(vector))
     expected = {"dense": (dimension,), "multivector": (max(len(shape) and shape[0], 1), dimension)}

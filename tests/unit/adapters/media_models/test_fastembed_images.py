@@ -14,8 +14,8 @@ from PIL import Image
 pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 
 from diptych.errors import ContractError
+from diptych.media.canaries import media_canaries
 from diptych.slots import guard
-from diptych.slots.media_canaries import media_canaries
 from diptych_adapters.fastembed_models.image import FastEmbedImageEncoder, FastEmbedImageTextEncoder
 from diptych_adapters.fastembed_models.page_images import FastEmbedImageMultiVectorEncoder
 from diptych_adapters.models import ModelError

@@ -18,10 +18,10 @@ from safetensors.numpy import load_file, save_file
 
 from diptych.errors import AdapterOptionsError, ContractError
 from diptych.media import Sound
+from diptych.media.canaries import media_canaries
 from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.slots import guard
-from diptych.slots.media_canaries import media_canaries
 from diptych_adapters import hooks
 from diptych_adapters.media_models.encoder import MediaEncoder
 from diptych_adapters.media_models.families import FAMILIES

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from diptych.errors import ContractError
 from diptych.media import Sound
+from diptych.media.canaries import media_canaries
 from diptych.slots import guard
-from diptych.slots.media_canaries import media_canaries
 from diptych_adapters.media_models.encoder import MediaEncoder
 from diptych_adapters.media_models.sentence_transformer import SentenceTransformerImageEncoder
 from diptych_adapters.models import ModelError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.media import Content, Sound
+from diptych.media.values import Content, Sound
 
 
 def media_canaries(modality: str) -> tuple[Content, ...]:
