@@ -2,7 +2,7 @@
 
 `values` defines what the other parts of diptych pass around. `MediaStore` takes what users give and decodes it for
 encoders: `read` gets the bytes from files and URLs, `pictures` and `samples` decode them within the limits of
-`MediaConfig`. No decoder is imported before something is decoded. `canaries` has the media that encoders are compared by.
+`MediaConfig`. No decoder is imported before something is decoded. `canaries` has media by which encoders are compared.
 """
 
 from diptych.media.config import MediaConfig
