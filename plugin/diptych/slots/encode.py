@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from diptych.types import Floats, SparseVector
 Side: TypeAlias = Literal["query", "document"]
 Vector: TypeAlias = Floats | SparseVector  # dense [dimension], multi-vector [tokens, dimension], or sparse
 Input: TypeAlias = str | Media
+Given = TypeVar("Given", bound=Input)  # what one encoder is called with
 _AT_ONCE, _BYTES_AT_ONCE = 64, 256 * 2**20  # media decoded for one call of an encoder
 
 

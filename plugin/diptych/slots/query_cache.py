@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from diptych.slots.encode import Input, Vector
+from diptych.slots.encode import Given, Input, Vector
 from diptych.types import SparseVector
 
 
@@ -27,8 +27,8 @@ class QueryCache:
 
     def encode(
         self,
-        texts: Sequence[Input],
-        encode: Callable[[Sequence[Input]], list[Vector]],
+        texts: Sequence[Given],
+        encode: Callable[[Sequence[Given]], list[Vector]],
         *,
         size: int,
         encoder: object,
@@ -44,7 +44,9 @@ class QueryCache:
         """
         cached = self._cached(texts, encoder, generation)
         if len(cached) < len(texts) and (missing := [text for text in dict.fromkeys(texts) if text not in cached]):
-            encoded = {text: _read_only(vector) for text, vector in zip(missing, encode(missing), strict=True)}
+            encoded: dict[Input, Vector] = {
+                text: _read_only(vector) for text, vector in zip(missing, encode(missing), strict=True)
+            }
             self._store(encoded, size, encoder, generation)
             cached |= encoded
         return [cached[text] for text in texts]

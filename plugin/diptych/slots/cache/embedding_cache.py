@@ -23,7 +23,7 @@ from diptych.slots.cache.open_table import FILE, CacheError, OpenTable, is_damag
 from diptych.slots.cache.pack import pack, unpack
 from diptych.slots.cache.table import Usage, VectorTable
 from diptych.slots.canaries import likenesses
-from diptych.slots.encode import Input, Vector
+from diptych.slots.encode import Given, Input, Vector
 
 T = TypeVar("T")
 
@@ -184,7 +184,6 @@ def _close(opened: OpenTable, process: int) -> None:
 
 DECLARED = "declared:"  # prefix of fingerprints that the host derives from what an adapter declares
 SAME_MODEL = 0.9999  # likeness of canaries: endpoints answer with other last digits from call to call
-Encode = Callable[[Sequence[Input]], Sequence[Vector]]
 
 
 class Namespace:
@@ -204,7 +203,7 @@ class Namespace:
     def __repr__(self) -> str:
         return f"Namespace({self.label!r}, hits={self.hits}, misses={self.misses})"
 
-    def encode(self, inputs: Sequence[Input], encode: Encode) -> list[Vector]:
+    def encode(self, inputs: Sequence[Given], encode: Callable[[Sequence[Given]], Sequence[Vector]]) -> list[Vector]:
         """A vector for each input, in order; `encode` is called with the inputs that are not cached, each once.
 
         What `encode` raises passes through, and nothing of that call is kept. `hits` and `misses` count inputs: a text
