@@ -30,7 +30,7 @@ from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.config.tenant import TenantConfig, tenant_problems
-from diptych.media import MediaConfig
+from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
 from diptych.reduction import REDUCE, ReduceOptions
 
@@ -83,9 +83,7 @@ class SlotConfig(Section):
     """One slot: an adapter, its options (any further key), and how its vectors are stored."""
 
     adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
-    of: Literal["text", "image", "sound", "video", "series", "points"] = Field(
-        "text", description="What it reads of a document: its text, or its media of one kind."
-    )
+    of: Readable = Field("text", description="What it reads of a document: its text, or its media of one kind.")
     query: QueryEncoder | None = Field(
         None, description="A student makes the queries, once `diptych apply` has measured it; the adapter unless set."
     )

@@ -18,6 +18,7 @@ from diptych.errors import CollectionError, MediaError, brief
 
 Modality: TypeAlias = Literal["image", "sound", "video", "series", "points"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
+Readable: TypeAlias = Literal["text", Modality]  # what an encoder may read of a document
 Bytes: TypeAlias = bytes  # `Media.bytes` hides the builtin within the class
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _KEYS = "digest, bytes, and source, thumbnail or data where there are any"

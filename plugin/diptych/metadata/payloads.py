@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DocumentError
-from diptych.metadata import node_payloads, payload_paths
+from diptych.metadata import media_payloads, node_payloads, payload_paths
 from diptych.metadata.media_payloads import MEDIA, media_in, payload_of, without_media
 from diptych.metadata.models import Layout
 from diptych.types import Document
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from diptych.media import MediaStore
     from diptych.registry import Registry
 
-OWN = "_diptych"
+OWN = media_payloads.OWN
 RESERVED = ("text", "title", OWN)
 NATIVE = Layout()
 LARGEST = 2**64 - 1

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from diptych.media import Media
+from diptych.media import Media, Readable
 from diptych.types import Document
 
 
@@ -17,7 +17,7 @@ class Reading(BaseModel):
 
     input: tuple[Literal["title", "text"], ...] = ("title", "text")
     separator: str = " "
-    modality: Literal["text", "image", "sound", "video", "series", "points"] = "text"
+    modality: Readable = "text"
 
     def input_of(self, document: Document) -> str | Media | None:
         """The part of a document that an encoder reads; None if the document does not have it."""

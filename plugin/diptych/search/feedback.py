@@ -11,7 +11,7 @@ from diptych.errors import SearchError, StoreUnsupported
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
-from diptych.search.mixed_queries import media_read, vectors_of_queries
+from diptych.search.mixed_queries import Given, media_read, paired, vectors_of_queries
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
 from diptych.search.store_errors import ask
@@ -92,22 +92,19 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     stored = _stored(request, ids, slots) if ids else {}
     vectors: dict[str, Vectors] = {}
     texts = [example for example in examples if isinstance(example, Query)]
+    media = media_read(request.handle, texts) if any(slot.reads_media for slot in slots) else ()
+    given = paired([query.text for query in texts], media)
     for slot in slots:
-        found = _encoded(request, slot, texts)
+        found = _encoded(slot, texts, given)
         found |= {own: vector for own in ids if (vector := _of_slot(stored[own], slot)) is not None}
         vectors[slot.name] = found
     return vectors
 
 
-def _encoded(request: SearchRequest, slot: Slot, examples: Sequence[Query]) -> Vectors:
+def _encoded(slot: Slot, examples: Sequence[Query], given: Sequence[Given]) -> Vectors:
     """The vectors of examples that are no documents, without those that the slot cannot take."""
-    if not examples:
-        return {}
     if slot.reads_media:
-        given = [
-            (query.text, media) for query, media in zip(examples, media_read(request.handle, examples), strict=False)
-        ]
-        made = vectors_of_queries(slot, given or [query.text for query in examples], remember=0)
+        made = vectors_of_queries(slot, given, remember=0)
         return {query: vector.tolist() for query, vector in zip(examples, made, strict=True) if vector is not None}
     examples = [query for query in examples if query.text.strip()]
     texts: list[Any] = slot.encode("document", [query.text for query in examples]) if examples else []

@@ -38,6 +38,11 @@ def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[s
     return [{modality: store.take(modality, raw) for modality, raw in media.items()} for media in given]
 
 
+def paired(texts: Sequence[str], media: Sequence[Mapping[str, Media]]) -> list[Given]:
+    """Each text, in a pair with its media if it has any; `media` as `media_read` returns them."""
+    return [(text, own) if own else text for text, own in zip(texts, media or [{}] * len(texts), strict=True)]
+
+
 def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]) -> Pipeline:
     """The config's pipeline without its rerankers, for queries that have no text for them.
 

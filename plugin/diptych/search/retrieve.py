@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from qdrant_client import models
 from diptych.errors import SearchError
 from diptych.runtime.phases import LOG
 from diptych.search.feedback import with_examples
-from diptych.search.mixed_queries import Given, accepted, parts_of, takes_texts, vectors_of_queries
+from diptych.search.mixed_queries import Given, accepted, paired, parts_of, takes_texts, vectors_of_queries
 from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve
@@ -78,22 +78,14 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
 def _encoded(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
     if len(requests) == 1:
         (request,) = requests
-        return [_of_queries(request, request.pipeline.slots, given_by([request]))]
+        return [_of_queries(request, request.pipeline.slots, paired(request.texts, request.media))]
     inputs: dict[int, list[Inputs]] = {}
     for names in dict.fromkeys(request.pipeline.slots for request in requests):
         places = [place for place, request in enumerate(requests) if request.pipeline.slots == names]
-        encoded = iter(_of_queries(requests[0], names, given_by([requests[place] for place in places])))
+        given = [own for place in places for own in paired(requests[place].texts, requests[place].media)]
+        encoded = iter(_of_queries(requests[0], names, given))
         inputs |= {place: list(islice(encoded, len(requests[place].texts))) for place in places}
     return [inputs[place] for place in range(len(requests))]
-
-
-def given_by(requests: Sequence[SearchRequest]) -> list[Given]:
-    """What the queries of the requests give: a text, or a text and media."""
-    return [
-        (text, media) if media else text
-        for request in requests
-        for text, media in zip(request.texts, request.media or repeat({}), strict=False)
-    ]
 
 
 def _of_queries(request: SearchRequest, names: Sequence[str], given: Sequence[Given]) -> list[Inputs]:
