@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ GONE = "http://127.0.0.1:9"
 
 def config(*urls: str, **more: Any) -> Config:
     return Config.model_validate({"store": list(urls), "collection": "c", "slots": SLOTS, **more})
+
+
+@contextmanager
+def silent(server: Routes) -> Iterator[None]:
+    """Within the block, the server answers nothing."""
+    held = threading.Event()
+    server.holds(held)
+    try:
+        yield
+    finally:
+        held.set()
 
 
 def test_a_config_names_the_nodes_of_a_cluster(tmp_path: Path) -> None:
@@ -97,45 +108,32 @@ def test_a_search_of_a_server_that_stopped_answering_ends_at_the_deadline(
     server = small_server()
     with Collection.open(config(server.url, search_timeout=1), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
-        held = threading.Event()
-        server.holds(held)
-        try:
-            with pytest.raises(StoreUnavailable, match="the store does not answer") as caught:
-                collection.search("words", limit=3)
-        finally:
-            held.set()
+        with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer") as caught:
+            collection.search("words", limit=3)
     assert "timed out" in caught.value.got
 
 
 def test_a_client_of_the_programs_own_keeps_its_timeout(small_server: Callable[..., Routes], fakes: Registry) -> None:
-    server, held = small_server(), threading.Event()
+    server = small_server()
     with Collection.open(config(server.url), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
     client = QdrantClient(url=server.url, timeout=1, check_compatibility=False)
     with closing(client), Collection.open(client, "c", registry=fakes) as collection:
         assert len(collection.search("words", limit=3)) == 3
-        server.holds(held)
-        try:
-            with pytest.raises(StoreUnavailable, match="the store does not answer"):
-                collection.search("words", limit=3)
-        finally:
-            held.set()
+        with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer"):
+            collection.search("words", limit=3)
 
 
 def test_a_frameworks_timeout_ends_a_search_that_waits_for_the_store(
     small_server: Callable[..., Routes], fakes: Registry
 ) -> None:
-    server, held = small_server(), threading.Event()
+    server = small_server()
     with Collection.open(config(server.url, search_timeout=60), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
-        server.holds(held)
 
         async def asked() -> None:
-            try:
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(collection.asearch("words", limit=3), 0.5)
-            finally:
-                held.set()
+            with silent(server), pytest.raises(TimeoutError):
+                await asyncio.wait_for(collection.asearch("words", limit=3), 0.5)
             assert len(await collection.asearch("words", limit=3)) == 3
 
         asyncio.run(asked())
@@ -144,15 +142,11 @@ def test_a_frameworks_timeout_ends_a_search_that_waits_for_the_store(
 def test_a_program_sets_a_deadline_for_some_of_its_searches(
     small_server: Callable[..., Routes], fakes: Registry
 ) -> None:
-    server, held = small_server(), threading.Event()
+    server = small_server()
     with Collection.open(config(server.url, search_timeout=60), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
-        server.holds(held)
-        try:
-            with deadline(0.5), pytest.raises(StoreUnavailable, match="the store does not answer"):
-                collection.search("words", limit=3)
-        finally:
-            held.set()
+        with silent(server), deadline(0.5), pytest.raises(StoreUnavailable, match="the store does not answer"):
+            collection.search("words", limit=3)
         assert len(collection.search("words", limit=3)) == 3
 
 
