@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import typer.main
 import typer.testing
 
+from diptych.cli.ui import logs
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
 
@@ -43,6 +45,17 @@ def one_tree_of_commands() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.testing._get_command", functools.cache(typer.main.get_command))
         yield
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """What `--verbose` or `serve` sets up for diptych's log in this process ends with the test."""
+    kept = [(logging.getLogger(name), {**vars(logging.getLogger(name))}) for name in logs.LOGGERS]
+    yield
+    for logger, attributes in kept:
+        logger.handlers, logger.propagate = attributes["handlers"], attributes["propagate"]
+        if logger.level != attributes["level"]:
+            logger.setLevel(attributes["level"])
 
 
 @pytest.fixture(scope="session")

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diptych.cli.ui import logs
 from diptych.runtime.phases import phase, watched
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def _loggers_as_they_were() -> Iterator[None]:
-    kept = [(logging.getLogger(name), {**vars(logging.getLogger(name))}) for name in logs.LOGGERS]
-    yield
-    for logger, attributes in kept:
-        logger.handlers, logger.propagate = attributes["handlers"], attributes["propagate"]
-        logger.setLevel(attributes["level"])
 
 
 @pytest.fixture

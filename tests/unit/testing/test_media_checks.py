@@ -92,5 +92,5 @@ def test_the_command_checks_an_adapter_of_media(name: str, skipped: int) -> None
     session = Session(Registry(colour_plugin, installed=False))
     answer = CliRunner().invoke(app, ["adapter", "check", name, "--json"], obj=session)
     assert answer.exit_code == 0, answer.output
-    outcomes = [own["outcome"] for own in json.loads(answer.output)["checks"]]
+    outcomes = [own["outcome"] for own in json.loads(answer.stdout)["checks"]]
     assert (len(outcomes), outcomes.count("skipped")) == (len(checks.MEDIA_CHECKS), skipped)
