@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo demo-emoji test test-slow lint types tests bench versions docs pictures site clean
+.PHONY: demo demo-emoji test test-slow lint types tests bench versions docs pictures site studio-page browser clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -60,6 +60,15 @@ pictures: $(VENV)/.test
 # The documentation as a site in build/site; to read it with its search: python -m http.server -d build/site
 site: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The page of `diptych studio` from its sources, into plugin/diptych/studio/page, which is committed: only who changes it needs Node.
+studio-page:
+	cd plugin/studio_page && npm ci --no-audit --no-fund && npm run types && npm run build
+
+# Chromium for the tests of that page, where the machine has none and this user may install it; else those tests are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "No Chromium: the tests of the page are skipped."
 
 # The stamps are older than pyproject.toml exactly when something has to be installed again.
 $(VENV)/bin/python:

@@ -1,0 +1,172 @@
+/** The shell: header, navigation, theme, key and help dialogs, and the view that the hash names. */
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { apiKey, exported, exportPage, keyWanted } from "./api";
+import { useShortcuts } from "./keys";
+import { announce, Announcer, toast } from "./parts/announce";
+import { save } from "./parts/copy";
+import { Select } from "./parts/field";
+import { HelpDialog } from "./parts/help";
+import { KeyDialog } from "./parts/key";
+import { Empty, Failure, Loading } from "./parts/notice";
+import { useRequest } from "./request";
+import { formatHash, go, hashOf, route, useRoute } from "./state";
+import { useStore } from "./store";
+import { StudioContext } from "./studio";
+import { setTheme, theme, type Theme } from "./theme";
+import type { StudioInfo } from "./types/studio";
+import { VIEWS, type View } from "./views";
+
+const THEMES = [
+  { value: "system", label: "System theme" },
+  { value: "light", label: "Light" },
+  { value: "dark", label: "Dark" },
+];
+
+export function App() {
+  const { view: name, params } = useRoute();
+  const view = VIEWS.find((one) => one.name === name) ?? VIEWS[0]!;
+  const wanted = useStore(keyWanted);
+  const [help, setHelp] = useState(false);
+  const state = useRequest<StudioInfo>((api) => api.get("/state"), []);
+  const collection = state.data?.collections.find((one) => one.name === params.collection) ?? state.data?.collections[0];
+
+  useShortcuts(
+    [
+      { keys: "?", label: "Show the keyboard shortcuts", run: () => setHelp(true) },
+      ...VIEWS.map((one) => ({ keys: `g ${one.key}`, label: `Go to ${one.label}`, run: () => go(one.name) })),
+    ],
+    [],
+  );
+  const main = useViewFocus(view);
+  const Shown = view.component;
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), main.current?.focus())}>
+        Skip to the view
+      </a>
+      <header class="top">
+        <div class="top-row">
+          <a class="brand" href={hashOf("compare")}>
+            <Mark />
+            <span>
+              diptych <b>Studio</b>
+            </span>
+          </a>
+          {state.data && collection && (
+            <Select
+              label="Collection"
+              hideLabel
+              value={collection.name}
+              choices={state.data.collections.map((one) => ({ value: one.name, label: one.name }))}
+              onChange={(value) => go(view.name, { collection: value, a: "", b: "" })}
+            />
+          )}
+          <Actions view={view} onHelp={() => setHelp(true)} />
+        </div>
+        <Navigation current={view} />
+      </header>
+      {exported && <ExportedNote view={view} />}
+      <main id="main" ref={main} tabIndex={-1} class="main" aria-label={view.label}>
+        {state.error && state.error.status !== 401 && <Failure error={state.error} again={state.reload} />}
+        {!state.data && state.loading && <Loading label="Loading the collections" />}
+        {state.data && !collection && (
+          <Empty title="No collection to show">
+            The store holds no collection yet. <code>diptych populate</code> makes one; then reload this page.
+          </Empty>
+        )}
+        {state.data && collection && (
+          <StudioContext.Provider value={{ info: state.data, collection, reload: state.reload }}>
+            <Shown key={`${view.name} ${collection.name}`} />
+          </StudioContext.Provider>
+        )}
+      </main>
+      {wanted && <KeyDialog refused={apiKey.get() !== ""} />}
+      {help && <HelpDialog onClose={() => setHelp(false)} />}
+      <Announcer />
+    </>
+  );
+}
+
+/** A new view is announced by its name and takes the focus, as a new page would. */
+function useViewFocus(view: View) {
+  const main = useRef<HTMLElement>(null);
+  const first = useRef(true);
+  useEffect(() => {
+    document.title = `${view.label} · diptych Studio`;
+    if (!first.current) main.current?.focus({ preventScroll: true });
+    first.current = false;
+  }, [view]);
+  return main;
+}
+
+function Navigation({ current }: { current: View }) {
+  useRoute(); // links carry the collection and the sides of the current hash
+  const shown = useRef<HTMLAnchorElement>(null);
+  useEffect(() => shown.current?.scrollIntoView({ block: "nearest", inline: "nearest" }), [current]);
+  if (exported) return null;
+  return (
+    <nav class="tabs" aria-label="Views">
+      {VIEWS.map((view) => (
+        <a
+          key={view.name}
+          ref={view === current ? shown : undefined}
+          class="tab"
+          href={hashOf(view.name)}
+          title={view.purpose}
+          aria-current={view === current ? "page" : undefined}
+        >
+          {view.label}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
+  const chosen = useStore(theme);
+  const [busy, setBusy] = useState(false);
+  const exportView = async () => {
+    setBusy(true);
+    announce("Making the file");
+    try {
+      save(await exportPage(view.name, formatHash(route.get())), `diptych-${view.name}.html`);
+      toast("Exported: the file opens without a server.");
+    } catch (error) {
+      toast(error instanceof Error ? error.message : String(error), "error");
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <div class="row actions">
+      {!exported && (
+        <button class="button" type="button" disabled={busy} onClick={exportView} title="This view as one HTML file that works offline">
+          Export
+        </button>
+      )}
+      <Select label="Theme" hideLabel value={chosen} choices={THEMES} onChange={(value) => setTheme(value as Theme)} />
+      <button class="button" type="button" onClick={onHelp} aria-label="Help and keyboard shortcuts" title="Help (?)">
+        ?
+      </button>
+    </div>
+  );
+}
+
+function ExportedNote({ view }: { view: View }) {
+  const made = new Date(exported?.made ?? 0).toLocaleString();
+  return (
+    <p class="exported-note" role="note">
+      Exported page: {view.label}, as of {made}. It shows what was there and asks no server.
+    </p>
+  );
+}
+
+function Mark() {
+  return (
+    <svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true">
+      <path class="fill-a" d="M3 6.5 15 4v24L3 25.5z" />
+      <path class="fill-b" d="M17 4l12 2.5v19L17 28z" />
+    </svg>
+  );
+}

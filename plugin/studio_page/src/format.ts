@@ -1,0 +1,42 @@
+/** Numbers as people read them. */
+
+export function count(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+/** Two significant figures below 10 ms, none after the point above. */
+export function milliseconds(value: number): string {
+  if (value >= 10_000) return `${(value / 1000).toFixed(1)} s`;
+  return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
+}
+
+export function score(value: number): string {
+  const size = Math.abs(value);
+  if (size !== 0 && size < 0.001) return value.toExponential(1);
+  return size >= 100 ? value.toFixed(1) : size >= 10 ? value.toFixed(2) : value.toFixed(4);
+}
+
+export function signed(value: number, digits = 3): string {
+  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+}
+
+export function bytes(value: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let step = 0;
+  let left = value;
+  while (left >= 1000 && step < units.length - 1) {
+    left /= 1000;
+    step += 1;
+  }
+  return `${step === 0 ? left : left.toFixed(left < 10 ? 1 : 0)} ${units[step]}`;
+}
+
+export function seconds(value: number): string {
+  if (value < 90) return `${Math.round(value)} s`;
+  if (value < 5400) return `${Math.round(value / 60)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}

@@ -1,0 +1,35 @@
+/** What a sighted user sees change is said to screen readers here; `toast` shows it for some seconds too. */
+import { createStore, useStore } from "../store";
+
+const spoken = createStore("");
+const shown = createStore<{ text: string; kind: "good" | "error" } | null>(null);
+let hide: ReturnType<typeof setTimeout> | undefined;
+
+export function announce(text: string): void {
+  spoken.set("");
+  setTimeout(() => spoken.set(text), 50); // the same text twice in a row is read twice
+}
+
+export function toast(text: string, kind: "good" | "error" = "good"): void {
+  announce(text);
+  shown.set({ text, kind });
+  clearTimeout(hide);
+  hide = setTimeout(() => shown.set(null), kind === "error" ? 8000 : 3500);
+}
+
+export function Announcer() {
+  const text = useStore(spoken);
+  const message = useStore(shown);
+  return (
+    <>
+      <div class="visually-hidden" role="status" aria-live="polite">
+        {text}
+      </div>
+      {message && (
+        <div class="toast" data-kind={message.kind} aria-hidden="true">
+          {message.text}
+        </div>
+      )}
+    </>
+  );
+}

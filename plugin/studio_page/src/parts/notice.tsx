@@ -1,0 +1,46 @@
+/** Sentences to the user: errors, hints, empty views. */
+import type { ComponentChildren } from "preact";
+
+import type { ApiError } from "../api";
+
+export function Notice({ kind = "hint", children }: { kind?: "hint" | "good" | "warning" | "error"; children: ComponentChildren }) {
+  return (
+    <div class="notice" data-kind={kind} role={kind === "error" ? "alert" : undefined}>
+      {children}
+    </div>
+  );
+}
+
+/** An error of the server, in its own words, and a way to try again. */
+export function Failure({ error, again }: { error: ApiError; again?: (() => void) | undefined }) {
+  return (
+    <Notice kind="error">
+      <p>{error.message}</p>
+      {again && (
+        <button class="button" type="button" onClick={again}>
+          Try again
+        </button>
+      )}
+    </Notice>
+  );
+}
+
+/** Says that there is nothing, and what to do about it. */
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <p class="empty-title">{title}</p>
+      {children && <div class="muted">{children}</div>}
+    </div>
+  );
+}
+
+/** A bar under the heading of what is being loaded; the text is for screen readers. */
+export function Loading({ label }: { label: string }) {
+  return (
+    <div class="loading" role="status">
+      <span class="loading-bar" aria-hidden="true" />
+      <span class="visually-hidden">{label}</span>
+    </div>
+  );
+}

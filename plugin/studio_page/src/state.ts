@@ -1,0 +1,75 @@
+/**
+ * What the page shows, kept in the URL's hash: `#/compare?collection=books&q=printer&a=pipeline`.
+ *
+ * So every view has a link, and Back works. Parameters are strings; a view names its own (`useParam("q")`).
+ */
+import { createStore, useStore } from "./store";
+
+export interface Route {
+  view: string;
+  params: Readonly<Record<string, string>>;
+}
+
+export const DEFAULT_VIEW = "compare";
+/** Parameters that stay when the view changes. */
+const KEPT = ["collection", "tenant", "a", "b", "judged"];
+
+export function parseHash(hash: string): Route {
+  const text = hash.replace(/^#\/?/, "");
+  const cut = text.indexOf("?");
+  const view = (cut < 0 ? text : text.slice(0, cut)) || DEFAULT_VIEW;
+  const params = Object.fromEntries(new URLSearchParams(cut < 0 ? "" : text.slice(cut + 1)));
+  return { view, params };
+}
+
+export function formatHash(route: Route): string {
+  const given = Object.entries(route.params).filter(([, value]) => value !== "");
+  const query = new URLSearchParams(given).toString();
+  return `#/${route.view}${query ? `?${query}` : ""}`;
+}
+
+/** Set where an exported page holds its answers: its hash starts from the one that was exported. */
+export const route = createStore<Route>(parseHash(location.hash));
+
+window.addEventListener("hashchange", () => route.set(parseHash(location.hash)));
+
+function show(next: Route, replace: boolean): void {
+  const hash = formatHash(next);
+  if (hash === formatHash(route.get())) return;
+  // history.* fires no hashchange, so the store is set here.
+  if (replace) history.replaceState(null, "", hash);
+  else history.pushState(null, "", hash);
+  route.set(next);
+}
+
+window.addEventListener("popstate", () => route.set(parseHash(location.hash)));
+
+/** Opens a view; collection, tenant, sides and judged set stay unless `params` gives others. */
+export function go(view: string, params: Record<string, string> = {}): void {
+  const current = route.get().params;
+  const kept = Object.fromEntries(KEPT.flatMap((name) => (current[name] ? [[name, current[name]]] : [])));
+  show({ view, params: { ...kept, ...params } }, false);
+}
+
+/** The hash of a view with these parameters, for links (`<a href>`), with what `go` keeps. */
+export function hashOf(view: string, params: Record<string, string> = {}): string {
+  const current = route.get().params;
+  const kept = Object.fromEntries(KEPT.flatMap((name) => (current[name] ? [[name, current[name]]] : [])));
+  return formatHash({ view, params: { ...kept, ...params } });
+}
+
+/** Changes parameters of the view that is shown. Typing replaces the history entry; a choice may add one. */
+export function setParams(patch: Record<string, string>, { replace = true } = {}): void {
+  const current = route.get();
+  show({ view: current.view, params: { ...current.params, ...patch } }, replace);
+}
+
+export function useRoute(): Route {
+  return useStore(route);
+}
+
+/** One parameter of the hash and its setter. An empty string removes it from the hash. */
+export function useParam(name: string, otherwise = ""): [string, (value: string) => void] {
+  const { params } = useStore(route);
+  return [params[name] ?? otherwise, (value) => setParams({ [name]: value === otherwise ? "" : value })];
+}

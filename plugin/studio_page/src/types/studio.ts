@@ -1,0 +1,45 @@
+/** What GET /studio/api/state says. */
+export interface SideInfo {
+  id: string;
+  label: string;
+  kind: string;
+}
+
+export interface SlotInfo {
+  name: string;
+  kind: string;
+  of: string;
+  generation: number | string | null;
+}
+
+export interface FieldInfo {
+  key: string;
+  type: string;
+}
+
+export interface CollectionInfo {
+  name: string;
+  documents: number | null;
+  sides: SideInfo[];
+  slots: SlotInfo[];
+  tenants: boolean;
+  accepts: string[];
+  fields: FieldInfo[];
+  limit: number;
+}
+
+export interface JudgedInfo {
+  name: string;
+  queries: number;
+}
+
+export interface StudioInfo {
+  version: string;
+  key_required: boolean;
+  may: { write: boolean; judge: boolean };
+  judged: JudgedInfo[];
+  collections: CollectionInfo[];
+}
+
+/** What is asked: the id of a side of /state, or a search section of a config. */
+export type Side = string | { yaml: string };

@@ -1,0 +1,32 @@
+/** The views in the order of the navigation. A view is a component without props: it reads `useStudio` and the hash. */
+import type { ComponentType } from "preact";
+
+import { ApiView } from "./api";
+import { Compare } from "./compare";
+import { Evaluate } from "./evaluate";
+import { Health } from "./health";
+import { Judge } from "./judge";
+import { Queries } from "./queries";
+import { Swap } from "./swap";
+import { Tune } from "./tune";
+
+export interface View {
+  name: string;
+  label: string;
+  /** Second key after "g". */
+  key: string;
+  /** One sentence: what it is for. */
+  purpose: string;
+  component: ComponentType;
+}
+
+export const VIEWS: readonly View[] = [
+  { name: "compare", label: "Compare", key: "c", purpose: "Search with two sides at once and see why they differ.", component: Compare },
+  { name: "queries", label: "Queries", key: "q", purpose: "The queries of an evaluation, those that differ most first.", component: Queries },
+  { name: "evaluate", label: "Evaluate", key: "e", purpose: "Which side is better, and by how much.", component: Evaluate },
+  { name: "judge", label: "Judge", key: "j", purpose: "Grade answers without knowing which side gave them.", component: Judge },
+  { name: "swap", label: "Swap", key: "s", purpose: "How far an encoder swap is, and the way back.", component: Swap },
+  { name: "health", label: "Health", key: "h", purpose: "Who made each vector, and whether it is whole.", component: Health },
+  { name: "tune", label: "Tune", key: "t", purpose: "Quality against time, and the config to take.", component: Tune },
+  { name: "api", label: "API", key: "a", purpose: "The service's HTTP interface.", component: ApiView },
+];
