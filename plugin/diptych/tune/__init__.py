@@ -2,13 +2,15 @@
 
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
 holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `legs` holds the
-slots' candidates, `trials` lists the trials and computes their values, `choose` decides. `rerank` measures what a
+slots' candidates, `trials` lists the trials and computes their values, `choose` decides, `config_change` puts it into
+a config. `rerank` measures what a
 reranker's calls buy, `encoder` which encoders, widths and bits do. Matplotlib (`pip install
 'diptych[eval]'`) is imported by plots alone.
 """
 
 from __future__ import annotations
 
+from diptych.tune.config_change import ConfigChange, config_change, edited, search_change, write_config
 from diptych.tune.encoder import choices_of, tune_encoder
 from diptych.tune.encoder_report import EncoderBudget, EncoderChoice, EncoderReport, EncoderRow
 from diptych.tune.grid import Setup, grid
@@ -23,6 +25,7 @@ from diptych.tune.search_report import Budget, SearchReport, SearchRow
 __all__ = [
     "LEAST",
     "Budget",
+    "ConfigChange",
     "EncoderBudget",
     "EncoderChoice",
     "EncoderReport",
@@ -38,11 +41,15 @@ __all__ = [
     "SearchRow",
     "Setup",
     "choices_of",
+    "config_change",
+    "edited",
     "grid",
     "plot_index",
     "plot_search",
+    "search_change",
     "tune_encoder",
     "tune_index",
     "tune_rerank",
     "tune_search",
+    "write_config",
 ]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from diptych import Collection, Query, Registry
-from diptych.cli.search.pipeline_runs import run_queries
+from diptych.collection.pipeline_runs import run_queries
 from diptych.config import Config
 from diptych.copying import copy_collection
 from diptych.errors import CollectionError, SearchError, TenantError
@@ -201,8 +201,8 @@ def test_evaluations_are_a_tenants_own(filled: Collection) -> None:
     pipeline = Pipeline((Retrieve("lexical"),))
     quiet: dict[str, Any] = {"depth": 20, "advance": lambda _: None}
     with pytest.raises(TenantError):
-        run_queries(filled, "lexical", pipeline, queries, **quiet)
-    run = run_queries(filled, "lexical", pipeline, queries, tenant="a", **quiet)
+        run_queries(filled.handle, "lexical", pipeline, queries, **quiet)
+    run = run_queries(filled.handle, "lexical", pipeline, queries, tenant="a", **quiet)
     assert all(len(ranking) == len(dict(ranking)) for ranking in run.rankings.values())
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from diptych import AdapterSpec, Registry
 from diptych.cli.search.evaluate import Outcome, split_names
-from diptych.cli.search.pipeline_runs import choose, exact
 from diptych.collection.collection import Collection
+from diptych.collection.pipeline_runs import choose, exact
 from diptych.config import load_config
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, from_trec, read_queries

@@ -12,10 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from diptych.cli.search.tune_encoder import document, limits_of, set_encoder, show
-from diptych.cli.search.tune_search import ConfigChange
 from diptych.config.models import SearchParams, VectorStorage
 from diptych.errors import SearchError, TuneError
-from diptych.tune import EncoderBudget, EncoderChoice, EncoderReport, EncoderRow, Setup
+from diptych.tune import ConfigChange, EncoderBudget, EncoderChoice, EncoderReport, EncoderRow, Setup
 from diptych.tune.choose import Against
 
 Run = Callable[..., Any]

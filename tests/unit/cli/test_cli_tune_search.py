@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from diptych.cli.search.tune_search import ConfigChange, budget_of, config_change, show_search, write_config
+from diptych.cli.search.tune_search import budget_of, show_search
 from diptych.config import load_config
+from diptych.config.models import SearchConfig
 from diptych.errors import SearchError, TuneError
 from diptych.registry import Registry
 from diptych.search import Dbsf, Linear, Pipeline, Rerank, Retrieve, Rrf
-from diptych.tune import Budget, SearchReport, SearchRow
+from diptych.tune import Budget, ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
 from diptych.tune.choose import Against
 
 Run = Callable[..., Any]
@@ -116,6 +117,19 @@ def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed
     assert (stage.candidates, stage.weight, stage.options) == (10, 0.3, {"delay": 0.5})
     write_config(config, config_change(config, replace(found, rows=(ROWS[0], present)), registry))
     assert load_config(config).search.rerank == []
+
+
+def test_any_pipeline_of_a_report_has_its_diff_and_settings_without_a_file_have_one_too(
+    config: Path, registry: Registry
+) -> None:
+    found, before = report(passed=False), config.read_text()
+    assert "+    kind: linear" in config_change(config, found, registry, row=0).diff
+    assert "linear" not in config_change(config, found, registry).diff, "the chosen one is the present one"
+    assert config.read_text() == before
+    settings = SearchConfig(limit=3)
+    change = search_change(settings, found, row=0)
+    assert "+    normalize: zscore" in change.diff.splitlines()
+    assert (change.keys, settings) == ("search.retrieve, search.fuse", SearchConfig(limit=3))
 
 
 def test_budgets_and_prices_are_read_as_they_are_written() -> None:

@@ -29,8 +29,8 @@ from diptych.cli.ui.session import Session
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from diptych.cli.search.pipeline_runs import Searched
     from diptych.collection.collection import Collection
+    from diptych.collection.pipeline_runs import Searched
     from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
     from diptych.types import Query, Run
 
@@ -91,7 +91,7 @@ def evaluate(
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
-    from diptych.cli.search.pipeline_runs import labels, opened
+    from diptych.cli.search.open_configs import labels, opened
 
     session: Session = context.obj
     configs = list(dict.fromkeys(config or [CONFIG]))
@@ -205,7 +205,7 @@ def _evaluate(
     with_exact: bool,
     tenant: str | None,
 ) -> Outcome:
-    from diptych.cli.search import pipeline_runs
+    from diptych.collection import pipeline_runs
     from diptych.evaluate import evaluate as score
 
     chosen = pipeline_runs.choose(pipeline_runs.pipelines_of(collections, fusions), only)
@@ -218,7 +218,7 @@ def _evaluate(
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
             pipeline = pipeline_runs.exact(searched.pipeline) if exactly else searched.pipeline
-            return pipeline_runs.run_queries(searched.collection, name, pipeline, queries, **deep)
+            return pipeline_runs.run_queries(searched.collection.handle, name, pipeline, queries, **deep)
 
         runs = {name: answers(name, searched) for name, searched in chosen.items()}
         truths = {n: answers(f"{n}, exact", own, exactly=True) for n, own in chosen.items()} if with_exact else {}

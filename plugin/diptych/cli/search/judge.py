@@ -20,7 +20,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError, EvaluationError
 
 if TYPE_CHECKING:
-    from diptych.cli.search.pipeline_runs import Searched
+    from diptych.collection.pipeline_runs import Searched
     from diptych.config import Config
     from diptych.judge import Judging, Kappa, ModelJudge, Verdict
     from diptych.types import Query, Run
@@ -79,20 +79,21 @@ def judge(
 
       diptych judge --judge bob --again 40
     """
-    from diptych.cli.search import pipeline_runs
+    from diptych.cli.search import open_configs
+    from diptych.collection import pipeline_runs
     from diptych.judge import Judgements, Judging, SecondJudging, agreements
 
     session, configs = context.obj, list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0])
     drawn = _drawn(settings, queries, sample, seed)
     name, judgements = judge or _user(), Judgements(folder)
-    with pipeline_runs.opened(session, configs) as collections:
+    with open_configs.opened(session, configs) as collections:
         texts, verdict = DocumentTexts(collections, tenant), None
         if again:
             known = [*drawn, *judgements.queries()]
             judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
         else:
-            by_label = dict(zip(pipeline_runs.labels(configs), collections, strict=True))
+            by_label = dict(zip(open_configs.labels(configs), collections, strict=True))
             chosen = _chosen(pipeline_runs.pipelines_of(by_label), len(configs), only)
             judging = Judging(
                 _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
@@ -144,7 +145,7 @@ def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> li
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
     """The named pipelines; else each config's whole pipeline, and with one config its single slots as well."""
-    from diptych.cli.search.pipeline_runs import choose
+    from diptych.collection.pipeline_runs import choose
 
     if only:
         return choose(pipelines, only)
@@ -155,7 +156,7 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 
 
 def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
-    from diptych.cli.search.pipeline_runs import run_queries
+    from diptych.collection.pipeline_runs import run_queries
     from diptych.evaluate.measures import cutoff
 
     depth = cutoff(metric) or 10
@@ -165,7 +166,7 @@ def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, te
             bars.begin(name, len(queries))
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             options: dict[str, Any] = {"depth": depth, "advance": advance, "tenant": tenant}
-            return run_queries(own.collection, name, own.pipeline, queries, **options)
+            return run_queries(own.collection.handle, name, own.pipeline, queries, **options)
 
         return [run_of(name, own) for name, own in chosen.items()]
 

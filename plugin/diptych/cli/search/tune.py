@@ -168,6 +168,7 @@ def search(
       diptych tune search --write && diptych plan && diptych apply
     """
     from diptych.cli.search import tune_search as parts
+    from diptych.tune import ConfigChange, config_change, write_config
     from diptych.tune.plots import plot_search, require_place
 
     limits = parts.budget_of(budget, max_cost, price or [])
@@ -181,9 +182,9 @@ def search(
             opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
         )
         found = parts.run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
-    change = parts.config_change(config, found, session.registry) if found.passed else parts.ConfigChange()
+    change = config_change(config, found, session.registry) if found.passed else ConfigChange()
     if write and found.passed:
-        parts.write_config(config, change)
+        write_config(config, change)
     if plot is not None:
         plot_search(found, plot)
     parts.show_search(found, change, synthetic=made, write=write, config=config, plot=plot, as_json=as_json)

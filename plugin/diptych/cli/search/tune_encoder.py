@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.search.tune_search import (
-    SYNTHETIC,
-    ConfigChange,
-    edited,
-    judged_or_synthetic,
-    write_config,
-)
+from diptych.cli.search.tune_search import SYNTHETIC, judged_or_synthetic
 from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import (
     CONFIG,
@@ -32,7 +26,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import TuneError
 
 if TYPE_CHECKING:
-    from diptych.tune import EncoderBudget, EncoderReport, EncoderRow
+    from diptych.tune import ConfigChange, EncoderBudget, EncoderReport, EncoderRow
 
 SHOWN = 16  # rows beside the present and the chosen one
 OWN = ("adapter", "query", "storage", "options")  # keys of a slot that are no options of its adapter
@@ -86,7 +80,7 @@ def encoder(
 
       diptych tune encoder --budget ms=5 --write && diptych plan && diptych apply
     """
-    from diptych.tune import choices_of, tune_encoder
+    from diptych.tune import ConfigChange, choices_of, edited, tune_encoder, write_config
     from diptych.tune.index import slot_to_tune
 
     limits = limits_of(budget or [])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from difflib import unified_diff
-from io import StringIO
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +12,19 @@ from diptych.cli.search.judgements import judged_queries
 from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.config.secrets import redacted
-from diptych.errors import ConfigError, EvaluationError, TuneError
+from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.config.models import EvaluateConfig
     from diptych.evaluate import Qrels
-    from diptych.registry import Registry
     from diptych.runtime.phases import Progress
     from diptych.search import Pipeline
-    from diptych.tune import Budget, SearchReport
+    from diptych.tune import Budget, ConfigChange, SearchReport
     from diptych.types import Query
 
 SAMPLE, SHOWN = 200, 12
 SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
-KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
 
 
 def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -> Budget:
@@ -50,15 +46,6 @@ def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -
             raise TuneError("the price cannot be read", where="--price", got=price, expected=expected) from None
     longest = None if duration is None else 1000 * require_duration("the budget", duration, "--budget")
     return Budget(longest, cost, by_reranker)
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigChange:
-    """The changed config file: the keys that are set, the diff of what is tuned, and the whole text."""
-
-    keys: str = ""
-    diff: str = ""
-    text: str = ""
 
 
 def judged_or_synthetic(
@@ -176,89 +163,6 @@ def document(found: SearchReport, change: ConfigChange, *, synthetic: bool, writ
     more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls}
     more |= {"synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
     return {**facts, "rows": rows, "gains": gains, **more}
-
-
-def config_change(config: Path, found: SearchReport, registry: Registry) -> ConfigChange:
-    """The config file with the chosen pipeline, not yet written; comments and everything else stay.
-
-    Raises:
-        ConfigError: the file cannot be read, or would not be valid.
-    """
-
-    def edit(raw: Any) -> str:
-        section, wanted = raw.get("search") or {}, found.rows[found.chosen].config()
-        if found.rerankers and "rerank" in wanted:
-            wanted["rerank"] = _rerankers(section.get("rerank") or [], found)
-        for key in KEYS:
-            if key in wanted:
-                section[key] = wanted[key]
-            elif key != "params" and (key != "rerank" or found.rerankers):
-                section.pop(key, None)
-        raw["search"] = section
-        return ", ".join(f"search.{key}" for key in wanted)
-
-    return edited(config, registry, edit, ("search",))
-
-
-def edited(config: Path, registry: Registry, edit: Callable[[Any], str], sections: Sequence[str]) -> ConfigChange:
-    """The config file after `edit`, which changes its mapping and names what it set; not yet written.
-
-    Raises:
-        ConfigError: the file cannot be read, or would not be valid.
-    """
-    from ruamel.yaml import YAML
-
-    from diptych.config import check_adapters, parse_config
-
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 120
-    raw = yaml.load(config.read_text("utf-8-sig"))
-    before = _lines(raw, sections)
-    keys, text = edit(raw), StringIO()
-    yaml.dump(raw, text)
-    check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
-    diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    return ConfigChange(keys, "\n".join(diff), text.getvalue())
-
-
-def write_config(config: Path, change: ConfigChange) -> None:
-    """Put the change into the config file.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    beside = config.with_name(f"{config.name}.new")
-    try:
-        beside.write_text(change.text, "utf-8")
-        beside.replace(config)
-    except OSError as error:
-        raise ConfigError("cannot write the config", where=config, got=error.strerror or str(error)) from error
-
-
-def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
-    """These sections as lines, in one style and without secrets, so that a diff shows what a change means."""
-    from ruamel.yaml import YAML
-
-    stream, yaml = StringIO(), YAML()
-    yaml.default_flow_style = False
-    yaml.dump({name: redacted(raw.get(name) or {}) for name in sections}, stream)
-    return stream.getvalue().splitlines()
-
-
-def _rerankers(stages: Sequence[Any], found: SearchReport) -> list[Any]:
-    """The config's own stages that the chosen pipeline has, with its candidates and weights; their options stay."""
-    configured = found.rows[found.present].pipeline.rerank
-    places = {repr((stage.adapter, stage.options)): place for place, stage in enumerate(configured)}
-    kept = []
-    for stage, settings in zip(
-        found.rows[found.chosen].pipeline.rerank, found.rows[found.chosen].config()["rerank"], strict=True
-    ):
-        own = stages[places[repr((stage.adapter, stage.options))]]
-        for key in ("weight", "early_exit", "explore"):
-            own.pop(key, None)
-        own.update(settings)
-        kept.append(own)
-    return kept
 
 
 def _table(found: SearchReport) -> Any:

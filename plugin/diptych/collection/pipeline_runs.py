@@ -1,27 +1,22 @@
-"""What each slot and each stage of a pipeline is worth: the runs that `diptych evaluate` compares.
-
-Imports the Qdrant client, so commands import it only when they run.
-"""
+"""The runs of an evaluation: the answers of pipelines, of their slots and of their stages to judged queries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TypeVar
 
 from qdrant_client import models
 
-from diptych.cli.ui.session import Session
 from diptych.collection.collection import Collection
 from diptych.errors import SearchError
 from diptych.evaluate import ann_recall
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
+from diptych.handle.snapshot import View
+from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
+from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
-from diptych.stores import open_store_of
 from diptych.types import Query, Run
 from qdrant_edge_client.validation_messages import nearest
 
@@ -36,30 +31,6 @@ class Searched:
 
     collection: Collection
     pipeline: Pipeline
-
-
-@contextmanager
-def opened(session: Session, configs: Sequence[Path]) -> Iterator[list[Collection]]:
-    """Open the collections of these config files: each store once, and each model loaded once.
-
-    Raises:
-        ConfigError, StoreError, CollectionError: see diptych.collection.collection.
-    """
-    if len(configs) == 1:
-        with session.collection(configs[0], None, None) as collection:
-            yield [collection]
-        return
-    registry, clients, collections = session.registry.sharing(), {}, []
-    with ExitStack() as stack:
-        for path in configs:
-            config = session.config(path)
-            place = repr((config.urls, config.api_key and config.api_key.get_secret_value()))
-            if place not in clients:
-                client = open_store_of(config, registry=registry, create=False)
-                clients[place] = stack.enter_context(closing(client))
-            handle = CollectionHandle(clients[place], config.collection, config, registry)
-            collections.append(stack.enter_context(Collection(handle)))
-        yield collections
 
 
 def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] = ()) -> dict[str, Searched]:
@@ -78,12 +49,6 @@ def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] =
             if not any(_same(own, collection, pipeline) for own in found.values()):
                 found[f"{label}: {name}" if len(collections) > 1 else name] = Searched(collection, pipeline)
     return found
-
-
-def labels(configs: Sequence[Path]) -> list[str]:
-    """A short name for each config file: its file name, with its folder if two files have the same name."""
-    stems = [path.stem for path in configs]
-    return [f"{p.absolute().parent.name}/{p.stem}" if stems.count(p.stem) > 1 else p.stem for p in configs]
 
 
 def _same(known: Searched, collection: Collection, pipeline: Pipeline) -> bool:
@@ -120,22 +85,33 @@ def fused_by(pipeline: Pipeline, fusions: Sequence[str]) -> dict[str, Pipeline]:
 
 
 def run_queries(
-    collection: Collection,
+    handle: CollectionHandle | View,
     name: str,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     queries: Sequence[Query],
     *,
     depth: int,
     advance: Callable[[int], None],
     tenant: str | None = None,
 ) -> Run:
-    """The answers of `pipeline` to the queries, as deep as `depth` or as the pipeline goes."""
-    limit = min(depth, pipeline.depth or depth)
+    """The answers of a pipeline to the queries, as deep as `depth` or as the pipeline goes.
+
+    Args:
+        handle: what is searched: an open collection, or a view of it, such as that of another generation.
+        name: of the run.
+        pipeline: the stages; None for the one that is served, with its pins, boosts and threshold.
+        queries: each with its id.
+        depth: hits of each query.
+        advance: called after each batch with its number of queries; what it raises ends the run.
+        tenant: whose documents are searched, in collections with tenants.
+    """
+    served = pipeline or Pipeline.from_config(handle.search_config, handle.slots)
+    limit = min(depth, served.depth or depth)
+    options: SearchOptions = {"pipeline": pipeline, "limit": limit, "with_payload": False, "tenant": tenant}
     hits = []
     for begin in range(0, len(queries), BATCH):
         batch = queries[begin : begin + BATCH]
-        found = collection.search_batch(batch, pipeline=pipeline, limit=limit, with_payload=False, tenant=tenant)
-        hits.append(found)
+        hits.append(search(handle, batch, **options))
         advance(len(batch))
     return Run.from_hits(name, queries, chain.from_iterable(hits))
 

@@ -1,0 +1,129 @@
+"""`config_change`: a config file with a tuned pipeline, as a diff and as a whole, not yet written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from diptych.config.models import SearchConfig
+from diptych.config.secrets import redacted
+from diptych.errors import ConfigError
+from diptych.registry import Registry
+from diptych.tune.search_report import SearchReport
+
+KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """The changed config file: the keys that are set, the diff of what is tuned, and the whole text."""
+
+    keys: str = ""
+    diff: str = ""
+    text: str = ""
+
+
+def config_change(config: Path, found: SearchReport, registry: Registry, *, row: int | None = None) -> ConfigChange:
+    """The config file with a tuned pipeline, not yet written; comments and everything else stay.
+
+    Args:
+        config: the file.
+        found: what the tuner found for the collection of this config.
+        registry: where the adapters that it names come from.
+        row: the pipeline's place in `found.rows`; the chosen one's unless given.
+
+    Raises:
+        ConfigError: the file cannot be read, or would not be valid.
+    """
+
+    def edit(raw: Any) -> str:
+        raw["search"], keys = _tuned(raw.get("search") or {}, found, found.chosen if row is None else row)
+        return keys
+
+    return edited(config, registry, edit, ("search",))
+
+
+def search_change(search: SearchConfig, found: SearchReport, *, row: int | None = None) -> ConfigChange:
+    """As `config_change`, for search settings that no file holds, such as those a collection stores."""
+    before = search.model_dump(mode="json", exclude_defaults=True)
+    after, keys = _tuned(copy.deepcopy(before), found, found.chosen if row is None else row)
+    old, new = (_lines({"search": section}, ("search",)) for section in (before, after))
+    diff = unified_diff(old, new, "search settings of the collection", "search settings, tuned", lineterm="")
+    return ConfigChange(keys, "\n".join(diff), "\n".join([*new, ""]))
+
+
+def edited(config: Path, registry: Registry, edit: Callable[[Any], str], sections: Sequence[str]) -> ConfigChange:
+    """The config file after `edit`, which changes its mapping and names what it set; not yet written.
+
+    Raises:
+        ConfigError: the file cannot be read, or would not be valid.
+    """
+    from ruamel.yaml import YAML
+
+    from diptych.config import check_adapters, parse_config
+
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 120
+    raw = yaml.load(config.read_text("utf-8-sig"))
+    before = _lines(raw, sections)
+    keys, text = edit(raw), StringIO()
+    yaml.dump(raw, text)
+    check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
+    diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
+    return ConfigChange(keys, "\n".join(diff), text.getvalue())
+
+
+def write_config(config: Path, change: ConfigChange) -> None:
+    """Put the change into the config file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    beside = config.with_name(f"{config.name}.new")
+    try:
+        beside.write_text(change.text, "utf-8")
+        beside.replace(config)
+    except OSError as error:
+        raise ConfigError("cannot write the config", where=config, got=error.strerror or str(error)) from error
+
+
+def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
+    """These sections as lines, in one style and without secrets, so that a diff shows what a change means."""
+    from ruamel.yaml import YAML
+
+    stream, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump({name: redacted(raw.get(name) or {}) for name in sections}, stream)
+    return stream.getvalue().splitlines()
+
+
+def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:
+    """The search section with the pipeline of a row, and the keys that are set; changes `section`."""
+    wanted = found.rows[row].config()
+    if found.rerankers and "rerank" in wanted:
+        wanted["rerank"] = _rerankers(section.get("rerank") or [], found, row)
+    for key in KEYS:
+        if key in wanted:
+            section[key] = wanted[key]
+        elif key != "params" and (key != "rerank" or found.rerankers):
+            section.pop(key, None)
+    return section, ", ".join(f"search.{key}" for key in wanted)
+
+
+def _rerankers(stages: Sequence[Any], found: SearchReport, row: int) -> list[Any]:
+    """The config's own stages that the pipeline of a row has, with its candidates and weights; their options stay."""
+    configured = found.rows[found.present].pipeline.rerank
+    places = {repr((stage.adapter, stage.options)): place for place, stage in enumerate(configured)}
+    kept = []
+    for stage, settings in zip(found.rows[row].pipeline.rerank, found.rows[row].config()["rerank"], strict=True):
+        own = stages[places[repr((stage.adapter, stage.options))]]
+        for key in ("weight", "early_exit", "explore"):
+            own.pop(key, None)
+        own.update(settings)
+        kept.append(own)
+    return kept
