@@ -24,7 +24,7 @@ from diptych.cli.collections import (
     populate,
 )
 from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
-from diptych.cli.serve import mcp, serve
+from diptych.cli.serve import mcp, serve, studio
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import anchors, apply, finish, plan, rollback, status
 from diptych.cli.train import recipes, train
@@ -107,6 +107,7 @@ for _name, _function in (
     ("export", export.export),
     ("import", import_file.import_file),
     ("serve", serve.serve),
+    ("studio", studio.studio),
     ("mcp", mcp.mcp),
     ("train", train.train),
     ("recipes", recipes.recipes),

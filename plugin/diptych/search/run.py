@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, Unpack
+from typing import NamedTuple, TypeVar, Unpack
 
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
@@ -30,6 +30,20 @@ from diptych.stores.nodes import has_deadline
 from diptych.types import Document, Hit, Query
 
 T = TypeVar("T")
+
+
+class Answered(NamedTuple):
+    """Hits with how they came about.
+
+    Args:
+        request: the search as it was checked and completed.
+        hits: of each query, best first.
+        seconds: duration of each step, those of a batch that other searches were in.
+    """
+
+    request: SearchRequest
+    hits: list[list[Hit]]
+    seconds: Mapping[str, float]
 
 
 def search(
@@ -56,28 +70,39 @@ def search(
 
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> list[list[Hit]]:
     """As `search`."""
+    return answered(handle, queries, options).hits
+
+
+def answered(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answered:
+    """As `search`, with the request and the time of each step."""
     started = time.time_ns()
     try:
-        return on_current_view(handle, partial(_answer, queries, options))
+        return on_current_view(handle, partial(_answered, queries, options))
     except Exception as error:
         tell_failure(handle.registry, handle.name, "search", error, started)
         raise
 
 
-def _answer(queries: Sequence[str | Query], options: Options, view: View) -> list[list[Hit]]:
+def _answered(queries: Sequence[str | Query], options: Options, view: View) -> Answered:
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
-    hits = finish(request, batcher(request).now(request) if joins_others else retrieve_together([request])[0])
+    retrieved = batcher(request).now(request) if joins_others else retrieve_together([request])[0]
+    hits = finish(request, retrieved)
     if request.chosen is not None and not any(hits):
         warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
-    return hits
+    return Answered(request, hits, retrieved.seconds)
 
 
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
     """As `search` for one query, without blocking the event loop or a thread."""
+    return (await answered_later(handle, query, options)).hits[0]
+
+
+async def answered_later(handle: CollectionHandle | View, query: str | Query, options: Options) -> Answered:
+    """As `answer_later`, with the request and the time of each step."""
     started = time.time_ns()
     # Only an existing collection is searched here: checking whether another process has created it blocks.
-    if handle.exists:
+    if handle.metadata is not None:
         try:
             view, completed = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
             # Before the search, a recent window asks the store, and media are read.
@@ -85,7 +110,7 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
             request = await asyncio.to_thread(completed, view) if blocks else completed(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
         except SearchError:
-            pass  # the slots may have changed; `answer` reads the metadata again
+            pass  # the slots may have changed; `answered` reads the metadata again
         except Exception as error:
             await asyncio.to_thread(tell_failure, handle.registry, handle.name, "search", error, started)
             raise
@@ -98,8 +123,8 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
                 hits = await asyncio.to_thread(work)
             if request.chosen is not None and not any(hits):
                 await asyncio.to_thread(warn_of_missing_keys, request.handle, request.chosen, tenant=request.tenant)
-            return hits[0]
-    return (await asyncio.to_thread(answer, handle, [query], options))[0]
+            return Answered(request, hits, retrieved.seconds)
+    return await asyncio.to_thread(answered, handle, [query], options)
 
 
 def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:

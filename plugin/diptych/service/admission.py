@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -25,6 +25,7 @@ class Gate:
         hosts: names by which it may be called, any for none: against pages that a browser takes for others.
         origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,
             and would send a simple request even where it shows the page no answer.
+        is_public: whether a path needs no key, beside those of health.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class Gate:
         concurrent: int,
         hosts: Sequence[str] = (),
         origins: Sequence[str] | None = None,
+        is_public: Callable[[str], bool] = lambda path: False,
     ) -> None:
+        self._is_public = is_public
         self._app, self._keys, self._concurrent = app, keys, concurrent
         self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
         self._origins = None if origins is None or "*" in origins else frozenset(map(str.lower, origins))
@@ -47,7 +50,7 @@ class Gate:
         path = scope["path"]
         is_counted = path not in UNCOUNTED
         try:
-            self._require(Headers(scope=scope), key=path not in OPEN, room=is_counted)
+            self._require(Headers(scope=scope), key=path not in OPEN and not self._is_public(path), room=is_counted)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
         self._inside += is_counted

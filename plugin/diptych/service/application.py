@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +33,7 @@ from diptych.runtime.panics import as_error, is_panic
 from diptych.service.admission import Gate
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import LOG, Refused, refusal_of
+from diptych.service.extension import Extension
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
 from diptych.service.model_batches import Batches
@@ -57,6 +58,7 @@ def application(
     origins: Sequence[str] = (),
     hosts: Sequence[str] = (),
     writes: bool = False,
+    extension: Extension | None = None,
 ) -> Starlette:
     """Build the service. It warms up what it serves at start, and closes it at the end.
 
@@ -67,23 +69,30 @@ def application(
         origins: web pages that may ask from a browser (CORS); none unless given.
         hosts: names by which it may be called; any unless given.
         writes: whether documents may be brought in.
+        extension: further routes, such as those of `diptych.studio`.
     """
+    extension = extension or Extension()
     metrics = Metrics()
     readiness = Readiness(served, lambda ready: metrics.ready.set(ready), may_be_empty=writes)
     writers = Writes() if writes else None
     serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, writers)
-    routes = [*ROUTES, *(WRITING if writes else ())]
+    routes = [*ROUTES, *(WRITING if writes else ()), *map(_with_answered_errors, extension.routes)]
+    gate: dict[str, Any] = {"concurrent": serving.limits.concurrent, "hosts": hosts, "origins": origins}
+    gate["is_public"] = extension.is_public
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(Watch, serving=serving, routes=[route.path for route in routes]),
+            *extension.middleware,
+            Middleware(Watch, serving=serving, routes=routes),
             *_cors(origins),
-            Middleware(Gate, keys=serving.keys, concurrent=serving.limits.concurrent, hosts=hosts, origins=origins),
+            Middleware(Gate, keys=serving.keys, **gate),
         ],
         exception_handlers={HTTPException: _no_such_route},
         lifespan=_lifespan,
     )
-    app.state.serving = serving
+    app.state.serving, app.state.extension = serving, extension
+    for name, value in extension.state.items():
+        setattr(app.state, name, value)
     return app
 
 
@@ -106,7 +115,8 @@ async def metrics(request: Request) -> Response:
 
 async def description(request: Request) -> Response:
     """`GET /openapi.json`: the API, for client generators."""
-    return json_of(openapi(writes=Serving.of(request).writes is not None))
+    further = request.app.state.extension.operations
+    return json_of(openapi(writes=Serving.of(request).writes is not None, further=further))
 
 
 def _answered(handler: Handler) -> Handler:
@@ -126,6 +136,10 @@ def _answered(handler: Handler) -> Handler:
             return refused.response()
 
     return answer
+
+
+def _with_answered_errors(route: Route) -> Route:
+    return Route(route.path, _answered(route.endpoint), methods=[*(route.methods or ())])
 
 
 ROUTES = [  # starlette looks at them in this order
@@ -156,7 +170,7 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    routes = [*ROUTES, *(WRITING if Serving.of(request).writes else ())]
+    routes = [*ROUTES, *(WRITING if Serving.of(request).writes else ()), *request.app.state.extension.routes]
     served_routes = ", ".join(
         f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes
     )
@@ -171,6 +185,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await run_in_threadpool(app.state.extension.close)
         await run_in_threadpool(serving.readiness.stop)
         if serving.writes is not None:  # before the collection that it writes to is closed
             await run_in_threadpool(serving.writes.stop)
@@ -190,11 +205,12 @@ class Watch:
     Args:
         app: what answers.
         serving: whose metrics.
-        routes: the paths that are known; others are one, so that nobody fills the metrics with names.
+        routes: what is known; other paths are one, so that nobody fills the metrics with names.
     """
 
-    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[str]) -> None:
-        self._app, self._metrics, self._routes = app, serving.metrics, frozenset(routes)
+    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[Route]) -> None:
+        self._app, self._metrics = app, serving.metrics
+        self._routes = {route.path: route for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -224,4 +240,7 @@ class Watch:
     def _route(self, path: str) -> str:
         if path.startswith(_MODEL):
             return f"{_MODEL}MODEL"
-        return path if path in self._routes else "other"
+        if path in self._routes:
+            return path
+        patterns = (route for route in self._routes.values() if "{" in route.path)
+        return next((route.path for route in patterns if route.path_regex.match(path)), "other")

@@ -23,7 +23,7 @@ from diptych.testing import fakes_plugin
 from mutations import NUMBERS, TEXTS, mutated
 
 TRIES = int(os.environ.get("DIPTYCH_FUZZ_COMMANDS", "60"))
-LEFT_OUT = {"serve", "mcp", "train", "tune", "edge"}  # that run on, or train
+LEFT_OUT = {"serve", "studio", "mcp", "train", "tune", "edge"}  # that run on, or train
 KEPT = {"help", "debug", "engine", "workers", "worker_cpus", "worker_gpus", "download", "plot", "install_completion"}
 CONFIG = """\
 store: edge:./qdrant

@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tune",),
     ("collection",),
     ("service",),
-    ("agents",),
+    ("agents", "studio"),
     ("cli",),
     ("__main__",),
 )

@@ -20,11 +20,14 @@ from diptych.cli.serve.served_collections import (
     HostsOption,
     IdleSecondsOption,
     InsecureOption,
+    JudgedFoldersOption,
+    JudgementsOption,
     KeysOption,
     OriginsOption,
     opened,
     require,
 )
+from diptych.cli.serve.studio import studio_of
 from diptych.cli.ui.options import CONFIG, DebugOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
@@ -32,6 +35,7 @@ from diptych.errors import ConfigError
 from diptych.service.limits import Bounds, Limits
 
 if TYPE_CHECKING:
+    from diptych.service.extension import Extension
     from diptych.service.served import Served
 
 
@@ -58,6 +62,11 @@ def serve(
     max_upload: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum bytes of a /populate request.")
     ] = MOST.upload,
+    with_studio: Annotated[
+        bool, typer.Option("--studio", help="Also serve the page of diptych studio, at /studio/.")
+    ] = False,
+    queries: JudgedFoldersOption = None,
+    judgements: JudgementsOption = None,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
@@ -91,6 +100,8 @@ def serve(
       diptych serve --store https://qdrant.example.org:6333 --collection packages --host 0.0.0.0
 
       diptych serve --encoders-only --adapter cross-encoder:./my-reranker
+
+      diptych serve --studio --queries judged
     """
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
     from diptych.service.api_keys import Keys, require_key
@@ -99,14 +110,15 @@ def serve(
 
     keys = Keys.from_environment(api_keys_env)
     require_key(host, keys, insecure=insecure)
+    extension = _studio(queries, judgements, wanted=with_studio, writes=allow_writes)
     limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
     session: Session = context.obj
     with listen(host, port) as listening:
         served = _served(
             session, configs, store, collections, adapters, encoders_only=encoders_only, writes=allow_writes
         )
-        names = called(host, allowed_hosts or (), keys)
-        app = application(served, keys=keys, limits=limits, origins=cors_origin or (), hosts=names, writes=allow_writes)
+        may_ask = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
+        app = application(served, keys=keys, limits=limits, writes=allow_writes, extension=extension, **may_ask)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
         _announce(address(listening, host), served, as_json=as_json)
         run(app, listening, grace=grace, bounds=Bounds(max_connections, header_seconds, idle_seconds))
@@ -136,6 +148,15 @@ def _served(
         )
     paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
     return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
+
+
+def _studio(queries: list[Path] | None, judgements: Path | None, *, wanted: bool, writes: bool) -> Extension | None:
+    if wanted:
+        return studio_of(queries, judgements, writes=writes)
+    if queries or judgements:
+        got = "--queries" if queries else "--judgements"
+        raise ConfigError("judged queries are for Studio", got=got, do="add --studio")
+    return None
 
 
 def _announce(url: str, served: Served, *, as_json: bool) -> None:

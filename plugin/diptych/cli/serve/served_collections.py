@@ -54,6 +54,16 @@ HeaderSecondsOption: TypeAlias = Annotated[
 IdleSecondsOption: TypeAlias = Annotated[
     int, typer.Option("--idle-seconds", min=1, metavar="SECONDS", help="Maximum idle time of a connection.")
 ]
+JudgedFoldersOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--queries", metavar="FOLDER", help="Studio: judged queries, queries.jsonl and qrels/; repeat for more."
+    ),
+]
+JudgementsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--judgements", metavar="FILE", help="Studio: let people judge, and save what they say there."),
+]
 LOCAL = "127.0.0.1"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -147,13 +147,14 @@ _WRITES = (
 )
 
 
-def openapi(*, writes: bool = False) -> dict[str, Any]:
+def openapi(*, writes: bool = False, further: Sequence[Operation] = ()) -> dict[str, Any]:
     """The document, version 3.1.
 
     Args:
         writes: whether to include the routes that write.
+        further: operations of an extension.
     """
-    operations = [*_READS, *(_WRITES if writes else ())]
+    operations = [*_READS, *(_WRITES if writes else ()), *further]
     models = {model for operation in operations for model in (operation.answer, operation.asked) if model} | {
         ErrorAnswer
     }

@@ -1,0 +1,116 @@
+"""`diptych studio`: collections in the browser."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.serve.served_collections import (
+    LOCAL,
+    CollectionsOption,
+    ConfigsOption,
+    GraceOption,
+    HostOption,
+    HostsOption,
+    InsecureOption,
+    JudgedFoldersOption,
+    JudgementsOption,
+    KeysOption,
+    opened,
+    require,
+)
+from diptych.cli.ui.options import DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.output import stderr, write_json
+from diptych.cli.ui.session import Session
+from diptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diptych.service.extension import Extension
+
+GRACE = 5
+
+
+def studio(
+    context: typer.Context,
+    configs: ConfigsOption = None,
+    store: StoreOption = None,
+    collections: CollectionsOption = None,
+    queries: JudgedFoldersOption = None,
+    judgements: JudgementsOption = None,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Let the page roll a swap back; by default it only reads.")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    host: HostOption = LOCAL,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one.")] = 8002,
+    api_keys_env: KeysOption = None,
+    insecure: InsecureOption = False,
+    allowed_hosts: HostsOption = None,
+    grace: GraceOption = GRACE,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not log requests.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """See, compare, explain and judge what collections answer, in the browser.
+
+    The page reads only, unless --judgements or --allow-writes say otherwise. Nothing leaves this machine. If
+    DIPTYCH_API_KEY holds an API key, the page asks for it.
+
+    [dim]Examples:[/dim]
+
+      diptych studio --open
+
+      diptych studio -c packages.yaml -c articles.yaml --queries judged --judgements judged/mine.tsv
+
+      diptych studio --store edge:./qdrant --collection packages
+    """
+    require("starlette", "uvicorn", "prometheus_client", extra="serve")
+    from diptych.service.api_keys import Keys, require_key
+    from diptych.service.application import application
+    from diptych.service.server import address, called, listen, log_to_stderr, run
+
+    keys = Keys.from_environment(api_keys_env)
+    require_key(host, keys, insecure=insecure)
+    extension = studio_of(queries, judgements, writes=allow_writes)
+    session: Session = context.obj
+    with listen(host, port) as listening:
+        served = opened(session, configs, store, collections)
+        names = called(host, allowed_hosts or (), keys)
+        app = application(served, keys=keys, hosts=names, extension=extension)
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+        url = f"{address(listening, host)}/studio/"
+        _announce(url, list(served.collections), as_json=as_json)
+        if open_browser:
+            webbrowser.open(url)
+        run(app, listening, grace=grace)
+
+
+def studio_of(queries: Sequence[Path] | None, judgements: Path | None, *, writes: bool) -> Extension:
+    """Studio with these options.
+
+    Raises:
+        ConfigError: a folder of judged queries, or that of the judgements, does not exist.
+    """
+    from diptych.studio.routes import studio
+
+    for folder in queries or ():
+        if not folder.is_dir():
+            raise ConfigError("there is no such folder", where="--queries", got=str(folder))
+    if judgements is not None and not judgements.parent.is_dir():
+        raise ConfigError("there is no such folder", where="--judgements", got=str(judgements.parent))
+    return studio(queries=queries or (), judgements=judgements, writes=writes)
+
+
+def _announce(url: str, collections: list[str], *, as_json: bool) -> None:
+    if as_json:
+        write_json({"url": url, "collections": collections})
+        sys.stdout.flush()
+        return
+    stderr().print(f"Studio of {', '.join(collections)} is at {url}", style="bold")
+    stderr().print("Ctrl-C ends it")

@@ -1,0 +1,71 @@
+"""The page: what is served, to whom, and what a browser may do with it."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.testclient import TestClient
+
+from diptych import Collection, Registry
+from diptych.service.api_keys import Keys
+from diptych.service.application import application
+from diptych.service.served import Served
+from diptych.studio.page import API, CSP, assets
+from diptych.studio.routes import studio
+
+
+def test_the_page_runs_only_what_the_server_serves(client: TestClient) -> None:
+    answer = client.get("/studio")
+    assert str(answer.url).endswith("/studio/")
+    assert "<!doctype html>" in answer.text.lower()
+    policy = answer.headers["content-security-policy"]
+    assert policy == CSP
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_no_script_or_style_stands_in_the_page_itself() -> None:
+    html = assets()["index.html"].content.decode()
+    assert "<style" not in html
+    assert " style=" not in html
+    assert html.count("<script") == html.count("<script ") == html.count(" src=")
+
+
+@pytest.mark.parametrize(
+    "path", ["/studio/nothing.js", "/studio/..%2f__init__.py", "/studio/%2e%2e/routes.py", "/studio/api/nothing"]
+)
+def test_no_other_file_is_served(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "error" in answer.json()
+
+
+def test_a_file_that_the_browser_has_is_not_sent_again(client: TestClient) -> None:
+    tag = client.get("/studio/").headers["etag"]
+    assert client.get("/studio/", headers={"if-none-match": tag}).status_code == 304
+
+
+def test_the_page_needs_no_key_and_its_data_do(collection: Collection, fakes: Registry) -> None:
+    served = Served([collection], registry=fakes)
+    client = TestClient(application(served, keys=Keys(["secret"]), extension=studio()))
+    assert client.get("/studio/").status_code == 200
+    refused = client.get(f"{API}/state")
+    assert refused.status_code == 401
+    assert refused.headers["content-security-policy"].endswith("sandbox")
+    assert client.get(f"{API}/state", headers={"authorization": "Bearer secret"}).json()["key_required"] is True
+    assert client.get(API).status_code == client.get(f"{API}/").status_code == 401
+
+
+def test_another_host_or_page_gets_nothing(collection: Collection, fakes: Registry) -> None:
+    client = TestClient(application(Served([collection], registry=fakes), hosts=["localhost"], extension=studio()))
+    assert client.get(f"{API}/state").status_code == 421
+    assert client.get("/studio/").status_code == 421
+    there = {"host": "localhost"}
+    assert client.get(f"{API}/state", headers=there).status_code == 200
+    assert client.get(f"{API}/state", headers={**there, "origin": "https://evil.example"}).status_code == 403
+
+
+def test_a_service_without_studio_has_none_of_it(collection: Collection, fakes: Registry) -> None:
+    client = TestClient(application(Served([collection], registry=fakes)))
+    assert [client.get(path).status_code for path in ("/studio", "/studio/", "/docs", f"{API}/state")] == [404] * 4
