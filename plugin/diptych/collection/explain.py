@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from diptych.collection.score_parts import BlocksLike, SlotScore, Term, blocks_of_slots, matched_terms, scores_of
+from diptych.collection.explanation import Explanation, SlotScore, Term
+from diptych.collection.score_parts import BlocksLike, blocks_of_slots, matched_terms, scores_of
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -17,7 +18,6 @@ from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, Options
 from diptych.search.passages import has_passages, with_passages
 from diptych.search.pins import PINNED
-from diptych.search.pipeline import Pipeline
 from diptych.search.qdrant_query import Inputs, fusion_request
 from diptych.search.qdrant_retrieval import boosts_of, fuses_in_host, query_points, rank_branches, retrieve
 from diptych.search.request import SearchRequest
@@ -25,74 +25,12 @@ from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
 from diptych.slots.slot import Slot
-from diptych.types import Document, Hit, Passage, Query
+from diptych.types import Hit, Passage, Query
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
 SHOWN = 240  # characters of a passage in an explanation
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why one document has its rank.
-
-    Args:
-        document: the document.
-        pipeline: what was run.
-        rank, score: place among the hits from 1, and final score; None when it is not among them.
-        slots: the document in each retrieved slot.
-        fused: the fused score, the sum of the slots' contributions; None without fusion or when not retrieved.
-        boosts: what each part of the boost adds; the score before it plus these is the score of the stage `boost`.
-        stages: the score that each later stage gave, in order.
-        lost: where the document was left behind, when it is not a hit.
-        notes: remarks on this search, such as that a reranker reached its deadline.
-    """
-
-    document: Document
-    pipeline: Pipeline
-    rank: int | None
-    score: float | None
-    slots: Mapping[str, SlotScore]
-    fused: float | None = None
-    boosts: Mapping[str, float] = field(default_factory=dict)
-    stages: Mapping[str, float] = field(default_factory=dict)
-    lost: str = ""
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        head = self.lost if self.rank is None else f"rank {self.rank}, score {self.score:.4f}"
-        lines = [f"{self.document.id}: {head}", *(line for name in self.slots for line in self._slot_lines(name))]
-        if self.fused is not None and self.pipeline.fuse:
-            lines.append(f"  = {self.pipeline.fuse!r} {self.fused:.4f}")
-        lines += [f"  {name}: adds {value:.4f}" for name, value in self.boosts.items()]
-        lines += [f"  {name} {score:.4f}" for name, score in self.stages.items()]
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything except the document as JSON values; the pipeline as text."""
-        lists = {
-            name: {key: [*map(asdict, getattr(own, key))] for key in ("terms", "blocks")}
-            for name, own in self.slots.items()
-        }
-        slots = {name: {**asdict(own), **lists[name]} for name, own in self.slots.items()}
-        numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
-        numbers["boosts"] = dict(self.boosts)
-        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost, "notes": [*self.notes]}
-
-    def _slot_lines(self, name: str) -> Iterable[str]:
-        slot_score = self.slots[name]
-        rank = "not a candidate" if slot_score.rank is None else f"rank {slot_score.rank}"
-        score = "no score" if slot_score.score is None else f"score {slot_score.score:.4f}"
-        part = "" if slot_score.contribution is None else f", contributes {slot_score.contribution:.4f}"
-        lines = [
-            f"  {name}: {rank}, {score}{part}",
-            *(f"    {part}" for part in (*slot_score.terms, *slot_score.blocks)),
-        ]
-        if own := slot_score.passage:
-            which = f"best of {slot_score.passages} passages, {own.start} to {own.end}"
-            lines.append(f"    {which}, {own.score:.4f}: {' '.join(own.text.split())}")
-        return lines
 
 
 def explain(

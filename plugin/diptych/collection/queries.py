@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from qdrant_client import models
 
-    from diptych.collection.explain import Explanation
+    from diptych.collection.explanation import Explanation
     from diptych.collection.score_parts import BlocksLike
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from qdrant_client import models
 
+from diptych.collection.explanation import Block, Term
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
@@ -18,66 +18,13 @@ from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples, params
 from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest, direction
 from diptych.slots.slot import Slot
-from diptych.types import Passage, SparseVector
+from diptych.types import SparseVector
 from qdrant_edge_client.validation_messages import nearest
 
 Widths: TypeAlias = Mapping[str, int]  # of a vector's blocks in order, by name
 BlocksLike: TypeAlias = Mapping[str, Sequence[int] | Widths]  # by slot
 MOST_BLOCKS = 256
 NEAR = 5e-4  # how far the sum of the parts may be from the score, for vectors of length 1; float16 is off by .0001
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A term that query and document share: `contribution` = `query` * `document` * `idf`; `idf` is 1 without IDF."""
-
-    word: str
-    query: float
-    document: float
-    idf: float
-    contribution: float
-
-    def __str__(self) -> str:
-        return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block of a dense vector, such as one of several joined encoders, and its part of the score.
-
-    The parts are products of query and document within the block, by cosine of the vectors scaled to length 1. So they
-    add up to the score of the slot.
-    """
-
-    name: str
-    width: int
-    contribution: float
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.width} wide) {self.contribution:.4f}"
-
-
-@dataclass(frozen=True, slots=True)
-class SlotScore:
-    """A document in one slot.
-
-    Args:
-        score: similarity of query and document, None when the slot gives it none, such as without a common term.
-        rank: place among the slot's candidates, from 1; None when it is not one of them.
-        contribution: what the slot adds to the fused score; None without fusion or when no slot retrieved the document.
-        terms: of a sparse slot, the terms that query and document share; their contributions add up to `score`.
-        blocks: of a dense slot with blocks, their parts; these add up to `score`.
-        passage: of a slot with passages, the best one; its text is shortened, `start` and `end` are whole.
-        passages: how many the document has there.
-    """
-
-    score: float | None = None
-    rank: int | None = None
-    contribution: float | None = None
-    terms: tuple[Term, ...] = ()
-    blocks: tuple[Block, ...] = ()
-    passage: Passage | None = None
-    passages: int = 0
 
 
 def scores_of(request: SearchRequest, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from diptych.collection.explain import Explanation, SlotScore
+from diptych.collection.explanation import Explanation, SlotScore
 from diptych.config.secrets import redacted
 from diptych.media import Media, RawMedia
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo

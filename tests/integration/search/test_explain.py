@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,21 @@ from diptych.collection.explain import explain
 from diptych.collection.score_parts import block_parts
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.registry import Registry
-from diptych.search import Dbsf, Diversify, EarlyExit, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
+from diptych.search import (
+    Boost,
+    Dbsf,
+    Diversify,
+    EarlyExit,
+    FieldBoost,
+    Linear,
+    NumberBoost,
+    Pipeline,
+    Rerank,
+    Rescore,
+    Retrieve,
+    Rrf,
+    search,
+)
 from diptych.search.options import Options
 from diptych.search.request import SearchRequest
 from diptych.testing import fakes_plugin
@@ -88,6 +103,48 @@ def test_a_word_that_fewer_documents_have_counts_more(filled: Collection, docume
     )
     idf = {term.word: term.idf for term in explanation[0].slots["lexical"].terms}
     assert idf["rare7"] > 2 * idf.get("word1", 0.0)
+
+
+SUMS = [
+    *FUSED,
+    Pipeline((Retrieve("lexical", 30),)),
+    Pipeline((Retrieve("dense", 30),)),
+    PAIR >> Dbsf() >> Boost(FieldBoost("parity", ["odd"], weight=0.3), NumberBoost("n", 50, 20, weight=-0.2)),
+    PAIR >> Rrf() >> Rescore("late", 25),
+    PAIR >> Rrf() >> Rescore("late", 25, weight=0.4),
+    PAIR >> Rrf() >> Rescore("late", 25) >> Boost(FieldBoost("parity", ["odd"], weight=0.3)),
+    PAIR >> Rrf() >> Diversify("dense", 0.7, 20),
+    PAIR >> Dbsf() >> Rerank("fake-reranker", 15),
+    PAIR >> Dbsf() >> Rerank("fake-reranker", 15, weight=0.5),
+]
+
+
+@pytest.mark.parametrize("pipeline", SUMS, ids=repr)
+def test_the_parts_of_an_explanation_add_up_to_its_score_whatever_the_pipeline(
+    filled: Collection, queries: list[str], pipeline: Pipeline
+) -> None:
+    for explanation in filled.explain(queries[0], pipeline=pipeline, limit=8, pin=["d7"]):
+        parts = explanation.parts
+        assert sum(part.value for part in parts) == pytest.approx(explanation.score, abs=1e-5)
+        assert "rest" not in [part.kind for part in parts]
+    kinds = {part.kind for part in filled.explain(queries[0], pipeline=pipeline, limit=1)[0].parts}
+    replaced = {"stage"} if pipeline.rescore or pipeline.diversify or pipeline.rerank else {"slot"}
+    expected = {"word"} if pipeline.retrieve[0].slot == "lexical" else replaced
+    assert kinds == expected | ({"boost"} if pipeline.boost else set())
+
+
+def test_parts_are_told_of_documents_that_are_no_hits_and_of_scores_that_are_approximate(
+    filled: Collection, queries: list[str]
+) -> None:
+    order = [hit.id for hit in filled.search(queries[0], pipeline=PAIR >> Dbsf(), limit=40)]
+    (lost,) = filled.explain(queries[0], pipeline=PAIR >> Dbsf() >> Rerank("fake-reranker", 5), ids=[order[30]])
+    assert lost.rank is None
+    assert sum(part.value for part in lost.parts) == pytest.approx(lost.fused, abs=1e-5)
+    (hit,) = filled.explain(queries[0], pipeline=Retrieve("dense", 5), limit=1)
+    assert hit.score is not None
+    quantized = replace(hit, score=hit.score + 0.01)
+    assert [part.kind for part in quantized.parts] == ["slot", "rest"]
+    assert sum(part.value for part in quantized.parts) == pytest.approx(quantized.score, abs=1e-9)
 
 
 def test_later_stages_show_the_score_that_each_gave(filled: Collection, queries: list[str]) -> None:

@@ -12,7 +12,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
 from diptych.anchors import AnchorEncoder, write_anchors
-from diptych.collection.explain import Explanation
+from diptych.collection.explanation import Explanation
 from diptych.copying import copy_collection
 from diptych.swap import plan
 from diptych.testing.fakes import FakeReranker

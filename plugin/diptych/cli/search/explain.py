@@ -33,7 +33,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import SearchError
 
 if TYPE_CHECKING:
-    from diptych.collection.explain import Explanation, SlotScore
+    from diptych.collection.explanation import Explanation, SlotScore
 
 INDENT = (0, 0, 0, 5)
 
