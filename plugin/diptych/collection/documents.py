@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from qdrant_client import models
 
@@ -25,11 +26,21 @@ def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = No
         CollectionError: ids that are not texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    existing: dict[str, Document] = {}
-    for store, points in _located_pages(handle, ids, tenant):
-        page = (from_payload(r.id, r.payload, handle.view.layout) for r in store.records(points))
-        existing |= {document.id: document for document in page}
+    existing = {document.id: document for document, _ in _found(handle, ids, tenant)}
     return [existing[identifier] for identifier in dict.fromkeys(ids) if identifier in existing]
+
+
+def payloads(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> dict[str, dict[str, Any]]:
+    """What the points of these documents hold, by document id, as `get` finds and refuses them."""
+    return {document.id: payload for document, payload in _found(handle, ids, tenant)}
+
+
+def _found(
+    handle: CollectionHandle, ids: Sequence[str], tenant: str | None
+) -> Iterator[tuple[Document, dict[str, Any]]]:
+    for store, points in _located_pages(handle, ids, tenant):
+        for record in store.records(points):
+            yield from_payload(record.id, record.payload, handle.view.layout), record.payload or {}
 
 
 def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:

@@ -349,7 +349,7 @@ def test_examples_pins_and_exclusions_are_options(filled: Run) -> None:
 def test_a_pinned_hit_has_a_mark_on_a_terminal() -> None:
     hits = [Hit(Document("a", "one"), 1.0, {"pinned": 1.0}), Hit(Document("b", "two"), 1.0, {"dense": 1.0})]
     shown = io.StringIO()
-    _hits(Console(file=shown, width=80), hits, 0)
+    _hits(Console(file=shown, width=80), hits, 0, {})
     assert [line.split() for line in shown.getvalue().splitlines()[::2]] == [
         ["1", "1.0000", "a", "pinned"],
         ["2", "1.0000", "b"],
@@ -401,5 +401,5 @@ def test_words_that_match_stand_out_on_a_terminal() -> None:
     text = "Do convert it. A conversion."
     hit = Hit(Document("a", text), 1.0, highlight=Highlight(None, ((3, 10),)))
     written = io.StringIO()
-    _hits(Console(file=written, force_terminal=True, color_system="standard", width=80), [hit], 0)
+    _hits(Console(file=written, force_terminal=True, color_system="standard", width=80), [hit], 0, {})
     assert "\x1b[1;33mconvert\x1b[0m it." in written.getvalue()

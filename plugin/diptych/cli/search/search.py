@@ -16,7 +16,7 @@ from diptych.cli.search.filters import (
     parse_filter,
     without_log_of_missing_keys,
 )
-from diptych.cli.search.show_hits import note_empty_tenant, note_threshold, show_groups, show_hits
+from diptych.cli.search.show_hits import note_empty_tenant, note_threshold, pictures_of, show_groups, show_hits
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -146,9 +146,11 @@ def search(
             note_empty_tenant(opened, tenant)
             note_threshold(opened, threshold, only)
             note_missing_keys(opened, wanted, tenant)
+        hits = [hit for own in found for hit in own] + [hit for own in groups or () for g in own for hit in g.hits]
+        pictures = {} if as_json else pictures_of(opened, hits, tenant)
     if groups is not None:
-        return show_groups(opened.name, texts, groups, seconds, as_json=as_json)
-    return show_hits(opened.name, texts, found, seconds, offset=offset, as_json=as_json)
+        return show_groups(opened.name, texts, groups, seconds, pictures=pictures, as_json=as_json)
+    return show_hits(opened.name, texts, found, seconds, offset=offset, pictures=pictures, as_json=as_json)
 
 
 def texts_of(queries: Sequence[str] | None) -> list[str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from rich.color import Color
 from rich.console import Console
 from rich.padding import Padding
+from rich.style import Style
 from rich.text import Text
 
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
@@ -21,19 +26,52 @@ if TYPE_CHECKING:
     from diptych.types import Document, Hit
 
 SNIPPET, PASSAGE = 140, 320  # characters of a hit's text, and of its best passage
+WIDTH = 24  # columns of a picture; it has half as many lines
+
+
+def pictures_of(collection: Collection, hits: Iterable[Hit], tenant: str | None) -> Mapping[str, bytes]:
+    """Small pictures of the hits that have one, for a terminal that shows 24-bit colours; needs Pillow."""
+    ids = [hit.id for hit in hits if {"image", "video"} & hit.document.media.keys()]
+    if not ids or not sys.stdout.isatty() or stdout().color_system != "truecolor" or find_spec("PIL") is None:
+        return {}
+    from diptych.collection.thumbnails import thumbnails
+
+    return thumbnails(collection.handle, ids, tenant=tenant)
 
 
 def show_hits(
-    name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], seconds: float, *, offset: int, as_json: bool
+    name: str,
+    texts: Sequence[str],
+    found: Sequence[Sequence[Hit]],
+    seconds: float,
+    *,
+    offset: int,
+    pictures: Mapping[str, bytes],
+    as_json: bool,
 ) -> None:
-    """The hits of each query: JSON, lines with tabs when piped, or text."""
+    """The hits of each query: JSON, lines with tabs when piped, or text with the pictures of `pictures_of`."""
     if as_json:
         return write_json(_document(name, texts, found, seconds))
-    return _show(texts, found, offset)
+    if not sys.stdout.isatty():
+        return _lines([printable(text) for text in texts], found, offset)
+    console = stdout()
+    for text, hits in zip(texts, found, strict=True):
+        if len(texts) > 1:
+            console.print(printable(text), style="bold underline")
+        if not hits:
+            stderr().print("nothing found", style="dim")
+        _hits(console, hits, offset, pictures)
+    return None
 
 
 def show_groups(
-    name: str, texts: Sequence[str], found: Sequence[Sequence[HitGroup]], seconds: float, *, as_json: bool
+    name: str,
+    texts: Sequence[str],
+    found: Sequence[Sequence[HitGroup]],
+    seconds: float,
+    *,
+    pictures: Mapping[str, bytes],
+    as_json: bool,
 ) -> None:
     """The groups of each query: JSON, or as hits with the group's value before the rank."""
     if as_json:
@@ -52,7 +90,7 @@ def show_groups(
             stderr().print("nothing found", style="dim")
         for group in own:
             console.print(printable(str(group.value)), style="bold", soft_wrap=True)
-            _hits(console, group.hits, 0)
+            _hits(console, group.hits, 0, pictures)
     return None
 
 
@@ -110,25 +148,31 @@ def media_of(document: Document) -> list[tuple[str, Media]]:
     return [(modality, own) for modality, own in document.media.items() if isinstance(own, Media)]
 
 
-def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
-    if not sys.stdout.isatty():
-        return _lines([printable(text) for text in texts], found, offset)
-    console = stdout()
-    for text, hits in zip(texts, found, strict=True):
-        if len(texts) > 1:
-            console.print(printable(text), style="bold underline")
-        if not hits:
-            stderr().print("nothing found", style="dim")
-        _hits(console, hits, offset)
-    return None
+def _drawn(picture: bytes) -> Text:
+    """A picture as half blocks: each character shows two pixels, one above the other."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((WIDTH, WIDTH))
+    rows = np.asarray(image)
+    rows = np.pad(rows, ((0, len(rows) % 2), (0, 0), (0, 0)))  # an odd last row has black below it
+    text = Text(no_wrap=True)
+    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
+        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
+            text.append("▀", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
+        text.append("\n")
+    text.rstrip()
+    return text
 
 
-def _hits(console: Console, hits: Sequence[Hit], offset: int) -> None:
+def _hits(console: Console, hits: Sequence[Hit], offset: int, pictures: Mapping[str, bytes]) -> None:
     for rank, hit in enumerate(hits, offset + 1):
         console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
         console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
         console.print("  pinned" if _is_pinned(hit) else "", style="dim")
         console.print(Padding(_emphasised(hit), (0, 0, 0, 5)))
+        if hit.id in pictures:
+            console.print(Padding(_drawn(pictures[hit.id]), (0, 0, 0, 5), expand=False))
 
 
 def _is_pinned(hit: Hit) -> bool:
