@@ -173,6 +173,9 @@ def _hits(console: Console, hits: Sequence[Hit], offset: int, pictures: Mapping[
         console.print(Padding(_emphasised(hit), (0, 0, 0, 5)))
         if hit.id in pictures:
             console.print(Padding(_drawn(pictures[hit.id]), (0, 0, 0, 5), expand=False))
+        elif hit.document.text.strip() or hit.document.title.strip():  # else its media are the excerpt
+            for _, media in media_of(hit.document):
+                console.print(Padding(Text(printable(str(media)), "dim"), (0, 0, 0, 5)))
 
 
 def _is_pinned(hit: Hit) -> bool:
