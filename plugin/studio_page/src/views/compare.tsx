@@ -1,5 +1,291 @@
-import { Empty } from "../parts/notice";
+/** One search box, two sides, and why they differ. */
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { milliseconds, plural } from "../format";
+import { useShortcuts } from "../keys";
+import { announce, toast } from "../parts/announce";
+import { Select, TextField } from "../parts/field";
+import { Filters } from "../parts/filters";
+import { HitList, titleOf } from "../parts/hits";
+import { Empty, Failure, Loading, Notice } from "../parts/notice";
+import { Ribbons } from "../parts/ribbons";
+import { SearchBar } from "../parts/searchbar";
+import { Sides } from "../parts/sides";
+import { Snippets } from "../parts/snippets";
+import { Stages } from "../parts/stages";
+import { overlapOf, Venn, type Group } from "../parts/venn";
+import { Why } from "../parts/why";
+import { NONE, picture, readRows, sideOf, useAsked, type Asked } from "../question";
+import { useRequest, type Answer } from "../request";
+import { setParams, useParam, useRoute } from "../state";
+import { useStore } from "../store";
+import { sideLabel, useStudio } from "../studio";
+import type { SearchAnswer } from "../types/search";
+
+const PAUSE = 120; // milliseconds after the last key
+const LIMITS = [10, 20, 50, 100];
+
+function useSearch({ question }: Asked, side: string): Answer<SearchAnswer> {
+  const body = question && side !== NONE ? { ...question, side: sideOf(side) } : null;
+  return useRequest<SearchAnswer>(body ? (api) => api.post("/search", body) : null, [body], PAUSE);
+}
 
 export function Compare() {
-  return <Empty title="Not there yet">This view is being built.</Empty>;
+  const { collection } = useStudio();
+  const { params } = useRoute();
+  const asked = useAsked();
+  const [lit, setLit] = useState<Group | null>(null);
+  const [pointed, setPointed] = useState<string | null>(null);
+  const [code, setCode] = useParam("code");
+  const open = params.doc || null;
+  const a = useSearch(asked, asked.a);
+  const b = useSearch(asked, asked.b);
+  const two = asked.b !== NONE;
+  const columns = useRef<HTMLDivElement>(null);
+
+  const toggle = useCallback((id: string) => {
+    const shown = new URLSearchParams(location.hash.split("?")[1]).get("doc");
+    setParams({ doc: shown === id ? "" : id });
+  }, []);
+  const close = () => {
+    setParams({ doc: "" });
+    focusHit(columns.current, open);
+  };
+  useHitKeys(columns, open, close);
+  useSaid(a, two ? b : null);
+
+  return (
+    <>
+      <h1 class="visually-hidden">Compare two sides</h1>
+      <Controls onDown={() => focusHit(columns.current, null)} code={code} onCode={() => setCode(code ? "" : "yaml")} />
+      {code && <Snippets asked={asked} />}
+      <div class={open ? "with-why" : ""}>
+        <div class="stack results">
+          {collection.tenants && !params.tenant && <Notice>Documents of this collection belong to tenants: name one above to search.</Notice>}
+          {!asked.question && !(collection.tenants && !params.tenant) && (
+            <Empty title="Type a query">
+              Both sides answer as you type. <kbd>/</kbd> goes to the box, <kbd>↓</kbd> to the hits, <kbd>Enter</kbd> explains one, <kbd>?</kbd> shows all keys.
+            </Empty>
+          )}
+          {asked.question && (
+            <Results
+              asked={asked}
+              a={a}
+              b={b}
+              lit={lit}
+              onLit={setLit}
+              open={open}
+              onOpen={toggle}
+              pointed={pointed ?? open}
+              onPoint={setPointed}
+              columns={columns}
+            />
+          )}
+          {asked.question && <Where />}
+        </div>
+        {open && <Why id={open} asked={asked} answers={{ a: a.data, b: b.data }} onClose={close} />}
+      </div>
+    </>
+  );
+}
+
+function Controls({ onDown, code, onCode }: { onDown: () => void; code: string; onCode: () => void }) {
+  const { collection } = useStudio();
+  const { params } = useRoute();
+  const [tenant, setTenant] = useParam("tenant");
+  const [limit, setLimit] = useParam("limit", String(collection.limit));
+  const rows = readRows(params.f ?? "");
+  const [filtering, setFiltering] = useState(rows.length > 0);
+  const image = useStore(picture);
+  const limits = [...new Set([collection.limit, ...LIMITS])].sort((one, two) => one - two);
+  const copyLink = () =>
+    navigator.clipboard?.writeText(location.href).then(
+      () => toast(image ? "Link copied. It holds all but the picture." : "Link copied."),
+      () => toast("Copy the link from the address bar: the browser does not let the page do it.", "error"),
+    );
+  return (
+    <section class="card stack" aria-label="Query">
+      <SearchBar onDown={onDown} />
+      <div class="controls">
+        <Sides />
+        {collection.tenants && <TextField label="Tenant" value={tenant} onInput={setTenant} />}
+        <Select label="Hits" value={limit} choices={limits.map((one) => ({ value: String(one), label: String(one) }))} onChange={setLimit} />
+        <div class="row control-buttons">
+          <button class="button" type="button" aria-expanded={filtering} onClick={() => setFiltering(!filtering)}>
+            Filters{rows.length > 0 && ` (${rows.length})`}
+          </button>
+          <button class="button" type="button" aria-expanded={code !== ""} onClick={onCode}>
+            Code
+          </button>
+          <button class="button" type="button" onClick={copyLink}>
+            Link
+          </button>
+        </div>
+      </div>
+      {filtering && <Filters />}
+    </section>
+  );
+}
+
+interface ResultsProps {
+  asked: Asked;
+  a: Answer<SearchAnswer>;
+  b: Answer<SearchAnswer>;
+  lit: Group | null;
+  onLit: (group: Group | null) => void;
+  open: string | null;
+  onOpen: (id: string) => void;
+  pointed: string | null;
+  onPoint: (id: string | null) => void;
+  columns: { current: HTMLDivElement | null };
+}
+
+function ranksOf(answer: SearchAnswer | null): Map<string, number> {
+  return new Map(answer?.hits.map((hit, at) => [hit.id, at + 1]));
+}
+
+function Results({ asked, a, b, lit, onLit, open, onOpen, pointed, onPoint, columns }: ResultsProps) {
+  const two = asked.b !== NONE;
+  const ranksA = useMemo(() => ranksOf(a.data), [a.data]);
+  const ranksB = useMemo(() => ranksOf(b.data), [b.data]);
+  const overlap = useMemo(() => overlapOf([...ranksA.keys()], [...ranksB.keys()]), [ranksA, ranksB]);
+  const names = useMemo(
+    () => new Map(a.data?.hits.map((hit): [string, [number, number, string]] => [hit.id, [ranksA.get(hit.id) ?? 0, ranksB.get(hit.id) ?? 0, titleOf(hit)]])),
+    [ranksA, ranksB],
+  );
+  const ready = a.data && b.data;
+  const stop = open ?? a.data?.hits[0]?.id ?? null;
+  return (
+    <>
+      {two && ready && (a.data!.hits.length > 0 || b.data!.hits.length > 0) && <Venn overlap={overlap} lit={lit} onLit={onLit} />}
+      <div class={two ? "columns columns-two" : "columns"} ref={columns} aria-busy={a.loading || b.loading}>
+        <Column side="a" asked={asked.a} answer={a} others={two && b.data ? ranksB : null} lit={lit} open={open} stop={stop} onOpen={onOpen} onPoint={onPoint} />
+        {two && (ready ? <Ribbons both={overlap.both} lit={pointed} names={names} /> : <div class="ribbons" />)}
+        {two && (
+          <Column
+            side="b"
+            asked={asked.b}
+            answer={b}
+            others={a.data ? ranksA : null}
+            lit={lit}
+            open={open}
+            stop={open && ranksB.has(open) ? open : (b.data?.hits[0]?.id ?? null)}
+            onOpen={onOpen}
+            onPoint={onPoint}
+          />
+        )}
+      </div>
+    </>
+  );
+}
+
+interface ColumnProps {
+  side: "a" | "b";
+  asked: string;
+  answer: Answer<SearchAnswer>;
+  others: ReadonlyMap<string, number> | null;
+  lit: Group | null;
+  open: string | null;
+  stop: string | null;
+  onOpen: (id: string) => void;
+  onPoint: (id: string | null) => void;
+}
+
+function Column({ side, asked, answer, others, lit, open, stop, onOpen, onPoint }: ColumnProps) {
+  const { collection } = useStudio();
+  const label = sideLabel(collection, asked);
+  const { data, error, loading, reload } = answer;
+  return (
+    <section class="column" data-column={side} aria-label={`${side.toUpperCase()}: ${label}`}>
+      <header class="column-head">
+        <h2>
+          <span class="tag" data-side={side}>
+            {side.toUpperCase()}
+          </span>{" "}
+          {label}
+        </h2>
+        {data && <Stages total={data.milliseconds} stages={data.stages} />}
+      </header>
+      <div class="column-loading">{loading && <Loading label={`${side.toUpperCase()} is searching`} />}</div>
+      {error && <Failure error={error} again={reload} />}
+      {data && data.hits.length === 0 && (
+        <Empty title="Nothing found">No document answers this query with these filters.</Empty>
+      )}
+      {data && (
+        <HitList side={side} label={label} hits={data.hits} others={others} lit={lit} open={open} stop={stop} onOpen={onOpen} onPoint={onPoint} />
+      )}
+    </section>
+  );
+}
+
+/** Finds a document by its id, also one that no side shows. */
+function Where() {
+  const [id, setId] = useState("");
+  return (
+    <form
+      class="where row"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (id.trim()) setParams({ doc: id.trim() });
+      }}
+    >
+      <TextField label="Where is document…?" value={id} onInput={setId} placeholder="its id" />
+      <button class="button" type="submit" disabled={!id.trim()}>
+        Find it
+      </button>
+    </form>
+  );
+}
+
+function titlesIn(columns: HTMLElement | null, side: string): HTMLButtonElement[] {
+  return [...(columns?.querySelectorAll<HTMLButtonElement>(`[data-column=${side}] .hit-title`) ?? [])];
+}
+
+/** Focuses a document's title in A, else in B, else the first hit. */
+function focusHit(columns: HTMLElement | null, id: string | null): void {
+  const all = [...titlesIn(columns, "a"), ...titlesIn(columns, "b")];
+  const found = all.find((title) => title.closest<HTMLElement>("[data-hit]")?.dataset.hit === id);
+  (found ?? all[0])?.focus();
+}
+
+/** Arrows go through the hits: up and down in a column, left and right to the same document in the other. */
+function useHitKeys(columns: { current: HTMLDivElement | null }, open: string | null, close: () => void): void {
+  const move = (event: KeyboardEvent) => {
+    const title = (document.activeElement as HTMLElement | null)?.closest<HTMLButtonElement>(".hit-title");
+    const side = title?.closest<HTMLElement>("[data-column]")?.dataset.column;
+    if (!title || !side) return event.key === "ArrowDown" && !open ? focusHit(columns.current, null) : undefined;
+    const own = titlesIn(columns.current, side);
+    const at = own.indexOf(title);
+    if (event.key === "ArrowDown") return own[Math.min(at + 1, own.length - 1)]?.focus();
+    if (event.key === "ArrowUp") return at === 0 ? document.getElementById("query")?.focus() : own[at - 1]?.focus();
+    const target = event.key === "ArrowLeft" ? "a" : "b";
+    if (target === side) return undefined;
+    const others = titlesIn(columns.current, target);
+    const id = title.closest<HTMLElement>("[data-hit]")?.dataset.hit;
+    return (others.find((one) => one.closest<HTMLElement>("[data-hit]")?.dataset.hit === id) ?? others[Math.min(at, others.length - 1)])?.focus();
+  };
+  useShortcuts(
+    [
+      { keys: "ArrowDown", label: "Next hit", run: move },
+      { keys: "ArrowUp", label: "Hit above; from the first, the search box", run: move },
+      { keys: "ArrowLeft", label: "Same document in A", run: move },
+      { keys: "ArrowRight", label: "Same document in B", run: move },
+      ...(open ? [{ keys: "Escape", label: "Close the explanation", run: close, typing: true }] : []),
+    ],
+    [open],
+  );
+}
+
+/** Says once both have answered how they agree. */
+function useSaid(a: Answer<SearchAnswer>, b: Answer<SearchAnswer> | null): void {
+  useEffect(() => {
+    if (a.loading || b?.loading || !a.data) return;
+    const first = `${plural(a.data.hits.length, "hit")} in ${milliseconds(a.data.milliseconds)}`;
+    if (!b?.data) return announce(`${first}.`);
+    const { both } = overlapOf(
+      a.data.hits.map((hit) => hit.id),
+      b.data.hits.map((hit) => hit.id),
+    );
+    announce(`A: ${first}. B: ${plural(b.data.hits.length, "hit")} in ${milliseconds(b.data.milliseconds)}. ${both.length} in both.`);
+  }, [a.data, b?.data, a.loading, b?.loading]);
 }

@@ -1,0 +1,107 @@
+import { scaleLinear } from "d3-scale";
+
+import { score } from "../format";
+import type { Part } from "../types/search";
+
+/** The colour of each part's name, the same in all bars of a panel. */
+export function coloursOf(lists: readonly (readonly Part[])[]): ReadonlyMap<string, number> {
+  const names = [...new Set(lists.flatMap((parts) => parts.map((part) => part.name)))];
+  return new Map(names.map((name, at) => [name, (at % 8) + 1]));
+}
+
+/** From the least to the greatest end of the bars, zero included. */
+export function extentOf(lists: readonly (readonly Part[])[]): [number, number] {
+  const ends = lists.flatMap((parts) => [
+    parts.reduce((sum, part) => sum + Math.min(0, part.value), 0),
+    parts.reduce((sum, part) => sum + Math.max(0, part.value), 0),
+  ]);
+  return [Math.min(0, ...ends), Math.max(0, ...ends) || 1];
+}
+
+export function sumOf(parts: readonly Part[]): number {
+  return parts.reduce((sum, part) => sum + part.value, 0);
+}
+
+interface ScoreBarProps {
+  parts: readonly Part[];
+  colours: ReadonlyMap<string, number>;
+  extent: [number, number];
+  label: string;
+}
+
+const WIDTH = 400;
+const HEIGHT = 22;
+
+/** A stacked bar whose parts sum to the score; negative parts go left from zero. */
+export function ScoreBar({ parts, colours, extent, label }: ScoreBarProps) {
+  const x = scaleLinear().domain(extent).range([0, WIDTH]);
+  let up = 0;
+  let down = 0;
+  const boxes = parts.map((part) => {
+    const from = part.value < 0 ? down + part.value : up;
+    if (part.value < 0) down += part.value;
+    else up += part.value;
+    return { part, left: x(from), width: Math.abs(x(part.value) - x(0)) };
+  });
+  const said = parts.map((part) => `${part.name} ${score(part.value)}`).join(", ");
+  return (
+    <svg class="scorebar" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`${label}: ${score(sumOf(parts))} = ${said}`}>
+      {boxes.map(({ part, left, width }) => (
+        <rect key={part.name} class={`part-${colours.get(part.name) ?? 8}`} x={left} y={2} width={Math.max(0, width - (width > 3 ? 1 : 0))} height={HEIGHT - 4} rx={2}>
+          <title>
+            {part.name}: {score(part.value)}
+          </title>
+        </rect>
+      ))}
+      <line class="axis" x1={x(0)} x2={x(0)} y1={0} y2={HEIGHT} />
+    </svg>
+  );
+}
+
+/** The parts as a table, each with its words. */
+export function PartsTable({ parts, colours, total }: { parts: readonly Part[]; colours: ReadonlyMap<string, number>; total: number | null }) {
+  return (
+    <table class="table parts">
+      <caption class="visually-hidden">Parts of the score</caption>
+      <thead class="visually-hidden">
+        <tr>
+          <th scope="col">Part</th>
+          <th scope="col">Value</th>
+        </tr>
+      </thead>
+      <tbody>
+        {parts.map((part) => (
+          <tr key={part.name}>
+            <td>
+              <span class={`swatch part-${colours.get(part.name) ?? 8}`} aria-hidden="true" /> {part.name}{" "}
+              {part.kind && part.kind !== part.name && <span class="muted small-text">{part.kind}</span>}
+              {part.words && part.words.length > 0 && <Words words={part.words} />}
+            </td>
+            <td class="right">{score(part.value)}</td>
+          </tr>
+        ))}
+      </tbody>
+      <tfoot>
+        <tr>
+          <th scope="row">Score</th>
+          <td class="right">
+            <b>{total === null ? "–" : score(total)}</b>
+          </td>
+        </tr>
+      </tfoot>
+    </table>
+  );
+}
+
+function Words({ words }: { words: NonNullable<Part["words"]> }) {
+  return (
+    <ul class="words" aria-label="Matched words and what each adds">
+      {words.slice(0, 12).map(({ word, value }) => (
+        <li key={word}>
+          <mark>{word}</mark> <span class="muted number">{score(value)}</span>
+        </li>
+      ))}
+      {words.length > 12 && <li class="muted">and {words.length - 12} more</li>}
+    </ul>
+  );
+}

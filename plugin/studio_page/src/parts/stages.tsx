@@ -1,0 +1,39 @@
+import { milliseconds } from "../format";
+import type { Stage } from "../types/search";
+
+/** The time of a search: a bar of its stages, and the same in words. */
+export function Stages({ total, stages }: { total: number; stages: readonly Stage[] }) {
+  const sum = Math.max(
+    total,
+    stages.reduce((all, stage) => all + stage.milliseconds, 0),
+  );
+  return (
+    <details class="stages">
+      <summary>
+        <span class="number">{milliseconds(total)}</span>
+      </summary>
+      <div class="stages-body">
+        <div class="bar" aria-hidden="true">
+          {stages.map((stage, at) => (
+            <span
+              key={stage.name}
+              class={`part-${(at % 8) + 1}`}
+              ref={(element) => {
+                if (element) element.style.width = `${sum ? (100 * stage.milliseconds) / sum : 0}%`;
+              }}
+            />
+          ))}
+        </div>
+        <ul class="legend">
+          {stages.map((stage, at) => (
+            <li key={stage.name}>
+              <span class={`swatch part-${(at % 8) + 1}`} aria-hidden="true" />
+              {stage.name} <span class="muted number">{milliseconds(stage.milliseconds)}</span>
+              {stage.calls !== undefined && stage.calls > 1 && <span class="muted"> in {stage.calls} calls</span>}
+            </li>
+          ))}
+        </ul>
+      </div>
+    </details>
+  );
+}
