@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ class Gate:
         hosts: names by which it may be called, any for none: against pages that a browser takes for others.
         origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,
             and would send a simple request even where it shows the page no answer.
+        own_page: whether the service has a page of its own, which may ask from a browser.
         is_public: whether a path needs no key, beside those of health.
     """
 
@@ -36,9 +38,10 @@ class Gate:
         concurrent: int,
         hosts: Sequence[str] = (),
         origins: Sequence[str] | None = None,
+        own_page: bool = False,
         is_public: Callable[[str], bool] = lambda path: False,
     ) -> None:
-        self._is_public = is_public
+        self._is_public, self._own_page = is_public, own_page
         self._app, self._keys, self._concurrent = app, keys, concurrent
         self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
         self._origins = None if origins is None or "*" in origins else frozenset(map(str.lower, origins))
@@ -62,8 +65,7 @@ class Gate:
     def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
         if self._hosts and _host(headers.get("host", "")) not in self._hosts:
             raise Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
-        origin = headers.get("origin")
-        if origin is not None and self._origins is not None and origin.lower() not in self._origins:
+        if self._is_foreign(headers):
             do = "--cors-origin ORIGIN, where that page may ask"
             raise Refused(403, f"this web page may not ask the service\n  do: {do}", code="wrong_origin")
         if key and self._keys and not self._keys.accept(headers.get("authorization")):
@@ -81,6 +83,16 @@ class Gate:
                 headers={"Retry-After": "1"},
             )
 
+    def _is_foreign(self, headers: Headers) -> bool:
+        """Whether a browser asks on behalf of a page that may not ask."""
+        origin = headers.get("origin", "").lower()
+        if not origin or self._origins is None or origin in self._origins:
+            return False
+        host = headers.get("host", "").lower()
+        # A page of another host could pass for this one if its name led here; it has no key, and no number is a name.
+        is_sure = bool(self._hosts or self._keys) or _is_address(_host(host))
+        return not (self._own_page and is_sure and origin.partition("://")[2] == host)
+
 
 def _host(header: str) -> str:
     """The name in a Host header, without the port."""
@@ -88,3 +100,11 @@ def _host(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -78,7 +78,7 @@ def application(
     serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, writers)
     routes = [*ROUTES, *(WRITING if writes else ()), *map(_with_answered_errors, extension.routes)]
     gate: dict[str, Any] = {"concurrent": serving.limits.concurrent, "hosts": hosts, "origins": origins}
-    gate["is_public"] = extension.is_public
+    gate |= {"is_public": extension.is_public, "own_page": extension.has_page}
     app = Starlette(
         routes=routes,
         middleware=[

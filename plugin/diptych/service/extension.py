@@ -20,6 +20,7 @@ class Extension:
         routes: their errors are answered as the service's are.
         operations: of the OpenAPI document.
         middleware: around everything else.
+        has_page: whether one of the routes is a page that asks the others from a browser.
         is_public: whether a path is answered without a key.
         state: what the routes find in `request.app.state`.
         close: ends what the routes began, before the collections are closed.
@@ -28,6 +29,7 @@ class Extension:
     routes: Sequence[Route] = ()
     operations: Sequence[Operation] = ()
     middleware: Sequence[Middleware] = ()
+    has_page: bool = False
     is_public: Callable[[str], bool] = lambda path: False
     state: Mapping[str, Any] = field(default_factory=dict)
     close: Callable[[], None] = lambda: None

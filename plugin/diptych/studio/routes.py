@@ -42,6 +42,7 @@ def studio(*, queries: Sequence[Path] = (), judgements: Path | None = None, writ
         routes=ROUTES,
         operations=OPERATIONS,
         middleware=[Middleware(Headers)],
+        has_page=True,
         is_public=is_public,
         state={"studio": context},
         close=context.close,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -64,6 +66,30 @@ def test_another_host_or_page_gets_nothing(collection: Collection, fakes: Regist
     there = {"host": "localhost"}
     assert client.get(f"{API}/state", headers=there).status_code == 200
     assert client.get(f"{API}/state", headers={**there, "origin": "https://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "status"),
+    [
+        ("localhost:8002", {"hosts": ["localhost"]}, 200),
+        ("10.0.0.7:8002", {}, 200),
+        ("studio.example", {}, 403),  # any name may lead here, that of another page's too
+        ("studio.example", {"hosts": ["studio.example"]}, 200),
+        ("studio.example", {"keys": Keys(["secret"])}, 200),
+    ],
+)
+def test_the_page_itself_may_ask(
+    collection: Collection, fakes: Registry, host: str, options: dict[str, Any], status: int
+) -> None:
+    client = TestClient(application(Served([collection], registry=fakes), extension=studio(), **options))
+    headers = {"host": host, "origin": f"http://{host}", "authorization": "Bearer secret"}
+    assert client.get(f"{API}/state", headers=headers).status_code == status
+    assert client.get(f"{API}/state", headers={**headers, "origin": "http://localhost:9999"}).status_code == 403
+
+
+def test_a_page_may_not_ask_a_service_without_a_page(collection: Collection, fakes: Registry) -> None:
+    client = TestClient(application(Served([collection], registry=fakes), hosts=["localhost"]))
+    assert client.get("/metrics", headers={"host": "localhost", "origin": "http://localhost"}).status_code == 403
 
 
 def test_a_service_without_studio_has_none_of_it(collection: Collection, fakes: Registry) -> None:
