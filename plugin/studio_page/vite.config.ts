@@ -1,13 +1,19 @@
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
 
-import { noteSources } from "./sources";
+import { noteSources } from "./sources.ts";
 
 const OUT = "../diptych/studio/page";
+
+/** The files come from the page's own server: no need to ask as another page would. */
+const withoutCors: Plugin = {
+  name: "without-cors",
+  transformIndexHtml: { order: "post", handler: (html) => html.replaceAll(" crossorigin", "") },
+};
 
 // One script and one style sheet under fixed names: the server serves them with an ETag, and an exported page holds both.
 export default defineConfig({
   base: "./",
-  plugins: [noteSources(OUT)],
+  plugins: [withoutCors, noteSources(OUT)],
   build: {
     outDir: OUT,
     emptyOutDir: true,
