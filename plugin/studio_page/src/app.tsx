@@ -17,11 +17,14 @@ import { setTheme, theme, type Theme } from "./theme";
 import type { StudioInfo } from "./types/studio";
 import { VIEWS, type View } from "./views";
 
-const THEMES = [
-  { value: "system", label: "System theme" },
-  { value: "light", label: "Light" },
-  { value: "dark", label: "Dark" },
-];
+const THEMES: Readonly<Record<Theme, string>> = { system: "◐", light: "☀", dark: "☾" };
+
+function nextTheme(current: Theme): void {
+  const all = Object.keys(THEMES) as Theme[];
+  const next = all[(all.indexOf(current) + 1) % all.length] ?? "system";
+  setTheme(next);
+  announce(`Theme: ${next}`);
+}
 
 export function App() {
   const { view: name, params } = useRoute();
@@ -49,7 +52,7 @@ export function App() {
         <div class="top-row">
           <a class="brand" href={hashOf("compare")}>
             <Mark />
-            <span>
+            <span class="brand-name">
               diptych <b>Studio</b>
             </span>
           </a>
@@ -68,14 +71,15 @@ export function App() {
       </header>
       {exported && <ExportedNote view={view} />}
       <main id="main" ref={main} tabIndex={-1} class="main" aria-label={view.label}>
-        {state.error && state.error.status !== 401 && <Failure error={state.error} again={state.reload} />}
-        {!state.data && state.loading && <Loading label="Loading the collections" />}
-        {state.data && !collection && (
+        {!view.alone && state.error && state.error.status !== 401 && <Failure error={state.error} again={state.reload} />}
+        {!view.alone && !state.data && state.loading && <Loading label="Loading the collections" />}
+        {!view.alone && state.data && !collection && (
           <Empty title="No collection to show">
             The store holds no collection yet. <code>diptych populate</code> makes one; then reload this page.
           </Empty>
         )}
-        {state.data && collection && (
+        {view.alone && <Shown key={view.name} />}
+        {!view.alone && state.data && collection && (
           <StudioContext.Provider value={{ info: state.data, collection, reload: state.reload }}>
             <Shown key={`${view.name} ${collection.name}`} />
           </StudioContext.Provider>
@@ -145,8 +149,10 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
           Export
         </button>
       )}
-      <Select label="Theme" hideLabel value={chosen} choices={THEMES} onChange={(value) => setTheme(value as Theme)} />
-      <button class="button" type="button" onClick={onHelp} aria-label="Help and keyboard shortcuts" title="Help (?)">
+      <button class="button icon" type="button" onClick={() => nextTheme(chosen)} aria-label={`Theme: ${chosen}. Change it`} title={`Theme: ${chosen}`}>
+        <span aria-hidden="true">{THEMES[chosen]}</span>
+      </button>
+      <button class="button icon" type="button" onClick={onHelp} aria-label="Help and keyboard shortcuts" title="Keyboard shortcuts (?)">
         ?
       </button>
     </div>

@@ -18,6 +18,8 @@ export interface View {
   /** One sentence: what it is for. */
   purpose: string;
   component: ComponentType;
+  /** Shown without a collection too: it does not call `useStudio`. */
+  alone?: true;
 }
 
 export const VIEWS: readonly View[] = [
@@ -28,5 +30,5 @@ export const VIEWS: readonly View[] = [
   { name: "swap", label: "Swap", key: "s", purpose: "How far an encoder swap is, and the way back.", component: Swap },
   { name: "health", label: "Health", key: "h", purpose: "Who made each vector, and whether it is whole.", component: Health },
   { name: "tune", label: "Tune", key: "t", purpose: "Quality against time, and the config to take.", component: Tune },
-  { name: "docs", label: "API", key: "a", purpose: "The service's HTTP interface.", component: ApiView },
+  { name: "docs", label: "API", key: "a", purpose: "The service's HTTP interface.", component: ApiView, alone: true },
 ];
