@@ -40,3 +40,21 @@ export function seconds(value: number): string {
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
+
+/** A value without a sign of its own, such as nDCG@10; a real minus where it is below 0. */
+export function fixed(value: number, digits = 3): string {
+  return `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+}
+
+export function sentenceCase(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+export function interval(low: number, high: number, write: (value: number) => string = signed): string {
+  return `[${write(low)}, ${write(high)}]`;
+}
+
+export function percent(share: number): string {
+  const shown = 100 * share;
+  return `${shown > 0 && shown < 10 ? shown.toFixed(1) : shown.toFixed(0)}%`;
+}

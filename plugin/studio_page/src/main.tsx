@@ -4,6 +4,7 @@ import { exported } from "./api";
 import { App } from "./app";
 import { parseHash, route } from "./state";
 import "./style.css";
+import "./charts.css";
 import { applyTheme } from "./theme";
 
 applyTheme();
