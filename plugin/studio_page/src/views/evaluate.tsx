@@ -1,5 +1,147 @@
-import { Empty } from "../parts/notice";
+/** Which side is better, by how much, and for which queries: the verdict first, then what it stands on. */
+import { useEvaluation } from "../evaluation";
+import { fixed, interval, milliseconds, plural, sentenceCase, signed } from "../format";
+import { Differences } from "../parts/differences";
+import { Dots, type Dot } from "../parts/dots";
+import { JobProgress } from "../parts/job";
+import { SetupForm } from "../parts/setup";
+import { TableBehind, type Column } from "../parts/table";
+import { exported } from "../api";
+import { go, hashOf, useParam } from "../state";
+import type { Difference, Evaluation, QueryDifference, SliceDifference } from "../types/evaluation";
 
 export function Evaluate() {
-  return <Empty title="Not there yet">This view is being built.</Empty>;
+  const setup = useEvaluation();
+  const { job } = setup.handle;
+  return (
+    <>
+      <h1 class="visually-hidden">Evaluate</h1>
+      {!exported && <SetupForm setup={setup} />}
+      <JobProgress handle={setup.handle} what="Evaluation" />
+      {job?.state === "done" && job.result && <Report evaluation={job.result} />}
+    </>
+  );
+}
+
+function Report({ evaluation }: { evaluation: Evaluation }) {
+  const [job] = useParam("job");
+  const [a, b] = evaluation.sides;
+  if (!a || !b) return null;
+  const { metric, difference, queries } = evaluation;
+  const open = (query: QueryDifference) => go("compare", { a: a.id, b: b.id, q: query.text });
+  return (
+    <div class="report" role="region" aria-label="Result">
+      <section class="card verdict-card" data-tone={difference && verdictTone(difference)}>
+        <h2 class="visually-hidden">Verdict</h2>
+        <p class="verdict">{evaluation.verdict}</p>
+        {difference && <p class="muted small-text">{sentenceCase(difference.test)}.</p>}
+        {evaluation.remarks.map((remark) => (
+          <p key={remark} class="small-text">
+            {sentenceCase(remark)}
+          </p>
+        ))}
+      </section>
+      <div class="two">
+        <BothSides evaluation={evaluation} />
+        {difference && <Slices difference={difference} evaluation={evaluation} a={a.label} b={b.label} />}
+      </div>
+      <figure class="card stack">
+        <figcaption class="row between">
+          <h2>Query by query</h2>
+          <a href={hashOf("queries", { job })}>All {plural(queries.length, "query", "queries")} as a list</a>
+        </figcaption>
+        {difference && <Differences queries={queries} difference={difference} metric={metric} a={a.label} b={b.label} onOpen={open} />}
+        <TableBehind
+          caption={`${metric} by query`}
+          columns={queryColumns(a.label, b.label)}
+          rows={queries}
+          rowKey={(query) => query.id}
+        />
+      </figure>
+    </div>
+  );
+}
+
+function BothSides({ evaluation }: { evaluation: Evaluation }) {
+  const dots = evaluation.sides.map<Dot>((side, index) => ({
+    key: side.id,
+    label: side.label,
+    ...(side.milliseconds === null ? {} : { detail: `${milliseconds(side.milliseconds)} for the median query` }),
+    mean: side.mean,
+    low: side.low,
+    high: side.high,
+    tone: index === 0 ? "a" : "b",
+  }));
+  return (
+    <figure class="card stack">
+      <figcaption>
+        <h2>Each side</h2>
+        <p class="hint">The dot is the mean over all queries, the line its 95% interval. Whether the sides differ is what the verdict says: here intervals may overlap.</p>
+      </figcaption>
+      <Dots dots={dots} axis={evaluation.metric} />
+      <TableBehind caption={`${evaluation.metric} of each side`} columns={SIDE_COLUMNS} rows={evaluation.sides} rowKey={(side, index) => `${index} ${side.id}`} />
+    </figure>
+  );
+}
+
+type SideRow = Evaluation["sides"][number];
+
+const SIDE_COLUMNS: readonly Column<SideRow>[] = [
+  { head: "Side", cell: (side) => side.label },
+  { head: "Mean", cell: (side) => fixed(side.mean, 4), number: true },
+  { head: "95% interval", cell: (side) => (side.low === null || side.high === null ? "" : interval(side.low, side.high, fixed)), number: true },
+  { head: "Median time", cell: (side) => (side.milliseconds === null ? "not measured" : milliseconds(side.milliseconds)), number: true },
+];
+
+function Slices({ difference, evaluation, a, b }: { difference: Difference; evaluation: Evaluation; a: string; b: string }) {
+  const { slices, metric, queries } = evaluation;
+  const all: Dot = { key: "all", label: "all queries", detail: plural(queries.length, "query", "queries"), ...difference, tone: verdictTone(difference) };
+  const dots = slices.map<Dot>((slice) => ({
+    key: `${slice.name} ${slice.value}`,
+    label: `${slice.name}: ${slice.value}`,
+    detail: plural(slice.queries, "query", "queries"),
+    mean: slice.difference,
+    low: slice.low,
+    high: slice.high,
+    tone: tone(slice),
+  }));
+  return (
+    <figure class="card stack">
+      <figcaption>
+        <h2>Difference, over all and by group</h2>
+        <p class="hint">
+          {b} minus {a}. {slices.length > 0 ? "Intervals of groups are widened for their number; groups of fewer than 10 queries are left out." : "No group has at least 10 queries."}
+        </p>
+      </figcaption>
+      <Dots dots={[all, ...dots]} axis={`difference in ${metric}`} zero write={signed} />
+      {slices.length > 0 && <TableBehind caption={`Difference in ${metric} by group of queries`} columns={SLICE_COLUMNS} rows={slices} rowKey={(slice) => `${slice.name} ${slice.value}`} />}
+    </figure>
+  );
+}
+
+const SLICE_COLUMNS: readonly Column<SliceDifference>[] = [
+  { head: "Group", cell: (slice) => `${slice.name}: ${slice.value}` },
+  { head: "Queries", cell: (slice) => slice.queries, number: true },
+  { head: "Difference", cell: (slice) => signed(slice.difference), number: true },
+  { head: "95% interval", cell: (slice) => interval(slice.low, slice.high), number: true },
+];
+
+function queryColumns(a: string, b: string): readonly Column<QueryDifference>[] {
+  return [
+    { head: "Query", cell: (query) => query.text },
+    { head: a, cell: (query) => fixed(query.a), number: true },
+    { head: b, cell: (query) => fixed(query.b), number: true },
+    { head: "Difference", cell: (query) => signed(query.difference), number: true },
+  ];
+}
+
+/** As the verdict decides: by the test, not by the interval. */
+function verdictTone({ p, mean }: Difference): "better" | "worse" | "open" {
+  if (p >= 0.05) return "open";
+  return mean > 0 ? "better" : "worse";
+}
+
+function tone({ low, high }: SliceDifference): "better" | "worse" | "open" {
+  if (low > 0) return "better";
+  return high < 0 ? "worse" : "open";
 }

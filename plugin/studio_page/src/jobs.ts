@@ -1,0 +1,115 @@
+/**
+ * `useJob`: starts long work on the server, follows it, cancels it.
+ *
+ * The job's id is in the hash, so that a reloaded or exported page shows the same result. The server stops work nobody asks
+ * about: a job whose view is left goes on being asked about as long as the page is open.
+ */
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { act, ApiError, exported, forget, openApi } from "./api";
+import { announce } from "./parts/announce";
+import { useRequest } from "./request";
+import { useParam } from "./state";
+import type { Job, JobKind } from "./types/jobs";
+
+const ASK_AGAIN = 600; // ms, while it runs
+const ASK_FROM_AFAR = 5000; // ms, once its view is left
+
+/** By kind and collection, the job that was started last: a view that is opened again shows it. */
+const latest = new Map<string, string>();
+
+export interface JobHandle<Result> {
+  job: Job<Result> | null;
+  error: ApiError | null;
+  /** From the click until the server says how it ended. */
+  busy: boolean;
+  start: (body: Readonly<Record<string, unknown>>) => void;
+  cancel: () => void;
+}
+
+export function isUnderWay(job: Job<unknown> | null): boolean {
+  return job?.state === "running" || job?.state === "waiting";
+}
+
+export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Result> {
+  const [id, setId] = useParam("job");
+  const [starting, setStarting] = useState(false);
+  const [refused, setRefused] = useState<ApiError | null>(null);
+  const name = `${kind} ${collection}`;
+  const answer = useRequest<{ id: string; job: Job<Result> }>(
+    id ? async (api) => ({ id, job: await api.get<Job<Result>>(`/jobs/${encodeURIComponent(id)}`) }) : null,
+    [id],
+  );
+  // The answer about an earlier job, or a link to one of another kind, is not this one.
+  const job = answer.data?.id === id && answer.data.job.kind === kind ? answer.data.job : null;
+  const underWay = isUnderWay(job);
+
+  useEffect(() => {
+    const known = latest.get(name);
+    if (!id && known) setId(known);
+  }, [name]);
+  useEffect(() => {
+    if (!underWay || exported) return undefined;
+    const timer = setTimeout(answer.reload, ASK_AGAIN);
+    return () => clearTimeout(timer);
+  }, [answer.data]);
+  useEffect(() => {
+    if (job && !underWay) announce(ending(job));
+  }, [job?.state]);
+  useKeptAlive(id, underWay);
+
+  const start = (body: Readonly<Record<string, unknown>>) => {
+    setStarting(true);
+    setRefused(null);
+    act<{ id: string }>("POST", "/jobs", { kind, collection, ...body }).then(
+      (started) => {
+        latest.set(name, started.id);
+        setId(started.id);
+      },
+      (error: unknown) => setRefused(error instanceof ApiError ? error : new ApiError(String(error), 0, "page")),
+    ).finally(() => setStarting(false));
+  };
+  const cancel = () => {
+    act("DELETE", `/jobs/${encodeURIComponent(id)}`).then(answer.reload, answer.reload);
+  };
+  const gone = answer.error?.status === 404;
+  useEffect(() => {
+    if (!gone) return;
+    latest.delete(name);
+    setId("");
+  }, [gone]);
+  const error = refused ?? (gone ? null : answer.error);
+  return { job, error, busy: starting || underWay || (id !== "" && !job && answer.loading), start, cancel };
+}
+
+function ending(job: Job<unknown>): string {
+  if (job.state === "done") return "Done. The result is below.";
+  return job.state === "cancelled" ? "Cancelled." : `Failed: ${job.error?.message ?? job.sentence}`;
+}
+
+/** Once the view is left, asks about its job until it ends. */
+function useKeptAlive(id: string, underWay: boolean): void {
+  const last = useRef({ id, underWay });
+  last.current = { id, underWay };
+  useEffect(
+    () => () => {
+      if (last.current.underWay && !exported) askFromAfar(last.current.id);
+    },
+    [],
+  );
+}
+
+function askFromAfar(id: string): void {
+  const owner = {};
+  const ask = () =>
+    openApi(owner, new AbortController().signal)
+      .get<Job<unknown>>(`/jobs/${encodeURIComponent(id)}`)
+      .then(
+        (job) => {
+          forget(owner);
+          if (isUnderWay(job)) setTimeout(ask, ASK_FROM_AFAR);
+        },
+        () => forget(owner),
+      );
+  void ask();
+}
