@@ -1,5 +1,266 @@
-import { Empty } from "../parts/notice";
+/** Grades documents with one key each, without saying which side found them, until the comparison is settled. */
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { act, ApiError } from "../api";
+import { askedSide, useSides } from "../evaluation";
+import { count, plural } from "../format";
+import { useShortcuts } from "../keys";
+import { announce } from "../parts/announce";
+import { Segments, Select, TextField } from "../parts/field";
+import { Bar } from "../parts/job";
+import { Empty, Failure, Loading, Notice } from "../parts/notice";
+import { JudgedSelect, sideChoices } from "../parts/setup";
+import { useRequest } from "../request";
+import { useParam } from "../state";
+import { useStudio } from "../studio";
+import type { Grade, Judging, PooledDocument } from "../types/judging";
 
 export function Judge() {
-  return <Empty title="Not there yet">This view is being built.</Empty>;
+  const { info } = useStudio();
+  const [id, setId] = useParam("judging");
+  if (!info.may.judge) return <Closed />;
+  return (
+    <>
+      <h1 class="visually-hidden">Judge</h1>
+      {id ? <Session key={id} id={id} onLeave={() => setId("")} /> : <Start onStart={setId} />}
+    </>
+  );
+}
+
+function Closed() {
+  return (
+    <Empty title="Nothing can be judged here">
+      Start Studio with a folder for what is judged: <code>diptych studio --judgements FOLDER</code>.
+    </Empty>
+  );
+}
+
+function Start({ onStart }: { onStart: (id: string) => void }) {
+  const { info, collection } = useStudio();
+  const [judged, setJudged] = useParam("judged", info.judged[0]?.name ?? "");
+  const [who, setWho] = useParam("who");
+  const [source, setSource] = useState(info.judged.length > 0 ? "set" : "own");
+  const [own, setOwn] = useState("");
+  const [error, setError] = useState<ApiError | null>(null);
+  const [busy, setBusy] = useState(false);
+  const { a, setA, b, setB } = useSides();
+  const sides = sideChoices(collection.sides, a, b);
+  const queries = own.split("\n").map((line) => line.trim()).filter(Boolean);
+  const obstacle = startObstacle(a, b, who, source === "own" && queries.length === 0);
+  const start = () => {
+    setBusy(true);
+    setError(null);
+    const asked = source === "own" ? { queries } : { judged };
+    act<{ id: string }>("POST", "/judging", { collection: collection.name, ...asked, sides: [askedSide(a), askedSide(b)], who: who.trim() })
+      .then(
+        (made) => onStart(made.id),
+        (reason: unknown) => setError(asError(reason)),
+      )
+      .finally(() => setBusy(false));
+  };
+  return (
+    <form
+      class="card stack"
+      aria-label="What to judge"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (!obstacle && !busy) start();
+      }}
+    >
+      <p>
+        Both sides answer the same queries. You grade their first hits one by one, without seeing which side found them, and stop when the
+        comparison is settled. Every grade is saved at once.
+      </p>
+      {info.judged.length > 0 && (
+        <Segments label="Queries" value={source} choices={SOURCES} onChange={setSource} />
+      )}
+      <div class="fields">
+        {source === "set" && <JudgedSelect value={judged} onChange={setJudged} />}
+        <Select label="Side A" mark="a" value={a} choices={sides} onChange={setA} />
+        <Select label="Side B" mark="b" value={b} choices={sides} onChange={setB} />
+        <TextField label="Your name" value={who} onInput={setWho} hint="Saved with each grade." />
+      </div>
+      {source === "own" && (
+        <label class="field">
+          <span class="field-label">Queries, one a line</span>
+          <textarea class="input" rows={6} value={own} onInput={(event) => setOwn(event.currentTarget.value)} />
+        </label>
+      )}
+      {error && <Failure error={error} />}
+      <div class="row">
+        <button class="button primary" type="submit" disabled={obstacle !== "" || busy}>
+          {busy ? "Asking both sides …" : "Start judging"}
+        </button>
+        {obstacle && <p class="hint">{obstacle}</p>}
+      </div>
+    </form>
+  );
+}
+
+const SOURCES = [
+  { value: "set", label: "Queries of a set" },
+  { value: "own", label: "My own queries" },
+];
+
+function startObstacle(a: string, b: string, who: string, empty: boolean): string {
+  if (a === b) return "Choose two different sides.";
+  if (empty) return "Write a query or more.";
+  return who.trim() ? "" : "Say who judges.";
+}
+
+const GRADES: readonly { grade: Grade; label: string }[] = [
+  { grade: 0, label: "Not relevant" },
+  { grade: 1, label: "Related" },
+  { grade: 2, label: "Relevant" },
+  { grade: 3, label: "Exactly what was asked for" },
+];
+
+function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
+  const path = `/judging/${encodeURIComponent(id)}`;
+  const answer = useRequest<Judging>((api) => api.get(path), [id]);
+  const [sending, setSending] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  const [asked, setAsked] = useState(false);
+  const state = answer.data;
+  const pair = state?.query && state.document ? { query: state.query, document: state.document } : null;
+  const ready = !sending && !answer.loading;
+
+  const send = (where: string, body: unknown, said: string) => {
+    setSending(true);
+    setError(null);
+    act("POST", where, body)
+      .then(
+        () => {
+          announce(said);
+          answer.reload();
+        },
+        (reason: unknown) => setError(asError(reason)),
+      )
+      .finally(() => setSending(false));
+  };
+  const grade = (value: Grade | null, label: string) => {
+    if (!pair || !ready) return;
+    send(path, { query: pair.query.id, document: pair.document.id, grade: value }, label);
+  };
+  const undo = () => ready && send(`${path}/undo`, {}, "The last grade is undone");
+  // A key that is held down must not grade documents nobody has seen.
+  const once = (run: () => void) => (event: KeyboardEvent) => event.repeat || run();
+  useShortcuts(
+    [
+      ...GRADES.map(({ grade: value, label }) => ({ keys: String(value), label, run: once(() => grade(value, label)) })),
+      { keys: "s", label: "Skip this document", run: once(() => grade(null, "Skipped")) },
+      { keys: "u", label: "Undo the last grade", run: once(undo) },
+    ],
+    [pair?.query.id, pair?.document.id, ready],
+  );
+
+  if (answer.error?.status === 404) return <Gone onLeave={onLeave} />;
+  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
+  if (!state) return <Loading label="Fetching the first document" />;
+  const verdictShows = state.settled || !pair || asked;
+  return (
+    <>
+      <section class="stack" aria-label="Progress">
+        <div class="row between">
+          <p class="number">
+            {count(state.done)} of at most {plural(state.total, "document")} judged
+          </p>
+          <div class="row">
+            <button class="button" type="button" disabled={!ready || state.done === 0} onClick={undo}>
+              <kbd>u</kbd>Undo
+            </button>
+            {!verdictShows && (
+              <button class="button" type="button" onClick={() => setAsked(true)}>
+                Verdict so far
+              </button>
+            )}
+            <button class="button" type="button" onClick={onLeave}>
+              Stop
+            </button>
+          </div>
+        </div>
+        <Bar done={state.done} total={state.total} label="Documents judged" />
+      </section>
+      {error && <Failure error={error} />}
+      {verdictShows && <Outcome state={state} finished={!pair} />}
+      {pair && <Card key={`${pair.query.id} ${pair.document.id}`} query={pair.query.text} document={pair.document} ready={ready} onGrade={grade} />}
+    </>
+  );
+}
+
+function Outcome({ state, finished }: { state: Judging; finished: boolean }) {
+  const title = state.settled ? "The comparison is settled." : finished ? "Everything is judged." : "So far";
+  return (
+    <Notice kind={state.settled ? "good" : "hint"}>
+      <p>
+        <b>{title}</b>
+      </p>
+      {state.verdict.split("\n").map((line) => (
+        <p key={line}>{line}</p>
+      ))}
+      {state.settled && !finished && <p class="muted">You may go on: the rest makes a fuller set of judgements, and changes the verdict at most as its level says.</p>}
+    </Notice>
+  );
+}
+
+interface CardProps {
+  query: string;
+  document: PooledDocument;
+  ready: boolean;
+  onGrade: (grade: Grade | null, label: string) => void;
+}
+
+function Card({ query, document, ready, onGrade }: CardProps) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  // The reader starts at the new document; without this the focus would stay on a grade.
+  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
+  return (
+    <article class="card judged">
+      <p class="muted small-text">Does this answer the query?</p>
+      <h2 class="judged-query" ref={heading} tabIndex={-1}>
+        {query}
+      </h2>
+      <div class="judged-document">
+        {document.thumbnail && <Picture path={document.thumbnail} />}
+        <div class="grow stack">
+          <h3>{document.title || document.id}</h3>
+          <div class="judged-text" role="group" aria-label="Text of the document" tabIndex={0}>
+            {document.text || "The document has no text."}
+          </div>
+        </div>
+      </div>
+      <div class="grades" role="group" aria-label="Grade">
+        {GRADES.map(({ grade, label }) => (
+          <button key={grade} class="button grade" type="button" data-grade={grade} aria-disabled={!ready} onClick={() => onGrade(grade, label)}>
+            <kbd>{grade}</kbd>
+            {label}
+          </button>
+        ))}
+        <button class="button grade" type="button" aria-disabled={!ready} onClick={() => onGrade(null, "Skipped")}>
+          <kbd>s</kbd>
+          Skip
+        </button>
+      </div>
+    </article>
+  );
+}
+
+function Picture({ path }: { path: string }) {
+  const { data } = useRequest((api) => api.image(path), [path]);
+  return data?.startsWith("data:image/") ? <img class="judged-picture" src={data} alt="" /> : null;
+}
+
+function Gone({ onLeave }: { onLeave: () => void }) {
+  return (
+    <Empty title="This session has ended">
+      <p>The server keeps a session for a while only. What was judged is saved; a new session goes on where it stopped.</p>
+      <button class="button" type="button" onClick={onLeave}>
+        New session
+      </button>
+    </Empty>
+  );
+}
+
+function asError(reason: unknown): ApiError {
+  return reason instanceof ApiError ? reason : new ApiError(String(reason), 0, "page");
 }
