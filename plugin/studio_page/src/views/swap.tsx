@@ -1,5 +1,170 @@
-import { Empty } from "../parts/notice";
+/** How far a change of encoders is, which generations there are, and the way back. */
+import { useEffect, useState } from "preact/hooks";
+
+import { act, ApiError, exported } from "../api";
+import { count, plural, seconds, sentenceCase } from "../format";
+import { toast } from "../parts/announce";
+import { Dialog } from "../parts/dialog";
+import { Bar } from "../parts/job";
+import { Failure, Loading, Notice } from "../parts/notice";
+import { Table, type Column } from "../parts/table";
+import { useRequest } from "../request";
+import { hashOf } from "../state";
+import { useStudio } from "../studio";
+import type { Generation, Swap as SwapState, SwapStep } from "../types/swap";
+
+const WHILE_RUNNING = 1500; // ms between two looks
+const OTHERWISE = 10_000;
 
 export function Swap() {
-  return <Empty title="Not there yet">This view is being built.</Empty>;
+  const { collection } = useStudio();
+  const answer = useRequest<SwapState>((api) => api.get(`/swap?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
+  const swap = answer.data;
+  useEffect(() => {
+    if (!swap || exported) return undefined;
+    const running = swap.steps.some((step) => step.state === "running");
+    const timer = setInterval(() => document.hidden || answer.reload(), running ? WHILE_RUNNING : OTHERWISE);
+    return () => clearInterval(timer);
+  }, [swap]);
+  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
+  if (!swap) return <Loading label="Reading the state of the swap" />;
+  return (
+    <>
+      <h1 class="visually-hidden">Swap</h1>
+      <p class="verdict">{swap.sentence}</p>
+      {swap.steps.length > 0 && <Timeline steps={swap.steps} />}
+      <Generations generations={swap.generations} />
+      <Rollback swap={swap} onDone={answer.reload} />
+    </>
+  );
+}
+
+const STATE_WORDS = { done: "done", running: "under way", waiting: "not yet", failed: "failed" } as const;
+const STATE_SIGNS = { done: "✓", running: "●", waiting: "○", failed: "✕" } as const;
+
+function Timeline({ steps }: { steps: readonly SwapStep[] }) {
+  return (
+    <section class="card" aria-label="Steps of the swap">
+      <ol class="timeline">
+        {steps.map((step) => (
+          <li key={step.name} class="step" data-state={step.state} aria-current={step.state === "running" ? "step" : undefined}>
+            <span class="step-sign" aria-hidden="true">
+              {STATE_SIGNS[step.state]}
+            </span>
+            <div class="step-body">
+              <h2>
+                {sentenceCase(step.name)} <span class="muted small-text">{STATE_WORDS[step.state]}</span>
+              </h2>
+              <p>{step.text}</p>
+              {step.total ? <StepProgress step={step} total={step.total} /> : null}
+            </div>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+function StepProgress({ step, total }: { step: SwapStep; total: number }) {
+  const facts = [
+    `${count(step.done ?? 0)} of ${plural(total, "document")}`,
+    step.rate ? `${count(Math.round(step.rate))} a second` : "",
+    step.seconds_left ? `about ${seconds(step.seconds_left)} left` : "",
+  ];
+  return (
+    <>
+      <Bar done={step.done ?? 0} total={total} label={sentenceCase(step.name)} />
+      <p class="small-text number">{facts.filter(Boolean).join(" · ")}</p>
+    </>
+  );
+}
+
+function Generations({ generations }: { generations: readonly Generation[] }) {
+  const pairs = comparable(generations);
+  return (
+    <section class="card stack" aria-labelledby="generations">
+      <div class="row between">
+        <h2 id="generations">Generations of vectors</h2>
+        {!exported &&
+          pairs.map(([old, fresh]) => (
+            <a key={fresh.slot} class="button" href={hashOf("compare", { a: old.side!, b: fresh.side! })}>
+              Compare {fresh.slot}: {old.generation} with {fresh.generation}
+            </a>
+          ))}
+      </div>
+      <Table caption="Generations of vectors" columns={COLUMNS} rows={generations} rowKey={(one) => `${one.slot} ${one.generation}`} />
+    </section>
+  );
+}
+
+const COLUMNS: readonly Column<Generation>[] = [
+  { head: "Slot", cell: (one) => one.slot },
+  { head: "Generation", cell: (one) => one.generation, number: true },
+  { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
+  { head: "Made by", cell: (one) => one.adapter, wide: true },
+  { head: "Vectors", cell: (one) => count(one.vectors), number: true },
+  { head: "Search", cell: (one) => (one.side ? <a href={hashOf("compare", { a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : "not searchable") },
+];
+
+/** For each slot with two generations that can be searched: the older and the newer. */
+function comparable(generations: readonly Generation[]): [Generation, Generation][] {
+  const slots = [...new Set(generations.map((one) => one.slot))];
+  return slots.flatMap((slot) => {
+    const own = generations.filter((one) => one.slot === slot && one.side).sort((one, other) => one.generation - other.generation);
+    const [old, fresh] = own.slice(-2);
+    return old && fresh ? [[old, fresh] as [Generation, Generation]] : [];
+  });
+}
+
+function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
+  const { collection, reload } = useStudio();
+  const [asking, setAsking] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  if (exported) return null;
+  if (!swap.may_roll_back) {
+    return (
+      <Notice>
+        <p>
+          <b>No rollback from here.</b> {swap.reason}
+        </p>
+      </Notice>
+    );
+  }
+  const rollBack = () => {
+    setBusy(true);
+    setError(null);
+    act("POST", "/swap/rollback", { collection: collection.name, confirm: collection.name }).then(
+      () => {
+        setAsking(false);
+        toast("Rolled back.");
+        onDone();
+        reload();
+      },
+      (reason: unknown) => setError(reason instanceof ApiError ? reason : new ApiError(String(reason), 0, "page")),
+    ).finally(() => setBusy(false));
+  };
+  return (
+    <section class="card row between" aria-label="Rollback">
+      <p class="grow">{swap.reason || "The old vectors are kept: going back encodes nothing."}</p>
+      <button class="button danger" type="button" onClick={() => setAsking(true)}>
+        Roll back …
+      </button>
+      {asking && (
+        <Dialog title={`Roll back ${collection.name}?`} onClose={() => setAsking(false)}>
+          <p>{swap.reason || "The vectors that were live before answer again, for everybody who searches this collection."}</p>
+          <p class="muted">Programs that serve the collection follow within seconds. Edit the config file afterwards, so that it names the encoders that are live.</p>
+          {error && <Failure error={error} />}
+          <div class="row">
+            <button class="button danger" type="button" disabled={busy} onClick={rollBack}>
+              {busy ? "Rolling back …" : "Roll back"}
+            </button>
+            <button class="button" type="button" onClick={() => setAsking(false)}>
+              Keep it as it is
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </section>
+  );
 }
