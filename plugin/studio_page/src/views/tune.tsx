@@ -1,5 +1,148 @@
-import { Empty } from "../parts/notice";
+/** Quality against time of the pipelines that were tried, and the change of the config that is recommended. */
+import { useState } from "preact/hooks";
+
+import { exported } from "../api";
+import { fixed, interval, milliseconds, sentenceCase } from "../format";
+import { useJob } from "../jobs";
+import { Diff } from "../parts/diff";
+import { TextField } from "../parts/field";
+import { JobProgress } from "../parts/job";
+import { Pareto } from "../parts/pareto";
+import { JudgedSelect, NoJudgedQueries } from "../parts/setup";
+import { TableBehind, type Column } from "../parts/table";
+import { useParam } from "../state";
+import { useStudio } from "../studio";
+import type { Trial, Tuning } from "../types/tuning";
+
+const METRIC = "nDCG@10";
 
 export function Tune() {
-  return <Empty title="Not there yet">This view is being built.</Empty>;
+  const { info, collection } = useStudio();
+  const [judged, setJudged] = useParam("judged", info.judged[0]?.name ?? "");
+  const [budget, setBudget] = useParam("budget");
+  const handle = useJob<Tuning>("tune", collection.name);
+  const limit = budget.trim() === "" ? null : Number(budget);
+  const wrong = limit !== null && !(limit > 0 && Number.isFinite(limit));
+  const result = handle.job?.state === "done" ? handle.job.result : null;
+  if (info.judged.length === 0 && !exported) return <NoJudgedQueries />;
+  const start = (event: SubmitEvent) => {
+    event.preventDefault();
+    if (!wrong && !handle.busy) handle.start({ judged, budget_ms: limit });
+  };
+  return (
+    <>
+      <h1 class="visually-hidden">Tune</h1>
+      {!exported && (
+        <form class="card setup" aria-label="What to tune by" onSubmit={start}>
+          <p>
+            Tries other pipelines over the same vectors on judged queries: fusions, weights, candidates, rescoring. Nothing is changed.
+          </p>
+          <div class="fields">
+            <JudgedSelect value={judged} onChange={setJudged} />
+            <TextField
+              label="Longest time of the median query, in ms"
+              value={budget}
+              onInput={setBudget}
+              placeholder="no limit"
+              hint={wrong ? "A number above 0, or nothing for no limit." : undefined}
+            />
+          </div>
+          <div>
+            <button class="button primary" type="submit" disabled={wrong || handle.busy}>
+              Tune
+            </button>
+          </div>
+        </form>
+      )}
+      <JobProgress handle={handle} what="Tuning" />
+      {result && <Report tuning={result} budget={wrong ? null : limit} />}
+    </>
+  );
 }
+
+function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
+  const chosen = Math.max(0, tuning.trials.findIndex((trial) => trial.chosen));
+  const [picked, setPicked] = useState(chosen);
+  const trial = tuning.trials[picked];
+  return (
+    <div class="report" role="region" aria-label="Result">
+      <section class="card verdict-card" data-tone={tuning.passed ? "better" : "open"}>
+        <h2 class="visually-hidden">Verdict</h2>
+        <p class="verdict">{sentenceCase(tuning.verdict)}</p>
+        {tuning.gains.length > 0 && <p class="small-text number">Gain on held-out queries over {tuning.gains.join(", over ")}</p>}
+        {tuning.remarks.map((remark) => (
+          <p key={remark} class="small-text">
+            {sentenceCase(remark)}
+          </p>
+        ))}
+      </section>
+      <figure class="card stack">
+        <figcaption>
+          <h2>Quality against time</h2>
+          <Legend />
+        </figcaption>
+        <Pareto trials={tuning.trials} metric={METRIC} picked={picked} onPick={setPicked} budget={budget} />
+        {trial && (
+          <p class="picked" aria-live="polite">
+            <code class="grow">{trial.label}</code>
+            {trial.present && <span class="tag">present</span>}
+            {trial.chosen && !trial.present && <span class="tag">recommended</span>}
+            <span class="number">
+              {METRIC} <b>{fixed(trial.quality)}</b> {interval(trial.low, trial.high, fixed)} · {milliseconds(trial.milliseconds)}
+            </span>
+          </p>
+        )}
+        <TableBehind caption="Trials" columns={COLUMNS} rows={tuning.trials} rowKey={(_, index) => String(index)} />
+      </figure>
+      {trial && <Change trial={trial} tuning={tuning} />}
+    </div>
+  );
+}
+
+function Legend() {
+  return (
+    <p class="legend small-text">
+      <span>
+        <i class="dot-sign chosen" /> recommended
+      </span>
+      <span>
+        <i class="dot-sign present" /> present
+      </span>
+      <span>
+        <i class="dot-sign on-front" /> nothing is both better and faster
+      </span>
+      <span>
+        <i class="dot-sign" /> other trials
+      </span>
+    </p>
+  );
+}
+
+/** The config of the trial that is picked: at first the recommended one. */
+function Change({ trial, tuning }: { trial: Trial; tuning: Tuning }) {
+  const text = trial.chosen ? tuning.diff || trial.diff : trial.diff;
+  if (trial.present) return <section class="card">This is the present pipeline: the config stays as it is.</section>;
+  if (!text) return <section class="card">A diff of the config is written for the recommended trial and for those on the front.</section>;
+  return (
+    <section class="card stack">
+      {!(trial.chosen && tuning.passed) && <p>Not recommended: this trial is not shown to be better than the present pipeline.</p>}
+      <Diff text={text} what={tuning.file ? `Change of ${tuning.file}` : "Change of the search settings"} />
+      <p class="hint">
+        Put it into the config, then <code>diptych plan</code> and <code>diptych apply</code>: the gate measures it before it goes live.
+      </p>
+    </section>
+  );
+}
+
+function placeOf(trial: Trial): string {
+  if (trial.present) return trial.chosen ? "present, stays" : "present";
+  return trial.chosen ? "recommended" : trial.front ? "front" : "";
+}
+
+const COLUMNS: readonly Column<Trial>[] = [
+  { head: "Pipeline", cell: (trial) => <code>{trial.label}</code>, wide: true },
+  { head: METRIC, cell: (trial) => fixed(trial.quality, 4), number: true },
+  { head: "95% interval", cell: (trial) => interval(trial.low, trial.high, (value) => fixed(value, 4)), number: true },
+  { head: "Median time", cell: (trial) => milliseconds(trial.milliseconds), number: true },
+  { head: "Place", cell: placeOf },
+];
