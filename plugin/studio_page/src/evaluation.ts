@@ -1,10 +1,10 @@
 /** The evaluation that the views Evaluate and Queries share: what is compared with what, and the job that does it. */
 import type { JobHandle } from "./jobs";
 import { useJob } from "./jobs";
-import { useParam } from "./state";
+import { NONE, sideOf, sidesOf } from "./question";
+import { setParams, useParam, useRoute } from "./state";
 import { useStudio } from "./studio";
 import type { Evaluation } from "./types/evaluation";
-import type { Side } from "./types/studio";
 
 export interface EvaluationSetup {
   judged: string;
@@ -25,16 +25,26 @@ export interface EvaluationSetup {
 
 export const METRICS = ["nDCG@10", "MRR@10", "Recall@10", "Recall@100", "P@10", "MAP"];
 
-/** A side of the hash as the server takes it: its id, or the search section that was written in the page. */
-export function askedSide(side: string): Side {
-  return side.startsWith("yaml:") ? { yaml: side.slice("yaml:".length) } : side;
-}
-
+/** The two sides of the hash, whether they can be compared, and what the server is asked. */
 export function useSides() {
   const { collection } = useStudio();
-  const [a, setA] = useParam("a", collection.sides[0]?.id ?? "");
-  const [b, setB] = useParam("b", collection.sides[1]?.id ?? collection.sides[0]?.id ?? "");
-  return { a, setA, b, setB };
+  const { params } = useRoute();
+  const { a, b } = sidesOf(collection, params);
+  const obstacle = sidesObstacle(a, b, collection.tenants && !params.tenant);
+  return {
+    a,
+    b,
+    setA: (side: string) => setParams({ a: side }),
+    setB: (side: string) => setParams({ b: side }),
+    asked: { sides: [sideOf(a), sideOf(b)], ...(params.tenant ? { tenant: params.tenant } : {}) },
+    obstacle,
+  };
+}
+
+function sidesObstacle(a: string, b: string, tenantMissing: boolean): string {
+  if (b === NONE) return "Choose a second side to compare with.";
+  if (a === b) return "Choose two different sides: a side against itself differs in nothing.";
+  return tenantMissing ? "Say whose documents are searched: the tenant." : "";
 }
 
 export function useEvaluation(): EvaluationSetup {
@@ -45,9 +55,7 @@ export function useEvaluation(): EvaluationSetup {
   const sides = useSides();
   const handle = useJob<Evaluation>("evaluate", collection.name);
   const slices = sliceText.split(",").filter((name) => name && name !== "none");
-  const start = () =>
-    handle.start({ judged, sides: [askedSide(sides.a), askedSide(sides.b)], metric, slices });
-  const obstacle = sides.a === sides.b ? "Choose two different sides: a side against itself differs in nothing." : "";
+  const start = () => handle.start({ judged, metric, slices, ...sides.asked });
   const setSlices = (names: readonly string[]) => setSliceText(names.join(",") || "none");
-  return { judged, setJudged, metric, setMetric, slices, setSlices, ...sides, handle, start, obstacle };
+  return { judged, setJudged, metric, setMetric, slices, setSlices, ...sides, handle, start };
 }

@@ -50,7 +50,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
   };
   return (
     <div ref={frame} class="stack">
-      <p class="legend small-text">
+      <p class="chart-legend small-text">
         <span>
           <i class="swatch fill-good" /> {b} is better on {plural(better, "query", "queries")}
         </span>
@@ -96,7 +96,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
           queries, sorted by their difference
         </text>
       </svg>
-      <p class="picked">
+      <p class="chosen-row">
         <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${query.text}`}>
           Compare
         </button>

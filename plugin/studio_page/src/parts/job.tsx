@@ -29,6 +29,6 @@ export function JobProgress({ handle, what }: { handle: JobHandle<unknown>; what
 
 /** A progress bar; without a total it only says that something goes on. */
 export function Bar({ done, total, label }: { done: number | null; total: number | null; label: string }) {
-  if (done === null || !total) return <progress class="bar" aria-label={label} />;
-  return <progress class="bar" aria-label={label} value={done} max={total} />;
+  if (done === null || !total) return <progress class="progress" aria-label={label} />;
+  return <progress class="progress" aria-label={label} value={done} max={total} />;
 }

@@ -2,15 +2,16 @@
 import type { EvaluationSetup } from "../evaluation";
 import { METRICS } from "../evaluation";
 import { plural } from "../format";
-import { hashOf } from "../state";
+import { NONE, YAML } from "../question";
+import { hashOf, useParam } from "../state";
 import { useStudio } from "../studio";
-import { Select } from "./field";
+import type { JudgedInfo } from "../types/studio";
+import { Select, TextField } from "./field";
 import { Empty } from "./notice";
 
 export function SetupForm({ setup }: { setup: EvaluationSetup }) {
   const { info, collection } = useStudio();
   if (info.judged.length === 0) return <NoJudgedQueries />;
-  const sides = sideChoices(collection.sides, setup.a, setup.b);
   const metrics = METRICS.includes(setup.metric) ? METRICS : [setup.metric, ...METRICS];
   return (
     <form
@@ -22,9 +23,8 @@ export function SetupForm({ setup }: { setup: EvaluationSetup }) {
       }}
     >
       <div class="fields">
-        <JudgedSelect value={setup.judged} onChange={setup.setJudged} />
-        <Select label="Side A, the baseline" mark="a" value={setup.a} choices={sides} onChange={setup.setA} />
-        <Select label="Side B" mark="b" value={setup.b} choices={sides} onChange={setup.setB} />
+        <QuerySetSelect label="Judged queries" value={setup.judged} onChange={setup.setJudged} />
+        <SideSelects {...setup} />
         <Select label="Metric" value={setup.metric} choices={metrics.map(choice)} onChange={setup.setMetric} />
       </div>
       <Slices setup={setup} names={["length", "language", ...collection.fields.filter(isGroup).map((field) => field.key)]} />
@@ -38,16 +38,46 @@ export function SetupForm({ setup }: { setup: EvaluationSetup }) {
   );
 }
 
-export function JudgedSelect({ value, onChange }: { value: string; onChange: (value: string) => void }) {
-  const { info } = useStudio();
-  const choices = info.judged.map((one) => ({ value: one.name, label: `${one.name} (${plural(one.queries, "query", "queries")})` }));
-  return <Select label="Judged queries" value={value} choices={choices} onChange={onChange} />;
+interface QuerySetProps {
+  label: string;
+  value: string;
+  onChange: (value: string) => void;
 }
 
-export function sideChoices(sides: readonly { id: string; label: string }[], ...used: readonly string[]) {
-  const known = sides.map((side) => ({ value: side.id, label: side.label }));
-  const edited = used.filter((side) => side.startsWith("yaml:")).map((side) => ({ value: side, label: "edited config" }));
-  return [...known, ...edited.filter((one, index) => edited.findIndex((other) => other.value === one.value) === index)];
+export function QuerySetSelect({ label, value, onChange }: QuerySetProps) {
+  const { info } = useStudio();
+  return <Select label={label} value={value} choices={info.judged.map((set) => ({ value: set.name, label: describe(set) }))} onChange={onChange} />;
+}
+
+function describe({ name, queries, judged, error }: JudgedInfo): string {
+  if (error) return `${name} (cannot be read)`;
+  if (queries === undefined) return name;
+  const count = plural(queries, "query", "queries");
+  return judged === undefined || judged === queries ? `${name} (${count})` : `${name} (${count}, ${judged} judged)`;
+}
+
+interface SidesProps {
+  a: string;
+  b: string;
+  setA: (side: string) => void;
+  setB: (side: string) => void;
+}
+
+/** The two sides, and the tenant where documents have one. A config that was edited in Compare can be chosen here too. */
+export function SideSelects({ a, b, setA, setB }: SidesProps) {
+  const { collection } = useStudio();
+  const [tenant, setTenant] = useParam("tenant");
+  const known = collection.sides.map((side) => ({ value: side.id, label: side.label }));
+  const edited = [...new Set([a, b])].filter((side) => side.startsWith(YAML)).map((side) => ({ value: side, label: "edited config" }));
+  const choices = [...known, ...edited];
+  const choose = { value: NONE, label: "choose one" };
+  return (
+    <>
+      <Select label="Side A, the baseline" mark="a" value={a} choices={choices} onChange={setA} />
+      <Select label="Side B" mark="b" value={b} choices={b === NONE ? [choose, ...choices] : choices} onChange={setB} />
+      {collection.tenants && <TextField label="Tenant" value={tenant} onInput={setTenant} />}
+    </>
+  );
 }
 
 function Slices({ setup, names }: { setup: EvaluationSetup; names: readonly string[] }) {

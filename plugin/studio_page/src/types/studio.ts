@@ -30,7 +30,11 @@ export interface CollectionInfo {
 
 export interface JudgedInfo {
   name: string;
-  queries: number;
+  queries?: number;
+  /** How many of the queries have judgements. */
+  judged?: number;
+  /** Why the set cannot be read. */
+  error?: string | null;
 }
 
 export interface StudioInfo {

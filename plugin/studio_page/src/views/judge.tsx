@@ -2,14 +2,15 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { act, ApiError } from "../api";
-import { askedSide, useSides } from "../evaluation";
+import { useSides } from "../evaluation";
 import { count, plural } from "../format";
 import { useShortcuts } from "../keys";
 import { announce } from "../parts/announce";
-import { Segments, Select, TextField } from "../parts/field";
+import { Segments, TextField } from "../parts/field";
 import { Bar } from "../parts/job";
 import { Empty, Failure, Loading, Notice } from "../parts/notice";
-import { JudgedSelect, sideChoices } from "../parts/setup";
+import { QuerySetSelect, SideSelects } from "../parts/setup";
+import { Thumbnail } from "../parts/thumbnail";
 import { useRequest } from "../request";
 import { useParam } from "../state";
 import { useStudio } from "../studio";
@@ -43,15 +44,14 @@ function Start({ onStart }: { onStart: (id: string) => void }) {
   const [own, setOwn] = useState("");
   const [error, setError] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
-  const { a, setA, b, setB } = useSides();
-  const sides = sideChoices(collection.sides, a, b);
+  const sides = useSides();
   const queries = own.split("\n").map((line) => line.trim()).filter(Boolean);
-  const obstacle = startObstacle(a, b, who, source === "own" && queries.length === 0);
+  const obstacle = sides.obstacle || startObstacle(who, source === "own" && queries.length === 0);
   const start = () => {
     setBusy(true);
     setError(null);
     const asked = source === "own" ? { queries } : { judged };
-    act<{ id: string }>("POST", "/judging", { collection: collection.name, ...asked, sides: [askedSide(a), askedSide(b)], who: who.trim() })
+    act<{ id: string }>("POST", "/judging", { collection: collection.name, who: who.trim(), ...asked, ...sides.asked })
       .then(
         (made) => onStart(made.id),
         (reason: unknown) => setError(asError(reason)),
@@ -75,9 +75,8 @@ function Start({ onStart }: { onStart: (id: string) => void }) {
         <Segments label="Queries" value={source} choices={SOURCES} onChange={setSource} />
       )}
       <div class="fields">
-        {source === "set" && <JudgedSelect value={judged} onChange={setJudged} />}
-        <Select label="Side A" mark="a" value={a} choices={sides} onChange={setA} />
-        <Select label="Side B" mark="b" value={b} choices={sides} onChange={setB} />
+        {source === "set" && <QuerySetSelect label="Queries" value={judged} onChange={setJudged} />}
+        <SideSelects {...sides} />
         <TextField label="Your name" value={who} onInput={setWho} hint="Saved with each grade." />
       </div>
       {source === "own" && (
@@ -102,8 +101,7 @@ const SOURCES = [
   { value: "own", label: "My own queries" },
 ];
 
-function startObstacle(a: string, b: string, who: string, empty: boolean): string {
-  if (a === b) return "Choose two different sides.";
+function startObstacle(who: string, empty: boolean): string {
   if (empty) return "Write a query or more.";
   return who.trim() ? "" : "Say who judges.";
 }
@@ -221,7 +219,7 @@ function Card({ query, document, ready, onGrade }: CardProps) {
         {query}
       </h2>
       <div class="judged-document">
-        {document.thumbnail && <Picture path={document.thumbnail} />}
+        {document.thumbnail && <Thumbnail path={document.thumbnail} alt="" />}
         <div class="grow stack">
           <h3>{document.title || document.id}</h3>
           <div class="judged-text" role="group" aria-label="Text of the document" tabIndex={0}>
@@ -243,11 +241,6 @@ function Card({ query, document, ready, onGrade }: CardProps) {
       </div>
     </article>
   );
-}
-
-function Picture({ path }: { path: string }) {
-  const { data } = useRequest((api) => api.image(path), [path]);
-  return data?.startsWith("data:image/") ? <img class="judged-picture" src={data} alt="" /> : null;
 }
 
 function Gone({ onLeave }: { onLeave: () => void }) {

@@ -8,7 +8,7 @@ import { Diff } from "../parts/diff";
 import { TextField } from "../parts/field";
 import { JobProgress } from "../parts/job";
 import { Pareto } from "../parts/pareto";
-import { JudgedSelect, NoJudgedQueries } from "../parts/setup";
+import { NoJudgedQueries, QuerySetSelect } from "../parts/setup";
 import { TableBehind, type Column } from "../parts/table";
 import { useParam } from "../state";
 import { useStudio } from "../studio";
@@ -38,7 +38,7 @@ export function Tune() {
             Tries other pipelines over the same vectors on judged queries: fusions, weights, candidates, rescoring. Nothing is changed.
           </p>
           <div class="fields">
-            <JudgedSelect value={judged} onChange={setJudged} />
+            <QuerySetSelect label="Judged queries" value={judged} onChange={setJudged} />
             <TextField
               label="Longest time of the median query, in ms"
               value={budget}
@@ -83,7 +83,7 @@ function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
         </figcaption>
         <Pareto trials={tuning.trials} metric={METRIC} picked={picked} onPick={setPicked} budget={budget} />
         {trial && (
-          <p class="picked" aria-live="polite">
+          <p class="chosen-row" aria-live="polite">
             <code class="grow">{trial.label}</code>
             {trial.present && <span class="tag">present</span>}
             {trial.chosen && !trial.present && <span class="tag">recommended</span>}
@@ -101,7 +101,7 @@ function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
 
 function Legend() {
   return (
-    <p class="legend small-text">
+    <p class="chart-legend small-text">
       <span>
         <i class="dot-sign chosen" /> recommended
       </span>
