@@ -8,7 +8,7 @@ import { save } from "./parts/copy";
 import { Select } from "./parts/field";
 import { HelpDialog } from "./parts/help";
 import { KeyDialog } from "./parts/key";
-import { Empty, Failure, Loading } from "./parts/notice";
+import { Empty, Failure, Loading, Notice } from "./parts/notice";
 import { useRequest } from "./request";
 import { formatHash, go, hashOf, route, useRoute } from "./state";
 import { useStore } from "./store";
@@ -79,7 +79,12 @@ export function App() {
           </Empty>
         )}
         {view.alone && <Shown key={view.name} />}
-        {!view.alone && state.data && collection && (
+        {!view.alone && collection?.error && (
+          <Notice kind="warning">
+            <p>{collection.error}</p>
+          </Notice>
+        )}
+        {!view.alone && state.data && collection && !collection.error && (
           <StudioContext.Provider value={{ info: state.data, collection, reload: state.reload }}>
             <Shown key={`${view.name} ${collection.name}`} />
           </StudioContext.Provider>

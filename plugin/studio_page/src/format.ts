@@ -12,7 +12,7 @@ export function milliseconds(value: number): string {
 
 export function score(value: number): string {
   const size = Math.abs(value);
-  if (size !== 0 && size < 0.001) return value.toExponential(1);
+  if (size !== 0 && size < 0.0001) return value.toExponential(1);
   return size >= 100 ? value.toFixed(1) : size >= 10 ? value.toFixed(2) : value.toFixed(4);
 }
 

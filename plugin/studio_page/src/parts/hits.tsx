@@ -106,7 +106,7 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
           {hit.thumbnail && <Thumbnail path={hit.thumbnail} alt={titleOf(hit)} />}
           {hit.text && (
             <p class="hit-text">
-              <Excerpt text={hit.text} places={hit.highlights} passage={passage && [passage.start, passage.end]} />
+              <Excerpt text={hit.text} places={hit.highlights} passage={passage && [passage.start - hit.text_start, passage.end - hit.text_start]} />
             </p>
           )}
         </div>

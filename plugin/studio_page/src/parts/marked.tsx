@@ -1,74 +1,64 @@
-/** Text with marked places. Places are counted in code points, as Python counts, and JavaScript's strings are not. */
+/** Text with marked places, counted in UTF-16 units. */
 import type { ComponentChildren } from "preact";
 
 export type Place = readonly [start: number, end: number];
 
 function merged(places: readonly Place[], length: number): Place[] {
   const sorted = places
-    .map(([start, end]): Place => [Math.max(0, start), Math.min(length, end)])
+    .map(([start, end]): [number, number] => [Math.max(0, start), Math.min(length, end)])
     .filter(([start, end]) => start < end)
     .sort((one, other) => one[0] - other[0]);
   const result: [number, number][] = [];
-  for (const [start, end] of sorted) {
+  for (const place of sorted) {
     const last = result.at(-1);
-    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
-    else result.push([start, end]);
+    if (last && place[0] <= last[1]) last[1] = Math.max(last[1], place[1]);
+    else result.push(place);
   }
   return result;
 }
 
-export function Marked({ text, places, from = 0, to }: { text: string; places: readonly Place[]; from?: number; to?: number }) {
-  if (!places.length && from === 0 && to === undefined) return <>{text}</>;
-  const points = Array.from(text);
-  const end = Math.min(to ?? points.length, points.length);
-  const slice = (start: number, stop: number) => points.slice(start, stop).join("");
+export function Marked({ text, places, from = 0, to = text.length }: { text: string; places: readonly Place[]; from?: number; to?: number }) {
   const out: ComponentChildren[] = [];
   let at = from;
-  for (const [start, stop] of merged(places, points.length)) {
-    if (stop <= from || start >= end) continue;
+  for (const [start, stop] of merged(places, text.length)) {
+    if (stop <= from || start >= to) continue;
     const first = Math.max(start, from);
-    out.push(slice(at, first), <mark key={first}>{slice(first, Math.min(stop, end))}</mark>);
-    at = Math.min(stop, end);
+    const last = Math.min(stop, to);
+    out.push(text.slice(at, first), <mark key={first}>{text.slice(first, last)}</mark>);
+    at = last;
   }
-  out.push(slice(at, end));
+  out.push(text.slice(at, to));
   return <>{out}</>;
 }
 
-/** A stretch of about `size` characters of the text with the first mark in it, or the best passage. */
+const BEFORE = 80;
+
+/** About `size` characters of the text: from the best passage on, or from a little before the first mark. */
 export function Excerpt({ text, places, passage, size = 320 }: { text: string; places: readonly Place[]; passage?: Place | undefined; size?: number }) {
-  const length = Array.from(text).length;
-  const first = passage?.[0] ?? Math.max(0, Math.min(...places.map(([start]) => start), length) - 80);
-  const from = !passage && (length <= size || !places.length) ? 0 : snap(text, first);
-  const to = Math.min(length, Math.max(passage?.[1] ?? 0, from + size));
+  const first = Math.min(...places.map(([start]) => start), text.length);
+  const wanted = passage ? passage[0] : first > size - BEFORE && places.length ? first - BEFORE : 0;
+  const from = wordStart(text, wanted);
+  const to = Math.min(text.length, from + size);
   return (
     <>
       {from > 0 && "… "}
       <Marked text={text} places={places} from={from} to={to} />
-      {to < length && " …"}
+      {to < text.length && " …"}
     </>
   );
 }
 
-/** The begin of the word at this place. */
-function snap(text: string, place: number): number {
-  const points = Array.from(text);
-  let at = place;
-  while (at > 0 && place - at < 24 && !/\s/.test(points[at - 1] ?? " ")) at -= 1;
-  return at;
+/** The begin of the word at this place, if it is near; so no pair of surrogates is cut either. */
+function wordStart(text: string, place: number): number {
+  const start = Math.max(0, Math.min(place, text.length));
+  const cut = /\S{0,40}$/.exec(text.slice(0, start))?.[0].length ?? 0;
+  return start - (cut < 40 ? cut : 0);
 }
 
 /** Places of these words in the text, whole words only, whatever their case. */
 export function placesOf(text: string, words: readonly string[]): Place[] {
   const wanted = new Set(words.map((word) => word.toLocaleLowerCase()));
-  const places: Place[] = [];
-  let units = 0;
-  let points = 0;
-  for (const match of text.matchAll(/[\p{L}\p{N}_]+/gu)) {
-    points += Array.from(text.slice(units, match.index)).length;
-    const length = Array.from(match[0]).length;
-    if (wanted.has(match[0].toLocaleLowerCase())) places.push([points, points + length]);
-    points += length;
-    units = match.index + match[0].length;
-  }
-  return places;
+  return [...text.matchAll(/[\p{L}\p{N}_]+/gu)]
+    .filter((match) => wanted.has(match[0].toLocaleLowerCase()))
+    .map((match): Place => [match.index, match.index + match[0].length]);
 }

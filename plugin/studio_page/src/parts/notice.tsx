@@ -14,9 +14,9 @@ export function Notice({ kind = "hint", children }: { kind?: "hint" | "good" | "
 /** An error of the server, in its own words, and a way to try again. */
 export function Failure({ error, again }: { error: ApiError; again?: (() => void) | undefined }) {
   return (
-    <Notice kind="error">
+    <Notice kind={error.code === "exported" ? "hint" : "error"}>
       <p>{error.message}</p>
-      {again && (
+      {again && error.code !== "exported" && (
         <button class="button" type="button" onClick={again}>
           Try again
         </button>

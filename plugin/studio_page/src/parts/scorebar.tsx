@@ -1,7 +1,7 @@
 import { scaleLinear } from "d3-scale";
 
-import { score } from "../format";
-import type { Part } from "../types/search";
+import { count, score } from "../format";
+import type { Leg, Part } from "../types/search";
 
 /** The colour of each part's name, the same in all bars of a panel. */
 export function coloursOf(lists: readonly (readonly Part[])[]): ReadonlyMap<string, number> {
@@ -58,38 +58,68 @@ export function ScoreBar({ parts, colours, extent, label }: ScoreBarProps) {
   );
 }
 
-/** The parts as a table, each with its words. */
-export function PartsTable({ parts, colours, total }: { parts: readonly Part[]; colours: ReadonlyMap<string, number>; total: number | null }) {
+export interface Scored {
+  parts: readonly Part[];
+  score: number | null;
+  legs: readonly Leg[];
+}
+
+/** The parts as a table, each with its words and its place in the slot; beside those of another document. */
+export function PartsTable({ mine, theirs, colours }: { mine: Scored; theirs?: Scored | undefined; colours: ReadonlyMap<string, number> }) {
+  const names = [...new Set([...mine.parts, ...(theirs?.parts ?? [])].map((part) => part.name))];
+  const partOf = (scored: Scored | undefined, name: string) => scored?.parts.find((part) => part.name === name);
   return (
     <table class="table parts">
       <caption class="visually-hidden">Parts of the score</caption>
-      <thead class="visually-hidden">
+      <thead class={theirs ? "" : "visually-hidden"}>
         <tr>
           <th scope="col">Part</th>
-          <th scope="col">Value</th>
+          <th scope="col" class="right">
+            this
+          </th>
+          {theirs && (
+            <th scope="col" class="right">
+              other
+            </th>
+          )}
         </tr>
       </thead>
       <tbody>
-        {parts.map((part) => (
-          <tr key={part.name}>
-            <td>
-              <span class={`swatch part-${colours.get(part.name) ?? 8}`} aria-hidden="true" /> {part.name}{" "}
-              {part.kind && part.kind !== part.name && <span class="muted small-text">{part.kind}</span>}
-              {part.words && part.words.length > 0 && <Words words={part.words} />}
-            </td>
-            <td class="right">{score(part.value)}</td>
-          </tr>
-        ))}
+        {names.map((name) => {
+          const part = partOf(mine, name);
+          return (
+            <tr key={name}>
+              <td>
+                <span class={`swatch part-${colours.get(name) ?? 8}`} aria-hidden="true" /> {name}
+                {part?.words && part.words.length > 0 && <Words words={part.words} />}
+              </td>
+              <Value scored={mine} name={name} />
+              {theirs && <Value scored={theirs} name={name} />}
+            </tr>
+          );
+        })}
       </tbody>
       <tfoot>
         <tr>
           <th scope="row">Score</th>
           <td class="right">
-            <b>{total === null ? "–" : score(total)}</b>
+            <b>{mine.score === null ? "–" : score(mine.score)}</b>
           </td>
+          {theirs && <td class="right">{theirs.score === null ? "–" : score(theirs.score)}</td>}
         </tr>
       </tfoot>
     </table>
+  );
+}
+
+function Value({ scored, name }: { scored: Scored; name: string }) {
+  const part = scored.parts.find((one) => one.name === name);
+  const leg = part?.kind === "slot" ? scored.legs.find((one) => one.slot === name) : undefined;
+  return (
+    <td class="right">
+      {part ? score(part.value) : "–"}
+      {leg?.rank != null && <div class="muted small-text">place {count(leg.rank)}</div>}
+    </td>
   );
 }
 

@@ -1,5 +1,6 @@
 import { useRef } from "preact/hooks";
 
+import { exported } from "../api";
 import { picture } from "../question";
 import { useShortcuts } from "../keys";
 import { useParam } from "../state";
@@ -55,11 +56,12 @@ export function SearchBar({ onDown }: { onDown: () => void }) {
           autocapitalize="off"
           spellcheck={false}
           autofocus
+          readOnly={exported !== null}
           onInput={(event) => setText(event.currentTarget.value)}
           onPaste={(event) => take(event.clipboardData?.files) && event.preventDefault()}
           onKeyDown={(event) => event.key === "ArrowDown" && (event.preventDefault(), onDown())}
         />
-        {pictures && (
+        {pictures && !exported && (
           <>
             <button class="button" type="button" onClick={() => file.current?.click()}>
               Picture…

@@ -29,7 +29,6 @@ export function Stages({ total, stages }: { total: number; stages: readonly Stag
             <li key={stage.name}>
               <span class={`swatch part-${(at % 8) + 1}`} aria-hidden="true" />
               {stage.name} <span class="muted number">{milliseconds(stage.milliseconds)}</span>
-              {stage.calls !== undefined && stage.calls > 1 && <span class="muted"> in {stage.calls} calls</span>}
             </li>
           ))}
         </ul>

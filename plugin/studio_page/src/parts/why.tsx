@@ -1,7 +1,7 @@
 /** Why a document stands where it stands: for both sides its score in parts, beside that of another document. */
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { score } from "../format";
+import { count, score } from "../format";
 import { NONE, sideOf, type Asked } from "../question";
 import { useRequest } from "../request";
 import { sideLabel, useStudio } from "../studio";
@@ -9,9 +9,9 @@ import type { Hit, LocateAnswer, Question, SearchAnswer } from "../types/search"
 import { Copy } from "./copy";
 import { Select } from "./field";
 import { titleOf } from "./hits";
-import { Marked, placesOf } from "./marked";
+import { Marked, placesOf, type Place } from "./marked";
 import { Failure, Loading } from "./notice";
-import { coloursOf, extentOf, PartsTable, ScoreBar } from "./scorebar";
+import { coloursOf, extentOf, PartsTable, ScoreBar, sumOf } from "./scorebar";
 import { Thumbnail } from "./thumbnail";
 
 export interface WhyProps {
@@ -27,27 +27,27 @@ export function Why({ id, asked, answers, onClose }: WhyProps) {
   useEffect(() => heading.current?.focus({ preventScroll: true }), [id]);
   const hit = answers.a?.hits.find((one) => one.id === id) ?? answers.b?.hits.find((one) => one.id === id);
   const sides = (["a", "b"] as const).filter((name) => asked[name] !== NONE);
-  const words = useRef<Map<string, string[]>>(new Map());
-  const [, setSeen] = useState(0);
-  const noteWords = (side: string, found: string[]) => {
-    if (words.current.get(`${id} ${side}`)?.join() === found.join()) return;
-    words.current.set(`${id} ${side}`, found);
-    setSeen((count) => count + 1);
-  };
+  const [located, setLocated] = useState<Readonly<Record<string, LocateAnswer>>>({});
+  const note = (side: string, answer: LocateAnswer) => setLocated((before) => ({ ...before, [side]: answer }));
+  const answered = sides.flatMap((name) => located[name] ?? []).filter((answer) => answer.document?.id === id);
+  const document = answered[0]?.document ?? hit;
+  const words = answered.flatMap((answer) => answer.parts.flatMap((part) => part.words?.map(({ word }) => word) ?? []));
   return (
     <aside class="why card" aria-labelledby="why-title">
       <header class="row between why-head">
-        <h2 id="why-title" ref={heading} tabIndex={-1}>
-          {hit ? titleOf(hit) : id}
-        </h2>
+        <div>
+          <h2 id="why-title" ref={heading} tabIndex={-1}>
+            {document ? titleOf(document) : id}
+          </h2>
+          <div class="row">
+            <code class="muted">{id}</code>
+            <Copy text={id} what="id" />
+          </div>
+        </div>
         <button class="button quiet" type="button" onClick={onClose} aria-label="Close the explanation">
           ✕
         </button>
       </header>
-      <div class="row">
-        <code class="muted">{id}</code>
-        <Copy text={id} what="id" />
-      </div>
       {asked.question &&
         sides.map((name) => (
           <WhySide
@@ -58,10 +58,10 @@ export function Why({ id, asked, answers, onClose }: WhyProps) {
             id={id}
             question={asked.question!}
             hits={answers[name]?.hits ?? []}
-            onWords={noteWords}
+            onAnswer={note}
           />
         ))}
-      {hit && <Document hit={hit} words={sides.flatMap((name) => words.current.get(`${id} ${name}`) ?? [])} />}
+      {document && <Document document={document} places={hit?.highlights ?? placesOf(document.text, words)} />}
     </aside>
   );
 }
@@ -73,7 +73,7 @@ interface WhySideProps {
   id: string;
   question: Question;
   hits: readonly Hit[];
-  onWords: (side: string, words: string[]) => void;
+  onAnswer: (side: string, answer: LocateAnswer) => void;
 }
 
 function useLocated(question: Question, side: string, id: string | null) {
@@ -82,7 +82,7 @@ function useLocated(question: Question, side: string, id: string | null) {
   return useRequest<LocateAnswer>(id === null ? null : (api) => api.post("/locate", asked), [asked]);
 }
 
-function WhySide({ name, label, side, id, question, hits, onWords }: WhySideProps) {
+function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySideProps) {
   const rank = hits.findIndex((hit) => hit.id === id);
   const neighbour = hits[rank > 0 ? rank - 1 : rank === 0 ? 1 : hits.length - 1]?.id ?? "";
   const [picked, setPicked] = useState<string | null>(null);
@@ -97,7 +97,7 @@ function WhySide({ name, label, side, id, question, hits, onWords }: WhySideProp
   const otherHit = hits.find((hit) => hit.id === other);
   const found = located.data;
   useEffect(() => {
-    if (found) onWords(name, found.parts.flatMap((part) => part.words?.map(({ word }) => word) ?? []));
+    if (found) onAnswer(name, found);
   }, [found]);
   return (
     <section class="why-side" data-side={name} aria-label={`Side ${name.toUpperCase()}: ${label}`}>
@@ -131,7 +131,13 @@ function WhySide({ name, label, side, id, question, hits, onWords }: WhySideProp
             />
           )}
           {otherHit && beside.data && <Difference mine={found} theirs={beside.data} title={titleOf(otherHit)} />}
-          <PartsTable parts={parts} colours={colours} total={found.score} />
+          <PartsTable mine={found} theirs={otherHit && beside.data ? beside.data : undefined} colours={colours} />
+          {found.before.length > 0 && (
+            <details>
+              <summary class="small-text">The score before the last stage</summary>
+              <PartsTable mine={{ parts: found.before, score: sumOf(found.before), legs: found.legs }} colours={coloursOf([found.before])} />
+            </details>
+          )}
         </>
       )}
       {found && !parts.length && found.legs.length > 0 && <Legs found={found} />}
@@ -147,11 +153,12 @@ function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: Locat
   const valueOf = (answer: LocateAnswer, name: string) => answer.parts.filter((part) => part.name === name).reduce((sum, part) => sum + part.value, 0);
   const gaps = names.map((name) => ({ name, gap: valueOf(mine, name) - valueOf(theirs, name) }));
   const decisive = gaps.filter(({ gap }) => gap * difference > 0).sort((one, two) => Math.abs(two.gap) - Math.abs(one.gap))[0];
-  if (difference === 0 || !decisive) return <p class="small-text">Both have the same score.</p>;
+  if (difference === 0) return <p class="small-text">Both have the same score; equal scores are ordered by id.</p>;
+  if (!decisive) return null;
   const verb = difference > 0 ? "Above" : "Below";
   return (
     <p class="small-text why-difference">
-      {verb} “{title}” by <b class="number">{score(Math.abs(difference))}</b>, most of it from <b>{decisive.name}</b> (
+      {verb} “{title}” by <b class="number">{score(Math.abs(difference))}</b>, most by <b>{decisive.name}</b> (
       <span class="number">
         {decisive.gap > 0 ? "+" : "−"}
         {score(Math.abs(decisive.gap))}
@@ -180,7 +187,7 @@ function Legs({ found }: { found: LocateAnswer }) {
         {found.legs.map((leg) => (
           <tr key={leg.slot}>
             <td>{leg.slot}</td>
-            <td class="right">{leg.rank ?? "none"}</td>
+            <td class="right">{leg.rank === null ? "none" : `${count(leg.rank)}${leg.candidate ? "" : ` (of ${count(leg.candidates)} read)`}`}</td>
             <td class="right">{leg.score === null ? "–" : score(leg.score)}</td>
           </tr>
         ))}
@@ -189,15 +196,18 @@ function Legs({ found }: { found: LocateAnswer }) {
   );
 }
 
-function Document({ hit, words }: { hit: Hit; words: readonly string[] }) {
-  const payload = Object.entries(hit.payload);
-  const places = hit.highlights.length ? hit.highlights : placesOf(hit.text, words);
+type Shown = Omit<Hit, "score" | "highlights" | "passages">;
+
+function Document({ document, places }: { document: Shown; places: readonly Place[] }) {
+  const payload = Object.entries(document.payload);
   return (
     <section class="stack" aria-label="Document">
-      {hit.thumbnail && <Thumbnail path={hit.thumbnail} alt={titleOf(hit)} />}
-      {hit.text && (
+      {document.thumbnail && <Thumbnail path={document.thumbnail} alt={titleOf(document)} />}
+      {document.text && (
         <p class="why-text">
-          <Marked text={hit.text} places={places} />
+          {document.text_start > 0 && "… "}
+          <Marked text={document.text} places={places} />
+          {document.text_start + document.text.length < document.text_length && " …"}
         </p>
       )}
       {payload.length > 0 && (

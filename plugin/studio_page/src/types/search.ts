@@ -33,7 +33,6 @@ export interface Condition {
 export interface Stage {
   name: string;
   milliseconds: number;
-  calls?: number;
 }
 
 export interface Passage {
@@ -61,24 +60,32 @@ export interface Hit {
   score: number;
   title: string;
   text: string;
-  /** Begin and end of matched words, in code points of the text. */
+  /** Where `text` begins in the whole text, which is cut when it is long. */
+  text_start: number;
+  text_length: number;
+  /** Begin and end of matched words, in UTF-16 units of `text`. */
   highlights: [number, number][];
+  /** Their places are those of the whole text. */
   passages: Passage[];
   thumbnail: string | null;
   payload: Record<string, unknown>;
-  parts: Part[];
 }
 
 export interface SearchAnswer {
-  side: SideInfo | string;
+  side: SideInfo;
+  pipeline: string;
+  warnings: string[];
   milliseconds: number;
   stages: Stage[];
   hits: Hit[];
 }
 
+/** The document in one slot: its place, and whether that is among the candidates which the pipeline reads. */
 export interface Leg {
   slot: string;
   rank: number | null;
+  candidate: boolean;
+  candidates: number;
   score: number | null;
 }
 
@@ -89,11 +96,15 @@ export interface LocateAnswer {
   exists: boolean;
   legs: Leg[];
   parts: Part[];
+  /** Of a score that one stage gave as a whole: the parts of the score before that stage. */
+  before: Part[];
+  document?: Omit<Hit, "score" | "highlights" | "passages">;
 }
 
 export interface Snippets {
   yaml: string;
   python: string;
   curl: string;
-  qdrant: string;
+  qdrant: { method: string; path: string; body: unknown };
+  notes: string[];
 }

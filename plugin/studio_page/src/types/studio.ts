@@ -15,6 +15,7 @@ export interface SlotInfo {
 export interface FieldInfo {
   key: string;
   type: string;
+  indexed: boolean;
 }
 
 export interface CollectionInfo {
@@ -26,6 +27,8 @@ export interface CollectionInfo {
   accepts: string[];
   fields: FieldInfo[];
   limit: number;
+  /** Why it cannot be asked, and what to do. */
+  error: string | null;
 }
 
 export interface JudgedInfo {

@@ -1,6 +1,7 @@
 /** One search box, two sides, and why they differ. */
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
+import { exported } from "../api";
 import { milliseconds, plural } from "../format";
 import { useShortcuts } from "../keys";
 import { announce, toast } from "../parts/announce";
@@ -81,7 +82,7 @@ export function Compare() {
               columns={columns}
             />
           )}
-          {asked.question && <Where />}
+          {asked.question && !exported && <Where />}
         </div>
         {open && <Why id={open} asked={asked} answers={{ a: a.data, b: b.data }} onClose={close} />}
       </div>
@@ -106,7 +107,8 @@ function Controls({ onDown, code, onCode }: { onDown: () => void; code: string; 
   return (
     <section class="card stack" aria-label="Query">
       <SearchBar onDown={onDown} />
-      <div class="controls">
+      <fieldset class="controls" disabled={exported !== null}>
+        <legend class="visually-hidden">Sides and options</legend>
         <Sides />
         {collection.tenants && <TextField label="Tenant" value={tenant} onInput={setTenant} />}
         <Select label="Hits" value={limit} choices={limits.map((one) => ({ value: String(one), label: String(one) }))} onChange={setLimit} />
@@ -121,7 +123,7 @@ function Controls({ onDown, code, onCode }: { onDown: () => void; code: string; 
             Link
           </button>
         </div>
-      </div>
+      </fieldset>
       {filtering && <Filters />}
     </section>
   );
