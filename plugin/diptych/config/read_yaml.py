@@ -50,7 +50,18 @@ def read_yaml(path: str | Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], So
         ConfigError: no such file, not UTF-8, bad YAML (with its line), a duplicate key, empty, or not a mapping.
     """
     path = Path(path)
-    node, values = _parse(_read_text(path, sort), path, sort)
+    return parse_yaml(_read_text(path, sort), path, sort)
+
+
+def parse_yaml(text: str, path: Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], Source]:
+    """The mapping that a text holds, and where each key stands; raises as `read_yaml`.
+
+    Args:
+        text: in YAML.
+        path: what errors call the text.
+        sort: what errors call its kind.
+    """
+    node, values = _parse(text, path, sort)
     if values is None:
         raise ConfigError(f"the {sort.name} file is empty", where=path, do=sort.start)
     if not isinstance(values, dict):

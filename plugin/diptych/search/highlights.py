@@ -41,6 +41,14 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
     ]
 
 
+def matching_words(request: SearchRequest, texts: Sequence[str]) -> list[tuple[Place, ...]]:
+    """The places of the words in each text that match the request's only query in a sparse slot or text index."""
+    (query,) = request.texts
+    slots = [request.handle.slots[name] for name in request.pipeline.slots] if query.strip() else []
+    matchers = [_matcher(request, slot) for slot in slots if slot.kind in ("sparse", "text_index")]
+    return [_places_of_words(text, 0, LONGEST, 0, matchers) for text in texts]
+
+
 def _reads_sentences(slot: Slot) -> bool:
     """Whether the slot compares dense vectors of texts; another kind of input may be the name of a file."""
     return slot.spec.kind == "dense" and not slot.reads_media and (slot.asker or slot).reads_texts
@@ -108,8 +116,13 @@ def _read(hit: Hit, slot: Slot, encoder: Any) -> int:
 
 def _matching(hit: Hit, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]) -> tuple[Place, ...]:
     """The places of the words that match the query of this number."""
-    text = hit.document.text
     begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, LONGEST)
+    return _places_of_words(hit.document.text, begin, end, query, matchers)
+
+
+def _places_of_words(
+    text: str, begin: int, end: int, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]
+) -> tuple[Place, ...]:
     places = [match.span() for match in _WORD.finditer(text, begin, min(end, len(text)))] if matchers else []
     words = {text[a:b] for a, b in places}
     matched = {word for matcher in matchers for word in matcher(query, words)} if words else set()

@@ -53,6 +53,18 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
     return hits
 
 
+def first_requests(request: SearchRequest, inputs: Inputs) -> list[models.QueryRequest]:
+    """What `retrieve` asks Qdrant first for one query; fusions and weights of the host need the answers."""
+    if not (fuses_in_host(request) or _weighs(request)):
+        page = _page(request)
+        asked = [pipeline_request(request, inputs, limit=page.limit, offset=page.offset)]
+    elif request.pipeline.fuse is None or fuses_in_host(request):
+        asked = [*branch_requests(request, inputs).values()]
+    else:
+        asked = [fusion_request(request, inputs, limit=_reads(request))]
+    return [own for own in asked if own is not None]
+
+
 def fuses_in_host(request: SearchRequest) -> bool:
     """Whether diptych fuses the candidates: if a slot's lowest score counts, or Qdrant would fuse each shard alone.
 
@@ -174,12 +186,17 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
         return [next(iter(rankings.values()), ()) for rankings in rank_branches(request, inputs)]
     if fuses_in_host(request):
         return [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
-    rescore = request.pipeline.rescore
-    assert rescore is not None, "otherwise Qdrant computes the whole pipeline"
-    limit = rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
+    limit = _reads(request)
     answers = query_points(request.handle, [fusion_request(request, query, limit=limit) for query in inputs])
     fused = [[(point.id, point.score) for point in points] for points in answers]
     return [sorted(ranking, key=lambda pair: (-pair[1], str(pair[0]))) for ranking in fused]
+
+
+def _reads(request: SearchRequest) -> int:
+    """How many fused hits are fetched for a rescorer whose scores are weighed."""
+    rescore = request.pipeline.rescore
+    assert rescore is not None, "otherwise Qdrant computes the whole pipeline"
+    return rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
 
 
 def _weighed(

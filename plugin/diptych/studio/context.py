@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -17,11 +18,13 @@ class Studio:
         queries: folders with judged queries.
         judgements: the file that judging saves to; None where nobody may judge.
         writes: whether a rollback may be asked for.
+        opened: by collection, the arguments of `Collection.open` that a user of this machine would write.
     """
 
     queries: tuple[Path, ...] = ()
     judgements: Path | None = None
     writes: bool = False
+    opened: Mapping[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         """End what was begun, before the collections are closed."""

@@ -1,66 +1,29 @@
-"""`POST /studio/api/search`: hits of one side, with what the page shows of them."""
+"""`POST /studio/api/search`: hits of one side, with the time of each stage and, if asked, the parts of each score."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
-from diptych.search.filters import read_filter
-from diptych.search.options import Options
-from diptych.search.run import answered_later
-from diptych.service.allowed_inputs import accepted, require_inline, require_words
-from diptych.service.bodies import InlineMedia
-from diptych.service.limits import Limits
-from diptych.service.requests import read, require_room
+from diptych.collection.explain import explain
+from diptych.collection.explanation import Explanation
+from diptych.search.filter_keys import known_missing
+from diptych.search.run import Answered, answered_later
+from diptych.service.requests import read
 from diptych.service.route_context import Serving
-from diptych.service.search_answers import passage_fields
-from diptych.studio.sides import PIPELINE, Side, side_of
-from diptych.types import Hit, Query
-
-MOST = 100  # hits of an answer, which a page shows
-Words = Annotated[str, Field(max_length=1_000_000)]
-
-
-class MixedQuery(BaseModel):
-    """A query of media, perhaps with words."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    text: Words = ""
-    media: InlineMedia | None = None
-
-
-class Question(BaseModel):
-    """What is asked of one side of a collection."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    collection: str | None = None
-    side: str = PIPELINE
-    query: Words | MixedQuery
-    limit: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    offset: Annotated[int, Field(ge=0, le=10_000)] = 0
-    filter: dict[str, Any] | None = None
-    tenant: str | None = None
-    explain: bool = False
-
-    @property
-    def text(self) -> str:
-        """The query's words."""
-        return self.query if isinstance(self.query, str) else self.query.text
-
-    @property
-    def question(self) -> str | Query:
-        """The query, with its media if it has any."""
-        media = {} if isinstance(self.query, str) else self.query.media or {}
-        return Query(self.text, media={str(name): raw for name, raw in media.items()}) if media else self.text
+from diptych.service.search_answers import ExplainedDocument
+from diptych.studio.disconnects import unless_gone
+from diptych.studio.question import Question, checked, options_of
+from diptych.studio.shown import shown_hits
+from diptych.studio.sides import Side, side_of
 
 
 async def search(request: Request) -> Response:
@@ -68,54 +31,83 @@ async def search(request: Request) -> Response:
     serving = Serving.of(request)
     body = await read(request, Question, serving.limits)
     collection = checked(serving, body)
-    side = await asyncio.to_thread(side_of, collection, body.side)
-    began = time.perf_counter()
-    found = await answered_later(side.view, body.question, options_of(body, side))
-    milliseconds = 1000 * (time.perf_counter() - began)
+    answer = await unless_gone(request, _answer(collection, body))
     serving.metrics.queries.labels(collection.name).inc()
-    answer = {
-        "side": {"id": side.id, "label": side.label, "kind": side.kind},
+    return json_text(answer)
+
+
+def json_text(value: Any) -> Response:
+    """`value` as JSON; numbers that are not finite are null."""
+    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
+
+
+async def _answer(collection: Collection, body: Question) -> dict[str, Any]:
+    side, options = await asyncio.to_thread(_prepared, collection, body)
+    began = time.perf_counter()
+    found = await answered_later(side.view, body.question, options)
+    milliseconds = 1000 * (time.perf_counter() - began)
+    return await asyncio.to_thread(_shown, collection, body, side, found, milliseconds)
+
+
+def _prepared(collection: Collection, body: Question) -> tuple[Side, Any]:
+    side = side_of(collection, body.side)
+    return side, options_of(body, side)
+
+
+def _shown(collection: Collection, body: Question, side: Side, found: Answered, milliseconds: float) -> dict[str, Any]:
+    (hits,) = found.hits
+    shown = shown_hits(found.request, hits, collection.name)
+    if body.explain and hits:
+        ids = [hit.id for hit in hits]
+        for hit, why in zip(shown, explanations(body, side, ids), strict=True):
+            hit |= {"parts": parts_of(why), "before": before(why), "why": ExplainedDocument.of(why).model_dump()}
+    missing = [] if found.request.chosen is None or hits else _missing(found)
+    return {
+        "collection": collection.name,
+        "side": side.facts,
+        "pipeline": repr(found.request.pipeline),
         "milliseconds": milliseconds,
         "stages": [{"name": name, "milliseconds": 1000 * seconds} for name, seconds in found.seconds.items()],
-        "hits": [hit_fields(hit) for hit in found.hits[0]],
+        "hits": shown,
+        "warnings": missing,
     }
-    return Response(to_json(answer, inf_nan_mode="null"), media_type="application/json")
 
 
-def checked(serving: Serving, body: Question) -> Collection:
-    """The collection that is asked; raises what is wrong with the question before anything is encoded."""
-    collection = serving.served.collection(body.collection)
-    limits: Limits = serving.limits
-    require_room(limits, [body.text], param="query")
-    where = f"collection {collection.name!r}"
-    require_words([body.text], accepted(collection), where=where)
-    if not isinstance(body.query, str):
-        require_inline(body.query.media or {}, where=f"{where}, media")
-    return collection
+def explanations(body: Question, side: Side, ids: Sequence[str]) -> list[Explanation]:
+    """Why these documents stand where they do on this side, in their order.
+
+    Raises:
+        SearchError: a document does not exist, or the search cannot be made.
+    """
+    options = options_of(body, side)
+    asked: dict[str, Any] = {"pipeline": options.pipeline, "filter": options.filter, "tenant": options.tenant}
+    return explain(side.view, body.question, ids=ids, **asked)
 
 
-def options_of(body: Question, side: Side) -> Options:
-    """The question's options of a search."""
-    return Options(
-        pipeline=side.pipeline,
-        limit=body.limit,
-        offset=body.offset,
-        filter=None if body.filter is None else read_filter(body.filter),
-        tenant=body.tenant,
-    )
+def parts_of(why: Explanation) -> list[dict[str, Any]]:
+    """The parts that the score is the sum of; those of sparse slots with their words, which sum to the slot's score."""
+    parts = []
+    for part in why.parts:
+        slot = why.slots.get(part.name) if part.kind == "slot" else None
+        words = [{"word": term.word, "value": term.contribution} for term in slot.terms] if slot else []
+        blocks = [{"name": block.name, "value": block.contribution} for block in slot.blocks] if slot else []
+        parts.append({**asdict(part), "words": words, "blocks": blocks})
+    return parts
 
 
-def hit_fields(hit: Hit) -> dict[str, Any]:
-    """A hit as the page shows it."""
-    document = hit.document
-    return {
-        "id": document.id,
-        "score": hit.score,
-        "title": document.title,
-        "text": document.text,
-        "highlights": [],
-        "passages": [passage_fields(passage) for passage in hit.passages],
-        "thumbnail": None,
-        "payload": dict(document.metadata),
-        "parts": [],
-    }
+def before(why: Explanation) -> list[dict[str, Any]]:
+    """Where a later stage gave the whole score: the slots' parts of the score before it, and what boosts add."""
+    if not any(part.kind == "stage" for part in why.parts):
+        return []
+    slots = {name: own.contribution if why.pipeline.fuse else own.score for name, own in why.slots.items()}
+    parts = [{"name": name, "kind": "slot", "value": value} for name, value in slots.items() if value is not None]
+    boosts = {} if why.pipeline.rescore else why.boosts  # else they are added to the rescorer's scores
+    return [*parts, *({"name": name, "kind": "boost", "value": value} for name, value in boosts.items())]
+
+
+def _missing(found: Answered) -> list[str]:
+    """What is wrong with the filter, according to the search just made."""
+    request = found.request
+    assert request.chosen is not None, "the caller has checked"
+    missing = known_missing(request.handle, request.chosen, tenant=request.tenant)
+    return [f"no document has {key!r}, which the filter asks for" for key in missing]

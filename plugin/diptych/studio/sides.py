@@ -1,18 +1,49 @@
-"""Sides: what a query can be asked of, such as the whole pipeline, one slot, or another generation during a swap."""
+"""Sides: what a query can be asked of, such as the whole pipeline, one slot, or another generation during a swap.
+
+| id | what answers |
+|---|---|
+| `pipeline` | the collection as it answers everybody |
+| `slot:NAME` | one slot alone |
+| `part:NAME` | the pipeline up to a stage, by the names of `diptych evaluate`, such as `part:rrf` |
+| `state:building`, `state:kept` | the whole pipeline as it will be after the swap, or was before the last cut-over |
+| `generation:VECTOR` | one slot alone by a vector that is being built, or kept for a rollback |
+| `{"yaml": TEXT}` | the whole pipeline with another `search` section |
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from diptych.collection.collection import Collection
+from diptych.config.models import SearchConfig
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
+from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.search import Pipeline
+from diptych.search.pipeline import parts
+from diptych.slots.slot import Slot
+from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
 
-PIPELINE = "pipeline"
+PIPELINE, BUILDING, KEPT = "pipeline", "state:building", "state:kept"
+MOST_VIEWS = 32  # of states and own sections that a collection keeps
+
+
+class OwnSearch(BaseModel):
+    """A side of one's own: the `search` section of a config as YAML."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    yaml: Annotated[str, Field(max_length=100_000)]
+
+
+SideId: TypeAlias = Annotated[str, Field(max_length=1000)] | OwnSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +53,7 @@ class Side:
     Args:
         id: names it in requests and links.
         label: for people.
-        kind: `pipeline`, `slot`, `state`, `generation` or `yaml`.
+        kind: `pipeline`, `slot`, `part`, `state`, `generation` or `yaml`.
         view: what is searched.
         pipeline: the stages; None for those of the view's own settings.
     """
@@ -33,25 +64,132 @@ class Side:
     view: CollectionHandle | View
     pipeline: Pipeline | None = None
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the page knows of it."""
+        return {"id": self.id, "label": self.label, "kind": self.kind}
+
 
 def sides_of(collection: Collection) -> Iterator[Side]:
-    """All sides of a collection that need no text from the user, the whole pipeline first."""
-    view = collection.handle.now()
-    yield Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
-    for name, slot in view.slots.items():
-        if not slot.anchored:  # queries have no vector for scores of anchors
-            alone = Pipeline.of_slot(name, view.search_config)
-            yield Side(f"slot:{name}", f"{name} alone", "slot", collection.handle, alone)
-
-
-def side_of(collection: Collection, wanted: str) -> Side:
-    """The side of this id.
+    """All sides of a collection that need no text from the user, the whole pipeline first. Loads no encoder.
 
     Raises:
-        SearchError: there is none.
+        CollectionNotFound: nothing has been populated yet.
     """
-    known = {side.id: side for side in sides_of(collection)}
+    yield Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
+    yield from _states(collection.handle)
+    yield from _live(collection.handle)
+
+
+def side_of(collection: Collection, wanted: SideId) -> Side:
+    """The side that is asked for.
+
+    Raises:
+        SearchError: there is none of this id.
+        Refused: YAML that is no `search` section of this collection.
+    """
+    if isinstance(wanted, OwnSearch):
+        return _own(collection.handle, wanted.yaml)
+    if wanted == PIPELINE:
+        return Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
+    of_swap = wanted.startswith(("state:", "generation:"))
+    known = {side.id: side for side in (_states if of_swap else _live)(collection.handle)}
     if wanted not in known:
         what, where = f"there is no side {wanted[:80]!r}", f"collection {collection.name!r}"
-        raise SearchError(what, where=where, expected=", ".join(known), do=nearest(wanted, known))
+        names = [side.id for side in sides_of(collection)]
+        do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
+        raise SearchError(what, where=where, expected=", ".join(names), do=do)
     return known[wanted]
+
+
+def _live(handle: CollectionHandle) -> Iterator[Side]:
+    """Each slot alone, and the pipeline up to each of its stages."""
+    view = handle.now()
+    for name, slot in view.slots.items():
+        if not slot.anchored:  # queries have no vector for scores of anchors
+            yield Side(f"slot:{name}", f"{name} alone", "slot", handle, Pipeline.of_slot(name, view.search_config))
+    whole = Pipeline.from_config(view.search_config, view.slots)
+    for name, part in parts(whole).items():
+        if part != whole and name not in view.slots:
+            yield Side(f"part:{name}", f"up to {name}", "part", handle, part)
+
+
+def _states(handle: CollectionHandle) -> Iterator[Side]:
+    """The state that a swap builds, the one it left, and each of their vectors that is not live.
+
+    The metadata are read now: the view may be some seconds behind what another process does.
+    """
+    metadata = handle.read()
+    if swap := metadata.swap:
+        view = _at(handle, metadata, BUILDING, swap.target, swap.search)
+        yield Side(BUILDING, f"after the swap: {_changes(metadata, swap.building)}", "state", view)
+        yield from _generations(view, swap.building, metadata, "being built")
+    if before := metadata.previous:
+        view = _at(handle, metadata, KEPT, before, metadata.previous_search)
+        yield Side(KEPT, f"before the last cut-over: {_changes(metadata, before.slots)}", "state", view)
+        yield from _generations(view, before.slots, metadata, "kept")
+
+
+def _generations(
+    view: View, slots: Mapping[str, Generation], metadata: CollectionMetadata, role: str
+) -> Iterator[Side]:
+    live = metadata.live.vectors()
+    for name, generation in slots.items():
+        if generation.vector not in live and not view.slots[name].anchored:
+            alone = Pipeline.of_slot(name, view.search_config)
+            label = f"{name} alone by {_maker(generation)}, {role}"
+            yield Side(f"generation:{generation.vector}", label, "generation", view, alone)
+
+
+def _at(
+    handle: CollectionHandle, metadata: CollectionMetadata, key: str, state: State, search: Mapping[str, Any] | None
+) -> View:
+    """The view of a state, made once for each metadata of the collection; encoders that are loaded are used again."""
+    views: dict[str, tuple[object, View]] = handle.view.kept.setdefault("studio", {})
+    known = views.get(key)
+    if known and known[0] == metadata:
+        return known[1]
+    settings = metadata.model_copy(update={"search": dict(search)}) if search is not None else metadata
+    made = handle.at(state, metadata, stored_search(settings))
+    if known:
+        before = known[1].slots
+        made = replace(made, slots={name: _same(before.get(name), slot) for name, slot in made.slots.items()})
+    _keep(views, key, metadata, made)
+    return made
+
+
+def _same(before: Slot | None, now: Slot) -> Slot:
+    """The slot as it was, with its loaded encoder, where nothing about it has changed."""
+    if before is not None and (before.generation, before.asking) == (now.generation, now.asking):
+        return before
+    return now
+
+
+def _own(handle: CollectionHandle, text: str) -> Side:
+    """The whole pipeline with the `search` section of a text."""
+    view = handle.now()
+    views: dict[str, tuple[object, View]] = view.kept.setdefault("studio", {})
+    known = views.get(f"yaml {text}")
+    if known is None or known[0] is not view:
+        search: SearchConfig = own_search(text, view.search_config, view.slots)
+        known = view, replace(view, search_config=search, kept={})
+        _keep(views, f"yaml {text}", *known)
+    return Side("yaml", "own pipeline", "yaml", known[1])
+
+
+def _keep(views: dict[str, tuple[object, View]], key: str, of: object, made: View) -> None:
+    while len(views) >= MOST_VIEWS:
+        views.pop(next(iter(views)), None)
+    views[key] = of, made
+
+
+def _changes(metadata: CollectionMetadata, slots: Mapping[str, Generation]) -> str:
+    """What makes the vectors that are not live, or that only the settings of searching change."""
+    live = metadata.live.vectors()
+    changed = [f"{name} by {_maker(own)}" for name, own in slots.items() if own.vector not in live]
+    return ", ".join(changed) or "other settings of the search"
+
+
+def _maker(generation: Generation) -> str:
+    model = str(generation.options.get("model", "")).rpartition("/")[2]
+    return f"{generation.adapter} {model}".strip() + f", generation {generation.number}"

@@ -1,4 +1,4 @@
-"""Searching in Studio gives what the collection gives."""
+"""Searching in Studio gives what the collection gives, with what a page shows of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from diptych import Collection
 from diptych.search import Retrieve
 
 Ask = Callable[..., Any]
+Over = Callable[..., TestClient]
+
+
+def ids(answer: Any) -> list[str]:
+    return [hit["id"] for hit in answer["hits"]]
 
 
 def test_the_state_names_what_can_be_asked(client: TestClient) -> None:
     state = client.get("/studio/api/state").json()
     (collection,) = state["collections"]
-    assert (collection["name"], collection["documents"]) == ("animals", 4)
-    assert [side["id"] for side in collection["sides"]][:2] == ["pipeline", "slot:dense"]
+    assert (collection["name"], collection["documents"], collection["error"]) == ("animals", 4, None)
+    sides = [side["id"] for side in collection["sides"]]
+    assert sides == ["pipeline", "slot:dense", "slot:lexical", "slot:long", "part:dbsf"]
+    assert collection["fields"] == [{"key": "letter", "type": "keyword", "indexed": False}]
     assert state["may"] == {"write": False, "judge": False}
 
 
@@ -26,21 +33,85 @@ def test_the_whole_pipeline_and_one_slot_answer_as_the_collection_does(asked: As
     answer = asked(query="the cat at night")
     hits = collection.search("the cat at night")
     assert [(hit["id"], hit["score"]) for hit in answer["hits"]] == [(h.id, pytest.approx(h.score)) for h in hits]
-    assert {stage["name"] for stage in answer["stages"]} == {"encode", "retrieve", "rerank"}
-    alone = asked(query="the cat at night", side="slot:lexical")
-    assert [hit["id"] for hit in alone["hits"]] == [
-        hit.id for hit in collection.search("the cat at night", pipeline=Retrieve("lexical"))
-    ]
+    assert [stage["name"] for stage in answer["stages"]] == ["encode", "retrieve", "rerank"]
+    alone = asked(query="the cat at night", side="slot:lexical", limit=2, offset=1)
+    wanted = collection.search("the cat at night", pipeline=Retrieve("lexical"), limit=2, offset=1)
+    assert ids(alone) == [hit.id for hit in wanted]
+    assert asked(query="the cat", side="part:dbsf")["pipeline"].endswith("Dbsf()")
+
+
+def test_a_filter_holds_and_a_key_that_no_document_has_is_named(asked: Ask) -> None:
+    assert ids(asked(query="cat", filter={"must": [{"key": "letter", "match": {"value": "c"}}]})) == ["cat"]
+    answer = asked(query="cat", filter={"must": [{"key": "lettre", "match": {"value": "c"}}]})
+    assert answer["warnings"] == ["no document has 'lettre', which the filter asks for"]
+
+
+def test_more_hits_than_the_stages_pass_on_are_no_error(asked: Ask) -> None:
+    assert len(asked(query="the cat", limit=100)["hits"]) == 4
+
+
+@pytest.mark.parametrize("side", ["pipeline", "part:dbsf", "slot:dense", "slot:lexical"])
+def test_the_parts_sum_to_the_score(asked: Ask, side: str) -> None:
+    hits = asked(query="the cat at night", side=side, explain=True)["hits"]
+    assert len(hits) > 1
+    for hit in hits:
+        assert sum(part["value"] for part in hit["parts"]) == pytest.approx(hit["score"], abs=1e-5)
+        assert "rest" not in {part["kind"] for part in hit["parts"]}
+        for part in hit["parts"]:
+            if part["words"]:
+                own = hit["why"]["slots"][part["name"]]["score"]
+                assert sum(word["value"] for word in part["words"]) == pytest.approx(own, abs=1e-5)
+
+
+def test_a_reranked_hit_says_what_its_slots_gave_before(asked: Ask) -> None:
+    (hit, *_) = asked(query="the cat at night", explain=True)["hits"]
+    assert [part["kind"] for part in hit["parts"]] == ["stage"]
+    assert sum(part["value"] for part in hit["before"]) == pytest.approx(hit["why"]["fused"], abs=1e-5)
+
+
+def test_words_that_match_are_where_javascript_finds_them(filled: Callable[..., Collection], studio_over: Over) -> None:
+    text = "😀 a cat, and 🐈‍⬛ the Cat again"
+    client = studio_over(filled([{"id": "1", "text": text}]))
+    hit = client.post("/studio/api/search", json={"query": "cat"}).json()["hits"][0]
+    units = text.encode("utf-16-le")
+    marked = [units[2 * start : 2 * end].decode("utf-16-le") for start, end in hit["highlights"]]
+    assert [word.lower() for word in marked] == ["cat", "cat"]
+    assert hit["text_length"] == len(units) // 2
+
+
+def test_a_long_text_is_cut_and_a_document_can_be_read_whole(
+    filled: Callable[..., Collection], studio_over: Over
+) -> None:
+    text = "😀 cat " * 2000
+    payload = {"deep": [[[[[[[[[[1]]]]]]]]]], "large": 2**60, "list": list(range(500)), "long": "x" * 5000}
+    client = studio_over(filled([{"id": "1", "text": text, **payload}]))
+    hit = client.post("/studio/api/search", json={"query": "cat"}).json()["hits"][0]
+    assert len(hit["text"]) < len(text)
+    assert hit["text_length"] == len(text) + 2000
+    shown = hit["payload"]
+    assert (shown["large"], len(shown["list"]), len(shown["long"])) == (str(2**60), 201, 2001)
+    assert "…" in str(shown["deep"])
+    whole = client.post("/studio/api/document", json={"id": "1"}).json()
+    assert whole["text"] == text
+    assert client.post("/studio/api/document", json={"id": "2"}).status_code == 404
 
 
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [
         ({"query": "cat", "side": "slot:dens"}, 400, "did you mean 'slot:dense'?"),
+        ({"query": "cat", "side": "state:building"}, 400, "there is no side"),
         ({"query": ""}, 400, "a query is empty"),
         ({"query": "cat", "limit": 0}, 400, "limit"),
+        ({"query": "cat", "limit": 101}, 400, "limit"),
+        ({"query": "cat", "offset": 10_001}, 400, "offset"),
+        ({"query": {"text": "cat", "media": {"image": "/etc/passwd"}}}, 400, "opens no file"),
         ({"query": "cat", "collection": "plants"}, 404, "expected: animals"),
         ({"query": "cat", "tenant": "a"}, 400, "tenant"),
+        ({"query": "cat", "filter": {"must": [{"key": "a", "match": {"valu": 1}}]}}, 400, "not a Qdrant filter"),
+        ({"query": "cat", "more": 1}, 400, "no such key"),
+        ({"query": "x" * 100_001}, 422, "too long"),
+        ({"query": ["cat"]}, 400, "query"),
     ],
 )
 def test_what_cannot_be_asked_says_why(client: TestClient, body: dict[str, object], status: int, text: str) -> None:
@@ -48,6 +119,59 @@ def test_what_cannot_be_asked_says_why(client: TestClient, body: dict[str, objec
     assert (answer.status_code, text in answer.json()["error"]["message"]) == (status, True), answer.text
 
 
-def test_only_json_is_read(client: TestClient) -> None:
-    answer = client.post("/studio/api/search", content='{"query": "cat"}', headers={"content-type": "text/plain"})
+@pytest.mark.parametrize("route", ["search", "locate", "snippets", "document", "export"])
+def test_only_json_is_read(client: TestClient, route: str) -> None:
+    answer = client.post(f"/studio/api/{route}", content='{"query": "cat"}', headers={"content-type": "text/plain"})
     assert answer.status_code == 415
+
+
+def test_tenants_see_their_own_documents_alone(filled: Callable[..., Collection], studio_over: Over) -> None:
+    documents = [{"id": "1", "text": f"a cat of {tenant}", "customer": tenant} for tenant in ("ann", "bob")]
+    client = studio_over(filled(documents, tenant={"field": "customer"}))
+    assert client.get("/studio/api/state").json()["collections"][0]["tenants"] is True
+
+    def post(route: str, **body: object) -> Any:
+        return client.post(f"/studio/api/{route}", json=body)
+
+    for route, body in (
+        ("search", {"query": "cat"}),
+        ("locate", {"query": "cat", "id": "1"}),
+        ("document", {"id": "1"}),
+    ):
+        assert "a tenant is required" in post(route, **body).json()["error"]["message"]
+        assert "bob" not in post(route, tenant="ann", **body).text
+    assert [hit["text"] for hit in post("search", query="cat", tenant="ann").json()["hits"]] == ["a cat of ann"]
+    assert post("locate", query="cat", id="1", tenant="eve").json()["exists"] is False
+    assert post("document", id="1", tenant="eve").status_code == 404
+
+
+def test_a_collection_that_is_still_empty_says_so(
+    fakes: Any, studio_over: Over, filled: Callable[..., Collection]
+) -> None:
+    client = studio_over(filled([]))
+    (state,) = client.get("/studio/api/state").json()["collections"]
+    assert "diptych populate" in state["error"]
+    assert client.post("/studio/api/search", json={"query": "cat"}).status_code == 404
+
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "javascript:alert(1)",
+    "</script><svg/onload=1>",
+]
+
+
+def test_payloads_are_sent_as_json_text_whatever_they_hold(
+    filled: Callable[..., Collection], studio_over: Over
+) -> None:
+    documents = [{"id": text, "text": f"{text} cat", "title": text, text: {text: [text]}} for text in PAYLOADS]
+    client = studio_over(filled(documents))
+    answer = client.post("/studio/api/search", json={"query": "cat", "explain": True})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert {hit["id"] for hit in answer.json()["hits"]} == set(PAYLOADS)
+    assert all(hit["payload"] == {hit["id"]: {hit["id"]: [hit["id"]]}} for hit in answer.json()["hits"])
+    refused = client.post("/studio/api/search", json={"query": "cat", "side": PAYLOADS[0]})
+    assert refused.headers["content-type"] == "application/json"

@@ -27,7 +27,7 @@ from diptych.cli.serve.served_collections import (
     opened,
     require,
 )
-from diptych.cli.serve.studio import studio_of
+from diptych.cli.serve.studio import require_folders, studio_of
 from diptych.cli.ui.options import CONFIG, DebugOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
@@ -35,7 +35,6 @@ from diptych.errors import ConfigError
 from diptych.service.limits import Bounds, Limits
 
 if TYPE_CHECKING:
-    from diptych.service.extension import Extension
     from diptych.service.served import Served
 
 
@@ -110,13 +109,20 @@ def serve(
 
     keys = Keys.from_environment(api_keys_env)
     require_key(host, keys, insecure=insecure)
-    extension = _studio(queries, judgements, wanted=with_studio, writes=allow_writes)
+    if not with_studio and (queries or judgements):
+        got = "--queries" if queries else "--judgements"
+        raise ConfigError("judged queries are for Studio", got=got, do="add --studio")
+    if with_studio and encoders_only:
+        raise ConfigError("Studio shows collections", got="--encoders-only", do="leave one of the two out")
+    require_folders(queries, judgements)
     limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
     session: Session = context.obj
     with listen(host, port) as listening:
         served = _served(
             session, configs, store, collections, adapters, encoders_only=encoders_only, writes=allow_writes
         )
+        judged = (queries, judgements)
+        extension = studio_of(served, configs, store, *judged, writes=allow_writes) if with_studio else None
         may_ask = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
         app = application(served, keys=keys, limits=limits, writes=allow_writes, extension=extension, **may_ask)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
@@ -148,15 +154,6 @@ def _served(
         )
     paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
     return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
-
-
-def _studio(queries: list[Path] | None, judgements: Path | None, *, wanted: bool, writes: bool) -> Extension | None:
-    if wanted:
-        return studio_of(queries, judgements, writes=writes)
-    if queries or judgements:
-        got = "--queries" if queries else "--judgements"
-        raise ConfigError("judged queries are for Studio", got=got, do="add --studio")
-    return None
 
 
 def _announce(url: str, served: Served, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -25,15 +26,17 @@ from diptych.cli.serve.served_collections import (
     opened,
     require,
 )
-from diptych.cli.ui.options import DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, DebugOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from diptych.service.extension import Extension
+    from diptych.service.served import Served
 
 GRACE = 5
+_USER = re.compile(r"//[^/@]*@")  # of a URL, with a password
 
 
 def studio(
@@ -77,10 +80,11 @@ def studio(
 
     keys = Keys.from_environment(api_keys_env)
     require_key(host, keys, insecure=insecure)
-    extension = studio_of(queries, judgements, writes=allow_writes)
+    require_folders(queries, judgements)
     session: Session = context.obj
     with listen(host, port) as listening:
         served = opened(session, configs, store, collections)
+        extension = studio_of(served, configs, store, queries, judgements, writes=allow_writes)
         names = called(host, allowed_hosts or (), keys)
         app = application(served, keys=keys, hosts=names, extension=extension)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
@@ -91,20 +95,34 @@ def studio(
         run(app, listening, grace=grace)
 
 
-def studio_of(queries: Sequence[Path] | None, judgements: Path | None, *, writes: bool) -> Extension:
-    """Studio with these options.
-
-    Raises:
-        ConfigError: a folder of judged queries, or that of the judgements, does not exist.
-    """
-    from diptych.studio.routes import studio
-
+def require_folders(queries: Sequence[Path] | None, judgements: Path | None) -> None:
+    """Raise ConfigError if a folder of judged queries, or that of the judgements, does not exist."""
     for folder in queries or ():
         if not folder.is_dir():
             raise ConfigError("there is no such folder", where="--queries", got=str(folder))
     if judgements is not None and not judgements.parent.is_dir():
         raise ConfigError("there is no such folder", where="--judgements", got=str(judgements.parent))
-    return studio(queries=queries or (), judgements=judgements, writes=writes)
+
+
+def studio_of(
+    served: Served,
+    configs: Sequence[Path] | None,
+    store: str | None,
+    queries: Sequence[Path] | None,
+    judgements: Path | None,
+    *,
+    writes: bool,
+) -> Extension:
+    """Studio with these options of a command."""
+    from diptych.studio.routes import studio
+
+    names = list(served.collections)
+    if store is not None:
+        place = _USER.sub("//", store)
+        opened = {name: f"{place!r}, {name!r}" for name in names}
+    else:
+        opened = {name: repr(str(path)) for name, path in zip(names, configs or [CONFIG], strict=True)}
+    return studio(queries=queries or (), judgements=judgements, writes=writes, opened=opened)
 
 
 def _announce(url: str, collections: list[str], *, as_json: bool) -> None:

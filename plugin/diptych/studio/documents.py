@@ -1,0 +1,135 @@
+"""Whole documents and thumbnails: `POST /studio/api/document`, `GET /studio/api/media`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from qdrant_client import models
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.collection.collection import Collection
+from diptych.errors import DiptychError
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import narrowed, scope, with_ids
+from diptych.media import Media, MediaStore
+from diptych.media.pictures import thumbnail
+from diptych.media.read import is_url
+from diptych.metadata.media_payloads import MEDIA, OWN, media_in
+from diptych.search.store_errors import ask
+from diptych.service.error_answers import Refused
+from diptych.service.requests import read, read_query
+from diptych.service.route_context import Serving
+from diptych.studio.search import json_text
+from diptych.studio.shown import PICTURED, document_fields
+
+LARGEST = 1_000_000  # bytes of a thumbnail
+_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+
+
+class OneDocument(BaseModel):
+    """`POST /studio/api/document`: a document whole."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    collection: str | None = None
+    id: Annotated[str, Field(min_length=1, max_length=1024)]
+    tenant: str | None = None
+
+
+class OneMedia(OneDocument):
+    """`GET /studio/api/media`: a small picture of a document's media."""
+
+    name: Annotated[str, Field(max_length=40)] = "image"
+
+
+async def document(request: Request) -> Response:
+    """`POST /studio/api/document`."""
+    serving = Serving.of(request)
+    body = await read(request, OneDocument, serving.limits)
+    collection = serving.served.collection(body.collection)
+    found = await asyncio.to_thread(collection.get, [body.id], tenant=body.tenant)
+    if not found:
+        raise _none(collection, body)
+    fields = document_fields(found[0], collection.name, tenant=body.tenant)
+    return json_text({"id": body.id, **fields})
+
+
+async def media(request: Request) -> Response:
+    """`GET /studio/api/media`: an image, which a browser can show and nothing else."""
+    serving = Serving.of(request)
+    body = read_query(request, OneMedia)
+    collection = serving.served.collection(body.collection)
+    content = await asyncio.to_thread(_small, collection, body)
+    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
+    if kind is None or len(content) > LARGEST:
+        raise Refused(404, "the stored thumbnail is no picture\n  do: populate the document again", code="no_picture")
+    return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
+
+
+def _small(collection: Collection, body: OneMedia) -> bytes:
+    """The stored thumbnail, or one that is made now of bytes on this machine."""
+    own = _stored(collection, body)
+    item = (own.get(MEDIA) or {}).get(body.name)
+    if item is None or body.name not in PICTURED:
+        raise Refused(404, f"the document has no {body.name[:40]!r} that can be shown", code="no_picture")
+    if stored := item.get("thumbnail"):
+        try:
+            return base64.b64decode(stored, validate=True)
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise Refused(404, "the stored thumbnail is no picture", code="no_picture") from error
+    return _made(collection.handle.view.media, media_in(own)[body.name])
+
+
+def _made(store: MediaStore | None, found: Media) -> bytes:
+    if store is None or (found.data is None and is_url(found.source)):  # no request leaves the machine
+        do = "media: {store: thumbnail} keeps small pictures in the collection"
+        raise Refused(404, f"the picture is not on this machine\n  do: {do}", code="no_picture")
+    try:
+        pixels: Any = store.content(found)
+        return thumbnail(pixels if found.modality == "image" else pixels[0], str(found))
+    except DiptychError as error:
+        raise Refused(404, str(error), code="no_picture") from None
+
+
+def _stored(collection: Collection, body: OneMedia) -> Mapping[str, Any]:
+    """What diptych's part of the document's payload says."""
+    fields = models.PayloadSelectorInclude(include=[f"{OWN}.{MEDIA}"])
+    record = record_of(collection.handle.now(), body.id, body.tenant, payload=fields)
+    if record is None:
+        raise _none(collection, body)
+    internal = (record.payload or {}).get(OWN)
+    return internal if isinstance(internal, Mapping) else {}
+
+
+def record_of(
+    view: View,
+    id: str,
+    tenant: str | None,
+    *,
+    chosen: models.Filter | None = None,
+    payload: bool | models.PayloadSelector = False,
+) -> models.Record | None:
+    """The point of a document, if the collection holds it for this tenant and it matches a filter.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+        SearchError, StoreError: the store cannot answer.
+    """
+    own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+    wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, [id], tenant)])))
+    keys: dict[str, Any] = {}
+    if view.tenancy is not None and view.tenancy.shard_keys and tenant is not None:
+        keys["shard_key_selector"] = tenant
+    found, _ = ask(view, lambda: view.client.scroll(view.name, wanted, limit=1, with_payload=payload, **keys))
+    return found[0] if found else None
+
+
+def _none(collection: Collection, body: OneDocument) -> Refused:
+    what = f"collection {collection.name!r} holds no document {body.id[:80]!r}"
+    return Refused(404, what, code="no_such_document", param="id")

@@ -1,0 +1,137 @@
+"""How documents and hits are shown: texts cut to what a page needs, with the words that match, and safe payloads.
+
+Places in texts count UTF-16 units, as JavaScript does: an emoji is two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from diptych.media import Media
+from diptych.search.highlights import matching_words
+from diptych.search.request import SearchRequest
+from diptych.types import Document, Hit
+
+SHOWN = 4000  # characters of a document's text in an answer
+BEFORE = 200  # of them before its best passage
+LONGEST, DEEPEST, WIDEST = 2000, 8, 200  # characters, levels and items of a payload's values
+SAFE = 2**53 - 1  # the largest integer that JavaScript reads exactly
+PICTURED = ("image", "video")  # modalities that have a thumbnail
+
+
+class Window(NamedTuple):
+    """The part of a text that is shown, by its characters."""
+
+    start: int
+    end: int
+
+
+def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> list[dict[str, Any]]:
+    """The hits as the page shows them, with the places of words that match.
+
+    Args:
+        request: the search.
+        hits: its hits.
+        collection: whose media are linked.
+    """
+    windows = [_window(hit) for hit in hits]
+    texts = [hit.document.text[window.start : window.end] for hit, window in zip(hits, windows, strict=True)]
+    words = matching_words(request, texts)
+    return [
+        {
+            "id": hit.id,
+            "score": hit.score,
+            **document_fields(hit.document, collection, tenant=request.tenant, window=window),
+            "highlights": _in_units(text, places),
+            "passages": _passages(hit),
+        }
+        for hit, window, text, places in zip(hits, windows, texts, words, strict=True)
+    ]
+
+
+def document_fields(
+    document: Document, collection: str, *, tenant: str | None = None, window: Window | None = None
+) -> dict[str, Any]:
+    """Title, text, payload and media of a document.
+
+    Args:
+        document: as a collection returns it.
+        collection: whose media are linked.
+        tenant: whose document it is.
+        window: the part of the text to show; all of it unless given.
+    """
+    start, end = window or Window(0, len(document.text))
+    media = [_media(found, document, collection, tenant) for found in document.media.values()]
+    return {
+        "title": document.title[:LONGEST],
+        "text": document.text[start:end],
+        "text_start": units(document.text[:start]),
+        "text_length": units(document.text),
+        "thumbnail": next((item["thumbnail"] for item in media if item["thumbnail"]), None),
+        "media": media,
+        "payload": {str(key)[:LONGEST]: plain(value) for key, value in list(document.metadata.items())[:WIDEST]},
+    }
+
+
+def units(text: str) -> int:
+    """The length of a text in UTF-16 units."""
+    return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
+
+
+def plain(value: Any, deep: int = 0) -> Any:
+    """A payload's value as JSON that a page can show: long texts and lists cut, large integers as text."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= SAFE else str(value)
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+    if isinstance(value, float):
+        return value
+    if isinstance(value, Mapping | list | tuple) and deep >= DEEPEST:
+        return "…"
+    if isinstance(value, Mapping):
+        return {str(key)[:LONGEST]: plain(own, deep + 1) for key, own in list(value.items())[:WIDEST]}
+    if isinstance(value, list | tuple):
+        cut = ["…"] if len(value) > WIDEST else []
+        return [*(plain(own, deep + 1) for own in value[:WIDEST]), *cut]
+    return str(value)[:LONGEST]
+
+
+def _window(hit: Hit) -> Window:
+    """What is shown of a hit's text: all of it, or from a little before its best passage."""
+    length = len(hit.document.text)
+    start = max(0, hit.passages[0].start - BEFORE) if hit.passages and length > SHOWN else 0
+    start = max(0, min(start, length - SHOWN))
+    return Window(start, min(length, start + SHOWN))
+
+
+def _passages(hit: Hit) -> list[dict[str, Any]]:
+    text = hit.document.text
+    return [
+        {
+            "text": passage.text[:SHOWN],
+            "start": units(text[: passage.start]),
+            "end": units(text[: passage.end]),
+            "score": passage.score,
+        }
+        for passage in hit.passages
+    ]
+
+
+def _in_units(text: str, places: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Places in characters as places in UTF-16 units."""
+    if text.isascii():
+        return [[start, end] for start, end in places]
+    return [[units(text[:start]), units(text[:end])] for start, end in places]
+
+
+def _media(found: Any, document: Document, collection: str, tenant: str | None) -> dict[str, Any]:
+    assert isinstance(found, Media), "a collection returns media that were read"
+    asked = {"collection": collection, "id": document.id, "name": found.modality}
+    if tenant is not None:
+        asked["tenant"] = tenant
+    link = f"/media?{urlencode(asked)}" if found.modality in PICTURED else None
+    return {"name": found.modality, "source": found.source, "bytes": found.bytes, "thumbnail": link}

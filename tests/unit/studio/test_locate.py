@@ -1,0 +1,69 @@
+"""Where is document X? A sentence, and the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from diptych import Collection
+from diptych.search import Retrieve
+
+Ask = Callable[..., Any]
+LETTER = {"must": [{"key": "letter", "match": {"value": "c"}}]}
+
+
+def test_a_hit_is_located_where_it_stands(asked: Ask, collection: Collection) -> None:
+    hits = collection.search("the cat at night")
+    for rank, hit in enumerate(hits, 1):
+        found = asked("locate", query="the cat at night", id=hit.id)
+        assert (found["rank"], found["sentence"]) == (rank, f"“{hit.id}” is at place {rank}.")
+        assert found["document"]["text"] == hit.document.text
+
+
+def test_a_document_below_the_hits_that_are_shown_has_its_place(
+    filled: Callable[..., Collection], studio_over: Ask
+) -> None:
+    documents = [{"id": str(n), "text": f"cat number {n}"} for n in range(40)]
+    collection = filled(documents, search={"retrieve": {"dense": 30, "lexical": 30}, "limit": 5})
+    client = studio_over(collection)
+    order = [hit.id for hit in collection.search("cat number 7", limit=20)]
+    found = client.post("/studio/api/locate", json={"query": "cat number 7", "id": order[14]}).json()
+    assert found["rank"] == 15
+    assert "at place 15, below the 5 hits that are shown" in found["sentence"]
+
+
+def test_a_document_that_no_slot_reads_has_its_place_further_down(
+    filled: Callable[..., Collection], studio_over: Ask
+) -> None:
+    documents = [{"id": str(n), "text": f"animal number {n}"} for n in range(30)] + [{"id": "x", "text": "quite else"}]
+    collection = filled(documents, search={"retrieve": {"dense": 3, "lexical": 3}, "limit": 3})
+    found = studio_over(collection).post("/studio/api/locate", json={"query": "animal", "id": "x"}).json()
+    order = [hit.id for hit in collection.search("animal", pipeline=Retrieve("dense"), limit=31)]
+    dense, lexical = found["legs"]
+    assert (found["rank"], dense["rank"], dense["candidate"]) == (None, order.index("x") + 1, False)
+    assert (lexical["rank"], lexical["score"]) == (None, None)
+    assert "among the candidates of no slot" in found["sentence"]
+    assert f"in dense it has place {order.index('x') + 1}, and 3 are read" in found["sentence"]
+    assert "lexical finds nothing in it" in found["sentence"]
+
+
+def test_why_a_document_is_missing_is_said(asked: Ask) -> None:
+    assert asked("locate", query="cat", id="hen", filter=LETTER)["sentence"] == "“hen” does not match the filter."
+    absent = asked("locate", query="cat", id="unicorn")
+    assert (absent["exists"], absent["sentence"]) == (
+        False,
+        "Collection 'animals' holds no document with the id 'unicorn'.",
+    )
+    lost = asked("locate", query="cat", id="hen", side={"yaml": "exclude: [hen]"})
+    assert "excluded by its id" in lost["sentence"]
+    narrow = {"yaml": "retrieve: {dense: 10}\nrerank: [{adapter: fake-reranker, candidates: 1}]\nlimit: 1"}
+    lost = asked("locate", query="cat", id="hen", side=narrow)
+    assert "lost on the way" in lost["sentence"]
+    assert "Rerank('fake-reranker', 1) reads no further" in lost["sentence"]
+
+
+def test_a_document_without_an_id_is_not_looked_for(client: TestClient) -> None:
+    assert client.post("/studio/api/locate", json={"query": "cat", "id": ""}).status_code == 400
+    assert client.post("/studio/api/locate", json={"query": "", "id": "cat"}).status_code == 400
