@@ -52,10 +52,16 @@ def test_a_vector_of_the_slot_finds_the_same_passages_as_the_text(long: Collecti
     expected = long.search(QUERY, pipeline="dense", passages=2)
     for given in (vector, vector[0]):
         found = long.search_by_vector(given, Retrieve("dense"), passages=2)
-        assert [(hit.id, hit.passages) for hit in found] == [(hit.id, hit.passages) for hit in expected]
+        assert _passages(found) == _passages(expected)
+        scores, wanted = ([p.score for hit in hits for p in hit.passages] for hits in (found, expected))
+        assert scores == pytest.approx(wanted, abs=1e-6)
     assert not any(hit.passages for hit in long.search_by_vector(vector[0], Retrieve("dense"), passages=0))
     with pytest.raises(SearchError, match="does not fit the slot"):
         long.search_by_vector([*vector, *vector], Retrieve("dense"))
+
+
+def _passages(hits: list[Hit]) -> list[tuple[str, list[tuple[int, int, str]]]]:
+    return [(hit.id, [(passage.start, passage.end, passage.text) for passage in hit.passages]) for hit in hits]
 
 
 def test_pinned_documents_show_passages_too(long: Collection) -> None:
