@@ -12,12 +12,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -37,11 +40,13 @@ class RunFolder:
         options: with which it runs; their `output` is the folder.
 
     Raises:
-        ConfigError: the folder holds another training, or files that are no training's.
+        ConfigError: the folder holds another training or other files, or another process trains in it.
     """
 
     def __init__(self, recipe: str, options: RecipeOptions) -> None:
         self.path = options.output
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock.on(self.path)
         settings = {"recipe": recipe, **options.model_dump(mode="json", exclude={"output"})}
         self._claim(settings, options)
 
@@ -137,7 +142,6 @@ class RunFolder:
             self._compare(stored, settings, frozenset() if self._has_trained() else options.later())
             if stored != settings:
                 self._forget_log()
-        self.path.mkdir(parents=True, exist_ok=True)
         self.write(RECIPE, settings)
 
     def _compare(self, stored: dict[str, Any], settings: dict[str, Any], later: frozenset[str]) -> None:
@@ -169,6 +173,40 @@ class RunFolder:
         part = self.path / f"{name}.new"
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
         part.replace(self.path / name)
+
+
+class Lock:
+    """Keeps other processes out of a folder for as long as the lock is referenced; within a process it is one."""
+
+    _held: ClassVar[WeakValueDictionary[tuple[int, int], Lock]] = WeakValueDictionary()  # by device and inode
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    @classmethod
+    def on(cls, folder: Path) -> Lock:
+        """The lock on a folder.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        file = os.open(folder, os.O_RDONLY)
+        status = os.fstat(file)
+        key = (status.st_dev, status.st_ino)
+        if own := cls._held.get(key):
+            os.close(file)
+            return own
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            do = "wait until it is done, or name another output"
+            raise ConfigError("another process trains in this folder", where=folder, do=do) from error
+        cls._held[key] = lock = cls(file)
+        return lock
+
+    def __del__(self) -> None:
+        os.close(self._file)
 
 
 def _is_complete(checkpoint: Path) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +124,44 @@ def test_where_queries_are_doubled_every_option_is_read_by_a_data_step(tmp_path:
 
 def test_of_training_are_options_of_the_section() -> None:
     assert TrainingOptions.model_fields.keys() >= {*OF_TRAINING}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from diptych_training.running.folder import Lock
+lock = Lock.on(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    options = options_of(tmp_path / "run")
+    options.output.mkdir()
+    command = [sys.executable, "-c", HOLDER, str(options.output)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="another process trains in this folder"):
+            RunFolder("contrastive", options)
+        other.kill()
+    assert RunFolder("contrastive", options).path == options.output
+
+
+def test_a_process_may_open_its_folder_again(tmp_path: Path) -> None:
+    first, second = (RunFolder("contrastive", options_of(tmp_path / "run")) for _ in range(2))
+    del first
+    with pytest.raises(BlockingIOError):
+        _lock_elsewhere(second.path)
+    del second
+    _lock_elsewhere(tmp_path / "run")
+
+
+def _lock_elsewhere(folder: Path) -> None:
+    """Lock as another process would."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(file)
