@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from diptych.passages.splitter import SplitDocument
+from diptych.passages.document_splitter import SplitDocument
 from diptych.protocols import TokenVectors
 from diptych.types import Floats
 

@@ -30,6 +30,7 @@ from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
+from diptych.populate.locks import created, turn
 from diptych.populate.read_ahead import length_of, require_documents, watched
 from diptych.populate.rejects import Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
@@ -38,7 +39,6 @@ from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
-from diptych.populate.turns import created, turn
 from diptych.populate.validate import Intake, Item, Tally
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport

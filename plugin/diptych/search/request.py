@@ -20,9 +20,9 @@ from diptych.search.boost import Boost
 from diptych.search.checks import require_count
 from diptych.search.filters import combined
 from diptych.search.mixed_queries import media_read, without_rerankers
+from diptych.search.newest_documents import recent_ids
 from diptych.search.options import Options, check_types, ids_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
-from diptych.search.recent import recent_ids
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest

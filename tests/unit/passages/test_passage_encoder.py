@@ -23,7 +23,7 @@ from diptych.passages import (
     with_passages,
 )
 from diptych.passages.encoder import KnownPlaces
-from diptych.passages.split import Spans
+from diptych.passages.text_splitter import Spans
 from diptych.protocols import DenseEncoder, MultiVectorEncoder, TokenLimit
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder, fakes_plugin

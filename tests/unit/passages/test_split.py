@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diptych.passages.boundaries import Boundaries, Level
-from diptych.passages.split import Spans, Split
+from diptych.passages.text_splitter import Spans, Split
 
 
 def words(text: str) -> Spans:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.setup.check import Check
-from diptych.cli.setup.checks import run_checks
+from diptych.cli.setup.check_result import Check
+from diptych.cli.setup.doctor_checks import run_checks
 from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.run_command import FAILED

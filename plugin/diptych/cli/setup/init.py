@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.setup.providers import PROVIDERS, provider_of
+from diptych.cli.setup.provider_presets import PROVIDERS, provider_of
 from diptych.cli.setup.template import NONE, SlotChoice, parse_choice, render
 from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.ui.output import stderr, stdout, write_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from diptych.cli.setup.check import Check, failed
+from diptych.cli.setup.check_result import Check, failed
 from diptych.errors import CollectionNotFound, DiptychError
 
 if TYPE_CHECKING:

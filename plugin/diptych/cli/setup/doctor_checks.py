@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych import __version__
-from diptych.cli.setup.check import Check, failed
+from diptych.cli.setup.check_result import Check, failed
 from diptych.cli.setup.store_health import repair_store, verify_store
 from diptych.cli.swap.swap_text import moment
 from diptych.cli.ui.session import Session

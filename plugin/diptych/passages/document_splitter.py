@@ -1,4 +1,4 @@
-"""`Splitter`: cuts documents into passages, by the rules of `split` or by a plugin's, and puts context before them."""
+"""`Splitter`: cuts documents into passages, by `text_splitter` or by a plugin, and puts context before them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from diptych.errors import HookError, brief
 from diptych.passages.boundaries import Boundaries
 from diptych.passages.options import PassageOptions
-from diptych.passages.split import Spans, Split
+from diptych.passages.text_splitter import Spans, Split
 
 MARK = "\x1e"  # ASCII's record separator: stands between title and text in the input of an encoder with passages
 Places: TypeAlias = tuple[tuple[int, int], ...]  # begin and end of each passage in the text, in characters
