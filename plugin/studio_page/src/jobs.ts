@@ -56,7 +56,7 @@ export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Res
   useEffect(() => {
     if (job && !underWay) announce(ending(job));
   }, [job?.state]);
-  useKeptAlive(id, underWay);
+  const mounted = useKeptAlive(id, underWay);
 
   const start = (body: Readonly<Record<string, unknown>>) => {
     setStarting(true);
@@ -64,7 +64,9 @@ export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Res
     act<{ id: string }>("POST", "/jobs", { kind, collection, ...body }).then(
       (started) => {
         latest.set(name, started.id);
-        setId(started.id);
+        // The hash of another view is not ours to change.
+        if (mounted.current) setId(started.id);
+        else askFromAfar(started.id);
       },
       (error: unknown) => setRefused(error instanceof ApiError ? error : new ApiError(String(error), 0, "page")),
     ).finally(() => setStarting(false));
@@ -87,16 +89,20 @@ function ending(job: Job<unknown>): string {
   return job.state === "cancelled" ? "Cancelled." : `Failed: ${job.error?.message ?? job.sentence}`;
 }
 
-/** Once the view is left, asks about its job until it ends. */
-function useKeptAlive(id: string, underWay: boolean): void {
-  const last = useRef({ id, underWay });
-  last.current = { id, underWay };
-  useEffect(
-    () => () => {
-      if (last.current.underWay && !exported) askFromAfar(last.current.id);
-    },
-    [],
-  );
+/** Once the view is left, asks about its job until it ends. Returns whether the view is still there. */
+function useKeptAlive(id: string, underWay: boolean): { readonly current: boolean } {
+  const mounted = useRef(true);
+  const running = useRef("");
+  if (underWay) running.current = id;
+  else if (id) running.current = "";
+  useEffect(() => {
+    mounted.current = true;
+    return () => {
+      mounted.current = false;
+      if (running.current && !exported) askFromAfar(running.current);
+    };
+  }, []);
+  return mounted;
 }
 
 function askFromAfar(id: string): void {

@@ -39,7 +39,7 @@ function show(next: Route, replace: boolean): void {
   // history.* fires no hashchange, so the store is set here.
   if (replace) history.replaceState(null, "", hash);
   else history.pushState(null, "", hash);
-  route.set(next);
+  route.set(parseHash(hash)); // without the parameters that are empty
 }
 
 window.addEventListener("popstate", () => route.set(parseHash(location.hash)));

@@ -76,7 +76,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         viewBox={`0 0 ${width} ${HEIGHT}`}
         onPointerMove={follow}
         onPointerDown={follow}
-        onClick={() => onOpen(query)}
+        onClick={(event) => isTouch(event) || onOpen(query)}
         onKeyDown={press}
       >
         {y.ticks(5).map((tick) => (
@@ -107,6 +107,11 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
       </p>
     </div>
   );
+}
+
+/** A finger only points: there is no hovering before a tap. The button below the chart opens. */
+function isTouch(event: MouseEvent): boolean {
+  return event instanceof PointerEvent && event.pointerType === "touch";
 }
 
 /** Where a key moves the cursor; null for other keys. */

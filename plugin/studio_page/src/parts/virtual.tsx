@@ -24,6 +24,7 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
   const [first, setFirst] = useState(0);
   const [inSight, setInSight] = useState(20);
   const [active, setActive] = useState(0);
+  const now = useRef(0); // `active` before the next render: keys may come faster
 
   useEffect(() => {
     const element = frame.current;
@@ -37,16 +38,19 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
     const place = places.get(memory) ?? { top: 0, active: 0 };
     if (frame.current) frame.current.scrollTop = place.top;
     setFirst(Math.floor(place.top / rowHeight));
-    setActive(Math.min(place.active, Math.max(0, rows.length - 1)));
+    now.current = Math.min(place.active, Math.max(0, rows.length - 1));
+    setActive(now.current);
   }, [memory, rows]);
 
   const scrolled = () => {
-    const top = frame.current?.scrollTop ?? 0;
+    if (!frame.current) return;
+    const top = frame.current.scrollTop;
     setFirst(Math.floor(top / rowHeight));
-    places.set(memory, { top, active: places.get(memory)?.active ?? 0 });
+    places.set(memory, { top, active: now.current });
   };
   const choose = (index: number) => {
     const next = Math.max(0, Math.min(rows.length - 1, index));
+    now.current = next;
     setActive(next);
     const element = frame.current;
     if (!element) return;
@@ -58,15 +62,15 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
   const pressed = (event: KeyboardEvent) => {
     const page = Math.max(1, inSight - 2);
     const goals: Record<string, number> = {
-      ArrowDown: active + 1,
-      ArrowUp: active - 1,
-      PageDown: active + page,
-      PageUp: active - page,
+      ArrowDown: now.current + 1,
+      ArrowUp: now.current - 1,
+      PageDown: now.current + page,
+      PageUp: now.current - page,
       Home: 0,
       End: rows.length - 1,
     };
     const goal = goals[event.key];
-    const row = rows[active];
+    const row = rows[now.current];
     if (goal !== undefined) choose(goal);
     else if ((event.key === "Enter" || event.key === " ") && row) onOpen(row);
     else return;

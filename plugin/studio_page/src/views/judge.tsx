@@ -187,17 +187,24 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
 }
 
 function Outcome({ state, finished }: { state: Judging; finished: boolean }) {
+  const note = useRef<HTMLDivElement>(null);
+  // The document that had the focus is gone.
+  useEffect(() => {
+    if (finished) note.current?.focus({ preventScroll: true });
+  }, [finished]);
   const title = state.settled ? "The comparison is settled." : finished ? "Everything is judged." : "So far";
   return (
-    <Notice kind={state.settled ? "good" : "hint"}>
-      <p>
-        <b>{title}</b>
-      </p>
-      {state.verdict.split("\n").map((line) => (
-        <p key={line}>{line}</p>
-      ))}
-      {state.settled && !finished && <p class="muted">You may go on: the rest makes a fuller set of judgements, and changes the verdict at most as its level says.</p>}
-    </Notice>
+    <div ref={note} tabIndex={-1} class="outcome">
+      <Notice kind={state.settled ? "good" : "hint"}>
+        <p>
+          <b>{title}</b>
+        </p>
+        {state.verdict.split("\n").map((line) => (
+          <p key={line}>{line}</p>
+        ))}
+        {state.settled && !finished && <p class="muted">You may go on: the rest makes a fuller set of judgements, and changes the verdict at most as its level says.</p>}
+      </Notice>
+    </div>
   );
 }
 
