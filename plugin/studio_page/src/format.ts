@@ -46,8 +46,14 @@ export function fixed(value: number, digits = 3): string {
   return `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 }
 
+/** With a capital, unless it begins with a name such as `dense.2`. */
 export function sentenceCase(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return /^[a-z]+[,;]?( |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+}
+
+/** A line of the server as a sentence of the page. */
+export function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? sentenceCase(text) : `${sentenceCase(text)}.`;
 }
 
 export function interval(low: number, high: number, write: (value: number) => string = signed): string {

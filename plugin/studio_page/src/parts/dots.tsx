@@ -21,6 +21,8 @@ interface Props {
   axis: string;
   /** Keeps 0 on the axis, with a line: for differences. */
   zero?: boolean;
+  /** The least that the axis shows. */
+  across?: readonly [number, number];
   write?: (value: number) => string;
 }
 
@@ -28,12 +30,12 @@ const ROW = 46;
 const NARROW_ROW = 62; // the label stands above the dot
 const BELOW = 40;
 
-export function Dots({ dots, axis, zero = false, write = fixed }: Props) {
+export function Dots({ dots, axis, zero = false, across, write = fixed }: Props) {
   const [frame, width] = useWidth<HTMLDivElement>();
   const narrow = width < 560;
   const row = narrow ? NARROW_ROW : ROW;
   const bottom = dots.length * row;
-  const values = dots.flatMap((dot) => [dot.low ?? dot.mean, dot.high ?? dot.mean, dot.mean]).concat(zero ? [0] : []);
+  const values = dots.flatMap((dot) => [dot.low ?? dot.mean, dot.high ?? dot.mean, dot.mean]).concat(zero ? [0] : [], across ?? []);
   const reach = Math.max(...values) - Math.min(...values) || 0.01;
   const from = narrow ? 10 : Math.min(260, Math.round(width * 0.34));
   const to = Math.max(from + 40, width - (narrow ? 10 : 176));

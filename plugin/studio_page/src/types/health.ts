@@ -2,30 +2,42 @@
 
 export interface SlotHealth {
   name: string;
+  role: string;
+  vector: string;
   adapter: string;
+  options: Record<string, unknown>;
   fingerprint: string;
   canaries: string;
-  /** The share of tokens that the encoder does not read, 0 to 1; null where it is not known. */
+  /** The share of tokens that the encoder does not read, 0 to 1; null where it was not counted. */
   unread: number | null;
+  unread_sentence: string;
+  points: number;
   missing: number;
   bytes: number | null;
+  /** Whether `bytes` is computed rather than measured. */
+  estimated: boolean;
 }
 
 export interface Health {
+  documents: number;
+  bytes: number | null;
   slots: SlotHealth[];
   sentences: string[];
 }
 
-export interface SlotRecall {
+export interface SlotCheck {
   name: string;
-  /** The share of the exact first hits that the approximate search finds, 0 to 1. */
+  canary: { lowest: number } | null;
+  /** The share of the exact first hits that the approximate search finds, 0 to 1; null where nothing is approximate. */
   recall: number | null;
-  low?: number | null;
-  high?: number | null;
-  text?: string;
+  at: number;
+  queries: number;
+  attention: boolean;
+  text: string;
 }
 
-export interface RecallReport {
-  verdict?: string;
-  slots: SlotRecall[];
+export interface HealthCheck {
+  verdict: string;
+  slots: SlotCheck[];
+  queries: number;
 }

@@ -7,21 +7,32 @@ export interface SwapStep {
   name: StepName;
   state: StepState;
   text: string;
-  done?: number | null;
-  total?: number | null;
+  done: number | null;
+  total: number | null;
   /** Documents a second. */
-  rate?: number | null;
-  seconds_left?: number | null;
+  rate: number | null;
+  seconds_left: number | null;
 }
 
 export interface Generation {
   slot: string;
   generation: number;
   adapter: string;
+  model: string;
   state: string;
   vectors: number;
+  /** Who makes the queries instead, and why; empty where the encoder does it itself. */
+  asking: string;
   /** The side that searches it; null where nothing can. */
   side: string | null;
+}
+
+export interface SwapEvent {
+  what: string;
+  when: string;
+  by: string;
+  why: string;
+  gate: string;
 }
 
 export interface Swap {
@@ -29,6 +40,12 @@ export interface Swap {
   sentence: string;
   steps: SwapStep[];
   generations: Generation[];
+  history: SwapEvent[];
   may_roll_back: boolean;
+  /** Why it may not be rolled back. */
   reason: string;
+  /** What a rollback would do. */
+  rollback: string;
+  /** Names the state that was shown: a rollback of another state is refused. */
+  seen: string;
 }

@@ -1,6 +1,6 @@
 /** Which side is better, by how much, and for which queries: the verdict first, then what it stands on. */
 import { useEvaluation } from "../evaluation";
-import { fixed, interval, milliseconds, plural, sentenceCase, signed } from "../format";
+import { fixed, interval, milliseconds, plural, sentence, signed } from "../format";
 import { Differences } from "../parts/differences";
 import { Dots, type Dot } from "../parts/dots";
 import { JobProgress } from "../parts/job";
@@ -33,11 +33,11 @@ function Report({ evaluation }: { evaluation: Evaluation }) {
     <div class="report" role="region" aria-label="Result">
       <section class="card verdict-card" data-tone={difference && verdictTone(difference)}>
         <h2 class="visually-hidden">Verdict</h2>
-        <p class="verdict">{evaluation.verdict}</p>
-        {difference && <p class="muted small-text">{sentenceCase(difference.test)}.</p>}
+        <p class="verdict">{sentence(evaluation.verdict)}</p>
+        {difference && <p class="muted small-text">{sentence(difference.test)}</p>}
         {evaluation.remarks.map((remark) => (
           <p key={remark} class="small-text">
-            {sentenceCase(remark)}
+            {sentence(remark)}
           </p>
         ))}
       </section>

@@ -1,14 +1,14 @@
 /** Who made each vector, and whether it is whole. */
 import { exported } from "../api";
-import { bytes, count, percent } from "../format";
+import { bytes, count, fixed, percent, plural, sentence } from "../format";
 import { useJob } from "../jobs";
 import { Dots, type Dot } from "../parts/dots";
 import { JobProgress } from "../parts/job";
-import { Failure, Loading } from "../parts/notice";
+import { Failure, Loading, Notice } from "../parts/notice";
 import { Table, TableBehind, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { useStudio } from "../studio";
-import type { Health as HealthFacts, RecallReport, SlotHealth, SlotRecall } from "../types/health";
+import type { Health as HealthFacts, HealthCheck, SlotCheck, SlotHealth } from "../types/health";
 
 export function Health() {
   const { collection } = useStudio();
@@ -18,62 +18,98 @@ export function Health() {
   return (
     <>
       <h1 class="visually-hidden">Health</h1>
+      <Facts health={answer.data} />
+      <Check />
+    </>
+  );
+}
+
+function Facts({ health }: { health: HealthFacts }) {
+  return (
+    <>
       <ul class="sentences">
-        {answer.data.sentences.map((sentence) => (
-          <li key={sentence}>{sentence}</li>
+        {health.sentences.map((line) => (
+          <li key={line}>{sentence(line)}</li>
         ))}
       </ul>
-      <section class="card stack" aria-labelledby="slots">
-        <h2 id="slots">Vectors</h2>
-        <Table caption="Vectors of each slot" columns={COLUMNS} rows={answer.data.slots} rowKey={(slot) => slot.name} />
-        <Sizes slots={answer.data.slots} />
-      </section>
-      <Recall />
+      {health.slots.length > 0 && (
+        <section class="card stack" aria-labelledby="vectors">
+          <div class="row between">
+            <h2 id="vectors">Who made each vector</h2>
+            <p class="muted number">
+              {plural(health.documents, "document")}
+              {health.bytes !== null && `, ${bytes(health.bytes)} on disk`}
+            </p>
+          </div>
+          <Table caption="Vectors of each slot" columns={COLUMNS} rows={health.slots} rowKey={(slot) => slot.vector} />
+          <Sizes slots={health.slots} />
+        </section>
+      )}
     </>
   );
 }
 
 const COLUMNS: readonly Column<SlotHealth>[] = [
-  { head: "Slot", cell: (slot) => slot.name },
-  { head: "Made by", cell: (slot) => slot.adapter, wide: true },
-  { head: "Fingerprint", cell: (slot) => <code title={slot.fingerprint}>{slot.fingerprint.slice(0, 12)}</code> },
-  { head: "Canaries", cell: (slot) => slot.canaries },
-  { head: "Tokens not read", cell: (slot) => (slot.unread === null ? "not known" : percent(slot.unread)), number: true },
-  { head: "Documents without it", cell: (slot) => count(slot.missing), number: true },
-  { head: "On disk", cell: (slot) => (slot.bytes === null ? "not known" : bytes(slot.bytes)), number: true },
+  { head: "Vector", cell: (slot) => slot.vector },
+  { head: "State", cell: (slot) => <span class="tag" data-kind={slot.role === "live" ? "good" : undefined}>{slot.role}</span> },
+  { head: "Made by", cell: madeBy, wide: true },
+  { head: "Canaries", cell: (slot) => slot.canaries, wide: true },
+  { head: "Tokens not read", cell: (slot) => (slot.unread === null ? "not counted" : <span title={slot.unread_sentence}>{percent(slot.unread)}</span>), number: true },
+  { head: "Documents without", cell: (slot) => `${count(slot.missing)} of ${count(slot.points)}`, number: true },
+  { head: "On disk", cell: sizeOf, number: true },
 ];
 
-/** Bars of the bytes on disk, next to each other: which slot costs what. */
+function madeBy(slot: SlotHealth) {
+  const options = Object.entries(slot.options).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
+  return (
+    <>
+      {[slot.adapter, ...options].join(", ")}
+      <br />
+      <code class="muted" title="Fingerprint of the encoder">
+        {slot.fingerprint}
+      </code>
+    </>
+  );
+}
+
+function sizeOf(slot: SlotHealth): string {
+  if (slot.bytes === null) return "not known";
+  return `${slot.estimated ? "about " : ""}${bytes(slot.bytes)}`;
+}
+
+/** Bars of the bytes on disk, one below the other: which slot costs what. The table above has the figures. */
 function Sizes({ slots }: { slots: readonly SlotHealth[] }) {
   const known = slots.filter((slot) => slot.bytes !== null);
   const most = Math.max(1, ...known.map((slot) => slot.bytes ?? 0));
   if (known.length < 2) return null;
   return (
-    <div class="sizes" role="img" aria-label={`Size on disk. ${known.map((slot) => `${slot.name}: ${bytes(slot.bytes ?? 0)}`).join(", ")}`}>
+    <div class="sizes" role="img" aria-label={`Size on disk. ${known.map((slot) => `${slot.vector}: ${sizeOf(slot)}`).join(", ")}`}>
       {known.map((slot) => (
-        <div key={slot.name} class="size">
-          <span class="size-name">{slot.name}</span>
+        <div key={slot.vector} class="size">
+          <span class="size-name">{slot.vector}</span>
           <svg width="100%" height={14} aria-hidden="true">
             <rect class="fill-a" width={`${(100 * (slot.bytes ?? 0)) / most}%`} height={14} rx={2} />
           </svg>
-          <span class="number">{bytes(slot.bytes ?? 0)}</span>
+          <span class="number">{sizeOf(slot)}</span>
         </div>
       ))}
     </div>
   );
 }
 
-function Recall() {
+function Check() {
   const { collection } = useStudio();
-  const handle = useJob<RecallReport>("health", collection.name);
+  const handle = useJob<HealthCheck>("health", collection.name);
   const result = handle.job?.state === "done" ? handle.job.result : null;
-  const measured = result?.slots.filter((slot) => slot.recall !== null) ?? [];
   return (
-    <section class="card stack" aria-labelledby="recall">
+    <section class="card stack" aria-labelledby="check">
       <div class="row between">
         <div class="grow">
-          <h2 id="recall">What approximate search misses</h2>
-          <p class="hint">Stored vectors ask for their neighbours twice, by the graph and by reading everything. Recall is the share of the exact first hits that the graph finds.</p>
+          <h2 id="check">What approximate search misses</h2>
+          <p class="hint">
+            Asks with words of the documents, once by the graph and once by reading every vector. Recall is the share of the exact first hits
+            that the graph finds. Encoders are loaded and compared with their canaries.
+          </p>
         </div>
         {!exported && (
           <button class="button" type="button" disabled={handle.busy} onClick={() => handle.start({})}>
@@ -81,29 +117,33 @@ function Recall() {
           </button>
         )}
       </div>
-      <JobProgress handle={handle} what="Recall of approximate search" />
-      {result?.verdict && <p class="verdict">{result.verdict}</p>}
-      {measured.length > 0 && (
-        <figure class="stack">
-          <Dots dots={measured.map(recallDot)} axis="recall" />
-          <TableBehind caption="Recall of approximate search" columns={RECALL_COLUMNS} rows={result?.slots ?? []} rowKey={(slot) => slot.name} />
-        </figure>
-      )}
-      {result?.slots.filter((slot) => slot.recall === null).map((slot) => (
-        <p key={slot.name} class="muted">
-          {slot.name}: {slot.text ?? "not measured"}
-        </p>
-      ))}
+      <JobProgress handle={handle} what="Check of encoders and graphs" />
+      {result && <Checked check={result} />}
     </section>
   );
 }
 
-function recallDot(slot: SlotRecall): Dot {
-  const recall = slot.recall ?? 0;
-  return { key: slot.name, label: slot.name, mean: recall, low: slot.low ?? null, high: slot.high ?? null, tone: "a" };
+function Checked({ check }: { check: HealthCheck }) {
+  const dots = check.slots.filter((slot) => slot.recall !== null).map(dotOf);
+  return (
+    <>
+      <Notice kind={check.slots.some((slot) => slot.attention) ? "warning" : "good"}>{sentence(check.verdict)}</Notice>
+      <figure class="stack">
+        {dots.length > 0 && <Dots dots={dots} axis="recall" across={[0.9, 1]} write={(value) => fixed(value, 4)} />}
+        <TableBehind caption="Check of each slot" columns={CHECK_COLUMNS} rows={check.slots} rowKey={(slot) => slot.name} />
+      </figure>
+    </>
+  );
 }
 
-const RECALL_COLUMNS: readonly Column<SlotRecall>[] = [
+function dotOf(slot: SlotCheck): Dot {
+  const detail = `first ${slot.at}, ${plural(slot.queries, "query", "queries")}`;
+  return { key: slot.name, label: slot.name, detail, mean: slot.recall ?? 0, low: null, high: null, tone: slot.attention ? "worse" : "a" };
+}
+
+const CHECK_COLUMNS: readonly Column<SlotCheck>[] = [
   { head: "Slot", cell: (slot) => slot.name },
-  { head: "Recall", cell: (slot) => (slot.recall === null ? "not measured" : slot.recall.toFixed(4)), number: true },
+  { head: "Recall", cell: (slot) => (slot.recall === null ? "exact" : fixed(slot.recall, 4)), number: true },
+  { head: "Canaries, lowest cosine", cell: (slot) => (slot.canary === null ? "none" : fixed(slot.canary.lowest, 4)), number: true },
+  { head: "In words", cell: (slot) => slot.text, wide: true },
 ];

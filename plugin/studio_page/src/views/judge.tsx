@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { act, ApiError } from "../api";
 import { useSides } from "../evaluation";
-import { count, plural } from "../format";
+import { count, plural, sentence, sentenceCase } from "../format";
 import { useShortcuts } from "../keys";
 import { announce } from "../parts/announce";
 import { Segments, TextField } from "../parts/field";
@@ -12,9 +12,10 @@ import { Empty, Failure, Loading, Notice } from "../parts/notice";
 import { QuerySetSelect, SideSelects } from "../parts/setup";
 import { Thumbnail } from "../parts/thumbnail";
 import { useRequest } from "../request";
-import { useParam } from "../state";
+import { setParams, useParam } from "../state";
+import { createStore, useStore } from "../store";
 import { useStudio } from "../studio";
-import type { Grade, Judging, PooledDocument } from "../types/judging";
+import type { Grade, Judging, PooledDocument, Preparing } from "../types/judging";
 
 export function Judge() {
   const { info } = useStudio();
@@ -36,12 +37,16 @@ function Closed() {
   );
 }
 
+/** Queries of one's own; kept while the page is open, since they are too long for a link. */
+const typed = createStore("");
+
 function Start({ onStart }: { onStart: (id: string) => void }) {
   const { info, collection } = useStudio();
   const [judged, setJudged] = useParam("judged", info.judged[0]?.name ?? "");
   const [who, setWho] = useParam("who");
-  const [source, setSource] = useState(info.judged.length > 0 ? "set" : "own");
-  const [own, setOwn] = useState("");
+  const [source, setSource] = useState(info.judged.length > 0 && !typed.get() ? "set" : "own");
+  const [complete, setComplete] = useParam("complete");
+  const own = useStore(typed);
   const [error, setError] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
   const sides = useSides();
@@ -51,7 +56,7 @@ function Start({ onStart }: { onStart: (id: string) => void }) {
     setBusy(true);
     setError(null);
     const asked = source === "own" ? { queries } : { judged };
-    act<{ id: string }>("POST", "/judging", { collection: collection.name, who: who.trim(), ...asked, ...sides.asked })
+    act<{ id: string }>("POST", "/judging", { collection: collection.name, who: who.trim(), complete: complete !== "", ...asked, ...sides.asked })
       .then(
         (made) => onStart(made.id),
         (reason: unknown) => setError(asError(reason)),
@@ -82,9 +87,13 @@ function Start({ onStart }: { onStart: (id: string) => void }) {
       {source === "own" && (
         <label class="field">
           <span class="field-label">Queries, one a line</span>
-          <textarea class="input" rows={6} value={own} onInput={(event) => setOwn(event.currentTarget.value)} />
+          <textarea class="input" rows={6} value={own} onInput={(event) => typed.set(event.currentTarget.value)} />
         </label>
       )}
+      <label class="check">
+        <input type="checkbox" checked={complete !== ""} onChange={(event) => setComplete(event.currentTarget.checked ? "yes" : "")} /> Go on after
+        the comparison is settled, until everything is judged
+      </label>
       {error && <Failure error={error} />}
       <div class="row">
         <button class="button primary" type="submit" disabled={obstacle !== "" || busy}>
@@ -113,15 +122,61 @@ const GRADES: readonly { grade: Grade; label: string }[] = [
   { grade: 3, label: "Exactly what was asked for" },
 ];
 
+const ASK_AGAIN = 500; // ms, while both sides are asked
+
 function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
   const path = `/judging/${encodeURIComponent(id)}`;
-  const answer = useRequest<Judging>((api) => api.get(path), [id]);
+  const answer = useRequest<Judging | Preparing>((api) => api.get(path), [id]);
+  const state = answer.data;
+  const isPreparing = state?.state === "waiting" || state?.state === "running";
+  useEffect(() => {
+    if (!isPreparing) return undefined;
+    const timer = setTimeout(answer.reload, ASK_AGAIN);
+    return () => clearTimeout(timer);
+  }, [answer.data]);
+  if (answer.error?.status === 404) return <Gone onLeave={onLeave} />;
+  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
+  if (!state) return <Loading label="Fetching the first document" />;
+  if (isPrepared(state)) return <Work state={state} path={path} loading={answer.loading} reload={answer.reload} onLeave={onLeave} />;
+  if (state.state !== "waiting" && state.state !== "running") return <NotPrepared state={state} onLeave={onLeave} />;
+  return (
+    <section class="card stack" aria-label="Preparation">
+      <p>
+        <b>{sentenceCase(state.sentence)}</b>
+      </p>
+      <Bar done={state.state === "waiting" ? null : state.done} total={state.total} label="Asking both sides" />
+    </section>
+  );
+}
+
+function isPrepared(state: Judging | Preparing): state is Judging {
+  return state.state === "judging" || state.state === "settled" || state.state === "finished";
+}
+
+function NotPrepared({ state, onLeave }: { state: Preparing; onLeave: () => void }) {
+  return (
+    <Notice kind="error">
+      <p>{state.error?.message ?? sentenceCase(state.sentence)}</p>
+      <button class="button" type="button" onClick={onLeave}>
+        Back
+      </button>
+    </Notice>
+  );
+}
+
+interface WorkProps {
+  state: Judging;
+  path: string;
+  loading: boolean;
+  reload: () => void;
+  onLeave: () => void;
+}
+
+function Work({ state, path, loading, reload, onLeave }: WorkProps) {
   const [sending, setSending] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
-  const [asked, setAsked] = useState(false);
-  const state = answer.data;
-  const pair = state?.query && state.document ? { query: state.query, document: state.document } : null;
-  const ready = !sending && !answer.loading;
+  const pair = state.query && state.document ? { query: state.query, document: state.document } : null;
+  const ready = !sending && !loading;
 
   const send = (where: string, body: unknown, said: string) => {
     setSending(true);
@@ -130,7 +185,7 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
       .then(
         () => {
           announce(said);
-          answer.reload();
+          reload();
         },
         (reason: unknown) => setError(asError(reason)),
       )
@@ -151,27 +206,18 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
     ],
     [pair?.query.id, pair?.document.id, ready],
   );
-
-  if (answer.error?.status === 404) return <Gone onLeave={onLeave} />;
-  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
-  if (!state) return <Loading label="Fetching the first document" />;
-  const verdictShows = state.settled || !pair || asked;
   return (
     <>
       <section class="stack" aria-label="Progress">
         <div class="row between">
           <p class="number">
             {count(state.done)} of at most {plural(state.total, "document")} judged
+            {pair && <span class="muted"> · query {count(pair.query.number)} of {count(pair.query.of)}, {plural(pair.document.left, "document")} left for it</span>}
           </p>
           <div class="row">
-            <button class="button" type="button" disabled={!ready || state.done === 0} onClick={undo}>
+            <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
               <kbd>u</kbd>Undo
             </button>
-            {!verdictShows && (
-              <button class="button" type="button" onClick={() => setAsked(true)}>
-                Verdict so far
-              </button>
-            )}
             <button class="button" type="button" onClick={onLeave}>
               Stop
             </button>
@@ -180,30 +226,42 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
         <Bar done={state.done} total={state.total} label="Documents judged" />
       </section>
       {error && <Failure error={error} />}
-      {verdictShows && <Outcome state={state} finished={!pair} />}
-      {pair && <Card key={`${pair.query.id} ${pair.document.id}`} query={pair.query.text} document={pair.document} ready={ready} onGrade={grade} />}
+      {pair ? (
+        <Card key={`${pair.query.id} ${pair.document.id}`} query={pair.query.text} document={pair.document} ready={ready} onGrade={grade} />
+      ) : (
+        <Outcome state={state} />
+      )}
     </>
   );
 }
 
-function Outcome({ state, finished }: { state: Judging; finished: boolean }) {
+function Outcome({ state }: { state: Judging }) {
   const note = useRef<HTMLDivElement>(null);
   // The document that had the focus is gone.
-  useEffect(() => {
-    if (finished) note.current?.focus({ preventScroll: true });
-  }, [finished]);
-  const title = state.settled ? "The comparison is settled." : finished ? "Everything is judged." : "So far";
+  useEffect(() => note.current?.focus({ preventScroll: true }), []);
   return (
-    <div ref={note} tabIndex={-1} class="outcome">
+    <div ref={note} tabIndex={-1} class="outcome stack">
       <Notice kind={state.settled ? "good" : "hint"}>
         <p>
-          <b>{title}</b>
+          <b>{state.settled ? "The comparison is settled." : "Everything is judged."}</b>
         </p>
         {state.verdict.split("\n").map((line) => (
-          <p key={line}>{line}</p>
+          <p key={line}>{sentence(line)}</p>
         ))}
-        {state.settled && !finished && <p class="muted">You may go on: the rest makes a fuller set of judgements, and changes the verdict at most as its level says.</p>}
+        {state.folder && (
+          <p class="muted">
+            The judgements are in <code>{state.folder}</code>.
+          </p>
+        )}
       </Notice>
+      {state.settled && state.done < state.total && (
+        <div class="row">
+          <button class="button" type="button" onClick={() => setParams({ judging: "", complete: "yes" })}>
+            Judge the rest too
+          </button>
+          <p class="hint">For a set of judgements to keep: those made so far are of the queries on which the sides differ most.</p>
+        </div>
+      )}
     </div>
   );
 }

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 
 import { exported } from "../api";
 import { useEvaluation } from "../evaluation";
-import { count, fixed, percent, plural, signed } from "../format";
+import { count, fixed, percent, plural, sentence, signed } from "../format";
 import { Segments } from "../parts/field";
 import { JobProgress } from "../parts/job";
 import { SetupForm } from "../parts/setup";
@@ -52,7 +52,7 @@ function List({ evaluation }: { evaluation: Evaluation }) {
   return (
     <div ref={frame} class="stack">
       <p>
-        {evaluation.verdict} <a href={hashOf("evaluate", { job })}>The whole evaluation</a>
+        {sentence(evaluation.verdict)} <a href={hashOf("evaluate", { job })}>The whole evaluation</a>
       </p>
       <div class="row">
         <span class="field-label" id="order-label">

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { act, ApiError, exported } from "../api";
-import { count, plural, seconds, sentenceCase } from "../format";
+import { count, plural, seconds, sentence, sentenceCase } from "../format";
 import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
 import { Bar } from "../parts/job";
@@ -11,7 +11,7 @@ import { Table, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { hashOf } from "../state";
 import { useStudio } from "../studio";
-import type { Generation, Swap as SwapState, SwapStep } from "../types/swap";
+import type { Generation, Swap as SwapState, SwapEvent, SwapStep } from "../types/swap";
 
 const WHILE_RUNNING = 1500; // ms between two looks
 const OTHERWISE = 10_000;
@@ -31,10 +31,11 @@ export function Swap() {
   return (
     <>
       <h1 class="visually-hidden">Swap</h1>
-      <p class="verdict">{swap.sentence}</p>
+      <p class="verdict">{sentence(swap.sentence)}</p>
       {swap.steps.length > 0 && <Timeline steps={swap.steps} />}
       <Generations generations={swap.generations} />
       <Rollback swap={swap} onDone={answer.reload} />
+      {swap.history.length > 0 && <History events={swap.history} />}
     </>
   );
 }
@@ -55,7 +56,7 @@ function Timeline({ steps }: { steps: readonly SwapStep[] }) {
               <h2>
                 {sentenceCase(step.name)} <span class="muted small-text">{STATE_WORDS[step.state]}</span>
               </h2>
-              <p>{step.text}</p>
+              <p>{sentenceCase(step.text)}</p>
               {step.total ? <StepProgress step={step} total={step.total} /> : null}
             </div>
           </li>
@@ -101,10 +102,15 @@ const COLUMNS: readonly Column<Generation>[] = [
   { head: "Slot", cell: (one) => one.slot },
   { head: "Generation", cell: (one) => one.generation, number: true },
   { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
-  { head: "Made by", cell: (one) => one.adapter, wide: true },
+  { head: "Made by", cell: madeBy, wide: true },
   { head: "Vectors", cell: (one) => count(one.vectors), number: true },
   { head: "Search", cell: (one) => (one.side ? <a href={hashOf("compare", { a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : "not searchable") },
 ];
+
+function madeBy(one: Generation): string {
+  const maker = one.model ? `${one.adapter}, model: ${one.model}` : one.adapter;
+  return one.asking ? `${maker}; queries by ${one.asking}` : maker;
+}
 
 /** For each slot with two generations that can be searched: the older and the newer. */
 function comparable(generations: readonly Generation[]): [Generation, Generation][] {
@@ -126,7 +132,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
     return (
       <Notice>
         <p>
-          <b>No rollback from here.</b> {swap.reason}
+          <b>No rollback from here.</b> {sentence(swap.reason)}
         </p>
       </Notice>
     );
@@ -134,7 +140,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
   const rollBack = () => {
     setBusy(true);
     setError(null);
-    act("POST", "/swap/rollback", { collection: collection.name, confirm: collection.name }).then(
+    act("POST", "/swap/rollback", { collection: collection.name, confirm: true, seen: swap.seen }).then(
       () => {
         setAsking(false);
         toast("Rolled back.");
@@ -146,13 +152,13 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
   };
   return (
     <section class="card row between" aria-label="Rollback">
-      <p class="grow">{swap.reason || "The old vectors are kept: going back encodes nothing."}</p>
+      <p class="grow">{sentence(`a rollback would ${swap.rollback}`)}</p>
       <button class="button danger" type="button" onClick={() => setAsking(true)}>
         Roll back …
       </button>
       {asking && (
         <Dialog title={`Roll back ${collection.name}?`} onClose={() => setAsking(false)}>
-          <p>{swap.reason || "The vectors that were live before answer again, for everybody who searches this collection."}</p>
+          <p>{sentence(`this will ${swap.rollback}`)}</p>
           <p class="muted">Programs that serve the collection follow within seconds. Edit the config file afterwards, so that it names the encoders that are live.</p>
           {error && <Failure error={error} />}
           <div class="row">
@@ -168,3 +174,21 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
     </section>
   );
 }
+
+function History({ events }: { events: readonly SwapEvent[] }) {
+  const newest = [...events].reverse();
+  return (
+    <details class="card">
+      <summary>What was done before</summary>
+      <Table caption="History of this collection's encoders" columns={EVENT_COLUMNS} rows={newest} rowKey={(event, index) => `${event.when} ${index}`} />
+    </details>
+  );
+}
+
+const EVENT_COLUMNS: readonly Column<SwapEvent>[] = [
+  { head: "What", cell: (event) => event.what },
+  { head: "When", cell: (event) => <time dateTime={event.when}>{new Date(event.when).toLocaleString()}</time> },
+  { head: "By", cell: (event) => event.by },
+  { head: "Why", cell: (event) => event.why, wide: true },
+  { head: "Gate", cell: (event) => event.gate, wide: true },
+];

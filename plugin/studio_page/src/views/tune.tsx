@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 
 import { exported } from "../api";
-import { fixed, interval, milliseconds, sentenceCase } from "../format";
+import { fixed, interval, milliseconds, sentence } from "../format";
 import { useJob } from "../jobs";
 import { Diff } from "../parts/diff";
 import { TextField } from "../parts/field";
@@ -68,11 +68,11 @@ function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
     <div class="report" role="region" aria-label="Result">
       <section class="card verdict-card" data-tone={tuning.passed ? "better" : "open"}>
         <h2 class="visually-hidden">Verdict</h2>
-        <p class="verdict">{sentenceCase(tuning.verdict)}</p>
+        <p class="verdict">{sentence(tuning.verdict)}</p>
         {tuning.gains.length > 0 && <p class="small-text number">Gain on held-out queries over {tuning.gains.join(", over ")}</p>}
         {tuning.remarks.map((remark) => (
           <p key={remark} class="small-text">
-            {sentenceCase(remark)}
+            {sentence(remark)}
           </p>
         ))}
       </section>
