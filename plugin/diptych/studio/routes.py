@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from diptych.service.extension import Extension
 from diptych.service.routes.openapi import Operation
+from diptych.studio.answers import Found, Located, ShownDocument, Snippets, State
 from diptych.studio.context import Studio
 from diptych.studio.documents import OneDocument, OneMedia, document, media
 from diptych.studio.export import Exported, export
@@ -33,15 +34,14 @@ ROUTES = (
     Route(f"{BASE}/{{file:path}}", page),  # last: what is no route of the API is a file of the page
 )
 _ERRORS = (400, 401, 404, 413, 415, 422, 429, 500, 503)
+_OPEN = (401, 429)
 OPERATIONS = (
-    Operation("get", f"{API}/state", "What is served, and what can be asked", errors=(401, 429)),
-    Operation("post", f"{API}/search", "Hits of one side, with what a page shows", asked=Question, errors=_ERRORS),
-    Operation("post", f"{API}/locate", "Where a document stands, and why", asked=Wanted, errors=_ERRORS),
-    Operation(
-        "post", f"{API}/snippets", "The query as YAML, Python, curl and for Qdrant", asked=Question, errors=_ERRORS
-    ),
-    Operation("post", f"{API}/document", "A document whole", asked=OneDocument, errors=_ERRORS),
-    Operation("get", f"{API}/media", "A small picture of a document's media", query=OneMedia, errors=(401, 404, 429)),
+    Operation("get", f"{API}/state", "What is served, and what can be asked", State, errors=_OPEN),
+    Operation("post", f"{API}/search", "Hits of one side, as a page shows them", Found, Question, errors=_ERRORS),
+    Operation("post", f"{API}/locate", "Where a document stands, and why", Located, Wanted, errors=_ERRORS),
+    Operation("post", f"{API}/snippets", "A query in other words", Snippets, Question, errors=_ERRORS),
+    Operation("post", f"{API}/document", "A document whole", ShownDocument, OneDocument, errors=_ERRORS),
+    Operation("get", f"{API}/media", "A small picture of a document's media", query=OneMedia, errors=(404, *_OPEN)),
     Operation("post", f"{API}/export", "A view as one HTML file", asked=Exported, errors=_ERRORS),
 )
 

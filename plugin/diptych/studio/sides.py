@@ -40,7 +40,7 @@ class OwnSearch(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    yaml: Annotated[str, Field(max_length=100_000)]
+    yaml: Annotated[str, Field(max_length=20_000)]
 
 
 SideId: TypeAlias = Annotated[str, Field(max_length=1000)] | OwnSearch

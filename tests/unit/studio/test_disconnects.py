@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import Request
 
+from diptych import Collection, Registry
+from diptych.service.application import application
 from diptych.service.error_answers import Refused
+from diptych.service.readiness import Readiness
+from diptych.service.served import Served
 from diptych.studio.disconnects import unless_gone
+from diptych.studio.routes import studio
+from serving import served, until
+
+GONE = re.compile(r'diptych_requests_total\{route="/studio/api/search",status="4.."} 1\.0')
 
 
 def request(*messages: str) -> Request:
@@ -65,3 +78,31 @@ def test_work_that_ends_at_the_same_moment_still_answers() -> None:
         return await unless_gone(request("http.disconnect"), work())
 
     assert asyncio.run(run()) == "done"
+
+
+def test_a_search_that_waits_is_never_begun_when_its_page_has_gone(
+    filled: Callable[..., Collection], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = filled([{"id": "1", "text": "a cat"}])
+    whole, entered, free = collection.client.query_batch_points, threading.Event(), threading.Event()
+    batches: list[int] = []
+
+    def slow(name: str, requests: Any, **more: Any) -> Any:
+        batches.append(len(requests))
+        entered.set()
+        assert free.wait(30)
+        return whole(name, requests, **more)
+
+    monkeypatch.setattr(Readiness, "start", lambda self: None)  # its checks are batches of their own
+    app = application(Served([collection], registry=fakes), extension=studio())
+    with served(app) as url, httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(collection.client, "query_batch_points", slow)
+        first = pool.submit(client.post, "/studio/api/search", json={"query": "first"})
+        assert entered.wait(30)
+        with pytest.raises(httpx.ReadTimeout):  # which closes the connection, as a page does that cancels
+            httpx.post(f"{url}/studio/api/search", json={"query": "second"}, timeout=0.5)
+        until(lambda: len(GONE.findall(client.get("/metrics").text)) == 1)
+        free.set()
+        assert first.result(30).status_code == 200
+        assert client.post("/studio/api/search", json={"query": "third"}).status_code == 200
+    assert batches == [1, 1]

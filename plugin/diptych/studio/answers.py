@@ -1,0 +1,199 @@
+"""Studio's answers as pydantic models, for its OpenAPI document; tests compare them with what it answers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from diptych.service.search_answers import ExplainedDocument, FoundPassage
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SideFacts(_Answer):
+    """Something that can be asked."""
+
+    id: str = Field(description="Names it in requests and links.")
+    label: str
+    kind: Literal["pipeline", "slot", "part", "state", "generation", "yaml"]
+
+
+class SlotFacts(_Answer):
+    """A live slot."""
+
+    name: str
+    kind: str
+    of: str = Field(description="What its vectors are of: text, or a modality of media.")
+    adapter: str
+    generation: int | None
+
+
+class FieldFacts(_Answer):
+    """A payload key that filters can use."""
+
+    key: str
+    type: str
+    indexed: bool
+
+
+class CollectionFacts(_Answer):
+    """A served collection."""
+
+    name: str
+    documents: int
+    sides: list[SideFacts]
+    slots: list[SlotFacts]
+    tenants: bool = Field(description="Whether questions name a tenant.")
+    accepts: list[str] = Field(description="What queries may be of.")
+    fields: list[FieldFacts]
+    limit: int = Field(description="Hits that a search returns unless told otherwise.")
+    error: str | None = Field(description="Why it cannot be asked now; null if it can.")
+
+
+class Allowed(_Answer):
+    """What may be done beside reading."""
+
+    write: bool
+    judge: bool
+
+
+class State(_Answer):
+    """What is served, and what may be done."""
+
+    version: str
+    key_required: bool
+    may: Allowed
+    judged: list[dict[str, Any]] = Field(description="Folders of judged queries.")
+    collections: list[CollectionFacts]
+
+
+class Stage(_Answer):
+    """How long a stage took."""
+
+    name: str
+    milliseconds: float
+
+
+class WordValue(_Answer):
+    """What a word adds to the score of its slot."""
+
+    word: str
+    value: float
+
+
+class BlockValue(_Answer):
+    """What a block of a dense vector adds to the score of its slot."""
+
+    name: str
+    value: float
+
+
+class BeforePart(_Answer):
+    """A part of the score before the last stage."""
+
+    name: str
+    kind: Literal["slot", "boost"]
+    value: float
+
+
+class Part(_Answer):
+    """A part of a score; all parts sum to it."""
+
+    name: str
+    kind: Literal["slot", "word", "block", "boost", "stage", "rest"]
+    value: float
+    words: list[WordValue]
+    blocks: list[BlockValue]
+
+
+class ShownMedia(_Answer):
+    """A picture or other media of a document."""
+
+    name: str
+    source: str
+    bytes: int
+    thumbnail: str | None = Field(description="Where its small picture is, below /studio/api; null without one.")
+
+
+class ShownDocument(_Answer):
+    """A document as the page shows it. Places count UTF-16 units, as JavaScript does."""
+
+    id: str
+    title: str
+    text: str = Field(description="The text, or a part of a long one.")
+    text_start: int = Field(description="Where the part begins in the whole text.")
+    text_length: int = Field(description="Length of the whole text.")
+    thumbnail: str | None
+    media: list[ShownMedia]
+    payload: dict[str, Any] = Field(description="Long values are cut; integers beyond 2**53 are text.")
+
+
+class ShownHit(ShownDocument):
+    """A hit."""
+
+    score: float
+    highlights: list[tuple[int, int]] = Field(description="Begin and end of words that match, within `text`.")
+    passages: list[FoundPassage] = Field(description="The best passages, by their places in the whole text.")
+    parts: list[Part] | None = Field(None, description="With `explain`.")
+    before: list[BeforePart] | None = Field(
+        None, description="With `explain`, where a stage such as a reranker gave the whole score: the parts before it."
+    )
+    why: ExplainedDocument | None = Field(None, description="With `explain`.")
+
+
+class Found(_Answer):
+    """The hits of one side."""
+
+    collection: str
+    side: SideFacts
+    pipeline: str
+    milliseconds: float
+    stages: list[Stage]
+    hits: list[ShownHit]
+    warnings: list[str]
+
+
+class Leg(_Answer):
+    """A document in one slot."""
+
+    slot: str
+    rank: int | None = Field(description="Its place, also beyond the candidates; null where it has none.")
+    candidate: bool
+    candidates: int
+    score: float | None
+    contribution: float | None
+
+
+class Located(_Answer):
+    """Where a document stands."""
+
+    sentence: str
+    exists: bool
+    rank: int | None
+    score: float | None
+    legs: list[Leg]
+    parts: list[Part]
+    before: list[BeforePart]
+    why: ExplainedDocument | None = None
+    document: ShownDocument | None = None
+
+
+class QdrantRequest(_Answer):
+    """What Qdrant's REST interface is asked."""
+
+    method: Literal["POST"]
+    path: str
+    body: dict[str, Any]
+
+
+class Snippets(_Answer):
+    """A query in other words."""
+
+    yaml: str = Field(description="The section of a config.")
+    python: str
+    curl: str
+    qdrant: QdrantRequest
+    notes: list[str] = Field(description="What diptych does with Qdrant's answer.")
