@@ -48,7 +48,7 @@ export function fixed(value: number, digits = 3): string {
 
 /** With a capital, unless it begins with a name such as `dense.2`. */
 export function sentenceCase(text: string): string {
-  return /^[a-z]+[,;]?( |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /^[a-z-]+[,;]?( |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
 
 /** A line of the server as a sentence of the page. */

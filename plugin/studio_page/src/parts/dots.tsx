@@ -42,12 +42,13 @@ export function Dots({ dots, axis, zero = false, across, write = fixed }: Props)
   const x = scaleLinear()
     .domain([Math.min(...values) - 0.05 * reach, Math.max(...values) + 0.05 * reach])
     .range([from, to]);
-  const writeTick = x.tickFormat(narrow ? 3 : 5);
+  const ticks = Math.max(2, Math.min(6, Math.floor((to - from) / 64)));
+  const writeTick = x.tickFormat(ticks);
   const said = dots.map((dot) => `${dot.label}: ${write(dot.mean)} ${intervalOf(dot, write)}`).join("; ");
   return (
     <div ref={frame}>
       <svg class="chart" role="img" aria-label={`${axis}. ${said}`} width={width} height={bottom + BELOW} viewBox={`0 0 ${width} ${bottom + BELOW}`}>
-        {x.ticks(narrow ? 3 : 5).map((tick) => (
+        {x.ticks(ticks).map((tick) => (
           <g key={tick}>
             <line class={zero && tick === 0 ? "axis" : "gridline"} x1={x(tick)} x2={x(tick)} y1={2} y2={bottom + 4} />
             <text x={x(tick)} y={bottom + 18} text-anchor="middle">

@@ -127,7 +127,9 @@ const ASK_AGAIN = 500; // ms, while both sides are asked
 function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
   const path = `/judging/${encodeURIComponent(id)}`;
   const answer = useRequest<Judging | Preparing>((api) => api.get(path), [id]);
-  const state = answer.data;
+  // A grade and an undo answer the next pair themselves: an undone one comes back first.
+  const [next, setNext] = useState<Judging | null>(null);
+  const state = next ?? answer.data;
   const isPreparing = state?.state === "waiting" || state?.state === "running";
   useEffect(() => {
     if (!isPreparing) return undefined;
@@ -137,7 +139,7 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
   if (answer.error?.status === 404) return <Gone onLeave={onLeave} />;
   if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
   if (!state) return <Loading label="Fetching the first document" />;
-  if (isPrepared(state)) return <Work state={state} path={path} loading={answer.loading} reload={answer.reload} onLeave={onLeave} />;
+  if (isPrepared(state)) return <Work state={state} path={path} onNext={setNext} onLeave={onLeave} />;
   if (state.state !== "waiting" && state.state !== "running") return <NotPrepared state={state} onLeave={onLeave} />;
   return (
     <section class="card stack" aria-label="Preparation">
@@ -167,25 +169,24 @@ function NotPrepared({ state, onLeave }: { state: Preparing; onLeave: () => void
 interface WorkProps {
   state: Judging;
   path: string;
-  loading: boolean;
-  reload: () => void;
+  onNext: (state: Judging) => void;
   onLeave: () => void;
 }
 
-function Work({ state, path, loading, reload, onLeave }: WorkProps) {
+function Work({ state, path, onNext, onLeave }: WorkProps) {
   const [sending, setSending] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
   const pair = state.query && state.document ? { query: state.query, document: state.document } : null;
-  const ready = !sending && !loading;
+  const ready = !sending;
 
   const send = (where: string, body: unknown, said: string) => {
     setSending(true);
     setError(null);
-    act("POST", where, body)
+    act<Judging>("POST", where, body)
       .then(
-        () => {
+        (state) => {
           announce(said);
-          reload();
+          onNext(state);
         },
         (reason: unknown) => setError(asError(reason)),
       )

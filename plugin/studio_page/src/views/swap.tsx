@@ -140,7 +140,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
   const rollBack = () => {
     setBusy(true);
     setError(null);
-    act("POST", "/swap/rollback", { collection: collection.name, confirm: true, seen: swap.seen }).then(
+    act("POST", "/swap/rollback", { collection: collection.name, confirm: collection.name, seen: swap.seen }).then(
       () => {
         setAsking(false);
         toast("Rolled back.");
