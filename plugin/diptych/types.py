@@ -220,6 +220,7 @@ class Hit:
         passages: the best parts of the document, best first, where a slot of the pipeline has passages.
         highlight: what of the document answers the query, where the search was asked for it.
         point: the id of its point in Qdrant; None for hits that no search of a collection made.
+        version: of that point as it was found, where the search reads it; a write raises it.
     """
 
     document: Document
@@ -228,6 +229,7 @@ class Hit:
     passages: tuple[Passage, ...] = ()
     highlight: Highlight | None = None
     point: int | str | UUID | None = field(default=None, compare=False, repr=False)
+    version: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:

@@ -1,11 +1,12 @@
 """Searches of a slot with passages on Qdrant Edge, beside the engine's own call with the same vectors, in one run.
 
-    python tests/benchmarks/bench_passages.py --documents 14300 [--int8]
+    python tests/benchmarks/bench_passages.py --documents 14300 [--int8] [--folder build/passages]
 
 Documents of 48 sentences, seven passages each; vectors of 384 numbers are drawn around 2,000 centres, by text. Prints
 the time of a populate, and medians of 180 searches for ten hits: the engine alone, a search without passages, the first
-search that shows a hit's passages, and the same search again, when their places are known. The clock's, and those of
-CPU time, which depend less on what else runs. `--int8` searches small copies of the vectors, and rescores.
+search that shows a hit's passages, and the same search again, when its documents have been shown. The clock's, and
+those of CPU time, which depend less on what else runs. `--int8` searches small copies of the vectors, and rescores.
+`--folder` keeps the collection there for later runs.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +28,7 @@ from diptych.config.models import Config, SearchParams
 from diptych.search.pipeline import search_params
 from diptych.types import Floats
 
-DIMENSION, CENTRES, QUERIES, WARM_UP = 384, 2000, 200, 20
+DIMENSION, CENTRES, QUERIES, WARM_UP, BEHIND = 384, 2000, 200, 20, 40
 WORDS = [f"w{n}" for n in range(3000)]
 
 
@@ -69,15 +70,20 @@ def document(number: int) -> Document:
     return Document(str(number), ". ".join(sentences) + ".")
 
 
-def milliseconds(search: Callable[[int], object]) -> tuple[float, float]:
-    """The medians by the clock and of CPU time, over the queries after those that warm up."""
-    times, cpu_times = [], []
-    for query in range(QUERIES):
-        begin, cpu = time.perf_counter(), time.process_time()
-        search(query)
-        times.append(time.perf_counter() - begin)
-        cpu_times.append(time.process_time() - cpu)
-    return 1000 * median(times[WARM_UP:]), 1000 * median(cpu_times[WARM_UP:])
+def milliseconds(ways: Mapping[str, Callable[[int], object]]) -> dict[str, tuple[float, float]]:
+    """Each way's medians by the clock and of CPU time, over the queries after those that warm up.
+
+    The ways take turns, so that what else runs slows all of them. Each is some queries behind the one before it: right
+    after another one, a search would find its part of the index in the processor's cache.
+    """
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for turn in range(QUERIES + BEHIND * (len(ways) - 1)):
+        for place, (name, search) in enumerate(ways.items()):
+            if 0 <= (query := turn - BEHIND * place) < QUERIES:
+                begin, cpu = time.perf_counter(), time.process_time()
+                search(query)
+                times[name].append((time.perf_counter() - begin, time.process_time() - cpu))
+    return {name: tuple((1000 * np.median(own[WARM_UP:], axis=0)).tolist()) for name, own in times.items()}
 
 
 def main() -> None:
@@ -85,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     sys.modules["drawn_vectors"] = made = ModuleType("drawn_vectors")
     made.DrawnVectors = DrawnVectors  # type: ignore[attr-defined]
@@ -95,11 +102,12 @@ def main() -> None:
     searched = {"params": {"rescore": True, "oversampling": 2}} if options.int8 else {}
     chance = np.random.default_rng(1)
     queries = [" ".join(WORDS[word] for word in chance.integers(0, 3000, 6)) for _ in range(QUERIES)]
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as own:
+        folder = options.folder or Path(own)
         raw = {"store": f"edge:{folder}/store", "collection": "c", "slots": slots, "cache": {"enabled": False}}
         config = Config.model_validate({**raw, "search": searched})
         registry = Registry(Plugin(), installed=False)
-        with Collection.open(config, registry=registry) as collection:
+        with Collection.open(config, registry=registry) as collection:  # populated already, if it was kept
             begin = time.perf_counter()
             collection.populate(map(document, range(options.documents)))
             print(f"populate: {time.perf_counter() - begin:.1f} s")
@@ -124,9 +132,8 @@ def measure(collection: Collection, queries: Sequence[str], params: SearchParams
         return lambda query: collection.search(queries[query], limit=10, passages=passages)
 
     ways = {"engine": bare, "without passages": search(0), "with three": search(3), "with three, again": search(3)}
-    milliseconds(bare)
-    milliseconds(search(0))  # encodes each query, which is then remembered
-    times = {name: milliseconds(way) for name, way in ways.items()}
+    milliseconds({"engine": bare, "without passages": search(0)})  # encodes each query, which is then remembered
+    times = milliseconds(ways)
     for name, own in times.items():
         clock, cpu = (f"{ms:.2f} ms, {ms / engine:.2f}" for ms, engine in zip(own, times["engine"], strict=True))
         print(f"{name}: p50 {clock} of the engine's, CPU time {cpu}")

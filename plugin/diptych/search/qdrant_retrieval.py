@@ -289,6 +289,6 @@ def hits_of(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> lis
     label, sign, layout = request.pipeline.label, _final_direction(request), request.handle.layout
     hits = []
     for point in points:
-        score = sign * point.score
-        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}, point=point.id))
+        document, score = from_payload(point.id, point.payload, layout), sign * point.score
+        hits.append(Hit(document, score, {label: score}, point=point.id, version=point.version))
     return hits
