@@ -12,8 +12,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,10 +92,14 @@ class Judgements:
 
     def undo(self, *, judge: str) -> Pair | None:
         """Undo the judge's last grade; return its pair, or None if there is none."""
-        pair = next(reversed(self.grades.get(judge, {})), None)
+        pair = self.last(judge)
         if pair is not None:
             self._append({"query": pair[0], "document": pair[1], "undo": True, "judge": judge})
         return pair
+
+    def last(self, judge: str) -> Pair | None:
+        """The pair that the judge graded last, which `undo` would undo; None if there is none."""
+        return next(reversed(self.grades.get(judge, {})), None)
 
     def pool(self, query: str, documents: Iterable[str], *, judge: str) -> None:
         """Note which documents are judged together; a query counts once one of its pools is judged completely."""
@@ -144,13 +151,47 @@ class Judgements:
         """The texts of the queries that were saved."""
         return _read(self.folder / QUERIES) if self.folder else []
 
+    def require_same(self, queries: Iterable[Query]) -> None:
+        """Raise EvaluationError if an id of these queries has another text here: grades of two would be mixed."""
+        known = {query.id: query for query in self.queries()}
+        for query in queries:
+            other = known.get(query.id)
+            if other is not None and (other.text, other.media) != (query.text, query.media):
+                raise EvaluationError(
+                    f"query {query.id!r} has another text in these judgements",
+                    where=f"{self.folder}",
+                    got=brief(query.text),
+                    expected=brief(other.text),
+                    do="judge these queries in another folder, or give them other ids",
+                )
+
+    def note(self, queries: Sequence[Query]) -> None:
+        """Write the texts of queries that are about to be judged to `queries.jsonl`, besides those that it has.
+
+        Raises:
+            EvaluationError: one has another text there, or they cannot be written.
+        """
+        self.require_same(queries)
+        known = {query.id for query in self.queries()}
+        if self.folder is not None and not known.issuperset(query.id for query in queries):
+            with _storing(self.folder):
+                _write_queries(self.folder, [*self.queries(), *queries])
+
     def save(self, queries: Sequence[Query]) -> Qrels:
-        """Write `qrels/test.tsv`, and `queries.jsonl` with these queries and those saved before."""
+        """Write `qrels/test.tsv`, and `queries.jsonl` with these queries and those saved before.
+
+        Raises:
+            EvaluationError: they cannot be written.
+        """
         self.reload()
         qrels = self.qrels()
-        if self.folder is None or not qrels.judgements:
+        if self.folder is None:
             return qrels
-        write_beir(self.folder, [*self.queries(), *queries], qrels)
+        with _storing(self.folder):
+            if qrels.judgements:
+                write_beir(self.folder, [*self.queries(), *queries], qrels)
+            else:  # the last one may have been undone
+                (self.folder / QRELS).unlink(missing_ok=True)
         return qrels
 
     def _counting(self) -> list[str]:
@@ -159,9 +200,9 @@ class Judgements:
     def _append(self, event: dict[str, Any]) -> None:
         event = {**event, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / LOG).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+            with _storing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _append_line(self.folder / LOG, json.dumps(event, ensure_ascii=False) + "\n")
         self._apply(event)
 
     def _apply(self, event: dict[str, Any]) -> None:
@@ -179,21 +220,48 @@ class Judgements:
 
 def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
     """Write `queries.jsonl` and `qrels/test.tsv`; of queries with the same id the last counts."""
-    known = {query.id: query for query in queries}
-    _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
+    _write_queries(folder, queries)
     rows = (f"{q}\t{d}\t{grade}\n" for q, grades in qrels.judgements.items() for d, grade in grades.items())
     _write(folder / QRELS, "query-id\tcorpus-id\tscore\n" + "".join(rows))
+
+
+def _write_queries(folder: Path, queries: Sequence[Query]) -> None:
+    known = {query.id: query for query in queries}
+    _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
+
+
+@contextmanager
+def _storing(folder: Path) -> Iterator[None]:
+    """Raise EvaluationError for what the file system refuses."""
+    try:
+        yield
+    except OSError as error:
+        got, do = error.strerror or type(error).__name__, "make room and let this user write there, then grade it again"
+        raise EvaluationError("the judgements cannot be stored", where=folder, got=got, do=do) from error
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append a line in one call, so that processes do not mix theirs; of a failed one nothing stays."""
+    with path.open("ab", buffering=0) as stream:
+        size, data = path.stat().st_size, line.encode("utf-8", "surrogatepass")
+        try:
+            if stream.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            stream.truncate(size)
+            raise
 
 
 def _whole_lines(path: Path) -> list[str]:
     """The lines of the log; an incomplete last line is cut off the file."""
     if not path.exists():
         return []
-    data = path.read_bytes()
-    whole, _, rest = data.rpartition(b"\n")
-    if rest:
-        with path.open("r+b") as stream:
-            stream.truncate(len(data) - len(rest))
+    with _storing(path.parent):
+        data = path.read_bytes()
+        whole, _, rest = data.rpartition(b"\n")
+        if rest:
+            with path.open("r+b") as stream:
+                stream.truncate(len(data) - len(rest))
     return [line for line in whole.decode("utf-8", "replace").split("\n") if line]
 
 

@@ -118,6 +118,29 @@ class Judging:
         self._finished = 0
         return self.judgements.undo(judge=self.judge) is not None
 
+    def forget(self) -> None:
+        """Look at all queries again: other judges may have undone grades in the same judgements."""
+        self._finished = 0
+
+    def pair(self, query: str, document: str) -> Pooled:
+        """A pair to judge by its ids, whether it is judged already or not.
+
+        Raises:
+            EvaluationError: the query is not one of these, or the document was not pooled for it.
+        """
+        number = next((n for n, own in enumerate(self.queries, 1) if own.id == query), 0)
+        if document not in self._pools.get(query, ()):
+            got, expected = f"query {query!r}, document {document!r}", "a pair that `next` gave"
+            raise EvaluationError("this is no pair to judge", got=got, expected=expected)
+        chosen = self.queries[number - 1]
+        return Pooled(chosen, document, number, len(self._left(chosen)))
+
+    @property
+    def pairs(self) -> tuple[int, int]:
+        """How many pairs are judged, and how many there are."""
+        pooled = [(query, name) for query, names in self._pools.items() for name in names]
+        return sum(self.judgements.is_judged(*pair) for pair in pooled), len(pooled)
+
     @property
     def pending(self) -> list[tuple[Query, str]]:
         """All pairs that are not judged yet, in the order of judging."""
@@ -183,6 +206,11 @@ class Judging:
 
     def _left(self, query: Query) -> list[str]:
         return [name for name in self._pools[query.id] if not self.judgements.is_judged(query.id, name)]
+
+
+def drawn(queries: Sequence[Query], sample: int, seed: int) -> list[Query]:
+    """At most `sample` of the queries, drawn at random; the same ones each time."""
+    return list(queries) if len(queries) <= sample else random.Random(seed).sample(queries, sample)
 
 
 def _names(runs: Sequence[Run], baseline: str | None) -> list[str]:

@@ -297,3 +297,44 @@ def test_a_model_behind_an_openai_compatible_endpoint_is_sent_the_prompt_and_not
     assert len(prompts) == 1
     assert prompts.pop() in model.description
     assert len(server.bodies) == 40
+
+
+def test_a_query_with_another_text_is_not_mixed_into_a_folder(tmp_path: Path) -> None:
+    judgements = Judgements(tmp_path / "kept")
+    judgements.note([Query("the cat", "1"), Query("the dog", "2")])
+    judgements.note([Query("the cat", "1"), Query("the owl", "3")])
+    assert [query.text for query in judgements.queries()] == ["the cat", "the dog", "the owl"]
+    with pytest.raises(EvaluationError, match=r"(?s)query '2' has another text.*got: 'the hen'.*expected: 'the dog'"):
+        judgements.note([Query("the hen", "2")])
+
+
+def test_a_grade_that_cannot_be_stored_is_not_kept_in_memory_either(tmp_path: Path) -> None:
+    judgements = Judgements(tmp_path / "kept")
+    judgements.add("q", "d", 1, judge="anna")
+    (tmp_path / "kept/judgements.jsonl").rename(tmp_path / "away")
+    (tmp_path / "kept/judgements.jsonl").mkdir()
+    with pytest.raises(EvaluationError, match=r"(?s)cannot be stored.*got: Is a directory"):
+        judgements.add("q", "e", 2, judge="anna")
+    assert judgements.grades == {"anna": {("q", "d"): 1}}
+
+
+def test_the_qrels_of_the_only_query_go_with_its_last_grade(tmp_path: Path) -> None:
+    judgements = Judgements(tmp_path / "kept")
+    judgements.pool("q", ["d"], judge="anna")
+    judgements.add("q", "d", 1, judge="anna")
+    assert len(judgements.save([Query("words", "q")])) == 1
+    judgements.undo(judge="anna")
+    assert not len(judgements.save([Query("words", "q")]))
+    assert not (tmp_path / "kept/qrels/test.tsv").exists()
+
+
+def test_pairs_are_found_by_their_ids_and_counted() -> None:
+    judging = judging_of(Judgements(None))
+    first = judging.next()
+    assert first
+    done, total = judging.pairs
+    assert (done, judging.pair(first.query.id, first.document)) == (0, first)
+    judging.record(first, 2)
+    assert judging.pairs == (1, total)
+    with pytest.raises(EvaluationError, match="this is no pair to judge"):
+        judging.pair(first.query.id, "unicorn")

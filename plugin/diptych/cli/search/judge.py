@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +86,7 @@ def judge(
     settings = session.config(configs[0])
     drawn = _drawn(settings, queries, sample, seed)
     name, judgements = judge or _user(), Judgements(folder)
+    judgements.require_same(drawn)
     with open_configs.opened(session, configs) as collections:
         texts, verdict = DocumentTexts(collections, tenant), None
         if again:
@@ -134,13 +134,13 @@ def _user() -> str:
 def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> list[Query]:
     """The queries to judge."""
     from diptych.evaluate import read_queries
+    from diptych.judge.judging import drawn
 
     path = queries or settings.evaluate.queries
     if path is None:
         do = "give --queries FILE, or set evaluate.queries in the config file"
         raise EvaluationError("there are no queries to judge", do=do)
-    known = read_queries(path)
-    return known if len(known) <= sample else random.Random(seed).sample(known, sample)
+    return drawn(read_queries(path), sample, seed)
 
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
