@@ -32,6 +32,7 @@
     ├── CopyError                a copy of a collection that cannot be made, continued or verified
     ├── SwapError                a swap that cannot be planned, applied, rolled back or finished
     │   ├── ApplyRunning         another process applies a swap to the collection
+    │   ├── StateChanged         the collection is no longer in the state that was seen
     │   └── GateFailed           the new encoders did not pass; the old ones stay live
     ├── SearchError              a search whose query, filter or pipeline cannot be run
     ├── EvaluationError          judgements or runs that cannot be scored
@@ -197,6 +198,10 @@ class SwapError(DiptychError):
 
 class ApplyRunning(SwapError):
     """Another process or thread is applying a swap to the collection."""
+
+
+class StateChanged(SwapError):
+    """The collection is no longer in the state that the caller saw. Nothing was done."""
 
 
 class GateFailed(SwapError):

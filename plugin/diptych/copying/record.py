@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from diptych.errors import CopyError
-from diptych.metadata.models import APPLY, CLAIM, COPY, RETIRED, Record
+from diptych.metadata.models import APPLY, CLAIM, COPY, GATE, RETIRED, Record
 from diptych.metadata.store import StoredId
 from qdrant_edge_client.validation_messages import expectation
 
@@ -75,9 +75,10 @@ def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
 def copied_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the source's metadata that a copy takes over.
 
-    All but who swaps there, since when vectors are retired there, and whose copy the source itself is.
+    All but who swaps there, what the gate said of it, since when vectors are retired there, and whose copy the source
+    itself is.
     """
-    here = {key for key in metadata if key in (APPLY, COPY, RETIRED) or key.startswith(CLAIM)}
+    here = {key for key in metadata if key in (APPLY, COPY, GATE, RETIRED) or key.startswith(CLAIM)}
     return {key: value for key, value in metadata.items() if key not in here and value is not None}
 
 

@@ -11,6 +11,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
+| `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |
 | `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 
@@ -42,6 +43,7 @@ What: TypeAlias = Literal[
 SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
 UNREAD = f"{KEY}_unread_"  # and a vector
 CLAIM = f"{KEY}_claim_"  # and the token of the lease
+GATE = f"{KEY}_gate"
 RETIRED = f"{KEY}_retired"  # by vector; see stores.vector_names
 DRIFT = f"{KEY}_drift_"  # and a slot's name
 FORMAT = 2

@@ -16,7 +16,7 @@ from diptych.swap.apply import apply
 from diptych.swap.gate.gate import GateReport, Judged
 from diptych.swap.plan import Plan, Step, plan
 from diptych.swap.reports import ApplyOptions, ApplyReport
-from diptych.swap.rollback import StepBack, finish, rollback
+from diptych.swap.rollback import StepBack, finish, rollback, state_token
 from diptych.swap.status import Status, SwapStatus, VectorStatus, status
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "finish",
     "plan",
     "rollback",
+    "state_token",
     "status",
 ]

@@ -18,12 +18,13 @@ because step 2 came first. Pictures: docs/architecture.md, "The swap"; reasons: 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import replace
 
 from diptych.config.models import Config, SearchConfig
-from diptych.errors import SwapError
+from diptych.errors import GateFailed, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.open_handle import describes, stored_search, with_stored_default
@@ -40,6 +41,7 @@ from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.gate.decision import Decision
 from diptych.swap.gate.gate import GateReport
+from diptych.swap.gate.refusal import note_refusal
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
@@ -177,7 +179,12 @@ class _Apply:
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve
         with phase("gate: compare the new pipeline with the old one"):
-            gate = self._decision.on_encoders(self._handle.read(), swap)
+            try:
+                gate = self._decision.on_encoders(self._handle.read(), swap)
+            except GateFailed as error:
+                with contextlib.suppress(Exception):  # the gate's own error says more
+                    note_refusal(self._handle.client, self._handle.name, swap, f"failed: {error.got}")
+                raise
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         return self._cut_over(gate)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from diptych.errors import DiptychError, SwapError
+from diptych.errors import DiptychError, StateChanged, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata
 from diptych.populate.rejects import reason_of
@@ -49,6 +51,7 @@ def rollback(
     anyway: bool = False,
     later: bool = False,
     stopped: threading.Event | None = None,
+    seen: str = "",
 ) -> StepBack:
     """Abandon the swap under way, or undo the last cut-over, in one update. Nothing is encoded.
 
@@ -59,14 +62,17 @@ def rollback(
         why: the reason, for the history.
         anyway: roll back even if a populate could not write the earlier vectors of some documents.
         later, stopped: as in `finish`, for the vectors of an abandoned swap.
+        seen: `state_token` of what the user saw; another state is not rolled back. Empty: whatever it is.
 
     Raises:
         ApplyRunning: a process is applying a swap just now.
         SwapError: there is nothing to go back to, it misses documents, or its encoder cannot be loaded.
+        StateChanged: the state is not the one that was seen.
         StoreUnavailable: the server does not answer.
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
+        _require_seen(handle, before, seen)
         StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
         if before.swap is not None:
             after, outcome = abandoned(before, why), "abandoned"
@@ -114,6 +120,25 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
     if before.previous is None and not (done.dropped or done.retired):
         return replace(done, outcome="nothing to finish")
     return done
+
+
+def state_token(metadata: CollectionMetadata) -> str:
+    """A short hash of what is live, being built and kept: two looks with the same one saw the same state."""
+    parts = (metadata.live, metadata.previous, metadata.swap)
+    text = json.dumps([part.model_dump(mode="json") if part else None for part in parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _require_seen(handle: CollectionHandle, metadata: CollectionMetadata, seen: str) -> None:
+    if seen and seen != state_token(metadata):
+        last = metadata.history[-1] if metadata.history else None
+        raise StateChanged(
+            "the collection has changed since you looked: nothing was rolled back",
+            where=f"collection {handle.name!r}",
+            got=f"{last.what!r} by {last.by} at {last.when}" if last else "another state",
+            expected="the state that was shown",
+            do="look again, then decide",
+        )
 
 
 def _done(

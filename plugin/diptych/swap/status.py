@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import CollectionMetadata, Event, Generation
+from diptych.metadata.models import APPLY, CollectionMetadata, Event, Generation, Swap
+from diptych.metadata.store import raw_metadata
 from diptych.stores.vector_names import orphans
 from diptych.swap.gate.coverage import coverage
-from diptych.swap.lease_record import read_lease
+from diptych.swap.gate.refusal import refusal_of
+from diptych.swap.lease_record import LeaseRecord, lease_of
 from diptych.swap.query_override import query_encoders
 
 Role: TypeAlias = Literal["live", "building", "kept"]
@@ -39,7 +42,11 @@ class VectorStatus:
 
 @dataclass(frozen=True, slots=True)
 class SwapStatus:
-    """A swap under way: when it began, who began it, and which process applies it now, if any."""
+    """A swap under way: when it began, who began it, and which process applies it now, if any.
+
+    `filled`: whether the back-fill of every new vector has ended, so that only the gate and the cut-over are left.
+    `refused`: why the gate refused it when it was last applied, and `refused_at` when; empty if it did not.
+    """
 
     began: str
     by: str
@@ -48,6 +55,9 @@ class SwapStatus:
     running: bool
     holder: str
     last_heard: str
+    filled: bool = False
+    refused: str = ""
+    refused_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +87,12 @@ def status(handle: CollectionHandle) -> Status:
         CollectionNotFound: there is no collection yet.
     """
     metadata = handle.read()
+    vectors = tuple(_vector(handle, metadata, *role) for role in _roles(metadata))
     return Status(
         collection=handle.name,
         documents=handle.client.count(handle.name, exact=True).count,
-        vectors=tuple(_vector(handle, metadata, *role) for role in _roles(metadata)),
-        swap=_swap(handle, metadata),
+        vectors=vectors,
+        swap=_swap(handle, metadata, vectors),
         orphans=tuple(sorted(orphans(handle.client, handle.name, metadata))),
         history=metadata.history,
     )
@@ -117,11 +128,12 @@ def _vector(
     )
 
 
-def _swap(handle: CollectionHandle, metadata: CollectionMetadata) -> SwapStatus | None:
+def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Sequence[VectorStatus]) -> SwapStatus | None:
     swap = metadata.swap
     if swap is None:
         return None
-    lease = read_lease(handle.client, handle.name)
+    raw = raw_metadata(handle.client, handle.name)
+    lease, refusal = lease_of(raw.get(APPLY)), refusal_of(raw, swap)
     return SwapStatus(
         began=swap.began,
         by=swap.by,
@@ -130,4 +142,15 @@ def _swap(handle: CollectionHandle, metadata: CollectionMetadata) -> SwapStatus 
         running=lease is not None and lease.alive,
         holder=f"process {lease.pid} of {lease.by}" if lease else "",
         last_heard=lease.at if lease else "",
+        filled=_filled(lease, swap, vectors),
+        refused=refusal.sentence if refusal else "",
+        refused_at=refusal.when if refusal else "",
     )
+
+
+def _filled(lease: LeaseRecord | None, swap: Swap, vectors: Sequence[VectorStatus]) -> bool:
+    """Whether each new vector is complete, by its checkpoint or because no point lacks it."""
+    reached = lease.checkpoints if lease else {}
+    missing = {own.vector: own.missing for own in vectors}
+    names = (generation.vector for generation in swap.building.values())
+    return all((name in reached and reached[name].complete) or not missing.get(name) for name in names)

@@ -49,6 +49,17 @@ def test_a_swap_under_way_is_shown_with_who_began_it(filled: Run, config: Path) 
     assert filled("status", "--json").json()["swap"]["running"] is False
 
 
+def test_a_swap_that_the_gate_refused_says_why(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, seed: 1}")
+    edit(config, "  limit: 3\n", "  limit: 3\n  score_threshold: 1000\n")  # no hit is left
+    assert filled("apply").code == 5
+    text = filled("status").out
+    assert "the gate refused it 20" in text
+    assert filled("status", "--json").json()["swap"]["filled"] is True
+    filled("rollback")
+    assert "refused" not in filled("status").out
+
+
 def test_what_is_kept_is_shown_with_the_ways_on(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     filled("apply")

@@ -106,6 +106,8 @@ def _what_next(state: Status) -> Iterator[str]:
 def _swap(swap: SwapStatus) -> Iterator[str]:
     why = f" ({swap.why})" if swap.why else ""
     yield f"a swap is under way, started {moment(swap.began)} by {swap.by}{why}"
+    if swap.refused and not swap.running:
+        yield f"the gate refused it {moment(swap.refused_at)}: {swap.refused.removeprefix('failed: ')}"
     if swap.running:
         yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
     else:
