@@ -25,6 +25,7 @@ from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
+from diptych.tune.trial_times import milliseconds, shape_of
 from diptych.tune.trials import Trial, Values, bases_of, reranker_stages, stage_key, trials
 from diptych.types import Query
 
@@ -115,7 +116,7 @@ class _Run:
     ) -> None:
         self.view, self.queries, self.depths = view, queries, depths
         self.grades = [qrels.judgements[query.id] for query in queries]
-        self.answers = Answers(view, queries, max(depths), folder, progress)
+        self.answers, self.progress = Answers(view, queries, max(depths), folder, progress), progress
         served = Pipeline.from_config(view.search_config, view.slots)
         self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
@@ -237,8 +238,9 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
     """A row for each trial. Trials whose requests have the same shape share one measurement of time."""
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
-        shapes.setdefault(_shape(pipeline), replace(pipeline, rerank=()))
-    times = _milliseconds(run, shapes, run.queries[:ASKED])
+        shapes.setdefault(shape_of(pipeline), replace(pipeline, rerank=()))
+    times = milliseconds(run.view, shapes, run.queries[:ASKED], limit=CUTOFF, progress=run.progress)
+    run.answers.calls += (len(run.queries[:ASKED]) + 1) * len(shapes)
     reading = _reranker_milliseconds(run)
     errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
     return [
@@ -246,7 +248,7 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
             pipeline,
             float(table[n].mean()),
             float(errors[n]),
-            times[_shape(pipeline)] + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
+            times[shape_of(pipeline)] + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
             cost=limits.cost_of(pipeline.rerank),
         )
         for n, pipeline in enumerate(pipelines)
@@ -270,31 +272,3 @@ def _reranker_milliseconds(run: _Run) -> dict[tuple[str, int], float]:
                 seconds.append(time.perf_counter() - begin)
             times[key, count] = 1000 * float(np.median(seconds))
     return times
-
-
-def _shape(pipeline: Pipeline) -> object:
-    fuse, rescore = pipeline.fuse, pipeline.rescore
-    weighted = bool(getattr(fuse, "weights", {}))
-    kind = (type(fuse).__name__, getattr(fuse, "missing", None) is None, weighted)
-    return (
-        tuple((branch.slot, branch.candidates, repr(branch.params)) for branch in pipeline.retrieve),
-        kind,
-        (rescore.slot, rescore.candidates, rescore.weight < 1) if rescore else None,
-        pipeline.diversify,
-    )
-
-
-def _milliseconds(run: _Run, shapes: Mapping[object, Pipeline], texts: Sequence[Query]) -> dict[object, float]:
-    """The median time of a query, encoding included; each query is searched by all pipelines, in a rotating order."""
-    config = run.view.search_config.model_copy(update={"remember": 0})
-    forgetful = replace(run.view, search_config=config, kept={})
-    seconds: dict[object, list[float]] = {shape: [] for shape in shapes}
-    order = list(shapes.items())
-    for turn, text in enumerate([texts[0], *texts]):
-        for shape, pipeline in order[turn % len(order) :] + order[: turn % len(order)]:
-            begin = time.perf_counter()
-            search(forgetful, [text], pipeline=pipeline, limit=min(CUTOFF, pipeline.depth or CUTOFF))
-            run.answers.calls += 1
-            if turn:  # the first one warms up
-                seconds[shape].append(time.perf_counter() - begin)
-    return {shape: 1000 * float(np.median(times)) for shape, times in seconds.items()}

@@ -148,6 +148,24 @@ class SearchReport:
         return f"about {gain.needed} queries, {gain.needed - self.queries} more than now, would show it"
 
 
+def pipeline_label(pipeline: Pipeline, *, with_candidates: bool = True) -> str:
+    """A pipeline in short, such as `dense 100 + lexical 100 >> Rrf(k=60)`, without what may be a secret.
+
+    Args:
+        pipeline: the stages.
+        with_candidates: whether to say how many candidates each slot gives.
+    """
+    counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
+    branches = (f"{own.slot} {own.candidates}" if counted else own.slot for own in pipeline.retrieve)
+    params = params_text(pipeline.retrieve[0].params)
+    slots = " + ".join(branches) + (f" ({params})" if params else "")
+    stages = (
+        replace(stage, options=redacted(stage.options)) if isinstance(stage, Rerank) else stage
+        for stage in pipeline.stages
+    )
+    return " >> ".join([slots, *map(repr, stages)])
+
+
 def params_text(params: models.SearchParams | None) -> str:
     """The parameters of the approximate search in a few words, such as `ef 64, rescore x2`; empty without any."""
     if params is None:

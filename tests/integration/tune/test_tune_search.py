@@ -130,7 +130,7 @@ def test_a_slot_with_passages_is_retrieved_from_and_no_reranker_that_reads_them_
 def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_path: Path) -> None:
     stages = Stages()
     first = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept", progress=stages)
-    assert stages.left == dict.fromkeys(("dense", "lexical", "late"), 0)
+    assert stages.left == dict.fromkeys(("dense", "lexical", "late", "time"), 0)
     again = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept")
     assert first.calls - again.calls == 2 + 6  # each slot once, and the late one for each query's candidates
     assert [row.value for row in again.rows] == [row.value for row in first.rows]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.search.judgements import judged_queries
 from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.output import stderr, stdout, table, write_json
-from diptych.config.secrets import redacted
 from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from diptych.config.models import EvaluateConfig
     from diptych.evaluate import Qrels
     from diptych.runtime.phases import Progress
-    from diptych.search import Pipeline
     from diptych.tune import Budget, ConfigChange, SearchReport
     from diptych.types import Query
 
@@ -166,6 +163,8 @@ def document(found: SearchReport, change: ConfigChange, *, synthetic: bool, writ
 
 
 def _table(found: SearchReport) -> Any:
+    from diptych.tune.search_report import pipeline_label
+
     best = sorted(range(len(found.rows)), key=lambda n: -found.rows[n].value)[:SHOWN]
     singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
     priced = any(row.cost for row in found.rows)
@@ -176,23 +175,7 @@ def _table(found: SearchReport) -> Any:
     for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
         row = found.rows[n]
         mark = ("★" if n == found.tuned else " ") + ("●" if row.front else " ")
-        name = f"{_name(row.pipeline, with_candidates=deep)}{' (now)' if n == found.present else ''}"
+        name = f"{pipeline_label(row.pipeline, with_candidates=deep)}{' (now)' if n == found.present else ''}"
         cost = [f"{row.cost:.2f}"] if priced else []
         shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}", *cost)
     return shown
-
-
-def _name(pipeline: Pipeline, *, with_candidates: bool) -> str:
-    """The pipeline without what all of them share, and without what may be a secret in options of rerankers."""
-    from diptych.search.stages import Rerank
-    from diptych.tune.search_report import params_text
-
-    counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
-    branches = (f"{own.slot} {own.candidates}" if counted else own.slot for own in pipeline.retrieve)
-    params = params_text(pipeline.retrieve[0].params)
-    slots = " + ".join(branches) + (f" ({params})" if params else "")
-    stages = (
-        replace(stage, options=redacted(stage.options)) if isinstance(stage, Rerank) else stage
-        for stage in pipeline.stages
-    )
-    return " >> ".join([slots, *map(repr, stages)])

@@ -29,6 +29,7 @@ NAMES = {
     "fill": "encoding",
     "build": "building",
     "ask": "asking",
+    "time": "timing",
 }
 
 
