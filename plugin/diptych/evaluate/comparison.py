@@ -83,6 +83,21 @@ class Comparison:
         names = ", ".join(difference.name for difference in self.differences)
         raise EvaluationError(f"nothing compares {name!r} with {self.baseline!r}", expected=names)
 
+    def sentence(self, name: str) -> str:
+        """The verdict on run `name` in words, with its figures.
+
+        Raises:
+            EvaluationError: the comparison has no such run.
+        """
+        found, queries = self.of(name), len(self.of(name).per_query)
+        if not found.wins and not found.losses:
+            return f"{name} and {self.baseline} have the same {self.metric} on each of {queries} queries"
+        figures = f"{self.metric} {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        test = f"{100 * self.confidence:g}% interval, {queries} queries, p = {found.adjusted:.4f}"
+        if not self.significant(name):
+            return f"{name} is not shown to be better or worse than {self.baseline}: {figures}, {test}"
+        return f"{name} is {'better' if found.mean > 0 else 'worse'} than {self.baseline}: {figures}, {test}"
+
     def describe(self) -> str:
         """How the p-values were computed, in one line."""
         test = {"randomization": "randomisation test", "bootstrap": "bootstrap test"}[self.method]

@@ -42,8 +42,8 @@ def read_beir(folder: str | Path, split: str = "test") -> tuple[list[Query], Qre
         EvaluationError: a file is missing or malformed, or a judged query has no text.
     """
     folder = Path(folder)
-    qrels = Qrels.read(_existing(folder / "qrels", f"{split}.tsv"))
-    queries = [query for query in read_queries(_existing(folder, "queries.jsonl")) if query.id in qrels.judgements]
+    qrels = Qrels.read(beir_file(folder / "qrels", f"{split}.tsv"))
+    queries = [query for query in read_queries(beir_file(folder, "queries.jsonl")) if query.id in qrels.judgements]
     lost = set(qrels.queries) - {query.id for query in queries}
     if lost:
         raise EvaluationError(
@@ -85,8 +85,12 @@ def _member(raw: Any, *names: str) -> Any:
     return next((raw[name] for name in names if name in raw), None) if isinstance(raw, dict) else None
 
 
-def _existing(folder: Path, name: str) -> Path:
-    """The file `name` or `name.gz` in `folder`."""
+def beir_file(folder: Path, name: str) -> Path:
+    """The file `name` or `name.gz` in `folder`.
+
+    Raises:
+        EvaluationError: there is neither.
+    """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path

@@ -66,6 +66,19 @@ def test_a_real_difference_is_significant_and_noise_is_not(three: list[Evaluatio
     assert found.of("better").low > 0
 
 
+def test_the_sentence_says_what_is_shown_with_its_figures(three: list[Evaluation]) -> None:
+    compared = compare(three, "base", "nDCG@10")
+    figures = "nDCG@10 {0.mean:+.3f} [{0.low:+.3f}, {0.high:+.3f}], 95% interval, 80 queries, p = {0.adjusted:.4f}"
+    better, same = compared.of("better"), compared.of("same")
+    assert compared.sentence("better") == f"better is better than base: {figures.format(better)}"
+    assert compared.sentence("same").startswith("same is not shown to be better or worse than base: nDCG@10")
+    assert compared.sentence("same").endswith(f"p = {same.adjusted:.4f}")
+    back = compare(three[:2], "better", "nDCG@10")
+    assert back.sentence("base").startswith("base is worse than better: nDCG@10 -")
+    twin = compare([three[0], evaluation("twin", list(three[0].values("nDCG@10").values()))], "base", "nDCG@10")
+    assert twin.sentence("twin") == "twin and base have the same nDCG@10 on each of 80 queries"
+
+
 def test_p_values_are_holm_adjusted_over_all_runs(three: list[Evaluation]) -> None:
     found = compare(three, "base", "nDCG@10").differences
     assert [d.adjusted for d in found] == holm([d.p_value for d in found])
