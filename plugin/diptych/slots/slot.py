@@ -124,6 +124,11 @@ class Slot(SlotFacts):
         return self._likeness
 
     @property
+    def likeness(self) -> guard.Likeness | None:
+        """How alike the canaries were when the encoder was last compared; None before, and without vectors."""
+        return self._likeness
+
+    @property
     def loaded(self) -> bool:
         """Whether the encoder for queries has been created."""
         return (self.asker or self)._encoder is not None
