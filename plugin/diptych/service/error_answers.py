@@ -20,6 +20,9 @@ _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
     (errors.AdapterOptionsError, 400),
     (errors.DocumentError, 400),
     (errors.SyncRefused, 409),
+    (errors.SwapError, 409),
+    (errors.EvaluationError, 400),
+    (errors.TuneError, 400),
     (errors.MissingExtra, 501),
     (errors.StoreUnsupported, 501),
     (errors.RemoteError, 502),
@@ -60,11 +63,15 @@ class Refused(Exception):
         super().__init__(message)
         self.status, self.message, self.code, self.param, self.headers = status, message, code, param, headers
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`{"message", "type", "param", "code"}`, as OpenAI's API has them."""
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+
     def response(self) -> JSONResponse:
         """`{"error": {"message", "type", "param", "code"}}`."""
-        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        error: dict[str, Any] = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return JSONResponse({"error": error}, self.status, self.headers)
+        return JSONResponse({"error": self.fields}, self.status, self.headers)
 
 
 def refusal_of(error: Exception) -> Refused:

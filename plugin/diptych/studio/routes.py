@@ -14,6 +14,27 @@ from diptych.studio.answers import Found, Located, ShownDocument, Snippets, Stat
 from diptych.studio.context import Studio
 from diptych.studio.documents import OneDocument, OneMedia, document, media
 from diptych.studio.export import Exported, export
+from diptych.studio.handlers import (
+    NewGrade,
+    NewJob,
+    NewJudging,
+    Nothing,
+    OneCollection,
+    RollBack,
+    collection_health,
+    end_job,
+    grade,
+    job,
+    judging,
+    roll_back,
+    start_job,
+    start_judging,
+    swap,
+    undo,
+)
+from diptych.studio.jobs.query_sets import QuerySets
+from diptych.studio.jobs.queue import Jobs
+from diptych.studio.judging import JudgingSessions
 from diptych.studio.locate import locate
 from diptych.studio.page import API, BASE, DOCS, Headers, is_public, page, to_docs, to_page
 from diptych.studio.question import Question, Wanted
@@ -31,6 +52,16 @@ ROUTES = (
     Route(f"{API}/document", document, methods=["POST"]),
     Route(f"{API}/media", media),
     Route(f"{API}/export", export, methods=["POST"]),
+    Route(f"{API}/jobs", start_job, methods=["POST"]),
+    Route(f"{API}/jobs/{{id}}", job),
+    Route(f"{API}/jobs/{{id}}", end_job, methods=["DELETE"]),
+    Route(f"{API}/judging", start_judging, methods=["POST"]),
+    Route(f"{API}/judging/{{id}}", judging),
+    Route(f"{API}/judging/{{id}}", grade, methods=["POST"]),
+    Route(f"{API}/judging/{{id}}/undo", undo, methods=["POST"]),
+    Route(f"{API}/swap", swap),
+    Route(f"{API}/swap/rollback", roll_back, methods=["POST"]),
+    Route(f"{API}/health", collection_health),
     Route(f"{BASE}/{{file:path}}", page),  # last: what is no route of the API is a file of the page
 )
 _ERRORS = (400, 401, 404, 413, 415, 422, 429, 500, 503)
@@ -43,6 +74,16 @@ OPERATIONS = (
     Operation("post", f"{API}/document", "A document whole", ShownDocument, OneDocument, errors=_ERRORS),
     Operation("get", f"{API}/media", "A small picture of a document's media", query=OneMedia, errors=(404, *_OPEN)),
     Operation("post", f"{API}/export", "A view as one HTML file", asked=Exported, errors=_ERRORS),
+    Operation("post", f"{API}/jobs", "Begin an evaluation, a tuning or a check", asked=NewJob, errors=_ERRORS),
+    Operation("get", f"{API}/jobs/{{id}}", "How far a job is, and its result", errors=(401, 404, 429)),
+    Operation("delete", f"{API}/jobs/{{id}}", "Cancel a job", errors=(401, 404, 429)),
+    Operation("post", f"{API}/judging", "Begin to judge", asked=NewJudging, errors=(*_ERRORS, 403)),
+    Operation("get", f"{API}/judging/{{id}}", "The next pair to judge, or the verdict", errors=(401, 403, 404, 429)),
+    Operation("post", f"{API}/judging/{{id}}", "Save a grade", asked=NewGrade, errors=(*_ERRORS, 403, 409)),
+    Operation("post", f"{API}/judging/{{id}}/undo", "Undo the last grade", asked=Nothing, errors=(*_ERRORS, 403, 409)),
+    Operation("get", f"{API}/swap", "The timeline of a swap", query=OneCollection, errors=(401, 404, 429, 503)),
+    Operation("post", f"{API}/swap/rollback", "Roll a swap back", asked=RollBack, errors=(*_ERRORS, 403, 409)),
+    Operation("get", f"{API}/health", "What a collection says of itself", query=OneCollection, errors=(401, 404, 429)),
 )
 
 
@@ -56,12 +97,17 @@ def studio(
     """Studio, to be given to `diptych.service.application.application` as its extension.
 
     Args:
-        queries: folders with judged queries.
-        judgements: the file that judging saves to; without it nobody may judge.
+        queries: folders with judged queries, or with queries to judge.
+        judgements: the folder that judging saves to; without it nobody may judge.
         writes: whether a rollback may be asked for.
         opened: by collection, what programs on this machine give to `Collection.open`, for snippets.
+
+    Raises:
+        EvaluationError: a folder cannot be read.
     """
-    context = Studio(tuple(queries), judgements, writes, opened or {})
+    jobs = Jobs()
+    sessions = JudgingSessions(judgements, jobs) if judgements is not None else None
+    context = Studio(QuerySets(queries, judgements), jobs, sessions, writes, opened or {})
     return Extension(
         routes=ROUTES,
         operations=OPERATIONS,

@@ -34,8 +34,8 @@ async def state(request: Request) -> Response:
         {
             "version": __version__,
             "key_required": bool(serving.keys),
-            "may": {"write": studio.writes, "judge": studio.judgements is not None},
-            "judged": [{"name": folder.name} for folder in studio.queries],
+            "may": {"write": studio.writes, "judge": studio.judging is not None},
+            "judged": await asyncio.to_thread(studio.sets.described, list(serving.served.collections.values())),
             "collections": await asyncio.gather(*collections),
         }
     )

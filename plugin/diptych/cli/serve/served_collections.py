@@ -57,12 +57,12 @@ IdleSecondsOption: TypeAlias = Annotated[
 JudgedFoldersOption: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
-        "--queries", metavar="FOLDER", help="Studio: judged queries, queries.jsonl and qrels/; repeat for more."
+        "--queries", metavar="FOLDER", help="Studio: queries.jsonl, and qrels/ if they are judged; repeat for more."
     ),
 ]
 JudgementsOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--judgements", metavar="FILE", help="Studio: let people judge, and save what they say there."),
+    typer.Option("--judgements", metavar="FOLDER", help="Studio: let people judge, and save their grades there."),
 ]
 LOCAL = "127.0.0.1"
 

@@ -69,7 +69,7 @@ def studio(
 
       diptych studio --open
 
-      diptych studio -c packages.yaml -c articles.yaml --queries judged --judgements judged/mine.tsv
+      diptych studio -c packages.yaml -c articles.yaml --queries judged --judgements judgements
 
       diptych studio --store edge:./qdrant --collection packages
     """
@@ -96,12 +96,15 @@ def studio(
 
 
 def require_folders(queries: Sequence[Path] | None, judgements: Path | None) -> None:
-    """Raise ConfigError if a folder of judged queries, or that of the judgements, does not exist."""
+    """Raise ConfigError if queries do not exist, or judgements cannot be saved to a folder of this name."""
     for folder in queries or ():
-        if not folder.is_dir():
+        if not folder.exists():
             raise ConfigError("there is no such folder", where="--queries", got=str(folder))
     if judgements is not None and not judgements.parent.is_dir():
         raise ConfigError("there is no such folder", where="--judgements", got=str(judgements.parent))
+    if judgements is not None and judgements.exists() and not judgements.is_dir():
+        expected = "a folder, or a name for a new one"
+        raise ConfigError("grades cannot be saved there", where="--judgements", got=str(judgements), expected=expected)
 
 
 def studio_of(

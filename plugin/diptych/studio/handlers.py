@@ -1,0 +1,251 @@
+"""The routes of jobs, judging, swaps and health. What they answer is made by the modules of these names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.collection.collection import Collection
+from diptych.judge.judging import drawn
+from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.error_answers import Refused
+from diptych.service.requests import read, read_query, require_room
+from diptych.service.route_context import Serving, json_of
+from diptych.studio.context import Studio
+from diptych.studio.health import health
+from diptych.studio.jobs.evaluations import Wanted, evaluated, names_of
+from diptych.studio.jobs.query_sets import QuerySet
+from diptych.studio.jobs.queue import Work
+from diptych.studio.jobs.recall import checked
+from diptych.studio.jobs.tuning import tuned
+from diptych.studio.judging import Comparison, typed_queries
+from diptych.studio.sides import Side, SideId, side_of
+from diptych.studio.swaps import timeline
+from diptych.swap import rollback
+
+Name: TypeAlias = Annotated[str, Field(max_length=1000)]
+_OPTIONS = {  # which keys each kind of job takes, beside `kind` and `collection`
+    "evaluate": {"judged", "sides", "metric", "limit", "slices", "tenant"},
+    "tune": {"judged", "budget_ms"},
+    "health": {"judged", "sample"},
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NewJob(_Body):
+    """`POST /studio/api/jobs`: an evaluation of one or two sides, a tuning, or a check of a collection."""
+
+    kind: Literal["evaluate", "tune", "health"]
+    collection: Name | None = None
+    judged: Name | None = None
+    sides: Annotated[list[SideId], Field(min_length=1, max_length=2)] | None = None
+    metric: Annotated[str, Field(max_length=100)] = "nDCG@10"
+    limit: Annotated[int, Field(ge=1, le=100)] = 10
+    slices: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10)] = []
+    tenant: Name | None = None
+    budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    sample: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class NewJudging(_Body):
+    """`POST /studio/api/judging`: the queries of a set, or some of one's own, on two sides or more."""
+
+    collection: Name | None = None
+    judged: Name | None = None
+    queries: list[Annotated[str, Field(max_length=1_000_000)]] | None = None
+    sides: Annotated[list[SideId], Field(min_length=2, max_length=4)]
+    who: Annotated[str, Field(max_length=1000)]
+    metric: Annotated[str, Field(max_length=100)] = "nDCG@10"
+    sample: Annotated[int, Field(ge=1, le=1000)] = 50
+    seed: int = 0
+    complete: bool = False
+    tenant: Name | None = None
+
+
+class NewGrade(_Body):
+    """`POST /studio/api/judging/ID`: a grade from 0, not relevant, to 3, exactly what was asked for; null skips."""
+
+    query: Name
+    document: Name
+    grade: Annotated[int, Field(ge=0, le=3)] | None
+
+
+class Nothing(_Body):
+    """An empty object."""
+
+
+class RollBack(_Body):
+    """`POST /studio/api/swap/rollback`: `confirm` is the collection's name, `seen` what `/swap` answered."""
+
+    collection: Name | None = None
+    confirm: Name
+    seen: Annotated[str, Field(max_length=100)] = ""
+    why: Annotated[str, Field(max_length=500)] = ""
+
+
+class OneCollection(_Body):
+    """A collection by its name."""
+
+    collection: Name | None = None
+
+
+async def start_job(request: Request) -> Response:
+    """`POST /studio/api/jobs`."""
+    serving, studio = Serving.of(request), Studio.of(request)
+    body = await read(request, NewJob, serving.limits)
+    collection = serving.served.collection(body.collection)
+    work = await asyncio.to_thread(_work, serving, studio, collection, body)
+    job = studio.jobs.start(body.kind, work)
+    return json_of(studio.jobs.described(job))
+
+
+async def job(request: Request) -> Response:
+    """`GET /studio/api/jobs/ID`: how far it is, and its result."""
+    jobs = Studio.of(request).jobs
+    found = jobs.job(request.path_params["id"])
+    return await asyncio.to_thread(lambda: json_of(jobs.described(found)))
+
+
+async def end_job(request: Request) -> Response:
+    """`DELETE /studio/api/jobs/ID`: cancel it."""
+    jobs = Studio.of(request).jobs
+    found = jobs.job(request.path_params["id"])
+    found.cancel()
+    return await asyncio.to_thread(lambda: json_of(jobs.described(found)))
+
+
+async def start_judging(request: Request) -> Response:
+    """`POST /studio/api/judging`."""
+    serving, studio = Serving.of(request), Studio.of(request)
+    sessions = studio.require_judging()
+    body = await read(request, NewJudging, serving.limits)
+    collection = serving.served.collection(body.collection)
+    if (body.queries is None) == (body.judged is None):
+        raise Refused(400, "judge either `queries` or those of a set, `judged`", code="invalid_value", param="judged")
+    if body.queries is not None:
+        require_room(serving.limits, body.queries, param="queries")
+        require_words(body.queries, accepted(collection), where=f"collection {collection.name!r}")
+
+    def begin() -> dict[str, Any]:
+        known = typed_queries(body.queries) if body.queries is not None else _set(serving, studio, body.judged).queries
+        options: dict[str, Any] = {"seed": body.seed, "complete": body.complete, "tenant": body.tenant}
+        queries = tuple(drawn(known, body.sample, body.seed))
+        sides = _sides(collection, body.sides)
+        wanted = Comparison(collection, sides, queries, body.who.strip(), body.metric, **options)
+        return sessions.described(sessions.start(wanted))
+
+    return json_of(await asyncio.to_thread(begin))
+
+
+async def judging(request: Request) -> Response:
+    """`GET /studio/api/judging/ID`: the next pair, or the verdict."""
+    sessions = Studio.of(request).require_judging()
+    session = sessions.session(request.path_params["id"])
+    return json_of(await asyncio.to_thread(sessions.described, session))
+
+
+async def grade(request: Request) -> Response:
+    """`POST /studio/api/judging/ID`: save a grade; answers the next pair."""
+    sessions = Studio.of(request).require_judging()
+    session = sessions.session(request.path_params["id"])
+    body = await read(request, NewGrade, Serving.of(request).limits)
+
+    def save() -> dict[str, Any]:
+        sessions.record(session, body.query, body.document, body.grade)
+        return sessions.described(session)
+
+    return json_of(await asyncio.to_thread(save))
+
+
+async def undo(request: Request) -> Response:
+    """`POST /studio/api/judging/ID/undo`: undo the judge's last grade; answers its pair."""
+    sessions = Studio.of(request).require_judging()
+    session = sessions.session(request.path_params["id"])
+    await read(request, Nothing, Serving.of(request).limits)
+
+    def undone() -> dict[str, Any]:
+        pair = sessions.undo(session)
+        facts = None if pair is None else {"query": pair[0], "document": pair[1]}
+        return {**sessions.described(session, first=pair), "undone": facts}
+
+    return json_of(await asyncio.to_thread(undone))
+
+
+async def swap(request: Request) -> Response:
+    """`GET /studio/api/swap`: the timeline of a collection's swap."""
+    studio = Studio.of(request)
+    return await _of_collection(request, partial(timeline, rates=studio.rates, writes=studio.writes))
+
+
+async def roll_back(request: Request) -> Response:
+    """`POST /studio/api/swap/rollback`."""
+    serving, studio = Serving.of(request), Studio.of(request)
+    if not studio.writes:
+        message = "Studio only reads\n  do: begin it with --allow-writes, or run diptych rollback"
+        raise Refused(403, message, code="read_only")
+    body = await read(request, RollBack, serving.limits)
+    collection = serving.served.collection(body.collection)
+    if body.confirm != collection.name:
+        message = f"a rollback is confirmed by the collection's name\n  expected: {collection.name}"
+        raise Refused(400, message, code="not_confirmed", param="confirm")
+    why = body.why or "rolled back in Studio"
+    done = await asyncio.to_thread(rollback, collection.handle, why=why, later=True, seen=body.seen)
+    return json_of(asdict(done))
+
+
+async def collection_health(request: Request) -> Response:
+    """`GET /studio/api/health`: what a collection records and counts about itself."""
+    return await _of_collection(request, health)
+
+
+async def _of_collection(request: Request, described: Callable[[Collection], dict[str, Any]]) -> Response:
+    body = read_query(request, OneCollection)
+    collection = Serving.of(request).served.collection(body.collection)
+    return json_of(await asyncio.to_thread(described, collection))
+
+
+def _work(serving: Serving, studio: Studio, collection: Collection, body: NewJob) -> Work:
+    """The work of a job; what is wrong with the request is raised here, before it waits for its turn."""
+    taken = _OPTIONS[body.kind] | {"kind", "collection"}
+    if needless := sorted(body.model_fields_set - taken):
+        message = f"a job of kind {body.kind!r} has no {', '.join(needless)}\n  expected: {', '.join(sorted(taken))}"
+        raise Refused(400, message, code="invalid_value", param=needless[0])
+    if body.kind == "health":
+        asked = None if body.judged is None else _set(serving, studio, body.judged)
+        return lambda job: checked(collection, asked, body.sample, job)
+    judged = _set(serving, studio, body.judged)
+    judged.judged()
+    if body.kind == "tune":
+        return lambda job: tuned(collection, judged, body.budget_ms, job)
+    sides = _sides(collection, body.sides or ["pipeline"])
+    names_of(sides)
+    wanted = Wanted(sides, judged, body.metric, body.limit, tuple(dict.fromkeys(body.slices)), body.tenant)
+    wanted.require()
+    return lambda job: evaluated(wanted, job)
+
+
+def _sides(collection: Collection, wanted: list[SideId]) -> tuple[Side, ...]:
+    return tuple(side_of(collection, side) for side in wanted)
+
+
+def _set(serving: Serving, studio: Studio, name: str | None) -> QuerySet:
+    """The queries of this name; of the only ones there are for None."""
+    collections = list(serving.served.collections.values())
+    if name is None:
+        names = studio.sets.names(collections)
+        if len(names) != 1:
+            expected = ", ".join(names) or "none: begin Studio with --queries FOLDER"
+            message = f"which judged queries?\n  expected: {expected}"
+            raise Refused(400, message, code="invalid_value", param="judged")
+        name = names[0]
+    return studio.sets.get(name, collections)

@@ -1,0 +1,94 @@
+"""The slow part of a collection's health: encoders are compared with its canaries, and the graph with exact search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diptych.collection.collection import Collection
+from diptych.collection.pipeline_runs import exact, recall_of, run_queries
+from diptych.errors import DiptychError
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import whole
+from diptych.search import Pipeline
+from diptych.slots.slot import Slot
+from diptych.stores.local import is_local
+from diptych.studio.jobs.query_sets import QuerySet
+from diptych.studio.jobs.queue import Job
+from diptych.swap.gate.vector_health import Canary, check_canary
+from diptych.swap.sample import sample_documents, sample_points
+from diptych.types import Query, Run
+
+LOW = 0.95  # share of the exact hits below which the graph is worth a look
+APPROXIMATE = ("dense", "multivector")  # kinds that are searched by a graph
+
+
+def checked(collection: Collection, queries: QuerySet | None, sample: int, job: Job) -> dict[str, Any]:
+    """The check of each slot, as JSON values.
+
+    Args:
+        collection: which is only read.
+        queries: what is asked; None for words from a sample of the documents.
+        sample: queries at most.
+        job: is told the progress.
+
+    Raises:
+        CollectionNotFound: nothing has been populated yet.
+        JobCancelled: nobody wants it any more.
+    """
+    view = collection.handle.now()
+    asked = list(queries.queries[:sample]) if queries else _known_items(view, sample)
+    rows = [_slot(view, name, asked, job) for name in view.slots]
+    low = [f"{row['name']}: {row['text']}" for row in rows if row["attention"]]
+    verdict = "; ".join(low) or f"every encoder makes the vectors it made, and every graph finds at least {LOW:.0%}"
+    return {"verdict": verdict, "slots": rows, "queries": len(asked)}
+
+
+def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str, Any]:
+    """One slot: its encoder's likeness, and the share of the exact hits that its graph finds."""
+    job.begin(f"{name}: comparing the encoder", None)
+    slot, at = view.slots[name], view.search_config.limit
+    row: dict[str, Any] = {"name": name, "canary": None, "recall": None, "at": at, "queries": 0, "attention": False}
+    said: list[str] = []
+    try:
+        canaries = _canaries(slot)
+        if problems := [own.problem for own in canaries if own.likeness is None]:
+            return {**row, "attention": True, "text": "; ".join(problems)}
+        if lowest := min((own.likeness for own in canaries if own.likeness is not None), default=None):
+            row["canary"] = {"lowest": lowest}
+            said.append(f"the encoder makes the same vectors, lowest cosine {lowest:.4f}")
+        if is_local(view.client):
+            said.append("the store searches exactly")
+        elif slot.kind in APPROXIMATE and not slot.anchored and queries:
+            recall = _recall(view, name, queries, job)
+            row |= {"recall": recall, "queries": len(queries), "attention": recall < LOW}
+            said.append(f"its graph finds {recall:.1%} of the exact first {at} of {len(queries)} queries")
+            said += ["raise search.params.hnsw_ef, or see diptych tune index"] if recall < LOW else []
+    except DiptychError as error:
+        row["attention"] = True
+        said.append(f"{error.what}: {error.got}" if error.got else error.what)
+    return {**row, "text": "; ".join(said) or "nothing to compare"}
+
+
+def _canaries(slot: Slot) -> list[Canary]:
+    """The encoders of documents and of queries, compared now; none where there are no vectors to compare with."""
+    gone = slot.asking is not None and slot.asking.drift is not None  # then the other encoder makes documents, too
+    encoders = [own for own in (None if gone else slot, slot.asker) if own is not None]
+    return [check_canary(own) for own in encoders if own.generation is not None and own.generation.canaries]
+
+
+def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
+    at, pipeline = view.search_config.limit, Pipeline.of_slot(name, view.search_config)
+    stage = f"{name}: comparing with exact search"
+    job.begin(stage, 2 * len(queries))
+
+    def run(label: str, stages: Pipeline) -> Run:
+        return run_queries(whole(view), label, stages, queries, depth=at, advance=lambda n: job.advance(stage, n))
+
+    return recall_of(run("graph", pipeline), run("exact", exact(pipeline)), k=at)
+
+
+def _known_items(view: View, sample: int) -> list[Query]:
+    """Titles or first sentences of some documents, as queries."""
+    documents = sample_documents(view, sample_points(view.client, view.name, sample))
+    return [Query(own.item, own.id) for own in documents if own.item]

@@ -1,0 +1,238 @@
+"""The swap of a collection as a timeline, read from what the collection records, so that another process's is seen too.
+
+The only thing that Studio may change is to roll back, where the service allows writes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from diptych.collection.collection import Collection
+from diptych.errors import CollectionNotFound
+from diptych.metadata.models import CollectionMetadata, Event, Generation
+from diptych.studio.sides import sides_of
+from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
+
+WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
+StepState: TypeAlias = Literal["done", "running", "waiting", "failed"]
+Step: TypeAlias = dict[str, Any]
+PLAN, FILL, GATE, CUT_OVER = "plan", "back-fill", "gate", "cut-over"
+
+
+class Rates:
+    """The speed of back-fills, from how far they were at each look; another process may do the work."""
+
+    def __init__(self) -> None:
+        self._looks: dict[object, deque[tuple[float, int]]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, swap: object, done: int) -> float | None:
+        """Documents a second of this swap, of which `done` are done now; None until it has moved between two looks."""
+        now = time.monotonic()
+        with self._lock:
+            looks = self._looks.setdefault(swap, deque())
+            if looks and done < looks[-1][1]:  # the collection was made anew
+                looks.clear()
+            looks.append((now, done))
+            while looks[0][0] < now - WINDOW and len(looks) > 2:
+                looks.popleft()
+            (began, first), (ended, last) = looks[0], looks[-1]
+            while len(self._looks) > 64:
+                self._looks.pop(next(iter(self._looks)))
+        return (last - first) / (ended - began) if last > first and ended > began else None
+
+
+def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str, Any]:
+    """The state of a collection's swap as JSON values. Loads no encoder.
+
+    Args:
+        collection: which may not be filled yet.
+        rates: remembers earlier looks.
+        writes: whether a rollback may be asked for.
+    """
+    handle = collection.handle
+    try:
+        metadata, found = handle.read(), status(handle)
+    except CollectionNotFound:
+        sentence = "the collection is not filled yet: diptych populate SOURCE"
+        empty: dict[str, Any] = {"steps": [], "generations": [], "history": [], "rollback": "", "seen": ""}
+        return {"state": "none", "sentence": sentence, **empty, "may_roll_back": False, "reason": sentence}
+    state, sentence = _state(metadata, found)
+    reason = _reason(metadata, found, writes=writes)
+    return {
+        "state": state,
+        "sentence": sentence,
+        "steps": _steps(metadata, found, rates),
+        "generations": _generations(collection, found),
+        "history": [_event(event) for event in found.history],
+        "may_roll_back": not reason,
+        "reason": reason,
+        "rollback": _rollback(metadata),
+        "seen": state_token(metadata),
+    }
+
+
+def moment(text: str) -> str:
+    """A time of the metadata to the minute: `2026-11-25 04:10 UTC`."""
+    return f"{text[:10]} {text[11:16]} UTC" if text else "at an unknown time"
+
+
+def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
+    """What goes on, as a word and in a sentence with what to do."""
+    swap, last = found.swap, _last(found.history)
+    if swap is not None and swap.running:
+        doing = "the new vectors are complete, and the gate compares" if swap.filled else "the new vectors are filled"
+        heard = f"{swap.holder} applies it, last heard of {moment(swap.last_heard)}"
+        return ("gate" if swap.filled else "filling"), f"a swap is under way: {doing}; {heard}"
+    if swap is not None:
+        why = f"the gate refused it: {_reasons(swap)}" if swap.refused else "no process applies it"
+        return "stopped", f"a swap is under way, but {why}; to continue: diptych apply; to abandon it: roll back"
+    if metadata.previous is not None:
+        what = "rolled back" if last and last.what == "rolled back" else "cut over"
+        when = f" {moment(last.when)}" if last else ""
+        return "kept", f"{what}{when}; the other generation is kept, until diptych finish drops it"
+    if last is not None:
+        return "none", f"no swap is under way; the last one was {_over(found.history)} {moment(last.when)}"
+    return "none", "no encoder was ever swapped here; to swap one: edit the config, then diptych plan and diptych apply"
+
+
+def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Step]:
+    """Plan, back-fill, gate and cut-over of the swap under way, else of the one whose other generation is kept."""
+    swap = found.swap
+    if swap is not None:
+        began = f"{moment(swap.began)} by {swap.by}{f': {swap.why}' if swap.why else ''}"
+        plan = _step(PLAN, "done", f"{_change(metadata)}; begun {began}")
+        return [plan, _filling(found, swap, rates), _gate(swap), _step(CUT_OVER, "waiting", "after the gate")]
+    cut = next((event for event in reversed(found.history) if event.what == "cut over"), None)
+    if metadata.previous is None or cut is None:
+        return []
+    began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
+    back = _last(found.history)
+    text = f"live since {moment(cut.when)}"
+    if back and back.what == "rolled back":
+        text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
+    return [
+        _step(PLAN, "done", f"begun {moment(began_event.when)} by {began_event.by}"),
+        _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
+        _step(GATE, "done", cut.gate or "passed"),
+        _step(CUT_OVER, "done", text),
+    ]
+
+
+def _filling(found: Status, swap: SwapStatus, rates: Rates) -> Step:
+    """The back-fill: vectors that are there, of all that there will be."""
+    building = [vector for vector in found.vectors if vector.role == "building"]
+    total = sum(vector.points for vector in building)
+    done = total - sum(vector.missing for vector in building)
+    if swap.filled:
+        left = f"{total - done:,} have nothing that the new encoder reads" if done < total else "the vectors are there"
+        return _step(FILL, "done", left, done=done, total=total)
+    rate = rates.of((found.collection, swap.began), done)
+    if not swap.running:
+        text = f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
+        return _step(FILL, "waiting", text, done=done, total=total)
+    names = ", ".join(vector.vector for vector in building)
+    left_seconds = (total - done) / rate if rate else None
+    return _step(FILL, "running", f"filling {names}", done=done, total=total, rate=rate, seconds_left=left_seconds)
+
+
+def _gate(swap: SwapStatus) -> Step:
+    if swap.filled and swap.running:
+        return _step(GATE, "running", "the new pipeline is compared with the old one")
+    if swap.refused and not swap.running:
+        return _step(GATE, "failed", f"refused {moment(swap.refused_at)}: {_reasons(swap)}")
+    return _step(GATE, "waiting", "diptych apply runs it" if swap.filled else "after the back-fill")
+
+
+def _step(
+    name: str,
+    state: StepState,
+    text: str,
+    *,
+    done: int | None = None,
+    total: int | None = None,
+    rate: float | None = None,
+    seconds_left: float | None = None,
+) -> Step:
+    counts = {"done": done, "total": total, "rate": rate, "seconds_left": seconds_left}
+    return {"name": name, "state": state, "text": text, **counts}
+
+
+def _generations(collection: Collection, found: Status) -> list[dict[str, Any]]:
+    """Each vector with who made it, and the side by which it can be searched."""
+    known = {side.id for side in sides_of(collection)}
+    return [_generation(vector, known) for vector in found.vectors]
+
+
+def _generation(vector: VectorStatus, known: set[str]) -> dict[str, Any]:
+    side = f"slot:{vector.slot}" if vector.role == "live" else f"generation:{vector.vector}"
+    names = ("slot", "vector", "adapter", "model", "role", "missing", "points", "behind", "asking")
+    facts = {name: getattr(vector, name) for name in names}
+    facts |= {"state": "kept, behind" if vector.behind else vector.role, "vectors": vector.points - vector.missing}
+    return {**facts, "generation": vector.number, "side": side if side in known else None}
+
+
+def _event(event: Event) -> Mapping[str, Any]:
+    return {name: getattr(event, name) for name in ("what", "when", "by", "why", "gate", "slots")}
+
+
+def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str:
+    """Why nothing can be rolled back from here; empty if it can."""
+    if metadata.swap is None and metadata.previous is None:
+        return "there is nothing to roll back to: no earlier generation is kept"
+    if found.swap is not None and found.swap.running:
+        return f"{found.swap.holder} is applying a swap: stop it first"
+    behind = sorted(metadata.previous.vectors() & set(metadata.behind)) if metadata.previous else []
+    if metadata.swap is None and behind:
+        missed = f"{', '.join(behind)} misses documents that a populate could not write"
+        return f"{missed}; to go back anyway: diptych rollback --anyway"
+    if not writes:
+        return "Studio may not write: begin it with --allow-writes, or run diptych rollback"
+    return ""
+
+
+def _rollback(metadata: CollectionMetadata) -> str:
+    """What a rollback would do."""
+    if metadata.swap is not None:
+        return f"abandon the swap, and drop {', '.join(own.vector for own in metadata.swap.building.values())}"
+    if metadata.previous is None:
+        return ""
+    live, before = metadata.live.slots, metadata.previous.slots
+    changed = [
+        f"{name}: {_maker(before.get(name))}" for name in {**before, **live} if before.get(name) != live.get(name)
+    ]
+    return f"make live again, in one update: {', '.join(changed) or 'the settings of before'}"
+
+
+def _change(metadata: CollectionMetadata) -> str:
+    """What the swap under way replaces by what."""
+    assert metadata.swap is not None
+    live = metadata.live.slots
+    parts = [f"{name}: {_maker(live.get(name))} -> {_maker(own)}" for name, own in metadata.swap.building.items()]
+    return "; ".join(parts) or "other settings"
+
+
+def _maker(generation: Generation | None) -> str:
+    if generation is None:
+        return "nothing"
+    model = str(generation.options.get("model", "")).rpartition("/")[2]
+    return f"{generation.adapter} {model}".strip() + f", generation {generation.number}"
+
+
+def _reasons(swap: SwapStatus) -> str:
+    return swap.refused.removeprefix("failed: ")
+
+
+def _last(history: Sequence[Event]) -> Event | None:
+    """The last event of a swap."""
+    swaps = ("cut over", "rolled back", "finished", "abandoned")
+    return next((event for event in reversed(history) if event.what in swaps), None)
+
+
+def _over(history: Sequence[Event]) -> str:
+    last = _last(history)
+    return last.what if last else ""

@@ -1,0 +1,223 @@
+"""Evaluations, tunings and checks as jobs: the same figures as the library's, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from diptych import Collection, Query, Registry
+from diptych.evaluate import Qrels, compare, evaluate
+from diptych.search import Retrieve
+from diptych.types import Run
+from serving import until
+
+Fill = Callable[..., Collection]
+Over = Callable[..., TestClient]
+COLOURS = ("red", "green", "blue", "pink", "grey", "black")
+DOCUMENTS = [
+    {"id": f"d{n}", "text": f"{COLOURS[n % 6]} {COLOURS[n // 6]} number{n}", "hue": COLOURS[n % 2]} for n in range(36)
+]
+QUERIES = {f"q{n}": (f"{COLOURS[n % 6]} number{n}", f"d{n}") for n in range(24)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """24 judged queries, and one that is not judged."""
+    return judged(tmp_path / "colours", 24)
+
+
+def judged(folder: Path, count: int) -> Path:
+    (folder / "qrels").mkdir(parents=True)
+    chosen = dict(list(QUERIES.items())[:count])
+    lines = [json.dumps({"_id": key, "text": text}) for key, (text, _) in chosen.items()]
+    (folder / "queries.jsonl").write_text("\n".join([*lines, '{"_id": "free", "text": "red"}']))
+    rows = [f"{key}\t{document}\t1" for key, (_, document) in chosen.items()]
+    (folder / "qrels/test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
+    return folder
+
+
+@pytest.fixture
+def client(filled: Fill, studio_over: Over, folder: Path) -> TestClient:
+    return studio_over(filled(DOCUMENTS), queries=[folder])
+
+
+def finished(client: TestClient, **body: object) -> Any:
+    """The job as it is when it has ended."""
+    made = client.post("/studio/api/jobs", json=body)
+    assert made.status_code == 200, made.text
+    found: dict[str, Any] = {}
+
+    def over() -> bool:
+        found.update(client.get(f"/studio/api/jobs/{made.json()['id']}").json())
+        return found["state"] not in ("waiting", "running")
+
+    until(over)
+    return found
+
+
+def test_the_state_names_the_judged_queries(client: TestClient) -> None:
+    assert client.get("/studio/api/state").json()["judged"] == [
+        {"name": "colours", "queries": 24, "judged": 24, "error": None}
+    ]
+
+
+def test_two_sides_are_compared_as_evaluate_compares_them(client: TestClient, folder: Path) -> None:
+    found = finished(
+        client, kind="evaluate", judged="colours", sides=["slot:lexical", "slot:dense"], slices=["hue", "nothing"]
+    )["result"]
+    collection = client.app.state.serving.served.collection(None)  # type: ignore[attr-defined]
+    queries = [Query(text, key) for key, (text, _) in QUERIES.items()]
+    qrels = Qrels.read(folder / "qrels/test.tsv")
+    runs = []
+    for name in ("lexical", "dense"):
+        hits = collection.search_batch(queries, pipeline=Retrieve(name), limit=10)
+        runs.append(evaluate(Run.from_hits(f"{name} alone", queries, hits), qrels, ["nDCG@10"]))
+    expected = compare(runs, "lexical alone", "nDCG@10")
+    difference = expected.of("dense alone")
+    assert found["verdict"] == expected.sentence("dense alone")
+    assert found["difference"]["mean"] == pytest.approx(difference.mean)
+    assert [found["difference"][name] for name in ("low", "high", "p")] == pytest.approx(
+        [difference.low, difference.high, difference.adjusted]
+    )
+    assert [side["mean"] for side in found["sides"]] == pytest.approx([run.means["nDCG@10"] for run in runs])
+    assert all(side["low"] <= side["mean"] <= side["high"] and side["milliseconds"] > 0 for side in found["sides"])
+    rows = {row["id"]: row for row in found["queries"]}
+    assert rows.keys() == QUERIES.keys()
+    assert {key: row["difference"] for key, row in rows.items()} == pytest.approx(dict(difference.per_query))
+    assert all(0 <= row["overlap"] <= 1 for row in rows.values())
+    assert {(part["name"], part["value"], part["queries"]) for part in found["slices"]} == {
+        ("hue", "red", 12),
+        ("hue", "green", 12),
+    }
+    assert found["remarks"] == ["slices by nothing: no 10 queries share a value of it"]
+
+
+def test_one_side_has_its_mean_and_no_difference(client: TestClient) -> None:
+    found = finished(client, kind="evaluate", sides=["pipeline"], metric="MRR@10")["result"]
+    assert found["verdict"].endswith("over 24 judged queries")
+    assert found["difference"] is None
+    assert {row["b"] for row in found["queries"]} == {None}
+
+
+def test_another_search_section_is_a_side(client: TestClient) -> None:
+    own = [{"yaml": "retrieve: {dense: 5}"}, {"yaml": "retrieve: {lexical: 5}"}]
+    found = finished(client, kind="evaluate", sides=own)["result"]
+    assert [side["label"] for side in found["sides"]] == ["own pipeline 1", "own pipeline 2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({"kind": "evaluate", "sides": ["slot:dens"]}, 400, "did you mean 'slot:dense'?"),
+        ({"kind": "evaluate", "sides": ["slot:dense", "slot:dense"]}, 400, "a side cannot be compared with itself"),
+        ({"kind": "evaluate", "judged": "colors"}, 404, "did you mean 'colours'?"),
+        ({"kind": "evaluate", "metric": "nDCG@ten"}, 400, "nDCG@ten"),
+        ({"kind": "evaluate", "metric": "Recall@9000000"}, 400, "too many hits to keep"),
+        ({"kind": "evaluate", "budget_ms": 3}, 400, "a job of kind 'evaluate' has no budget_ms"),
+        ({"kind": "tune", "budget_ms": -1}, 400, "budget_ms"),
+        ({"kind": "guess"}, 400, "kind"),
+        ({"kind": "health", "collection": "plants"}, 404, "expected: own"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    client: TestClient, body: dict[str, object], status: int, text: str
+) -> None:
+    answer = client.post("/studio/api/jobs", json=body)
+    assert (answer.status_code, text in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+def test_a_job_is_cancelled_by_its_id_and_an_unknown_one_is_not_found(client: TestClient) -> None:
+    made = client.post("/studio/api/jobs", json={"kind": "health"}).json()["id"]
+    assert client.delete(f"/studio/api/jobs/{made}").json()["state"] in ("cancelled", "running", "done")
+    answer = client.get("/studio/api/jobs/none")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_job")
+
+
+def test_without_judged_queries_it_says_how_to_name_some(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    client = studio_over(filled(DOCUMENTS))
+    answer = client.post("/studio/api/jobs", json={"kind": "tune"})
+    assert (answer.status_code, "begin Studio with --queries FOLDER" in answer.text) == (400, True)
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "red"}\n')
+    client = studio_over(filled(DOCUMENTS), queries=[tmp_path / "queries.jsonl"])
+    answer = client.post("/studio/api/jobs", json={"kind": "evaluate"})
+    assert (answer.status_code, "are not judged" in answer.json()["error"]["message"]) == (400, True)
+
+
+def test_the_tuner_gives_every_pipeline_and_the_diff_of_those_worth_one(
+    filled: Fill, studio_over: Over, tmp_path: Path
+) -> None:
+    client = studio_over(filled(DOCUMENTS), queries=[judged(tmp_path / "few", 4)])
+    found = finished(client, kind="tune", budget_ms=10_000.0)["result"]
+    trials = found["trials"]
+    assert [trial["present"] for trial in trials].count(True) == 1
+    assert trials[found["baseline"]]["present"]
+    assert all(trial["low"] <= trial["quality"] <= trial["high"] for trial in trials)
+    worth_one = [trial["label"] for trial in trials if (trial["front"] or trial["tuned"]) and not trial["present"]]
+    assert [trial["label"] for trial in trials if "+++ search settings, tuned" in trial["diff"]] == worth_one
+    assert found["verdict"].startswith("4 judged queries are too few to choose by")
+    assert (found["file"], found["diff"], found["remarks"]) == ("", "", [])
+
+
+def test_a_config_that_was_edited_meanwhile_gets_no_diff(
+    filled: Fill, studio_over: Over, tmp_path: Path, fakes: Registry
+) -> None:
+    path = tmp_path / "diptych.yaml"
+    text = 'store: "memory:"\ncollection: own\nslots: {dense: {adapter: fake-dense}, lexical: {adapter: fake-sparse}}\n'
+    path.write_text(text)
+    with Collection.open(path, registry=fakes) as collection:
+        collection.populate(DOCUMENTS[:6])
+        client = studio_over(collection, queries=[judged(tmp_path / "few", 4)])
+        path.write_text(text + "search: {limit: 4}\n")
+        found = finished(client, kind="tune")["result"]
+    assert not any(trial["diff"] for trial in found["trials"])
+    assert "the file has changed since Studio read it" in found["remarks"][0]
+    assert path.read_text().endswith("search: {limit: 4}\n")
+
+
+def test_the_check_compares_encoders_and_graphs(collection: Collection, studio_over: Over) -> None:
+    found = finished(studio_over(collection), kind="health", sample=3)["result"]
+    rows = {row["name"]: row for row in found["slots"]}
+    assert rows["dense"]["canary"]["lowest"] == pytest.approx(1.0)
+    assert (rows["dense"]["recall"], rows["dense"]["queries"]) == (1.0, 3), "four documents need no graph"
+    assert (rows["lexical"]["recall"], rows["lexical"]["attention"]) == (None, False)
+    assert found["verdict"].startswith("every encoder makes the vectors it made")
+
+
+def test_the_check_names_an_encoder_that_is_another_one(
+    filled: Fill, studio_over: Over, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = filled(DOCUMENTS[:6])
+    slot = collection.handle.slots["dense"]
+    monkeypatch.setattr(slot.encoder, "encode_query", lambda inputs: slot.encoder.encode_document(inputs)[:, ::-1])
+    found = finished(studio_over(collection), kind="health")["result"]
+    (row, _) = found["slots"]
+    assert (row["attention"], row["canary"]) == (True, None)
+    assert "the encoder no longer makes the vectors it made" in found["verdict"]
+
+
+def test_health_counts_what_is_missing_and_who_made_the_vectors(client: TestClient) -> None:
+    found = client.get("/studio/api/health").json()
+    assert (found["documents"], found["bytes"]) == (36, None)
+    row = found["slots"][0]
+    assert (row["name"], row["adapter"], row["missing"], row["points"]) == ("dense", "fake-dense", 0, 36)
+    assert (row["bytes"], row["estimated"]) == (36 * 8 * 4, True)
+    assert found["sentences"] == ["every document has its vectors, and nothing needs attention"]
+    collection = client.app.state.serving.served.collection(None)  # type: ignore[attr-defined]
+    collection.client.delete_vectors("own", ["dense.1"], [collection.client.scroll("own", limit=1)[0][0].id])
+    found = client.get("/studio/api/health", params={"collection": "own"}).json()
+    assert found["slots"][0]["missing"] == 1
+    assert "1 of 36 documents have no vector" in found["sentences"][0]
+
+
+def test_health_measures_what_an_embedded_store_takes(collection: Collection, studio_over: Over) -> None:
+    found = studio_over(collection).get("/studio/api/health").json()
+    sizes = {row["name"]: row["bytes"] for row in found["slots"]}
+    assert all(size > 0 for size in sizes.values())
+    assert sum(sizes.values()) < found["bytes"]
+    assert not any(row["estimated"] for row in found["slots"])
+    assert all("recorded" in row["canaries"] or "same vectors" in row["canaries"] for row in found["slots"])

@@ -1,0 +1,185 @@
+"""The timeline of a swap, as another process makes it, and the way back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from diptych import Collection, Registry
+from diptych.config import Config, parse_config
+from diptych.errors import GateFailed
+from diptych.metadata.models import GATE
+from diptych.metadata.store import raw_metadata
+from serving import ANIMALS
+
+Over = Callable[..., TestClient]
+DOCUMENTS = [{"id": key, "text": text} for key, text in ANIMALS.items()]
+
+
+def config(dimension: int = 8, **changes: Any) -> Config:
+    slots = {"dense": {"adapter": "fake-dense", "dimension": dimension}}
+    more = {"swap": {"gate": {"sample": 4}}, "cache": {"enabled": False}, **changes}
+    return parse_config({"store": "memory:", "collection": "own", "slots": slots, **more})
+
+
+@pytest.fixture
+def served(fakes: Registry) -> Any:
+    with Collection.open(config(), registry=fakes) as made:
+        made.populate(DOCUMENTS)
+        yield made
+
+
+@pytest.fixture
+def other(served: Collection, fakes: Registry) -> Collection:
+    """The collection as another process has it."""
+    return Collection.stored(served.client, "own", registry=fakes)
+
+
+@pytest.fixture
+def client(served: Collection, studio_over: Over) -> TestClient:
+    return studio_over(served, writes=True)
+
+
+def timeline(client: TestClient) -> dict[str, Any]:
+    found = client.get("/studio/api/swap", params={"collection": "own"})
+    assert found.status_code == 200, found.text
+    answer: dict[str, Any] = found.json()
+    return answer
+
+
+def states(swap: dict[str, Any]) -> dict[str, str]:
+    return {step["name"]: step["state"] for step in swap["steps"]}
+
+
+def back(client: TestClient, **body: object) -> Any:
+    return client.post("/studio/api/swap/rollback", json={"collection": "own", "confirm": "own", **body})
+
+
+class AtFirst:
+    """A progress that calls `look` before the first documents are encoded."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look = look
+
+    def begin(self, stage: str, total: int | None) -> None:
+        if stage == "fill":
+            self.look()
+
+    def advance(self, stage: str, n: int) -> None:
+        pass
+
+
+def test_a_collection_that_was_never_swapped_says_how_to_begin(client: TestClient) -> None:
+    swap = timeline(client)
+    assert (swap["state"], swap["steps"], swap["may_roll_back"]) == ("none", [], False)
+    assert "diptych plan and diptych apply" in swap["sentence"]
+    (row,) = swap["generations"]
+    assert (row["state"], row["vectors"], row["side"]) == ("live", 4, "slot:dense")
+    answer = back(client)
+    assert (answer.status_code, "nothing to roll back to" in answer.json()["error"]["message"]) == (409, True)
+
+
+def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Collection) -> None:
+    seen: list[dict[str, Any]] = []
+    report = other.apply(config(16), progress=AtFirst(lambda: seen.append(timeline(client))))
+    assert report.outcome == "cut over"
+    (swap,) = seen
+    assert swap["state"] == "filling"
+    assert states(swap) == {"plan": "done", "back-fill": "running", "gate": "waiting", "cut-over": "waiting"}
+    fill = swap["steps"][1]
+    assert (fill["done"], fill["total"], fill["rate"]) == (0, 4, None)
+    assert {row["state"] for row in swap["generations"]} == {"live", "building"}
+    assert (swap["may_roll_back"], "is applying a swap: stop it first" in swap["reason"]) == (False, True)
+    after = timeline(client)
+    assert (after["state"], set(states(after).values())) == ("kept", {"done"})
+    assert after["steps"][2]["text"].startswith("passed")
+    assert {row["state"]: row["vector"] for row in after["generations"]} == {"live": "dense.2", "kept": "dense.1"}
+
+
+def test_a_stopped_back_fill_says_how_to_go_on_and_may_be_abandoned(client: TestClient, other: Collection) -> None:
+    stopped = threading.Event()
+    other.apply(config(16), progress=AtFirst(stopped.set), stopped=stopped)
+    swap = timeline(client)
+    assert (swap["state"], states(swap)["back-fill"]) == ("stopped", "waiting")
+    assert "to continue: diptych apply" in swap["sentence"]
+    assert swap["rollback"] == "abandon the swap, and drop dense.2"
+    answer = back(client, seen=swap["seen"])
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "abandoned"), answer.text
+    assert timeline(client)["sentence"].startswith("no swap is under way; the last one was abandoned")
+
+
+def test_why_the_gate_refused_a_swap_is_there_for_everybody(client: TestClient, other: Collection) -> None:
+    strict = config(16, swap={"gate": {"sample": 4, "missing": 0.0}})
+    other.client.upsert("own", [_without_text()])
+    with pytest.raises(GateFailed):
+        other.apply(strict)
+    swap = timeline(client)
+    assert (swap["state"], states(swap)["gate"]) == ("stopped", "failed")
+    assert "the gate refused it" in swap["sentence"]
+    assert swap["steps"][2]["text"].startswith("refused 20")
+    other.rollback()
+    assert timeline(client)["state"] == "none"
+    assert GATE in raw_metadata(other.client, "own"), "what was said of an earlier swap does not count"
+
+
+def _without_text() -> Any:
+    from qdrant_client import models
+
+    return models.PointStruct(id=7, vector={"dense.1": [1.0] * 8}, payload={"_diptych": {"id": "empty"}})
+
+
+def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other: Collection) -> None:
+    other.apply(config(16))
+    swap = timeline(client)
+    assert (swap["may_roll_back"], swap["reason"]) == (True, "")
+    assert swap["rollback"] == "make live again, in one update: dense: fake-dense, generation 1"
+    for confirm in ("", "Own", "other"):
+        answer = back(client, confirm=confirm)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_confirmed")
+    assert timeline(client)["seen"] == swap["seen"], "nothing was done"
+    done = back(client, seen=swap["seen"], why="users find less").json()
+    assert (done["outcome"], done["live"]) == ("rolled back", {"dense": "fake-dense, generation 1"})
+    again = timeline(client)
+    assert again["sentence"].startswith("rolled back 20")
+    assert again["history"][-1]["why"] == "users find less"
+    assert other.handle.read().live.slots["dense"].number == 1
+    assert back(client, seen=again["seen"]).json()["live"] == {"dense": "fake-dense, generation 2"}
+
+
+def test_a_rollback_of_another_state_than_was_seen_does_nothing(client: TestClient, other: Collection) -> None:
+    other.apply(config(16))
+    seen = timeline(client)["seen"]
+    other.finish()
+    other.apply(config(24))
+    answer = back(client, seen=seen)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "state_changed"), answer.text
+    assert other.handle.read().live.slots["dense"].number == 3
+
+
+def test_a_studio_that_only_reads_rolls_nothing_back(served: Collection, other: Collection, studio_over: Over) -> None:
+    other.apply(config(16))
+    client = studio_over(served)
+    swap = timeline(client)
+    assert (swap["may_roll_back"], "--allow-writes" in swap["reason"]) == (False, True)
+    answer = back(client, seen=swap["seen"])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only")
+    assert other.handle.read().live.slots["dense"].number == 2
+
+
+def test_only_json_rolls_back(client: TestClient, other: Collection) -> None:
+    other.apply(config(16))
+    answer = client.post(
+        "/studio/api/swap/rollback", content='{"confirm": "own"}', headers={"content-type": "text/plain"}
+    )
+    assert answer.status_code == 415
+
+
+def test_a_collection_that_is_not_filled_yet_says_so(fakes: Registry, studio_over: Over) -> None:
+    with Collection.open(config(), registry=fakes) as empty:
+        client = studio_over(empty)
+        assert timeline(client)["sentence"] == "the collection is not filled yet: diptych populate SOURCE"
+        assert client.get("/studio/api/health").json()["slots"] == []
