@@ -1,0 +1,250 @@
+"""Search, compare, explain and find in the browser, on debian-mini."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import Visit
+from diptych import Collection
+from diptych.search import Pipeline
+
+pytestmark = pytest.mark.slow
+
+QUERY = "play chess against the computer"
+
+
+def ids_of(hits: Iterable[Any]) -> list[str]:
+    return [hit.id for hit in hits]
+
+
+def whole_and_dense(packages: Collection) -> tuple[list[str], list[str]]:
+    return ids_of(packages.search(QUERY)), ids_of(packages.search(QUERY, pipeline=Pipeline.of_slot("dense")))
+
+
+def numbers(texts: Iterable[str]) -> list[float]:
+    return [float(found.replace("−", "-")) for text in texts for found in re.findall(r"[-−]?\d+\.\d+", text)[:1]]
+
+
+def test_both_sides_answer_as_the_collection_does_while_somebody_types(visit: Visit, packages: Collection) -> None:
+    visit.open()
+    visit.type_query(QUERY)
+    assert (visit.ids("a"), visit.ids("b")) == whole_and_dense(packages)
+
+
+def test_what_is_typed_on_is_asked_no_more(visit: Visit, packages: Collection) -> None:
+    page = visit.open()
+    visit.type_query("play chess")
+    page.get_by_label("Query", exact=True).press_sequentially(" against the computer", delay=5)
+    assert (visit.ids("a"), visit.ids("b")) == whole_and_dense(packages)
+    asked = [url for url in visit.requests if url.endswith("/search")]
+    assert len(asked) < len(QUERY), "a request for each key"
+
+
+def test_a_link_shows_the_same_in_another_browser(visit: Visit) -> None:
+    page = visit.open()
+    visit.type_query("edit sound files")
+    page.get_by_label("Side B").select_option("slot:lexical")
+    page.get_by_label("Hits").select_option("20")
+    shown = visit.ids("a"), visit.ids("b")
+    link = page.evaluate("location.href")
+    other = page.context.browser.new_context().new_page()  # type: ignore[union-attr]
+    other.goto(link)
+    there = Visit(other, visit.url)
+    assert (there.ids("a"), there.ids("b")) == shown
+    assert len(shown[0]) == 20
+    other.context.close()
+
+
+def test_sides_are_exchanged_and_one_can_be_left_out(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    before = visit.ids("a"), visit.ids("b")
+    page.get_by_role("button", name="Exchange A and B").click()
+    assert (visit.ids("b"), visit.ids("a")) == before
+    page.get_by_label("Side B").select_option("none")
+    expect(page.locator("[data-column=b]")).to_have_count(0)
+    page.go_back()
+    assert (visit.ids("b"), visit.ids("a")) == before
+
+
+def test_a_config_of_ones_own_is_a_side(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q=QUERY)
+    page.get_by_label("Side B").select_option("edit")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill("retrieve: {lexical: 5}\nlimit: 3")
+    dialog.get_by_role("button", name="Ask with it").click()
+    wanted = ids_of(packages.search(QUERY, pipeline=Pipeline.of_slot("lexical")))
+    assert visit.ids("b") == wanted[: len(visit.ids("b"))]
+    assert 0 < len(visit.ids("b")) <= 5
+    page.get_by_label("Side B").select_option("edit")
+    expect(page.get_by_role("dialog").get_by_role("textbox")).to_have_value("retrieve: {lexical: 5}\nlimit: 3")
+
+
+def test_a_wrong_config_says_what_is_wrong(visit: Visit) -> None:
+    page = visit.open(q=QUERY, b="yaml:retrieve: {densse: 5}")
+    alert = page.locator("[data-column=b]").get_by_role("alert")
+    expect(alert).to_contain_text("densse")
+    expect(alert).to_contain_text("dense")
+    assert visit.ids("a")
+    visit.faults.clear()  # the browser's own line on the answer's status
+
+
+def test_filters_narrow_both_sides(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q="editor")
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("button", name="Add a filter").click()
+    page.get_by_label("Field of filter 1").fill("section")
+    page.get_by_label("Value of filter 1").fill("sound")
+    chosen = {"must": [{"key": "section", "match": {"value": "sound"}}]}
+    assert visit.ids("a") == ids_of(packages.search("editor", filter=chosen))
+    page.get_by_label("Comparison of filter 1").select_option("not")
+    chosen = {"must_not": [{"key": "section", "match": {"value": "sound"}}]}
+    assert visit.ids("a") == ids_of(packages.search("editor", filter=chosen))
+    page.get_by_role("button", name="Remove filter 1").click()
+    assert visit.ids("a") == ids_of(packages.search("editor"))
+
+
+def test_the_bar_and_the_ribbons_show_what_both_have(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q=QUERY)
+    a, b = visit.ids("a"), visit.ids("b")
+    both = [id for id in a if id in b]
+    bar = page.locator(".venn")
+    expect(bar).to_have_text(f"{len(a) - len(both)} only A{len(both)} both{len(b) - len(both)} only B")
+    expect(page.locator(".ribbon")).to_have_count(len(both))
+    said = page.locator(".ribbons svg").get_attribute("aria-label") or ""
+    first = both[0]
+    assert said.startswith(f"{len(both)} documents in both answers: {first} from rank {a.index(first) + 1} to")
+    page.get_by_role("button", name="only A").click()
+    expect(page.locator("[data-column=a] .hit:not([data-dim])")).to_have_count(len(a) - len(both))
+    expect(page.locator("[data-column=b] .hit:not([data-dim])")).to_have_count(0)
+
+
+def test_a_ribbon_ends_at_the_documents_that_it_joins(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    visit.settle()
+    page.wait_for_timeout(200)
+    wrong = page.evaluate(
+        """() => {
+            const box = document.querySelector(".ribbons").getBoundingClientRect();
+            const inside = (side, y) => [...document.querySelectorAll(`[data-column=${side}] .hit`)].some((hit) => {
+                const { top, bottom } = hit.getBoundingClientRect();
+                return box.top + y > top && box.top + y < bottom;
+            });
+            return [...document.querySelectorAll(".ribbon")].filter((ribbon) => {
+                const length = ribbon.getTotalLength();
+                return !inside("a", ribbon.getPointAtLength(0).y) || !inside("b", ribbon.getPointAtLength(length).y);
+            }).length;
+        }"""
+    )
+    assert wrong == 0
+
+
+def focused(page: Page) -> tuple[str | None, str | None]:
+    """Side and document of the hit that has the focus."""
+    found: list[str | None] = page.evaluate(
+        """() => {
+            const at = document.activeElement;
+            return [at.closest("[data-column]")?.dataset.column ?? null, at.closest("[data-hit]")?.dataset.hit ?? null];
+        }"""
+    )
+    return found[0], found[1]
+
+
+def test_everything_can_be_done_by_keys(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    a, b = visit.ids("a"), visit.ids("b")
+    page.get_by_role("main").focus()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Query", exact=True)).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == ("a", a[0])
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == ("a", a[2])
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == ("b", a[2] if a[2] in b else b[2])
+    here = focused(page)
+    page.keyboard.press("Enter")
+    why = page.get_by_role("complementary")
+    expect(why.get_by_role("heading", level=2)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(why).to_have_count(0)
+    assert focused(page)[1] == here[1]
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Go to the search box")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_the_parts_of_a_score_sum_to_it_and_matched_words_are_marked(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q=QUERY)
+    rank = 2
+    hit = packages.search(QUERY)[rank]
+    page.locator("[data-column=a] .hit-title").nth(rank).click()
+    side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+    rows = side.locator(".parts").first.locator("tbody tr")
+    expect(rows.first).to_be_visible()
+    parts = numbers(row.locator("td").nth(1).inner_text() for row in rows.all())
+    total = numbers([side.locator(".parts tfoot td").first.inner_text()])[0]
+    assert total == pytest.approx(hit.score, abs=1e-4)
+    assert sum(parts) == pytest.approx(total, abs=len(parts) * 1e-4)
+    widths = [float(box.get_attribute("width") or 0) for box in side.locator("svg").first.locator("rect").all()]
+    assert widths[0] / widths[1] == pytest.approx(parts[0] / parts[1], rel=0.05)
+    marked = {mark.inner_text().lower() for mark in page.locator(".why-text mark").all()}
+    assert "chess" in marked
+    words = {mark.inner_text().lower() for mark in side.locator(".words mark").all()}
+    assert "chess" in words
+
+
+def test_the_panel_says_why_one_document_is_above_another(visit: Visit, packages: Collection) -> None:
+    hits = packages.search(QUERY)
+    page = visit.open(q=QUERY, doc=hits[0].id)
+    side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+    side.get_by_label("Lower bar: compared with").select_option(hits[4].id)
+    sentence = side.locator(".why-difference")
+    expect(sentence).to_contain_text(f"Above “{hits[4].id}” by")
+    assert numbers([sentence.inner_text()])[0] == pytest.approx(hits[0].score - hits[4].score, abs=1e-4)
+
+
+def test_a_missing_document_is_found_by_its_id(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q=QUERY)
+    far = next(id for id in ids_of(packages.search(QUERY, limit=100))[50:])
+    page.get_by_label("Where is document…?").fill(far)
+    page.get_by_role("button", name="Find it").click()
+    why = page.get_by_role("complementary")
+    expect(why.locator("[data-side=a].why-side")).to_contain_text("place 51")
+    page.get_by_label("Where is document…?").fill("no-such-package")
+    page.keyboard.press("Enter")
+    expect(why.locator("[data-side=b].why-side")).to_contain_text("holds no document")
+
+
+def test_each_stage_has_its_time(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    visit.settle()
+    page.locator("[data-column=a] .stages summary").click()
+    expect(page.locator("[data-column=a] .legend")).to_contain_text("encode")
+    expect(page.locator("[data-column=a] .legend")).to_contain_text("retrieve")
+
+
+def test_the_query_can_be_copied_as_code(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q=QUERY)
+    hits = visit.ids("b")
+    page.get_by_role("button", name="Code").click()
+    code = page.get_by_role("region", name="The query as code")
+    for name, words in [("YAML", "retrieve:"), ("Python", "Collection.open("), ("Qdrant JSON", "/points/query")]:
+        code.get_by_role("button", name=name, exact=True).click()
+        expect(code.locator("pre")).to_contain_text(words)
+    code.get_by_role("button", name="curl", exact=True).click()
+    code.get_by_role("button", name="B", exact=True).click()
+    expect(code.locator("pre")).to_contain_text('"slot": "dense"')
+    code.get_by_role("button", name="Copy curl").click()
+    expect(page.locator(".toast")).to_contain_text("copied")
+    command = page.evaluate("navigator.clipboard.readText()")
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert [hit["id"] for hit in json.loads(answer.stdout)["results"][0]["hits"]] == hits
