@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import portalocker
 import pytest
-
 from playwright.sync_api import Browser
 
 from browsing import Visit, browsing
 from diptych import Collection
 from diptych.config import parse_config
+from diptych.populate import open_source
 from diptych.service.application import application
 from diptych.service.served import Served
 from diptych.studio.routes import studio
@@ -25,11 +27,23 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def packages(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    """debian-mini by MiniLM and BM25."""
+@pytest.fixture(scope="session")
+def packages_store(debian: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """A store with debian-mini by MiniLM and BM25, filled once for all workers of a run. It is copied, never opened."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if pytestconfig.getoption("--workers") else base
+    filled = base / "packages"
+    with portalocker.Lock(base / "packages.lock", timeout=500):
+        if not filled.exists():
+            with opened(base / "packages-new") as collection:
+                collection.populate(open_source(debian / "corpus.jsonl.gz"))
+            (base / "packages-new").rename(filled)
+    return filled
+
+
+def opened(folder: Path) -> Collection:
     config = {
-        "store": f"edge:{tmp_path_factory.mktemp('packages') / 'qdrant'}",
+        "store": f"edge:{folder}",
         "collection": "debian",
         "slots": {
             "dense": {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"},
@@ -37,8 +51,15 @@ def packages(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         },
         "search": {"retrieve": {"dense": 100, "lexical": 100}, "limit": 10},
     }
-    with Collection.open(parse_config(config)) as collection:
-        collection.populate(debian / "corpus.jsonl.gz")
+    return Collection.open(parse_config(config))
+
+
+@pytest.fixture(scope="module")
+def packages(packages_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """debian-mini, for the tests of a file to change as they like."""
+    folder = tmp_path_factory.mktemp("studio") / "qdrant"
+    shutil.copytree(packages_store, folder)
+    with opened(folder) as collection:
         yield collection
 
 

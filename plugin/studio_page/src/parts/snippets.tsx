@@ -15,7 +15,7 @@ const LANGUAGES = [
 
 /** The query as text for a config, a program, a shell, and Qdrant's own API. */
 export function Snippets({ asked }: { asked: Asked }) {
-  const [language, setLanguage] = useParam("code", "yaml");
+  const [language, setLanguage] = useParam("code");
   const [name, setName] = useParam("of", "a");
   const side = name === "b" && asked.b !== NONE ? asked.b : asked.a;
   const body = asked.question && { ...asked.question, side: sideOf(side) };

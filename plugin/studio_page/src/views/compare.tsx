@@ -105,7 +105,7 @@ function Controls({ onDown, code, onCode }: { onDown: () => void; code: string; 
       () => toast("Copy the link from the address bar: the browser does not let the page do it.", "error"),
     );
   return (
-    <section class="card stack" aria-label="Query">
+    <section class="card stack" aria-label="Question">
       <SearchBar onDown={onDown} />
       <fieldset class="controls" disabled={exported !== null}>
         <legend class="visually-hidden">Sides and options</legend>
