@@ -8,7 +8,7 @@ from pathlib import Path
 
 import portalocker
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from browsing import Visit, browsing
 from diptych import Collection
@@ -23,6 +23,7 @@ from serving import served
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Until the end of the file: Playwright keeps a loop running, which other tests may not find."""
+    expect.set_options(timeout=30_000)  # other tests use the cores too
     with browsing() as started:
         yield started
 
@@ -60,6 +61,7 @@ def packages(packages_store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("studio") / "qdrant"
     shutil.copytree(packages_store, folder)
     with opened(folder) as collection:
+        collection.search("warm")  # loads the encoders
         yield collection
 
 
@@ -74,6 +76,7 @@ def packages_url(packages: Collection) -> Iterator[str]:
 def visit(browser: Browser, packages_url: str) -> Iterator[Visit]:
     """A page on debian-mini; afterwards it has asked no other host and raised no error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(60_000)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     found = Visit(context.new_page(), packages_url)
     yield found
