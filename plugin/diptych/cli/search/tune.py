@@ -12,7 +12,7 @@ from rich.console import Console
 
 from diptych.cli.search.tune_encoder import encoder
 from diptych.cli.search.tune_rerank import rerank
-from diptych.cli.swap.swap_text import say, size
+from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import (
     CONFIG,
@@ -29,6 +29,7 @@ from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import command
 from diptych.cli.ui.session import Session
+from diptych.runtime.amounts import size
 
 if TYPE_CHECKING:
     from diptych.tune import IndexReport, Row

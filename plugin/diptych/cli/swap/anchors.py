@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.swap import apply as applying
-from diptych.cli.swap.swap_text import duration, say, unjudged
+from diptych.cli.swap.swap_text import say, unjudged
 from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stdout, table, write_json
@@ -17,6 +17,7 @@ from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import command
 from diptych.cli.ui.session import Session
 from diptych.runtime import interrupts
+from diptych.runtime.amounts import duration
 
 if TYPE_CHECKING:
     from diptych.swap.anchors import AnchorsState, AnchorsToScore

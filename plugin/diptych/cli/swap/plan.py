@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from diptych.cli.swap.swap_text import ReEncodeOption, duration, say, size, slots_to_encode, under_way, unjudged
+from diptych.cli.swap.swap_text import ReEncodeOption, say, slots_to_encode, under_way, unjudged
 from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import PENDING
 from diptych.cli.ui.session import Session
+from diptych.runtime.amounts import duration, size
 
 if TYPE_CHECKING:
     from diptych.swap import Plan, Step
 
 SAMPLE = 64  # as diptych.swap.plan has it, which is slow to import
-ACTIONS = {
-    "add": "add",
-    "drop": "drop",
-    "re-encode": "re-encode",
-    "recalibrate": "recalibrate",
-    "reuse": "use kept vectors",
-    "re-prompt": "queries only",
-    "storage": "storage only",
-    "numerics": "settings only",
-    "keep": "as it is",
-}
 
 
 def plan(
@@ -83,10 +72,12 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False) -> None:
     Args:
         begun: what became of a swap that was begun.
     """
+    from diptych.swap.plan_text import details
+
     console = stdout()
     say(console, f"{planned.collection}: {planned.documents:,} documents", "bold")
     console.print(_table(planned))
-    for line in _details(planned):
+    for line in details(planned):
         say(console, line)
     for warning in planned.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
@@ -94,41 +85,6 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False) -> None:
         say(console, progress)
     elif advice:
         say(console, _advice(planned))
-
-
-def _details(planned: Plan) -> Iterator[str]:
-    """What differs, and what was measured of the new encoders' queries."""
-    from diptych.swap.changes import ENCODES
-    from diptych.swap.query_override import describe
-
-    for step in planned.steps:
-        if step.encode and step.action not in ENCODES:
-            yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
-        if step.why and step.action != "keep":
-            yield f"{step.slot}: {step.why}"
-        if step.passages is not None:
-            yield f"{step.slot}: about {step.passages:,.1f} passages a document"
-        if step.reduced is not None:
-            whole, kept = step.reduced
-            sizes = f"{size(step.disk)} in place of {size(int(step.disk * whole / kept))}"
-            yield f"{step.slot}: about {kept:,.1f} of {whole:,.1f} vectors of a document are kept, {sizes}"
-        if step.unread and step.unread.longer:
-            yield f"{step.slot}: {step.unread}"
-        if step.action == "numerics" and step.likeness is not None:
-            yield f"{step.slot}: test texts encode as before, lowest cosine {step.likeness:.5f}"
-        if step.query_side is not None:
-            yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
-    if planned.search:
-        yield planned.search_why or "search: settings that the collection was filled without"
-
-
-def _to_do(step: Step) -> str:
-    """Advice from the measurement, for slots that are re-encoded."""
-    if step.query_side is None or step.action == "numerics":
-        return ""
-    if step.query_side.low > 0:
-        return "; diptych apply --switch-queries lets the new one encode queries at once"
-    return "; the old one encodes queries until the new vectors are ready, by which the gate measures the new one"
 
 
 def _table(planned: Plan) -> Table:
@@ -144,12 +100,13 @@ def _table(planned: Plan) -> Table:
 
 def _row(step: Step) -> tuple[str, ...]:
     """The cells: documents that the change affects, those that are encoded, and what that costs."""
-    change = "fill gaps" if step.action == "keep" and step.encode else ACTIONS[step.action]
+    from diptych.swap.plan_text import change_of
+
     documents, encode = (f"{count:,}" if count else "" for count in (step.points, step.encode))
     if not step.rate:
-        return step.slot, change, documents, encode, "", "", ""
+        return step.slot, change_of(step), documents, encode, "", "", ""
     costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}")
-    return step.slot, change, documents, encode, *costs
+    return step.slot, change_of(step), documents, encode, *costs
 
 
 def _advice(planned: Plan) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.swap.swap_text import duration, encoder_text, say
+from diptych.cli.swap.swap_text import encoder_text, say
 from diptych.cli.ui.options import DebugOption, JsonOption
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
+from diptych.runtime.amounts import duration
 
 if TYPE_CHECKING:
     from diptych.config import Config

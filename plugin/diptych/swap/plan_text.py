@@ -1,0 +1,59 @@
+"""How the steps of a plan are said in words, on the command line and in notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diptych.runtime.amounts import size
+from diptych.swap.changes import ENCODES
+from diptych.swap.plan import Plan, Step
+from diptych.swap.query_override import describe
+
+ACTIONS = {
+    "add": "add",
+    "drop": "drop",
+    "re-encode": "re-encode",
+    "recalibrate": "recalibrate",
+    "reuse": "use kept vectors",
+    "re-prompt": "queries only",
+    "storage": "storage only",
+    "numerics": "settings only",
+    "keep": "as it is",
+}
+
+
+def change_of(step: Step) -> str:
+    """What happens to the slot, in a word or three."""
+    return "fill gaps" if step.action == "keep" and step.encode else ACTIONS[step.action]
+
+
+def details(planned: Plan) -> Iterator[str]:
+    """What differs, and what was measured of the new encoders' queries."""
+    for step in planned.steps:
+        if step.encode and step.action not in ENCODES:
+            yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
+        if step.why and step.action != "keep":
+            yield f"{step.slot}: {step.why}"
+        if step.passages is not None:
+            yield f"{step.slot}: about {step.passages:,.1f} passages a document"
+        if step.reduced is not None:
+            whole, kept = step.reduced
+            sizes = f"{size(step.disk)} in place of {size(int(step.disk * whole / kept))}"
+            yield f"{step.slot}: about {kept:,.1f} of {whole:,.1f} vectors of a document are kept, {sizes}"
+        if step.unread and step.unread.longer:
+            yield f"{step.slot}: {step.unread}"
+        if step.action == "numerics" and step.likeness is not None:
+            yield f"{step.slot}: test texts encode as before, lowest cosine {step.likeness:.5f}"
+        if step.query_side is not None:
+            yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
+    if planned.search:
+        yield planned.search_why or "search: settings that the collection was filled without"
+
+
+def _to_do(step: Step) -> str:
+    """Advice from the measurement, for slots that are re-encoded."""
+    if step.query_side is None or step.action == "numerics":
+        return ""
+    if step.query_side.low > 0:
+        return "; diptych apply --switch-queries lets the new one encode queries at once"
+    return "; the old one encodes queries until the new vectors are ready, by which the gate measures the new one"
