@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ContractError, DocumentError, brief
 from diptych.media import RawMedia  # at run time, too: frameworks validate options that hold a Query
+from diptych.repr_html import ReprHtml
 
 Floats: TypeAlias = NDArray[np.float32]
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
@@ -210,7 +211,7 @@ class Highlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(ReprHtml):
     """A document that a search found, with its score.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from diptych.collection.explanation import Explanation, SlotScore, Term
+from diptych.collection.explanation import Explanation, Explanations, SlotScore, Term
 from diptych.collection.score_parts import BlocksLike, blocks_of_slots, matched_terms, scores_of
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
@@ -15,6 +15,7 @@ from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.feedback import slots_for_examples
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
+from diptych.search.highlights import matching_words
 from diptych.search.options import ExplainOptions, Options
 from diptych.search.passages import has_passages, with_passages
 from diptych.search.pins import PINNED
@@ -40,7 +41,7 @@ def explain(
     ids: Sequence[str] | None = None,
     blocks: BlocksLike | None = None,
     **options: Unpack[ExplainOptions],
-) -> list[Explanation]:
+) -> Explanations:
     """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
 
     Args:
@@ -55,7 +56,7 @@ def explain(
     def answer(view: View) -> list[Explanation]:
         return _explained(SearchRequest.of(view, [query], Options(**options, passages=0, highlight=False)), ids, blocks)
 
-    return on_current_view(handle, answer)
+    return Explanations(on_current_view(handle, answer), query=query)
 
 
 def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: BlocksLike | None) -> list[Explanation]:
@@ -93,6 +94,11 @@ class _Explainer:
             for slot in slots
             if slot.kind == "sparse" and slot.name in self._inputs
         }
+        layout = request.handle.layout
+        self._found = [Hit(from_payload(own.id, own.payload, layout), 0.0, point=own.id) for own in records]
+        self._words = dict(
+            zip(self._points, matching_words(request, [own.document.text for own in self._found]), strict=True)
+        )
         self._passages = {slot.name: self._passages_of(slot) for slot in slots if has_passages(slot)}
         self._blocks, lacking = blocks_of_slots(request, self._inputs, self._scores, blocks)
         self._notes = (*notes, *_notes_on_examples(request), *lacking)
@@ -121,13 +127,12 @@ class _Explainer:
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
             notes=(*self._notes, *(("pinned",) if hit and PINNED in hit.stages else ())),
+            words=self._words[record.id],
         )
 
     def _passages_of(self, slot: Slot) -> dict[PointId, tuple[Passage, ...]]:
         """The passages of each document to explain, best first."""
-        layout = self._request.handle.layout
-        found = [Hit(from_payload(record.id, record.payload, layout), 0.0, point=record.id) for record in self._records]
-        (scored,) = with_passages(self._request, [found], None, slot=slot)
+        (scored,) = with_passages(self._request, [self._found], None, slot=slot)
         return {hit.point: hit.passages for hit in scored if hit.point is not None}
 
     def _slot(self, name: str, point: PointId) -> SlotScore:
@@ -229,4 +234,4 @@ def _records(request: SearchRequest, ids: Sequence[str]) -> list[models.Record]:
     return [by_id[identifier] for identifier in ids]
 
 
-__all__ = ["Explanation", "SlotScore", "Term", "explain"]
+__all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain"]

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from diptych.repr_html import ReprHtml
 from diptych.search.pins import PINNED
 from diptych.search.pipeline import Pipeline
-from diptych.types import Document, Passage
+from diptych.types import Document, Passage, Query
 
 NEAR = 1e-5  # how far sums of parts may be from the score, relative to scores above 1
 
@@ -84,7 +85,7 @@ class ScorePart:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(ReprHtml):
     """Why one document has its rank.
 
     Args:
@@ -96,6 +97,7 @@ class Explanation:
         boosts: what each part of the boost adds; the score before it plus these is the score of the stage `boost`.
         stages: the score that each later stage gave, in order.
         lost: where the document was left behind, when it is not a hit.
+        words: begin and end of each word of the document's text that a sparse slot matches.
         notes: remarks on this search, such as that a reranker reached its deadline.
     """
 
@@ -109,6 +111,7 @@ class Explanation:
     stages: Mapping[str, float] = field(default_factory=dict)
     lost: str = ""
     notes: tuple[str, ...] = ()
+    words: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         head = self.lost if self.rank is None else f"rank {self.rank}, score {self.score:.4f}"
@@ -162,7 +165,8 @@ class Explanation:
         slots = {name: {**asdict(own), **lists[name]} for name, own in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         numbers["boosts"] = dict(self.boosts)
-        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost, "notes": [*self.notes]}
+        rest = {"lost": self.lost, "notes": [*self.notes], "words": [*map(list, self.words)]}
+        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, **rest}
 
     def _slot_lines(self, name: str) -> Iterable[str]:
         slot_score = self.slots[name]
@@ -177,3 +181,18 @@ class Explanation:
             which = f"best of {slot_score.passages} passages, {own.start} to {own.end}"
             lines.append(f"    {which}, {own.score:.4f}: {' '.join(own.text.split())}")
         return lines
+
+
+class Explanations(ReprHtml, list[Explanation]):
+    """The explanations of one query: a list that notebooks show as pictures.
+
+    Args:
+        explanations: in their order.
+        query: what was asked.
+    """
+
+    __slots__ = ("query",)
+
+    def __init__(self, explanations: Iterable[Explanation] = (), *, query: str | Query = "") -> None:
+        super().__init__(explanations)
+        self.query = query

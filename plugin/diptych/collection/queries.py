@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Unpack
 
 from diptych.collection.warm_up import warm
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
+from diptych.search import Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
 from diptych.search.filters import FilterLike, Where
+from diptych.search.groups import HitGroups
+from diptych.search.hits import Answers, Hits, hits_of
 from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions
-from diptych.search.run import answer, answer_later
-from diptych.types import Document, Hit, Query, SparseVector
+from diptych.search.run import answer, answer_later, answered
+from diptych.types import Document, Query, SparseVector
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from qdrant_client import models
 
-    from diptych.collection.explanation import Explanation
+    from diptych.collection.explanation import Explanations
     from diptych.collection.score_parts import BlocksLike
 
 
@@ -43,7 +45,7 @@ class Searching:
         """
         warm(self.handle)
 
-    def search(self, query: str | Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+    def search(self, query: str | Query, **options: Unpack[SearchOptions]) -> Hits:
         """The best documents for one query, best first.
 
         Args:
@@ -57,9 +59,10 @@ class Searching:
             CollectionNotFound: nothing has been populated yet.
             FingerprintMismatch, ContractError, RegistryError: an encoder cannot serve.
         """
-        return answer(self.handle, [query], self._options(**options))[0]
+        found = answered(self.handle, [query], self._options(**options))
+        return hits_of(found.request, found.hits[0], query)
 
-    def search_batch(self, queries: Sequence[str | Query], **options: Unpack[SearchOptions]) -> list[list[Hit]]:
+    def search_batch(self, queries: Sequence[str | Query], **options: Unpack[SearchOptions]) -> Answers:
         """The best documents for each of many queries, encoded, retrieved and reranked together.
 
         Args:
@@ -68,7 +71,7 @@ class Searching:
         """
         return answer(self.handle, queries, self._options(**options))
 
-    async def asearch(self, query: str | Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+    async def asearch(self, query: str | Query, **options: Unpack[SearchOptions]) -> Hits:
         """`search` without blocking the event loop. Queries that arrive at the same time are answered together.
 
         Args:
@@ -82,7 +85,7 @@ class Searching:
         vector: ArrayLike | SparseVector,
         stages: Retrieve | Pipeline,
         **options: Unpack[VectorOptions],
-    ) -> list[Hit]:
+    ) -> Hits:
         """The best documents for a vector of a slot's space.
 
         Args:
@@ -103,7 +106,7 @@ class Searching:
         group_by: str,
         group_size: int = 3,
         **options: Unpack[GroupOptions],
-    ) -> list[HitGroup]:
+    ) -> HitGroups:
         """The best groups of hits that share a value of a payload key.
 
         Args:
@@ -113,13 +116,8 @@ class Searching:
             options: as in `search`, without `offset`; `limit` counts groups.
         """
         options["tenant"] = self._tenant(options.get("tenant"))
-        return search_groups(
-            self.handle,
-            [query],
-            group_by=group_by,
-            group_size=group_size,
-            **options,
-        )[0]
+        found = search_groups(self.handle, [query], group_by=group_by, group_size=group_size, **options)
+        return HitGroups(found[0], query=query)
 
     def scores(
         self,
@@ -148,7 +146,7 @@ class Searching:
         ids: Sequence[str] | None = None,
         blocks: BlocksLike | None = None,
         **options: Unpack[ExplainOptions],
-    ) -> list[Explanation]:
+    ) -> Explanations:
         """Why each hit, or each document of `ids`, has its rank. See `diptych.collection.explain`.
 
         Args:

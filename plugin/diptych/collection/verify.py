@@ -20,6 +20,7 @@ from diptych.errors import CollectionError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
+from diptych.repr_html import ReprHtml
 from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
@@ -38,7 +39,7 @@ PointId = models.ExtendedPointId
 
 
 @dataclass(slots=True)
-class VerifyReport:
+class VerifyReport(ReprHtml):
     """Result of `verify`. Each fault maps point ids to document ids.
 
     Args:

@@ -18,6 +18,7 @@ from diptych.evaluate.significance import (
     percentile_interval,
     randomization_p_value,
 )
+from diptych.repr_html import ReprHtml
 from qdrant_edge_client.validation_messages import nearest
 
 Method: TypeAlias = Literal["randomization", "bootstrap"]
@@ -51,7 +52,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(ReprHtml):
     """Several runs against one baseline by one metric; `differences` in the order of the evaluations."""
 
     metric: str

@@ -11,11 +11,12 @@ from diptych.evaluate._extras import load
 from diptych.evaluate.measures import DEFAULT_METRICS, cutoff, parse_metrics
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.rankings import ordered, rank_scores
+from diptych.repr_html import ReprHtml
 from diptych.types import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(ReprHtml):
     """Values of one run: `per_query[metric][query id]`. Every judged query counts, answered or not.
 
     Args:

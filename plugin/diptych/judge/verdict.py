@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from diptych.judge.confidence import confidence_sequence
+from diptych.repr_html import ReprHtml
 
 Outcome: TypeAlias = Literal["better", "worse", "equal", "open"]
 
@@ -31,7 +32,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(ReprHtml):
     """The comparison of all runs with the baseline. `dataclasses.asdict` gives JSON values.
 
     Args:

@@ -7,17 +7,22 @@ A document that has media and no text says `"textless": true` there, so that it 
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from diptych.media import MODALITIES, Media, MediaStore, RawMedia, from_json, to_json
+from diptych.media.read import format_of
 from diptych.types import Document
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
 OWN, MEDIA, TEXTLESS = "_diptych", "media", "textless"
-_REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", "thumbnail")  # the keys of an item
+THUMBNAIL = "thumbnail"
+_PICTURED = ("image", "video")  # the modalities that have thumbnails
+_REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", THUMBNAIL)  # the keys of an item
 
 
 def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
@@ -54,8 +59,32 @@ def content_fields() -> list[str]:
     return _fields(_CONTENT)
 
 
-def _fields(keys: Iterable[str]) -> list[str]:
-    return [f"{OWN}.{MEDIA}.{modality}.{key}" for modality in MODALITIES for key in keys]
+def thumbnail_fields() -> list[str]:
+    """The payload keys from which `stored_thumbnail` reads."""
+    return _fields([THUMBNAIL], _PICTURED)
+
+
+def stored_thumbnail(payload: Mapping[str, Any] | None) -> bytes | None:
+    """The small JPEG or PNG in a payload, of its picture rather than its clip; None where there is none.
+
+    Payloads that another program wrote are taken for what they are: whatever is no such picture is left out.
+    """
+    own = (payload or {}).get(OWN)
+    media = own.get(MEDIA) if isinstance(own, Mapping) else None
+    items = [media.get(modality) for modality in _PICTURED] if isinstance(media, Mapping) else []
+    for item in items:
+        encoded = item.get(THUMBNAIL) if isinstance(item, Mapping) else None
+        try:
+            picture = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
+        except (binascii.Error, ValueError):
+            continue
+        if format_of(picture) in ("JPEG", "PNG"):
+            return picture
+    return None
+
+
+def _fields(keys: Iterable[str], modalities: Iterable[str] = MODALITIES) -> list[str]:
+    return [f"{OWN}.{MEDIA}.{modality}.{key}" for modality in modalities for key in keys]
 
 
 def letters_in(payload: Mapping[str, Any] | None) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import FieldBoost, GeoBoost, NumberBoost, RangeBoost, RecencyBoost
-from diptych.search.groups import HitGroup, search_groups
+from diptych.search.groups import HitGroup, HitGroups, search_groups
+from diptych.search.hits import Answers, Hits
 from diptych.search.options import BoostLike, SearchOptions
 from diptych.search.pipeline import Pipeline, Retrieve, Stage
 from diptych.search.rerank import score
@@ -17,6 +18,7 @@ from diptych.search.run import search
 from diptych.search.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
 
 __all__ = [
+    "Answers",
     "Boost",
     "BoostLike",
     "Dbsf",
@@ -27,6 +29,8 @@ __all__ = [
     "Fusion",
     "GeoBoost",
     "HitGroup",
+    "HitGroups",
+    "Hits",
     "Linear",
     "NumberBoost",
     "Pipeline",

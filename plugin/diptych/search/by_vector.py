@@ -12,6 +12,7 @@ from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
+from diptych.search.hits import Hits, hits_of
 from diptych.search.options import Options, VectorOptions
 from diptych.search.passages import has_passages
 from diptych.search.pins import pinned_hits
@@ -22,7 +23,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, Retrieved
 from diptych.search.run import notify_plugins, on_current_view, reranked
 from diptych.slots.slot import Slot
-from diptych.types import Hit, SparseVector
+from diptych.types import SparseVector
 
 
 def search_by_vector(
@@ -30,7 +31,7 @@ def search_by_vector(
     vector: ArrayLike | SparseVector,
     stages: Retrieve | Pipeline,
     **options: Unpack[VectorOptions],
-) -> list[Hit]:
+) -> Hits:
     """Return the best documents for one vector, best first.
 
     Args:
@@ -44,7 +45,7 @@ def search_by_vector(
         CollectionNotFound: nothing has been populated yet.
     """
 
-    def once(view: View) -> list[Hit]:
+    def once(view: View) -> Hits:
         request = SearchRequest.of(view, [_UNKNOWN], Options(**options, pipeline=stages, highlight=False))
         slot = _slot_of(request)
         seconds: dict[str, float] = {}
@@ -57,7 +58,7 @@ def search_by_vector(
         clock.passed("retrieve")
         array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began, pinned))
         notify_plugins(request, seconds, clock.began, len(array[0]))
-        return array[0]
+        return hits_of(request, array[0], "")
 
     return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
 

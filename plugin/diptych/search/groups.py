@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,6 +12,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
+from diptych.repr_html import ReprHtml
 from diptych.search.checks import require_count
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, Options
@@ -54,6 +55,21 @@ class HitGroup:
         best = self.hits[0]
         passages = tuple(_chunk(hit) for hit in self.hits)
         return replace(best, document=replace(best.document, id=str(self.value)), passages=passages, point=None)
+
+
+class HitGroups(ReprHtml, list[HitGroup]):
+    """The groups of one query, best first: a list that notebooks show as tables.
+
+    Args:
+        groups: best first.
+        query: what was asked.
+    """
+
+    __slots__ = ("query",)
+
+    def __init__(self, groups: Iterable[HitGroup] = (), *, query: str | Query = "") -> None:
+        super().__init__(groups)
+        self.query = query
 
 
 def _chunk(hit: Hit) -> Passage:

@@ -19,6 +19,7 @@ from diptych.metadata.payloads import NATIVE
 from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.highlights import with_highlights
+from diptych.search.hits import Answers, Hits, answers_of, hits_of
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.options import Options, SearchOptions, media_of
 from diptych.search.passages import READ, with_passages
@@ -48,7 +49,7 @@ class Answered(NamedTuple):
 
 def search(
     handle: CollectionHandle | View, queries: Sequence[str | Query], **options: Unpack[SearchOptions]
-) -> list[list[Hit]]:
+) -> Answers:
     """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
 
     A single query is encoded and retrieved together with those of other threads at the same time.
@@ -68,9 +69,10 @@ def search(
     return answer(handle, queries, Options(**options))
 
 
-def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> list[list[Hit]]:
+def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answers:
     """As `search`."""
-    return answered(handle, queries, options).hits
+    found = answered(handle, queries, options)
+    return answers_of(found.request, found.hits, queries)
 
 
 def answered(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answered:
@@ -93,9 +95,10 @@ def _answered(queries: Sequence[str | Query], options: Options, view: View) -> A
     return Answered(request, hits, retrieved.seconds)
 
 
-async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
+async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> Hits:
     """As `search` for one query, without blocking the event loop or a thread."""
-    return (await answered_later(handle, query, options)).hits[0]
+    found = await answered_later(handle, query, options)
+    return hits_of(found.request, found.hits[0], query)
 
 
 async def answered_later(handle: CollectionHandle | View, query: str | Query, options: Options) -> Answered:

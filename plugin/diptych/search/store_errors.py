@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
-from diptych.handle.snapshot import View
 from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
 from diptych.stores.nodes import deadline, seconds_left
 from diptych.stores.server_client import SEARCH_TIMEOUT
@@ -19,7 +19,21 @@ _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or mo
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
 
 
-def ask(handle: View, call: Callable[[], T]) -> T:
+class Searched(Protocol):
+    """A collection in its store, such as a `View`."""
+
+    @property
+    def client(self) -> QdrantBase:
+        """The store's client."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        ...
+
+
+def ask(handle: Searched, call: Callable[[], T]) -> T:
     """The result of `call`, which only reads; a temporary failure of a server is retried until the deadline.
 
     The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
@@ -50,7 +64,7 @@ def is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
 
 
-def _failure(handle: View, error: Exception) -> DiptychError:
+def _failure(handle: Searched, error: Exception) -> DiptychError:
     """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
     where, got = f"collection {handle.name!r}", told(error)
     if gave_no_answer(error):  # then it could not say either whether the collection exists

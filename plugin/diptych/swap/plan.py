@@ -15,6 +15,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
+from diptych.repr_html import ReprHtml
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
@@ -77,7 +78,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(ReprHtml):
     """What applying a config would change and cost.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from diptych.reports import SwapReport
+from diptych.repr_html import ReprHtml
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.swap.gate.gate import GateReport, Judged
 
@@ -47,7 +48,7 @@ class ApplyOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyReport(SwapReport):
+class ApplyReport(SwapReport, ReprHtml):
     """The result of an apply: `SwapReport` and more.
 
     Args:

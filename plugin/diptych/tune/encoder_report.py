@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diptych.repr_html import ReprHtml
 from diptych.tune.choose import LEAST, Against
 from diptych.tune.grid import Setup
 
@@ -83,7 +84,7 @@ class EncoderBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderReport:
+class EncoderReport(ReprHtml):
     """What `tune_encoder` found.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diptych.repr_html import ReprHtml
 from diptych.tune.grid import Setup
 
 
@@ -30,7 +31,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexReport:
+class IndexReport(ReprHtml):
     """The result of `tune_index`.
 
     Args:

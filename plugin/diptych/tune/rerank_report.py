@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from diptych.repr_html import ReprHtml
+
 DEPTHS, CUTOFF = (10, 50), 10  # of recall of the reranker's own list, and of nDCG
 
 
@@ -52,7 +54,7 @@ class RerankGain:
 
 
 @dataclass(frozen=True, slots=True)
-class RerankReport:
+class RerankReport(ReprHtml):
     """The result of `tune_rerank`.
 
     Args:

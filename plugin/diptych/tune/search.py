@@ -27,7 +27,7 @@ from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
 from diptych.tune.trial_times import milliseconds, shape_of
 from diptych.tune.trials import Trial, Values, bases_of, reranker_stages, stage_key, trials
-from diptych.types import Query
+from diptych.types import Hit, Query
 
 DEPTHS, CUTOFF, ASKED = (50, 100), 10, 20
 EFS = (32, 64, 128, 256)  # widths of the graph search to try
@@ -179,7 +179,7 @@ class _Run:
     def _present(self, pipeline: Pipeline) -> Doubles:
         """The value of the present pipeline for each query, as it is served."""
         once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in pipeline.rerank)
-        pipeline, hits = replace(pipeline, rerank=once), []
+        pipeline, hits = replace(pipeline, rerank=once), list[Sequence[Hit]]()
         limit = min(CUTOFF, pipeline.depth or CUTOFF)
         for start in range(0, len(self.queries), BATCH):
             batch = self.queries[start : start + BATCH]

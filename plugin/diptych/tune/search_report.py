@@ -10,6 +10,7 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.config.secrets import redacted
+from diptych.repr_html import ReprHtml
 from diptych.search.pipeline import Pipeline
 from diptych.search.stages import Dbsf, Linear, Rerank, Rrf
 from diptych.tune.choose import LEAST, Against
@@ -82,7 +83,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchReport:
+class SearchReport(ReprHtml):
     """What `tune_search` found.
 
     Args:

@@ -27,7 +27,7 @@ def judged() -> tuple[list[Query], Qrels]:
 @pytest.fixture(scope="module")
 def hits(judged: tuple[list[Query], Qrels], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Hit]]]:
     """Ten hits of each query, from a collection without passages and from one with them."""
-    found = {}
+    found: dict[str, list[list[Hit]]] = {}
     for way, slot in {"truncation": MINILM, "passages": {**MINILM, "passages": {"tokens": 200, "overlap": 40}}}.items():
         raw = {"store": f"edge:{tmp_path_factory.mktemp(way)}", "collection": "c", "slots": {"dense": slot}}
         with Collection.open(parse_config({**raw, "cache": {"enabled": False}})) as collection:

@@ -32,7 +32,8 @@ FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_
 
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "reports"),
+    ("errors", "repr_html"),
+    ("reports",),
     ("media",),
     ("types",),
     ("protocols", "runtime", "frames", "generation"),
@@ -47,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("swap",),
     ("tune",),
     ("collection",),
+    ("notebook",),
     ("service",),
     ("agents", "studio"),
     ("cli",),

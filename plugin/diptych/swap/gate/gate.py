@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
 from diptych.reports import GateSummary
+from diptych.repr_html import ReprHtml
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import alone, pipeline_of, silence, without_common_rerankers
 from diptych.swap.gate.coverage import Coverage, coverage
@@ -35,7 +36,7 @@ __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
 
 @dataclass(frozen=True, slots=True)
-class GateReport(GateSummary):
+class GateReport(GateSummary, ReprHtml):
     """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
 
     Args:
