@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,8 @@ def studio(
         url = f"{address(listening, host)}/studio/"
         _announce(url, list(served.collections), as_json=as_json)
         if open_browser:
-            webbrowser.open(url)
+            # In a thread: a browser for terminals would keep the service from starting.
+            threading.Thread(target=webbrowser.open, args=(url,), name="diptych-browser", daemon=True).start()
         run(app, listening, grace=grace)
 
 
