@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
 
@@ -13,6 +16,9 @@ from diptych.studio.jobs.query_sets import QuerySets
 from diptych.studio.jobs.queue import Jobs
 from diptych.studio.judging import JudgingSessions
 from diptych.studio.swaps import Rates
+
+THREADS = 2  # explanations and locations that are made at once
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,7 @@ class Studio:
         writes: whether a rollback may be asked for.
         opened: by collection, the arguments of `Collection.open` that a user of this machine would write.
         rates: how fast the back-fills are that somebody looks at.
+        threads: for what takes longer than a search, so that typing never waits for it.
     """
 
     sets: QuerySets = field(default_factory=QuerySets)
@@ -34,10 +41,16 @@ class Studio:
     writes: bool = False
     opened: Mapping[str, str] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "diptych-studio"))
 
     def close(self) -> None:
         """End what was begun, before the collections are closed."""
         self.jobs.stop()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def aside(self, call: Callable[..., T], *args: Any) -> T:
+        """The result of a call that takes longer than a search; one that waits is dropped when it is cancelled."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args))
 
     def require_judging(self) -> JudgingSessions:
         """The sessions of judges.

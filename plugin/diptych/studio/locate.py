@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from diptych.search.run import answered
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
+from diptych.studio.context import Studio
 from diptych.studio.disconnects import unless_gone
 from diptych.studio.documents import record_of
 from diptych.studio.question import Question, Wanted, checked, options_of
@@ -34,7 +34,7 @@ async def locate(request: Request) -> Response:
     serving = Serving.of(request)
     body = await read(request, Wanted, serving.limits)
     collection = checked(serving, body)
-    return json_text(await unless_gone(request, asyncio.to_thread(_located, collection, body)))
+    return json_text(await unless_gone(request, Studio.of(request).aside(_located, collection, body)))
 
 
 def _located(collection: Collection, body: Wanted) -> dict[str, Any]:

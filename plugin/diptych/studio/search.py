@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
@@ -16,10 +17,12 @@ from diptych.collection.collection import Collection
 from diptych.collection.explain import explain
 from diptych.collection.explanation import Explanation
 from diptych.search.filter_keys import known_missing
+from diptych.search.options import Options
 from diptych.search.run import Answered, answered_later
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
+from diptych.studio.context import Studio
 from diptych.studio.disconnects import unless_gone
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.shown import shown_hits
@@ -31,9 +34,9 @@ async def search(request: Request) -> Response:
     serving = Serving.of(request)
     body = await read(request, Question, serving.limits)
     collection = checked(serving, body)
-    answer = await unless_gone(request, _answer(collection, body))
+    answer = await unless_gone(request, _answer(Studio.of(request), collection, body))
     serving.metrics.queries.labels(collection.name).inc()
-    return json_text(answer)
+    return answer
 
 
 def json_text(value: Any) -> Response:
@@ -41,20 +44,21 @@ def json_text(value: Any) -> Response:
     return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
 
 
-async def _answer(collection: Collection, body: Question) -> dict[str, Any]:
+async def _answer(studio: Studio, collection: Collection, body: Question) -> Response:
     side, options = await asyncio.to_thread(_prepared, collection, body)
     began = time.perf_counter()
     found = await answered_later(side.view, body.question, options)
     milliseconds = 1000 * (time.perf_counter() - began)
-    return await asyncio.to_thread(_shown, collection, body, side, found, milliseconds)
+    work = partial(_shown, collection, body, side, found, milliseconds)
+    return await (studio.aside(work) if body.explain else asyncio.to_thread(work))
 
 
-def _prepared(collection: Collection, body: Question) -> tuple[Side, Any]:
+def _prepared(collection: Collection, body: Question) -> tuple[Side, Options]:
     side = side_of(collection, body.side)
     return side, options_of(body, side)
 
 
-def _shown(collection: Collection, body: Question, side: Side, found: Answered, milliseconds: float) -> dict[str, Any]:
+def _shown(collection: Collection, body: Question, side: Side, found: Answered, milliseconds: float) -> Response:
     (hits,) = found.hits
     shown = shown_hits(found.request, hits, collection.name)
     if body.explain and hits:
@@ -62,15 +66,17 @@ def _shown(collection: Collection, body: Question, side: Side, found: Answered, 
         for hit, why in zip(shown, explanations(body, side, ids), strict=True):
             hit |= {"parts": parts_of(why), "before": before(why), "why": ExplainedDocument.of(why).model_dump()}
     missing = [] if found.request.chosen is None or hits else _missing(found)
-    return {
-        "collection": collection.name,
-        "side": side.facts,
-        "pipeline": repr(found.request.pipeline),
-        "milliseconds": milliseconds,
-        "stages": [{"name": name, "milliseconds": 1000 * seconds} for name, seconds in found.seconds.items()],
-        "hits": shown,
-        "warnings": missing,
-    }
+    return json_text(
+        {
+            "collection": collection.name,
+            "side": side.facts,
+            "pipeline": repr(found.request.pipeline),
+            "milliseconds": milliseconds,
+            "stages": [{"name": name, "milliseconds": 1000 * seconds} for name, seconds in found.seconds.items()],
+            "hits": shown,
+            "warnings": missing,
+        }
+    )
 
 
 def explanations(body: Question, side: Side, ids: Sequence[str]) -> list[Explanation]:

@@ -77,7 +77,7 @@ def document_fields(
 
 def units(text: str) -> int:
     """The length of a text in UTF-16 units."""
-    return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def plain(value: Any, deep: int = 0) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import re
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from qdrant_client import models
@@ -40,11 +40,11 @@ async def snippets(request: Request) -> Response:
     serving = Serving.of(request)
     body = await read(request, Question, serving.limits)
     collection = checked(serving, body)
-    opened = Studio.of(request).opened.get(collection.name, '"diptych.yaml"')
+    studio = Studio.of(request)
+    opened = studio.opened.get(collection.name, '"diptych.yaml"')
     url, with_key = str(request.base_url).rstrip("/"), bool(serving.keys)
-    return json_text(
-        await unless_gone(request, asyncio.to_thread(_snippets, collection, body, opened, url, with_key=with_key))
-    )
+    work = partial(_snippets, collection, body, opened, url, with_key=with_key)
+    return json_text(await unless_gone(request, studio.aside(work)))
 
 
 def _snippets(collection: Collection, body: Question, opened: str, url: str, *, with_key: bool) -> dict[str, Any]:
