@@ -34,7 +34,7 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
     """
     slots = [request.handle.slots[name] for name in request.pipeline.slots]
     sentences = _sentences(request, next(filter(_reads_sentences, slots), None), hits)
-    matchers = [_matcher(request, slot) for slot in slots if slot.kind in ("sparse", "text_index")]
+    matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
     return [
         [replace(hit, highlight=Highlight(next(sentences), _matching(hit, n, matchers))) for hit in own]
         for n, own in enumerate(hits)
@@ -45,8 +45,13 @@ def matching_words(request: SearchRequest, texts: Sequence[str]) -> list[tuple[P
     """The places of the words in each text that match the request's only query in a sparse slot or text index."""
     (query,) = request.texts
     slots = [request.handle.slots[name] for name in request.pipeline.slots] if query.strip() else []
-    matchers = [_matcher(request, slot) for slot in slots if slot.kind in ("sparse", "text_index")]
+    matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
     return [_places_of_words(text, 0, LONGEST, 0, matchers) for text in texts]
+
+
+def _matches_words(slot: Slot) -> bool:
+    """Whether the slot compares words of texts. A lexicon of pictures has words, but matches none of the text's."""
+    return slot.kind in ("sparse", "text_index") and not slot.reads_media
 
 
 def _reads_sentences(slot: Slot) -> bool:

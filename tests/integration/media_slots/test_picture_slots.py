@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import diptych_adapters.hooks
 import named_server
-from colour_plugin import COLOURS
-from diptych import Collection, Document, Query, Registry
+from colour_plugin import COLOURS, ColourWords
+from diptych import AdapterSpec, Collection, Document, Query, Registry, SparseVector, hookimpl
 from diptych.errors import CollectionError, MediaError, SearchError
 from diptych.media import Media, MediaStore
 from diptych.search import Retrieve
@@ -149,6 +150,39 @@ def test_words_explain_a_picture(config: Made, documents: list[Document], colour
         assert ids(opened.search("red", limit=1)) == ["red"]
         (explained,) = opened.explain("red", limit=1)
         assert "red" in str(explained)
+
+
+class WordsOfPictures(ColourWords):
+    """Refuses texts, as an encoder does that has none."""
+
+    def encode_query(self, inputs: Sequence[Any]) -> list[SparseVector]:
+        assert not any(isinstance(given, str) for given in inputs)
+        return super().encode_query(inputs)
+
+    encode_document = encode_query
+
+
+class Plugin:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        factory = f"{__name__}:WordsOfPictures"
+        spec = AdapterSpec(name="words-of-pictures", kind="sparse", factory=factory, summary="t", accepts=("image",))
+        return [spec]
+
+
+def test_words_of_a_picture_are_marked_in_no_text(config: Made, documents: list[Document]) -> None:
+    slots = {"lexical": {"adapter": "bm25"}, "words": {"adapter": "words-of-pictures", "of": "image"}}
+    registry = Registry(diptych_adapters.hooks, Plugin(), installed=False)
+    with Collection.open(config(slots=slots), registry=registry) as opened:
+        opened.populate(documents)
+        (hit,) = opened.search("red square", limit=1, highlight=True)
+        (explanation,) = opened.explain("red square", ids=["red"])
+        assert hit.document.text == explanation.document.text == "A red square"
+        assert hit.highlight is not None
+        assert [*hit.highlight.words] == [*explanation.words] == [(2, 5), (6, 12)]
+        (by_picture,) = opened.explain(Query(media={"image": "red.png"}), ids=["red"])
+        assert by_picture.words == ()
+        assert by_picture.slots["words"].terms[0].word == "red"
 
 
 def test_sounds(config: Made, colours: Registry) -> None:
