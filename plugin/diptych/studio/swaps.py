@@ -131,7 +131,7 @@ def _filling(found: Status, swap: SwapStatus, rates: Rates) -> Step:
     if swap.filled:
         left = f"{total - done:,} have nothing that the new encoder reads" if done < total else "the vectors are there"
         return _step(FILL, "done", left, done=done, total=total)
-    rate = rates.of((found.collection, swap.began), done)
+    rate = rates.of((found.collection, swap.began, swap.holder), done)
     if not swap.running:
         text = f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
         return _step(FILL, "waiting", text, done=done, total=total)
