@@ -32,6 +32,7 @@ from diptych.studio.handlers import (
     swap,
     undo,
 )
+from diptych.studio.jobs.answers import HealthAnswer, JobAnswer, JudgingAnswer, RolledBack, SwapAnswer
 from diptych.studio.jobs.query_sets import QuerySets
 from diptych.studio.jobs.queue import Jobs
 from diptych.studio.judging import JudgingSessions
@@ -74,16 +75,25 @@ OPERATIONS = (
     Operation("post", f"{API}/document", "A document whole", ShownDocument, OneDocument, errors=_ERRORS),
     Operation("get", f"{API}/media", "A small picture of a document's media", query=OneMedia, errors=(404, *_OPEN)),
     Operation("post", f"{API}/export", "A view as one HTML file", asked=Exported, errors=_ERRORS),
-    Operation("post", f"{API}/jobs", "Begin an evaluation, a tuning or a check", asked=NewJob, errors=_ERRORS),
-    Operation("get", f"{API}/jobs/{{id}}", "How far a job is, and its result", errors=(401, 404, 429)),
-    Operation("delete", f"{API}/jobs/{{id}}", "Cancel a job", errors=(401, 404, 429)),
-    Operation("post", f"{API}/judging", "Begin to judge", asked=NewJudging, errors=(*_ERRORS, 403)),
-    Operation("get", f"{API}/judging/{{id}}", "The next pair to judge, or the verdict", errors=(401, 403, 404, 429)),
-    Operation("post", f"{API}/judging/{{id}}", "Save a grade", asked=NewGrade, errors=(*_ERRORS, 403, 409)),
-    Operation("post", f"{API}/judging/{{id}}/undo", "Undo the last grade", asked=Nothing, errors=(*_ERRORS, 403, 409)),
-    Operation("get", f"{API}/swap", "The timeline of a swap", query=OneCollection, errors=(401, 404, 429, 503)),
-    Operation("post", f"{API}/swap/rollback", "Roll a swap back", asked=RollBack, errors=(*_ERRORS, 403, 409)),
-    Operation("get", f"{API}/health", "What a collection says of itself", query=OneCollection, errors=(401, 404, 429)),
+    Operation("post", f"{API}/jobs", "Begin an evaluation, a tuning or a check", JobAnswer, NewJob, errors=_ERRORS),
+    Operation("get", f"{API}/jobs/{{id}}", "How far a job is, and its result", JobAnswer, errors=(404, *_OPEN)),
+    Operation("delete", f"{API}/jobs/{{id}}", "Cancel a job", JobAnswer, errors=(404, *_OPEN)),
+    Operation("post", f"{API}/judging", "Begin to judge", JudgingAnswer, NewJudging, errors=(403, *_ERRORS)),
+    Operation("get", f"{API}/judging/{{id}}", "The next pair, or the end", JudgingAnswer, errors=(403, 404, *_OPEN)),
+    Operation("post", f"{API}/judging/{{id}}", "Save a grade", JudgingAnswer, NewGrade, errors=(403, 409, *_ERRORS)),
+    Operation("post", f"{API}/judging/{{id}}/undo", "Undo a grade", JudgingAnswer, Nothing, errors=(403, *_ERRORS)),
+    Operation(
+        "get", f"{API}/swap", "The timeline of a swap", SwapAnswer, query=OneCollection, errors=(404, 503, *_OPEN)
+    ),
+    Operation("post", f"{API}/swap/rollback", "Roll a swap back", RolledBack, RollBack, errors=(403, 409, *_ERRORS)),
+    Operation(
+        "get",
+        f"{API}/health",
+        "What a collection counts of itself",
+        HealthAnswer,
+        query=OneCollection,
+        errors=(404, *_OPEN),
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from diptych import Collection, Query, Registry
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
+from diptych.studio.jobs.answers import HealthAnswer, JobAnswer
 from diptych.types import Run
 from serving import until
 
@@ -57,6 +58,7 @@ def finished(client: TestClient, **body: object) -> Any:
         return found["state"] not in ("waiting", "running")
 
     until(over)
+    assert JobAnswer.model_validate(found).model_dump(mode="json") == found, "as the OpenAPI document says"
     return found
 
 
@@ -202,6 +204,7 @@ def test_the_check_names_an_encoder_that_is_another_one(
 
 def test_health_counts_what_is_missing_and_who_made_the_vectors(client: TestClient) -> None:
     found = client.get("/studio/api/health").json()
+    assert HealthAnswer.model_validate(found).model_dump(mode="json") == found
     assert (found["documents"], found["bytes"]) == (36, None)
     row = found["slots"][0]
     assert (row["name"], row["adapter"], row["missing"], row["points"]) == ("dense", "fake-dense", 0, 36)

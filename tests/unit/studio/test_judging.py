@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from diptych import Collection, Registry
 from diptych.evaluate import read_beir
 from diptych.judge import Agreement, Judgements
+from diptych.studio.jobs.answers import JudgingAnswer
 from serving import ANIMALS, until
 
 Fill = Callable[..., Collection]
@@ -58,6 +59,7 @@ def graded(client: TestClient, pair: dict[str, Any], grade: int | None) -> dict[
     answer = client.post(f"/studio/api/judging/{pair['id']}", json=body)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
+    assert JudgingAnswer.model_validate(found).model_dump(mode="json", exclude_unset=True) == found
     return found
 
 

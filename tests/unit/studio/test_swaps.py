@@ -14,6 +14,7 @@ from diptych.config import Config, parse_config
 from diptych.errors import GateFailed
 from diptych.metadata.models import GATE
 from diptych.metadata.store import raw_metadata
+from diptych.studio.jobs.answers import SwapAnswer
 from serving import ANIMALS
 
 Over = Callable[..., TestClient]
@@ -48,6 +49,7 @@ def timeline(client: TestClient) -> dict[str, Any]:
     found = client.get("/studio/api/swap", params={"collection": "own"})
     assert found.status_code == 200, found.text
     answer: dict[str, Any] = found.json()
+    assert SwapAnswer.model_validate(answer).model_dump(mode="json") == answer, "as the OpenAPI document says"
     return answer
 
 

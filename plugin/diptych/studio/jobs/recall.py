@@ -12,7 +12,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.search import Pipeline
 from diptych.slots.slot import Slot
-from diptych.stores.versions import is_local
+from diptych.stores.local import is_local
 from diptych.studio.jobs.query_sets import QuerySet
 from diptych.studio.jobs.queue import Job
 from diptych.swap.gate.vector_health import Canary, check_canary
