@@ -27,7 +27,7 @@ from diptych.studio.jobs.evaluations import names_of
 from diptych.studio.jobs.queue import Job, Jobs
 from diptych.studio.shown import document_fields
 from diptych.studio.sides import Side
-from diptych.types import Query
+from diptych.types import Query, said
 
 LIVES = 3600.0  # seconds that a session is kept after it was last asked for
 MOST = 64  # sessions at once
@@ -213,7 +213,7 @@ class JudgingSessions:
     def _shown(self, session: Session, pair: Pooled) -> dict[str, Any]:
         """A pair as the page shows it, without which side found it and at which rank."""
         assert session.judging is not None
-        query: dict[str, Any] = {"id": pair.query.id, "text": pair.query.text}
+        query: dict[str, Any] = {"id": pair.query.id, "text": said(pair.query)}
         query |= {"number": pair.number, "of": len(session.judging.queries)}
         collection, tenant = session.comparison.collection, session.comparison.tenant
         found = collection.get([pair.document], tenant=tenant)

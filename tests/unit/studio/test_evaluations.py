@@ -190,6 +190,17 @@ def test_the_check_compares_encoders_and_graphs(collection: Collection, studio_o
     assert found["verdict"].startswith("every encoder makes the vectors it made")
 
 
+def test_the_check_asks_all_tenants_together(fakes: Registry, studio_over: Over, tmp_path: Path) -> None:
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 8}}
+    config = {"store": f"edge:{tmp_path}", "collection": "own", "slots": slots, "tenant": {"field": "who"}}
+    with Collection.open({**config, "cache": {"enabled": False}}, registry=fakes) as collection:
+        collection.populate(
+            {"id": f"d{n}", "text": f"red {who} number{n}", "who": who} for n in range(6) for who in "ab"
+        )
+        found = finished(studio_over(collection), kind="health", sample=4)["result"]
+    assert [(row["recall"], row["queries"]) for row in found["slots"]] == [(1.0, 4)], "two tenants have one id"
+
+
 def test_the_check_names_an_encoder_that_is_another_one(
     filled: Fill, studio_over: Over, monkeypatch: pytest.MonkeyPatch
 ) -> None:

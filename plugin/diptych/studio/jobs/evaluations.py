@@ -19,7 +19,7 @@ from diptych.studio.jobs.query_sets import QuerySet
 from diptych.studio.jobs.queue import Job
 from diptych.studio.sides import Side
 from diptych.swap.gate.document_fields import fields_of_queries
-from diptych.types import Query, Run
+from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 MOST_HITS = 5_000_000  # of all queries and sides together, which are kept until the end
@@ -181,7 +181,7 @@ def _queries(
         rows.append(
             {
                 "id": query.id,
-                "text": query.text,
+                "text": said(query),
                 "a": a,
                 "b": b,
                 "difference": None if b is None else b - a,
