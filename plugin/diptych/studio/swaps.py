@@ -16,6 +16,7 @@ from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation
 from diptych.studio.sides import sides_of
 from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
+from diptych.swap.changes import compared
 
 WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
 StepState: TypeAlias = Literal["done", "running", "waiting", "failed"]
@@ -212,8 +213,15 @@ def _change(metadata: CollectionMetadata) -> str:
     """What the swap under way replaces by what."""
     assert metadata.swap is not None
     live = metadata.live.slots
-    parts = [f"{name}: {_maker(live.get(name))} -> {_maker(own)}" for name, own in metadata.swap.building.items()]
+    parts = [_replaced(name, live.get(name), own) for name, own in metadata.swap.building.items()]
     return "; ".join(parts) or "other settings"
+
+
+def _replaced(slot: str, old: Generation | None, new: Generation) -> str:
+    """A slot's encoders, or the options in which they differ."""
+    if old is None or old.adapter != new.adapter or old.options.get("model") != new.options.get("model"):
+        return f"{slot}: {_maker(old)} -> {_maker(new)}"
+    return f"{slot}: {_maker(new)}, {', '.join(compared(old.options, new.options)) or 'encoded again'}"
 
 
 def _maker(generation: Generation | None) -> str:

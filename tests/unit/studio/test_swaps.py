@@ -92,7 +92,8 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     (swap,) = seen
     assert swap["state"] == "filling"
     assert states(swap) == {"plan": "done", "back-fill": "running", "gate": "waiting", "cut-over": "waiting"}
-    fill = swap["steps"][1]
+    plan, fill, *_ = swap["steps"]
+    assert plan["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
     assert (fill["done"], fill["total"], fill["rate"]) == (0, 4, None)
     assert {row["state"] for row in swap["generations"]} == {"live", "building"}
     assert (swap["may_roll_back"], "is applying a swap: stop it first" in swap["reason"]) == (False, True)
