@@ -52,10 +52,11 @@ versions: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 
-# The diagrams and the recordings of terminal sessions in docs/images; takes minutes.
+# The diagrams, the recordings of terminal sessions and the screenshots of Studio in docs/images; takes minutes.
 pictures: $(VENV)/.test
 	$(BIN)/python docs/draw.py
 	$(BIN)/python docs/record.py
+	$(BIN)/python docs/screenshots.py
 
 # The documentation as a site in build/site; to read it with its search: python -m http.server -d build/site
 site: $(VENV)/.test

@@ -1,0 +1,331 @@
+"""Links, export, keyboard, screen readers, widths, keys and hostile texts: what every view of the page holds to."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FilePayload, Page, expect
+
+import colour_plugin
+import diptych_adapters.hooks
+from browsing import Visit, exported, overflow, violations
+from colour_plugin import COLOURS
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.service.api_keys import Keys
+from diptych.service.application import application
+from diptych.service.served import Served
+from diptych.studio.routes import studio
+from serving import animals, served
+
+pytestmark = pytest.mark.slow
+
+VIEWS = ("compare", "queries", "evaluate", "judge", "swap", "health", "tune", "docs")
+WIDTHS = (320, 768, 1440)
+# Each would set `pwned`, open a dialog, load something or break out of an attribute, a script, JSON or a style.
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "</script><script>window.pwned=1</script>",
+    "<img src=x onerror=window.pwned=1>",
+    "<svg onload=alert(1)><animate onbegin=alert(1) attributeName=x dur=1s>",
+    '"><iframe src=javascript:alert(1)></iframe>',
+    "'-window.pwned=1-'",
+    "javascript:window.pwned=1",
+    "{{constructor.constructor('window.pwned=1')()}}",
+    "${window.pwned=1}`",
+    "<!--<script>window.pwned=1//-->",
+    "]]><x:script xmlns:x='http://www.w3.org/1999/xhtml'>window.pwned=1</x:script>",
+    "</style><style>@import 'https://evil.example/x.css';*{display:none}</style>",
+    "<link rel=stylesheet href=https://evil.example/x.css>",
+    "<base href=https://evil.example/>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example/'>",
+    '<a href="data:text/html,<script>alert(1)</script>">x</a>',
+    "<form action=https://evil.example><button>x",
+    "<details open ontoggle=alert(1)>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--><img src onerror=alert(1)>'>",
+    "&lt;script&gt;window.pwned=1&lt;/script&gt; &#x3c;b&#x3e;",
+    "\u202egnp.exe \u2066\u200b\ufeff zero width and right to left",
+    "\u2028window.pwned=1\u2029//",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467 Z\u0351\u036b\u0343\u036aa\u0302\u036b\u0351l",
+    "__proto__",
+    "constructor",
+    "%3Cscript%3Ewindow.pwned=1%3C/script%3E",
+    "a" * 3000,
+)
+
+
+@contextmanager
+def visiting(browser: Browser, served_by: Any, **options: Any) -> Iterator[Visit]:
+    """A page on Studio of an application, or at the URL of one that runs."""
+    with nullcontext(served_by) if isinstance(served_by, str) else served(served_by) as url:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.set_default_timeout(60_000)
+        yield Visit(context.new_page(), f"{url}/studio/")
+        context.close()
+
+
+Filled = Callable[..., AbstractContextManager[Collection]]
+
+
+@pytest.fixture
+def filled(tmp_path: Path, fakes: Registry) -> Filled:
+    """Fills a collection by fakes with documents."""
+
+    @contextmanager
+    def fill(documents: list[dict[str, Any]], registry: Registry = fakes, **config: Any) -> Iterator[Collection]:
+        base: dict[str, Any] = {
+            "store": f"edge:{tmp_path / 'qdrant'}",
+            "collection": "small",
+            "slots": {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}},
+            "cache": {"enabled": False},
+        }
+        with Collection.open(parse_config({**base, **config}), registry=registry) as collection:
+            collection.populate(documents)
+            yield collection
+
+    return fill
+
+
+@pytest.fixture(scope="module")
+def url(fakes: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service with Studio over four animals."""
+    collection = animals(tmp_path_factory.mktemp("beasts"), fakes)
+    with served(application(Served([collection], registry=fakes), extension=studio())) as address:
+        yield address
+
+
+def ready(page: Page) -> None:
+    """Wait until a view shows what it has."""
+    expect(page.get_by_role("main")).not_to_be_empty()
+    expect(page.locator(".loading")).to_have_count(0)
+
+
+def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open("tune")
+        for label in page.get_by_role("navigation").get_by_role("link").all_inner_texts():
+            page.get_by_role("link", name=label, exact=True).click()
+            expect(page).to_have_title(f"{label} · diptych Studio")
+            expect(page.get_by_role("main", name=label)).to_be_focused()
+            expect(page.get_by_role("link", name=label, exact=True)).to_have_attribute("aria-current", "page")
+            page.reload()
+            expect(page.get_by_role("main", name=label)).to_be_visible()
+        page.get_by_role("main").focus()
+        page.keyboard.press("g")
+        page.keyboard.press("h")
+        expect(page.get_by_role("main", name="Health")).to_be_focused()
+        page.go_back()
+        expect(page.get_by_role("main", name="API")).to_be_visible()
+        assert visit.other_hosts() == visit.faults == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_serious(browser: Browser, url: str, view: str) -> None:
+    with visiting(browser, url, color_scheme="light") as visit:
+        page = visit.open(view, q="cat", doc="cat", code="python", f='[["letter","is","c"]]', op="post /search")
+        ready(page)
+        assert violations(page) == []
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size({"width": 320, "height": 700})
+        assert violations(page) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_view_is_wider_than_its_window(browser: Browser, url: str, view: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(view, q="cat", code="qdrant", f='[["letter","is","c"]]', op="post /search")
+        ready(page)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            assert overflow(page) == 0, width
+
+
+def test_the_theme_is_the_systems_until_one_is_chosen(browser: Browser, url: str) -> None:
+    with visiting(browser, url, color_scheme="dark") as visit:
+        page = visit.open()
+
+        def ground() -> str:
+            return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+        dark = ground()
+        page.get_by_role("button", name="Theme: system. Change it").click()
+        light = ground()
+        assert light != dark
+        page.reload()
+        expect(page.get_by_role("button", name="Theme: light. Change it")).to_be_visible()
+        assert ground() == light
+        page.get_by_role("button", name="Theme: light. Change it").click()
+        assert ground() == dark
+
+
+def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp_path: Path) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="the cat", doc="cat")
+        shown = visit.ids("a"), visit.ids("b")
+        ready(page)
+        expect(page.locator(".scorebar").first).to_be_visible()
+        bars = page.locator(".scorebar").count()
+        path = exported(page, tmp_path)
+    assert not re.search(r"(?:src|href)=[\"']?https?:", path.read_text())
+    context = browser.new_context(offline=True)
+    offline = Visit(context.new_page(), path.as_uri())
+    offline.page.goto(path.as_uri())
+    assert (offline.ids("a"), offline.ids("b")) == shown
+    expect(offline.page.locator(".scorebar")).to_have_count(bars)
+    expect(offline.page.get_by_role("note")).to_contain_text("Exported page: Compare")
+    offline.page.locator("[data-column=a] .hit-title").nth(1).click()
+    expect(offline.page.get_by_role("complementary")).to_contain_text("holds one view")
+    assert offline.requests == [path.as_uri()]
+    assert offline.faults == []
+    context.close()
+
+
+def test_the_page_asks_for_the_key_and_keeps_it_to_itself(browser: Browser, fakes: Registry, tmp_path: Path) -> None:
+    collections = Served([animals(tmp_path, fakes)], registry=fakes)
+    app = application(collections, keys=Keys(["open sesame"]), extension=studio())
+    with visiting(browser, app) as visit:
+        page = visit.open(q="cat")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(dialog).to_contain_text("refused the key")
+        dialog.get_by_label("API key").fill("open sesame")
+        page.keyboard.press("Enter")
+        expect(dialog).to_have_count(0)
+        assert visit.ids("a")[0] == "cat"
+        page.reload()
+        assert visit.ids("a")[0] == "cat"
+        assert "sesame" not in page.content() + page.url
+        assert page.evaluate("JSON.stringify({...localStorage})") == "{}"
+        assert not any("sesame" in url for url in visit.requests)
+
+
+def literal(text: str) -> str:
+    """Without the spaces that differ."""
+    return " ".join(text.split())
+
+
+def pwned(page: Page) -> Any:
+    return page.evaluate(
+        "[window.pwned ?? null, document.querySelectorAll('iframe, base, form[action], object').length]"
+    )
+
+
+@pytest.mark.parametrize("place", ["title", "text", "payload", "id"])
+def test_what_documents_say_is_shown_and_never_run(
+    browser: Browser, filled: Filled, tmp_path: Path, fakes: Registry, place: str
+) -> None:
+    documents: list[dict[str, Any]] = [{"id": f"d{n}", "text": "the same words"} for n in range(len(HOSTILE))]
+    for document, text in zip(documents, HOSTILE, strict=True):
+        own: dict[str, dict[str, Any]] = {
+            "payload": {"note": text, "list": [text], "key": {text: 1}},
+            "text": {"text": f"the same words {text}"},
+        }
+        document.update(own.get(place, {place: text[:400]}))
+    with filled(documents) as collection:
+        app = application(Served([collection], registry=fakes), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open(q="the same words", limit="100", b="none")
+            ids = visit.ids("a")
+            assert len(ids) == len(HOSTILE)
+            shown = literal(page.locator(".hits").text_content() or "")
+            for text in HOSTILE if place in ("title", "id") else ():
+                assert literal(text[:60]) in shown, text
+            for rank in range(0, len(ids), 1 if place == "payload" else 6):
+                page.locator(".hit-title").nth(rank).click()
+                expect(page.get_by_role("complementary").locator(".why-text")).to_be_visible()
+            if place == "payload":
+                cells = literal(page.get_by_role("complementary").locator(".payload").inner_text())
+                assert literal(documents[int(ids[-1][1:])]["note"])[:60] in cells
+            assert pwned(page) == [None, 0]
+            path = exported(page, tmp_path)
+            assert visit.faults == visit.other_hosts() == []
+    context = browser.new_context(offline=True)
+    offline = Visit(context.new_page(), path.as_uri())
+    offline.page.goto(path.as_uri())
+    assert sorted(offline.ids("a")) == sorted(ids)
+    assert pwned(offline.page) == [None, 0]
+    assert offline.requests == [path.as_uri()]
+    assert offline.faults == []
+    context.close()
+
+
+def test_what_a_link_says_is_shown_and_never_run(browser: Browser, url: str) -> None:
+    names = ("doc", "b", "f", "limit", "code", "of", "tenant", "op", "judged")
+    with visiting(browser, url) as visit:
+        for text in HOSTILE:
+            page = visit.open(q=f"cat {text}", **dict.fromkeys(names, text))
+            visit.settle()
+            assert pwned(page) == [None, 0], text
+        refused = "Failed to load resource"  # the browser's line on an answer that refuses such a document or tenant
+        assert [fault for fault in visit.faults if refused not in fault] == visit.other_hosts() == []
+
+
+def test_every_route_of_the_interface_is_described(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        document = httpx.get(visit.url.replace("/studio/", "/openapi.json")).json()
+        page = visit.page
+        page.goto(visit.url.replace("/studio/", "/docs"))
+        wanted = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+        expect(page.locator(".route")).to_have_count(len(wanted))
+        shown = {" ".join(route.inner_text().split()[:2]) for route in page.locator(".route").all()}
+        assert shown == wanted
+        page.get_by_label("Find a route").fill("/v1/embeddings")
+        page.locator(".route").click()
+        fields = document["components"]["schemas"]["EmbeddingsRequest"]["properties"]
+        for field in fields:
+            expect(page.locator(".fields").first.locator("th code", has_text=re.compile(f"^{field}$"))).to_be_visible()
+        expect(page.get_by_role("region", name="curl command")).to_contain_text("/v1/embeddings")
+        assert visit.faults == []
+
+
+def test_a_tenant_is_asked_for_and_sees_its_documents_alone(browser: Browser, filled: Filled, fakes: Registry) -> None:
+    documents = [
+        {"id": f"{name}-{n}", "text": f"word {n}", "customer": name} for name in ("ann", "bob") for n in (1, 2)
+    ]
+    with filled(documents, tenant={"field": "customer"}) as collection:
+        app = application(Served([collection], registry=fakes), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open(q="word")
+            expect(page.get_by_role("main")).to_contain_text("name one above")
+            page.get_by_label("Tenant").fill("ann")
+            assert sorted(visit.ids("a")) == ["ann-1", "ann-2"]
+            page.get_by_label("Tenant").fill("bob")
+            assert sorted(visit.ids("a")) == ["bob-1", "bob-2"]
+            assert visit.faults == []
+
+
+def test_a_picture_is_made_small_and_finds_its_like(browser: Browser, filled: Filled, tmp_path: Path) -> None:
+    registry = Registry(colour_plugin, diptych_adapters.hooks, installed=False)
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (24, 16), colour).save(tmp_path / f"{name}.png")
+    documents = [{"id": name, "text": f"{name} plain", "media": {"image": f"{name}.png"}} for name in COLOURS]
+    slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image"}}
+    with filled(documents, registry, slots=slots, media={"root": str(tmp_path)}) as collection:
+        app = application(Served([collection], registry=registry), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open(a="slot:picture", b="none")
+            bodies: list[Any] = []
+            page.on("request", lambda request: bodies.append(request.post_data_json) if request.post_data else None)
+            large = io.BytesIO()
+            Image.new("RGB", (2000, 1000), COLOURS["red"]).save(large, "PNG")
+            choose = page.get_by_label("Picture of the query")
+            choose.set_input_files(FilePayload(name="large.png", mimeType="image/png", buffer=large.getvalue()))
+            expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", "red")
+            sent = base64.b64decode(bodies[-1]["query"]["media"]["image"].partition(",")[2])
+            assert Image.open(io.BytesIO(sent)).size == (512, 256)
+            expect(page.locator("[data-hit=red] .thumbnail img")).to_be_visible()
+            page.get_by_role("button", name="Remove the picture from the query").click()
+            expect(page.get_by_text("Type a query", exact=True)).to_be_visible()
+            choose.set_input_files(FilePayload(name="no.png", mimeType="image/png", buffer=b"no picture"))
+            expect(page.locator(".toast")).to_contain_text("no picture that this browser can read")
+            assert visit.faults == []
