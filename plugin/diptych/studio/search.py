@@ -26,7 +26,7 @@ from diptych.studio.context import Studio
 from diptych.studio.disconnects import unless_gone
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.shown import shown_hits
-from diptych.studio.sides import Side, side_of
+from diptych.studio.sides import Side, asks_no_store, side_of
 
 
 async def search(request: Request) -> Response:
@@ -45,7 +45,8 @@ def json_text(value: Any) -> Response:
 
 
 async def _answer(studio: Studio, collection: Collection, body: Question) -> Response:
-    side, options = await asyncio.to_thread(_prepared, collection, body)
+    is_cheap = body.filter is None and asks_no_store(collection, body.side)  # a thread would cost more
+    side, options = _prepared(collection, body) if is_cheap else await asyncio.to_thread(_prepared, collection, body)
     began = time.perf_counter()
     found = await answered_later(side.view, body.question, options)
     milliseconds = 1000 * (time.perf_counter() - began)

@@ -32,6 +32,7 @@ from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
 
 PIPELINE, BUILDING, KEPT = "pipeline", "state:building", "state:kept"
+_OF_SWAP = ("state:", "generation:")
 MOST_VIEWS = 32  # of states and own sections that a collection keeps
 
 
@@ -92,14 +93,19 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
         return _own(collection.handle, wanted.yaml)
     if wanted == PIPELINE:
         return Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
-    of_swap = wanted.startswith(("state:", "generation:"))
-    known = {side.id: side for side in (_states if of_swap else _live)(collection.handle)}
+    found = (_states if wanted.startswith(_OF_SWAP) else _live)(collection.handle)
+    known = {side.id: side for side in found}
     if wanted not in known:
         what, where = f"there is no side {wanted[:80]!r}", f"collection {collection.name!r}"
         names = [side.id for side in sides_of(collection)]
         do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
         raise SearchError(what, where=where, expected=", ".join(names), do=do)
     return known[wanted]
+
+
+def asks_no_store(collection: Collection, wanted: SideId) -> bool:
+    """Whether `side_of` finds the side without reading the collection's metadata, or YAML."""
+    return collection.handle.exists and isinstance(wanted, str) and not wanted.startswith(_OF_SWAP)
 
 
 def _live(handle: CollectionHandle) -> Iterator[Side]:

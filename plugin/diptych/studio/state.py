@@ -81,7 +81,9 @@ def _fields(view: View) -> list[dict[str, Any]]:
     found = {key: {"key": key, "type": str(own.data_type.value), "indexed": True} for key, own in schema.items()}
     if view.tenancy is not None:  # whose documents these are is not for everybody
         return list(found.values())
-    left_out = models.PayloadSelectorExclude(exclude=[*view.copies, *(content_fields() if view.has_media else ())])
+    texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
+    content = content_fields() if view.has_media else []
+    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies, *content])
     records, _ = ask(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
     for record in records:
         for name, value in from_payload(record.id, record.payload, view.layout).metadata.items():
