@@ -31,7 +31,7 @@ from diptych.types import Query, said
 
 LIVES = 3600.0  # seconds that a session is kept after it was last asked for
 MOST = 64  # sessions at once
-DEEPEST = 100  # ranks that are pooled
+DEEPEST, MOST_HITS = 100, 100_000  # ranks that are pooled, and hits of all queries and sides that a session keeps
 NAME = 100  # characters of a judge's name
 
 
@@ -67,6 +67,9 @@ class Comparison:
             got = f"{self.metric}, {len(self.sides)} sides, {len(self.queries)} queries"
             expected = f"a measure with a cutoff of at most {DEEPEST}, such as nDCG@10, two sides, and a query"
             raise EvaluationError("this cannot be judged", got=got, expected=expected)
+        if (hits := depth * len(self.sides) * len(self.queries)) > MOST_HITS:
+            do = "choose a smaller sample, or a measure with a smaller cutoff"
+            raise EvaluationError("too many hits to judge", got=f"{hits:,}", expected=f"at most {MOST_HITS:,}", do=do)
         if not self.who.strip() or len(self.who) > NAME or not self.who.isprintable():
             expected = f"1 to {NAME} printable characters"
             raise EvaluationError("a judge needs a name", got=repr(self.who[:NAME]), expected=expected)

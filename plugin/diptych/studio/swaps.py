@@ -117,7 +117,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
     if back and back.what == "rolled back":
         text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
     return [
-        _step(PLAN, "done", f"begun {moment(began_event.when)} by {began_event.by}"),
+        _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}"),
         _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
         _step(GATE, "done", cut.gate or "passed"),
         _step(CUT_OVER, "done", text),
@@ -214,6 +214,18 @@ def _change(metadata: CollectionMetadata) -> str:
     assert metadata.swap is not None
     live = metadata.live.slots
     parts = [_replaced(name, live.get(name), own) for name, own in metadata.swap.building.items()]
+    return "; ".join(parts) or "other settings"
+
+
+def _changed(metadata: CollectionMetadata) -> str:
+    """What the last cut-over replaced by what, whichever of the two is live now."""
+    assert metadata.previous is not None
+    live, other, parts = metadata.live.slots, metadata.previous.slots, []
+    for name in {**other, **live}:
+        states = [own for own in (other.get(name), live.get(name)) if own is not None]
+        old, new = min(states, key=lambda own: own.number), max(states, key=lambda own: own.number)
+        if old != new or len(states) < 2:
+            parts.append(_replaced(name, old if len(states) == 2 else None, new))
     return "; ".join(parts) or "other settings"
 
 

@@ -167,6 +167,7 @@ def test_two_judges_share_the_work_and_each_keeps_their_name(
         ({"metric": "MAP"}, 400, "a measure with a cutoff"),
         ({"metric": "nDCG@500"}, 400, "a cutoff of at most 100"),
         ({"queries": []}, 400, "this cannot be judged"),
+        ({"queries": [f"red {n}" for n in range(600)], "sample": 600, "metric": "nDCG@100"}, 400, "too many hits"),
         ({"queries": [" "]}, 400, "this cannot be judged"),
         ({"queries": ["x" * 200_000]}, 422, "queries"),
         ({"judged": "colours"}, 400, "judge either `queries` or those of a set"),

@@ -99,6 +99,7 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     assert (swap["may_roll_back"], "is applying a swap: stop it first" in swap["reason"]) == (False, True)
     after = timeline(client)
     assert (after["state"], set(states(after).values())) == ("kept", {"done"})
+    assert after["steps"][0]["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
     assert after["steps"][2]["text"].startswith("passed")
     assert {row["state"]: row["vector"] for row in after["generations"]} == {"live": "dense.2", "kept": "dense.1"}
 

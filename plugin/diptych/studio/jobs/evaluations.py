@@ -22,7 +22,7 @@ from diptych.swap.gate.document_fields import fields_of_queries
 from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
-MOST_HITS = 5_000_000  # of all queries and sides together, which are kept until the end
+MOST_HITS = 2_000_000  # of all queries and sides together, which are kept until the end
 TIMED = 20  # queries that are asked one by one, in turn of both sides
 CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0
 
