@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.errors import DiptychError
+from diptych.media import Media
 from diptych.notebook.elements import ROWS, Content, Html, foreign, join, marked, note, page, quiet, table, tag, title
 from diptych.search import Answers, HitGroups, Hits
 from diptych.types import Document, Hit, Query, said
@@ -95,7 +96,7 @@ def _document(value: Hit) -> Html:
     document = value.document
     facts = [join(tag("bdi", f"{key}: "), foreign(str(own), limit=VALUE)) for key, own in document.metadata.items()]
     more = f"and {len(facts) - KEYS} more" if len(facts) > KEYS else None
-    media = [foreign(str(own)) for own in document.media.values()]
+    media = [foreign(str(own) if isinstance(own, Media | str) else name) for name, own in document.media.items()]
     small = [tag("span", fact, style="margin-right:12px") for fact in [*media, *facts[:KEYS]]]
     body = tag("div", excerpt(value)) if document.text or value.passages else None
     return join(heading(document), body, tag("div", quiet(*small, more)) if small else None)
