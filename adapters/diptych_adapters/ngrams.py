@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from diptych.protocols import Fingerprint
+from diptych.protocols import Fingerprint, Statistics
+from diptych.types import SparseVector
 from diptych_adapters.bm25 import Bm25Vectors
 from diptych_adapters.lexicon import analysis
 from diptych_adapters.lexicon.options import LexiconOptions, NGramOptions
@@ -37,10 +39,24 @@ class NGrams(Bm25Vectors):
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the n-grams, k1 and b. The average length belongs to the corpus, so it is not part."""
-        text = json.dumps(
-            ["ngrams", analysis.VERSION, self.options.model_dump(exclude={"average_length"})], sort_keys=True
-        )
+        # Options that came later are left out while they are off, so that older collections keep their fingerprint.
+        later = set() if self.options.first_words else {"first_words"}
+        facts = self.options.model_dump(exclude={"average_length", *later})
+        text = json.dumps(["ngrams", analysis.VERSION, facts], sort_keys=True)
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+
+    def measure(self, inputs: Sequence[str]) -> Statistics:
+        """`documents` and `tokens` (n-grams that are read) of documents; see `Bm25Vectors.measure`."""
+        return super().measure(self._read(inputs))
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """As of `Bm25Vectors`, of the first words alone if `first_words` says so."""
+        return super().encode_document(self._read(inputs))
+
+    def _read(self, documents: Sequence[str]) -> Sequence[str]:
+        """The part of each document that counts."""
+        first = self.options.first_words
+        return documents if first is None else [" ".join(text.split(maxsplit=first)[:first]) for text in documents]
 
 
 class _Splitter(analysis.Analyzer):

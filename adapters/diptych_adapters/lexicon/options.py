@@ -80,6 +80,12 @@ class NGramOptions(Bm25Weights):
         4, ge=2, le=10, description="Characters of the longest; 3 to 4 find a little more in twice the space."
     )
     ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
+    first_words: int | None = Field(
+        None,
+        ge=1,
+        description="Read only so many words of a document, split at spaces: for names or part numbers, which stand "
+        "first as the title. Queries are read whole.",
+    )
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> NGramOptions:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from diptych import Registry
+from diptych import Collection, Document, Registry
 from diptych.errors import AdapterOptionsError
+from diptych.protocols import Fingerprint
+from diptych.search import Retrieve
 from diptych.types import SparseVector
 from diptych_adapters.ngrams import NGrams
 
@@ -55,3 +59,40 @@ def test_other_lengths_are_another_space_and_another_average_is_not() -> None:
 def test_lengths_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(AdapterOptionsError, match="minimum 5 is above maximum 4"):
         Registry().create("ngrams", {"minimum": 5, "maximum": 4})
+
+
+def test_first_words_of_a_document_are_read_and_queries_whole() -> None:
+    name, encoder = NGrams(average_length=5.0), NGrams(average_length=5.0, first_words=2)
+    documents = ["bolt-m3 steel a bolt of steel", "bolt-m3\nsteel", " bolt-m3 ", ""]
+    wanted = name.encode_document(["bolt-m3 steel", "bolt-m3 steel", "bolt-m3", ""])
+    for found, own in zip(encoder.encode_document(documents), wanted, strict=True):
+        assert found.indices.tolist() == own.indices.tolist()
+        assert found.values.tolist() == own.values.tolist()
+    assert encoder.measure(documents) == name.measure(["bolt-m3 steel", "bolt-m3 steel", "bolt-m3", ""])
+    (asked,) = encoder.encode_query(documents[:1])
+    assert asked.indices.tolist() == name.encode_query(documents[:1])[0].indices.tolist()
+
+
+def test_first_words_are_another_space_and_without_them_older_collections_keep_theirs() -> None:
+    prints = [NGrams(first_words=count).fingerprint for count in (None, 1, 2)]
+    assert len(set(prints)) == 3
+    assert prints[0] == Fingerprint("708c9b55739c162d9b71253a7dff2af0")
+    with pytest.raises(AdapterOptionsError, match="first_words"):
+        Registry().create("ngrams", {"first_words": 0})
+
+
+def test_a_slot_of_titles_finds_a_misspelt_name_that_other_texts_are_full_of(tmp_path: Path) -> None:
+    ngrams = {"adapter": "ngrams", "minimum": 2, "maximum": 3}
+    slots = {"whole": ngrams, "name": {**ngrams, "first_words": 1}}
+    documents = [
+        Document("curl", "transfers data", "curl"),
+        Document("tool", "like curl, curls and curly curlew: curl for curlers of curl", "wget"),
+        *(Document(f"d{n}", f"another package, number {n}", f"package-{n}") for n in range(20)),
+    ]
+    with Collection.open({"store": f"edge:{tmp_path}", "collection": "c", "slots": slots}) as collection:
+        collection.populate(documents)
+        found = {slot: collection.search("curll", pipeline=Retrieve(slot, 5)) for slot in slots}
+        assert found["whole"][0].id == "tool"
+        assert found["name"][0].id == "curl"
+        collection.populate([Document("tool", "like curl, in other words", "wget")])
+        assert collection.search("wgte", pipeline=Retrieve("name", 5))[0].id == "tool"
