@@ -25,6 +25,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
+from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Passage, Query
 
@@ -224,8 +225,9 @@ def _records(request: SearchRequest, ids: Sequence[str]) -> list[models.Record]:
         return []
     handle = request.handle
     scoped = narrowed(request.scope, id_filter(ids, handle.layout))
-    records, _ = handle.client.scroll(
-        handle.name, scoped, limit=len(ids), with_payload=request.selector, **request.shard_key_selector
+    keys, limit = request.shard_key_selector, len(ids)
+    records, _ = ask(
+        handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)
     )
     by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in records}
     for identifier in ids:

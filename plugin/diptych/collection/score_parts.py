@@ -17,6 +17,7 @@ from diptych.search.fusion import PointId
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples, params_for, retrieval_query, using
 from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest, direction
+from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
 from diptych.types import SparseVector
 from qdrant_edge_client.validation_messages import nearest
@@ -166,9 +167,8 @@ def _check_blocks(slot: Slot, query: Input, widths: Widths) -> None:
 def _dense(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dict[PointId, Any]:
     """The points' stored vectors."""
     names: Any = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
-    records = request.handle.client.retrieve(
-        request.handle.name, points, with_payload=False, with_vectors=names, **request.shard_key_selector
-    )
+    view, keys = request.handle, request.shard_key_selector
+    records = ask(view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **keys))
     found = {r.id: r.vector.get(slot.vector) if isinstance(r.vector, dict) else r.vector for r in records}
     return {point: vector for point, vector in found.items() if vector is not None}
 
@@ -188,7 +188,8 @@ def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, sl
 
 def _stored(handle: View, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
     """The points' document weights by term."""
-    records = handle.client.retrieve(handle.name, points, with_payload=False, with_vectors=[slot.vector])
+    names = [slot.vector]
+    records = ask(handle, lambda: handle.client.retrieve(handle.name, points, with_payload=False, with_vectors=names))
     vectors: Mapping[PointId, Any] = {r.id: r.vector for r in records}
     return {point: _weights(found.get(slot.vector) if found else None) for point, found in vectors.items()}
 

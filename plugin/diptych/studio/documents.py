@@ -20,7 +20,8 @@ from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.media import Media, MediaStore
 from diptych.media.pictures import thumbnail
 from diptych.media.read import is_url
-from diptych.metadata.media_payloads import MEDIA, OWN, media_in
+from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, media_in
+from diptych.metadata.payloads import from_payload
 from diptych.search.store_errors import ask
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
@@ -53,11 +54,7 @@ async def document(request: Request) -> Response:
     serving = Serving.of(request)
     body = await read(request, OneDocument, serving.limits)
     collection = serving.served.collection(body.collection)
-    found = await asyncio.to_thread(collection.get, [body.id], tenant=body.tenant)
-    if not found:
-        raise _none(collection, body)
-    fields = document_fields(found[0], collection.name, tenant=body.tenant)
-    return json_text({"id": body.id, **fields})
+    return json_text(await asyncio.to_thread(_whole, collection, body))
 
 
 async def media(request: Request) -> Response:
@@ -70,6 +67,17 @@ async def media(request: Request) -> Response:
     if kind is None or len(content) > LARGEST:
         raise Refused(404, "the stored thumbnail is no picture\n  do: populate the document again", code="no_picture")
     return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
+
+
+def _whole(collection: Collection, body: OneDocument) -> dict[str, Any]:
+    view = collection.handle.now()
+    left_out = [*view.copies, *(content_fields() if view.has_media else ())]
+    payload = models.PayloadSelectorExclude(exclude=left_out) if left_out else True
+    record = record_of(view, body.id, body.tenant, payload=payload)
+    if record is None:
+        raise _none(collection, body)
+    found = from_payload(record.id, record.payload, view.layout)
+    return {"id": found.id, **document_fields(found, collection.name, tenant=body.tenant)}
 
 
 def _small(collection: Collection, body: OneMedia) -> bytes:

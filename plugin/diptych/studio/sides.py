@@ -27,6 +27,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
+from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
 from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
@@ -97,7 +98,7 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
     known = {side.id: side for side in found}
     if wanted not in known:
         what, where = f"there is no side {wanted[:80]!r}", f"collection {collection.name!r}"
-        names = [side.id for side in sides_of(collection)]
+        names = [PIPELINE, *known]
         do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
         raise SearchError(what, where=where, expected=", ".join(names), do=do)
     return known[wanted]
@@ -125,7 +126,7 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
 
     The metadata are read now: the view may be some seconds behind what another process does.
     """
-    metadata = handle.read()
+    metadata = ask(handle.view, handle.read)
     if swap := metadata.swap:
         view = _at(handle, metadata, BUILDING, swap.target, swap.search)
         yield Side(BUILDING, f"after the swap: {_changes(metadata, swap.building)}", "state", view)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
+from qdrant_client.http.exceptions import ResponseHandlingException
 from starlette.testclient import TestClient
 
 from diptych import Collection
@@ -175,3 +177,24 @@ def test_payloads_are_sent_as_json_text_whatever_they_hold(
     assert all(hit["payload"] == {hit["id"]: {hit["id"]: [hit["id"]]}} for hit in answer.json()["hits"])
     refused = client.post("/studio/api/search", json={"query": "cat", "side": PAYLOADS[0]})
     assert refused.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("side", ["pipeline", "slot:lexical", "state:kept"])
+def test_a_store_that_does_not_answer_is_said_to_be_so(
+    filled: Callable[..., Collection], studio_over: Over, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    collection = filled([{"id": "1", "text": "a cat"}])
+    client = studio_over(collection)
+
+    def fails(*args: object, **options: object) -> None:
+        raise ResponseHandlingException(httpx.ConnectError("refused"))
+
+    for name in ("scroll", "retrieve", "get_collection", "query_batch_points", "count"):
+        monkeypatch.setattr(collection.client, name, fails)
+    (state,) = client.get("/studio/api/state").json()["collections"]
+    assert "does not answer" in state["error"]
+    asked = {"query": "cat", "side": side}
+    for route, body in (("search", asked), ("locate", {**asked, "id": "1"}), ("document", {"id": "1"})):
+        answer = client.post(f"/studio/api/{route}", json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable"), route
+    assert client.get("/studio/api/media", params={"id": "1"}).status_code == 503
