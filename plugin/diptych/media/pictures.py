@@ -104,7 +104,7 @@ def _opened(data: bytes, limits: MediaConfig, where: str, formats: tuple[str, ..
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         raise _too_many_pixels(str(error), limits, where) from error
     except pillow.UnidentifiedImageError as error:
-        what, expected = f"not a {kind} that diptych reads", ", ".join(formats)
+        what, expected = f"diptych cannot read this {kind}", ", ".join(formats)
         do = "convert it, or give it under its own modality"
         raise MediaError(what, where=where, got=f"{format_of(data)} bytes", expected=expected, do=do) from error
     except Exception as error:
@@ -203,7 +203,7 @@ def _rgb_array(array: NDArray[Any], where: str, limits: MediaConfig) -> Pixels:
         array = array[:, :, None]
     if array.ndim < 3 or array.shape[-1] not in (1, 3, 4) or array.dtype not in (np.uint8, np.uint16):
         got, expected = f"{array.dtype} {list(array.shape)}", "uint8 or uint16 [height, width, 1, 3 or 4]"
-        do = "scale floats in [0, 1] by 255, channels last"
+        do = "multiply floats in [0, 1] by 255 and put the channels last"
         raise MediaError("the array is not a picture", where=where, got=got, expected=expected, do=do)
     _check_pixels((array.shape[-2], array.shape[-3]), limits, where)
     pixels: Pixels = array if array.dtype == np.uint8 else _eight_bits(array)

@@ -109,7 +109,7 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
     """
     given = os.fspath(path)
     if not isinstance(given, str) or not given or "\0" in given:
-        raise MediaError("a path of media cannot be used", got=brief(path), expected="a path below media.root")
+        raise MediaError("this media path cannot be used", got=brief(path), expected="a path below media.root")
     try:
         base = os.path.realpath(root, strict=True)
         real = os.path.realpath(os.path.join(base, given), strict=True)
@@ -119,7 +119,7 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
         raise MediaError(what, where=brief(given, 300), expected=f"a file below {root}") from error
     inside = base.rstrip(os.sep) + os.sep
     if not real.startswith(inside):
-        what = "the path of media does not lead to a file in the root folder"
+        what = "the media path does not lead to a file below the root folder"
         raise MediaError(what, where=brief(given, 300), expected=f"a file below {base}", do="see media.root")
     within = real.removeprefix(inside)
     plain = PurePosixPath(given)
@@ -141,7 +141,9 @@ def _read_regular(base: str, parts: Sequence[str], name: str, max_bytes: int) ->
         with os.fdopen(opened.pop(), "rb") as file:
             data = file.read(facts.st_size + 1)  # one more than stated, to see a file that is being written
         if len(data) != facts.st_size:
-            raise MediaError("the media file changed while it was read", where=name, do="try again when it is whole")
+            raise MediaError(
+                "the media file changed while it was read", where=name, do="try again when the file is complete"
+            )
         return checked_length(data, name, max_bytes)
     except OSError as error:
         raise MediaError(f"the media file cannot be read: {_reason(error)}", where=name) from error
@@ -153,7 +155,7 @@ def _read_regular(base: str, parts: Sequence[str], name: str, max_bytes: int) ->
 def _check_regular(facts: os.stat_result, name: str, max_bytes: int) -> None:
     if not stat.S_ISREG(facts.st_mode):
         kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
-        raise MediaError("the path of media leads to no regular file", where=name, got=kind, expected="a file")
+        raise MediaError("the media path is not a regular file", where=name, got=kind, expected="a file")
     if facts.st_size > max_bytes:
         raise too_large(name, f"{facts.st_size:,}", max_bytes)
 
@@ -223,7 +225,7 @@ def read_url(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
             return checked_length(_received(response, url, max_bytes, deadline), url, max_bytes)
     except urllib.error.HTTPError as error:
         error.close()
-        raise MediaError("the media's server refused", where=url, got=f"status {error.code}") from error
+        raise MediaError("the media server refused the request", where=url, got=f"status {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise MediaError(f"the media could not be fetched: {_reason(error)}", where=url) from error
 
@@ -239,10 +241,10 @@ def _received(response: Any, url: str, max_bytes: int, deadline: float) -> bytes
         if len(received) > max_bytes:
             raise too_large(url, f"more than {max_bytes:,}", max_bytes)
         if time.monotonic() > deadline:
-            raise MediaError("the media's server is too slow", where=url, expected=f"all bytes in {SECONDS:.0f} s")
+            raise MediaError("the media server is too slow", where=url, expected=f"all bytes in {SECONDS:.0f} s")
     if stated.isdigit() and len(received) < int(stated):
         got = f"{len(received):,} of {int(stated):,} bytes"
-        raise MediaError("the connection to the media's server ended early", where=url, got=got)
+        raise MediaError("the media server closed the connection early", where=url, got=got)
     return bytes(received)
 
 
@@ -254,7 +256,9 @@ def check_url(url: str, hosts: Sequence[str], *, redirected_from: str = "") -> N
         hosts: those that may be asked.
         redirected_from: the URL whose server sent it, if one did.
     """
-    what = "a redirect of media leads elsewhere" if redirected_from else "a URL of media may not be fetched"
+    what = (
+        "this redirect of a media URL may not be followed" if redirected_from else "this media URL may not be fetched"
+    )
     try:
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise ValueError("a character that must be percent-encoded")

@@ -48,7 +48,9 @@ def check_complete(data: bytes, where: str) -> None:
     """Raise MediaError where a sound or clip has fewer bytes than its headers state: decoders would return a part."""
     if (stated := stated_length(data)) > len(data):
         got = f"{len(data):,} bytes, by its header at least {stated:,}"
-        raise MediaError("the file is shorter than its header says", where=where, got=got, do="copy all of it again")
+        raise MediaError(
+            "the file is shorter than its header says", where=where, got=got, do="copy the whole file again"
+        )
 
 
 def check_sound(data: bytes, limits: MediaConfig, where: str) -> None:
@@ -56,7 +58,7 @@ def check_sound(data: bytes, limits: MediaConfig, where: str) -> None:
     found = format_of(data)
     if found not in SOUNDS:
         expected = ", ".join(SOUNDS)
-        raise MediaError("not a sound that diptych reads", where=where, got=f"{found} bytes", expected=expected)
+        raise MediaError("diptych cannot read this sound", where=where, got=f"{found} bytes", expected=expected)
     check_complete(data, where)
     if found == "WAV":
         with decoding("sound", where), _wave(data) as file:
@@ -78,7 +80,7 @@ def finite_sound(sound: Sound, where: str) -> Sound:
     """The sound; raises MediaError where samples are not finite."""
     if not np.isfinite(sound.samples).all():
         at = int(np.flatnonzero(~np.isfinite(sound.samples))[0])
-        raise MediaError("the sound has samples that are no numbers", where=where, got=f"NaN or infinity at {at:,}")
+        raise MediaError("the sound has samples that are not numbers", where=where, got=f"NaN or infinity at {at:,}")
     return sound
 
 
@@ -190,7 +192,7 @@ def check_table(data: bytes, limits: MediaConfig, where: str) -> None:
     if found == "npy":
         _check_count(array_of(data, where).size, limits, where)
     elif found != "text":
-        raise MediaError("not a table of numbers that diptych reads", where=where, got=found, expected=".npy or .csv")
+        raise MediaError("diptych cannot read this table of numbers", where=where, got=found, expected=".npy or .csv")
 
 
 def decode_series(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float32]:
@@ -219,7 +221,7 @@ def _table(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         at = np.argwhere(~np.isfinite(values))[0].tolist()
         got = f"NaN, infinity, or beyond float32 at {at}"
-        raise MediaError("the table has values that are no numbers", where=where, got=got, do="fill or cut them")
+        raise MediaError("the table has values that are not numbers", where=where, got=got, do="fill in or remove them")
     return values
 
 
@@ -274,7 +276,7 @@ def _from_csv(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float6
             for column, (cell, number) in enumerate(zip(cells, numbers, strict=True), 1):
                 if number is None:
                     got = f"{brief(cell, 40)} in line {line}, column {column}"
-                    raise MediaError("a cell of the table is no number", where=where, got=got, expected="a number")
+                    raise MediaError("a table cell is not a number", where=where, got=got, expected="a number")
                 values.append(number)
             if rows and len(cells) != width:
                 got = f"{len(cells)} cells in line {line}"

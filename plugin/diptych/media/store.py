@@ -110,7 +110,7 @@ class MediaStore:
         """Media that were taken before; bytes that come with them are checked again."""
         if media.modality != modality:
             with _about(media):
-                raise MediaError("media of another modality", where=str(media), expected=modality)
+                raise MediaError("the media have another modality", where=str(media), expected=modality)
         if media.data is None:
             return media
         found = self.take(modality, media.data)
@@ -161,11 +161,11 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
     if isinstance(raw, list) and modality in ("series", "points"):
         return _given_bytes(modality, samples.array_of_lists(raw, modality), max_bytes)
     if isinstance(raw, dict) and "digest" in raw:
-        what, do = "the bytes of the media were not stored where they come from", "give the bytes or the file"
+        what, do = "the media come from a collection that does not store their bytes", "give the bytes or the file"
         raise MediaError(what, where=modality, got=f"digest {brief(raw['digest'])}", do=do)
     expected = "a path, https URL, data: URI, bytes, or " + ("Sound" if modality == "sound" else "an array")
     do = "an array does not say its rate: give Sound(samples, rate)" if isinstance(raw, np.ndarray) else ""
-    raise MediaError(f"not what {modality} can be given as", got=type(raw).__name__, expected=expected, do=do)
+    raise MediaError(f"{modality} cannot be given as this type", got=type(raw).__name__, expected=expected, do=do)
 
 
 @contextmanager

@@ -112,12 +112,12 @@ def from_json(raw: object) -> Media:
         MediaError: it is not of that form, or the bytes do not have the digest.
     """
     if not isinstance(raw, Mapping):
-        raise MediaError("not the JSON form of media", got=brief(raw), expected=f"modality, {_KEYS}")
+        raise MediaError("this is not media in JSON form", got=brief(raw), expected=f"modality, {_KEYS}")
     modality = checked_modality(raw.get("modality"))
     try:
         return _parsed(modality, raw)
     except ValueError as error:
-        raise MediaError("not the JSON form of media", where=modality, got=str(error), expected=_KEYS) from error
+        raise MediaError("this is not media in JSON form", where=modality, got=str(error), expected=_KEYS) from error
 
 
 def from_payload(modality: str, raw: object) -> Media:

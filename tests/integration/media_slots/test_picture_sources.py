@@ -42,7 +42,7 @@ def test_a_folder_of_pictures_becomes_documents_with_captions(run: Run, pictures
     (pictures / "red.txt").write_text("the setting sun\n")
     (pictures / "words.png").write_text("no picture")
     said = run("populate", "pictures", "--format", "image", code=3)
-    assert "words.png: not a picture that diptych reads (image 'words.png') (got text bytes)" in said.output
+    assert "words.png: diptych cannot read this picture (image 'words.png') (got text bytes)" in said.output
     assert "5 new" in said.output
     assert run("search", "sun", "-n", 1).stdout.split("\t")[3:] == ["red.png", "the setting sun\n"]
     assert "5 unchanged" in run("populate", "pictures", "--format", "image", code=3).output
@@ -76,7 +76,7 @@ def test_pictures_anywhere_can_be_queries_of_the_command_line(run: Run, tmp_path
     (document,) = json.loads(run("get", "green", "--json").stdout)["documents"]
     assert set(document["media"]["image"]) == {"source", "digest", "bytes"}
     assert "cannot be read" in run("search", "--image", "nothing.png", code=1).output
-    assert "not a picture" in run("search", "--image", "rows.jsonl", code=1).output
+    assert "cannot read this picture" in run("search", "--image", "rows.jsonl", code=1).output
     assert "names a modality twice" in run("search", "--image=elsewhere.png", "--media=image=b.png", code=1).output
 
 

@@ -108,7 +108,7 @@ def test_bad_media_are_refused_and_rejected_by_name(client: httpx.Client) -> Non
     documents = [{"id": "x", "media": bad}, {"id": "y", "media": {"image": uri("green")}}]
     written = client.put("/documents", json={"collection": "shapes", "documents": documents}).json()
     assert (written["new"], written["set_aside"]) == (1, 1)
-    assert "not a picture that diptych reads" in json.dumps(written)
+    assert "diptych cannot read this picture" in json.dumps(written)
     for unknown in ({"smell": uri("red")}, {}):
         assert client.post("/search", json={"collection": "shapes", "media": unknown}).status_code == 400
     assert client.post("/search", json={"collection": "shapes", "queries": ["a"], "media": bad}).status_code == 400

@@ -150,7 +150,7 @@ def test_samples_beyond_one_an_array_without_rate_and_a_picture_are_no_sounds() 
         store().take("sound", Sound(np.array([2], np.float32), 8000))
     with pytest.raises(MediaError, match=r"give Sound\(samples, rate\)"):
         store().take("sound", np.zeros(10, np.float32))
-    with pytest.raises(MediaError, match=r"not a sound that diptych reads[^$]*got: PNG bytes"):
+    with pytest.raises(MediaError, match=r"diptych cannot read this sound[^$]*got: PNG bytes"):
         store().take("sound", b"\x89PNG\r\n\x1a\n")
 
 
@@ -181,10 +181,10 @@ def test_a_column_is_a_series_of_one_channel_and_names_of_columns_are_skipped() 
         (b"1,2\n3\n", "the rows of the table differ in length[^$]*1 cells in line 2"),
         (b"a,b\n", "not a table of numbers"),
         (b"1\n1_000\n", "'1_000'"),
-        (b"1\nnan\n", "no numbers[^$]*NaN, infinity"),
-        (b"1\n1e300\n", "no numbers[^$]*beyond float32"),
+        (b"1\nnan\n", "not numbers[^$]*NaN, infinity"),
+        (b"1\n1e300\n", "not numbers[^$]*beyond float32"),
         (b"1\xff\n", "the table cannot be decoded"),
-        (npy(np.array([1, np.nan])), "no numbers"),
+        (npy(np.array([1, np.nan])), "not numbers"),
         (npy(np.zeros((0, 3))), "not a table of numbers"),
         (npy(np.zeros((2, 2, 2))), "not a table of numbers"),
         (npy(np.array(1.0)), "not a table of numbers"),
@@ -194,10 +194,10 @@ def test_a_column_is_a_series_of_one_channel_and_names_of_columns_are_skipped() 
         (npy(np.zeros(9))[:30], "the array cannot be decoded"),
         (b"\x93NUMPY\x09\x00" + npy(np.zeros(9))[8:], "the array cannot be decoded[^$]*version"),
         (npy(np.zeros(9)).replace(b"(9,)", b"(-9)"), "cannot be decoded|shorter"),
-        (b"\0\1\2\3", "not a table of numbers"),
+        (b"\0\1\2\3", "cannot read this table of numbers"),
         ([[1, 2], [3]], "the lists are not a table of numbers"),
         ([["a"]], "the lists are not a table of numbers"),
-        ([None], "no numbers"),
+        ([None], "not numbers"),
     ],
 )
 def test_a_bad_table_is_refused(raw: Any, message: str) -> None:
@@ -227,7 +227,7 @@ def test_objects_in_an_array_are_refused_and_never_unpickled() -> None:
     for modality in ("series", "points", "image", "video"):
         with pytest.raises(MediaError, match=r"does not hold numbers[^$]*Python objects"):
             store().take(modality, file.getvalue())
-    with pytest.raises(MediaError, match="not a table"):
+    with pytest.raises(MediaError, match="cannot read this table"):
         store().take("series", pickle.dumps(Traps()))
     assert Traps.ran == []
 
