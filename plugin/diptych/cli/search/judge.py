@@ -43,7 +43,7 @@ def judge(
         str, typer.Option(metavar="NAME", help="A measure with a cutoff, which is how many hits are judged.")
     ] = "nDCG@10",
     sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of the drawn queries and of all orders.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing queries and for all random orders.")] = 0,
     judge: Annotated[
         str, typer.Option("--judge", metavar="NAME", help="Your name as judge. [default: the user name]")
     ] = "",

@@ -96,8 +96,8 @@ def search(
 ) -> None:
     """Search with the config's pipeline. Piped, each hit is a tab-separated line: query, rank, score, id, text.
 
-    The text is the hit's best passage, where a slot has passages, or the beginning of the document; of documents
-    without a text, the files of their media.
+    The text is the hit's best passage if a slot has passages, otherwise the beginning of the document. A document
+    without a text shows the files of its media.
 
     [dim]Examples:[/dim]
 

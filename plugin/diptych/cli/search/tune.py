@@ -146,10 +146,11 @@ def search(
         ),
     ] = False,
     write: Annotated[
-        bool, typer.Option("--write", help="Put what passed into the config file; the diff is shown anyway.")
+        bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
     ] = False,
     keep: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep what slots found there, to go on after an interrupt.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep retrieved candidates there, to continue after an interrupt."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw quality against milliseconds.")] = None,
     as_json: JsonOption = False,

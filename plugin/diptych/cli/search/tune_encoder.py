@@ -53,7 +53,7 @@ def encoder(
         typer.Option(min=1, metavar="N", help="Leading numbers to keep; repeat for more. [default: 1/2 and 1/4]"),
     ] = None,
     documents: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Documents to sample, beside the relevant ones.")
+        int, typer.Option(min=1, metavar="N", help="Documents to sample, in addition to the relevant ones.")
     ] = 2000,
     sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 200,
     synthetic: Annotated[
@@ -63,7 +63,7 @@ def encoder(
         ),
     ] = False,
     write: Annotated[
-        bool, typer.Option("--write", help="Put what passed into the config file; the diff is shown anyway.")
+        bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,

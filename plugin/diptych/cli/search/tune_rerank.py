@@ -34,7 +34,9 @@ def rerank(
     qrels: QrelsOption = None,
     budget: Annotated[
         list[int] | None,
-        typer.Option(min=1, metavar="N", help="Calls for a query; repeat for more. [default: 25, 50, 100 and 200]"),
+        typer.Option(
+            min=1, metavar="N", help="Pairs scored for a query; repeat for more. [default: 25, 50, 100 and 200]"
+        ),
     ] = None,
     sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 50,
     pooled: Annotated[
@@ -44,7 +46,7 @@ def rerank(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure quality, and recall of the reranker's own list, against calls: with and without exploring.
+    """Measure quality and recall by the number of pairs that the reranker scores, with and without exploring.
 
     The config's first reranker is tried after each slot and after the config's fusion. First it scores every document
     for each query, unless --pooled is set. The collection is only read.
