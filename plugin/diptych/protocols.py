@@ -1,8 +1,8 @@
 """The contracts: what an object must do to serve as an encoder or a reranker.
 
-Each method takes a batch and returns results in the order of the inputs. An input is a text; in a slot `of: image` or
-other media, what `diptych.media.Content` says, decoded by diptych, and of queries both. A plugin whose adapter accepts
-media gets strings in other slots, which may name files. Sorting by length, batching by tokens, threads and devices
+Each method takes a batch and returns results in the order of the inputs. An input is a text, even if it
+looks like the name of a file. In a slot `of: image`, or of other media, documents are decoded media
+(`diptych.media.Content`), and queries are media or texts. Sorting by length, batching by tokens, threads and devices
 are left to the adapter, since it alone knows its tokenizer; diptych passes it large chunks.
 
 | contract | facts | methods |
@@ -14,8 +14,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
-`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`,
-`TokenVectors`, `Blocks`.
+`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`, `TokenVectors`, `Blocks`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Pair: TypeAlias = tuple[str, str]  # query, document
 Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
 
 BLOCKS_FILE = "blocks.json"  # in a model's folder: names and widths of the blocks of its vectors, in order
-TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the spaces of documents it asks for
+TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the document spaces that its queries fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +198,10 @@ class TokenLimit(Protocol):
     max_tokens: int | None
 
     def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Where the tokens of each document input are, nothing cut: int32 `[tokens_i, 2]`, begin and end.
+        """The character span of each token of the document inputs, untruncated: int32 `[tokens_i, 2]`, begin and end.
 
-        They count characters of the input as Python does and ascend; special tokens are left out. Tokens of bytes may
-        share a character, and characters that become no token, such as spaces, lie between two spans.
+        Spans count characters as Python does, in ascending order, without special tokens. Byte-level tokens may share a
+        character. Characters that become no token, such as spaces, lie between two spans.
         """
         ...
 
@@ -221,7 +220,7 @@ class TokenVectors(Protocol):
     def token_vectors(self, inputs: Sequence[str]) -> list[Floats]:
         """The token vectors of document inputs, float32 `[tokens_i, dimension]`: one for each of `token_spans`.
 
-        Without special tokens and prompt; of a text that is too long those of its beginning.
+        Without special tokens and prompt. A text that is too long gives those of its beginning.
         """
         ...
 

@@ -124,7 +124,7 @@ class Registry:
         if key not in self._shared:
             adapter = make_it(where=where or f"adapter {name!r}")
             if isinstance(adapter, Calibrated | Sampling):
-                return adapter  # fitted to one collection, so never shared
+                return adapter  # it learns from one collection's texts, so it is never shared
             self._shared[key] = adapter
         return self._shared[key]
 
@@ -164,7 +164,7 @@ class Registry:
 
 
 def _passage_hooks(hook: Any) -> PassageHooks:
-    """What plugins do to passages, and their names with the versions of their distributions."""
+    """The hooks of plugins that split documents or add context, and the names and versions of those plugins."""
     split, context = hook.diptych_split_document, hook.diptych_passage_context
     implementations = [*split.get_hookimpls(), *context.get_hookimpls()]
     names = {f"{each.plugin_name} {_version(each.plugin_name)}" for each in implementations}

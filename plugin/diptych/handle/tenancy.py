@@ -54,7 +54,7 @@ def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: st
             "a tenant is required",
             where=f"{where}, whose documents belong to tenants by {tenancy.field!r}",
             got="no tenant",
-            expected="a tenant with every question",
+            expected="a tenant with every query",
             do='name it, tenant="..." or --tenant; or ask collection.for_tenant("...")',
         )
     if not isinstance(tenant, str) or not tenant or not is_unicode(tenant):

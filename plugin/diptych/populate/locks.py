@@ -1,4 +1,4 @@
-"""Before the first write: conflicting runs take turns, and the collection is created once.
+"""Keeps conflicting runs of populate apart, and creates the collection once.
 
 `turn` serialises runs of one process. `created` uses the collection of another process if that was faster.
 """

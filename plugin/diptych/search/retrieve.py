@@ -71,7 +71,7 @@ def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
 
 
 def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
-    """For each request, the encoded queries, with its examples."""
+    """For each request its encoded queries, moved by its examples (`like`, `unlike`)."""
     return [with_examples(request, inputs) for request, inputs in zip(requests, _encoded(requests), strict=True)]
 
 
@@ -110,12 +110,12 @@ def _of_queries(request: SearchRequest, names: Sequence[str], given: Sequence[Gi
 def encode_inputs(
     slots: Mapping[str, Slot], names: Sequence[str], texts: Sequence[Given], remember: int = 0
 ) -> list[Inputs]:
-    """Each query encoded for each slot, without slots that have nothing of it, as BM25 of a query of stop words.
+    """Each query encoded for each slot. Slots that get nothing from it are left out, such as BM25 for stop words alone.
 
     Args:
         slots: the view's slots.
         names: the slots to encode for.
-        texts: the queries' texts, those with media beside them in pairs.
+        texts: texts of queries; for a query with media, a pair of its text and its media.
         remember: number of vectors that each slot caches for repeated queries.
 
     Raises:

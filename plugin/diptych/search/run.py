@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Answered(NamedTuple):
-    """Hits with how they came about.
+    """Hits, the completed request, and the time of each step.
 
     Args:
         request: the search as it was checked and completed.

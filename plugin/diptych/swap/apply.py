@@ -2,7 +2,8 @@
 
 1. Lease: only one apply works on a collection at a time (`lease`).
 2. Create, then announce: the new vector exists before the metadata names it, and from then on every populate,
-   in every process, writes old and new vector (`begin`).
+   in every process, writes old and new vector (`begin`). A populate reads the metadata before and after each upload,
+   and completes an upload during which a vector was announced (`populate.write_targets`).
 3. Back-fill: per chunk read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, until there are none (`backfill.run`).
@@ -60,8 +61,8 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    After a kill at any moment, run it again to continue; at most a chunk is encoded twice. Encoding has low priority,
-    so that queries which this process answers meanwhile come first.
+    If it is killed, run it again to continue; at most a chunk is encoded twice. Encoding runs at low priority, so that
+    queries that this process answers meanwhile come first.
 
     Args:
         handle: the open collection.
@@ -215,7 +216,7 @@ class _Apply:
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
-        self._context.lease.require()  # a process that slept through its lease must not cut over another one's swap
+        self._context.lease.require()  # whoever has lost the lease unnoticed must not cut over another one's swap
         before = self._handle.read()
         after = cut_over(self._with_threshold(before), gate.sentence if gate else "passed over")
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.

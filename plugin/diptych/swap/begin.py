@@ -71,7 +71,7 @@ class Beginning:
         return announced
 
     def _require_media(self) -> None:
-        """Refuse a new slot of media that no document has, unless the documents are given."""
+        """Refuse a new media slot if no document has such media, unless the documents are given."""
         handle, given = self.context.handle, self.context.options.documents
         for change in self.changes:
             modality = change.slot.reading.modality if change.slot and change.action in ENCODES else "text"

@@ -87,7 +87,7 @@ class Plan(ReprHtml):
         steps: one for each slot.
         search: whether the search settings differ, for which nothing is encoded.
         search_why: what differs in them.
-        under_way: whether a swap has begun and is not finished.
+        under_way: whether a swap has begun and has not cut over.
         warnings: sentences to read before applying.
     """
 

@@ -25,7 +25,7 @@ def write(
 ) -> None:
     """Write the metadata, with `more` keys in the same call; unused drift maps are removed.
 
-    Names that it no longer needs are retired by the same call.
+    The same call retires vectors that the metadata no longer needs.
 
     Args:
         before: the metadata that the change was made from.
@@ -45,7 +45,7 @@ def write(
 def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name: str) -> None:
     """Raise SwapError if the state is no longer the one that a change was made from.
 
-    This stops a process that slept through its lease. Qdrant cannot compare and write in one call, so a change by
+    This stops a process whose lease has run out unnoticed. Qdrant cannot compare and write in one call, so a change by
     another process between this read and the write is overwritten.
     """
     stored = metadata_of(kept, name)
