@@ -36,8 +36,8 @@ from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans
 from diptych.swap.anchors import require_same_files
 from diptych.swap.apply_context import ApplyContext
-from diptych.swap.backfill.run import Filling
-from diptych.swap.begin import Beginning
+from diptych.swap.backfill.run import BackfillRun
+from diptych.swap.begin import SwapStart
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.gate.decision import Decision
@@ -113,7 +113,7 @@ class _Apply:
     def __init__(self, context: ApplyContext) -> None:
         self._context, self._handle, self._options = context, context.handle, context.options
         self._started, self._left = time.perf_counter(), Dropped()
-        self._filling = Filling(context)
+        self._backfill = BackfillRun(context)
         self._trial = StorageTrial(context.handle, context.lease, context.stopped)
         self._decision = Decision(context, self._trial, self._failure_details)
 
@@ -131,26 +131,26 @@ class _Apply:
                 corpus=CorpusSample(self._handle, metadata.layout),
                 media=self._handle.media,
             )
-            beginning = Beginning(self._context, slot_changes)
+            start = SwapStart(self._context, slot_changes)
             if not any(change.action in SWAPS for change in slot_changes):
-                return self._settings(beginning, metadata, slot_changes)
-            metadata = beginning.announce(metadata)
+                return self._settings(start, metadata, slot_changes)
+            metadata = start.announce(metadata)
         elif not describes(self._context.config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
         if self._options.switch_queries and metadata.live.asking == metadata.live.at_rest().asking:
             metadata = self._switch_queries(metadata)
         return self._finish(metadata)
 
-    def _settings(self, beginning: Beginning, metadata: CollectionMetadata, slot_changes: list[Change]) -> ApplyReport:
+    def _settings(self, start: SwapStart, metadata: CollectionMetadata, slot_changes: list[Change]) -> ApplyReport:
         """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
-        self._filling.repair(metadata, metadata.live)
+        self._backfill.repair(metadata, metadata.live)
         self._context.lease.clear()  # of checkpoints that a kill after a cut-over left
         self._clear()
         search = self._context.config.search.model_dump(mode="json")
         changed = [change for change in slot_changes if change.action != "keep"]
         if not changed and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
-            return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
-        target = beginning.settings(metadata.live)
+            return self._report("filled gaps" if any(self._backfill.encoded.values()) else "nothing to do")
+        target = start.settings(metadata.live)
         with phase("gate: compare the new settings with the old ones"):
             gate = self._decision.on_settings(metadata, target, self._context.config.search)
         if self._context.stopped.is_set() or not self._options.cut_over:
@@ -173,9 +173,9 @@ class _Apply:
             generation.vector: self._handle.building(name, generation) for name, generation in swap.building.items()
         }
         with phase("fill the new vectors"):
-            for group in self._filling.groups(slots):
-                self._filling.fill(group)
-            self._filling.repair(metadata, swap.target, slots)  # vectors that are used again may have gaps
+            for group in self._backfill.groups(slots):
+                self._backfill.fill(group)
+            self._backfill.repair(metadata, swap.target, slots)  # vectors that are used again may have gaps
         if self._context.stopped.is_set():
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve
@@ -226,7 +226,7 @@ class _Apply:
         # begins in between.
         self._context.lease.clear()
         self._handle.install(after)
-        self._filling.repair(after, after.live)  # points written by populates that read the metadata before
+        self._backfill.repair(after, after.live)  # points written by populates that read the metadata before
         self._clear()
         return self._report("cut over", gate)
 
@@ -244,8 +244,8 @@ class _Apply:
 
     def _failure_details(self) -> dict[str, object]:
         """The details attached to GateFailed."""
-        left = self._filling.filled.left
-        return {"asking": self._filling.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
+        left = self._backfill.filled.left
+        return {"asking": self._backfill.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
 
     def _optimize(self) -> None:
         with phase("optimise the store"):
@@ -254,17 +254,17 @@ class _Apply:
             self._context.warnings.append(warning)
 
     def _report(self, outcome: str, gate: GateReport | None = None) -> ApplyReport:
-        left = self._filling.filled.left
+        left = self._backfill.filled.left
         return ApplyReport(
             collection=self._handle.name,
             outcome=outcome,
-            encoded=dict(self._filling.encoded),
-            cache_hits={vector: hits for vector, hits in self._filling.cache_hits.items() if hits},
-            changed=self._filling.filled.changed,
+            encoded=dict(self._backfill.encoded),
+            cache_hits={vector: hits for vector, hits in self._backfill.cache_hits.items() if hits},
+            changed=self._backfill.filled.changed,
             left=dict(list(left.items())[:SHOWN]),
             missing=len(left),
             gate=gate,
-            asking=self._filling.asking,
+            asking=self._backfill.asking,
             dropped=generation_names(self._left.dropped),
             retired=generation_names(self._left.waiting),
             seconds=time.perf_counter() - self._started,

@@ -25,7 +25,7 @@ PAGE = 256  # documents read at once to measure the corpus
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class SwapStart:
     """What a swap starts from: the changes, the live state, and the new config."""
 
     context: ApplyContext

@@ -1,4 +1,4 @@
-"""`Filling`: fills the vectors of a swap, one slot after another or side by side, and counts what was done."""
+"""`BackfillRun`: fills the vectors of a swap, one slot after another or side by side, and counts what was done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diptych.swap.pace import Pace, pace_of
 from diptych.swap.query_override import query_encoders
 
 
-class Filling:
+class BackfillRun:
     """Runs the back-fills and repairs of an apply, and counts: `encoded` by vector, `filled` over all of them.
 
     `asking` names by slot the encoder of queries meanwhile, if it is not the live one.
