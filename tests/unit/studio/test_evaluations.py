@@ -68,6 +68,21 @@ def test_the_state_names_the_judged_queries(client: TestClient) -> None:
     ]
 
 
+def test_sets_are_counted_anew_when_their_files_change_and_say_why_they_cannot_be_read(
+    client: TestClient, folder: Path
+) -> None:
+    judged(folder.parent / "other", 3)
+    for name in ("queries.jsonl", "qrels/test.tsv"):
+        (folder.parent / "other" / name).replace(folder / name)
+    (found,) = client.get("/studio/api/state").json()["judged"]
+    assert (found["queries"], found["judged"], found["error"]) == (3, 3, None)
+    (folder / "queries.jsonl").write_text("no JSON")
+    (found,) = client.get("/studio/api/state").json()["judged"]
+    assert (found["queries"], "a line is not JSON" in found["error"]) == (0, True)
+    answer = client.post("/studio/api/jobs", json={"kind": "evaluate"})
+    assert (answer.status_code, "a line is not JSON" in answer.json()["error"]["message"]) == (400, True)
+
+
 def test_two_sides_are_compared_as_evaluate_compares_them(client: TestClient, folder: Path) -> None:
     found = finished(
         client, kind="evaluate", judged="colours", sides=["slot:lexical", "slot:dense"], slices=["hue", "nothing"]

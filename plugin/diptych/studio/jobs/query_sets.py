@@ -17,7 +17,22 @@ from diptych.service.error_answers import Refused
 from diptych.types import Query
 from qdrant_edge_client.validation_messages import nearest
 
-Reader: TypeAlias = Callable[[], tuple[list[Query], Qrels | None]]
+Content: TypeAlias = tuple[list[Query], Qrels | None]
+Signature: TypeAlias = tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a set is read from: its files, some of which may not exist, and what reads them."""
+
+    files: tuple[Path, ...]
+    read: Callable[[], Content]
+
+    @property
+    def signature(self) -> Signature:
+        """Sizes and times of the files, which tell whether they are as they were."""
+        found = ((file, file.stat()) if file.exists() else (file, None) for file in self.files)
+        return tuple(None if facts is None else (facts.st_size, facts.st_mtime_ns) for _, facts in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +72,13 @@ class QuerySets:
         places = [*folders, *([judgements] if judgements else [])]
         self._places = dict(zip(_names(places), places, strict=True))
         self._judgements = judgements
+        self._known: dict[str, tuple[Signature, dict[str, Any]]] = {}
         for folder in folders:
             _read(folder)  # so that a wrong name is an error at the start
 
     def names(self, collections: Iterable[Collection]) -> list[str]:
         """What can be named now; what was judged here once there is something."""
-        return list(self._readers(collections))
+        return list(self._sources(collections))
 
     def get(self, name: str, collections: Iterable[Collection]) -> QuerySet:
         """The set of this name, read now.
@@ -75,41 +91,57 @@ class QuerySets:
             Refused: there is none.
             EvaluationError: its files cannot be read.
         """
-        readers = self._readers(collections)
-        if name not in readers:
-            known, hint = ", ".join(readers) or "none: begin Studio with --queries FOLDER", nearest(name, readers)
+        sources = self._sources(collections)
+        if name not in sources:
+            known, hint = ", ".join(sources) or "none: begin Studio with --queries FOLDER", nearest(name, sources)
             do = f"\n  do: {hint}" if hint else ""
             message = f"there are no judged queries {name[:80]!r}\n  expected: {known}{do}"
             raise Refused(404, message, code="no_such_queries", param="judged")
-        queries, qrels = readers[name]()
+        queries, qrels = sources[name].read()
         return QuerySet(name, tuple(queries), qrels)
 
     def described(self, collections: Iterable[Collection]) -> list[dict[str, Any]]:
         """Each set with its number of queries and of judged ones; `error` says why one cannot be read."""
-        return [_described(name, read) for name, read in self._readers(collections).items()]
+        return [self._described(name, source) for name, source in self._sources(collections).items()]
 
-    def _readers(self, collections: Iterable[Collection]) -> dict[str, Reader]:
-        readers: dict[str, Reader] = {
-            name: partial(_read, place)
+    def _described(self, name: str, source: Source) -> dict[str, Any]:
+        """The facts of a set, counted anew if its files have changed: every page that opens asks for them."""
+        signature, (before, facts) = source.signature, self._known.get(name, ((), {}))
+        if not facts or before != signature:
+            facts = _facts(name, source)
+            self._known[name] = signature, facts
+        return facts
+
+    def _sources(self, collections: Iterable[Collection]) -> dict[str, Source]:
+        sources = {
+            name: Source(_files_of(place), partial(_read, place))
             for name, place in self._places.items()
             if place != self._judgements or (place / QRELS).exists()
         }
         for collection in collections:
             settings = collection.handle.config.evaluate if collection.handle.config else None
             if settings is not None and settings.queries and settings.qrels:
-                readers.setdefault(f"config of {collection.name}", partial(_files, settings.queries, settings.qrels))
-        return readers
+                paths = (settings.queries, settings.qrels)
+                source = Source(tuple(map(Path, paths)), partial(_read_files, *paths))
+                sources.setdefault(f"config of {collection.name}", source)
+        return sources
 
 
-def _described(name: str, read: Reader) -> dict[str, Any]:
+def _facts(name: str, source: Source) -> dict[str, Any]:
     try:
-        queries, qrels = read()
+        queries, qrels = source.read()
     except DiptychError as error:
         return {"name": name, "queries": 0, "judged": 0, "error": str(error)}
     return {"name": name, "queries": len(queries), "judged": len(qrels) if qrels is not None else 0, "error": None}
 
 
-def _read(place: Path) -> tuple[list[Query], Qrels | None]:
+def _files_of(place: Path) -> tuple[Path, ...]:
+    """The files that a set at this place may consist of."""
+    names = ("queries.jsonl", "queries.jsonl.gz", "qrels/test.tsv", "qrels/test.tsv.gz")
+    return (place, *(place / name for name in names))
+
+
+def _read(place: Path) -> Content:
     """The queries of a folder or a file, and their judgements where the folder has any."""
     if place.is_file():
         return read_queries(place), None
@@ -118,7 +150,7 @@ def _read(place: Path) -> tuple[list[Query], Qrels | None]:
     return read_queries(beir_file(place, "queries.jsonl")), None
 
 
-def _files(queries: str, qrels: str) -> tuple[list[Query], Qrels]:
+def _read_files(queries: str, qrels: str) -> Content:
     judgements = Qrels.read(qrels)
     return [query for query in read_queries(queries) if query.id in judgements.judgements], judgements
 
