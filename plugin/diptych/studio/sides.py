@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from diptych.anchors import has_anchors
 from diptych.collection.collection import Collection
 from diptych.config.models import SearchConfig
 from diptych.errors import SearchError
@@ -127,6 +128,10 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
     The metadata are read now: the view may be some seconds behind what another process does.
     """
     metadata = ask(handle.view, handle.read)
+    kept = handle.view.kept.get("studio", {})
+    for key, state in ((BUILDING, metadata.swap), (KEPT, metadata.previous)):
+        if state is None:
+            kept.pop(key, None)  # with the encoders that it has loaded
     if swap := metadata.swap:
         view = _at(handle, metadata, BUILDING, swap.target, swap.search)
         yield Side(BUILDING, f"after the swap: {_changes(metadata, swap.building)}", "state", view)
@@ -142,7 +147,7 @@ def _generations(
 ) -> Iterator[Side]:
     live = metadata.live.vectors()
     for name, generation in slots.items():
-        if generation.vector not in live and not view.slots[name].anchored:
+        if generation.vector not in live and not has_anchors(generation.options):
             alone = Pipeline.of_slot(name, view.search_config)
             label = f"{name} alone by {_maker(generation)}, {role}"
             yield Side(f"generation:{generation.vector}", label, "generation", view, alone)

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from diptych import Collection
 from diptych.config import parse_config
+from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.search import Rerank, Retrieve
 from diptych.swap import ApplyOptions
 
@@ -130,3 +131,25 @@ def test_an_encoder_of_a_generation_is_loaded_once(
     collection.handle.catch_up()
     ids(client, "state:kept")
     assert collection.handle.view.kept["studio"]["state:kept"][1].slots["dense"].encoder is encoder
+    collection.finish()
+    sides(client)
+    assert "state:kept" not in collection.handle.view.kept["studio"], "its encoder stays in memory"
+
+
+def test_a_kept_generation_whose_adapter_is_not_installed_hides_nothing_else(
+    filled: Callable[..., Collection], studio_over: Callable[..., TestClient]
+) -> None:
+    collection = filled(DOCUMENTS)
+    wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
+    collection.apply(wanted, ApplyOptions(gate=False))
+    metadata = collection.handle.read()
+    assert metadata.previous is not None
+    gone = metadata.previous.slots["dense"].model_copy(update={"adapter": "gone"})
+    previous = metadata.previous.model_copy(update={"slots": {**metadata.previous.slots, "dense": gone}})
+    changed = metadata.model_copy(update={"previous": previous})
+    update_metadata(collection.client, "own", metadata_payload(changed))
+    client = studio_over(collection)
+    assert {"pipeline", "slot:dense", "state:kept", "generation:dense.1"} <= sides(client).keys()
+    assert ids(client, "pipeline")
+    answer = client.post("/studio/api/search", json={"query": "owls", "side": "generation:dense.1"})
+    assert "no adapter is called 'gone'" in answer.json()["error"]["message"]
