@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +85,18 @@ def visit(browser: Browser, packages_url: str) -> Iterator[Visit]:
     context.close()
     assert found.other_hosts() == []
     assert found.faults == []
+
+
+@pytest.fixture(scope="session")
+def few_queries(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 60 judged queries of debian-mini."""
+    folder = tmp_path_factory.mktemp("few") / "few"
+    (folder / "qrels").mkdir(parents=True)
+    with gzip.open(debian / "queries.jsonl.gz", "rt") as lines:
+        queries = [line for line, _ in zip(lines, range(60), strict=False)]
+    (folder / "queries.jsonl").write_text("".join(queries))
+    known = {json.loads(line)["_id"] for line in queries}
+    header, *rows = (debian / "qrels" / "test.tsv").read_text().splitlines()
+    kept = [row for row in rows if row.partition("\t")[0] in known]
+    (folder / "qrels" / "test.tsv").write_text("\n".join([header, *kept]) + "\n")
+    return folder

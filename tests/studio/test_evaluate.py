@@ -1,0 +1,258 @@
+"""Evaluate and list queries in the browser, on debian-mini: what the page says is what the library measures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from browsing import Visit, overflow, violations
+from diptych import Collection, Run
+from diptych.evaluate import Comparison, compare, evaluate, read_beir
+from diptych.search import Pipeline
+from diptych.service.application import application
+from diptych.service.served import Served
+from diptych.studio.routes import studio
+from serving import served
+
+pytestmark = pytest.mark.slow
+
+SIDES = {"a": "slot:dense", "b": "pipeline"}
+METRIC = "nDCG@10"
+
+
+@pytest.fixture(scope="module")
+def packages_url(packages: Collection, few_queries: Path) -> Iterator[str]:
+    """Studio over debian-mini, with 60 judged queries."""
+    with served(application(Served([packages]), extension=studio(queries=[few_queries]))) as url:
+        yield f"{url}/studio/"
+
+
+@pytest.fixture(scope="module")
+def comparison(packages: Collection, few_queries: Path) -> Comparison:
+    """The whole pipeline against the dense slot, by the library."""
+    queries, qrels = read_beir(few_queries)
+    dense = Pipeline.of_slot("dense", packages.handle.search_config)
+    runs = [
+        Run.from_hits(name, queries, [packages.search(query.text, pipeline=side) for query in queries])
+        for name, side in {"dense alone": dense, "whole pipeline": None}.items()
+    ]
+    return compare([evaluate(run, qrels, [METRIC]) for run in runs], "dense alone", METRIC)
+
+
+def evaluated(visit: Visit, **params: str) -> Locator:
+    """The result of an evaluation that somebody started with the button."""
+    page = visit.open("evaluate", **SIDES, **params)
+    page.get_by_role("button", name="Evaluate").click()
+    return result_of(page)
+
+
+def result_of(page: Page) -> Locator:
+    found = page.get_by_role("region", name="Result")
+    expect(found).to_be_visible(timeout=120_000)
+    return found
+
+
+def figure(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def test_the_verdict_comes_first_and_says_what_the_library_measures(visit: Visit, comparison: Comparison) -> None:
+    result = evaluated(visit)
+    first = result.locator("p").first.inner_text()
+    assert first.lower() == f"{comparison.sentence('whole pipeline')}.".lower()
+    effect = comparison.of("whole pipeline")
+    said = result.get_by_role("img", name=re.compile(f"^difference in {METRIC}")).get_attribute("aria-label") or ""
+    whole = re.search(r"all queries: (\S+) \[(\S+), (\S+)\]", said)
+    assert whole is not None, said
+    assert [figure(part) for part in whole.groups()] == pytest.approx([effect.mean, effect.low, effect.high], abs=5e-4)
+    legend = result.locator(".chart-legend").inner_text()
+    assert f"better on {effect.wins} " in legend
+    assert f"worse on {effect.losses} " in legend
+    assert f"equal on {effect.ties}" in legend
+
+
+def test_groups_of_queries_stand_as_dots_and_as_a_table(visit: Visit) -> None:
+    page = visit.open("evaluate", **SIDES)
+    page.get_by_label("section").check()
+    page.get_by_role("button", name="Evaluate").click()
+    chart = result_of(page).locator("figure", has_text="Difference, over all and by group")
+    said = chart.get_by_role("img").get_attribute("aria-label") or ""
+    chart.get_by_text("Data as a table").press("Enter")
+    expect(chart.get_by_role("table")).to_be_visible()
+    rows = chart.get_by_role("row").all()[1:]
+    assert rows
+    for row in rows:
+        group, _, difference, interval = (cell.inner_text() for cell in row.locator("th, td").all())
+        assert f"{group}: {difference} {interval}" in said
+    assert {row.locator("th").inner_text().partition(":")[0] for row in rows} <= {"length", "section"}
+
+
+def test_arrow_keys_choose_a_query_of_the_plot_and_enter_compares_its_answers(
+    visit: Visit, comparison: Comparison, few_queries: Path
+) -> None:
+    result = evaluated(visit)
+    plot = result.get_by_role("slider")
+    plot.focus()
+    plot.press("End")
+    expect(plot).to_have_attribute("aria-valuenow", plot.get_attribute("aria-valuemax") or "")
+    texts = {query.id: query.text for query in read_beir(few_queries)[0]}
+    values = comparison.of("whole pipeline").per_query
+    lowest = min(values.values())
+    said = plot.get_attribute("aria-valuetext") or ""
+    chosen, _, figures = said.rpartition(": ")
+    assert chosen in {texts[name] for name, value in values.items() if value == pytest.approx(lowest)}
+    assert figure(figures.partition(",")[0]) == pytest.approx(lowest, abs=5e-4)
+    plot.press("Home")
+    plot.press("ArrowRight")
+    expect(plot).to_have_attribute("aria-valuenow", "2")
+    plot.press("End")
+    expect(plot).to_have_attribute("aria-valuetext", said)
+    plot.press("Enter")
+    expect(visit.page.get_by_role("searchbox", name="Query", exact=True)).to_have_value(chosen)
+    expect(visit.page.get_by_label("Side A")).to_have_value(SIDES["a"])
+    assert visit.ids("a")
+    assert visit.ids("b")
+
+
+def test_a_reloaded_page_shows_the_result_again(visit: Visit) -> None:
+    before = evaluated(visit).locator("p").first.inner_text()
+    asked = sum(url.endswith("/jobs") for url in visit.requests)
+    visit.page.reload()
+    assert result_of(visit.page).locator("p").first.inner_text() == before
+    assert sum(url.endswith("/jobs") for url in visit.requests) == asked, "the evaluation ran again"
+
+
+def test_a_side_is_not_evaluated_against_itself(visit: Visit) -> None:
+    page = visit.open("evaluate", a="pipeline", b="pipeline")
+    expect(page.get_by_role("button", name="Evaluate")).to_be_disabled()
+    expect(page.get_by_text("Choose two different sides")).to_be_visible()
+    page.get_by_label("Side B").select_option("slot:lexical")
+    expect(page.get_by_role("button", name="Evaluate")).to_be_enabled()
+
+
+def shown(page: Page) -> list[tuple[int, str]]:
+    """Place and query of the rows that are in the document."""
+    rows = page.evaluate(
+        """() => [...document.querySelectorAll('[role=option]')].map((row) =>
+            [Number(row.getAttribute('aria-posinset')), row.querySelector('.query-text').textContent])"""
+    )
+    return [(place, text) for place, text in rows]
+
+
+def listed(visit: Visit) -> Locator:
+    evaluated(visit).get_by_role("link", name="as a list").click()
+    found = visit.page.get_by_role("listbox")
+    expect(found).to_be_visible()
+    return found
+
+
+def differences(rows: Locator) -> list[float]:
+    said = [row.get_attribute("aria-label") or "" for row in rows.get_by_role("option").all()]
+    return [figure(found[1]) for text in said if (found := re.search(r"difference (\S+),", text))]
+
+
+def test_queries_are_sorted_by_disagreement_by_loss_or_by_gain(visit: Visit) -> None:
+    rows = listed(visit)
+    common = [
+        float(found[1])
+        for row in rows.get_by_role("option").all()
+        if (found := re.search(r"([\d.]+)% of hits", row.get_attribute("aria-label") or ""))
+    ]
+    assert common == sorted(common)
+    visit.page.get_by_role("button", name="Loss").click()
+    losses = differences(rows)
+    assert losses == sorted(losses)
+    assert losses[0] < 0
+    visit.page.get_by_role("button", name="Gain").click()
+    gains = differences(rows)
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] > 0
+
+
+def test_a_query_of_the_list_opens_its_comparison_and_back_returns_to_its_place(visit: Visit) -> None:
+    rows, page = listed(visit), visit.page
+    rows.focus()
+    rows.press("PageDown")
+    rows.press("ArrowDown")
+    chosen = page.locator("[aria-selected=true]")
+    expect(chosen).not_to_have_attribute("aria-posinset", "1")
+    place, text = chosen.get_attribute("aria-posinset"), chosen.locator(".query-text").inner_text()
+    rows.press("Enter")
+    expect(page.get_by_role("searchbox", name="Query", exact=True)).to_have_value(text)
+    page.go_back()
+    expect(page.locator("[aria-selected=true]")).to_have_attribute("aria-posinset", place or "")
+    page.get_by_label("Only queries that contain").fill(text[3:12])
+    assert all(text[3:12].lower() in other.lower() for _, other in shown(page))
+    page.locator("[role=option]", has_text=text).first.click()
+    expect(page.get_by_role("searchbox", name="Query", exact=True)).to_have_value(text)
+
+
+MANY = 10_000
+
+
+def lengthened(route: Route) -> None:
+    """The server's answer, with the same queries again and again until there are 10,000."""
+    response = route.fetch()
+    job: dict[str, Any] = response.json()
+    if job["result"]:
+        queries = job["result"]["queries"]
+        job["result"]["queries"] = [
+            {**queries[n % len(queries)], "id": f"q{n}", "text": f"{queries[n % len(queries)]['text']} {n}"}
+            for n in range(MANY)
+        ]
+    route.fulfill(response=response, body=json.dumps(job))
+
+
+def test_of_10_000_queries_only_those_in_sight_are_in_the_document(visit: Visit) -> None:
+    page = visit.page
+    page.route("**/studio/api/jobs/*", lengthened)
+    rows = listed(visit)
+    rows.focus()
+    chosen = page.locator("[aria-selected=true]")
+    for key, place in [("End", MANY), ("ArrowUp", MANY - 1), ("Home", 1), ("ArrowDown", 2)]:
+        rows.press(key)
+        expect(chosen).to_have_attribute("aria-posinset", str(place))
+        expect(chosen).to_be_in_viewport()
+        expect(chosen).to_have_attribute("aria-setsize", str(MANY))
+        assert len(shown(page)) < 100
+    page.mouse.move(*middle(rows))
+    for _ in range(40):
+        page.mouse.wheel(0, 900)
+        page.wait_for_function(IN_SIGHT)
+        assert len(shown(page)) < 100
+    assert shown(page)[0][0] > 500
+
+
+IN_SIGHT = """() => {
+    const list = document.querySelector('[role=listbox]');
+    const { top, bottom } = list.getBoundingClientRect();
+    const drawn = [...list.querySelectorAll('[role=option]')].map((row) => row.getBoundingClientRect());
+    return Math.min(...drawn.map((row) => row.top)) <= top && Math.max(...drawn.map((row) => row.bottom)) >= bottom;
+}"""
+
+
+def middle(found: Locator) -> tuple[float, float]:
+    box = found.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_it_at_any_width(visit: Visit, width: int, scheme: Any) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    result = evaluated(visit, slices="length,section")
+    for table in result.get_by_text("Data as a table").all():
+        table.click()
+    assert (violations(page), overflow(page)) == ([], 0)
+    result.get_by_role("link", name="as a list").click()
+    expect(page.get_by_role("listbox")).to_be_visible()
+    assert (violations(page), overflow(page)) == ([], 0)

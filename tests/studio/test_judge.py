@@ -1,0 +1,161 @@
+"""Judge by keys in the browser, on debian-mini."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import Visit, overflow, violations
+from diptych import Collection
+from diptych.evaluate import read_beir
+from diptych.service.application import application
+from diptych.service.served import Served
+from diptych.studio.routes import studio
+from serving import served
+
+pytestmark = pytest.mark.slow
+
+QUERIES = "play chess against the computer\nedit sound files"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where judgements are saved; nothing is there yet."""
+    return tmp_path / "judgements"
+
+
+@pytest.fixture
+def packages_url(packages: Collection, folder: Path) -> Iterator[str]:
+    """Studio over debian-mini, where people may judge queries of their own."""
+    with served(application(Served([packages]), extension=studio(judgements=folder))) as url:
+        yield f"{url}/studio/"
+
+
+def start(visit: Visit, queries: str = QUERIES) -> Page:
+    page = visit.open("judge", a="slot:dense", b="slot:lexical")
+    page.get_by_label("Queries, one a line").fill(queries)
+    page.get_by_label("Your name").fill("anna")
+    page.get_by_role("button", name="Start judging").click()
+    expect(page.get_by_role("group", name="Grade")).to_be_visible(timeout=60_000)
+    return page
+
+
+def pair(page: Page) -> tuple[str, str]:
+    """The query and the title of the document that are shown."""
+    card = page.get_by_role("article")
+    return card.get_by_role("heading", level=2).inner_text(), card.get_by_role("heading", level=3).inner_text()
+
+
+def press(page: Page, key: str) -> None:
+    """Press a key, and wait until another document is shown, or the end."""
+    before = json.dumps(pair(page))
+    page.keyboard.press(key)
+    page.wait_for_function(
+        """(before) => {
+            const of = (level) => document.querySelector(`article ${level}`)?.innerText;
+            return !of("h2") || JSON.stringify([of("h2"), of("h3")]) !== before;
+        }""",
+        arg=json.dumps(json.loads(before), ensure_ascii=False, separators=(",", ":")),
+    )
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "judgements.jsonl").read_text().splitlines()]
+
+
+def grades(folder: Path) -> list[int | None]:
+    return [event["grade"] for event in events(folder) if "grade" in event]
+
+
+def test_keys_grade_until_all_is_judged_and_every_grade_is_saved_at_once(visit: Visit, folder: Path) -> None:
+    page = start(visit)
+    given: list[int | None] = []
+    queries = {pair(page)[0]}
+    while page.get_by_role("article").count():
+        queries.add(pair(page)[0])
+        key = "0123s"[len(given) % 5]
+        press(page, key)
+        given.append(None if key == "s" else int(key))
+        assert grades(folder) == given
+    assert queries <= set(QUERIES.splitlines())
+    expect(page.get_by_text(f"{len(given)} judgements")).to_be_visible()
+    expect(page.locator(".outcome")).to_be_focused()
+    found, qrels = read_beir(folder)
+    assert {query.text for query in found} == queries
+    assert {grade for name in qrels.judgements for grade in qrels.judgements[name].values()} <= {0, 1, 2, 3}
+
+
+def test_nothing_says_which_side_found_a_document(visit: Visit) -> None:
+    page = start(visit)
+    for _ in range(3):
+        shown = page.get_by_role("main").inner_text().lower()
+        document = page.get_by_role("article").inner_text().lower()
+        for word in ("dense", "lexical", "rank", "score"):
+            assert shown.count(word) == document.count(word), f"{word!r} is said beside the document"
+        press(page, "1")
+
+
+def test_undo_brings_back_the_document_that_was_graded_last(visit: Visit, folder: Path) -> None:
+    page = start(visit)
+    press(page, "0")
+    last = pair(page)
+    press(page, "3")
+    press(page, "u")
+    assert pair(page) == last
+    press(page, "2")
+    assert grades(folder) == [0, 3, 2]
+    assert "undo" in json.dumps(events(folder))
+
+
+def test_a_key_that_is_held_down_grades_one_document(visit: Visit, folder: Path) -> None:
+    page = start(visit)
+    page.keyboard.down("2")
+    for _ in range(5):
+        page.keyboard.down("2")  # repeats, as the system does
+        page.wait_for_timeout(50)
+    page.keyboard.up("2")
+    press(page, "1")
+    assert grades(folder) == [2, 1]
+
+
+def test_buttons_do_what_the_keys_do_and_a_reload_goes_on(visit: Visit, folder: Path) -> None:
+    page = start(visit)
+    first = pair(page)
+    page.get_by_role("button", name="Exactly what was asked for").click()
+    expect(page.get_by_text("1 of at most")).to_be_visible()
+    second = pair(page)
+    page.reload()
+    expect(page.get_by_role("article")).to_be_visible()
+    assert pair(page) == second != first
+    page.get_by_role("button", name="Skip").click()
+    expect(page.get_by_text("2 of at most")).to_be_visible()
+    assert grades(folder) == [3, None]
+
+
+def test_it_says_what_is_missing_before_it_starts(visit: Visit) -> None:
+    page = visit.open("judge", a="slot:dense", b="slot:lexical")
+    begin = page.get_by_role("button", name="Start judging")
+    expect(begin).to_be_disabled()
+    expect(page.get_by_text("Write a query or more.")).to_be_visible()
+    page.get_by_label("Queries, one a line").fill("a game")
+    expect(page.get_by_text("Say who judges.")).to_be_visible()
+    page.get_by_label("Your name").fill("anna")
+    expect(begin).to_be_enabled()
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_judge_at_any_width(visit: Visit, width: int, scheme: Any) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    visit.open("judge")
+    expect(page.get_by_role("button", name="Start judging")).to_be_visible()
+    assert (violations(page), overflow(page)) == ([], 0)
+    start(visit)
+    assert (violations(page), overflow(page)) == ([], 0)
