@@ -65,7 +65,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
       <svg
         class="chart differences"
         role="slider"
-        tabIndex={0}
+        tabindex={0}
         aria-label={`Difference in ${metric} by query, best first. Arrow keys choose a query, Enter compares its answers.`}
         aria-valuemin={1}
         aria-valuemax={size}

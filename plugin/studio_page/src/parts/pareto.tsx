@@ -90,7 +90,7 @@ export function Pareto({ trials, metric, picked, onPick, budget }: Props) {
               role="radio"
               aria-checked={index === picked}
               aria-label={sayTrial(trial, metric)}
-              tabIndex={index === picked ? 0 : -1}
+              tabindex={index === picked ? 0 : -1}
               onClick={() => onPick(index)}
             >
               <circle class="reach" cx={x(trial.milliseconds)} cy={y(trial.quality)} r={index === picked ? 12 : 9} />
