@@ -152,25 +152,25 @@ def listed(visit: Visit) -> Locator:
     return found
 
 
-def differences(rows: Locator) -> list[float]:
-    said = [row.get_attribute("aria-label") or "" for row in rows.get_by_role("option").all()]
-    return [figure(found[1]) for text in said if (found := re.search(r"difference (\S+),", text))]
+def figures_of(page: Page, pattern: str) -> list[float]:
+    """A figure that is said of each row in sight, in their order."""
+    said = page.evaluate("[...document.querySelectorAll('[role=option]')].map((row) => row.getAttribute('aria-label'))")
+    return [figure(found[1]) for text in said if (found := re.search(pattern, text))]
 
 
 def test_queries_are_sorted_by_disagreement_by_loss_or_by_gain(visit: Visit) -> None:
-    rows = listed(visit)
-    common = [
-        float(found[1])
-        for row in rows.get_by_role("option").all()
-        if (found := re.search(r"([\d.]+)% of hits", row.get_attribute("aria-label") or ""))
-    ]
+    listed(visit)
+    page = visit.page
+    common = figures_of(page, r"([\d.]+)% of hits")
     assert common == sorted(common)
-    visit.page.get_by_role("button", name="Loss").click()
-    losses = differences(rows)
+    page.get_by_role("button", name="Loss").click()
+    expect(page.get_by_text("First the queries on which B loses most")).to_be_visible()
+    losses = figures_of(page, r"difference (\S+),")
     assert losses == sorted(losses)
     assert losses[0] < 0
-    visit.page.get_by_role("button", name="Gain").click()
-    gains = differences(rows)
+    page.get_by_role("button", name="Gain").click()
+    expect(page.get_by_text("First the queries on which B gains most")).to_be_visible()
+    gains = figures_of(page, r"difference (\S+),")
     assert gains == sorted(gains, reverse=True)
     assert gains[0] > 0
 
