@@ -7,11 +7,16 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 from pydantic import BaseModel
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from diptych import Collection, Registry
+from diptych.service.api_keys import Keys
+from diptych.service.application import application
+from diptych.service.served import Served
 from diptych.studio.answers import Found, Located, ShownDocument, Snippets, State
 from diptych.studio.page import API
-from diptych.studio.routes import OPERATIONS, ROUTES
+from diptych.studio.routes import OPERATIONS, ROUTES, studio
 
 QUESTION = {"query": "the cat at night", "explain": True}
 
@@ -28,6 +33,18 @@ def test_it_has_every_route_of_the_api(client: TestClient) -> None:
     }
     assert routes == {pair for pair in told if pair[0].startswith(API)}
     assert len(OPERATIONS) == len(routes)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.path.startswith(API)], ids=lambda own: own.path)
+def test_every_route_of_the_api_needs_the_key_and_takes_no_form(
+    collection: Collection, fakes: Registry, route: Route
+) -> None:
+    app = application(Served([collection], registry=fakes), keys=Keys(["secret"]), extension=studio(writes=True))
+    client, path = TestClient(app), route.path.replace("{id}", "x")
+    for method in (route.methods or set()) - {"HEAD"}:
+        assert client.request(method, path).status_code == 401
+        keyed = client.request(method, path, headers={"Authorization": "Bearer secret"}, data={"confirm": "animals"})
+        assert keyed.status_code in ((415, 403, 404) if method == "POST" else (200, 400, 403, 404)), keyed.text
 
 
 @pytest.mark.parametrize(
