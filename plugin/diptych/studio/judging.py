@@ -25,14 +25,14 @@ from diptych.judge.judgements import LOG, Grade, Pair
 from diptych.service.error_answers import Refused
 from diptych.studio.jobs.evaluations import names_of
 from diptych.studio.jobs.queue import Job, Jobs
-from diptych.studio.shown import document_fields
+from diptych.studio.shown import Window, document_fields
 from diptych.studio.sides import Side
 from diptych.types import Query, said
 
 LIVES = 3600.0  # seconds that a session is kept after it was last asked for
 MOST = 64  # sessions at once
 DEEPEST, MOST_HITS = 100, 100_000  # ranks that are pooled, and hits of all queries and sides that a session keeps
-NAME = 100  # characters of a judge's name
+NAME, READ = 100, 20_000  # characters of a judge's name, and of a text that a judge sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +222,9 @@ class JudgingSessions:
         found = collection.get([pair.document], tenant=tenant)
         fields: dict[str, Any] = {"title": "", "text": "(the document has been deleted)", "thumbnail": None}
         if found:
-            fields = document_fields(found[0], collection.name, tenant=tenant)
-            fields = {name: fields[name] for name in ("title", "text", "media", "thumbnail")}
+            window = Window(0, min(len(found[0].text), READ))
+            fields = document_fields(found[0], collection.name, tenant=tenant, window=window)
+            fields = {name: fields[name] for name in ("title", "text", "text_length", "media", "thumbnail")}
         return {"query": query, "document": {"id": pair.document, "left": pair.left, "deleted": not found, **fields}}
 
     def _read(self) -> Judgements:

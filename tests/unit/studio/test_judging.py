@@ -78,6 +78,22 @@ def test_a_judge_sees_the_query_and_the_document(open_studio: Callable[..., Test
     assert pair["document"]["title"] == f"The {pair['document']['id']}"
 
 
+def test_a_judge_sees_the_beginning_of_a_very_long_text(filled: Fill, studio_over: Over, folder: Path) -> None:
+    documents = [{"id": "long", "text": "red " * 10_000}, {"id": "other", "text": "blue"}]
+    client = studio_over(filled(documents), judgements=folder)
+    pair = begun(client, queries=["red"], complete=True)
+    while pair["document"]["id"] != "long":
+        pair = graded(client, pair, 0)
+    assert (len(pair["document"]["text"]), pair["document"]["text_length"]) == (20_000, 40_000)
+
+
+def test_sides_with_the_same_hits_leave_nothing_to_judge(filled: Fill, studio_over: Over, folder: Path) -> None:
+    client = studio_over(filled([{"id": "only", "text": "red"}]), judgements=folder)
+    ended = begun(client, queries=["red"])
+    assert (ended["state"], ended["total"], ended["document"]) == ("settled", 0, None)
+    assert "is equal to" in ended["verdict"]
+
+
 def test_every_grade_is_saved_at_once_with_who_and_when(open_studio: Callable[..., TestClient], folder: Path) -> None:
     client = open_studio()
     pair = begun(client)
