@@ -84,3 +84,11 @@ def test_its_snippets_are_those_of_what_is_asked(theirs: Callable[..., Any], ado
     assert [str(point.id) for point in points.points] == [
         hit["id"] for hit in theirs("search", query="cat", side="slot:dense", limit=2)["hits"]
     ]
+
+
+def test_an_adopted_collection_has_its_health_and_its_timeline(theirs: Callable[..., Any], adopted: Collection) -> None:
+    (row,) = theirs("health")["slots"]
+    assert (row["vector"], row["missing"], row["points"]) == (adopted.handle.slots["dense"].vector, 0, 4)
+    swap = theirs("swap")
+    assert (swap["state"], [own["what"] for own in swap["history"]]) == ("none", ["adopted"])
+    assert [own["side"] for own in swap["generations"]] == ["slot:dense"]
