@@ -12,6 +12,7 @@ from diptych.evaluate.display import comparison_table, table
 from diptych.evaluate.export import to_data, to_json
 from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
 from diptych.evaluate.measures import DEFAULT_METRICS
+from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences
 from diptych.evaluate.plots import plot_calibration, plot_differences
 from diptych.evaluate.pooled import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
 from diptych.evaluate.qrels import Qrels
@@ -25,6 +26,8 @@ __all__ = [
     "Comparison",
     "Difference",
     "Evaluation",
+    "MinimalPair",
+    "Preference",
     "Qrels",
     "ScoreBin",
     "ScorePool",
@@ -38,12 +41,14 @@ __all__ = [
     "differences_by_slice",
     "evaluate",
     "from_trec",
+    "minimal_pairs",
     "p_mrr",
     "p_mrr_per_query",
     "plot_calibration",
     "plot_differences",
     "pooled_auc",
     "pooled_f1",
+    "preferences",
     "read_beir",
     "read_queries",
     "slices_of",

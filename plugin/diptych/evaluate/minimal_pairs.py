@@ -1,0 +1,233 @@
+"""Minimal pairs: documents beside twins in which one property is changed, to see which properties a system tells apart.
+
+A twin says another number, another name, or denies what the document says. A query that states the property should
+score the document above its twin; a system that does not see the property scores the twin higher in half of the pairs.
+
+After DualityForge, "Taming Hallucinations", which edits videos into such pairs and trains with them. Here texts are
+edited, by rules, and nothing is trained.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from diptych.errors import EvaluationError
+from diptych.evaluate.qrels import Qrels
+from diptych.evaluate.rankings import ordered
+from diptych.evaluate.significance import Doubles, bootstrap_means, percentile_interval
+from diptych.types import Document, Query, Run
+
+Property: TypeAlias = Literal["number", "name", "negation"]
+PROPERTIES: tuple[Property, ...] = get_args(Property)
+TWIN = "twin"  # the metadata key of twins, with the changed property
+
+_NUMBER = re.compile(r"(?<![\w.])\d{1,15}(?:\.\d{1,15})*(?!\w|\.\d)")  # longer ones are keys rather than numbers
+_WORD = re.compile(r"\w+")
+_NEGATED = {
+    "is": "is not",
+    "are": "are not",
+    "can": "cannot",
+    **{f"{verb}s": f"does not {verb}" for verb in ("allow", "contain", "include", "provide", "support", "use")},
+}
+_AFFIRMED = re.compile(rf"\b({'|'.join(_NEGATED)})\b(?! (?:not|of)\b)")
+_DENIES = re.compile(r"\b(?:not|no|without|never|cannot|non|none|nothing)\b|n't\b", re.IGNORECASE)
+_Change: TypeAlias = tuple[
+    re.Pattern[str], Callable[[re.Match[str]], str], int
+]  # where, into what, how often; 0 is all
+
+
+@dataclass(frozen=True, slots=True)
+class MinimalPair:
+    """A query, a document that is relevant to it, and the document's twin.
+
+    Args:
+        query: id of the query.
+        document: id of the document.
+        twin: the document with one property changed, under an id of its own; `metadata["twin"]` is the property.
+        changed: the property.
+    """
+
+    query: str
+    document: str
+    twin: Document
+    changed: Property
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How often a system scores documents above their twins.
+
+    Args:
+        pairs: how many pairs it ranked.
+        missing: pairs of which it ranked neither document.
+        share: of the pairs in which the document is above its twin; equal scores count half. NaN without pairs.
+        interval: of the share, 95 %, by resampling the pairs; None with fewer than two.
+    """
+
+    pairs: int
+    missing: int
+    share: float
+    interval: tuple[float, float] | None
+
+
+def minimal_pairs(
+    queries: Iterable[Query],
+    qrels: Qrels,
+    documents: Mapping[str, Document],
+    *,
+    properties: Sequence[Property] = PROPERTIES,
+    names: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+) -> list[MinimalPair]:
+    """Twins of judged documents, in which a property that the query states, too, is changed.
+
+    - `number`: a number that query and document share is another one everywhere in the document;
+    - `name`: so is a word of `names` that both share, by another word of its group;
+    - `negation`: the first "is", "can", "provides" or the like of the text is denied (English only), if neither the
+      query nor that sentence denies anything.
+
+    Args:
+        queries: with ids.
+        qrels: documents of grade 1 or more are edited.
+        documents: by id; judged ones that are not there are skipped.
+        properties: which are tried; a pair of query and document gives at most one twin for each.
+        names: groups of words that exclude each other, such as `("perl", "python", "ruby")`; case does not matter.
+        seed: of what the new number or name is.
+
+    Raises:
+        EvaluationError: an unknown property, a group with fewer than two words, or more than a word in one place.
+    """
+    if unknown := [own for own in properties if own not in PROPERTIES]:
+        raise EvaluationError("unknown property", got=unknown[0], expected=", ".join(PROPERTIES))
+    groups = _groups(names)
+    edits: dict[Property, Callable[[str, Document, random.Random], _Change | None]] = {
+        "number": _other_number,
+        "name": lambda query, document, chance: _other_name(query, document, groups, chance),
+        "negation": lambda query, document, _: _denial(query, document),
+    }
+    pairs = []
+    for query in queries:
+        for name in sorted(qrels.relevant(query.id) & documents.keys()):
+            for changed in dict.fromkeys(properties):
+                chance = random.Random(f"{seed} {query.id} {name} {changed}")
+                change = edits[changed](query.text, documents[name], chance)
+                if change is not None:
+                    twin = _edited(documents[name], f"{name}~{changed}~{query.id}", changed, change)
+                    pairs.append(MinimalPair(query.id, name, twin, changed))
+    return pairs
+
+
+def preferences(run: Run, pairs: Sequence[MinimalPair], *, seed: int = 0) -> dict[Property, Preference]:
+    """How often the system scores documents above their twins, by property, in the order of `PROPERTIES`.
+
+    Args:
+        run: rankings of a collection that holds the documents and their twins, or of these alone, by query id. A
+            document that is not in a ranking is below all that are.
+        pairs: of `minimal_pairs`.
+        seed: of the resampling.
+
+    Raises:
+        EvaluationError: the run has no ranking for a pair's query, or a ranking is malformed.
+        MissingExtra: scipy is not installed.
+    """
+    found: dict[Property, list[float]] = {}
+    for pair in pairs:
+        if pair.query not in run.rankings:
+            do = "search with the queries of the pairs"
+            raise EvaluationError("a query has no ranking", where=f"run {run.name!r}", got=pair.query, do=do)
+        found.setdefault(pair.changed, []).append(_preferred(run, pair))
+    return {own: _preference(np.array(found[own]), seed) for own in PROPERTIES if own in found}
+
+
+def _preferred(run: Run, pair: MinimalPair) -> float:
+    """1 for the document, 0 for its twin, 0.5 for equal scores, NaN if neither was ranked."""
+    ranking = run.rankings[pair.query]
+    ids = ordered(ranking, where=f"run {run.name!r}, query {pair.query!r}")
+    places = [ids.index(own) if own in ids else None for own in (pair.document, pair.twin.id)]
+    document, twin = places
+    if document is None or twin is None:
+        return float("nan") if document is twin else float(twin is None)
+    scores = dict(ranking)
+    return 0.5 if scores[pair.document] == scores[pair.twin.id] else float(document < twin)
+
+
+def _preference(values: Doubles, seed: int) -> Preference:
+    ranked = values[~np.isnan(values)]
+    interval = None
+    if len(ranked) > 1:
+        means = bootstrap_means(ranked, samples=10_000, seed=seed)
+        low, high = percentile_interval(means, size=len(ranked), confidence=0.95)
+        interval = (low, high)
+    share = float(ranked.mean()) if len(ranked) else float("nan")
+    return Preference(len(ranked), len(values) - len(ranked), share, interval)
+
+
+def _edited(document: Document, name: str, changed: Property, change: _Change) -> Document:
+    where, into, count = change
+    title = document.title if changed == "negation" else where.sub(into, document.title)
+    text = where.sub(into, document.text, count)
+    return replace(document, id=name, title=title, text=text, metadata={**document.metadata, TWIN: changed})
+
+
+def _other_number(query: str, document: Document, chance: random.Random) -> _Change | None:
+    there = {*_NUMBER.findall(f"{document.title}\n{document.text}")}
+    asked = {*_NUMBER.findall(query)}
+    if not (shared := sorted(there & asked)):
+        return None
+    old = chance.choice(shared)
+    head, dot, last = old.rpartition(".")
+    others = [f"{head}{dot}{int(last) + step}" for step in (-3, -2, -1, 1, 2, 3) if int(last) + step >= 0]
+    new = chance.choice([own for own in others if own not in there | asked] or [f"{old}9"])
+    return re.compile(rf"(?<![\w.]){re.escape(old)}(?!\w|\.\d)"), lambda _: new, 0
+
+
+def _other_name(
+    query: str, document: Document, groups: Mapping[str, Sequence[str]], chance: random.Random
+) -> _Change | None:
+    there = {word.lower() for word in _WORD.findall(f"{document.title} {document.text}")}
+    asked = {word.lower() for word in _WORD.findall(query)}
+    for old in chance.sample(shared := sorted(there & asked & groups.keys()), len(shared)):
+        if others := [own for own in groups[old] if own not in there | asked]:
+            into = partial(_cased, chance.choice(others))
+            return re.compile(rf"\b{re.escape(old)}\b", re.IGNORECASE), into, 0
+    return None
+
+
+def _denial(query: str, document: Document) -> _Change | None:
+    first = _AFFIRMED.search(document.text)
+    if first is None or _DENIES.search(query) or _DENIES.search(_sentence(document.text, first.start())):
+        return None
+    return _AFFIRMED, lambda found: _NEGATED[found[1]], 1
+
+
+def _sentence(text: str, place: int) -> str:
+    """The sentence around a place."""
+    begin = max((found.end() for found in re.finditer(r"[.!?\n]\s", text[:place])), default=0)
+    end = re.search(r"[.!?](?:\s|$)|\n", text[place:])
+    return text[begin : place + end.start() if end else None]
+
+
+def _cased(word: str, found: re.Match[str]) -> str:
+    """The word, capitalised as the one found."""
+    old = found[0]
+    return word.upper() if old.isupper() and len(old) > 1 else word.capitalize() if old[:1].isupper() else word
+
+
+def _groups(names: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """For each word, in lower case, the other words of its group."""
+    found: dict[str, list[str]] = {}
+    for group in names:
+        words = [word.lower() for word in group]
+        unusable = [word for word in words if not _WORD.fullmatch(word) or word in found]
+        if isinstance(group, str) or len({*words}) < 2 or unusable:
+            expected = "two or more different single words, each in one group"
+            raise EvaluationError("a group of names cannot be used", where="names", got=group, expected=expected)
+        found |= {word: [other for other in words if other != word] for word in words}
+    return found
