@@ -9,7 +9,7 @@ All sides encode with all-MiniLM-L6-v2 through diptych's adapter, and cut 200 of
 
 - truncation: a diptych collection without passages; 256 tokens of title and text are read;
 - passages: the same with `passages: {tokens: 200, overlap: 40}`, with the title before each passage (the default),
-  and without (`context: []`);
+  and without (`context: []`), and with BM25 beside them, whose words then also choose the passages of a hit;
 - langchain: RecursiveCharacterTextSplitter, QdrantVectorStore and ParentDocumentRetriever, whose 100 best chunks
   make the documents;
 - haystack: RecursiveDocumentSplitter, QdrantDocumentStore, and its retriever grouped by document; also with the

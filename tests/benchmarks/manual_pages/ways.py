@@ -63,15 +63,23 @@ class Vectors:
         return vector
 
 
-def diptych(corpus: Corpus, queries: Sequence[Query], vectors: Vectors, passages: Mapping[str, Any] | None) -> Answers:
-    """A collection on Qdrant Edge, with these passages or none."""
+def diptych(
+    corpus: Corpus,
+    queries: Sequence[Query],
+    vectors: Vectors,
+    passages: Mapping[str, Any] | None,
+    *,
+    words: bool = False,
+) -> Answers:
+    """A collection on Qdrant Edge, with these passages or none, and BM25 beside them or not."""
     dense = {"adapter": "sentence-transformers", **OPTIONS, **({"passages": dict(passages)} if passages else {})}
+    slots = {"dense": dense, **({"lexical": {"adapter": "bm25", "language": "english"}} if words else {})}
     with tempfile.TemporaryDirectory() as folder:
         config = {
             "store": f"edge:{folder}",
             "collection": "c",
-            "slots": {"dense": dense},
-            "search": {"retrieve": {"dense": CHUNKS}, "limit": HITS},
+            "slots": slots,
+            "search": {"retrieve": dict.fromkeys(slots, CHUNKS), "limit": HITS},
             "cache": {"path": str(vectors.folder / "documents")},
         }
         with Collection.open(parse_config(config)) as collection:
@@ -169,6 +177,7 @@ WAYS: Mapping[str, Callable[[Corpus, Sequence[Query], Vectors], Answers]] = {
     "passages without title": partial(diptych, passages={**SIZES, "context": []}),
     "passages with headings": partial(diptych, passages={**SIZES, "context": ["title", "headings"]}),
     "passages with headings alone": partial(diptych, passages={**SIZES, "context": ["headings"]}),
+    "passages and BM25": partial(diptych, passages=SIZES, words=True),
     "langchain": langchain,
     "haystack": partial(haystack, title=False),
     "haystack with title": partial(haystack, title=True),
