@@ -85,7 +85,7 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until both sides have answered what the box says."""
-        self.page.wait_for_timeout(200)  # the pause after the last key
+        self.page.wait_for_timeout(400)  # the pauses after the last key
         self.page.locator(".columns[aria-busy=false]").wait_for()
 
     def other_hosts(self) -> list[str]:

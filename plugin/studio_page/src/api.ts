@@ -50,6 +50,9 @@ export const apiKey = createStore(storedKey());
 /** True while the server refuses the key, or the lack of one: the shell asks for it. */
 export const keyWanted = createStore(false);
 
+/** Counts the keys that were given: what was refused is asked again, also with the same key. */
+export const keysGiven = createStore(0);
+
 export function giveKey(key: string): void {
   try {
     sessionStorage.setItem(KEY, key);
@@ -58,6 +61,7 @@ export function giveKey(key: string): void {
   }
   keyWanted.set(false);
   apiKey.set(key);
+  keysGiven.set(keysGiven.get() + 1);
 }
 
 function readExported(): Exported | null {

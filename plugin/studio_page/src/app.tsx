@@ -10,7 +10,7 @@ import { HelpDialog } from "./parts/help";
 import { KeyDialog } from "./parts/key";
 import { Empty, Failure, Loading, Notice } from "./parts/notice";
 import { useRequest } from "./request";
-import { formatHash, go, hashOf, route, useRoute } from "./state";
+import { formatHash, go, hashOf, lastParams, route, useRoute } from "./state";
 import { useStore } from "./store";
 import { StudioContext } from "./studio";
 import { setTheme, theme, type Theme } from "./theme";
@@ -37,7 +37,7 @@ export function App() {
   useShortcuts(
     [
       { keys: "?", label: "Show the keyboard shortcuts", run: () => setHelp(true) },
-      ...VIEWS.map((one) => ({ keys: `g ${one.key}`, label: `Go to ${one.label}`, run: () => go(one.name) })),
+      ...VIEWS.map((one) => ({ keys: `g ${one.key}`, label: `Go to ${one.label}`, run: () => go(one.name, lastParams(one.name)) })),
     ],
     [],
   );
@@ -79,6 +79,11 @@ export function App() {
           </Empty>
         )}
         {view.alone && <Shown key={view.name} />}
+        {!view.alone && collection && params.collection && params.collection !== collection.name && (
+          <Notice kind="warning">
+            This link names the collection “{params.collection}”, which is not served here. Shown is “{collection.name}”.
+          </Notice>
+        )}
         {!view.alone && collection?.error && (
           <Notice kind="warning">
             <p>{collection.error}</p>
@@ -121,7 +126,7 @@ function Navigation({ current }: { current: View }) {
           key={view.name}
           ref={view === current ? shown : undefined}
           class="tab"
-          href={hashOf(view.name)}
+          href={view === current ? formatHash(route.get()) : hashOf(view.name, lastParams(view.name))}
           title={view.purpose}
           aria-current={view === current ? "page" : undefined}
         >

@@ -1,7 +1,7 @@
 /** `useRequest`: asks the server when something changes, cancels what is no longer wanted, keeps the last answer meanwhile. */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
-import { apiKey, ApiError, forget, openApi, type Api } from "./api";
+import { ApiError, forget, keysGiven, openApi, type Api } from "./api";
 import { useStore } from "./store";
 
 export interface Answer<T> {
@@ -31,7 +31,7 @@ export function useRequest<T>(ask: ((api: Api) => Promise<T>) | null, inputs: re
   const [held, setHeld] = useState<Held<T>>({ data: null, error: null, loading: ask !== null });
   const [again, setAgain] = useState(0);
   const owner = useRef<object>({});
-  const key = useStore(apiKey);
+  const key = useStore(keysGiven);
   const wanted = ask !== null;
 
   useEffect(() => {

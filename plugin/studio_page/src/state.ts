@@ -31,31 +31,65 @@ export function formatHash(route: Route): string {
 /** Set where an exported page holds its answers: its hash starts from the one that was exported. */
 export const route = createStore<Route>(parseHash(location.hash));
 
-window.addEventListener("hashchange", () => route.set(parseHash(location.hash)));
+/** Browsers refuse more than some 100 changes of the address in 30 seconds, so typing writes it after a pause. */
+const WRITE_AFTER = 300;
+let unwritten: ReturnType<typeof setTimeout> | undefined;
+
+/** Brings the address up to what is shown. */
+export function writeAddress(): void {
+  if (unwritten === undefined) return;
+  clearTimeout(unwritten);
+  unwritten = undefined;
+  history.replaceState(null, "", formatHash(route.get()));
+}
+
+function readAddress(): void {
+  clearTimeout(unwritten);
+  unwritten = undefined;
+  route.set(parseHash(location.hash));
+}
+
+window.addEventListener("hashchange", readAddress);
+window.addEventListener("popstate", readAddress);
+window.addEventListener("click", writeAddress, { capture: true }); // before a link leaves the entry
+window.addEventListener("pagehide", writeAddress);
 
 function show(next: Route, replace: boolean): void {
   const hash = formatHash(next);
   if (hash === formatHash(route.get())) return;
-  // history.* fires no hashchange, so the store is set here.
-  if (replace) history.replaceState(null, "", hash);
-  else history.pushState(null, "", hash);
+  if (replace) {
+    clearTimeout(unwritten);
+    unwritten = setTimeout(writeAddress, WRITE_AFTER);
+  } else {
+    writeAddress();
+    history.pushState(null, "", hash); // fires no hashchange, so the store is set here
+  }
   route.set(parseHash(hash)); // without the parameters that are empty
 }
 
-window.addEventListener("popstate", () => route.set(parseHash(location.hash)));
+function kept(): Record<string, string> {
+  const current = route.get().params;
+  return Object.fromEntries(KEPT.flatMap((name) => (current[name] ? [[name, current[name]]] : [])));
+}
 
 /** Opens a view; collection, tenant, sides and judged set stay unless `params` gives others. */
 export function go(view: string, params: Record<string, string> = {}): void {
-  const current = route.get().params;
-  const kept = Object.fromEntries(KEPT.flatMap((name) => (current[name] ? [[name, current[name]]] : [])));
-  show({ view, params: { ...kept, ...params } }, false);
+  show({ view, params: { ...kept(), ...params } }, false);
 }
 
 /** The hash of a view with these parameters, for links (`<a href>`), with what `go` keeps. */
 export function hashOf(view: string, params: Record<string, string> = {}): string {
-  const current = route.get().params;
-  const kept = Object.fromEntries(KEPT.flatMap((name) => (current[name] ? [[name, current[name]]] : [])));
-  return formatHash({ view, params: { ...kept, ...params } });
+  return formatHash({ view, params: { ...kept(), ...params } });
+}
+
+const left = new Map<string, Readonly<Record<string, string>>>();
+route.follow(() => left.set(route.get().view, route.get().params));
+left.set(route.get().view, route.get().params);
+
+/** The parameters with which a view was last shown in this collection: its tab leads back to them. */
+export function lastParams(view: string): Record<string, string> {
+  const { collection = "", ...params } = left.get(view) ?? {};
+  return collection === (route.get().params.collection ?? "") ? { ...params, ...kept() } : {};
 }
 
 /** Changes parameters of the view that is shown. Typing replaces the history entry; a choice may add one. */

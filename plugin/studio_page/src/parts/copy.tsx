@@ -1,7 +1,7 @@
 import { toast } from "./announce";
 
 /** Copies; without a clipboard (plain HTTP to another machine) by way of a selected text field. */
-async function copyText(text: string): Promise<void> {
+export async function copyText(text: string): Promise<void> {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
   const field = document.createElement("textarea");
   field.value = text;
@@ -21,7 +21,7 @@ export function Copy({ text, what, label = "Copy" }: { text: string; what: strin
       () => toast("The browser does not let the page copy. Select the text and copy it by hand.", "error"),
     );
   return (
-    <button class="button small" type="button" onClick={copy} aria-label={`${label} ${what}`}>
+    <button class="button small" type="button" onClick={copy} aria-label={label.includes(what) ? label : `${label} ${what}`}>
       {label}
     </button>
   );

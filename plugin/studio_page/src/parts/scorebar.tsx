@@ -125,7 +125,7 @@ function Value({ scored, name }: { scored: Scored; name: string }) {
 
 function Words({ words }: { words: NonNullable<Part["words"]> }) {
   return (
-    <ul class="words" aria-label="Matched words and what each adds">
+    <ul class="words" aria-label="Matched words and what each adds to the slot's own score" title="What each word adds to the slot's own score">
       {words.slice(0, 12).map(({ word, value }) => (
         <li key={word}>
           <mark>{word}</mark> <span class="muted number">{score(value)}</span>

@@ -40,8 +40,8 @@ export function Why({ id, asked, answers, onClose }: WhyProps) {
             {document ? titleOf(document) : id}
           </h2>
           <div class="row">
-            <code class="muted">{id}</code>
-            <Copy text={id} what="id" />
+            {document && titleOf(document) !== id && <code class="muted">{id}</code>}
+            <Copy text={id} what="id" label="Copy id" />
           </div>
         </div>
         <button class="button quiet" type="button" onClick={onClose} aria-label="Close the explanation">
@@ -76,10 +76,12 @@ interface WhySideProps {
   onAnswer: (side: string, answer: LocateAnswer) => void;
 }
 
+const PAUSE = 150; // milliseconds: an explanation costs more than a search
+
 function useLocated(question: Question, side: string, id: string | null) {
   const body = { ...question, side: sideOf(side), id };
   const { limit: _, ...asked } = body;
-  return useRequest<LocateAnswer>(id === null ? null : (api) => api.post("/locate", asked), [asked]);
+  return useRequest<LocateAnswer>(id === null ? null : (api) => api.post("/locate", asked), [asked], PAUSE);
 }
 
 function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySideProps) {
@@ -158,7 +160,7 @@ function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: Locat
   const verb = difference > 0 ? "Above" : "Below";
   return (
     <p class="small-text why-difference">
-      {verb} “{title}” by <b class="number">{score(Math.abs(difference))}</b>, most by <b>{decisive.name}</b> (
+      {verb} “{title}” by <b class="number">{score(Math.abs(difference))}</b>. What counts most: <b>{decisive.name}</b> (
       <span class="number">
         {decisive.gap > 0 ? "+" : "−"}
         {score(Math.abs(decisive.gap))}

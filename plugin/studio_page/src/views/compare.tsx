@@ -5,6 +5,7 @@ import { exported } from "../api";
 import { milliseconds, plural } from "../format";
 import { useShortcuts } from "../keys";
 import { announce, toast } from "../parts/announce";
+import { copyText } from "../parts/copy";
 import { Select, TextField } from "../parts/field";
 import { Filters } from "../parts/filters";
 import { HitList, titleOf } from "../parts/hits";
@@ -18,7 +19,7 @@ import { overlapOf, Venn, type Group } from "../parts/venn";
 import { Why } from "../parts/why";
 import { NONE, picture, readRows, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
-import { setParams, useParam, useRoute } from "../state";
+import { route, setParams, useParam, useRoute, writeAddress } from "../state";
 import { useStore } from "../store";
 import { sideLabel, useStudio } from "../studio";
 import type { SearchAnswer } from "../types/search";
@@ -45,8 +46,7 @@ export function Compare() {
   const columns = useRef<HTMLDivElement>(null);
 
   const toggle = useCallback((id: string) => {
-    const shown = new URLSearchParams(location.hash.split("?")[1]).get("doc");
-    setParams({ doc: shown === id ? "" : id });
+    setParams({ doc: route.get().params.doc === id ? "" : id });
   }, []);
   const close = () => {
     setParams({ doc: "" });
@@ -62,6 +62,17 @@ export function Compare() {
       {code && <Snippets asked={asked} />}
       <div class={open ? "with-why" : ""}>
         <div class="stack results">
+          {(["a", "b"] as const).map((name) => {
+            const wanted = params[name];
+            return (
+              wanted &&
+              wanted !== asked[name] && (
+                <Notice key={name} kind="warning">
+                  This link names the side “{wanted}”, which the collection does not have (now). Shown is “{sideLabel(collection, asked[name])}”.
+                </Notice>
+              )
+            );
+          })}
           {collection.tenants && !params.tenant && <Notice>Documents of this collection belong to tenants: name one above to search.</Notice>}
           {!asked.question && !(collection.tenants && !params.tenant) && (
             <Empty title="Type a query">
@@ -99,11 +110,13 @@ function Controls({ onDown, code, onCode }: { onDown: () => void; code: string; 
   const [filtering, setFiltering] = useState(rows.length > 0);
   const image = useStore(picture);
   const limits = [...new Set([collection.limit, ...LIMITS])].sort((one, two) => one - two);
-  const copyLink = () =>
-    navigator.clipboard?.writeText(location.href).then(
+  const copyLink = () => {
+    writeAddress();
+    copyText(location.href).then(
       () => toast(image ? "Link copied. It holds all but the picture." : "Link copied."),
       () => toast("Copy the link from the address bar: the browser does not let the page do it.", "error"),
     );
+  };
   return (
     <section class="card stack" aria-label="Question">
       <SearchBar onDown={onDown} />
