@@ -42,12 +42,14 @@ class Shot:
     Args:
         link: the view's hash.
         shown: a CSS selector of what must be there before the picture is taken.
+        press: the name of a button that begins what is shown; empty for none.
         dark: whether in the dark theme.
         size: of the window, in pixels.
     """
 
     link: str
     shown: str
+    press: str = ""
     dark: bool = False
     size: tuple[int, int] = (1280, 800)
 
@@ -55,7 +57,7 @@ class Shot:
 SHOTS = {
     "studio-compare": Shot(f"#/compare?q={QUERY}", ".ribbon"),
     "studio-why": Shot(f"#/compare?q={QUERY}&doc=fairymax", ".words", dark=True, size=(1280, 900)),
-    "studio-evaluate": Shot("#/evaluate?a=pipeline&b=slot:dense", ".verdict"),
+    "studio-evaluate": Shot("#/evaluate?a=pipeline&b=slot:dense", ".verdict", press="Evaluate"),
 }
 
 
@@ -81,7 +83,8 @@ def studio(folder: Path) -> Iterator[str]:
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield json.loads(process.stdout.readline())["url"]
+            said = "".join(iter(process.stdout.readline, "}\n")) + "}"
+            yield json.loads(said)["url"]
         finally:
             process.terminate()
 
@@ -107,10 +110,12 @@ def take(open_page: Callable[..., Any], url: str, shot: Shot, path: Path) -> Non
     page = open_page(viewport={"width": width, "height": height}, color_scheme="dark" if shot.dark else "light")
     page.set_default_timeout(300_000)
     page.goto(url + shot.link)
-    page.locator(shot.shown).first.wait_for()
-    page.locator(".loading").first.wait_for(state="hidden")
-    page.reload()  # times of a second run, with the encoders loaded
-    page.locator(shot.shown).first.wait_for()
+    if shot.press:
+        page.get_by_role("button", name=shot.press).first.click()
+    page.locator(shot.shown).first.wait_for(state="attached")
+    if not shot.press:
+        page.reload()  # times of a second run, with the encoders loaded
+        page.locator(shot.shown).first.wait_for(state="attached")
     page.wait_for_timeout(1000)
     page.screenshot(path=path)
     page.close()
