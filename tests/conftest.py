@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer.main
 import typer.testing
+from hypothesis import HealthCheck, settings
 
 from diptych.cli.ui import logs
 from diptych.registry import Registry
@@ -25,9 +26,10 @@ pytest_plugins = ["forked_workers"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests leave the user's cache alone and share the cores, Haystack tells its makers nothing, Ctrl-C is heard.
+    """Tests leave the user's cache alone, share the cores and depend on no clock; Haystack tells its makers nothing.
 
-    A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start.
+    A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start. Here it is
+    heard.
     """
     if os.environ.get("DIPTYCH_TEST_SERVER_KEY"):  # plain HTTP is fine on this machine
         config.addinivalue_line("filterwarnings", "ignore:Api key is used with an insecure connection:UserWarning")
@@ -37,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if workers:  # or each would use all cores, and wait for the others
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hypothesis fails an example that takes more than 200 ms unless told otherwise: a busy machine would fail the test.
+    settings.register_profile("diptych", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("diptych")
 
 
 @pytest.fixture(scope="session", autouse=True)
