@@ -54,7 +54,7 @@ def test_no_documents_have_no_vectors() -> None:
 
 
 def test_many_documents_are_scored_in_calls_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.anchors.encoder._PAIRS", 7)
+    monkeypatch.setattr("diptych.anchors._PAIRS", 7)
     reranker = FakeReranker()
     vectors = AnchorEncoder(reranker, ANCHORS, "x").encode_document(DOCUMENTS * 3)
     assert max(len(call.inputs) for call in reranker.calls) <= 7
