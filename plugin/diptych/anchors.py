@@ -1,6 +1,6 @@
 """Anchors: fixed queries that a reranker has scored against every document, so that a search can use its scores.
 
-`AnchorEncoder` wraps a reranker: the rest of diptych sees an ordinary dense encoder, whose vectors of documents hold the
+`AnchorEncoder` wraps a reranker: the rest of diptych sees an ordinary dense encoder, whose document vectors hold the
 reranker's scores.
 """
 

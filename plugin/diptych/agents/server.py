@@ -1,15 +1,19 @@
-"""`mcp_server`: the MCP server over collections, and its application for HTTP."""
+"""`mcp_server`: the MCP server over collections, over HTTP or over standard input and output."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.errors import MissingExtra
 from diptych.service.error_answers import Refused
+from diptych.service.shutdown import Ending
 
 try:
     import mcp as _needed  # noqa: F401
@@ -34,6 +38,7 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _ANYWHERE = ("0.0.0.0", "::", "")
 _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
+_PAUSE = 0.02  # seconds between two looks at whether calls are under way
 
 
 def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | None = None) -> AgentServer:
@@ -204,3 +209,34 @@ class Posts:
                 )
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def serve_stdio(server: AgentServer, close: Callable[[], None], *, grace: float) -> None:
+    """Serve until standard input ends, or until SIGTERM or Ctrl-C; calls under way have `grace` seconds to end.
+
+    After a signal the process ends here, because a thread is blocked reading standard input and cannot be interrupted.
+
+    Args:
+        server: what is served.
+        close: closes what it holds.
+        grace: seconds.
+    """
+
+    def orderly() -> None:
+        while server.under_way:
+            time.sleep(_PAUSE)
+        close()
+
+    ending = Ending(grace, orderly=orderly)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ending.begin(number)
+
+    previous: dict[int, Any] = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run("stdio")
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if server.under_way:
+            ending.bound()

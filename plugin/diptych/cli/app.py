@@ -26,7 +26,7 @@ from diptych.cli.collections import (
 from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
 from diptych.cli.serve import mcp, serve, studio
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
-from diptych.cli.swap import anchors, apply, finish, plan, rollback, status
+from diptych.cli.swap import anchors, apply, plan, rollback, status
 from diptych.cli.train import recipes, train
 from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.logs import Level
@@ -115,7 +115,7 @@ for _name, _function in (
     ("apply", apply.apply),
     ("status", status.status),
     ("rollback", rollback.rollback),
-    ("finish", finish.finish),
+    ("finish", rollback.finish),
     ("copy", copy.copy),
     ("cache", cache.cache),
     ("adapters", adapters.adapters),

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from diptych.clients.inference import Resolver, unknown
-from diptych.clients.inference_objects import inference_objects
+from diptych.clients.inference import Resolver, inference_objects, unknown
 from diptych.encoders import Encoders
 from diptych.slots.encode import Side
 from diptych.stores.cluster_client import ClusterClient

@@ -12,7 +12,7 @@ from qdrant_client import models
 from diptych.copying.side import Side
 from diptych.errors import CopyError, StoreUnsupported
 from diptych.registry import Registry
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:
     from diptych.metadata.models import CollectionMetadata

@@ -18,8 +18,8 @@ from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.handle.create import now
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.stores.local import is_local
 from diptych.stores.upkeep import optimized
+from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.stores.answers import is_conflict
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -21,7 +21,7 @@ from diptych.search.request import MOST, SearchRequest, direction
 from diptych.search.stages import Dbsf, Linear, Rrf
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
 
 Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or QueryWithExamples

@@ -39,9 +39,8 @@ from diptych.service.metrics import Metrics
 from diptych.service.model_batches import Batches
 from diptych.service.readiness import Readiness
 from diptych.service.route_context import json_of
-from diptych.service.routes.embeddings import embeddings, model, models
+from diptych.service.routes.models import embeddings, model, models, rerank
 from diptych.service.routes.openapi import openapi
-from diptych.service.routes.rerank import rerank
 from diptych.service.routes.search import search
 from diptych.service.routes.write import populate, put_documents
 from diptych.service.served import Served

@@ -1,22 +1,24 @@
-"""`Batches`: joins calls of several clients to one model into one call."""
+"""`Batches`: joins calls of several clients to one served model into one call."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from diptych.protocols import Pair
+from diptych.encoders import Encoders
+from diptych.protocols import Kind, Pair
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.rerank import score_pairs
 from diptych.service.metrics import Metrics
-from diptych.service.model import Model
 from diptych.slots.encode import Side, Vector, require_finite
 from diptych.types import Floats
 
 _SIDES: tuple[Side, ...] = ("query", "document")
+_TEXT = "warm"
 
 
 class _Texts(NamedTuple):
@@ -86,3 +88,38 @@ class Batches:
 def _parted(values: Sequence[Vector], lengths: Sequence[int]) -> list[list[Vector]]:
     """`values` in pieces of these lengths."""
     return [list(values[start:end]) for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A slot or adapter that clients can name.
+
+    Args:
+        id: its name here: the slot's or adapter's own, or `COLLECTION/SLOT` where that would mean several.
+        kind: its contract.
+        collection: whose slot it is; "" for an adapter.
+        name: the slot's or adapter's own name.
+        encoders: make it.
+    """
+
+    id: str
+    kind: Kind
+    collection: str
+    name: str
+    encoders: Encoders
+
+    @property
+    def qualified(self) -> Model:
+        """The same model under its long name, `COLLECTION/SLOT`."""
+        return replace(self, id=f"{self.collection}/{self.name}")
+
+    def try_out(self) -> None:
+        """Encode or score one word, as a test.
+
+        Raises:
+            DiptychError: it cannot.
+        """
+        if self.kind == "reranker":
+            score_pairs(self.encoders.reranker(self.name), [[(_TEXT, _TEXT)]], where=f"model {self.id!r}")
+        else:
+            self.encoders[self.name].encode_query([_TEXT])

@@ -21,7 +21,7 @@ from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
 from diptych.search import Pipeline
-from diptych.service.model import Model
+from diptych.service.model_batches import Model
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.nodes import deadline

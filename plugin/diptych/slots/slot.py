@@ -19,10 +19,9 @@ from diptych.slots.calibration_texts import Texts, provide_texts
 from diptych.slots.canaries import plain_documents
 from diptych.slots.drift_maps import Map, mapped
 from diptych.slots.encode import Input, Side, Vector, decoded, encode, require_finite
-from diptych.slots.generation_facts import described
 from diptych.slots.query_cache import QueryCache
 from diptych.slots.remote_check import RemoteCheck
-from diptych.slots.slot_facts import SlotFacts
+from diptych.slots.slot_facts import SlotFacts, described
 
 if TYPE_CHECKING:
     from diptych.slots.cache import EmbeddingCache, Namespace

@@ -1,8 +1,13 @@
-"""`SlotFacts`: what is known of a slot without its encoder, from the config and the collection's metadata."""
+"""`SlotFacts`: what is known of a slot without its encoder, from the config and the collection's metadata.
+
+`described` is what the metadata records of a slot's encoder.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from diptych.anchors import anchored
 from diptych.config.models import SlotConfig
@@ -10,8 +15,9 @@ from diptych.metadata.models import Asking, Generation, vector_name
 from diptych.metadata.reading import Reading
 from diptych.passages import MARK, OPTION
 from diptych.plugins.factory import vector_kind
-from diptych.protocols import Kind
+from diptych.protocols import Kind, Statistics
 from diptych.registry import Registry
+from diptych.slots import guard
 from diptych.specs import AdapterSpec
 
 
@@ -86,3 +92,38 @@ class SlotFacts:
         live = self.generation
         config = self.config
         return live is not None and (config.adapter, config.options) != (live.adapter, live.options)
+
+
+def described(
+    encoder: Any,
+    kind: Kind,
+    config: SlotConfig,
+    *,
+    number: int,
+    vector: str,
+    reading: Reading,
+    statistics: Statistics | None,
+    accepts: Sequence[str] = ("text",),
+    where: str,
+) -> Generation:
+    """The generation's record. The encoder is calibrated before its canaries are taken."""
+    if statistics is not None:
+        encoder.calibrate(statistics)
+    fingerprint = guard.fingerprint_of(encoder, config.adapter, config.options)
+    canaries = guard.record_canaries(encoder, kind, reading.modality, accepts, where=where)
+    return Generation(
+        number=number,
+        vector=vector,
+        kind=kind,
+        adapter=config.adapter,
+        options=config.options,
+        storage=config.storage.model_dump(mode="json", exclude_none=True),
+        space=fingerprint.space,
+        numerics=fingerprint.numerics,
+        documents=fingerprint.documents,
+        canaries=canaries,
+        statistics=dict(statistics) if statistics is not None else None,
+        reading=reading,
+        dimension=getattr(encoder, "dimension", None),
+        similarity=getattr(encoder, "similarity", None),
+    )

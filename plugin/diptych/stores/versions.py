@@ -1,16 +1,14 @@
-"""The version of a Qdrant server, and what servers below a version lack."""
+"""The version of a Qdrant server, what servers below a version lack, and whether a client is a server's at all."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from qdrant_client import QdrantClient
-
-from diptych.stores.local import is_local
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -97,3 +95,9 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
 def dotted(version: Iterable[int]) -> str:
     """The version as text: `1.18.3`."""
     return ".".join(map(str, version))
+
+
+def is_local(client: QdrantBase) -> bool:
+    """Whether the client is in local mode, which has no payload indexes and does not round vectors."""
+    options: Any = getattr(client, "init_options", None) or {}
+    return options.get("location") == ":memory:" or options.get("path") is not None

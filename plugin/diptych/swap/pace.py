@@ -1,4 +1,4 @@
-"""`Pace`: how fast a back-fill writes. The gentle pace hardly slows searches down.
+"""`Pace` and `in_background`: how fast a back-fill writes, and how it gives way to searches of the same process.
 
 A server answers searches more slowly while it takes vectors: a write locks a segment and uses processor time. So the
 gentle pace writes few points at once and repeats a probe query whose time without writes it knows. If probes take too
@@ -7,10 +7,14 @@ long it writes fewer points per second, else more.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +23,6 @@ import numpy as np
 
 from diptych.runtime.phases import detail
 from diptych.stores.versions import keeps_log
-from diptych.swap.backfill.background import stand_back
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -38,6 +41,9 @@ AT_ONCE = 32  # points of a request
 IN_FLIGHT, PART = 3, 256  # at the full pace: requests on their way to a server, and points of each
 NEIGHBOURS = 10
 T = TypeVar("T")
+NICENESS = 10  # of 19: a busy machine leaves it about a tenth of a core, so it never stands still with a lock in hand
+
+Result = TypeVar("Result")
 
 
 class Pace:
@@ -173,3 +179,43 @@ def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | 
         return time.perf_counter() - begin
 
     return ask
+
+
+def in_background(work: Callable[[], Result], stopped: threading.Event) -> Result:
+    """Return or raise what `work` does. It runs in a thread of low priority, as do the threads that it starts.
+
+    Ctrl-C sets `stopped`, and is raised once the work has ended.
+    """
+    future: Future[Result] = Future()
+    try:
+        threading.Thread(target=_run, args=(work, future), name="apply").start()
+        return future.result()
+    except KeyboardInterrupt:
+        stopped.set()
+        if not future.cancel():  # it has begun
+            wait([future])
+        raise
+
+
+def _run(work: Callable[[], Result], future: Future[Result]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    stand_back()
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def stand_back() -> None:
+    """Give the calling thread a low priority for good, so that queries which are encoded beside it come first.
+
+    Threads that it starts inherit that. So nothing that outlives the work may be made in it: a model that brings
+    threads of its own is loaded elsewhere. Priorities of single threads are Linux's; elsewhere nothing changes.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; then the work keeps the normal priority
+            current = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(current, NICENESS))

@@ -26,9 +26,9 @@ from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.cluster_warnings import spread_warnings
 from diptych.swap.estimate import Estimate
-from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
+from diptych.swap.gate.vector_health import coverage
 from diptych.swap.query_override import comparable, query_side
 from diptych.types import Document
 

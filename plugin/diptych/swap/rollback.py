@@ -14,8 +14,8 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.populate.rejects import reason_of
 from diptych.stores.answers import needs_answers
 from diptych.stores.vector_names import drop_orphans, orphans
-from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.storage_trial import StorageTrial
+from diptych.swap.gate.vector_health import coverage
 from diptych.swap.lease import Lease
 from diptych.swap.reports import generation_names
 from diptych.swap.transitions import abandoned, caught_up, finished, rolled_back, write

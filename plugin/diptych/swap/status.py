@@ -10,8 +10,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import APPLY, CollectionMetadata, Event, Generation, Swap
 from diptych.metadata.store import raw_metadata
 from diptych.stores.vector_names import orphans
-from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.refusal import refusal_of
+from diptych.swap.gate.vector_health import coverage
 from diptych.swap.lease_record import LeaseRecord, lease_of
 from diptych.swap.query_override import query_encoders
 

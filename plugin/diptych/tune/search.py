@@ -20,7 +20,7 @@ from diptych.search.pipeline import Pipeline
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs

@@ -21,7 +21,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from named_server import require_version, server_client
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.share.address import Address, read_address

@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from diptych import Registry
 from diptych.search import Retrieve
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from diptych.testing import fakes_plugin
 from diptych_adapters import hooks
 from named_server import require_feature

@@ -22,7 +22,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import raw_metadata
 from diptych.search import Pipeline, Retrieve
 from diptych.stores import open_store
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from diptych.swap import ApplyOptions
 from diptych.swap.gate.gate import Judged
 from named_server import clear

@@ -15,7 +15,7 @@ from diptych.copying.points import REQUEST, Digest, pieces
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.copying.side import place_of
 from diptych.errors import CopyError
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from qdrant_edge_client import EdgeClient
 
 COSINE, DOT = models.Distance.COSINE, models.Distance.DOT

@@ -11,7 +11,7 @@ import pytest
 
 from diptych.errors import SwapError
 from diptych.swap.drift import KINDS, Fitted, MapKind, best_map, fit
-from diptych.swap.drift.linear import likeness, procrustes, ridge
+from diptych.swap.drift.fit import likeness, procrustes, ridge
 from diptych.swap.drift.pairs import checked_pairs, split
 from diptych.types import Floats
 

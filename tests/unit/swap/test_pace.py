@@ -14,8 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych.metadata.models import Generation, State
 from diptych.runtime.phases import phase, watched
-from diptych.swap.backfill.background import NICENESS
-from diptych.swap.pace import AT_ONCE, DECIDE, FAILED, FIRST, LEAST, MOST, SLOWER, Gentle, Pace, pace_of
+from diptych.swap.pace import AT_ONCE, DECIDE, FAILED, FIRST, LEAST, MOST, NICENESS, SLOWER, Gentle, Pace, pace_of
 
 QUIET = 0.002
 SLOW, USUAL = 1.5 * SLOWER * QUIET, QUIET

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from diptych.cli.ui.open_store import opened_store
 from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
-from diptych.cli.ui.session import Session
+from diptych.cli.ui.session import Session, opened_store
 from diptych.errors import CollectionError
 
 if TYPE_CHECKING:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.collections.populate import show_report
-from diptych.cli.ui.open_store import opened_store
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import SET_ASIDE
-from diptych.cli.ui.session import Session
+from diptych.cli.ui.session import Session, opened_store
 from diptych.errors import PopulateError
 
 if TYPE_CHECKING:

@@ -87,8 +87,7 @@ def mcp(
     if store is not None and allow_populate:
         raise ConfigError("--allow-populate needs configs", got=f"--store {store}", do="name a config by -c FILE")
     with closing(opened(session, configs, store, collections, create=allow_populate)) as served:
-        from diptych.agents.server import http_application, mcp_server
-        from diptych.agents.stdio import serve_stdio
+        from diptych.agents.server import http_application, mcp_server, serve_stdio
         from diptych.service.api_keys import Keys, require_key
         from diptych.service.readiness import warm_in_background
 

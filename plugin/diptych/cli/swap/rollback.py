@@ -1,9 +1,9 @@
-"""`diptych rollback`: back to the encoders before the last cut-over, or out of a swap under way."""
+"""`diptych rollback` and `diptych finish`: return to the encoders before the last cut-over, or drop their vectors."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
 from diptych.runtime import interrupts
+
+if TYPE_CHECKING:
+    from diptych.swap import StepBack
 
 
 def rollback(
@@ -61,3 +64,45 @@ def rollback(
     if store is None and (warning := stale_config(session, config, live)):
         say(stderr(), f"warning: {warning}", "yellow")
     return None
+
+
+def finish(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    later: LaterOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Drop the vectors kept from before the last cut-over. Frees disk and memory; rollback is then impossible.
+
+    A server must first flush all writes that name them: the command waits for three of its flush intervals. With
+    Ctrl-C or --later, the next finish, apply or populate drops them. Running it again does nothing.
+
+    [dim]Examples:[/dim]
+
+      diptych finish
+
+      diptych finish --later
+
+      diptych finish --store http://localhost:6333 --collection packages
+    """
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened, interrupts.resumable(RETIRED), waiting("finishing"):
+        result = opened.finish(later=later)
+    if as_json:
+        return write_json(dataclasses.asdict(result))
+    say(stdout(), f"{result.collection}: {_sentence(result)}", "bold")
+    for warning in result.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
+    return None
+
+
+def _sentence(done: StepBack) -> str:
+    if done.outcome == "nothing to finish":
+        return "nothing to finish, no earlier vectors are kept"
+    if done.retired and not done.dropped:
+        return f"{done.outcome}, retired {', '.join(done.retired)}"
+    dropped = ", ".join(done.dropped) or ("nothing" if done.warnings else "no vector, since none was kept")
+    return f"{done.outcome}, dropped {dropped}"

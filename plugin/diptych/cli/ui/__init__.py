@@ -1,5 +1,5 @@
 """What all commands share: output, progress bars, common options, errors and exit codes.
 
 Begin with `session` (the global options of one call) and `run_command` (how errors become text and exit codes).
-`output` prints for people, for programs and into pipes; `open_store` opens the store that options or config name.
+`output` prints for people, for programs and into pipes.
 """

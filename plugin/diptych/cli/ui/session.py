@@ -1,7 +1,9 @@
-"""What a command works with, beside its options."""
+"""What a command works with, beside its options: config, registry, collection, store."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING
 from diptych.runtime.phases import phase
 
 if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
     from diptych.collection.collection import Collection
     from diptych.config import Config
     from diptych.registry import Registry
@@ -65,3 +69,25 @@ class Session:
 
         with phase("open the collection"):
             return Collection.stored(store or path, name, registry=self.registry)
+
+
+@contextmanager
+def opened_store(
+    session: Session, config: Path, store: str | None, *, create: bool = False
+) -> Iterator[tuple[QdrantBase, str | None]]:
+    """The store, and the collection that the config names; None with a URL.
+
+    Raises:
+        ConfigError, StoreError: see diptych.stores.
+    """
+    from diptych.stores import open_store, open_store_of
+
+    if store is not None:
+        client, name = open_store(store, registry=session.registry, create=create), None
+    else:
+        loaded = session.config(config)
+        client, name = open_store_of(loaded, registry=session.registry, create=create), loaded.collection
+    try:
+        yield client, name
+    finally:
+        client.close()

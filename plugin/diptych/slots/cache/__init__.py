@@ -1,7 +1,7 @@
 """The embedding cache: document vectors on disk, keyed by encoder and text, shared by all collections of a user.
 
-Begin with `embedding_cache`. `table` is the bounded SQLite file below it, `open_table` creates or checks that file,
-`pack` turns vectors into bytes, and `cache_folder` says where the file is.
+Begin with `embedding_cache`. `table` is the bounded SQLite file below it, `open_table` finds, creates or checks that
+file, and `pack` turns vectors into bytes.
 """
 
 from __future__ import annotations

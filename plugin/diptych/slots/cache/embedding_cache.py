@@ -18,8 +18,7 @@ from typing import Self, TypeVar
 from diptych.config.models import CacheConfig
 from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
-from diptych.slots.cache.cache_folder import cache_folder
-from diptych.slots.cache.open_table import FILE, CacheError, OpenTable, is_damage, open_table, set_aside
+from diptych.slots.cache.open_table import FILE, CacheError, OpenTable, cache_folder, is_damage, open_table, set_aside
 from diptych.slots.cache.pack import pack, unpack
 from diptych.slots.cache.table import Usage, VectorTable
 from diptych.slots.canaries import likenesses

@@ -1,4 +1,4 @@
-"""Opens the cache file: creates it, refuses a foreign file, and replaces a damaged one.
+"""Finds and opens the cache file: creates it, refuses a foreign file, and replaces a damaged one.
 
 Two lock files stand beside it. `opening` is held while a process opens or replaces the file; `users` is shared by all
 that have it open. A damaged file is replaced only when nobody else has it open: SQLite finds its log by name, so a
@@ -17,8 +17,9 @@ from typing import IO
 
 import portalocker
 
+from diptych.config.models import CacheConfig
 from diptych.errors import DiptychError
-from diptych.slots.cache.cache_folder import make_folder
+from diptych.runtime.environment import interpolate
 from diptych.slots.cache.table import PAGE, SCHEMA, TABLES, VectorTable
 
 FORMAT = 1  # in the name too: releases that write different formats leave each other's files alone
@@ -32,6 +33,8 @@ _DAMAGED = (
     sqlite3.SQLITE_CONSTRAINT,  # rows contradict one another
     sqlite3.SQLITE_MISMATCH,
 )
+VARIABLE = "DIPTYCH_CACHE"
+OFF = "off"
 
 
 class CacheError(DiptychError):
@@ -183,3 +186,32 @@ def _exclusive(path: Path) -> Iterator[None]:
             yield
     except portalocker.LockException as error:
         raise CacheError("another process keeps the embedding cache locked", where=path) from error
+
+
+def cache_folder(config: CacheConfig) -> Path | None:
+    """The folder: from DIPTYCH_CACHE, else the config, else the user's cache folder; None when the cache is off.
+
+    Raises:
+        ConfigError: `cache.path` refers to a variable that is not set.
+    """
+    variable = os.environ.get(VARIABLE, "")
+    if variable.lower() == OFF or not config.enabled:
+        return None
+    path = variable or interpolate(config.path or "", where="cache.path")
+    return Path(path).expanduser().absolute() if path else _of_the_user()
+
+
+def make_folder(folder: Path) -> None:
+    """Create the folder, readable only by the user: vectors reveal much about their texts.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _of_the_user() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("diptych", appauthor=False)

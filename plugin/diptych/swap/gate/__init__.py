@@ -1,7 +1,7 @@
 """The gate: decides by measurement whether new encoders or settings may replace the live ones.
 
 Begin with `gate`. With relevance judgements `judged` compares measures, by groups of queries where `document_fields`
-gives the groups; without them `overlap` compares answers. `coverage` and `vector_health` check that the new vectors
-are complete and sound, `latency` times queries. `answers` searches a view, `storage_trial` changes storage so that it
-can be measured, and `decision` combines the results.
+gives the groups; without them `overlap` compares answers. `vector_health` checks that the new vectors are complete and
+sound, `latency` times queries. `answers` searches a view, `storage_trial` changes storage so that it can be measured,
+and `decision` combines the results.
 """

@@ -12,12 +12,12 @@ from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, State, Swap
 from diptych.swap.apply_context import ApplyContext
-from diptych.swap.backfill.background import in_background
 from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
-from diptych.swap.gate.coverage import Coverage
 from diptych.swap.gate.gate import GateReport, coverage, run_gate
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
 from diptych.swap.gate.threshold import Threshold, carried_threshold
+from diptych.swap.gate.vector_health import Coverage
+from diptych.swap.pace import in_background
 
 ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 

@@ -1,19 +1,24 @@
-"""Checks the new encoder's canaries, and whether the vectors it stored can be searched."""
+"""Checks the new encoder's canaries, how many points lack a vector, and whether stored vectors can be searched."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import FingerprintMismatch
 from diptych.handle.snapshot import View
+from diptych.metadata.models import Generation
+from diptych.populate.store import lacking
 from diptych.slots import guard
 from diptych.slots.slot import Slot
 from diptych.swap.sample import FETCH, PointId
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 COLLAPSED = 0.999  # mean cosine of different documents; the narrowest useful models measured stay below .95
 TOLERATED = 0.01  # share of a sample that may be empty, as of documents without a known word
@@ -151,3 +156,18 @@ def _spread(norms: NDArray[np.float64]) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     low, middle, high = np.quantile(norms, [0, 0.5, 1])
     return float(low), float(middle), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Of `points` points, `missing` have no `vector`; of a text index, no text under that key."""
+
+    vector: str
+    points: int
+    missing: int
+
+
+def coverage(client: QdrantBase, name: str, generation: Generation) -> Coverage:
+    """How many points of collection `name` lack the vector of `generation`, counted exactly."""
+    missing = client.count(name, count_filter=lacking(generation), exact=True).count
+    return Coverage(generation.vector, client.count(name, exact=True).count, missing)

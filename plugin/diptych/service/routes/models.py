@@ -1,10 +1,11 @@
-"""`/v1/embeddings` and `/v1/models` in OpenAI's format."""
+"""Routes of encoders and rerankers: `/v1/embeddings` and `/v1/models` of OpenAI, `/v1/rerank` of Cohere and Jina."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import re
+import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,10 +16,11 @@ from starlette.responses import Response
 from diptych.errors import AdapterOptionsError
 from diptych.protocols import Kind
 from diptych.service.allowed_inputs import require_words
-from diptych.service.bodies import EmbeddingsRequest
-from diptych.service.model import Model
+from diptych.service.bodies import EmbeddingsRequest, RerankRequest
+from diptych.service.model_batches import Model
 from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving, json_of
+from diptych.service.served import Served
 from diptych.slots.encode import Vector
 from diptych.types import Floats
 
@@ -111,3 +113,38 @@ def _usage(texts: Sequence[str]) -> dict[str, int]:
     """Number of words and punctuation marks, as an estimate of tokens, which only the tokenizer knows."""
     count = sum(len(_WORDS.findall(text)) for text in texts)
     return {"prompt_tokens": count, "total_tokens": count}
+
+
+async def rerank(request: Request) -> Response:
+    """Documents of one query by relevance, best first; ties stay in their order."""
+    serving = Serving.of(request)
+    body = await read(request, RerankRequest, serving.limits)
+    texts = body.texts
+    require_room(serving.limits, [body.query], param="query")
+    require_room(serving.limits, texts, param="documents")
+    model = _model(serving.served, body.model)
+    scores = await serving.batches.score(model, [(body.query, text) for text in texts])
+    order = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
+    results: list[dict[str, Any]] = [{"index": place, "relevance_score": float(scores[place])} for place in order]
+    if body.return_documents:
+        results = [{**result, "document": {"text": texts[result["index"]]}} for result in results]
+    version = "2" if request.url.path.startswith("/v2") else "1"
+    meta = {"api_version": {"version": version}, "billed_units": {"search_units": 1}}
+    return json_of({"id": str(uuid.uuid4()), "model": model.id, "results": results, "meta": meta})
+
+
+def _model(served: Served, name: str | None) -> Model:
+    """The reranker of this name, or the only one.
+
+    Raises:
+        UnknownAdapter, AdapterOptionsError: as `Served.model`; or there are several to choose from.
+    """
+    if name is not None:
+        return served.model(name, "reranker")
+    rerankers = [model for model in served.models() if model.kind == "reranker"]
+    if len(rerankers) != 1:
+        names = ", ".join(model.id for model in rerankers)
+        what = "several rerankers are served" if rerankers else "no reranker is served"
+        do = "name one as `model`" if rerankers else "serve one: diptych serve --adapter cross-encoder:MODEL"
+        raise AdapterOptionsError(what, where="model", expected=names, do=do)
+    return rerankers[0]
