@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
+from transformers import TrainerCallback
 
 from diptych.types import Floats
-from diptych_training.epoch_callback import EpochCallback
 from diptych_training.label_pool import LabelPool, Rows
 
 Vectors = NDArray[np.floating[Any]]
 LOGGER = logging.getLogger(__name__)
 FILE = "refresh-{}.npz"
 BLOCK, STEPS = 1024, 8  # queries that are compared at a time; steps of a bisection
+Value = TypeVar("Value")
 
 
 def hard_negatives(
@@ -98,6 +100,44 @@ class ClusteredBatches(DefaultBatchSampler):
     def __len__(self) -> int:
         full, rest = divmod(self._rows, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
+
+
+class EpochCallback(TrainerCallback, ABC, Generic[Value]):
+    """Recomputes a value at the start of some epochs; a subclass says when, which value, and how it is used.
+
+    A training that is resumed within an epoch uses the value stored when that epoch began, so that it ends like one
+    that was never killed.
+    """
+
+    _last_start = -1
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Recompute, if it is time."""
+        epoch = int(state.epoch or 0)
+        due = [start for start in range(epoch + 1) if self.starts(start)]
+        if due and due[-1] > self._last_start:
+            self._last_start = due[-1]
+            # A value stored before this epoch has begun is another training's.
+            value = self.stored(due[-1]) if (state.epoch or 0) > due[-1] else None
+            if value is None:
+                value = self.compute(due[-1], bf16=bool(getattr(args, "bf16", False)))
+            self.use(value, epoch)
+
+    @abstractmethod
+    def starts(self, epoch: int) -> bool:
+        """Whether it is recomputed at the start of this epoch."""
+
+    @abstractmethod
+    def compute(self, epoch: int, *, bf16: bool) -> Value:
+        """The new value; stored, if it must survive a kill."""
+
+    @abstractmethod
+    def stored(self, epoch: int) -> Value | None:
+        """The value stored when this epoch began; None if it was not stored."""
+
+    @abstractmethod
+    def use(self, value: Value, epoch: int) -> None:
+        """Use the value from this epoch on."""
 
 
 class Refresh(EpochCallback[dict[str, NDArray[Any]]]):

@@ -13,9 +13,19 @@ import httpx
 
 from diptych.errors import RemoteError
 from diptych_adapters.remote.event_loop import EventLoop
-from diptych_adapters.remote.http_exchange import Answer, AnswerTooLarge, BrokenAnswer, Clients, Unanswered, exchange
+from diptych_adapters.remote.http_exchange import (
+    Answer,
+    AnswerTooLarge,
+    BrokenAnswer,
+    Clients,
+    Retryable,
+    Unanswered,
+    exchange,
+    is_worth_retrying,
+    retry_after,
+    retry_policy,
+)
 from diptych_adapters.remote.options import RemoteOptions
-from diptych_adapters.remote.retry import Retryable, is_worth_retrying, retry_after, retry_policy
 from diptych_adapters.remote.secrets import Key, checked_url
 
 _EXCERPT = 200  # characters of an answer that an error shows

@@ -8,6 +8,8 @@ from typing import Any
 from diptych_training.data.sources import SearchResult
 from diptych_training.precision import Precision, computed_in
 
+CHUNK = 256  # queries that are compared with all documents at a time
+
 
 class ModelSource:
     """The documents of a mapping, ranked by a model of sentence-transformers.
@@ -53,3 +55,40 @@ class ModelSource:
     def _encoded(self, encode: Any, texts: Sequence[str]) -> Any:
         with computed_in(self._model, self._precision):
             return encode(list(texts), batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False)
+
+
+def mine(
+    retriever: Any,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    relevant: Mapping[int, Sequence[int]],
+    negatives: int,
+) -> dict[int, list[int]]:
+    """For each query its `negatives` most similar documents, exactly, best first.
+
+    None is judged relevant, nor has the text of one that is.
+    """
+    source, query_ids = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
+    excluded_of = excluded(documents, relevant)
+    depth = negatives + max(map(len, excluded_of.values()))
+    negatives_of: dict[int, list[int]] = {}
+    for start in range(0, len(query_ids), CHUNK):
+        part = query_ids[start : start + CHUNK]
+        rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
+        for query, result in zip(part, rankings, strict=True):
+            places = (int(name) for name, _ in result.ranking)
+            negatives_of[query] = [document for document in places if document not in excluded_of[query]][:negatives]
+    return negatives_of
+
+
+def excluded(documents: Sequence[str], relevant: Mapping[int, Sequence[int]]) -> dict[int, set[int]]:
+    """For each query the documents with the text of a relevant one."""
+    relevant_texts = {documents[document] for positives in relevant.values() for document in positives}
+    documents_of: dict[str, set[int]] = {text: set() for text in relevant_texts}
+    for document, text in enumerate(documents):
+        if text in relevant_texts:
+            documents_of[text].add(document)
+    return {
+        query: set().union(*(documents_of[documents[document]] for document in positives))
+        for query, positives in relevant.items()
+    }

@@ -1,9 +1,13 @@
-"""Filters for synthetic queries. Each keeps the order; applying one twice changes nothing more."""
+"""Filters for synthetic queries, and test queries that they must not give away.
+
+Each filter keeps the order; applying one twice changes nothing more.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +16,10 @@ from diptych import DenseEncoder
 from diptych.types import Floats
 from diptych_training.data.generators import Generator
 from diptych_training.data.in_memory import unit
-from diptych_training.data.leaks import Leaks, plain_words
 from diptych_training.data.sources import CandidateSource
 
 BATCH = 64  # queries of which a source is asked at once
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +128,34 @@ def _counted(texts: Sequence[str]) -> Floats:
     bags = [Counter(plain_words(text)) for text in texts]
     words = sorted({word for bag in bags for word in bag})
     return unit(np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words)))
+
+
+class Leaks:
+    """Test queries that no training text may repeat.
+
+    A text leaks if it shares `words` consecutive words with a test query or, if either is shorter, has the same words.
+
+    Args:
+        queries: texts of the test queries.
+        words: how many in a row.
+    """
+
+    def __init__(self, queries: Iterable[str], *, words: int = 5) -> None:
+        self._words = words
+        word_lists = [tuple(plain_words(query)) for query in queries]
+        self._texts = set(word_lists) - {()}
+        self._runs = {run for text in word_lists for run in runs(text, words)}
+
+    def __contains__(self, text: str) -> bool:
+        words = tuple(plain_words(text))
+        return words in self._texts or any(run in self._runs for run in runs(words, self._words))
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+def runs(words: tuple[str, ...], length: int) -> list[tuple[str, ...]]:
+    """All runs of so many words."""
+    return [words[at : at + length] for at in range(len(words) - length + 1)]

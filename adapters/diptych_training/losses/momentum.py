@@ -17,8 +17,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
-from diptych_training.losses.common.twin import Twin, tensors_of
-from diptych_training.losses.common.vector_queue import Queue
+from diptych_training.losses.common.momentum_encoder import Queue, Twin, tensors_of
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import SparseLoss
 from diptych_training.relevance import Candidates, Relevance

@@ -15,9 +15,7 @@ from diptych_training.corpus import TrainingData
 from diptych_training.data.sources import CandidateSource
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
-from diptych_training.mixed_batches import MixedBatches
-from diptych_training.models.dual_head import dual_head, export_dual_head
-from diptych_training.models.mixing_weights import best_mix
+from diptych_training.models.dual_head import best_mix, dual_head, export_dual_head
 from diptych_training.options import AboveZero, Beside, Positive, Section
 from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.recipes.common.negatives import searched
@@ -25,6 +23,7 @@ from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured
+from diptych_training.samplers import MixedBatches
 
 CANDIDATES = "candidates"
 

@@ -1,4 +1,4 @@
-"""`Splitter`: cuts documents into passages, by `text_splitter` or by a plugin, and puts context before them."""
+"""`Splitter`: cuts documents into passages by `PassageOptions` or by a plugin, and puts context before them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diptych.errors import HookError, brief
 from diptych.passages.boundaries import Boundaries
-from diptych.passages.options import PassageOptions
 from diptych.passages.text_splitter import Spans, Split
 
 MARK = "\x1e"  # ASCII's record separator: stands between title and text in the input of an encoder with passages
@@ -21,6 +21,7 @@ TellSpans: TypeAlias = Callable[[Sequence[str]], list[Spans]]
 _SEGMENT = 100_000  # characters that are cut into tokens at once, so that long documents take bounded memory
 _TOGETHER = 10 * _SEGMENT  # characters that are cut in one call
 _PIECES = re.compile(r"[^\W_]{1,4}|[^\w\s]|_")  # about the tokens of an encoder that does not tell its own
+OPTION = "passages"  # the key beside an adapter's own options
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +192,35 @@ def _together(pieces: Iterable[str]) -> Iterator[list[str]]:
 def _approximate(texts: Sequence[str]) -> list[Spans]:
     found = [[match.span() for match in _PIECES.finditer(text)] for text in texts]
     return [np.array(own, np.int32).reshape(-1, 2) for own in found]
+
+
+class PassageOptions(BaseModel):
+    """Passages inside documents, in tokens of the slot's own encoder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: Annotated[int, Field(ge=16)] = Field(
+        200, description="The most tokens of a passage, its context included; no more than the encoder reads."
+    )
+    overlap: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="The most tokens that a passage shares with the one before it; a fifth of them unless set."
+    )
+    context: tuple[Literal["title", "headings"], ...] = Field(
+        ("title",), description="Stands before each passage: the title, and the headings above it in Markdown."
+    )
+    pooling: Literal["each", "late"] = Field(
+        "each",
+        description="each: a passage is encoded by itself. late: the mean of its token vectors, made in one pass over "
+        "as many passages as the encoder reads; only for mean-pooled encoders that read several.",
+    )
+
+    @model_validator(mode="after")
+    def _advances(self) -> Self:
+        if self.shared * 2 > self.tokens:
+            raise ValueError(f"overlap is at most half of tokens, here {self.tokens // 2}")
+        return self
+
+    @property
+    def shared(self) -> int:
+        """The overlap in tokens."""
+        return self.tokens // 5 if self.overlap is None else self.overlap

@@ -10,9 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from diptych.errors import AdapterOptionsError, DocumentError
-from diptych.passages.document_splitter import MARK, PassageHooks, Places, SplitDocument, Splitter
+from diptych.passages.document_splitter import (
+    MARK,
+    OPTION,
+    PassageHooks,
+    PassageOptions,
+    Places,
+    SplitDocument,
+    Splitter,
+)
 from diptych.passages.late_pooling import late_pooled
-from diptych.passages.options import OPTION, PassageOptions
 from diptych.passages.text_splitter import Spans
 from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit, TokenVectors
 from diptych.types import SparseVector

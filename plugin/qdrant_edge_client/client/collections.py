@@ -8,8 +8,8 @@ from typing import Any
 from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments
 from qdrant_edge_client.client.settings import reconfigure
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.convert.config import dense_vectors
 from qdrant_edge_client.convert.payloads import jsonable
 from qdrant_edge_client.engine.catalog import check_name

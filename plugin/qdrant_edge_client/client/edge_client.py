@@ -15,10 +15,9 @@ from qdrant_client.migrate.migrate import migrate
 from qdrant_edge_client.client.collections import Aliases, Collections
 from qdrant_edge_client.client.distance_matrix import Matrix
 from qdrant_edge_client.client.groups import Grouping
-from qdrant_edge_client.client.ignored_arguments import check_arguments
 from qdrant_edge_client.client.optimize import Optimizing
 from qdrant_edge_client.client.schema import Schema
-from qdrant_edge_client.client.unsupported import refuse_server_methods
+from qdrant_edge_client.client.unsupported import check_arguments, refuse_server_methods
 from qdrant_edge_client.client.upload import Uploading
 from qdrant_edge_client.client.write_points import Writing
 from qdrant_edge_client.engine.catalog import ClosedCatalog

@@ -7,9 +7,9 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.client.ignored_arguments import check_arguments
 from qdrant_edge_client.client.read_points import Reading
 from qdrant_edge_client.client.search import Searching
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.errors import SearchError
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.engine.collection import EdgeCollection
 from qdrant_edge_client.engine.describe import deleted_points, needs_optimizing, wasteful
 from qdrant_edge_client.engine.faults import edge_errors

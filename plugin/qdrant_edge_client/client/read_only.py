@@ -19,7 +19,7 @@ from typing import Any, NoReturn, cast
 import portalocker
 
 from qdrant_edge_client.client.edge_client import EdgeClient
-from qdrant_edge_client.client.ignored_arguments import check_arguments
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.engine.catalog import ALIASES, Catalog, ClosedCatalog
 from qdrant_edge_client.engine.folders import COLLECTIONS, opening
 from qdrant_edge_client.engine.lock import LOCK

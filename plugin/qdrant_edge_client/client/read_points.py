@@ -10,7 +10,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.convert import answers
 from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.queries import order_by as edge_order

@@ -8,7 +8,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.convert.indexes import index_schema
 from qdrant_edge_client.engine.catalog import check_name
 from qdrant_edge_client.engine.collection import EdgeCollection

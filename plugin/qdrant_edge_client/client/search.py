@@ -10,7 +10,7 @@ from qdrant_client import models
 from qdrant_client.http.models import QueryResponse
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments, unsupported
+from qdrant_edge_client.client.unsupported import check_arguments, unsupported
 from qdrant_edge_client.convert import answers
 from qdrant_edge_client.convert.examples import Examples
 from qdrant_edge_client.convert.queries import Lookup, edge_request

@@ -12,7 +12,7 @@ import numpy as np
 from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments
+from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.client.write_points import rough_size, upsert_operation
 from qdrant_edge_client.errors import CollectionError
 

@@ -10,7 +10,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.ignored_arguments import check_arguments, unsupported
+from qdrant_edge_client.client.unsupported import check_arguments, unsupported
 from qdrant_edge_client.convert.enums import member
 from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.payloads import jsonable

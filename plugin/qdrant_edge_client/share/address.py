@@ -1,4 +1,4 @@
-"""The address of a store's holder: a socket beside the store, and the file that names it.
+"""The address of a store's holder: a socket beside the store, the file that names it, and who may be at its other end.
 
 `PATH/.address` holds JSON: `{"unix": SOCKET, "token": TOKEN}`, or `{"port": PORT, "token": TOKEN}` where there are no
 Unix sockets. The token identifies the holder; at a port, requests must also send it.
@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import stat
+import struct
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -155,3 +156,39 @@ def _runtime_folder() -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
     return folder
+
+
+def may_connect(connection: socket.socket) -> bool:
+    """Whether the process that connected is this user's, or root's."""
+    user = _user(connection)
+    return user is None or user in (os.getuid(), 0)
+
+
+def may_serve(connection: socket.socket) -> bool:
+    """Whether the listening process is this user's, or root's; root may connect to the holder of any store it opens."""
+    user = _user(connection)
+    return user is None or user in (os.getuid(), 0) or os.getuid() == 0
+
+
+def is_stopped(connection: socket.socket) -> int | None:
+    """The process at the other end, if it is stopped (SIGSTOP, Ctrl-Z, a debugger); None if not, or if unknown."""
+    process = _peer(connection)[0]
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return None
+    return process if state in ("T", "t") else None
+
+
+def _user(connection: socket.socket) -> int | None:
+    """The user at the other end; None if the system cannot tell, and the mode of the socket's file must suffice."""
+    return _peer(connection)[1]
+
+
+def _peer(connection: socket.socket) -> tuple[int | None, int | None]:
+    """Process and user at the other end, where the system tells."""
+    option = getattr(socket, "SO_PEERCRED", None)  # Linux
+    if option is None or connection.family != getattr(socket, "AF_UNIX", None):  # at a port the token decides
+        return None, None
+    process, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    return process, user

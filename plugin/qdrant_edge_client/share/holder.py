@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdrant_edge_client.errors import StoreUnavailable
-from qdrant_edge_client.share.address import TOKEN_HEADER, forget, listen
-from qdrant_edge_client.share.peers import may_connect
+from qdrant_edge_client.share.address import TOKEN_HEADER, forget, listen, may_connect
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -12,8 +12,7 @@ import httpcore
 import httpx
 
 from qdrant_edge_client.errors import StoreUnavailable
-from qdrant_edge_client.share.address import Address
-from qdrant_edge_client.share.peers import is_stopped, may_serve
+from qdrant_edge_client.share.address import Address, is_stopped, may_serve
 
 Answer = TypeVar("Answer")
 LOOK = 5.0  # seconds after which it is looked at whether the holder is stopped

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.dual_head import DualHeadLoss
-from diptych_training.models.dual_head import HEADS, DualHead
-from diptych_training.models.mixing_weights import best_mix
+from diptych_training.models.dual_head import HEADS, DualHead, best_mix
 from diptych_training.relevance import Relevance
 from effects.deb import POOL, RATE, Real, averaged, deb
 from effects.distill import by_teacher

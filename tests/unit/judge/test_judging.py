@@ -20,7 +20,7 @@ from diptych.judge import Judgements, Judging, ModelJudge, SecondJudging, agreem
 from diptych.judge.pool import Pool
 from diptych.registry import Registry
 from diptych.types import Query, Run
-from diptych_training.data import builtin
+from diptych_training import hooks
 
 RELEVANT = {f"q{n:02}": f"d{n:02}" for n in range(40)}
 QUERIES = [Query(f"words of {name}", name) for name in RELEVANT]
@@ -288,7 +288,7 @@ def test_a_model_behind_an_openai_compatible_endpoint_is_sent_the_prompt_and_not
     judge_all(judging_of(judgements), 40)
     with chat_server(say) as server:
         options = {"base_url": server.url, "model": "tiny"}
-        model = ModelJudge("chat", options, Registry(builtin, installed=False))
+        model = ModelJudge("chat", options, Registry(hooks, installed=False))
         agreement = model.agree(judgements, QUERIES, TEXTS)
     assert (agreement.kappa, agreement.pairs, agreement.accepted) == (1.0, 40, True)
     assert model.name == "chat tiny"

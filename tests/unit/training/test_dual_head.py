@@ -12,8 +12,7 @@ import torch
 from diptych.errors import ContractError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
-from diptych_training.models.dual_head import DualHead, dual_head, export_dual_head, mixed, mixed_model
-from diptych_training.models.mixing_weights import best_mix, ndcg
+from diptych_training.models.dual_head import DualHead, best_mix, dual_head, export_dual_head, mixed, mixed_model, ndcg
 from given_embeddings import drawn
 from tiny_encoders import features_of, tiny_encoder
 

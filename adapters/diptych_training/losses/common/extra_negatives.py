@@ -14,9 +14,8 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
+from diptych_training.losses.common.momentum_encoder import Queue, Twin
 from diptych_training.losses.common.resumable_draws import Draws
-from diptych_training.losses.common.twin import Twin
-from diptych_training.losses.common.vector_queue import Queue
 from diptych_training.relevance import Candidates, Relevance
 
 L = TypeVar("L", bound=RetrievalLoss)

@@ -11,7 +11,7 @@ from chat_server import chat_server
 from diptych import Document, Registry
 from diptych.errors import ConfigError, RemoteError
 from diptych.generation import Instance
-from diptych_training.data import builtin
+from diptych_training import hooks
 from diptych_training.data.generators import Generator
 
 SOX = Document("sox", "Converts audio files between formats.", "Sound exchange")
@@ -21,7 +21,7 @@ SECRET = "sk-live-0123456789"
 
 def generator(url: str, **options: Any) -> Generator:
     given = {"base_url": url, "model": "tiny", "backoff": 0, **options}
-    return Generator("chat", given, registry=Registry(builtin, installed=False))
+    return Generator("chat", given, registry=Registry(hooks, installed=False))
 
 
 def user(body: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from diptych import Registry
 from diptych.errors import DocumentError, EvaluationError
-from diptych_training.data import builtin
+from diptych_training import hooks
 from diptych_training.data.dual_view import Instructed, View, dual_views, originals, view_relevance, view_rows
 from diptych_training.data.generators import Generator
 from diptych_training.losses.contrastive import contrastive
@@ -20,7 +20,7 @@ from diptych_training.relevance import Candidates, Relevance
 from diptych_training.running.instruction_evaluation import flip_accuracy, p_mrr
 from diptych_training.samplers import PairedViews
 
-TEMPLATES = Generator("templates", registry=Registry(builtin, installed=False))
+TEMPLATES = Generator("templates", registry=Registry(hooks, installed=False))
 DOCUMENTS = {f"d{n}": f"topic{n % 3} attribute{n} attribute{(n * 7) % 11}" for n in range(20)}
 INSTANCES = [
     Instructed(

@@ -9,13 +9,13 @@ import pytest
 from diptych import Document, Registry, hookimpl
 from diptych.errors import ConfigError, ContractError, RegistryError
 from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
-from diptych_training.data import builtin
+from diptych_training import hooks
 from diptych_training.data.generators import Generator
 from diptych_training.data.template_generator import STYLES
 
 SOX = Document("sox", "Converts audio files. It knows many formats! Effects can be added.", "Sound exchange")
 GIMP = Document("gimp", "Retouches photographs and composes pictures from many layers.")
-TEMPLATES = Generator("templates", registry=Registry(builtin, installed=False))
+TEMPLATES = Generator("templates", registry=Registry(hooks, installed=False))
 
 
 class Fixed:
@@ -39,12 +39,12 @@ class Fixed:
 
 
 def fixed(answer: Any) -> Generator:
-    return Generator("fixed", {"heat": 1}, registry=Registry(Fixed(answer), builtin, installed=False))
+    return Generator("fixed", {"heat": 1}, registry=Registry(Fixed(answer), hooks, installed=False))
 
 
 def test_a_plugins_generator_is_asked_beside_the_built_in_ones() -> None:
     plugin = Fixed([["  one\n query ", "", "two", "three"], []])
-    asked = Generator("fixed", {"heat": 1}, registry=Registry(plugin, builtin, installed=False))
+    asked = Generator("fixed", {"heat": 1}, registry=Registry(plugin, hooks, installed=False))
     assert asked.queries([SOX, GIMP], style="odd", count=2, seed=7) == [["one query", "two"], []]
     assert plugin.seen == [QueryRequest("fixed", (SOX, GIMP), "odd", 2, 7, {"heat": 1})]
 
@@ -77,7 +77,7 @@ def test_counter_instructions_are_texts() -> None:
 
 
 def test_a_generator_that_nobody_has_is_named_and_nothing_is_asked_for_nothing() -> None:
-    unknown = Generator("nobody", registry=Registry(builtin, installed=False))
+    unknown = Generator("nobody", registry=Registry(hooks, installed=False))
     for ask in (lambda: unknown.queries([SOX]), lambda: unknown.judge([("a", "b")])):
         with pytest.raises(RegistryError, match=r"(?s)no plugin has a generator called 'nobody'.*templates, chat"):
             ask()
@@ -117,4 +117,4 @@ def test_templates_refuse_unknown_styles_and_options() -> None:
     with pytest.raises(ConfigError, match=r"(?s)unknown style.*haiku.*question, keywords"):
         TEMPLATES.queries([SOX], style="haiku")
     with pytest.raises(ConfigError, match=r"(?s)unknown options.*\['heat'\]"):
-        Generator("templates", {"heat": 1}, registry=Registry(builtin, installed=False)).queries([SOX])
+        Generator("templates", {"heat": 1}, registry=Registry(hooks, installed=False)).queries([SOX])

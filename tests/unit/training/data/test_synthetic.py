@@ -11,11 +11,10 @@ from diptych import Document, Registry, hookimpl
 from diptych.errors import ConfigError
 from diptych.generation import JudgeRequest, QueryRequest
 from diptych.testing import FakeDenseEncoder
-from diptych_training.data import builtin
+from diptych_training import hooks
 from diptych_training.data.generators import Generator
 from diptych_training.data.in_memory import EncoderSource
-from diptych_training.data.leaks import Leaks, plain_words
-from diptych_training.data.query_filters import SyntheticQuery, far_apart, once, round_trip
+from diptych_training.data.query_filters import Leaks, SyntheticQuery, far_apart, once, plain_words, round_trip
 from diptych_training.data.synthetic import SyntheticOptions, sampled, synthesize
 from diptych_training.options import SyntheticQueries
 
@@ -26,7 +25,7 @@ TEXTS = {
     for n in range(40)
 }
 DOCUMENTS = [Document(identifier, text) for identifier, text in TEXTS.items()]
-TEMPLATES = Generator("templates", registry=Registry(builtin, installed=False))
+TEMPLATES = Generator("templates", registry=Registry(hooks, installed=False))
 
 
 class Parrot:
