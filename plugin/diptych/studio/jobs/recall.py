@@ -11,7 +11,7 @@ from diptych.errors import DiptychError
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline
 from diptych.slots.slot import Slot
-from diptych.stores.local import is_local
+from diptych.stores.versions import is_local
 from diptych.studio.jobs.query_sets import QuerySet
 from diptych.studio.jobs.queue import Job
 from diptych.swap.gate.answers import answers
