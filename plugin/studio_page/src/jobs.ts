@@ -15,6 +15,8 @@ import type { Job, JobKind } from "./types/jobs";
 const ASK_AGAIN = 600; // ms, while it runs
 const ASK_FROM_AFAR = 5000; // ms, once its view is left
 
+const PASSING = new Set([0, 429, 503]); // no answer, too many requests, a service that starts or ends
+
 /** By kind and collection, the job that was started last: a view that is opened again shows it. */
 const latest = new Map<string, string>();
 
@@ -25,6 +27,8 @@ export interface JobHandle<Result> {
   busy: boolean;
   start: (body: Readonly<Record<string, unknown>>) => void;
   cancel: () => void;
+  /** Asks again how far it is, after an error. */
+  again: () => void;
 }
 
 export function isUnderWay(job: Job<unknown> | null): boolean {
@@ -49,10 +53,11 @@ export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Res
     if (!id && known) setId(known);
   }, [name]);
   useEffect(() => {
-    if (!underWay || exported) return undefined;
-    const timer = setTimeout(answer.reload, ASK_AGAIN);
+    const passing = answer.error !== null && PASSING.has(answer.error.status);
+    if ((!underWay && !passing) || exported) return undefined;
+    const timer = setTimeout(answer.reload, passing ? ASK_FROM_AFAR : ASK_AGAIN);
     return () => clearTimeout(timer);
-  }, [answer.data]);
+  }, [answer.data, answer.error]);
   useEffect(() => {
     if (job && !underWay) announce(ending(job));
   }, [job?.state]);
@@ -81,7 +86,7 @@ export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Res
     setId("");
   }, [gone]);
   const error = refused ?? (gone ? null : answer.error);
-  return { job, error, busy: starting || underWay || (id !== "" && !job && answer.loading), start, cancel };
+  return { job, error, busy: starting || underWay || (id !== "" && !job && answer.loading), start, cancel, again: answer.reload };
 }
 
 function ending(job: Job<unknown>): string {
