@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browsing import Visit, overflow, violations
+from browsing import Visit, exported, overflow, violations
 from diptych import Collection, Run
 from diptych.evaluate import Comparison, compare, evaluate, read_beir
 from diptych.search import Pipeline
@@ -256,3 +256,19 @@ def test_everybody_can_read_it_at_any_width(visit: Visit, width: int, scheme: An
     result.get_by_role("link", name="as a list").click()
     expect(page.get_by_role("listbox")).to_be_visible()
     assert (violations(page), overflow(page)) == ([], 0)
+
+
+def test_an_exported_evaluation_shows_the_same_without_a_server(visit: Visit, tmp_path: Path) -> None:
+    before = evaluated(visit).inner_text()
+    page = visit.page
+    file = exported(page, tmp_path)
+    context = page.context.browser.new_context(offline=True)  # type: ignore[union-attr]
+    alone = context.new_page()
+    faults: list[str] = []
+    alone.on("pageerror", lambda error: faults.append(str(error)))
+    alone.goto(file.as_uri())
+    assert result_of(alone).inner_text() == before
+    expect(alone.get_by_role("button", name="Evaluate")).to_have_count(0)
+    assert violations(alone) == []
+    assert faults == []
+    context.close()
