@@ -87,6 +87,7 @@ __all__ = [
     "RegistryError",
     "RemoteError",
     "SearchError",
+    "StateChanged",
     "StoreDamaged",
     "StoreError",
     "StoreFull",
