@@ -38,6 +38,14 @@ def opened(store: str, *, search: dict[str, Any] | None = None, **slots: dict[st
     return made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_are_timed() -> Iterator[None]:
+    """Times are medians of fewer queries than usual, since no test compares them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("diptych.tune.search.ASKED", 6)
+        yield
+
+
 GOOD = {"adapter": "fake-dense", "dimension": 128}
 WORDY = {"adapter": "bm25"}
 
@@ -129,12 +137,13 @@ def test_a_slot_with_passages_is_retrieved_from_and_no_reranker_that_reads_them_
 
 def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_path: Path) -> None:
     stages = Stages()
-    first = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept", progress=stages)
+    kept: dict[str, Any] = {"folder": tmp_path / "kept", "depths": [100]}
+    first = tune_search(collection.handle, QUERIES[:6], QRELS, **kept, progress=stages)
     assert stages.left == dict.fromkeys(("dense", "lexical", "late", "time"), 0)
-    again = tune_search(collection.handle, QUERIES[:6], QRELS, folder=tmp_path / "kept")
+    again = tune_search(collection.handle, QUERIES[:6], QRELS, **kept)
     assert first.calls - again.calls == 2 + 6  # each slot once, and the late one for each query's candidates
     assert [row.value for row in again.rows] == [row.value for row in first.rows]
-    other = tune_search(collection.handle, QUERIES[:7], QRELS, folder=tmp_path / "kept")
+    other = tune_search(collection.handle, QUERIES[:7], QRELS, **kept)
     assert other.calls - again.calls > 2 + 6
 
 
@@ -161,7 +170,7 @@ def reranked() -> Iterator[Collection]:
 
 
 def test_a_reranker_scores_each_candidate_once_and_its_trials_are_what_searches_give(reranked: Collection) -> None:
-    report = tune_search(reranked.handle, QUERIES[:30], QRELS)
+    report = tune_search(reranked.handle, QUERIES[:30], QRELS, depths=[100])
     rows = [row for row in report.rows if row.pipeline.rerank]
     settings = {(stage.candidates, stage.weight) for row in rows for stage in row.pipeline.rerank}
     assert settings == {(count, weight) for count in (10, 15) for weight in (0.3, 0.5, 0.7, 1.0)}

@@ -101,7 +101,7 @@ def test_a_slower_encoder_is_stopped_only_where_the_time_is_limited(swapping: Ca
     assert limited.latency is not None
     assert not limited.passed
     assert limited.reasons[0].endswith("1.5 times as long at most (swap.gate.max_slowdown)")
-    assert not gate(views, None, max_slowdown=1.5).passed
+    assert not gate(views, None, max_slowdown=1.5, sample=20).passed
 
 
 def test_an_interval_about_zero_is_called_neither_better_nor_worse(views: tuple[View, View]) -> None:
