@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browsing import Visit
 from diptych import Collection
@@ -121,6 +121,29 @@ def test_the_bar_and_the_ribbons_show_what_both_have(visit: Visit, packages: Col
     page.get_by_role("button", name="only A").click()
     expect(page.locator("[data-column=a] .hit:not([data-dim])")).to_have_count(len(a) - len(both))
     expect(page.locator("[data-column=b] .hit:not([data-dim])")).to_have_count(0)
+
+
+def test_answers_to_different_queries_are_not_joined(visit: Visit, packages: Collection) -> None:
+    page = visit.open(q=QUERY)
+    visit.settle()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.post_data_json["side"] == "slot:dense":
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/search", hold)
+    page.get_by_label("Query", exact=True).fill("edit sound files")
+    first = packages.search("edit sound files")[0].id
+    expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", first)
+    expect(page.locator(".ribbon")).to_have_count(0)
+    expect(page.locator(".hit-head .tag")).to_have_count(0)
+    held[-1].continue_()
+    a, b = visit.ids("a"), visit.ids("b")
+    expect(page.locator(".ribbon")).to_have_count(len(set(a) & set(b)))
+    expect(page.locator(".hit-head .tag")).to_have_count(len(a) + len(b))
 
 
 def test_a_ribbon_ends_at_the_documents_that_it_joins(visit: Visit) -> None:

@@ -15,7 +15,7 @@ import { SearchBar } from "../parts/searchbar";
 import { Sides } from "../parts/sides";
 import { Snippets } from "../parts/snippets";
 import { Stages } from "../parts/stages";
-import { overlapOf, Venn, type Group } from "../parts/venn";
+import { overlapOf, Venn, type Group, type Overlap } from "../parts/venn";
 import { Why } from "../parts/why";
 import { NONE, picture, readRows, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
@@ -155,36 +155,58 @@ interface ResultsProps {
   columns: { current: HTMLDivElement | null };
 }
 
+interface Pair {
+  ranksA: ReadonlyMap<string, number>;
+  ranksB: ReadonlyMap<string, number>;
+  overlap: Overlap;
+  names: ReadonlyMap<string, [number, number, string]>;
+}
+
 function ranksOf(answer: SearchAnswer | null): Map<string, number> {
   return new Map(answer?.hits.map((hit, at) => [hit.id, at + 1]));
 }
 
+function pairOf(a: SearchAnswer | null, b: SearchAnswer | null): Pair | null {
+  if (!a || !b) return null;
+  const [ranksA, ranksB] = [ranksOf(a), ranksOf(b)];
+  const named = a.hits.map((hit): [string, [number, number, string]] => [hit.id, [ranksA.get(hit.id) ?? 0, ranksB.get(hit.id) ?? 0, titleOf(hit)]]);
+  return { ranksA, ranksB, overlap: overlapOf([...ranksA.keys()], [...ranksB.keys()]), names: new Map(named) };
+}
+
 function Results({ asked, a, b, lit, onLit, open, onOpen, pointed, onPoint, columns }: ResultsProps) {
   const two = asked.b !== NONE;
-  const ranksA = useMemo(() => ranksOf(a.data), [a.data]);
-  const ranksB = useMemo(() => ranksOf(b.data), [b.data]);
-  const overlap = useMemo(() => overlapOf([...ranksA.keys()], [...ranksB.keys()]), [ranksA, ranksB]);
-  const names = useMemo(
-    () => new Map(a.data?.hits.map((hit): [string, [number, number, string]] => [hit.id, [ranksA.get(hit.id) ?? 0, ranksB.get(hit.id) ?? 0, titleOf(hit)]])),
-    [ranksA, ranksB],
-  );
-  const ready = a.data && b.data;
-  const stop = open ?? a.data?.hits[0]?.id ?? null;
+  const pair = useMemo(() => pairOf(a.data, b.data), [a.data, b.data]);
+  // While one side has answered and the other has not, the two lists belong to different queries: nothing joins them.
+  const joined = two && a.loading === b.loading ? pair : null;
+  const last = useRef<Pair | null>(null);
+  if (joined) last.current = joined;
+  const overlap = (joined ?? last.current)?.overlap;
+  const shownB = joined ?? { ranksB: ranksOf(b.data) };
   return (
     <>
-      {two && ready && (a.data!.hits.length > 0 || b.data!.hits.length > 0) && <Venn overlap={overlap} lit={lit} onLit={onLit} />}
+      {two && overlap && overlap.a.length + overlap.both.length + overlap.b.length > 0 && <Venn overlap={overlap} lit={lit} onLit={onLit} />}
       <div class={two ? "columns columns-two" : "columns"} ref={columns} aria-busy={a.loading || b.loading}>
-        <Column side="a" asked={asked.a} answer={a} others={two && b.data ? ranksB : null} lit={lit} open={open} stop={stop} onOpen={onOpen} onPoint={onPoint} />
-        {two && (ready ? <Ribbons both={overlap.both} lit={pointed} names={names} /> : <div class="ribbons" />)}
+        <Column
+          side="a"
+          asked={asked.a}
+          answer={a}
+          others={joined?.ranksB ?? null}
+          lit={joined ? lit : null}
+          open={open}
+          stop={open ?? a.data?.hits[0]?.id ?? null}
+          onOpen={onOpen}
+          onPoint={onPoint}
+        />
+        {two && (joined ? <Ribbons both={joined.overlap.both} lit={pointed} names={joined.names} /> : <div class="ribbons" />)}
         {two && (
           <Column
             side="b"
             asked={asked.b}
             answer={b}
-            others={a.data ? ranksA : null}
-            lit={lit}
+            others={joined?.ranksA ?? null}
+            lit={joined ? lit : null}
             open={open}
-            stop={open && ranksB.has(open) ? open : (b.data?.hits[0]?.id ?? null)}
+            stop={open && shownB.ranksB.has(open) ? open : (b.data?.hits[0]?.id ?? null)}
             onOpen={onOpen}
             onPoint={onPoint}
           />
