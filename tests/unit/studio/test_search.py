@@ -199,3 +199,22 @@ def test_a_store_that_does_not_answer_is_said_to_be_so(
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable"), route
     for route in ("media?id=1", "swap", "health"):
         assert client.get(f"/studio/api/{route}").status_code == 503, route
+
+
+def test_a_long_document_is_shown_from_its_best_passage(filled: Callable[..., Collection], studio_over: Over) -> None:
+    slots = {"dense": {"adapter": "fake-dense", "passages": {"tokens": 24, "overlap": 4}}}
+    lines = [f"😀 Part {n} says words{n} and more{n} once again." for n in range(400)]
+    lines[300] = "The player can convert audio files to any format."
+    text = " ".join(lines)
+    collection = filled([{"id": "1", "text": text}], slots=slots)
+    client = studio_over(collection)
+    hit = client.post("/studio/api/search", json={"query": "convert audio files", "explain": True}).json()["hits"][0]
+    units = text.encode("utf-16-le")
+    assert len(hit["passages"]) == 3
+    for passage in hit["passages"]:
+        assert units[2 * passage["start"] : 2 * passage["end"]].decode("utf-16-le") == passage["text"]
+    assert "convert audio files" in hit["passages"][0]["text"]
+    assert "convert audio files" in hit["text"]
+    start = 2 * hit["text_start"]
+    assert units[start:].decode("utf-16-le").startswith(hit["text"])
+    assert hit["passages"][0]["start"] > hit["text_start"] > 0
