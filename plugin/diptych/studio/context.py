@@ -46,7 +46,7 @@ class Studio:
     def close(self) -> None:
         """End what was begun, before the collections are closed."""
         self.jobs.stop()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(cancel_futures=True)
 
     async def aside(self, call: Callable[..., T], *args: Any) -> T:
         """The result of a call that takes longer than a search; one that waits is dropped when it is cancelled."""
