@@ -147,7 +147,7 @@ def scatter(
         front: places of those that no other beats in both.
         names: of the axes.
     """
-    width, height, edge = 420, 190, 30
+    width, height, edge = _WIDTH, 190, 30
     across_all, up_all = [point[0] for point in points], [point[1] for point in points]
     left, right, low, high = min(across_all), max(across_all), min(up_all), max(up_all)
 
@@ -181,5 +181,8 @@ def scatter(
 
 
 def _svg(width: int, height: int, label: str, *content: Html) -> Html:
-    style = "vertical-align:middle;overflow:visible;max-width:100%"
-    return tag("svg", *content, width=str(width), height=str(height), role="img", aria_label=label, style=style)
+    # What stands alone becomes smaller on a narrow page; in a cell, it would give way to every other column.
+    fits = "max-width:100%;height:auto;" if width == _WIDTH else "max-width:none;"
+    style = f"{fits}vertical-align:middle;overflow:visible"
+    size = {"width": str(width), "height": str(height), "viewBox": f"0 0 {width} {height}"}
+    return tag("svg", *content, **size, role="img", aria_label=label, style=style)

@@ -49,6 +49,7 @@ ATTRIBUTES = {
         "aria-label",
         "width",
         "height",
+        "viewbox",
         "x",
         "y",
         "x1",
@@ -255,6 +256,15 @@ def test_intervals_are_drawn_where_they_are_and_coloured_by_their_side_of_zero()
     assert interval(0.0, 0.0, 0.0, ends=(0.0, 0.0)) == ""
     whole = Page(interval(0.0, float("-inf"), float("inf"), ends=(-1.0, 1.0))).of("line")[-1]
     assert (whole["x1"], whole["x2"]) == ("6.00", "174.00"), "what has no end reaches to the edges"
+
+
+def test_drawings_that_stand_alone_fit_a_narrow_page_and_those_in_cells_keep_their_width() -> None:
+    (alone,) = Page(bar([Part("dense", 1.0)], low=0.0, high=1.0)).of("svg")
+    assert "max-width:100%;height:auto" in alone["style"]
+    assert alone["viewbox"] == "0 0 420 16"
+    for written in (interval(0.1, 0.0, 0.2, ends=(0.0, 1.0)), strip([0.1, -0.1])):
+        (cell,) = Page(written).of("svg")
+        assert "max-width:none" in cell["style"]
 
 
 def test_ten_thousand_queries_are_drawn_in_a_few_kilobytes() -> None:
