@@ -160,7 +160,7 @@ def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: Collect
             _require_same_student(config.slots[slot.name], slot.asking, slot.where)
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):
-            error.add_note(f"the collection has been swapped: {_last(metadata)}; the config is of before that")
+            error.add_note(f"the collection has been swapped: {_last(metadata)}; the config is from before that")
         raise
 
 

@@ -134,4 +134,4 @@ def test_media_whose_bytes_no_one_has_reject_their_document_after_an_export(
     with Collection.open(config(store="memory:"), registry=colours) as second:
         report = second.populate(open_source(path), report_path=tmp_path / "rejected.jsonl")
         assert (report.new, report.set_aside) == (0, 1)
-        assert "the bytes of the media were not stored" in report.examples[0].reason
+        assert "a collection that does not store their bytes" in report.examples[0].reason
