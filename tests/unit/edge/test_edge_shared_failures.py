@@ -235,7 +235,7 @@ def test_a_holder_that_takes_long_to_start_is_waited_for(
     start_holder = engine._start_holder
     def slowly(*given):
         print("starting", flush=True)
-        time.sleep(3)
+        time.sleep(1.5)
         return start_holder(*given)
     engine._start_holder = slowly
     client = EdgeClient(folder)
@@ -274,10 +274,10 @@ def test_a_holder_that_takes_long_to_end_is_waited_for(
     def hold():
         with maintenance:
             held.set()
-            time.sleep(5)
+            time.sleep(3)
     threading.Thread(target=hold).start()
     held.wait()
-    threading.Timer(1, lambda: print("ending", flush=True)).start()
+    threading.Timer(0.5, lambda: print("ending", flush=True)).start()
     client.close()
     """
     )
