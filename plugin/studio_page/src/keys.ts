@@ -7,7 +7,8 @@ export interface Shortcut {
   /** As `KeyboardEvent.key` says it, or two in a row: "g c". */
   keys: string;
   label: string;
-  run: (event: KeyboardEvent) => void;
+  /** Absent where the browser itself does it (Enter presses a button); listed in the help all the same. */
+  run?: (event: KeyboardEvent) => void;
   /** Also while a text field has the focus (Escape). */
   typing?: boolean;
 }
@@ -25,12 +26,12 @@ function pressed(event: KeyboardEvent): void {
   const typing = isTyping(event.target);
   const modal = document.querySelector("dialog[open]") !== null;
   const pair = `${first} ${event.key}`;
-  const all = shortcuts.get().filter((shortcut) => (typing || modal ? shortcut.typing : true));
+  const all = shortcuts.get().filter((shortcut) => shortcut.run && (typing || modal ? shortcut.typing : true));
   const found = all.findLast((shortcut) => shortcut.keys === pair) ?? all.findLast((shortcut) => shortcut.keys === event.key);
   first = typing || found ? "" : event.key;
   if (!found) return;
   event.preventDefault();
-  found.run(event);
+  found.run?.(event);
 }
 
 window.addEventListener("keydown", pressed);

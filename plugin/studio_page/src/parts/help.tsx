@@ -2,6 +2,8 @@ import { shortcuts } from "../keys";
 import { useStore } from "../store";
 import { Dialog } from "./dialog";
 
+const ARROWS: Readonly<Record<string, string>> = { ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→" };
+
 /** What each key does in the view that is open. */
 export function HelpDialog({ onClose }: { onClose: () => void }) {
   const all = useStore(shortcuts);
@@ -13,7 +15,10 @@ export function HelpDialog({ onClose }: { onClose: () => void }) {
           <div key={keys}>
             <dt>
               {keys.split(" ").map((key) => (
-                <kbd key={key}>{key}</kbd>
+                <kbd key={key}>
+                  <span aria-hidden="true">{ARROWS[key] ?? key}</span>
+                  <span class="visually-hidden">{key}</span>
+                </kbd>
               ))}
             </dt>
             <dd>{label}</dd>

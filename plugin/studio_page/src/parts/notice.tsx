@@ -16,13 +16,18 @@ export function Failure({ error, again }: { error: ApiError; again?: (() => void
   return (
     <Notice kind={error.code === "exported" ? "hint" : "error"}>
       <p>{error.message}</p>
-      {again && error.code !== "exported" && (
+      {again && mayPass(error) && (
         <button class="button" type="button" onClick={again}>
           Try again
         </button>
       )}
     </Notice>
   );
+}
+
+/** Whether the same request may be answered later: the server was away, busy, or failed. */
+function mayPass(error: ApiError): boolean {
+  return error.code !== "exported" && (error.status === 0 || error.status === 408 || error.status === 429 || error.status >= 500);
 }
 
 /** Says that there is nothing, and what to do about it. */

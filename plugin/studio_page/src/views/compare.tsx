@@ -307,6 +307,7 @@ function useHitKeys(columns: { current: HTMLDivElement | null }, open: string | 
       { keys: "ArrowUp", label: "Hit above; from the first, the search box", run: move },
       { keys: "ArrowLeft", label: "Same document in A", run: move },
       { keys: "ArrowRight", label: "Same document in B", run: move },
+      { keys: "Enter", label: "Explain the hit" },
       ...(open ? [{ keys: "Escape", label: "Close the explanation", run: close, typing: true }] : []),
     ],
     [open],
