@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.metadata.payloads import from_payload, text_fields
 from diptych.passages import PassageEncoder
 from diptych.protocols import Calibrated
 from diptych.search.fusion import PointId
@@ -85,7 +86,7 @@ def _terms(request: SearchRequest, slot: Slot) -> list[list[int]]:
 def _documents(
     request: SearchRequest, slot: Slot, words: Slot | None, hits: Mapping[PointId, Hit]
 ) -> dict[PointId, DocumentPassages]:
-    """The passages of the hits' documents; without documents that other passages were stored for than are cut now."""
+    """The passages of the hits' documents; without those that other texts or passages are stored for by now."""
     reading, shown = slot.reading, request.handle.kept.setdefault("shown documents", ShownDocuments())
     texts = {point: reading.of(hit.document.title, hit.document.text) for point, hit in hits.items()}
     # A version changes with each write of a point; the text tells points of a collection that was made anew.
@@ -94,7 +95,7 @@ def _documents(
     found = {point: known for point, known in zip(keys, shown.get(keys.values()), strict=True) if known is not None}
     missing = {point: text for point, text in texts.items() if point not in found}
     if missing:
-        stored = _stored(request, slot, [*missing])
+        stored = _stored(request, slot, {point: hits[point] for point in missing})
         read = {point: hits[point].document for point in missing if point in stored}
         places = _places(slot, read, [missing[point] for point in read])
         fit = {
@@ -154,15 +155,21 @@ def unit(vector: Floats, slot: Slot) -> Floats:
     return vector / length if slot.similarity == "cosine" and length else vector
 
 
-def _stored(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dict[PointId, Floats]:
-    """The stored vectors of these points, `[passages, dimension]` each."""
-    view, names, shard_keys = request.handle, [slot.vector], request.shard_key_selector
+def _stored(request: SearchRequest, slot: Slot, hits: Mapping[PointId, Hit]) -> dict[PointId, Floats]:
+    """The stored vectors of these hits, `[passages, dimension]` each; without those that were rewritten meanwhile."""
+    view, names, fields = request.handle, [slot.vector], text_fields(request.handle.layout)
+    shard_key = request.shard_key_selector
     records = ask(
         view,
-        lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **shard_keys),
+        lambda: view.client.retrieve(view.name, [*hits], with_payload=fields, with_vectors=names, **shard_key),
     )
-    found: dict[PointId, Any] = {record.id: (record.vector or {}).get(slot.vector) for record in records}  # type: ignore[union-attr]
-    return {point: _array(vector) for point, vector in found.items() if vector is not None}
+    found = {}
+    for record in records:
+        stored, hit = from_payload(record.id, record.payload, view.layout), hits[record.id].document
+        vectors: Any = (record.vector or {}).get(slot.vector)  # type: ignore[union-attr]
+        if vectors is not None and (stored.title, stored.text) == (hit.title, hit.text):
+            found[record.id] = _array(vectors)
+    return found
 
 
 def _array(rows: Sequence[Sequence[float]]) -> Floats:

@@ -61,6 +61,26 @@ def test_vectors_written_by_others_are_seen_under_the_same_text(long: Collection
     assert after["d1"] == before["d1"]
 
 
+def test_a_document_rewritten_since_it_was_found_shows_no_passage_of_its_new_vectors(
+    long: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, retrieve = long.handle.slots["dense"].vector, long.client.retrieve
+    changed = [Document(own.id, own.text.replace("w1", "w2")) for own in documents()]  # as many passages as before
+
+    def late(*given: Any, **options: Any) -> Any:
+        if options.get("with_vectors") == [vectors]:
+            monkeypatch.setattr(long.client, "retrieve", retrieve)
+            long.populate(changed[:1])
+        return retrieve(*given, **options)
+
+    monkeypatch.setattr(long.client, "retrieve", late)
+    shown = by_id(long)
+    assert {name: bool(passages) for name, passages in shown.items()} == {"d0": False, "d1": True, "d2": True}
+    again = {hit.id: hit for hit in long.search(QUERY, limit=3)}
+    assert all(own.text in changed[0].text for own in again["d0"].passages)
+    assert len(again["d0"].passages) == 3
+
+
 def test_a_collection_that_is_made_anew_shows_its_own_passages(opened: Open) -> None:
     shown = []
     for text in ("w1 w2 w3.", "w4 w17 w6."):
