@@ -150,10 +150,3 @@ def marked(text: str, places: Sequence[Place], *, limit: int = TEXT) -> Html:
             parts += [text[at:first], tag("mark", text[first:last], style=_MARK)]
             at = last
     return tag("bdi", *parts, text[at:end], "…" if end < len(text) else None)
-
-
-def with_words(text: str, words: Iterable[str], *, limit: int = TEXT) -> Html:
-    """The text with each of these words marked, whatever their case."""
-    wanted = {word.casefold() for word in words}
-    places = [found.span() for found in re.finditer(r"\w+", text[:100_000]) if found[0].casefold() in wanted]
-    return marked(text, places, limit=limit)
