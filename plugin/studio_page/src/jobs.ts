@@ -27,8 +27,8 @@ export interface JobHandle<Result> {
   busy: boolean;
   start: (body: Readonly<Record<string, unknown>>) => void;
   cancel: () => void;
-  /** Asks again how far it is, after an error. */
-  again: () => void;
+  /** Asks again how far it is, after an error; null where it did not start. */
+  again: (() => void) | null;
 }
 
 export function isUnderWay(job: Job<unknown> | null): boolean {
@@ -86,7 +86,7 @@ export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Res
     setId("");
   }, [gone]);
   const error = refused ?? (gone ? null : answer.error);
-  return { job, error, busy: starting || underWay || (id !== "" && !job && answer.loading), start, cancel, again: answer.reload };
+  return { job, error, busy: starting || underWay || (id !== "" && !job && answer.loading), start, cancel, again: refused ? null : answer.reload };
 }
 
 function ending(job: Job<unknown>): string {

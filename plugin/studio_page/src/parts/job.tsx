@@ -6,7 +6,7 @@ import { Failure, Loading, Notice } from "./notice";
 
 export function JobProgress({ handle, what }: { handle: JobHandle<unknown>; what: string }) {
   const { job, error, busy, cancel, again } = handle;
-  if (error) return <Failure error={error} again={again} />;
+  if (error) return <Failure error={error} again={again ?? undefined} />;
   if (!job) return busy ? <Loading label={`Starting: ${what}`} /> : null;
   if (job.state === "cancelled") return <Notice>Cancelled. Nothing was changed; start it again when you like.</Notice>;
   if (job.state === "failed") return <Notice kind="error">{job.error?.message ?? "The job failed. The server's log says why."}</Notice>;

@@ -1,7 +1,7 @@
 /** Grades documents with one key each, without saying which side found them, until the comparison is settled. */
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { act, ApiError } from "../api";
+import { act, ApiError, exported } from "../api";
 import { useSides } from "../evaluation";
 import { count, plural, sentence, sentenceCase } from "../format";
 import { useShortcuts } from "../keys";
@@ -130,6 +130,10 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
   // A grade and an undo answer the next pair themselves: an undone one comes back first.
   const [next, setNext] = useState<Judging | null>(null);
   const state = next ?? answer.data;
+  const show = (judging: Judging) => {
+    setNext(judging);
+    answer.reload(); // what an export of this view holds
+  };
   const isPreparing = state?.state === "waiting" || state?.state === "running";
   useEffect(() => {
     if (!isPreparing) return undefined;
@@ -137,9 +141,9 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
     return () => clearTimeout(timer);
   }, [answer.data]);
   if (answer.error?.status === 404) return <Gone onLeave={onLeave} />;
-  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
+  if (answer.error && !next) return <Failure error={answer.error} again={answer.reload} />;
   if (!state) return <Loading label="Fetching the first document" />;
-  if (isPrepared(state)) return <Work state={state} path={path} onNext={setNext} onLeave={onLeave} />;
+  if (isPrepared(state)) return <Work state={state} path={path} onNext={show} onLeave={onLeave} />;
   if (state.state !== "waiting" && state.state !== "running") return <NotPrepared state={state} onLeave={onLeave} />;
   return (
     <section class="card stack" aria-label="Preparation">
@@ -178,8 +182,11 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
   const [error, setError] = useState<ApiError | null>(null);
   const pair = state.query && state.document ? { query: state.query, document: state.document } : null;
   const ready = !sending;
+  const busy = useRef(false); // `sending` before the next render: keys may come faster
 
   const send = (where: string, body: unknown, said: string) => {
+    if (busy.current) return;
+    busy.current = true;
     setSending(true);
     setError(null);
     act<Judging>("POST", where, body)
@@ -190,13 +197,15 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
         },
         (reason: unknown) => setError(asError(reason)),
       )
-      .finally(() => setSending(false));
+      .finally(() => {
+        busy.current = false;
+        setSending(false);
+      });
   };
   const grade = (value: Grade | null, label: string) => {
-    if (!pair || !ready) return;
-    send(path, { query: pair.query.id, document: pair.document.id, grade: value }, label);
+    if (pair) send(path, { query: pair.query.id, document: pair.document.id, grade: value }, label);
   };
-  const undo = () => ready && send(`${path}/undo`, {}, "The last grade is undone");
+  const undo = () => send(`${path}/undo`, {}, "The last grade is undone");
   // A key that is held down must not grade documents nobody has seen.
   const once = (run: () => void) => (event: KeyboardEvent) => event.repeat || run();
   useShortcuts(
@@ -215,14 +224,16 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
             {count(state.done)} of at most {plural(state.total, "document")} judged
             {pair && <span class="muted"> · query {count(pair.query.number)} of {count(pair.query.of)}, {plural(pair.document.left, "document")} left for it</span>}
           </p>
-          <div class="row">
-            <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
-              <kbd>u</kbd>Undo
-            </button>
-            <button class="button" type="button" onClick={onLeave}>
-              Stop
-            </button>
-          </div>
+          {!exported && (
+            <div class="row">
+              <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
+                <kbd>u</kbd>Undo
+              </button>
+              <button class="button" type="button" onClick={onLeave}>
+                Stop
+              </button>
+            </div>
+          )}
         </div>
         <Bar done={state.done} total={state.total} label="Documents judged" />
       </section>
@@ -293,19 +304,25 @@ function Card({ query, document, ready, onGrade }: CardProps) {
           </div>
         </div>
       </div>
-      <div class="grades" role="group" aria-label="Grade">
-        {GRADES.map(({ grade, label }) => (
-          <button key={grade} class="button grade" type="button" data-grade={grade} aria-disabled={!ready} onClick={() => onGrade(grade, label)}>
-            <kbd>{grade}</kbd>
-            {label}
-          </button>
-        ))}
-        <button class="button grade" type="button" aria-disabled={!ready} onClick={() => onGrade(null, "Skipped")}>
-          <kbd>s</kbd>
-          Skip
-        </button>
-      </div>
+      {!exported && <Grades ready={ready} onGrade={onGrade} />}
     </article>
+  );
+}
+
+function Grades({ ready, onGrade }: Pick<CardProps, "ready" | "onGrade">) {
+  return (
+    <div class="grades" role="group" aria-label="Grade">
+      {GRADES.map(({ grade, label }) => (
+        <button key={grade} class="button grade" type="button" data-grade={grade} aria-disabled={!ready} onClick={() => onGrade(grade, label)}>
+          <kbd>{grade}</kbd>
+          {label}
+        </button>
+      ))}
+      <button class="button grade" type="button" aria-disabled={!ready} onClick={() => onGrade(null, "Skipped")}>
+        <kbd>s</kbd>
+        Skip
+      </button>
+    </div>
   );
 }
 

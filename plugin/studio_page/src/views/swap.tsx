@@ -104,7 +104,7 @@ const COLUMNS: readonly Column<Generation>[] = [
   { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
   { head: "Made by", cell: madeBy, wide: true },
   { head: "Vectors", cell: (one) => count(one.vectors), number: true },
-  { head: "Search", cell: (one) => (one.side ? <a href={hashOf("compare", { a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : "not searchable") },
+  { head: "Search", cell: (one) => (one.side && !exported ? <a href={hashOf("compare", { a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : one.side ? "searchable" : "not searchable") },
 ];
 
 function madeBy(one: Generation): string {
