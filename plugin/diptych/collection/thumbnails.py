@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from diptych.collection.documents import payloads
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.media import Media, MediaStore, pictures
+from diptych.media import MediaStore, pictures
 from diptych.media.read import is_url
-from diptych.metadata.media_payloads import MEDIA, OWN
-
-PICTURED = ("image", "video")  # what can be shown, the first that a document has; a clip by its first frame
-FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how JPEG and PNG begin
+from diptych.metadata.media_payloads import THUMBNAIL, picture_items, thumbnail_in
 
 
 def thumbnails(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> dict[str, bytes]:
@@ -28,27 +23,37 @@ def thumbnails(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | No
     Raises:
         CollectionError, TenantError, PopulateError: as `documents.get`.
     """
-    found: dict[str, bytes] = {}
-    for identifier, payload in payloads(handle, ids, tenant=tenant).items():
-        own = payload.get(OWN)
-        media = own.get(MEDIA) if isinstance(own, Mapping) else None
-        if isinstance(media, Mapping):
-            small = (_thumbnail(handle.media, modality, media[modality]) for modality in PICTURED if modality in media)
-            if picture := next(filter(None, small), None):
-                found[identifier] = picture
-    return found
+    found = {name: _thumbnails(handle.media, own) for name, own in payloads(handle, ids, tenant=tenant).items()}
+    first = {identifier: next(own, None) for identifier, own in found.items()}
+    return {identifier: picture for identifier, picture in first.items() if picture is not None}
 
 
-def _thumbnail(store: MediaStore, modality: str, raw: Any) -> bytes | None:
-    try:
-        stored = raw.get("thumbnail") if isinstance(raw, Mapping) else None
-        if isinstance(stored, str):
-            small = base64.b64decode(stored, validate=True)
-            return small if small.startswith(FORMATS) else None
-        media: Media = store.from_payload(modality, raw)
-        if media.data is None and is_url(media.source):
-            return None
-        pixels: Any = store.content(media)
-        return pictures.thumbnail(pixels if modality == "image" else pixels[0], str(media))
-    except (DiptychError, binascii.Error):
-        return None
+def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any]) -> bytes:
+    """The thumbnail of a picture or clip: stored, or made of its stored bytes or its file. No URL is fetched.
+
+    Args:
+        store: reads the file; None where there is none.
+        modality: the item's.
+        item: what a payload says of it.
+
+    Raises:
+        MediaError, CollectionError: there is none on this machine, or it cannot be read.
+    """
+    if item.get(THUMBNAIL) is not None:
+        if stored := thumbnail_in(item):
+            return stored
+        raise MediaError("the stored thumbnail is no picture", where=modality, do="populate the document again")
+    media = MediaStore.from_payload(modality, item)
+    if store is None or (media.data is None and is_url(media.source)):
+        do = "media: {store: thumbnail} keeps small pictures in the collection"
+        raise MediaError("the picture is not on this machine", where=str(media), do=do)
+    pixels: Any = store.content(media)
+    return pictures.thumbnail(pixels if modality == "image" else pixels[0], str(media))
+
+
+def _thumbnails(store: MediaStore, payload: Mapping[str, Any]) -> Iterator[bytes]:
+    for modality, item in picture_items(payload).items():
+        try:
+            yield thumbnail_of(store, modality, item)
+        except DiptychError:
+            continue

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 OWN, MEDIA, TEXTLESS = "_diptych", "media", "textless"
 THUMBNAIL = "thumbnail"
-_PICTURED = ("image", "video")  # the modalities that have thumbnails
+LARGEST_THUMBNAIL = 1_000_000  # characters of base64; those that diptych makes have a hundredth of it
+PICTURED = ("image", "video")  # the modalities that have thumbnails; that of a clip is its first frame
 _REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", THUMBNAIL)  # the keys of an item
 
 
@@ -61,26 +62,33 @@ def content_fields() -> list[str]:
 
 def thumbnail_fields() -> list[str]:
     """The payload keys from which `stored_thumbnail` reads."""
-    return _fields([THUMBNAIL], _PICTURED)
+    return _fields([THUMBNAIL], PICTURED)
 
 
 def stored_thumbnail(payload: Mapping[str, Any] | None) -> bytes | None:
-    """The small JPEG or PNG in a payload, of its picture rather than its clip; None where there is none.
+    """The small JPEG or PNG in a payload, of its picture rather than its clip; None where there is none."""
+    items = picture_items(payload).values()
+    return next(filter(None, (thumbnail_in(item) for item in items)), None)
 
-    Payloads that another program wrote are taken for what they are: whatever is no such picture is left out.
-    """
+
+def picture_items(payload: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """What a payload, even one that another program wrote, says of media that have thumbnails, by modality."""
     own = (payload or {}).get(OWN)
     media = own.get(MEDIA) if isinstance(own, Mapping) else None
-    items = [media.get(modality) for modality in _PICTURED] if isinstance(media, Mapping) else []
-    for item in items:
-        encoded = item.get(THUMBNAIL) if isinstance(item, Mapping) else None
-        try:
-            picture = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
-        except (binascii.Error, ValueError):
-            continue
-        if format_of(picture) in ("JPEG", "PNG"):
-            return picture
-    return None
+    items = {name: media.get(name) for name in PICTURED} if isinstance(media, Mapping) else {}
+    return {name: item for name, item in items.items() if isinstance(item, Mapping)}
+
+
+def thumbnail_in(item: Mapping[str, Any]) -> bytes | None:
+    """The thumbnail of one item of a payload; None where there is none, or something that is no small JPEG or PNG."""
+    encoded = item.get(THUMBNAIL)
+    if not isinstance(encoded, str) or len(encoded) > LARGEST_THUMBNAIL:
+        return None
+    try:
+        picture = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return picture if format_of(picture) in ("JPEG", "PNG") else None
 
 
 def _fields(keys: Iterable[str], modalities: Iterable[str] = MODALITIES) -> list[str]:

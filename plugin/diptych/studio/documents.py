@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -14,23 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
+from diptych.collection.thumbnails import thumbnail_of
 from diptych.errors import DiptychError
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope, with_ids
-from diptych.media import Media, MediaStore
-from diptych.media.pictures import thumbnail
-from diptych.media.read import is_url
-from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, media_in
+from diptych.media.read import format_of
+from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
 from diptych.metadata.payloads import from_payload
 from diptych.search.store_errors import ask
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
 from diptych.service.route_context import Serving
 from diptych.studio.search import json_text
-from diptych.studio.shown import PICTURED, document_fields
-
-LARGEST = 1_000_000  # bytes of a thumbnail
-_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+from diptych.studio.shown import document_fields
 
 
 class OneDocument(BaseModel):
@@ -63,9 +57,7 @@ async def media(request: Request) -> Response:
     body = read_query(request, OneMedia)
     collection = serving.served.collection(body.collection)
     content = await asyncio.to_thread(_small, collection, body)
-    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
-    if kind is None or len(content) > LARGEST:
-        raise Refused(404, "the stored thumbnail is no picture\n  do: populate the document again", code="no_picture")
+    kind = "image/png" if format_of(content) == "PNG" else "image/jpeg"
     return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
 
 
@@ -82,37 +74,22 @@ def _whole(collection: Collection, body: OneDocument) -> dict[str, Any]:
 
 def _small(collection: Collection, body: OneMedia) -> bytes:
     """The stored thumbnail, or one that is made now of bytes on this machine."""
-    own = _stored(collection, body)
-    item = (own.get(MEDIA) or {}).get(body.name)
-    if item is None or body.name not in PICTURED:
+    item = picture_items(_stored(collection, body)).get(body.name)
+    if item is None:
         raise Refused(404, f"the document has no {body.name[:40]!r} that can be shown", code="no_picture")
-    if stored := item.get("thumbnail"):
-        try:
-            return base64.b64decode(stored, validate=True)
-        except (binascii.Error, ValueError, TypeError) as error:
-            raise Refused(404, "the stored thumbnail is no picture", code="no_picture") from error
-    return _made(collection.handle.view.media, media_in(own)[body.name])
-
-
-def _made(store: MediaStore | None, found: Media) -> bytes:
-    if store is None or (found.data is None and is_url(found.source)):  # no request leaves the machine
-        do = "media: {store: thumbnail} keeps small pictures in the collection"
-        raise Refused(404, f"the picture is not on this machine\n  do: {do}", code="no_picture")
     try:
-        pixels: Any = store.content(found)
-        return thumbnail(pixels if found.modality == "image" else pixels[0], str(found))
+        return thumbnail_of(collection.handle.view.media, body.name, item)
     except DiptychError as error:
         raise Refused(404, str(error), code="no_picture") from None
 
 
 def _stored(collection: Collection, body: OneMedia) -> Mapping[str, Any]:
-    """What diptych's part of the document's payload says."""
+    """The part of the document's payload that is of its media."""
     fields = models.PayloadSelectorInclude(include=[f"{OWN}.{MEDIA}"])
     record = record_of(collection.handle.now(), body.id, body.tenant, payload=fields)
     if record is None:
         raise _none(collection, body)
-    internal = (record.payload or {}).get(OWN)
-    return internal if isinstance(internal, Mapping) else {}
+    return record.payload or {}
 
 
 def record_of(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from diptych.media import Media
+from diptych.metadata.media_payloads import PICTURED
 from diptych.search.highlights import matching_words
 from diptych.search.request import SearchRequest
 from diptych.types import Document, Hit
@@ -18,7 +19,6 @@ SHOWN = 4000  # characters of a document's text in an answer
 BEFORE = 200  # of them before its best passage
 LONGEST, DEEPEST, WIDEST = 2000, 8, 200  # characters, levels and items of a payload's values
 SAFE = 2**53 - 1  # the largest integer that JavaScript reads exactly
-PICTURED = ("image", "video")  # modalities that have a thumbnail
 
 
 class Window(NamedTuple):
