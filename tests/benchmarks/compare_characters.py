@@ -232,10 +232,12 @@ def measured(
 ) -> dict[str, list[float]]:
     """R@1 by system and kind of query, of each seed."""
     both = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
-    made: dict[str, tuple[str, dict[str, Any]]] = {"bm25": ("bm25", {"language": "english"})}
-    if hybrid:
-        made |= {"ngrams 4": ("ngrams", {}), "name ngrams 4": ("ngrams", {"first_words": 1})}
-    made["name ngrams 2-3"] = ("ngrams", {"minimum": 2, "maximum": 3, "first_words": 1})
+    made: dict[str, tuple[str, dict[str, Any]]] = {
+        "bm25": ("bm25", {"language": "english"}),
+        "ngrams 4": ("ngrams", {}),
+        "name ngrams 4": ("ngrams", {"first_words": 1}),
+        "name ngrams 2-3": ("ngrams", {"minimum": 2, "maximum": 3, "first_words": 1}),
+    }
     searches: dict[str, Any] = {name: best_sparse(*own, both) for name, own in made.items()}
     if hybrid:
         dense: Any = Registry.default().create("sentence-transformers", OPTIONS)
