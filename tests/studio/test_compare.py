@@ -269,3 +269,30 @@ def test_the_query_can_be_copied_as_code(visit: Visit, packages: Collection) -> 
     command = page.evaluate("navigator.clipboard.readText()")
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert [hit["id"] for hit in json.loads(answer.stdout)["results"][0]["hits"]] == hits
+
+
+def test_a_click_on_the_text_explains_but_text_can_be_selected(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    visit.settle()
+    card = page.locator("[data-column=a] .hit").first
+    text = card.locator(".hit-text")
+    text.select_text()
+    text.dispatch_event("click")
+    expect(page.get_by_role("complementary")).to_have_count(0)
+    page.evaluate("getSelection().empty()")
+    text.click()
+    expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_be_visible()
+    card.locator(".hit-title").click()
+    expect(page.get_by_role("complementary")).to_have_count(0)
+
+
+def test_a_tab_leads_back_to_the_view_as_it_was_left_also_after_a_reload(visit: Visit) -> None:
+    page = visit.open(q=QUERY, limit="20", b="slot:lexical")
+    shown = visit.ids("b")
+    tabs = page.get_by_role("navigation", name="Views")
+    tabs.get_by_role("link", name="Health").click()
+    page.reload()
+    tabs.get_by_role("link", name="Compare").click()
+    assert visit.ids("b") == shown
+    expect(page.get_by_label("Query", exact=True)).to_have_value(QUERY)
+    assert len(shown) == 20

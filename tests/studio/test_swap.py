@@ -109,7 +109,8 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
     page.get_by_role("button", name="Roll back").focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("make live again")
+    expect(dialog).to_contain_text("make live again, in one update: lexical: bm25, language: english, generation 1")
+    expect(dialog.get_by_role("button", name="Keep it as it is")).to_be_focused()
     assert violations(page) == []
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
@@ -120,6 +121,11 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
     expect(page.get_by_text("Rolled back", exact=False).first).to_be_visible()
     expect(dialog).to_have_count(0)
     assert live(packages) == before
+    expect(page.get_by_role("button", name="Go forward again")).to_be_visible()
+    assert states(page) == ["done", "done", "done", "undone"]
+    table = page.get_by_role("table", name="Generations of vectors")
+    expect(table).to_contain_text("bm25, language: german")
+    expect(table).to_contain_text("bm25, language: english")
     page.get_by_text("What was done before").press("Enter")
     expect(page.get_by_role("table", name="History of this collection's encoders")).to_contain_text("another language")
 

@@ -18,6 +18,7 @@ from diptych.reports import UnreadTokens
 from diptych.slots.unread import unread_warnings
 from diptych.stores.disk_use import DiskUse, disk_use
 from diptych.stores.versions import version_warnings
+from diptych.studio.config_file import stale_config
 from diptych.swap import Status, status
 
 _WIDTHS = {"float16": 2, "uint8": 1}  # bytes of a number; 4 unless it is stored shorter
@@ -29,8 +30,9 @@ def health(collection: Collection) -> dict[str, Any]:
         found = status(collection.handle)
     except CollectionNotFound:
         sentence = "the collection is not filled yet: diptych populate SOURCE"
-        return {"documents": 0, "bytes": None, "slots": [], "sentences": [sentence]}
-    written = collection.handle.read().written()
+        return {"documents": 0, "bytes": None, "slots": [], "sentences": [sentence], "config": None}
+    metadata = collection.handle.read()
+    written = metadata.written()
     unread, used = stored_unread(collection.client, collection.name), disk_use(collection.client, collection.name)
     rows = [
         _row(collection, slot, generation, found, unread.get(vector), used)
@@ -41,6 +43,7 @@ def health(collection: Collection) -> dict[str, Any]:
         "bytes": used.total if used else None,
         "slots": rows,
         "sentences": [*_sentences(collection, found, rows, unread)],
+        "config": stale_config(collection, metadata),
     }
 
 

@@ -30,6 +30,7 @@ from diptych.search import Pipeline
 from diptych.search.pipeline import parts
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
+from diptych.studio.makers import beside, maker, rolled_back
 from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
 
@@ -134,11 +135,12 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
             kept.pop(key, None)  # with the encoders that it has loaded
     if swap := metadata.swap:
         view = _at(handle, metadata, BUILDING, swap.target, swap.search)
-        yield Side(BUILDING, f"after the swap: {_changes(metadata, swap.building)}", "state", view)
+        yield Side(BUILDING, f"{_changes(metadata, swap.building)}: all after the swap", "state", view)
         yield from _generations(view, swap.building, metadata, "being built")
     if before := metadata.previous:
         view = _at(handle, metadata, KEPT, before, metadata.previous_search)
-        yield Side(KEPT, f"before the last cut-over: {_changes(metadata, before.slots)}", "state", view)
+        when = "before the rollback" if rolled_back(metadata) else "before the cut-over"
+        yield Side(KEPT, f"{_changes(metadata, before.slots)}: all as {when}", "state", view)
         yield from _generations(view, before.slots, metadata, "kept")
 
 
@@ -149,7 +151,7 @@ def _generations(
     for name, generation in slots.items():
         if generation.vector not in live and not has_anchors(generation.options):
             alone = Pipeline.of_slot(name, view.search_config)
-            label = f"{name} alone by {_maker(generation)}, {role}"
+            label = f"{name} alone by {maker(generation, beside(metadata, name, generation))}, {role}"
             yield Side(f"generation:{generation.vector}", label, "generation", view, alone)
 
 
@@ -198,10 +200,7 @@ def _keep(views: dict[str, tuple[object, View]], key: str, of: object, made: Vie
 def _changes(metadata: CollectionMetadata, slots: Mapping[str, Generation]) -> str:
     """What makes the vectors that are not live, or that only the settings of searching change."""
     live = metadata.live.vectors()
-    changed = [f"{name} by {_maker(own)}" for name, own in slots.items() if own.vector not in live]
+    changed = [
+        f"{name} by {maker(own, beside(metadata, name, own))}" for name, own in slots.items() if own.vector not in live
+    ]
     return ", ".join(changed) or "other settings of the search"
-
-
-def _maker(generation: Generation) -> str:
-    model = str(generation.options.get("model", "")).rpartition("/")[2]
-    return f"{generation.adapter} {model}".strip() + f", generation {generation.number}"

@@ -14,12 +14,14 @@ from typing import Any, Literal, TypeAlias
 from diptych.collection.collection import Collection
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation
+from diptych.studio.config_file import stale_config
+from diptych.studio.makers import beside, maker, own_options, rolled_back
 from diptych.studio.sides import sides_of
 from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
 from diptych.swap.changes import compared
 
 WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
-StepState: TypeAlias = Literal["done", "running", "waiting", "failed"]
+StepState: TypeAlias = Literal["done", "running", "waiting", "failed", "undone"]
 Step: TypeAlias = dict[str, Any]
 PLAN, FILL, GATE, CUT_OVER = "plan", "back-fill", "gate", "cut-over"
 
@@ -61,6 +63,7 @@ def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str,
     except CollectionNotFound:
         sentence = "the collection is not filled yet: diptych populate SOURCE"
         empty: dict[str, Any] = {"steps": [], "generations": [], "history": [], "rollback": "", "seen": ""}
+        empty |= {"forward": False, "config": None}
         return {"state": "none", "sentence": sentence, **empty, "may_roll_back": False, "reason": sentence}
     state, sentence = _state(metadata, found)
     reason = _reason(metadata, found, writes=writes)
@@ -68,11 +71,13 @@ def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str,
         "state": state,
         "sentence": sentence,
         "steps": _steps(metadata, found, rates),
-        "generations": _generations(collection, found),
+        "generations": _generations(collection, metadata, found),
         "history": [_event(event) for event in found.history],
         "may_roll_back": not reason,
         "reason": reason,
         "rollback": _rollback(metadata),
+        "forward": rolled_back(metadata),
+        "config": stale_config(collection, metadata),
         "seen": state_token(metadata),
     }
 
@@ -93,7 +98,8 @@ def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
         why = f"the gate refused it: {_reasons(swap)}" if swap.refused else "no process applies it"
         return "stopped", f"a swap is under way, but {why}; to continue: diptych apply; to abandon it: roll back"
     if metadata.previous is not None:
-        what = "rolled back" if last and last.what == "rolled back" else "cut over"
+        forward = "gone forward again" if last and last.what == "rolled back" else "cut over"
+        what = "rolled back" if rolled_back(metadata) else forward
         when = f" {moment(last.when)}" if last else ""
         return "kept", f"{what}{when}; the other generation is kept, until diptych finish drops it"
     if last is not None:
@@ -112,15 +118,15 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
     if metadata.previous is None or cut is None:
         return []
     began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
-    back = _last(found.history)
+    back = _last(found.history) if rolled_back(metadata) else None
     text = f"live since {moment(cut.when)}"
-    if back and back.what == "rolled back":
+    if back is not None:
         text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
     return [
         _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}"),
         _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
         _step(GATE, "done", cut.gate or "passed"),
-        _step(CUT_OVER, "done", text),
+        _step(CUT_OVER, "undone" if back else "done", text),
     ]
 
 
@@ -163,10 +169,15 @@ def _step(
     return {"name": name, "state": state, "text": text, **counts}
 
 
-def _generations(collection: Collection, found: Status) -> list[dict[str, Any]]:
-    """Each vector with who made it, and the side by which it can be searched."""
+def _generations(collection: Collection, metadata: CollectionMetadata, found: Status) -> list[dict[str, Any]]:
+    """Each vector with who made it, how its options differ, and the side by which it can be searched."""
     known = {side.id for side in sides_of(collection)}
-    return [_generation(vector, known) for vector in found.vectors]
+    made = metadata.written()
+    rows = [_generation(vector, known) for vector in found.vectors]
+    for row in rows:
+        slot, generation = made.get(row["vector"], (row["slot"], None))
+        row["options"] = own_options(generation, beside(metadata, slot, generation)) if generation else []
+    return rows
 
 
 def _generation(vector: VectorStatus, known: set[str]) -> dict[str, Any]:
@@ -204,9 +215,11 @@ def _rollback(metadata: CollectionMetadata) -> str:
         return ""
     live, before = metadata.live.slots, metadata.previous.slots
     changed = [
-        f"{name}: {_maker(before.get(name))}" for name in {**before, **live} if before.get(name) != live.get(name)
+        f"{name}: {_maker(before.get(name), live.get(name))}"
+        for name in {**before, **live}
+        if before.get(name) != live.get(name)
     ]
-    return f"make live again, in one update: {', '.join(changed) or 'the settings of before'}"
+    return f"make live again, in one update: {'; '.join(changed) or 'the settings of before'}"
 
 
 def _change(metadata: CollectionMetadata) -> str:
@@ -236,11 +249,8 @@ def _replaced(slot: str, old: Generation | None, new: Generation) -> str:
     return f"{slot}: {_maker(new)}, {', '.join(compared(old.options, new.options)) or 'encoded again'}"
 
 
-def _maker(generation: Generation | None) -> str:
-    if generation is None:
-        return "nothing"
-    model = str(generation.options.get("model", "")).rpartition("/")[2]
-    return f"{generation.adapter} {model}".strip() + f", generation {generation.number}"
+def _maker(generation: Generation | None, other: Generation | None = None) -> str:
+    return "nothing" if generation is None else maker(generation, other)
 
 
 def _reasons(swap: SwapStatus) -> str:

@@ -50,7 +50,7 @@ export function App() {
       </a>
       <header class="top">
         <div class="top-row">
-          <a class="brand" href={hashOf("compare")}>
+          <a class="brand" href={hashOf("compare", lastParams("compare"))}>
             <Mark />
             <span class="brand-name">
               diptych <b>Studio</b>

@@ -82,11 +82,37 @@ export function hashOf(view: string, params: Record<string, string> = {}): strin
   return formatHash({ view, params: { ...kept(), ...params } });
 }
 
-const left = new Map<string, Readonly<Record<string, string>>>();
-route.follow(() => left.set(route.get().view, route.get().params));
-left.set(route.get().view, route.get().params);
+const LEFT = "diptych-studio-views";
+const left = new Map<string, Readonly<Record<string, string>>>(storedViews());
+route.follow(noteView);
+if (Object.keys(route.get().params).length > 0) noteView(); // else Studio is opened anew: what was there is worth more
 
-/** The parameters with which a view was last shown in this collection: its tab leads back to them. */
+function storedViews(): [string, Record<string, string>][] {
+  if (isFile()) return [];
+  try {
+    return Object.entries(JSON.parse(sessionStorage.getItem(LEFT) ?? "{}") as Record<string, Record<string, string>>);
+  } catch {
+    return []; // refused by the browser
+  }
+}
+
+/** An exported page leaves nothing behind. */
+function isFile(): boolean {
+  return document.getElementById("studio-export") !== null;
+}
+
+function noteView(): void {
+  const { view, params } = route.get();
+  left.set(view, params);
+  if (isFile()) return;
+  try {
+    sessionStorage.setItem(LEFT, JSON.stringify(Object.fromEntries(left)));
+  } catch {
+    // Kept in memory then, until the page is closed.
+  }
+}
+
+/** The parameters with which a view was last shown in this collection and tab: its link leads back to them. */
 export function lastParams(view: string): Record<string, string> {
   const { collection = "", ...params } = left.get(view) ?? {};
   return collection === (route.get().params.collection ?? "") ? { ...params, ...kept() } : {};

@@ -96,7 +96,7 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
     collection.apply(wanted, ApplyOptions(gate=False, cut_over=False))
     known = sides(client)
-    assert known["state:building"] == "after the swap: dense by fake-dense, generation 2"
+    assert known["state:building"] == "dense by fake-dense, seed: 5, generation 2: all after the swap"
     assert "being built" in known["generation:dense.2"]
     assert "state:kept" not in known
     assert ids(client, "slot:dense") == before[1]
@@ -104,13 +104,16 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
 
     collection.apply(wanted, ApplyOptions(gate=False))
     known = sides(client)
-    assert "before the last cut-over" in known["state:kept"]
+    assert known["state:kept"].endswith("generation 1: all as before the cut-over")
     assert "kept" in known["generation:dense.1"]
     assert "state:building" not in known
     assert (ids(client, "pipeline"), ids(client, "slot:dense")) == building
     assert (ids(client, "state:kept"), ids(client, "generation:dense.1")) == before
     assert building[1] != before[1]
 
+    collection.rollback()
+    assert sides(client)["state:kept"] == "dense by fake-dense, seed: 5, generation 2: all as before the rollback"
+    collection.rollback()
     collection.finish()
     assert not [side for side in sides(client) if side.startswith(("state:", "generation:"))]
     gone = client.post("/studio/api/search", json={"query": "owls", "side": "generation:dense.1"})

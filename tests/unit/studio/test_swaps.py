@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.config import Config, parse_config
+from diptych.config import Config, load_config, parse_config
 from diptych.errors import GateFailed
-from diptych.metadata.models import GATE
+from diptych.handle.open_handle import describes, reading_of, storage_of
+from diptych.metadata.models import GATE, Asking, Generation, State
 from diptych.metadata.store import raw_metadata
+from diptych.studio.config_file import restored
 from diptych.studio.jobs.answers import SwapAnswer
+from diptych.swap import ApplyOptions
 from serving import ANIMALS
 
 Over = Callable[..., TestClient]
@@ -51,6 +56,19 @@ def timeline(client: TestClient) -> dict[str, Any]:
     answer: dict[str, Any] = found.json()
     assert SwapAnswer.model_validate(answer).model_dump(mode="json") == answer, "as the OpenAPI document says"
     return answer
+
+
+def _state_of(config: Config) -> State:
+    """What a collection records that was made by a config."""
+    facts: dict[str, Any] = {"number": 1, "kind": "dense", "space": "s", "numerics": "n"}
+    slots, asking = {}, {}
+    for name, slot in config.slots.items():
+        made = {"adapter": slot.adapter, "options": slot.options, "storage": storage_of(slot)}
+        slots[name] = Generation(vector=name, reading=reading_of(config.populate, slot), **made, **facts)
+        if student := slot.student:
+            own = Generation(vector="", adapter=student.adapter, options=student.options, **facts)
+            asking[name] = Asking(generation=own, student=True)
+    return State(slots=slots, asking=asking)
 
 
 def states(swap: dict[str, Any]) -> dict[str, str]:
@@ -140,7 +158,12 @@ def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other
     other.apply(config(16))
     swap = timeline(client)
     assert (swap["may_roll_back"], swap["reason"]) == (True, "")
-    assert swap["rollback"] == "make live again, in one update: dense: fake-dense, generation 1"
+    assert swap["rollback"] == "make live again, in one update: dense: fake-dense, dimension: 8, generation 1"
+    assert (swap["forward"], states(swap)["cut-over"]) == (False, "done")
+    assert {row["state"]: row["options"] for row in swap["generations"]} == {
+        "live": ["dimension: 16"],
+        "kept": ["dimension: 8"],
+    }
     for confirm in ("", "Own", "other"):
         answer = back(client, confirm=confirm)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_confirmed")
@@ -149,9 +172,62 @@ def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other
     assert (done["outcome"], done["live"]) == ("rolled back", {"dense": "fake-dense, generation 1"})
     again = timeline(client)
     assert again["sentence"].startswith("rolled back 20")
+    assert (again["forward"], states(again)["cut-over"]) == (True, "undone")
+    assert again["rollback"] == "make live again, in one update: dense: fake-dense, dimension: 16, generation 2"
     assert again["history"][-1]["why"] == "users find less"
     assert other.handle.read().live.slots["dense"].number == 1
     assert back(client, seen=again["seen"]).json()["live"] == {"dense": "fake-dense, generation 2"}
+    forward = timeline(client)
+    assert (forward["forward"], states(forward)["cut-over"]) == (False, "done")
+    assert forward["sentence"].startswith("gone forward again 20")
+
+
+def test_a_config_file_that_no_longer_names_the_live_encoders_is_told_until_it_is_edited(
+    fakes: Registry, studio_over: Over, tmp_path: Path
+) -> None:
+    file = tmp_path / "diptych.yaml"
+    slot = "dense: {adapter: fake-dense, dimension: 8}"
+    text = f"store: 'memory:'\ncollection: own\ncache: {{enabled: false}}\nslots:\n  {slot}\n"
+    file.write_text(text)
+    with Collection.open(load_config(file), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        client = studio_over(collection, writes=True)
+        assert timeline(client)["config"] is None
+        file.write_text(text.replace("dimension: 8", "dimension: 16"))
+        collection.apply(load_config(file), ApplyOptions(gate=False))
+        assert timeline(client)["config"] is None
+        back(client)
+        stale = timeline(client)["config"]
+        assert stale["restore"] == "slots:\n  dense: {adapter: fake-dense, dimension: 8}"
+        assert stale["sentence"].startswith("diptych.yaml names other encoders than those that are live")
+        assert client.get("/studio/api/health").json()["config"] == stale
+        file.write_text("no config")
+        assert timeline(client)["config"] is None, "what is wrong with it is said when it is read"
+        file.write_text(text)
+        assert timeline(client)["config"] is None
+
+
+def test_the_lines_to_restore_describe_what_is_live() -> None:
+    slots = {
+        "dense": {
+            "adapter": "fake-dense",
+            "passages": {"tokens": 64},
+            "storage": {"datatype": "float16"},
+            "query": {"student": "small", "adapter": "fake-other", "seed": 3},
+        },
+        "lexical": {"adapter": "fake-sparse", "token": "${TOKEN}"},
+    }
+    before = parse_config({"store": "memory:", "collection": "own", "slots": slots})
+    live = _state_of(before)
+    other = {"lexical": slots["lexical"], "dense": {"adapter": "fake-dense"}, "more": {"adapter": "fake-sparse"}}
+    now = parse_config(
+        {"store": "memory:", "collection": "own", "slots": other, "populate": {"input": ["text"], "separator": "\n"}}
+    )
+    lines = restored(now, live)
+    assert "# remove more" in lines
+    read = YAML(typ="safe", pure=True).load(lines)
+    again = parse_config({"store": "memory:", "collection": "own", **read})
+    assert describes(again, live)
 
 
 def test_a_rollback_of_another_state_than_was_seen_does_nothing(client: TestClient, other: Collection) -> None:

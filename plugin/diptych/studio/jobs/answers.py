@@ -166,7 +166,7 @@ class SwapStep(_Answer):
     """A step of a swap."""
 
     name: Literal["plan", "back-fill", "gate", "cut-over"]
-    state: Literal["done", "running", "waiting", "failed"]
+    state: Literal["done", "running", "waiting", "failed", "undone"]
     text: str
     done: int | None
     total: int | None
@@ -185,6 +185,8 @@ class SwapAnswer(_Answer):
     may_roll_back: bool
     reason: str
     rollback: str
+    forward: bool = Field(description="The last cut-over was rolled back, so that a rollback goes forward again.")
+    config: dict[str, str] | None = Field(description="`sentence` and lines to `restore`, if the config file is stale.")
     seen: str = Field(description="To be sent with a rollback, which does nothing in another state.")
 
 
@@ -206,3 +208,4 @@ class HealthAnswer(_Answer):
     bytes: int | None
     slots: list[dict[str, Any]]
     sentences: list[str]
+    config: dict[str, str] | None = Field(description="As `/swap` says it.")

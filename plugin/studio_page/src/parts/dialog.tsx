@@ -11,13 +11,14 @@ export interface DialogProps {
   children: ComponentChildren;
 }
 
-/** A modal dialog: the browser keeps the focus inside, and gives it back. */
+/** A modal dialog: the browser keeps the focus inside, first on what is marked `data-first`, and gives it back. */
 export function Dialog({ title, onClose, closable = true, wide = false, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
   useEffect(() => {
     const before = document.activeElement;
     dialog.current?.showModal();
+    dialog.current?.querySelector<HTMLElement>("[data-first]")?.focus();
     return () => {
       if (before instanceof HTMLElement) before.focus();
     };

@@ -77,6 +77,7 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
       onMouseEnter={() => onPoint(hit.id)}
       onMouseLeave={() => onPoint(null)}
       onFocusCapture={() => onPoint(hit.id)}
+      onClick={(event) => isPlainClick(event) && onOpen(hit.id)}
     >
       <span class="rank number" data-side={side} aria-hidden="true">
         {rank}
@@ -114,6 +115,12 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
     </li>
   );
 });
+
+/** The whole card explains, but text of it can be selected, and what has an action of its own keeps it. */
+function isPlainClick(event: MouseEvent): boolean {
+  if (event.target instanceof Element && event.target.closest("button, a, summary, input")) return false;
+  return !getSelection()?.toString();
+}
 
 /** Where the document stands in the other answer. */
 function Move({ rank, otherRank, other }: { rank: number; otherRank: number | null | undefined; other: string }) {

@@ -3,7 +3,7 @@ import type { EvaluationSetup } from "../evaluation";
 import { METRICS } from "../evaluation";
 import { plural } from "../format";
 import { NONE, YAML } from "../question";
-import { hashOf, useParam } from "../state";
+import { hashOf, lastParams, useParam } from "../state";
 import { useStudio } from "../studio";
 import type { JudgedInfo } from "../types/studio";
 import { Select, TextField } from "./field";
@@ -112,7 +112,7 @@ export function NoJudgedQueries() {
       </p>
       {info.may.judge && (
         <p>
-          You have none? <a href={hashOf("judge")}>Make some here.</a>
+          You have none? <a href={hashOf("judge", lastParams("judge"))}>Make some here.</a>
         </p>
       )}
     </Empty>

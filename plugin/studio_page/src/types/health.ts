@@ -1,4 +1,5 @@
 /** How well a collection is: quick facts, and what the job "health" measures. */
+import type { StaleConfig } from "./swap";
 
 export interface SlotHealth {
   name: string;
@@ -23,6 +24,7 @@ export interface Health {
   bytes: number | null;
   slots: SlotHealth[];
   sentences: string[];
+  config: StaleConfig | null;
 }
 
 export interface SlotCheck {

@@ -1,7 +1,7 @@
 /** A change of encoders: its steps, and the generations of vectors that there are. */
 
 export type StepName = "plan" | "back-fill" | "gate" | "cut-over";
-export type StepState = "done" | "running" | "waiting" | "failed";
+export type StepState = "done" | "running" | "waiting" | "failed" | "undone";
 
 export interface SwapStep {
   name: StepName;
@@ -19,6 +19,8 @@ export interface Generation {
   generation: number;
   adapter: string;
   model: string;
+  /** The options in which it differs from the slot's other generation. */
+  options: string[];
   state: string;
   vectors: number;
   /** Who makes the queries instead, and why; empty where the encoder does it itself. */
@@ -35,6 +37,12 @@ export interface SwapEvent {
   gate: string;
 }
 
+/** That the config file names other encoders than those that are live, and the lines that it should have. */
+export interface StaleConfig {
+  sentence: string;
+  restore: string;
+}
+
 export interface Swap {
   state: string;
   sentence: string;
@@ -46,6 +54,9 @@ export interface Swap {
   reason: string;
   /** What a rollback would do. */
   rollback: string;
+  /** Whether the last cut-over was rolled back: a rollback goes forward again. */
+  forward: boolean;
+  config: StaleConfig | null;
   /** Names the state that was shown: a rollback of another state is refused. */
   seen: string;
 }

@@ -5,6 +5,7 @@ import { useJob } from "../jobs";
 import { Dots, type Dot } from "../parts/dots";
 import { JobProgress } from "../parts/job";
 import { Failure, Loading, Notice } from "../parts/notice";
+import { Stale } from "../parts/stale";
 import { Table, TableBehind, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { useStudio } from "../studio";
@@ -27,6 +28,7 @@ export function Health() {
 function Facts({ health }: { health: HealthFacts }) {
   return (
     <>
+      <Stale config={health.config} />
       <ul class="sentences">
         {health.sentences.map((line) => (
           <li key={line}>{sentence(line)}</li>

@@ -7,9 +7,10 @@ import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
 import { Bar } from "../parts/job";
 import { Failure, Loading, Notice } from "../parts/notice";
+import { Stale } from "../parts/stale";
 import { Table, type Column } from "../parts/table";
 import { useRequest } from "../request";
-import { hashOf } from "../state";
+import { hashOf, lastParams } from "../state";
 import { useStudio } from "../studio";
 import type { Generation, Swap as SwapState, SwapEvent, SwapStep } from "../types/swap";
 
@@ -32,6 +33,7 @@ export function Swap() {
     <>
       <h1 class="visually-hidden">Swap</h1>
       <p class="verdict">{sentence(swap.sentence)}</p>
+      <Stale config={swap.config} />
       {swap.steps.length > 0 && <Timeline steps={swap.steps} />}
       <Generations generations={swap.generations} />
       <Rollback swap={swap} onDone={answer.reload} />
@@ -40,8 +42,8 @@ export function Swap() {
   );
 }
 
-const STATE_WORDS = { done: "done", running: "under way", waiting: "not yet", failed: "failed" } as const;
-const STATE_SIGNS = { done: "✓", running: "●", waiting: "○", failed: "✕" } as const;
+const STATE_WORDS = { done: "done", running: "under way", waiting: "not yet", failed: "failed", undone: "taken back" } as const;
+const STATE_SIGNS = { done: "✓", running: "●", waiting: "○", failed: "✕", undone: "↶" } as const;
 
 function Timeline({ steps }: { steps: readonly SwapStep[] }) {
   return (
@@ -88,7 +90,7 @@ function Generations({ generations }: { generations: readonly Generation[] }) {
         <h2 id="generations">Generations of vectors</h2>
         {!exported &&
           pairs.map(([old, fresh]) => (
-            <a key={fresh.slot} class="button" href={hashOf("compare", { a: old.side!, b: fresh.side! })}>
+            <a key={fresh.slot} class="button" href={hashOf("compare", { ...lastParams("compare"), doc: "", a: old.side!, b: fresh.side! })}>
               Compare {fresh.slot}: {old.generation} with {fresh.generation}
             </a>
           ))}
@@ -104,11 +106,11 @@ const COLUMNS: readonly Column<Generation>[] = [
   { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
   { head: "Made by", cell: madeBy, wide: true },
   { head: "Vectors", cell: (one) => count(one.vectors), number: true },
-  { head: "Search", cell: (one) => (one.side && !exported ? <a href={hashOf("compare", { a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : one.side ? "searchable" : "not searchable") },
+  { head: "Search", cell: (one) => (one.side && !exported ? <a href={hashOf("compare", { ...lastParams("compare"), doc: "", a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : one.side ? "searchable" : "not searchable") },
 ];
 
 function madeBy(one: Generation): string {
-  const maker = one.model ? `${one.adapter}, model: ${one.model}` : one.adapter;
+  const maker = [one.adapter, ...(one.model ? [`model: ${one.model}`] : []), ...one.options].join(", ");
   return one.asking ? `${maker}; queries by ${one.asking}` : maker;
 }
 
@@ -137,13 +139,14 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
       </Notice>
     );
   }
+  const verb = swap.forward ? "Go forward again" : "Roll back";
   const rollBack = () => {
     setBusy(true);
     setError(null);
     act("POST", "/swap/rollback", { collection: collection.name, confirm: collection.name, seen: swap.seen }).then(
       () => {
         setAsking(false);
-        toast("Rolled back.");
+        toast(swap.forward ? "Gone forward again." : "Rolled back.");
         onDone();
         reload();
       },
@@ -152,20 +155,20 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
   };
   return (
     <section class="card row between" aria-label="Rollback">
-      <p class="grow">{sentence(`a rollback would ${swap.rollback}`)}</p>
+      <p class="grow">{sentence(`${swap.forward ? "going forward again" : "a rollback"} would ${swap.rollback}`)}</p>
       <button class="button danger" type="button" onClick={() => setAsking(true)}>
-        Roll back …
+        {verb} …
       </button>
       {asking && (
-        <Dialog title={`Roll back ${collection.name}?`} onClose={() => setAsking(false)}>
+        <Dialog title={`${verb}: ${collection.name}?`} onClose={() => setAsking(false)}>
           <p>{sentence(`this will ${swap.rollback}`)}</p>
           <p class="muted">Programs that serve the collection follow within seconds. Edit the config file afterwards, so that it names the encoders that are live.</p>
           {error && <Failure error={error} />}
           <div class="row">
             <button class="button danger" type="button" disabled={busy} onClick={rollBack}>
-              {busy ? "Rolling back …" : "Roll back"}
+              {busy ? "Changing …" : verb}
             </button>
-            <button class="button" type="button" onClick={() => setAsking(false)}>
+            <button class="button" type="button" data-first onClick={() => setAsking(false)}>
               Keep it as it is
             </button>
           </div>

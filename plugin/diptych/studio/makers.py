@@ -1,0 +1,53 @@
+"""Who made a generation of vectors, in few words for labels: the options that tell two generations apart are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.config.secrets import redacted
+from diptych.metadata.models import CollectionMetadata, Generation
+
+
+def maker(generation: Generation, beside: Generation | None = None) -> str:
+    """The encoder and the generation's number: `bm25, language: german, generation 2`.
+
+    Args:
+        beside: another generation of the slot; the options in which the first differs from it are named.
+    """
+    model = str(generation.options.get("model", "")).rpartition("/")[2]
+    facts = [f"{generation.adapter} {model}".strip(), *own_options(generation, beside)]
+    return ", ".join([*facts, f"generation {generation.number}"])
+
+
+def own_options(generation: Generation, beside: Generation | None) -> list[str]:
+    """The options, without the model, in which a generation differs from another by the same adapter."""
+    if beside is None or beside.adapter != generation.adapter:
+        return []
+    mine, other = generation.options, beside.options
+    names = [name for name in {**mine, **other} if name != "model" and mine.get(name) != other.get(name)]
+    shown = redacted(mine)
+    return [f"{name}: {_short(shown.get(name))}" for name in names]
+
+
+def beside(metadata: CollectionMetadata, slot: str, generation: Generation) -> Generation | None:
+    """The slot's other generation, which a generation has to be told from; None where there is no other."""
+    building = metadata.swap.building if metadata.swap else {}
+    before = metadata.previous.slots if metadata.previous else {}
+    all_slots: tuple[Mapping[str, Generation], ...] = (metadata.live.slots, building, before)
+    others = (slots[slot] for slots in all_slots if slot in slots)
+    return next((one for one in others if one.number != generation.number), None)
+
+
+def rolled_back(metadata: CollectionMetadata) -> bool:
+    """Whether the last cut-over is taken back, so that a rollback would go forward again: that is recorded alike."""
+    if metadata.swap is not None or metadata.previous is None:
+        return False
+    whats = [event.what for event in reversed(metadata.history)]
+    since = whats[: whats.index("cut over")] if "cut over" in whats else whats
+    return since.count("rolled back") % 2 == 1
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
