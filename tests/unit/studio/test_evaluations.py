@@ -202,7 +202,14 @@ def test_the_check_compares_encoders_and_graphs(collection: Collection, studio_o
     assert rows["dense"]["canary"]["lowest"] == pytest.approx(1.0)
     assert (rows["dense"]["recall"], rows["dense"]["queries"]) == (1.0, 3), "four documents need no graph"
     assert (rows["lexical"]["recall"], rows["lexical"]["attention"]) == (None, False)
-    assert found["verdict"].startswith("every encoder makes the vectors it made")
+    assert found["verdict"] == "every encoder makes the vectors it made; every graph finds at least 95%"
+
+
+def test_the_check_of_a_store_without_a_graph_promises_nothing_of_graphs(client: TestClient) -> None:
+    found = finished(client, kind="health", collection="own", sample=3)["result"]
+    assert "the store has no graph: it reads every vector" in found["verdict"]
+    assert "every graph" not in found["verdict"]
+    assert [row["recall"] for row in found["slots"]] == [None] * len(found["slots"])
 
 
 def test_the_check_asks_all_tenants_together(fakes: Registry, studio_over: Over, tmp_path: Path) -> None:

@@ -40,8 +40,23 @@ def checked(collection: Collection, queries: QuerySet | None, sample: int, job: 
     asked = list(queries.queries[:sample]) if queries else _known_items(view, sample)
     rows = [_slot(view, name, asked, job) for name in view.slots]
     low = [f"{row['name']}: {row['text']}" for row in rows if row["attention"]]
-    verdict = "; ".join(low) or f"every encoder makes the vectors it made, and every graph finds at least {LOW:.0%}"
+    verdict = "; ".join(low) or f"{_encoders(rows)}; {_graphs(view, rows)}"
     return {"verdict": verdict, "slots": rows, "queries": len(asked)}
+
+
+def _encoders(rows: Sequence[dict[str, Any]]) -> str:
+    compared = [row["name"] for row in rows if row["canary"] is not None]
+    if len(compared) == len(rows):
+        return "every encoder makes the vectors it made"
+    return f"{', '.join(compared)}: the same vectors as ever" if compared else "no encoder has canaries to compare with"
+
+
+def _graphs(view: View, rows: Sequence[dict[str, Any]]) -> str:
+    if is_local(view.client):
+        return "the store has no graph: it reads every vector, so that approximate search can miss nothing"
+    if all(row["recall"] is None for row in rows):
+        return "no graph was measured"
+    return f"every graph finds at least {LOW:.0%}"
 
 
 def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str, Any]:

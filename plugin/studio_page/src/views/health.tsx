@@ -29,11 +29,14 @@ function Facts({ health }: { health: HealthFacts }) {
   return (
     <>
       <Stale config={health.config} />
-      <ul class="sentences">
-        {health.sentences.map((line) => (
-          <li key={line}>{sentence(line)}</li>
-        ))}
-      </ul>
+      {health.sentences.length === 1 && <p class="sentences">{sentence(health.sentences[0] ?? "")}</p>}
+      {health.sentences.length > 1 && (
+        <ul class="sentences">
+          {health.sentences.map((line) => (
+            <li key={line}>{sentence(line)}</li>
+          ))}
+        </ul>
+      )}
       {health.slots.length > 0 && (
         <section class="card stack" aria-labelledby="vectors">
           <div class="row between">
@@ -44,6 +47,7 @@ function Facts({ health }: { health: HealthFacts }) {
             </p>
           </div>
           <Table caption="Vectors of each slot" columns={COLUMNS} rows={health.slots} rowKey={(slot) => slot.vector} />
+          <Words slots={health.slots} />
           <Sizes slots={health.slots} />
         </section>
       )}
@@ -51,13 +55,31 @@ function Facts({ health }: { health: HealthFacts }) {
   );
 }
 
+/** What the columns mean, and why a cell has no figure. */
+function Words({ slots }: { slots: readonly SlotHealth[] }) {
+  return (
+    <p class="hint">
+      Canaries are texts whose vectors were stored when the encoder was first used: an encoder that makes other vectors of them is refused.
+      {slots.some((slot) => slot.unread === null) &&
+        " Tokens are not counted where an encoder reads texts of any length, or where another program filled the vectors: diptych populate counts them."}
+      {slots.some((slot) => slot.bytes === null) && " A size is not known where the store does not tell it and it cannot be computed, as for sparse vectors."}
+    </p>
+  );
+}
+
+/** Qdrant's unnamed vector has an empty name. */
+function vectorOf(slot: SlotHealth): string {
+  return slot.vector || "(unnamed)";
+}
+
 const COLUMNS: readonly Column<SlotHealth>[] = [
-  { head: "Vector", cell: (slot) => slot.vector },
+  { head: "Slot", cell: (slot) => slot.name },
+  { head: "Vector", cell: vectorOf },
   { head: "State", cell: (slot) => <span class="tag" data-kind={slot.role === "live" ? "good" : undefined}>{slot.role}</span> },
   { head: "Made by", cell: madeBy, wide: true },
   { head: "Canaries", cell: (slot) => slot.canaries, wide: true },
   { head: "Tokens not read", cell: (slot) => (slot.unread === null ? "not counted" : <span title={slot.unread_sentence}>{percent(slot.unread)}</span>), number: true },
-  { head: "Documents without", cell: (slot) => `${count(slot.missing)} of ${count(slot.points)}`, number: true },
+  { head: "Documents without this vector", cell: (slot) => `${count(slot.missing)} of ${count(slot.points)}`, number: true },
   { head: "On disk", cell: sizeOf, number: true },
 ];
 
@@ -85,10 +107,10 @@ function Sizes({ slots }: { slots: readonly SlotHealth[] }) {
   const most = Math.max(1, ...known.map((slot) => slot.bytes ?? 0));
   if (known.length < 2) return null;
   return (
-    <div class="sizes" role="img" aria-label={`Size on disk. ${known.map((slot) => `${slot.vector}: ${sizeOf(slot)}`).join(", ")}`}>
+    <div class="sizes" role="img" aria-label={`Size on disk. ${known.map((slot) => `${vectorOf(slot)}: ${sizeOf(slot)}`).join(", ")}`}>
       {known.map((slot) => (
         <div key={slot.vector} class="size">
-          <span class="size-name">{slot.vector}</span>
+          <span class="size-name">{vectorOf(slot)}</span>
           <svg width="100%" height={14} aria-hidden="true">
             <rect class="fill-a" width={`${(100 * (slot.bytes ?? 0)) / most}%`} height={14} rx={2} />
           </svg>
