@@ -122,6 +122,7 @@ class ShownDocument(_Answer):
     """A document as the page shows it. Places count UTF-16 units, as JavaScript does."""
 
     id: str
+    name: str = Field(description="Its title, else the first words of its text, else its id.")
     title: str
     text: str = Field(description="The text, or a part of a long one.")
     text_start: int = Field(description="Where the part begins in the whole text.")

@@ -125,7 +125,11 @@ def _sentences(
         if row["missing"]
     ]
     said += unread_warnings({row["name"]: unread[row["vector"]] for row in live if row["vector"] in unread})
-    said += [f"{own.vector or own.slot} misses documents that a populate could not write" for own in found.vectors if own.behind]
+    said += [
+        f"{own.vector or own.slot} misses documents that a populate could not write"
+        for own in found.vectors
+        if own.behind
+    ]
     if found.swap:
         said.append("a swap is under way: see its timeline")
     if found.orphans:

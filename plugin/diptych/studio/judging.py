@@ -220,11 +220,11 @@ class JudgingSessions:
         query |= {"number": pair.number, "of": len(session.judging.queries)}
         collection, tenant = session.comparison.collection, session.comparison.tenant
         found = collection.get([pair.document], tenant=tenant)
-        fields: dict[str, Any] = {"title": "", "text": "(the document has been deleted)", "thumbnail": None}
+        fields: dict[str, Any] = {"name": "", "title": "", "text": "(the document has been deleted)", "thumbnail": None}
         if found:
             window = Window(0, min(len(found[0].text), READ))
             fields = document_fields(found[0], collection.name, tenant=tenant, window=window)
-            fields = {name: fields[name] for name in ("title", "text", "text_length", "media", "thumbnail")}
+            fields = {name: fields[name] for name in ("name", "title", "text", "text_length", "media", "thumbnail")}
         return {"query": query, "document": {"id": pair.document, "left": pair.left, "deleted": not found, **fields}}
 
     def _read(self) -> Judgements:

@@ -17,6 +17,7 @@ from diptych.types import Document, Hit
 
 SHOWN = 4000  # characters of a document's text in an answer
 BEFORE = 200  # of them before its best passage
+NAMED = 60  # characters of its text that name a document without a title
 LONGEST, DEEPEST, WIDEST = 2000, 8, 200  # characters, levels and items of a payload's values
 SAFE = 2**53 - 1  # the largest integer that JavaScript reads exactly
 
@@ -54,7 +55,7 @@ def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> 
 def document_fields(
     document: Document, collection: str, *, tenant: str | None = None, window: Window | None = None
 ) -> dict[str, Any]:
-    """Title, text, payload and media of a document.
+    """Name, title, text, payload and media of a document.
 
     Args:
         document: as a collection returns it.
@@ -65,6 +66,7 @@ def document_fields(
     start, end = window or Window(0, len(document.text))
     media = [_media(found, document, collection, tenant) for found in document.media.values()]
     return {
+        "name": name_of(document),
         "title": document.title[:LONGEST],
         "text": document.text[start:end],
         "text_start": units(document.text[:start]),
@@ -73,6 +75,17 @@ def document_fields(
         "media": media,
         "payload": {str(key)[:LONGEST]: plain(value) for key, value in list(document.metadata.items())[:WIDEST]},
     }
+
+
+def name_of(document: Document) -> str:
+    """What people know a document by: its title, else the first words of its text, else its id."""
+    if title := document.title.strip():
+        return title[:LONGEST]
+    words = " ".join(document.text[: 10 * NAMED].split())
+    if len(words) > NAMED:
+        cut = words[: NAMED + 1].rpartition(" ")[0] or words[:NAMED]  # the whole last word, if there is room
+        words = f"{cut.rstrip(' ,;:.')}…"
+    return words or document.id
 
 
 def units(text: str) -> int:

@@ -139,7 +139,11 @@ def _python(
     return "\n".join([*["from diptych import Collection", *imports], "", *_opening(opened), call, *_PRINT, ""])
 
 
-_PRINT = ("for hit in hits:", '    print(f"{hit.score:.4f}  {hit.id}  {hit.document.title}")')
+_PRINT = (
+    "for hit in hits:",
+    '    name = hit.document.title or " ".join(hit.document.text.split())[:60]',
+    '    print(f"{hit.score:.4f}  {hit.id}  {name}")',
+)
 
 
 def _opening(opened: str) -> list[str]:

@@ -18,7 +18,7 @@ def test_a_hit_is_located_where_it_stands(asked: Ask, collection: Collection) ->
     hits = collection.search("the cat at night")
     for rank, hit in enumerate(hits, 1):
         found = asked("locate", query="the cat at night", id=hit.id)
-        assert (found["rank"], found["sentence"]) == (rank, f"“{hit.id}” is at place {rank}.")
+        assert (found["rank"], found["sentence"]) == (rank, f"“{hit.document.text}” is at place {rank}.")
         assert found["document"]["text"] == hit.document.text
 
 
@@ -50,7 +50,9 @@ def test_a_document_that_no_slot_reads_has_its_place_further_down(
 
 
 def test_why_a_document_is_missing_is_said(asked: Ask) -> None:
-    assert asked("locate", query="cat", id="hen", filter=LETTER)["sentence"] == "“hen” does not match the filter."
+    assert asked("locate", query="cat", id="hen", filter=LETTER)["sentence"] == (
+        "“the hen lays an egg every day” does not match the filter."
+    )
     absent = asked("locate", query="cat", id="unicorn")
     assert (absent["exists"], absent["sentence"]) == (
         False,

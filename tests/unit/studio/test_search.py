@@ -10,8 +10,9 @@ import pytest
 from qdrant_client.http.exceptions import ResponseHandlingException
 from starlette.testclient import TestClient
 
-from diptych import Collection
+from diptych import Collection, Document
 from diptych.search import Retrieve
+from diptych.studio.shown import name_of
 
 Ask = Callable[..., Any]
 Over = Callable[..., TestClient]
@@ -218,3 +219,17 @@ def test_a_long_document_is_shown_from_its_best_passage(filled: Callable[..., Co
     start = 2 * hit["text_start"]
     assert units[start:].decode("utf-16-le").startswith(hit["text"])
     assert hit["passages"][0]["start"] > hit["text_start"] > 0
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "name"),
+    [
+        ("  Owls ", "of owls", "Owls"),
+        (" ", "the\n owl  hunts", "the owl hunts"),
+        ("", "word " * 12 + "end", "word " * 11 + "word…"),
+        ("", "x" * 70, "x" * 60 + "…"),
+        ("", " ", "7"),
+    ],
+)
+def test_a_document_without_a_title_is_known_by_the_first_words_of_its_text(title: str, text: str, name: str) -> None:
+    assert name_of(Document("7", text, title=title)) == name

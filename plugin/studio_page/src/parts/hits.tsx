@@ -20,8 +20,9 @@ export interface HitListProps {
   onPoint: (id: string | null) => void;
 }
 
-export function titleOf(hit: { id: string; title: string }): string {
-  return hit.title.trim() || hit.id;
+/** Its title, else the first words of its text, else its id. */
+export function titleOf(hit: { id: string; name: string }): string {
+  return hit.name || hit.id;
 }
 
 /** One side's hits, best first. */
@@ -102,7 +103,7 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
             {score(hit.score)}
           </span>
         </div>
-        {hit.title.trim() && <p class="hit-id mono muted">{hit.id}</p>}
+        {titleOf(hit) !== hit.id && <p class="hit-id mono muted">{hit.id}</p>}
         <div class="hit-content">
           {hit.thumbnail && <Thumbnail path={hit.thumbnail} alt={titleOf(hit)} />}
           {hit.text && (

@@ -122,7 +122,7 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
       {found && <p class="small-text">{found.sentence}</p>}
       {found && parts.length > 0 && (
         <>
-          <ScoreBar parts={parts} colours={colours} extent={extent} label={hits.find((hit) => hit.id === id)?.title || id} />
+          <ScoreBar parts={parts} colours={colours} extent={extent} label={found.document ? titleOf(found.document) : id} />
           {otherHit && otherParts.length > 0 && <ScoreBar parts={otherParts} colours={colours} extent={extent} label={titleOf(otherHit)} />}
           {hits.length > 1 && (
             <Select

@@ -12,6 +12,8 @@ export interface JudgedQuery {
 
 export interface PooledDocument {
   id: string;
+  /** Its title, else the first words of its text, else its id. */
+  name: string;
   title: string;
   text: string;
   thumbnail: string | null;

@@ -58,6 +58,8 @@ export interface Part {
 export interface Hit {
   id: string;
   score: number;
+  /** Its title, else the first words of its text, else its id. */
+  name: string;
   title: string;
   text: string;
   /** Where `text` begins in the whole text, which is cut when it is long. */

@@ -298,7 +298,7 @@ function Card({ query, document, ready, onGrade }: CardProps) {
       <div class="judged-document">
         {document.thumbnail && <Thumbnail path={document.thumbnail} alt="" />}
         <div class="grow stack">
-          <h3>{document.title || document.id}</h3>
+          <h3>{document.name || document.id}</h3>
           <div class="judged-text" role="group" aria-label="Text of the document" tabIndex={0}>
             {document.text || "The document has no text."}
           </div>
