@@ -104,6 +104,8 @@ def test_nothing_says_which_side_found_a_document(visit: Visit) -> None:
 
 def test_undo_brings_back_the_document_that_was_graded_last(visit: Visit, folder: Path) -> None:
     page = start(visit, "draw diagrams", "bob")
+    page.keyboard.press("u")
+    expect(page.locator(".toast")).to_contain_text("no grade here to undo")
     press(page, "0")
     last = pair(page)
     press(page, "3")
@@ -112,6 +114,9 @@ def test_undo_brings_back_the_document_that_was_graded_last(visit: Visit, folder
     press(page, "2")
     assert grades(folder, "bob") == [0, 3, 2]
     assert "undo" in json.dumps(events(folder))
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".toast")).to_contain_text("every grade is saved")
+    expect(page.get_by_label("Your name")).to_have_value("bob")
 
 
 def test_a_key_that_is_held_down_grades_one_document(visit: Visit, folder: Path) -> None:

@@ -208,8 +208,11 @@ def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp
     assert (offline.ids("a"), offline.ids("b")) == shown
     expect(offline.page.locator(".scorebar")).to_have_count(bars)
     expect(offline.page.get_by_role("note")).to_contain_text("Exported page: Compare")
+    assert re.fullmatch(r"diptych-compare-the-cat-\d{4}-\d\d-\d\d\.html", path.name)
     offline.page.locator("[data-column=a] .hit-title").nth(1).click()
-    expect(offline.page.get_by_role("complementary")).to_contain_text("holds one view")
+    expect(offline.page.get_by_role("complementary")).to_contain_text(shown[0][1])
+    expect(offline.page.locator(".scorebar").first).to_be_visible()
+    expect(offline.page.get_by_text("holds one view")).to_have_count(0)
     assert offline.requests == [path.as_uri()]
     assert offline.faults == []
     context.close()

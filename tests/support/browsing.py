@@ -116,6 +116,6 @@ def exported(page: Page, folder: Path) -> Path:
     """The file that the button Export saves."""
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
-    path = folder / "exported.html"
+    path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path

@@ -168,8 +168,26 @@ export async function act<T>(method: "POST" | "DELETE", path: string, body?: unk
   return readJson<T>(await send(method, path, body, null));
 }
 
+/** Whether an exported page holds this answer; true where a server can be asked. */
+export function isHeld(path: string, body: unknown): boolean {
+  return !exported || answers.has(nameOf("POST", path, body));
+}
+
+/** What a view adds to its export beside the answers it shows. */
+export const addedToExport = createStore<((api: Api) => Promise<void>) | null>(null);
+
 /** The view as one HTML file that works offline. */
 export async function exportPage(view: string, hash: string): Promise<Blob> {
+  const owner = {};
+  try {
+    await addedToExport.get()?.(openApi(owner, new AbortController().signal));
+    return await exportNow(view, hash);
+  } finally {
+    forget(owner);
+  }
+}
+
+async function exportNow(view: string, hash: string): Promise<Blob> {
   const names = new Set([...live.values()].flatMap((used) => [...used]));
   const data: Exported = {
     hash,

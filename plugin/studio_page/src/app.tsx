@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { apiKey, exported, exportPage, keyWanted } from "./api";
+import { utc } from "./format";
 import { useShortcuts } from "./keys";
 import { announce, Announcer, toast } from "./parts/announce";
 import { save } from "./parts/copy";
@@ -142,9 +143,9 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
   const [busy, setBusy] = useState(false);
   const exportView = async () => {
     setBusy(true);
-    announce("Making the file");
+    toast("Making the file …");
     try {
-      save(await exportPage(view.name, formatHash(route.get())), `diptych-${view.name}.html`);
+      save(await exportPage(view.name, formatHash(route.get())), fileName(view.name));
       toast("Exported: the file opens without a server.");
     } catch (error) {
       toast(error instanceof Error ? error.message : String(error), "error");
@@ -169,8 +170,16 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
   );
 }
 
+/** A name that says what the file holds: `diptych-compare-edit-sound-2026-11-25.html`. */
+function fileName(view: string): string {
+  const { q = "", judged = "" } = route.get().params;
+  const about = (view === "compare" ? q : ["evaluate", "queries", "tune"].includes(view) ? judged : "").toLowerCase();
+  const words = about.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 40);
+  return ["diptych", view, words, new Date().toISOString().slice(0, 10)].filter(Boolean).join("-") + ".html";
+}
+
 function ExportedNote({ view }: { view: View }) {
-  const made = new Date(exported?.made ?? 0).toLocaleString();
+  const made = utc(exported?.made ?? "");
   return (
     <p class="exported-note" role="note">
       Exported page: {view.label}, as of {made}. It shows what was there and asks no server.

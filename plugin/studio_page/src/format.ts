@@ -53,11 +53,19 @@ export function sentenceCase(text: string): string {
 
 /** A line of the server as a sentence of the page. */
 export function sentence(text: string): string {
-  return /[.!?]$/.test(text) ? sentenceCase(text) : `${sentenceCase(text)}.`;
+  const shown = text.replace(/(^|[\s([])-(?=\d)/g, "$1−"); // a real minus, as in the tables
+  return /[.!?]$/.test(shown) ? sentenceCase(shown) : `${sentenceCase(shown)}.`;
 }
 
 export function interval(low: number, high: number, write: (value: number) => string = signed): string {
   return `[${write(low)}, ${write(high)}]`;
+}
+
+/** A time of the collection's record as the server's sentences say it: `2026-11-25 04:10 UTC`. */
+export function utc(when: string): string {
+  const time = new Date(when);
+  if (Number.isNaN(time.getTime())) return when || "at an unknown time";
+  return `${time.toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }
 
 export function percent(share: number): string {

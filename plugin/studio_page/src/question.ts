@@ -57,6 +57,12 @@ export function sidesOf(collection: CollectionInfo, params: Readonly<Record<stri
   return { a, b: known(params.b) ?? collection.sides[1]?.id ?? NONE };
 }
 
+/** What POST /locate is asked for one document. The answers are exported under it, so it is made in one place. */
+export function locateBody(question: Question, side: string, id: string) {
+  const { limit: _, ...asked } = { ...question, side: sideOf(side), id };
+  return asked;
+}
+
 export interface Asked {
   /** Null while there is nothing to ask. */
   question: Question | null;

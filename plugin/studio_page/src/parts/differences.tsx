@@ -3,6 +3,7 @@ import { scaleLinear } from "d3-scale";
 import { area, curveStepAfter } from "d3-shape";
 import { useMemo, useState } from "preact/hooks";
 
+import { exported } from "../api";
 import { fixed, interval, plural, signed } from "../format";
 import type { Interval, QueryDifference } from "../types/evaluation";
 import { useWidth } from "./width";
@@ -66,7 +67,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         class="chart differences"
         role="slider"
         tabindex={0}
-        aria-label={`Difference in ${metric} by query, best first. Arrow keys choose a query, Enter compares its answers.`}
+        aria-label={`Difference in ${metric} by query, best first. Arrow keys choose a query${exported ? "" : ", Enter compares its answers"}.`}
         aria-valuemin={1}
         aria-valuemax={size}
         aria-valuenow={cursor + 1}
@@ -76,7 +77,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         viewBox={`0 0 ${width} ${HEIGHT}`}
         onPointerMove={follow}
         onPointerDown={follow}
-        onClick={(event) => isTouch(event) || onOpen(query)}
+        onClick={(event) => isTouch(event) || exported || onOpen(query)}
         onKeyDown={press}
       >
         {y.ticks(5).map((tick) => (
@@ -97,9 +98,11 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         </text>
       </svg>
       <p class="chosen-row">
-        <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${query.text}`}>
-          Compare
-        </button>
+        {!exported && (
+          <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${query.text}`}>
+            Compare
+          </button>
+        )}
         <span class="grow">{query.text}</span>
         <span class="number">
           <b>{signed(query.difference)}</b> ({a} {fixed(query.a)}, {b} {fixed(query.b)})

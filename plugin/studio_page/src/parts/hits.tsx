@@ -17,6 +17,8 @@ export interface HitListProps {
   /** The hit that Tab reaches. */
   stop: string | null;
   onOpen: (id: string) => void;
+  /** False for hits that an exported page cannot explain. */
+  explains: (id: string) => boolean;
   onPoint: (id: string | null) => void;
 }
 
@@ -26,7 +28,7 @@ export function titleOf(hit: { id: string; name: string }): string {
 }
 
 /** One side's hits, best first. */
-export function HitList({ side, label, hits, others, lit, open, stop, onOpen, onPoint }: HitListProps) {
+export function HitList({ side, label, hits, others, lit, open, stop, onOpen, explains, onPoint }: HitListProps) {
   const other = side === "a" ? "B" : "A";
   return (
     <ol class="hits" aria-label={`Hits of ${side.toUpperCase()}: ${label}`}>
@@ -45,6 +47,7 @@ export function HitList({ side, label, hits, others, lit, open, stop, onOpen, on
             open={open === hit.id}
             stop={stop === hit.id}
             onOpen={onOpen}
+            held={explains(hit.id)}
             onPoint={onPoint}
           />
         );
@@ -63,22 +66,24 @@ interface HitItemProps {
   dim: boolean;
   open: boolean;
   stop: boolean;
+  held: boolean;
   onOpen: (id: string) => void;
   onPoint: (id: string | null) => void;
 }
 
-const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, open, stop, onOpen, onPoint }: HitItemProps) {
+const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, open, stop, held, onOpen, onPoint }: HitItemProps) {
   const passage = hit.passages[0];
   return (
     <li
       class="hit"
       data-hit={hit.id}
+      data-held={held || undefined}
       data-open={open || undefined}
       data-dim={dim || undefined}
       onMouseEnter={() => onPoint(hit.id)}
       onMouseLeave={() => onPoint(null)}
       onFocusCapture={() => onPoint(hit.id)}
-      onClick={(event) => isPlainClick(event) && onOpen(hit.id)}
+      onClick={(event) => held && isPlainClick(event) && onOpen(hit.id)}
     >
       <span class="rank number" data-side={side} aria-hidden="true">
         {rank}
@@ -91,7 +96,8 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
               class="hit-title"
               tabIndex={stop ? 0 : -1}
               aria-expanded={open}
-              title="Why is it here?"
+              disabled={!held}
+              title={held ? "Why is it here?" : "Its explanation is not in this file."}
               onClick={() => onOpen(hit.id)}
             >
               <span class="visually-hidden">Rank {rank}: </span>

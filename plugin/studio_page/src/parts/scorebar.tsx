@@ -118,9 +118,14 @@ function Value({ scored, name }: { scored: Scored; name: string }) {
   return (
     <td class="right">
       {part ? score(part.value) : "–"}
-      {leg?.rank != null && <div class="muted small-text">place {count(leg.rank)}</div>}
+      {leg && <div class="muted small-text">{placeOf(leg)}</div>}
     </td>
   );
+}
+
+function placeOf(leg: Leg): string {
+  if (!leg.candidate) return `not among the ${count(leg.candidates)} candidates`;
+  return leg.rank === null ? "" : `place ${count(leg.rank)}`;
 }
 
 function Words({ words }: { words: NonNullable<Part["words"]> }) {

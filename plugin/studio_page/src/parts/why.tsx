@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { count, score } from "../format";
-import { NONE, sideOf, type Asked } from "../question";
+import { locateBody, NONE, type Asked } from "../question";
 import { useRequest } from "../request";
 import { sideLabel, useStudio } from "../studio";
 import type { Hit, LocateAnswer, Question, SearchAnswer } from "../types/search";
@@ -79,8 +79,7 @@ interface WhySideProps {
 const PAUSE = 150; // milliseconds: an explanation costs more than a search
 
 function useLocated(question: Question, side: string, id: string | null) {
-  const body = { ...question, side: sideOf(side), id };
-  const { limit: _, ...asked } = body;
+  const asked = locateBody(question, side, id ?? "");
   return useRequest<LocateAnswer>(id === null ? null : (api) => api.post("/locate", asked), [asked], PAUSE);
 }
 
@@ -92,7 +91,7 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
   const other = picked ?? neighbour;
   const located = useLocated(question, side, id);
   const beside = useLocated(question, side, other && other !== id ? other : null);
-  const parts = located.data?.parts ?? [];
+  const parts = located.data?.score == null ? [] : located.data.parts; // of no hit only its places are known
   const otherParts = beside.data?.parts ?? [];
   const colours = coloursOf([parts, otherParts]);
   const extent = extentOf([parts, otherParts]);
@@ -134,16 +133,24 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
           )}
           {otherHit && beside.data && <Difference mine={found} theirs={beside.data} title={titleOf(otherHit)} />}
           <PartsTable mine={found} theirs={otherHit && beside.data ? beside.data : undefined} colours={colours} />
-          {found.before.length > 0 && (
-            <details>
-              <summary class="small-text">The score before the last stage</summary>
-              <PartsTable mine={{ parts: found.before, score: sumOf(found.before), legs: found.legs }} colours={coloursOf([found.before])} />
-            </details>
-          )}
+          {found.before.length > 0 && <Before mine={found} theirs={otherHit && beside.data ? beside.data : undefined} title={otherHit ? titleOf(otherHit) : ""} />}
         </>
       )}
       {found && !parts.length && found.legs.length > 0 && <Legs found={found} />}
     </section>
+  );
+}
+
+/** The slots' parts of the score that a last stage, such as a reranker, replaced: where the document came from. */
+function Before({ mine, theirs, title }: { mine: LocateAnswer; theirs: LocateAnswer | undefined; title: string }) {
+  const before = (answer: LocateAnswer) => ({ ...answer, parts: answer.before, score: sumOf(answer.before) });
+  const other = theirs && theirs.before.length > 0 ? before(theirs) : undefined;
+  return (
+    <div class="stack" role="group" aria-label="The score before the last stage">
+      <h4>Before the last stage</h4>
+      {other && <Difference mine={before(mine)} theirs={other} title={title} />}
+      <PartsTable mine={before(mine)} theirs={other} colours={coloursOf([mine.before, other?.parts ?? []])} />
+    </div>
   );
 }
 
@@ -157,10 +164,17 @@ function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: Locat
   const decisive = gaps.filter(({ gap }) => gap * difference > 0).sort((one, two) => Math.abs(two.gap) - Math.abs(one.gap))[0];
   if (difference === 0) return <p class="small-text">Both have the same score; equal scores are ordered by id.</p>;
   if (!decisive) return null;
+  if (names.length === 1 && mine.before.length > 0 && mine.parts !== mine.before) {
+    return (
+      <p class="small-text why-difference">
+        {difference > 0 ? "Above" : "Below"} “<bdi>{title}</bdi>” because <b>{decisive.name}</b>, the last stage, gives the whole score.
+      </p>
+    );
+  }
   const verb = difference > 0 ? "Above" : "Below";
   return (
     <p class="small-text why-difference">
-      {verb} “{title}” by <b class="number">{score(Math.abs(difference))}</b>. What counts most: <b>{decisive.name}</b> (
+      {verb} “<bdi>{title}</bdi>” by <b class="number">{score(Math.abs(difference))}</b>. What counts most: <b>{decisive.name}</b> (
       <span class="number">
         {decisive.gap > 0 ? "+" : "−"}
         {score(Math.abs(decisive.gap))}

@@ -42,6 +42,8 @@ export interface Judging {
   settled: boolean;
   /** How much is judged; once it ends also the outcome, a line for each side. */
   verdict: string;
+  /** Of the answer to an undo: the pair, null where there was nothing to undo. */
+  undone?: { query: string; document: string } | null;
   /** Where the judgements are; once it ends. */
   folder?: string;
 }

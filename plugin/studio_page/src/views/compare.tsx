@@ -1,7 +1,7 @@
 /** One search box, two sides, and why they differ. */
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { exported } from "../api";
+import { addedToExport, exported, isHeld } from "../api";
 import { milliseconds, plural } from "../format";
 import { useShortcuts } from "../keys";
 import { announce, toast } from "../parts/announce";
@@ -17,7 +17,7 @@ import { Snippets } from "../parts/snippets";
 import { Stages } from "../parts/stages";
 import { overlapOf, Venn, type Group, type Overlap } from "../parts/venn";
 import { Why } from "../parts/why";
-import { NONE, picture, readRows, sideOf, useAsked, type Asked } from "../question";
+import { locateBody, NONE, picture, readRows, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
 import { route, setParams, useParam, useRoute, writeAddress } from "../state";
 import { useStore } from "../store";
@@ -48,10 +48,12 @@ export function Compare() {
   const toggle = useCallback((id: string) => {
     setParams({ doc: route.get().params.doc === id ? "" : id });
   }, []);
+  const explains = (id: string) => asked.question !== null && isHeld("/locate", locateBody(asked.question, asked.a, id));
   const close = () => {
     setParams({ doc: "" });
     focusHit(columns.current, open);
   };
+  useExplainedExport(asked, a.data, two ? b.data : null);
   useHitKeys(columns, open, close);
   useSaid(a, two ? b : null);
 
@@ -79,6 +81,7 @@ export function Compare() {
               Both sides answer as you type. <kbd>/</kbd> goes to the box, <kbd>↓</kbd> to the hits, <kbd>Enter</kbd> explains one, <kbd>?</kbd> shows all keys.
             </Empty>
           )}
+          {asked.question && !exported && <Where answers={[a.data, b.data]} />}
           {asked.question && (
             <Results
               asked={asked}
@@ -88,12 +91,12 @@ export function Compare() {
               onLit={setLit}
               open={open}
               onOpen={toggle}
+              explains={explains}
               pointed={pointed ?? open}
               onPoint={setPointed}
               columns={columns}
             />
           )}
-          {asked.question && !exported && <Where />}
         </div>
         {open && <Why id={open} asked={asked} answers={{ a: a.data, b: b.data }} onClose={close} />}
       </div>
@@ -150,6 +153,8 @@ interface ResultsProps {
   onLit: (group: Group | null) => void;
   open: string | null;
   onOpen: (id: string) => void;
+  /** False for hits that an exported page cannot explain. */
+  explains: (id: string) => boolean;
   pointed: string | null;
   onPoint: (id: string | null) => void;
   columns: { current: HTMLDivElement | null };
@@ -173,7 +178,7 @@ function pairOf(a: SearchAnswer | null, b: SearchAnswer | null): Pair | null {
   return { ranksA, ranksB, overlap: overlapOf([...ranksA.keys()], [...ranksB.keys()]), names: new Map(named) };
 }
 
-function Results({ asked, a, b, lit, onLit, open, onOpen, pointed, onPoint, columns }: ResultsProps) {
+function Results({ asked, a, b, lit, onLit, open, onOpen, explains, pointed, onPoint, columns }: ResultsProps) {
   const two = asked.b !== NONE;
   const pair = useMemo(() => pairOf(a.data, b.data), [a.data, b.data]);
   // While one side has answered and the other has not, the two lists belong to different queries: nothing joins them.
@@ -195,6 +200,7 @@ function Results({ asked, a, b, lit, onLit, open, onOpen, pointed, onPoint, colu
           open={open}
           stop={open ?? a.data?.hits[0]?.id ?? null}
           onOpen={onOpen}
+          explains={explains}
           onPoint={onPoint}
         />
         {two && (joined ? <Ribbons both={joined.overlap.both} lit={pointed} names={joined.names} /> : <div class="ribbons" />)}
@@ -208,6 +214,7 @@ function Results({ asked, a, b, lit, onLit, open, onOpen, pointed, onPoint, colu
             open={open}
             stop={open && shownB.ranksB.has(open) ? open : (b.data?.hits[0]?.id ?? null)}
             onOpen={onOpen}
+            explains={explains}
             onPoint={onPoint}
           />
         )}
@@ -225,10 +232,11 @@ interface ColumnProps {
   open: string | null;
   stop: string | null;
   onOpen: (id: string) => void;
+  explains: (id: string) => boolean;
   onPoint: (id: string | null) => void;
 }
 
-function Column({ side, asked, answer, others, lit, open, stop, onOpen, onPoint }: ColumnProps) {
+function Column({ side, asked, answer, others, lit, open, stop, onOpen, explains, onPoint }: ColumnProps) {
   const { collection } = useStudio();
   const label = sideLabel(collection, asked);
   const { data, error, loading, reload } = answer;
@@ -249,15 +257,16 @@ function Column({ side, asked, answer, others, lit, open, stop, onOpen, onPoint 
         <Empty title="Nothing found">No document answers this query with these filters.</Empty>
       )}
       {data && (
-        <HitList side={side} label={label} hits={data.hits} others={others} lit={lit} open={open} stop={stop} onOpen={onOpen} onPoint={onPoint} />
+        <HitList side={side} label={label} hits={data.hits} others={others} lit={lit} open={open} stop={stop} onOpen={onOpen} explains={explains} onPoint={onPoint} />
       )}
     </section>
   );
 }
 
 /** Finds a document by its id, also one that no side shows. */
-function Where() {
+function Where({ answers }: { answers: readonly (SearchAnswer | null)[] }) {
   const [id, setId] = useState("");
+  const known = new Map(answers.flatMap((answer) => answer?.hits.map((hit): [string, string] => [hit.id, titleOf(hit)]) ?? []));
   return (
     <form
       class="where row"
@@ -266,7 +275,17 @@ function Where() {
         if (id.trim()) setParams({ doc: id.trim() });
       }}
     >
-      <TextField label="Where is document…?" value={id} onInput={setId} placeholder="its id" />
+      <label class="row">
+        <span class="field-label">Where is document…?</span>
+        <input class="input" list="known-ids" value={id} placeholder="its id" onInput={(event) => setId(event.currentTarget.value)} />
+      </label>
+      <datalist id="known-ids">
+        {[...known].map(([one, title]) => (
+          <option key={one} value={one}>
+            {title}
+          </option>
+        ))}
+      </datalist>
       <button class="button" type="submit" disabled={!id.trim()}>
         Find it
       </button>
@@ -312,6 +331,23 @@ function useHitKeys(columns: { current: HTMLDivElement | null }, open: string | 
     ],
     [open],
   );
+}
+
+const EXPLAINED = 40; // hits whose explanations an export holds: each costs some requests
+
+/** An export explains the hits that it shows, since it can ask nobody. */
+function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | null, answerB: SearchAnswer | null): void {
+  useEffect(() => {
+    if (!question || exported) return undefined;
+    const ids = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].map((hit) => hit.id));
+    const sides = b === NONE ? [a] : [a, b];
+    addedToExport.set(async (api) => {
+      for (const id of [...ids].slice(0, EXPLAINED)) {
+        for (const side of sides) await api.post("/locate", locateBody(question, side, id)).catch(() => undefined);
+      }
+    });
+    return () => addedToExport.set(null);
+  }, [question && JSON.stringify(question), a, b, answerA, answerB]);
 }
 
 /** Says once both have answered how they agree. */

@@ -1,12 +1,14 @@
 /** Which side is better, by how much, and for which queries: the verdict first, then what it stands on. */
-import { useEvaluation } from "../evaluation";
+import { useEvaluation, type EvaluationSetup } from "../evaluation";
 import { fixed, interval, milliseconds, plural, sentence, signed } from "../format";
 import { Differences } from "../parts/differences";
 import { Dots, type Dot } from "../parts/dots";
 import { JobProgress } from "../parts/job";
+import { Notice } from "../parts/notice";
 import { SetupForm } from "../parts/setup";
 import { TableBehind, type Column } from "../parts/table";
 import { exported } from "../api";
+import { YAML } from "../question";
 import { go, hashOf, useParam } from "../state";
 import type { Difference, Evaluation, QueryDifference, SliceDifference } from "../types/evaluation";
 
@@ -18,9 +20,18 @@ export function Evaluate() {
       <h1 class="visually-hidden">Evaluate</h1>
       {!exported && <SetupForm setup={setup} />}
       <JobProgress handle={setup.handle} what="Evaluation" />
+      {job?.state === "done" && job.result && !exported && isOther(job.result, setup) && (
+        <Notice kind="warning">The result below is of other sides or another metric than chosen above. Press Evaluate to measure what is chosen.</Notice>
+      )}
       {job?.state === "done" && job.result && <Report evaluation={job.result} />}
     </>
   );
+}
+
+/** Whether the result is not of what the form says now. A config that was edited is not told apart from another. */
+function isOther({ sides, metric }: Evaluation, setup: EvaluationSetup): boolean {
+  const names = [setup.a, setup.b].map((side) => (side.startsWith(YAML) ? "yaml" : side));
+  return metric !== setup.metric || sides.some((side, at) => side.id !== names[at]);
 }
 
 function Report({ evaluation }: { evaluation: Evaluation }) {
@@ -48,7 +59,7 @@ function Report({ evaluation }: { evaluation: Evaluation }) {
       <figure class="card stack">
         <figcaption class="row between">
           <h2>Query by query</h2>
-          <a href={hashOf("queries", { job })}>All {plural(queries.length, "query", "queries")} as a list</a>
+          <a href={hashOf("queries", { job, order: difference ? "loss" : "" })}>All {plural(queries.length, "query", "queries")} as a list</a>
         </figcaption>
         {difference && <Differences queries={queries} difference={difference} metric={metric} a={a.label} b={b.label} onOpen={open} />}
         <TableBehind

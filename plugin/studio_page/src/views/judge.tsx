@@ -5,7 +5,7 @@ import { act, ApiError, exported } from "../api";
 import { useSides } from "../evaluation";
 import { count, plural, sentence, sentenceCase } from "../format";
 import { useShortcuts } from "../keys";
-import { announce } from "../parts/announce";
+import { announce, toast } from "../parts/announce";
 import { Segments, TextField } from "../parts/field";
 import { Bar } from "../parts/job";
 import { Empty, Failure, Loading, Notice } from "../parts/notice";
@@ -74,7 +74,7 @@ function Start({ onStart }: { onStart: (id: string) => void }) {
     >
       <p>
         Both sides answer the same queries. You grade their first hits one by one, without seeing which side found them, and stop when the
-        comparison is settled. Every grade is saved at once.
+        comparison is settled. Every grade is saved at once. Of more than 50 queries 50 are drawn at random.
       </p>
       {info.judged.length > 0 && (
         <Segments label="Queries" value={source} choices={SOURCES} onChange={setSource} />
@@ -184,7 +184,7 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
   const ready = !sending;
   const busy = useRef(false); // `sending` before the next render: keys may come faster
 
-  const send = (where: string, body: unknown, said: string) => {
+  const send = (where: string, body: unknown, said: (next: Judging) => void) => {
     if (busy.current) return;
     busy.current = true;
     setSending(true);
@@ -192,7 +192,7 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
     act<Judging>("POST", where, body)
       .then(
         (state) => {
-          announce(said);
+          said(state);
           onNext(state);
         },
         (reason: unknown) => setError(asError(reason)),
@@ -203,9 +203,14 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
       });
   };
   const grade = (value: Grade | null, label: string) => {
-    if (pair) send(path, { query: pair.query.id, document: pair.document.id, grade: value }, label);
+    if (pair) send(path, { query: pair.query.id, document: pair.document.id, grade: value }, () => announce(label));
   };
-  const undo = () => send(`${path}/undo`, {}, "The last grade is undone");
+  const undo = () =>
+    send(`${path}/undo`, {}, (next) => toast(next.undone === null ? "You have no grade here to undo." : "Your last grade is undone: grade it again."));
+  const stop = () => {
+    toast(`Stopped. ${plural(state.done, "document")} judged, and every grade is saved. Start with the same choice to go on.`);
+    onLeave();
+  };
   // A key that is held down must not grade documents nobody has seen.
   const once = (run: () => void) => (event: KeyboardEvent) => event.repeat || run();
   useShortcuts(
@@ -229,7 +234,7 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
               <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
                 <kbd>u</kbd>Undo
               </button>
-              <button class="button" type="button" onClick={onLeave}>
+              <button class="button" type="button" onClick={stop}>
                 Stop
               </button>
             </div>

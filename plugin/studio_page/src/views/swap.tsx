@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { act, ApiError, exported } from "../api";
-import { count, plural, seconds, sentence, sentenceCase } from "../format";
+import { count, plural, seconds, sentence, sentenceCase, utc } from "../format";
 import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
 import { Bar } from "../parts/job";
@@ -190,7 +190,7 @@ function History({ events }: { events: readonly SwapEvent[] }) {
 
 const EVENT_COLUMNS: readonly Column<SwapEvent>[] = [
   { head: "What", cell: (event) => event.what },
-  { head: "When", cell: (event) => <time dateTime={event.when}>{new Date(event.when).toLocaleString()}</time> },
+  { head: "When", cell: (event) => <time dateTime={event.when}>{utc(event.when)}</time> },
   { head: "By", cell: (event) => event.by },
   { head: "Why", cell: (event) => event.why, wide: true },
   { head: "Gate", cell: (event) => event.gate, wide: true },
