@@ -135,12 +135,12 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
             kept.pop(key, None)  # with the encoders that it has loaded
     if swap := metadata.swap:
         view = _at(handle, metadata, BUILDING, swap.target, swap.search)
-        yield Side(BUILDING, f"{_changes(metadata, swap.building)}: all after the swap", "state", view)
+        yield Side(BUILDING, f"{_changes(metadata, swap.target, swap.search)}: all after the swap", "state", view)
         yield from _generations(view, swap.building, metadata, "being built")
     if before := metadata.previous:
         view = _at(handle, metadata, KEPT, before, metadata.previous_search)
         when = "before the rollback" if rolled_back(metadata) else "before the cut-over"
-        yield Side(KEPT, f"{_changes(metadata, before.slots)}: all as {when}", "state", view)
+        yield Side(KEPT, f"{_changes(metadata, before, metadata.previous_search)}: all as {when}", "state", view)
         yield from _generations(view, before.slots, metadata, "kept")
 
 
@@ -197,10 +197,14 @@ def _keep(views: dict[str, tuple[object, View]], key: str, of: object, made: Vie
     views[key] = of, made
 
 
-def _changes(metadata: CollectionMetadata, slots: Mapping[str, Generation]) -> str:
-    """What makes the vectors that are not live, or that only the settings of searching change."""
-    live = metadata.live.vectors()
+def _changes(metadata: CollectionMetadata, state: State, search: Mapping[str, Any] | None) -> str:
+    """In what a state differs from the live one: encoders, slots that it has not, or settings of searching alone."""
+    live, slots = metadata.live.vectors(), state.slots
     changed = [
         f"{name} by {maker(own, beside(metadata, name, own))}" for name, own in slots.items() if own.vector not in live
     ]
-    return ", ".join(changed) or "other settings of the search"
+    if gone := [name for name in metadata.live.slots if name not in slots]:
+        changed.append(f"without {' and '.join(gone)}")
+    now, other = metadata.search or {}, (metadata.search if search is None else search) or {}
+    keys = [key for key in {**now, **other} if now.get(key) != other.get(key)]
+    return ", ".join(changed) or " ".join(["other settings of the search", *([f"({', '.join(keys)})"] if keys else [])])

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from diptych.collection.collection import Collection
 from diptych.errors import CollectionNotFound
-from diptych.metadata.models import CollectionMetadata, Event, Generation
+from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.studio.config_file import stale_config
 from diptych.studio.makers import beside, maker, own_options, rolled_back
 from diptych.studio.sides import sides_of
@@ -101,10 +101,19 @@ def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
         forward = "gone forward again" if last and last.what == "rolled back" else "cut over"
         what = "rolled back" if rolled_back(metadata) else forward
         when = f" {moment(last.when)}" if last else ""
-        return "kept", f"{what}{when}; the other generation is kept, until diptych finish drops it"
+        return "kept", f"{what}{when}; {_kept(metadata, metadata.previous)}"
     if last is not None:
         return "none", f"no swap is under way; the last one was {_over(found.history)} {moment(last.when)}"
     return "none", "no encoder was ever swapped here; to swap one: edit the config, then diptych plan and diptych apply"
+
+
+def _kept(metadata: CollectionMetadata, before: State) -> str:
+    """What a rollback can go back to."""
+    if before.vectors() - metadata.live.vectors():
+        return "the other generation is kept, until diptych finish drops it"
+    added = [name for name in metadata.live.slots if name not in before.slots]
+    how = f"without {' and '.join(added)}" if added else "with the settings of before"
+    return f"no vectors were replaced, and a rollback searches {how} again, until diptych finish"
 
 
 def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Step]:
@@ -214,12 +223,12 @@ def _rollback(metadata: CollectionMetadata) -> str:
     if metadata.previous is None:
         return ""
     live, before = metadata.live.slots, metadata.previous.slots
-    changed = [
-        f"{name}: {_maker(before.get(name), live.get(name))}"
-        for name in {**before, **live}
-        if before.get(name) != live.get(name)
-    ]
-    return f"make live again, in one update: {'; '.join(changed) or 'the settings of before'}"
+    changed = [f"{name}: {maker(own, live.get(name))}" for name, own in before.items() if own != live.get(name)]
+    without = " and ".join(name for name in live if name not in before)
+    if without and not changed:
+        return f"search without {without} again, in one update"
+    doing = f"make live again, in one update: {'; '.join(changed) or 'the settings of before'}"
+    return f"{doing}; and search without {without}" if without else doing
 
 
 def _change(metadata: CollectionMetadata) -> str:

@@ -263,3 +263,19 @@ def test_a_collection_that_is_not_filled_yet_says_so(fakes: Registry, studio_ove
         client = studio_over(empty)
         assert timeline(client)["sentence"] == "the collection is not filled yet: diptych populate SOURCE"
         assert client.get("/studio/api/health").json()["slots"] == []
+
+
+def test_what_only_adds_a_slot_keeps_no_generation_and_says_so(client: TestClient, other: Collection) -> None:
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 8}, "lexical": {"adapter": "fake-sparse"}}
+    other.apply(config(slots=slots), ApplyOptions(gate=False))
+    swap = timeline(client)
+    assert "no vectors were replaced, and a rollback searches without lexical again" in swap["sentence"]
+    assert swap["rollback"] == "search without lexical again, in one update"
+    (state,) = client.get("/studio/api/state").json()["collections"]
+    labels = {side["id"]: side["label"] for side in state["sides"]}
+    assert labels["state:kept"] == "without lexical: all as before the cut-over"
+    assert back(client, seen=swap["seen"]).status_code == 200
+    assert "the other generation is kept" in timeline(client)["sentence"]
+    (state,) = client.get("/studio/api/state").json()["collections"]
+    labels = {side["id"]: side["label"] for side in state["sides"]}
+    assert labels["state:kept"] == "lexical by fake-sparse, generation 1: all as before the rollback"
