@@ -50,6 +50,15 @@ def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> l
     return [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) < SELDOM]
 
 
+def some_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
+    """The filter's keys that no document has, of its first `KEYS`. Asks the store for each.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+    """
+    return _missing(view, _some_keys(filter), tenant)
+
+
 def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
     """When keys were found missing, by tenant and key; under None the time of the last check."""
     found: dict[tuple[str | None, str] | None, float] = view.kept.setdefault("missing keys", {})

@@ -16,9 +16,11 @@ from starlette.responses import Response
 from diptych.collection.collection import Collection
 from diptych.collection.explain import explain
 from diptych.collection.explanation import Explanation
-from diptych.search.filter_keys import known_missing
+from diptych.errors import DiptychError
+from diptych.search.filter_keys import some_missing
 from diptych.search.options import Options
 from diptych.search.run import Answered, answered_later
+from diptych.search.store_errors import ask
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
@@ -27,6 +29,10 @@ from diptych.studio.disconnects import unless_gone
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.shown import shown_hits
 from diptych.studio.sides import Side, asks_no_store, side_of
+from diptych.studio.state import fields_of
+from qdrant_edge_client.validation_messages import nearest
+
+FEW = 8  # fields that are named where none is near
 
 
 async def search(request: Request) -> Response:
@@ -113,8 +119,26 @@ def before(why: Explanation) -> list[dict[str, Any]]:
 
 
 def _missing(found: Answered) -> list[str]:
-    """What is wrong with the filter, according to the search just made."""
+    """Why a search with a filter found nothing: fields that no document has, values that none has, or the query."""
     request = found.request
     assert request.chosen is not None, "the caller has checked"
-    missing = known_missing(request.handle, request.chosen, tenant=request.tenant)
-    return [f"no document has {key!r}, which the filter asks for" for key in missing]
+    view, chosen = request.handle.now(), request.chosen
+    try:
+        if missing := ask(view, lambda: some_missing(view, chosen, tenant=request.tenant)):
+            known = [str(field["key"]) for field in fields_of(view)]
+            return [_no_field(key, [name for name in known if name != key]) for key in missing]
+        points, _ = ask(view, lambda: view.client.scroll(view.name, request.filter, limit=1, with_payload=False))
+    except DiptychError:  # the search was answered; a store failing since is reported by the next call
+        return []
+    if not points:
+        return ["documents have the fields that the filter asks for, but none has these values"]
+    return ["documents match the filter, but the query finds none of them"]
+
+
+def _no_field(key: str, known: Sequence[str]) -> str:
+    """`no document has 'lettre', which the filter asks for: did you mean 'letter'?`."""
+    last = [name for name in known if name.rpartition(".")[2] == key]  # beneath the key of a program's metadata
+    near = f"did you mean {last[0]!r}?" if last else nearest(key, known)
+    if not near and known:
+        near = f"there are {', '.join(known[:FEW])}{' and others' if len(known) > FEW else ''}"
+    return f"no document has {key!r}, which the filter asks for{f': {near}' if near else ''}"

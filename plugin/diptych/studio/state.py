@@ -70,12 +70,12 @@ def _facts(collection: Collection, view: View) -> dict[str, Any]:
         "slots": slots,
         "tenants": view.tenancy is not None,
         "accepts": list(dict.fromkeys(accepted(collection))),
-        "fields": _fields(view),
+        "fields": fields_of(view),
         "limit": view.search_config.limit,
     }
 
 
-def _fields(view: View) -> list[dict[str, Any]]:
+def fields_of(view: View) -> list[dict[str, Any]]:
     """Payload keys that filters can use: those with an index, then those of some documents."""
     schema = ask(view, lambda: view.client.get_collection(view.name)).payload_schema
     found = {key: {"key": key, "type": str(own.data_type.value), "indexed": True} for key, own in schema.items()}

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from diptych import Collection, Document
 from diptych.search import Retrieve
+from diptych.studio.search import _no_field
 from diptych.studio.shown import name_of
 
 Ask = Callable[..., Any]
@@ -46,7 +47,7 @@ def test_the_whole_pipeline_and_one_slot_answer_as_the_collection_does(asked: As
 def test_a_filter_holds_and_a_key_that_no_document_has_is_named(asked: Ask) -> None:
     assert ids(asked(query="cat", filter={"must": [{"key": "letter", "match": {"value": "c"}}]})) == ["cat"]
     answer = asked(query="cat", filter={"must": [{"key": "lettre", "match": {"value": "c"}}]})
-    assert answer["warnings"] == ["no document has 'lettre', which the filter asks for"]
+    assert answer["warnings"] == ["no document has 'lettre', which the filter asks for: did you mean 'letter'?"]
 
 
 def test_more_hits_than_the_stages_pass_on_are_no_error(asked: Ask) -> None:
@@ -233,3 +234,25 @@ def test_a_long_document_is_shown_from_its_best_passage(filled: Callable[..., Co
 )
 def test_a_document_without_a_title_is_known_by_the_first_words_of_its_text(title: str, text: str, name: str) -> None:
     assert name_of(Document("7", text, title=title)) == name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "query", "said"),
+    [
+        ("lettre", "c", "cat", "did you mean 'letter'?"),
+        ("quite_else", "c", "cat", "there are letter"),
+        ("letter", "zz", "cat", "none has these values"),
+        ("letter", "h", "cat", "the query finds none of them"),
+    ],
+)
+def test_a_filter_that_leaves_nothing_says_why_each_time(
+    asked: Ask, key: str, value: str, query: str, said: str
+) -> None:
+    filter = {"must": [{"key": key, "match": {"value": value}}]}
+    for _ in range(2):
+        (warning,) = asked(query=query, filter=filter, side="slot:lexical")["warnings"]
+        assert said in warning
+
+
+def test_a_field_of_other_programs_is_named_by_where_it_lies() -> None:
+    assert "did you mean 'metadata.section'?" in _no_field("section", ["metadata.page", "metadata.section"])

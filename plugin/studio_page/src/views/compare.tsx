@@ -2,7 +2,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { addedToExport, exported, isHeld } from "../api";
-import { milliseconds, plural } from "../format";
+import { milliseconds, plural, sentence } from "../format";
 import { useShortcuts } from "../keys";
 import { announce, toast } from "../parts/announce";
 import { copyText } from "../parts/copy";
@@ -254,7 +254,7 @@ function Column({ side, asked, answer, others, lit, open, stop, onOpen, explains
       <div class="column-loading">{loading && <Loading label={`${side.toUpperCase()} is searching`} />}</div>
       {error && <Failure error={error} again={reload} />}
       {data && data.hits.length === 0 && (
-        <Empty title="Nothing found">No document answers this query with these filters.</Empty>
+        <Empty title="Nothing found">{data.warnings.map(sentence).join(" ") || "No document answers this query."}</Empty>
       )}
       {data && (
         <HitList side={side} label={label} hits={data.hits} others={others} lit={lit} open={open} stop={stop} onOpen={onOpen} explains={explains} onPoint={onPoint} />
