@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from diptych.collection.collection import Collection
 from diptych.config.models import SearchConfig
+from diptych.handle.snapshot import View
 from diptych.search import Pipeline
 from diptych.search.options import Options
 from diptych.search.qdrant_retrieval import first_requests, fuses_in_host
@@ -32,6 +33,7 @@ from diptych.studio.search import json_text
 from diptych.studio.sides import BUILDING, PIPELINE, OwnSearch, Side, side_of
 
 KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
+MOST_SHOWN = 500  # characters of a query in a comment
 _CALLS = re.compile(r"\b([A-Z][A-Za-z]+)\(")
 
 
@@ -54,7 +56,7 @@ def _snippets(collection: Collection, body: Question, opened: str, url: str, *, 
     request = SearchRequest.of(view, [body.question], options)
     qdrant, notes = _qdrant(request, body)
     return {
-        "yaml": _yaml(side, view.search_config),
+        "yaml": _yaml(side, view, body, options),
         "python": _python(collection, side, body, options, request, opened),
         "curl": _curl(side, body, options, url, with_key=with_key),
         "qdrant": qdrant,
@@ -65,17 +67,41 @@ def _snippets(collection: Collection, body: Question, opened: str, url: str, *, 
 # The config.
 
 
-def _yaml(side: Side, config: SearchConfig) -> str:
-    """The `search` section that gives this side's pipeline."""
-    found: dict[str, Any] = _section(side, config).model_dump(mode="json", exclude_defaults=True)
-    if "fuse" in found:
-        found["fuse"]["kind"] = config.fuse.kind
+def _yaml(side: Side, view: View, body: Question, options: Options) -> str:
+    """The `search` section that gives this side's pipeline, below what is asked of it."""
+    config = _section(side, view.search_config)
+    found = {"retrieve": {}, **config.model_dump(mode="json", exclude_defaults=True)}
+    pipeline = Pipeline.from_config(config, view.slots)
+    found["retrieve"] = {branch.slot: branch.candidates for branch in pipeline.retrieve}
+    if pipeline.fuse or "fuse" in found:
+        found["fuse"] = {
+            key: value for key, value in config.fuse.model_dump(mode="json").items() if value not in ({}, None)
+        }
+    for key in ("rescore", "diversify"):
+        if stage := getattr(config, key):
+            found[key] |= {"candidates": stage.candidates}
+    for shown, own in zip(found.get("rerank", ()), config.rerank, strict=False):
+        shown |= {"candidates": own.candidates}
     yaml, text = YAML(typ="safe", pure=True), io.StringIO()
     yaml.default_flow_style, yaml.width = None, 100
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump({"search": _plain_rerank(found)}, text)
-    head = f"# {side.label}\n" if side.kind in ("state", "generation") else ""
-    return head + text.getvalue()
+    return "".join([*_asked(side, body, options), text.getvalue()])
+
+
+def _asked(side: Side, body: Question, options: Options) -> Iterator[str]:
+    """What a config does not hold, as comments; `repr` leaves no end of line in them."""
+    media = f" with {', '.join(body.media)}" if body.media else ""
+    facts = {"side": " ".join(side.label.split()), "query": f"{_cut(body.text)}{media}", "limit": options.limit}
+    facts |= {"filter": _cut(body.filter)} if body.filter is not None else {}
+    facts |= {"tenant": _cut(body.tenant)} if body.tenant is not None else {}
+    for name, value in facts.items():
+        yield f"# {name}: {value}\n"
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def _section(side: Side, config: SearchConfig) -> SearchConfig:

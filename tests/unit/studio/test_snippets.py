@@ -137,7 +137,9 @@ SECTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=str)
-def test_yaml_says_the_section_that_is_asked(tmp_path: Path, client: TestClient, section: dict[str, Any]) -> None:
+def test_yaml_says_the_section_that_is_asked(
+    tmp_path: Path, client: TestClient, collection: Collection, section: dict[str, Any]
+) -> None:
     own = {"yaml": json.dumps(section)}
     answer = client.post("/studio/api/snippets", json={"query": "cat", "side": own})
     assert answer.status_code == 200, answer.text
@@ -145,7 +147,23 @@ def test_yaml_says_the_section_that_is_asked(tmp_path: Path, client: TestClient,
     (tmp_path / "diptych.yaml").write_text(f"collection: x\n{slots}{answer.json()['yaml']}")
     written = load_config(tmp_path / "diptych.yaml").search
     wanted = SearchConfig.model_validate(section)
-    assert written.model_copy(update={"remember": wanted.remember}) == wanted
+    slots = collection.handle.slots
+    assert Pipeline.from_config(written, slots) == Pipeline.from_config(wanted, slots)
+    assert written.retrieve == wanted.retrieved(slots), "what is left out is said"
+    assert written.model_copy(update={"remember": wanted.remember, "retrieve": wanted.retrieve}) == wanted
+
+
+def test_yaml_says_what_is_not_trivially_default_and_what_is_asked(client: TestClient) -> None:
+    own = {"yaml": "fuse: {kind: rrf}\nrescore: {slot: long}\nretrieve: {dense: 9, lexical: 9}"}
+    body = {"query": "a\n# b\x85: c", "side": own, "limit": 3, "filter": LETTERS}
+    text = client.post("/studio/api/snippets", json=body).json()["yaml"]
+    assert text.splitlines()[:3] == ["# side: own pipeline", r"# query: 'a\n# b\x85: c'", "# limit: 3"]
+    for part in ("retrieve: {dense: 9, lexical: 9}", "kind: rrf", "k: 60", "candidates: 50", "# filter: {'must'"):
+        assert part in text
+    assert "weight" not in text
+    default = client.post("/studio/api/snippets", json={"query": "cat", "side": {"yaml": ""}}).json()["yaml"]
+    assert "retrieve: {dense: 100, lexical: 100, long: 100}" in default
+    assert "kind: dbsf" in default
 
 
 def test_yaml_of_a_part_gives_its_stages(tmp_path: Path, client: TestClient, collection: Collection) -> None:
