@@ -260,6 +260,14 @@ def test_everybody_can_read_it_at_any_width(visit: Visit, width: int, scheme: An
     assert (violations(page), overflow(page)) == ([], 0)
 
 
+def test_a_result_of_other_sides_than_chosen_says_so(visit: Visit) -> None:
+    evaluated(visit)
+    note = visit.page.get_by_text("The result below is of other sides")
+    expect(note).to_have_count(0)
+    visit.page.get_by_label("Metric").select_option("MRR@10")
+    expect(note).to_be_visible()
+
+
 def test_an_exported_evaluation_shows_the_same_without_a_server(visit: Visit, tmp_path: Path) -> None:
     before = evaluated(visit).inner_text()
     page = visit.page

@@ -218,6 +218,21 @@ def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp
     context.close()
 
 
+def test_scores_before_a_reranker_are_compared_and_every_key_is_listed(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="the cat", doc="cat")
+        why = page.get_by_role("complementary")
+        side = why.locator("[data-side=a].why-side")
+        expect(side.get_by_text("gives the whole score")).to_be_visible()
+        before = side.get_by_role("group", name="The score before the last stage")
+        expect(before.get_by_text("What counts most")).to_be_visible()
+        expect(before.get_by_role("columnheader", name="other")).to_be_visible()
+        assert violations(page) == []
+        page.get_by_role("button", name="Close the explanation").click()
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_contain_text("Close the explanation")
+
+
 def test_the_page_asks_for_the_key_and_keeps_it_to_itself(browser: Browser, fakes: Registry, tmp_path: Path) -> None:
     collections = Served([animals(tmp_path, fakes)], registry=fakes)
     app = application(collections, keys=Keys(["open sesame"]), extension=studio())

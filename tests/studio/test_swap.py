@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from browsing import Visit, overflow, violations
 from diptych import Collection, Registry
@@ -175,3 +175,21 @@ def test_everybody_can_read_it_at_any_width(visit: Visit, view: str, width: int,
     visit.open(view)
     expect(page.get_by_role("table").first).to_be_visible()
     assert (violations(page), overflow(page)) == ([], 0)
+
+
+@pytest.mark.parametrize("view", ["swap", "health"])
+def test_a_config_file_that_is_stale_is_said_with_the_lines_to_restore(visit: Visit, view: str) -> None:
+    lines = "slots:\n  lexical: {adapter: bm25, language: english}"
+
+    def stale(route: Route) -> None:
+        answer = route.fetch()
+        config = {"sentence": "diptych.yaml names other encoders", "restore": lines}
+        route.fulfill(response=answer, json={**answer.json(), "config": config})
+
+    visit.page.route(f"**/api/{view}?*", stale)
+    page = visit.open(view)
+    expect(page.get_by_text("diptych.yaml names other encoders.")).to_be_visible()
+    expect(page.get_by_role("region", name="Lines to restore in the config file")).to_have_text(lines)
+    page.get_by_role("button", name="Copy lines").click()
+    assert page.evaluate("navigator.clipboard.readText()") == lines
+    assert violations(page) == []
