@@ -14,6 +14,7 @@ from playwright.sync_api import Page, Route, expect
 from browsing import Visit
 from diptych import Collection
 from diptych.search import Retrieve
+from diptych.studio.shown import name_of
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,31 @@ def test_a_wrong_config_says_what_is_wrong(visit: Visit) -> None:
     expect(alert).to_contain_text("densse")
     expect(alert).to_contain_text("dense")
     assert visit.ids("a")
+    expect(page.locator(".venn")).to_have_count(0)
     visit.faults.clear()  # the browser's own line on the answer's status
+
+
+def test_keys_in_a_drop_down_choose_a_side_and_open_nothing(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    side = page.get_by_label("Side B")
+    before = side.input_value()
+    side.focus()
+    page.keyboard.type("other")
+    side.evaluate("(list) => { list.value = 'edit'; list.dispatchEvent(new Event('change', {bubbles: true})); }")
+    expect(side).to_have_value(before)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("/")
+    expect(page.get_by_label("Query", exact=True)).to_be_focused()
+
+
+def test_a_filter_that_leaves_nothing_says_which_field_is_near(visit: Visit) -> None:
+    page = visit.open(q="editor")
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("button", name="Add a filter").click()
+    expect(page.get_by_label("Field of filter 1")).to_be_focused()
+    page.get_by_label("Field of filter 1").fill("sektion")
+    page.get_by_label("Value of filter 1").fill("sound")
+    expect(page.locator("[data-column=a]")).to_contain_text("did you mean 'section'?")
 
 
 def test_filters_narrow_both_sides(visit: Visit, packages: Collection) -> None:
@@ -117,7 +142,9 @@ def test_the_bar_and_the_ribbons_show_what_both_have(visit: Visit, packages: Col
     expect(page.locator(".ribbon")).to_have_count(len(both))
     said = page.locator(".ribbons svg").get_attribute("aria-label") or ""
     first = both[0]
-    assert said.startswith(f"{len(both)} documents in both answers: {first} from rank {a.index(first) + 1} to")
+    assert said.startswith(
+        f"{len(both)} documents in both answers: {name_of(packages.get([first])[0])} from rank {a.index(first) + 1} to"
+    )
     page.get_by_role("button", name="only A").click()
     expect(page.locator("[data-column=a] .hit:not([data-dim])")).to_have_count(len(a) - len(both))
     expect(page.locator("[data-column=b] .hit:not([data-dim])")).to_have_count(0)

@@ -21,9 +21,14 @@ function isTyping(target: EventTarget | null): boolean {
   return Boolean(element?.closest("input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable]"));
 }
 
+/** A drop-down takes letters, to choose by; it has no use for these. */
+function isForThePage(event: KeyboardEvent): boolean {
+  return event.target instanceof HTMLSelectElement && (event.key === "/" || event.key === "?");
+}
+
 function pressed(event: KeyboardEvent): void {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
-  const typing = isTyping(event.target);
+  const typing = isTyping(event.target) && !isForThePage(event);
   const modal = document.querySelector("dialog[open]") !== null;
   const pair = `${first} ${event.key}`;
   const all = shortcuts.get().filter((shortcut) => shortcut.run && (typing || modal ? shortcut.typing : true));

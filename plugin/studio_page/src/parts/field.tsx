@@ -1,6 +1,6 @@
 /** Labelled form fields. */
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
+import { useId, useRef } from "preact/hooks";
 
 export interface Choice {
   value: string;
@@ -15,16 +15,36 @@ export interface SelectProps {
   /** Keeps the label for screen readers only. */
   hideLabel?: boolean;
   mark?: "a" | "b";
+  /** A choice that opens something: typing in the closed list must not take it, only Enter, a space or a press. */
+  opens?: string;
 }
 
-export function Select({ label, value, choices, onChange, hideLabel = false, mark }: SelectProps) {
+export function Select({ label, value, choices, onChange, hideLabel = false, mark, opens }: SelectProps) {
   const id = useId();
+  const key = useRef("");
+  const choose = (select: HTMLSelectElement) => {
+    const chosen = select.value;
+    if (chosen === opens) {
+      select.value = value; // what it opens decides
+      if (key.current && key.current !== "Enter" && key.current !== " ") return;
+    }
+    onChange(chosen);
+  };
   return (
     <div class="field">
       <label for={id} class={hideLabel ? "visually-hidden" : "field-label"}>
         {label}
       </label>
-      <select id={id} class="input" data-side={mark} value={value} onChange={(event) => onChange(event.currentTarget.value)}>
+      <select
+        id={id}
+        class="input"
+        data-side={mark}
+        value={value}
+        onKeyDown={(event) => (key.current = event.key)}
+        onPointerDown={() => (key.current = "")}
+        onBlur={() => (key.current = "")}
+        onChange={(event) => choose(event.currentTarget)}
+      >
         {choices.map((choice) => (
           <option key={choice.value} value={choice.value}>
             {choice.label}

@@ -1,3 +1,5 @@
+import { useEffect, useRef } from "preact/hooks";
+
 import { readRows, type FilterRow, type Operator } from "../question";
 import { useParam } from "../state";
 import { useStudio } from "../studio";
@@ -17,9 +19,15 @@ export function Filters() {
   const write = (next: FilterRow[]) => setText(next.length ? JSON.stringify(next) : "");
   const change = (at: number, patch: Partial<{ key: string; operator: Operator; value: string }>) =>
     write(rows.map((row, index) => (index === at ? [patch.key ?? row[0], patch.operator ?? row[1], patch.value ?? row[2]] : row)));
+  const list = useRef<HTMLFieldSetElement>(null);
+  const added = useRef(false);
+  useEffect(() => {
+    if (added.current) list.current?.querySelector<HTMLInputElement>(".filter:last-of-type input")?.focus();
+    added.current = false;
+  }, [rows.length]);
   const first = collection.fields[0]?.key ?? "";
   return (
-    <fieldset class="filters">
+    <fieldset class="filters" ref={list}>
       <legend class="field-label">Filters</legend>
       <datalist id="filter-fields">
         {collection.fields.map((field) => (
@@ -62,7 +70,14 @@ export function Filters() {
           </button>
         </div>
       ))}
-      <button class="button small" type="button" onClick={() => write([...rows, [first, "is", ""]])}>
+      <button
+        class="button small"
+        type="button"
+        onClick={() => {
+          added.current = true;
+          write([...rows, [first, "is", ""]]);
+        }}
+      >
         Add a filter
       </button>
     </fieldset>

@@ -24,7 +24,7 @@ export function Sides() {
   const choose = (name: "a" | "b", value: string) => (value === EDIT ? setEdited(name) : setParams({ [name]: value }, { replace: false }));
   return (
     <>
-      <Select label="Side A" value={a} choices={choices(a, false)} mark="a" onChange={(value) => choose("a", value)} />
+      <Select label="Side A" value={a} choices={choices(a, false)} mark="a" opens={EDIT} onChange={(value) => choose("a", value)} />
       <button
         class="button swap-sides"
         type="button"
@@ -35,7 +35,7 @@ export function Sides() {
       >
         ⇄
       </button>
-      <Select label="Side B" value={b} choices={choices(b, true)} mark="b" onChange={(value) => choose("b", value)} />
+      <Select label="Side B" value={b} choices={choices(b, true)} mark="b" opens={EDIT} onChange={(value) => choose("b", value)} />
       {edited && (
         <ConfigDialog
           name={edited}

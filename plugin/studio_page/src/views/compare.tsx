@@ -189,7 +189,7 @@ function Results({ asked, a, b, lit, onLit, open, onOpen, explains, pointed, onP
   const shownB = joined ?? { ranksB: ranksOf(b.data) };
   return (
     <>
-      {two && overlap && overlap.a.length + overlap.both.length + overlap.b.length > 0 && <Venn overlap={overlap} lit={lit} onLit={onLit} />}
+      {two && !a.error && !b.error && overlap && overlap.a.length + overlap.both.length + overlap.b.length > 0 && <Venn overlap={overlap} lit={lit} onLit={onLit} />}
       <div class={two ? "columns columns-two" : "columns"} ref={columns} aria-busy={a.loading || b.loading}>
         <Column
           side="a"
