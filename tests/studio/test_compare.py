@@ -256,8 +256,10 @@ def test_the_panel_says_why_one_document_is_above_another(visit: Visit, packages
     side = page.get_by_role("complementary").locator("[data-side=a].why-side")
     side.get_by_label("Lower bar: compared with").select_option(hits[4].id)
     sentence = side.locator(".why-difference")
-    expect(sentence).to_contain_text(f"Above “{hits[4].id}” by")
-    assert numbers([sentence.inner_text()])[0] == pytest.approx(hits[0].score - hits[4].score, abs=1e-4)
+    expect(sentence).to_contain_text(f"Above “{name_of(hits[4].document)}” by")
+    assert numbers([sentence.inner_text().rpartition("” by")[2]])[0] == pytest.approx(
+        hits[0].score - hits[4].score, abs=1e-4
+    )
 
 
 def test_a_missing_document_is_found_by_its_id(visit: Visit, packages: Collection) -> None:
