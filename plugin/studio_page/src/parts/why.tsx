@@ -90,9 +90,10 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
   useEffect(() => setPicked(null), [id]);
   const other = picked ?? neighbour;
   const located = useLocated(question, side, id);
-  const beside = useLocated(question, side, other && other !== id ? other : null);
+  const asking = useLocated(question, side, other && other !== id ? other : null);
+  const beside = asking.data?.document?.id === other ? asking.data : null; // not the one before, which is still held
   const parts = located.data?.score == null ? [] : located.data.parts; // of no hit only its places are known
-  const otherParts = beside.data?.parts ?? [];
+  const otherParts = beside?.parts ?? [];
   const colours = coloursOf([parts, otherParts]);
   const extent = extentOf([parts, otherParts]);
   const otherHit = hits.find((hit) => hit.id === other);
@@ -131,9 +132,9 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
               onChange={setPicked}
             />
           )}
-          {otherHit && beside.data && <Difference mine={found} theirs={beside.data} title={titleOf(otherHit)} />}
-          <PartsTable mine={found} theirs={otherHit && beside.data ? beside.data : undefined} colours={colours} />
-          {found.before.length > 0 && <Before mine={found} theirs={otherHit && beside.data ? beside.data : undefined} title={otherHit ? titleOf(otherHit) : ""} />}
+          {otherHit && beside && <Difference mine={found} theirs={beside} title={titleOf(otherHit)} />}
+          <PartsTable mine={found} theirs={otherHit && beside ? beside : undefined} colours={colours} />
+          {found.before.length > 0 && <Before mine={found} theirs={otherHit && beside ? beside : undefined} title={otherHit ? titleOf(otherHit) : ""} />}
         </>
       )}
       {found && !parts.length && found.legs.length > 0 && <Legs found={found} />}
