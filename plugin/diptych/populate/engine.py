@@ -131,7 +131,9 @@ class Pipeline:
         self._encoders, self._deliver, self._then = encoders, deliver, then
         self._stopped, self._begin = stopped, begin
         self._threads: dict[str, ThreadPoolExecutor] = {}
-        self._room = threading.Semaphore(room)
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # Ctrl-C can break a Semaphore for the other thread
+        for _ in range(room):
+            self._room.put(None)
         self._jobs: list[queue.SimpleQueue[Job | None]] = [queue.SimpleQueue() for _ in range(1 + len(then))]
         self._failure: BaseException | None = None
         self._stages = [
@@ -163,7 +165,7 @@ class Pipeline:
         Raises:
             BaseException: what ended an earlier piece's encoding or upload.
         """
-        self._room.acquire()
+        self._room.get()
         self._raise_failure()
         futures = {
             name: self._thread(name).submit(encoder, inputs_of(encoder, piece))
@@ -187,7 +189,7 @@ class Pipeline:
             if self._failure is None and not self._stopped.is_set():
                 self._finish(at, *job)
             if following is None:
-                self._room.release()
+                self._room.put(None)
             else:
                 following.put((job[0], {}))  # without the futures, whose vectors would stay in memory
         if following is not None:

@@ -56,7 +56,9 @@ class _Reading(Generic[T]):
 
     def __init__(self, work: Callable[[Iterator[T]], None], room: int) -> None:
         self._work, self._ended, self._abandoned = work, False, False
-        self._room = threading.Semaphore(room)
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # Ctrl-C can break a Semaphore for the other thread
+        for _ in range(room):
+            self._room.put(None)
         self._read: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="look up", daemon=True)
@@ -64,7 +66,7 @@ class _Reading(Generic[T]):
 
     def put(self, entry: T) -> bool:
         """Add to the queue as soon as there is room; returns whether the thread still reads it."""
-        self._room.acquire()
+        self._room.get()
         if self._ended:
             return False
         self._read.put((entry,))
@@ -85,13 +87,13 @@ class _Reading(Generic[T]):
             self.failure = error
         finally:
             self._ended = True
-            self._room.release()  # the reader may be waiting for room that nobody else would free
+            self._room.put(None)  # the reader may be waiting for room that nobody else would free
 
     def _entries(self) -> Iterator[T]:
         while (found := self._read.get()) is not None:
             if self._abandoned:
                 break
-            self._room.release()
+            self._room.put(None)
             yield found[0]
         if self._abandoned:
             raise Abandoned

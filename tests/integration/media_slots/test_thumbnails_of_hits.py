@@ -40,7 +40,7 @@ def test_hits_have_the_thumbnails_that_are_stored(config: Made, documents: list[
 def test_references_alone_have_none(config: Made, documents: list[Document], colours: Registry) -> None:
     with Collection.open(parse_config(config()), registry=colours) as collection:
         collection.populate(documents)
-        found = collection.search("square", limit=3, pipeline="lexical")
+        found = collection.search("square", limit=10, pipeline="lexical")
         assert found.thumbnails() == {}
         assert "<img" not in found._repr_html_()
         assert "red.png" in found._repr_html_()
