@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -98,11 +99,9 @@ def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience:
     if metric is not None:
         all_callbacks.append(LastOfEqual(metric))
     if importlib.util.find_spec("tensorboardX"):
-        from tensorboardX import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
-        writer: Any = SummaryWriter(logdir=str(folder.path / "logs"))
-        all_callbacks.append(TensorBoardCallback(tb_writer=writer))
+        all_callbacks.append(TensorBoardCallback(tb_writer=_writer(folder)))
     return all_callbacks
 
 
@@ -115,10 +114,7 @@ def drawing(folder: RunFolder) -> Iterator[Draw]:
     if not importlib.util.find_spec("tensorboardX"):
         yield lambda group, values, step: None
         return
-    from tensorboardX import SummaryWriter
-
-    # A file of its own: the writer of a training that began in the same second has the same name else.
-    with SummaryWriter(logdir=str(folder.path / "logs"), filename_suffix=".all") as writer:
+    with _writer(folder) as writer:
 
         def draw(group: str, values: Mapping[str, Any], step: int) -> None:
             for name, value in values.items():
@@ -127,6 +123,13 @@ def drawing(folder: RunFolder) -> Iterator[Draw]:
             writer.flush()
 
         yield draw
+
+
+def _writer(folder: RunFolder) -> Any:
+    """TensorBoard's writer, to a file of its own: those that begin within a second have the same name else."""
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(logdir=str(folder.path / "logs"), filename_suffix=f".{time.time_ns()}")
 
 
 def _is_plain(value: object) -> bool:
