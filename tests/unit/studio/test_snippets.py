@@ -143,8 +143,8 @@ def test_yaml_says_the_section_that_is_asked(
     own = {"yaml": json.dumps(section)}
     answer = client.post("/studio/api/snippets", json={"query": "cat", "side": own})
     assert answer.status_code == 200, answer.text
-    slots = "slots: {dense: {adapter: a}, lexical: {adapter: b}, long: {adapter: c}}\n"
-    (tmp_path / "diptych.yaml").write_text(f"collection: x\n{slots}{answer.json()['yaml']}")
+    written_slots = "slots: {dense: {adapter: a}, lexical: {adapter: b}, long: {adapter: c}}\n"
+    (tmp_path / "diptych.yaml").write_text(f"collection: x\n{written_slots}{answer.json()['yaml']}")
     written = load_config(tmp_path / "diptych.yaml").search
     wanted = SearchConfig.model_validate(section)
     slots = collection.handle.slots
@@ -169,7 +169,7 @@ def test_yaml_says_what_is_not_trivially_default_and_what_is_asked(client: TestC
 def test_yaml_of_a_part_gives_its_stages(tmp_path: Path, client: TestClient, collection: Collection) -> None:
     for side in ("slot:lexical", "part:dbsf"):
         text = client.post("/studio/api/snippets", json={"query": "cat", "side": side}).json()["yaml"]
-        slots = "slots: {dense: {adapter: a}, lexical: {adapter: b}, long: {adapter: c}}\n"
+        written_slots = "slots: {dense: {adapter: a}, lexical: {adapter: b}, long: {adapter: c}}\n"
         (tmp_path / "diptych.yaml").write_text(f"collection: x\n{slots}{text}")
         written = load_config(tmp_path / "diptych.yaml").search
         pipeline = client.post("/studio/api/search", json={"query": "cat", "side": side}).json()["pipeline"]
