@@ -170,7 +170,7 @@ def test_yaml_of_a_part_gives_its_stages(tmp_path: Path, client: TestClient, col
     for side in ("slot:lexical", "part:dbsf"):
         text = client.post("/studio/api/snippets", json={"query": "cat", "side": side}).json()["yaml"]
         written_slots = "slots: {dense: {adapter: a}, lexical: {adapter: b}, long: {adapter: c}}\n"
-        (tmp_path / "diptych.yaml").write_text(f"collection: x\n{slots}{text}")
+        (tmp_path / "diptych.yaml").write_text(f"collection: x\n{written_slots}{text}")
         written = load_config(tmp_path / "diptych.yaml").search
         pipeline = client.post("/studio/api/search", json={"query": "cat", "side": side}).json()["pipeline"]
         assert repr(Pipeline.from_config(written, collection.handle.slots)) == pipeline
