@@ -17,32 +17,23 @@ _LEGEND = f"{CHOSEN} recommended, {FRONT} on the Pareto front: no other is bette
 
 def searchreport(value: SearchReport) -> Html:
     """Which pipeline answers judged queries best."""
-    order = sorted(range(len(value.rows)), key=lambda place: -value.rows[place].value)
-    drawn = _drawn(
-        [(value.rows[n].milliseconds, value.rows[n].value, value.rows[n].front) for n in order],
-        chosen=order.index(value.chosen),
-        names=("milliseconds", "nDCG@10"),
-    )
+    drawn, shown = _best(value)
     rows = [
         (
-            _mark(value.rows[n].front, n == value.chosen, n == value.present),
-            foreign(value.rows[n].name),
-            f"{value.rows[n].value:.4f}",
-            f"±{value.rows[n].error:.4f}",
+            *_judged(value, n),
             f"{value.rows[n].milliseconds:.2f}",
         )
-        for n in _worth_showing(value, order)
+        for n in shown
     ]
-    shown = table(("", "pipeline", "nDCG@10", "error", "ms"), rows, right=2)
     left_out = [f"not tried, because its scores depend on other candidates: {name}" for name in value.left_out]
     return page(
         foreign(value.verdict, limit=2000),
         _gains(value.gains, value.confidence, [value.more(gain) for gain in value.gains]),
         drawn,
-        shown,
+        table(("", "pipeline", "nDCG@10", "error", "ms"), rows, right=2),
         note(_LEGEND),
         note(
-            f"{value.queries:,} judged queries, {len(rows)} of {len(order)} pipelines shown, "
+            f"{value.queries:,} judged queries, {len(rows)} of {len(value.rows)} pipelines shown, "
             f"{value.calls:,} requests, {value.seconds:.1f} s"
         ),
         notes(left_out),
@@ -52,23 +43,15 @@ def searchreport(value: SearchReport) -> Html:
 
 def encoderreport(value: EncoderReport) -> Html:
     """Which way to encode, cut and store vectors is best."""
-    order = sorted(range(len(value.rows)), key=lambda place: -value.rows[place].value)
-    drawn = _drawn(
-        [(value.rows[n].milliseconds, value.rows[n].value, value.rows[n].front) for n in order],
-        chosen=order.index(value.chosen),
-        names=("milliseconds", "nDCG@10"),
-    )
+    drawn, shown = _best(value)
     rows = [
         (
-            _mark(value.rows[n].front, n == value.chosen, n == value.present),
-            foreign(value.rows[n].name),
-            f"{value.rows[n].value:.4f}",
-            f"±{value.rows[n].error:.4f}",
+            *_judged(value, n),
             f"{value.rows[n].overlap:.2f}",
             f"{value.rows[n].milliseconds:.2f}",
             size(value.rows[n].size),
         )
-        for n in _worth_showing(value, order)
+        for n in shown
     ]
     names = ("", "queries over documents, width, storage", "nDCG@10", "error", "of the present ten", "ms", "a vector")
     apart = [f"{queries} cannot query what {documents} encoded" for documents, queries in value.left_out]
@@ -80,7 +63,7 @@ def encoderreport(value: EncoderReport) -> Html:
         note(_LEGEND),
         note(
             f"{value.queries:,} judged queries, {value.sample:,} of {value.documents:,} documents, "
-            f"{len(rows)} of {len(order)} ways shown, {value.seconds:.1f} s"
+            f"{len(rows)} of {len(value.rows)} ways shown, {value.seconds:.1f} s"
         ),
         notes(apart),
         mark=GOOD if value.passed else GREY,
@@ -153,10 +136,23 @@ def indexreport(value: IndexReport) -> Html:
     )
 
 
-def _worth_showing(value: SearchReport | EncoderReport, order: Sequence[int]) -> list[int]:
-    """Places of the best rows and of those that are marked, in their order."""
-    marked = (value.chosen, value.present)
-    return [n for place, n in enumerate(order) if place < SHOWN or n in marked or value.rows[n].front]
+def _best(value: SearchReport | EncoderReport) -> tuple[Html, list[int]]:
+    """A drawing of all rows, and the places of the best ones and of those that are marked, the best first."""
+    rows, marked = value.rows, (value.chosen, value.present)
+    order = sorted(range(len(rows)), key=lambda place: -rows[place].value)
+    drawn = _drawn(
+        [(rows[n].milliseconds, rows[n].value, rows[n].front) for n in order],
+        chosen=order.index(value.chosen),
+        names=("milliseconds", "nDCG@10"),
+    )
+    return drawn, [n for place, n in enumerate(order) if place < SHOWN or n in marked or rows[n].front]
+
+
+def _judged(value: SearchReport | EncoderReport, n: int) -> tuple[Content, ...]:
+    """The first cells of row `n`: its marks, its name, and its quality with the error."""
+    row = value.rows[n]
+    mark = _mark(row.front, n == value.chosen, n == value.present)
+    return mark, foreign(row.name), f"{row.value:.4f}", f"±{row.error:.4f}"
 
 
 def _drawn(points: Sequence[tuple[float, float, bool]], *, chosen: int, names: tuple[str, str]) -> Html:
