@@ -13,9 +13,17 @@ import grpc
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc
-from qdrant_client.grpc.collections_pb2 import ListCollectionsResponse
-from qdrant_client.grpc.points_pb2 import PointsOperationResponse, UpdateResult, UpdateStatus
+from qdrant_client.grpc.collections_pb2 import ListCollectionsResponse, ShardKey
+from qdrant_client.grpc.points_pb2 import (
+    GetResponse,
+    PointsOperationResponse,
+    RetrievedPoint,
+    ScrollResponse,
+    UpdateResult,
+    UpdateStatus,
+)
 
 from diptych.stores import open_store
 from diptych.stores.server_client import ServerClient
@@ -33,10 +41,12 @@ Points = list[models.PointStruct]
 
 
 class Recorder(points_service_pb2_grpc.PointsServicer, collections_service_pb2_grpc.CollectionsServicer):
-    """Keeps the writes it is sent, as bytes that do not depend on the order of maps."""
+    """Keeps the requests it is sent, as bytes that do not depend on the order of maps; answers reads by `points`."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.reads: list[bytes] = []
+        self.points: list[RetrievedPoint] = []
 
     def List(self, request: Any, context: Any) -> ListCollectionsResponse:  # noqa: N802
         return ListCollectionsResponse()
@@ -46,6 +56,15 @@ class Recorder(points_service_pb2_grpc.PointsServicer, collections_service_pb2_g
         return PointsOperationResponse(result=UpdateResult(operation_id=7, status=UpdateStatus.Completed))
 
     UpdateVectors = Upsert
+
+    def Get(self, request: Any, context: Any) -> GetResponse:  # noqa: N802
+        self.reads.append(request.SerializeToString(deterministic=True))
+        return GetResponse(result=self.points)
+
+    def Scroll(self, request: Any, context: Any) -> ScrollResponse:  # noqa: N802
+        self.reads.append(request.SerializeToString(deterministic=True))
+        following = {"next_page_offset": self.points[-1].id} if request.limit == 3 else {}
+        return ScrollResponse(result=self.points, **following)
 
 
 @pytest.fixture
@@ -100,6 +119,36 @@ def test_grpc_carries_numpy_vectors_exactly_as_lists(listening: tuple[Recorder, 
         own.update_vectors("c", [make(id=p.id, vector=p.vector) for p in plain])
     assert len(recorder.writes) == 12
     assert recorder.writes[::2] == recorder.writes[1::2]
+
+
+def test_grpc_reads_ask_and_return_as_the_library_does(listening: tuple[Recorder, str]) -> None:
+    recorder, place = listening
+    keys = [None, ShardKey(keyword="eu"), ShardKey(number=0)]
+    payloads = [PAYLOAD | {"empty": "", "": "no key"}, {}, {"text": "", "zero": 0, "no": False}]
+    recorder.points = [
+        RetrievedPoint(id=RestToGrpc.convert_extended_point_id(i), payload=payload_to_grpc(payload), shard_key=key)
+        for i, payload, key in zip(IDS, payloads, keys, strict=True)
+    ]
+    host, port = place.split(":")
+    own = QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+    chosen = models.Filter(must=[models.HasIdCondition(has_id=list(IDS))])
+    exclude = models.PayloadSelectorExclude(exclude=["n"])
+    with closing(open_store(f"grpc://{place}")) as fast, closing(own):
+        found: list[Any] = []
+        for client in (fast, own):
+            for wanted in (True, False, ["text", "deep.list"], exclude):
+                found.append(client.retrieve("c", list(IDS), with_payload=wanted))
+                found.append(client.scroll("c", chosen, limit=3, offset=IDS[2], with_payload=wanted))
+            found.append(client.scroll("c", limit=2, offset=0))
+            found.append(client.retrieve("c", list(IDS), consistency=2, timeout=7))
+            found.append(client.scroll("c", limit=3, order_by="n", shard_key_selector="eu"))
+    half = len(found) // 2
+    assert found[:half] == found[half:]
+    assert [record.payload for record in found[0]] == payloads
+    assert [record.id for record in found[0]] == list(IDS)
+    assert found[1][1] == IDS[2]
+    assert found[8][1] is None
+    assert recorder.reads[:half] == recorder.reads[half:]
 
 
 def test_http_carries_the_same_numbers_in_fewer_bytes(small_server: Callable[..., Any]) -> None:

@@ -92,6 +92,10 @@ class Node(QdrantRemote):
             self._writes[method] = call
         return self._writes[method](head.SerializeToString() + points, timeout=seconds)
 
+    def answer(self, method: str, request: Any) -> Any:
+        """Send a request of the service of points over gRPC; the server's answer."""
+        return getattr(self.grpc_points, method)(request, timeout=self._timeout)
+
     @property
     def _updater_class(self) -> Any:
         """What uploads are sent with."""

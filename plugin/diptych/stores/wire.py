@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from qdrant_client import grpc, models
-from qdrant_client.conversions.conversion import RestToGrpc, json_to_value
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, json_to_value, value_to_json
 
 _POINTS = b"\x1a"  # field 3 of `UpsertPoints` and of `UpdatePointVectors`
 _UUID = b"\x0a\x26\x12\x24"  # field 1 of a point, 38 bytes: field 2 of `PointId`, 36 bytes
@@ -151,3 +151,35 @@ def _varint(number: int) -> bytes:
 
 
 _SHORT: Sequence[bytes] = [bytes([number]) for number in range(0x80)]
+
+
+# Points as a server answers with them: qdrant-client looks at each id and payload in several ways.
+
+
+def point_id(identifier: Any) -> grpc.PointId:
+    """The message of a point id."""
+    if type(identifier) is str:
+        return grpc.PointId(uuid=identifier)
+    return RestToGrpc.convert_extended_point_id(identifier)
+
+
+def plain_id(identifier: grpc.PointId) -> int | str:
+    """The point id in a message."""
+    found: int | str = identifier.uuid or identifier.num
+    return found
+
+
+def records(points: Iterable[grpc.RetrievedPoint]) -> list[models.Record]:
+    """Points without vectors, as `retrieve` and `scroll` return them."""
+    return [
+        models.Record(
+            id=plain_id(point.id),
+            payload=_plain_payload(point.payload),
+            shard_key=GrpcToRest.convert_shard_key(point.shard_key) if point.HasField("shard_key") else None,
+        )
+        for point in points
+    ]
+
+
+def _plain_payload(fields: Any) -> dict[str, Any]:
+    return {key: (value := fields[key]).string_value or value_to_json(value) for key in fields}

@@ -27,7 +27,6 @@ from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
-from diptych.stores.versions import keeps_log
 from diptych.swap.backfill.documents import SourceDocuments, document_of
 from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.backfill.page_writer import PageWriter
@@ -37,7 +36,6 @@ from diptych.swap.pace import Pace
 from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
-SERVER_PIECES = 2  # the same on a server, where every read and every checkpoint is a request
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
 
@@ -91,8 +89,7 @@ class Backfill:
         self._writer = PageWriter(self._store, handle.client, slots, pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         self._reached = reached
-        pieces = SERVER_PIECES if keeps_log(handle.client) else PIECES
-        self._size = max(1, handle.populate_config.chunk // pieces)  # documents of a piece
+        self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
         self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
         self.filled = Filled()
 
