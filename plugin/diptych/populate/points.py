@@ -89,8 +89,12 @@ def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[
 def _weight(point: models.PointStruct) -> int:
     vectors: Any = point.vector
     payload: Any = point.payload
-    numbers = sum(map(_numbers, vectors.values()))
-    letters = sum(len(value) if type(value) is str else len(str(value)) for key, value in payload.items() if key != OWN)
+    numbers = letters = 0  # in loops, which take half the time of sums over generators
+    for vector in vectors.values():
+        numbers += _numbers(vector)
+    for key, value in payload.items():
+        if key != OWN:
+            letters += len(value) if type(value) is str else len(str(value))
     return numbers * _BYTES_A_NUMBER + 4 * letters + letters_in(payload) + _BYTES_A_POINT
 
 
