@@ -55,6 +55,7 @@ RECIPES = [
     _recipe("cmim", "dense", "CMIM", "Texts alone, read back from their vectors by a decoder that is discarded."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
+    _recipe("pretrain", "dense", "Pretrain", "Pictures, clips or series without labels, by filling in what is hidden."),
     _recipe("image_text", "dense", "ImageText", "Pictures into a text encoder's space, and as words of a lexicon."),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]

@@ -200,6 +200,11 @@ class TrainingOptions(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where; a GPU if there is one.")
     lora: LoraOptions | None = Field(None, description="Train low-rank adapters instead of all weights.")
 
+    def for_texts(self) -> list[str]:
+        """The options set that only models of texts have."""
+        found = {"lora": self.lora, "max_length": self.max_length, "untrained_share": self.untrained_share}
+        return [name for name, value in found.items() if value]
+
 
 class Prompts(Section):
     """Prompts before each text, in mining, training, evaluation and the served model."""

@@ -38,14 +38,22 @@ class Twin:
             self._restore()
         return self._network
 
-    @torch.no_grad()
     def encoded(self, features: Sequence[Features], *, follow: bool) -> list[Tensor]:
         """The twin's embeddings of columns, each `[B, D]`; `follow` lets it take a step after the model first."""
+        return [
+            self.outputs(column, follow=follow and place == 0)["sentence_embedding"]
+            for place, column in enumerate(features)
+        ]
+
+    @torch.no_grad()
+    def outputs(self, features: Features, *, follow: bool) -> Features:
+        """All that the twin makes of a column; `follow` lets it take a step after the model first."""
         self.network.to(next(self.model.parameters()).device)
         if follow:
             for slow, fast in zip(self.network.parameters(), self.model.parameters(), strict=True):
                 slow.lerp_(fast.detach().to(slow), 1 - self.momentum)
-        return [self.network(dict(column))["sentence_embedding"] for column in features]
+        outputs: Features = self.network(dict(features))
+        return outputs
 
     def state(self) -> dict[str, Tensor]:
         """The weights, by name."""

@@ -1,0 +1,140 @@
+"""Encoder and decoder of masked items, in the form that sentence-transformers' trainer takes.
+
+The decoder reads the tokens of the visible patches and predicts the hidden ones. It has few layers and is discarded
+afterwards: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from diptych.media import Modality
+from diptych_training.data.masks import Grid
+from diptych_training.data.unlabelled import Unlabelled
+from diptych_training.models.patch_encoders import BODIES, Body, EncoderShape, positions
+from diptych_training.models.trained_module import TrainedModule
+
+SAMPLE, BATCH = 2048, 128  # items whose mean vector is taken, and those that are encoded at a time
+
+
+class Decoder(nn.Module):
+    """A transformer of few layers over the visible tokens and a placeholder for each patch that it fills in.
+
+    Args:
+        grid: of the patches.
+        given: width of the encoder's tokens.
+        width, layers, heads: of the decoder.
+        values: numbers it predicts of a patch.
+    """
+
+    def __init__(self, grid: Grid, given: int, *, width: int, layers: int, heads: int, values: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(given, width)
+        self.hidden = nn.Parameter(torch.randn(width) * 0.02)
+        self.register_buffer("positions", positions(grid, width))
+        self.layers = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+                for _ in range(layers)
+            )
+        )
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, values))
+
+    def forward(self, tokens: Tensor, visible: Tensor, decoded: Tensor) -> Tensor:
+        """Predictions `[n, decoded, values]` from tokens `[n, visible, given]` of the patches `visible`."""
+        places = self.get_buffer("positions")
+        states = torch.cat([self.into(tokens) + places[visible], self.hidden + places[decoded]], 1)
+        found: Tensor = self.out(self.layers(states)[:, tokens.shape[1] :])
+        return found
+
+
+class MaskedModule(TrainedModule):
+    """Encoder, decoder and heads as the only module of a model in training. The loss gives it the inputs.
+
+    Args:
+        body: the encoder.
+        decoder: fills in hidden patches.
+        seen: predicts the visible patches; None without such a loss.
+        vector: predicts the teacher's vector from the mean token; None without a teacher.
+    """
+
+    def __init__(self, body: Body, decoder: Decoder, seen: nn.Module | None, vector: nn.Module | None) -> None:
+        super().__init__()
+        self.body, self.decoder, self.seen, self.vector = body, decoder, seen, vector
+
+    def preprocess(self, inputs: list[str], prompt: str | None = None, **kwargs: Any) -> dict[str, Tensor]:
+        """No features: the inputs are empty."""
+        return {"rows": torch.zeros(len(inputs))}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """The features with `tokens` and `sentence_embedding`, their mean, of `inputs`.
+
+        With `visible` and `decoded`, see `Masks`, of the visible patches alone, and with `predictions` of the others.
+        """
+        tokens = self.body.embedded(features["inputs"])
+        visible = features.get("visible")
+        if visible is not None:
+            views = len(visible) // len(tokens)
+            tokens = picked(tokens.repeat_interleave(views, 0), visible)
+        tokens = self.body.encoded(tokens)
+        found = {**features, "tokens": tokens, "sentence_embedding": tokens.mean(1)}
+        if visible is not None:
+            found["predictions"] = self.decoder(tokens, visible, features["decoded"])
+        return found
+
+
+def masked_model(
+    shape: EncoderShape,
+    modality: Modality,
+    *,
+    decoder: dict[str, int],
+    features: bool,
+    seen: bool,
+    vector: bool,
+    device: str,
+) -> SentenceTransformer:
+    """A model with random weights, for the trainer.
+
+    Args:
+        shape: of the encoder.
+        modality: that it reads.
+        decoder: its width, layers and heads.
+        features: whether tokens of a teacher are predicted, and not the numbers of patches.
+        seen, vector: whether the module has these heads.
+        device: where it is trained.
+    """
+    body = BODIES[modality](shape)
+    width, values = body.width, body.width if features else body.values
+    heads = (_head(width, values) if seen else None, _head(width, width) if vector else None)
+    module = MaskedModule(body, Decoder(body.grid, width, **decoder, values=values), *heads)
+    return SentenceTransformer(modules=[module], device=device)
+
+
+@torch.no_grad()
+def centre(model: SentenceTransformer, items: Unlabelled) -> float:
+    """Make the mean vector of items 0, so that cosines tell them apart.
+
+    Returns:
+        The variance of their vectors as a share of the squared length of the mean vector; infinite if that was 0.
+    """
+    module: Any = model[0]
+    model.eval()
+    parts = torch.arange(0, len(items), max(1, len(items) // SAMPLE)).split(BATCH)
+    inputs = (items.inputs(part.tolist()).to(model.device) for part in parts)
+    vectors = torch.cat([module({"inputs": own})["sentence_embedding"].float() for own in inputs])
+    mean = vectors.mean(0)
+    module.body.centre(mean)
+    return float((vectors - mean).square().sum(1).mean() / mean.square().sum())
+
+
+def _head(given: int, wanted: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(given, given), nn.LayerNorm(given), nn.GELU(), nn.Linear(given, wanted))
+
+
+def picked(rows: Tensor, places: Tensor) -> Tensor:
+    """Of each item `[n, patches, d]` the rows at its places `[n, m]`, `[n, m, d]`."""
+    return rows.gather(1, places[..., None].expand(-1, -1, rows.shape[2]))

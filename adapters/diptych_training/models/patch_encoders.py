@@ -1,0 +1,261 @@
+"""Encoders of pictures, clips and series whose patches can be left out: models of transformers, saved as such."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from diptych.media import Modality
+from diptych_training.data.masks import Grid
+
+PERIOD = 10_000.0  # of the slowest wave of position vectors
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """The shape of an encoder.
+
+    Args:
+        size: pixels a side of pictures and frames.
+        patch: pixels a side of a patch; of series, values of a patch.
+        layers, width, heads: of the transformer.
+        frames, tubelet: of clips, the frames it reads, and those of a patch.
+        context: of series, the values it reads at once.
+    """
+
+    size: int
+    patch: int
+    layers: int
+    width: int
+    heads: int
+    frames: int
+    tubelet: int
+    context: int
+
+    def transformer(self) -> dict[str, Any]:
+        """What the configs of ViT and VideoMAE share."""
+        return {
+            "image_size": self.size,
+            "patch_size": self.patch,
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.width,
+        }
+
+
+class Body(nn.Module, ABC):
+    """An encoder in its parts: patches become tokens, and any subset of these goes through the layers.
+
+    Args:
+        model: of transformers.
+        grid: of its patches.
+        values: numbers of a patch.
+    """
+
+    adapter: ClassVar[str]  # that serves the saved model
+    axes: ClassVar[tuple[int, ...]]  # of a batch of inputs, those of space and time
+
+    def __init__(self, model: Any, grid: Grid, values: int) -> None:
+        super().__init__()
+        self.model, self.grid, self.values = model, grid, values
+        for part in model.modules():  # as MAE begins: patches weigh as much as their positions
+            if isinstance(part, nn.Linear | nn.Conv2d | nn.Conv3d):
+                nn.init.xavier_uniform_(part.weight.data.flatten(1))
+
+    @property
+    def width(self) -> int:
+        """Of its tokens."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    @abstractmethod
+    def last_bias(self) -> nn.Parameter:
+        """What is added to every token last, `[width]`."""
+
+    @abstractmethod
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """The patches of a batch of inputs as tokens with their positions, `[n, patches, width]`."""
+
+    @abstractmethod
+    def encoded(self, tokens: Tensor) -> Tensor:
+        """Tokens `[n, m, width]` after all layers."""
+
+    @abstractmethod
+    def patches(self, inputs: Tensor) -> Tensor:
+        """The numbers of each patch, `[n, patches, values]`."""
+
+    @torch.no_grad()
+    def centre(self, mean: Tensor) -> None:
+        """Subtract this vector `[width]` from every token: vectors with a large common part differ little by cosine."""
+        self.last_bias.sub_(mean)
+
+    def save(self, folder: Path) -> None:
+        """Write the model as transformers does, with what makes its input."""
+        self.model.save_pretrained(str(folder))
+
+
+class PictureBody(Body):
+    """A vision transformer (ViT). Inputs: float32 `[n, 3, size, size]` from -1 to 1."""
+
+    adapter = "transformers-image"
+    axes = (2, 3)
+
+    def __init__(self, shape: EncoderShape) -> None:
+        side = shape.size // shape.patch
+        config = transformers.ViTConfig(**shape.transformer())
+        super().__init__(
+            transformers.ViTModel(config, add_pooling_layer=False), Grid(1, side, side), 3 * shape.patch**2
+        )
+        self.processor = transformers.ViTImageProcessorPil(size={"height": shape.size, "width": shape.size})
+        with torch.no_grad():
+            self.model.embeddings.position_embeddings[:, 1:] = positions(self.grid, shape.width)
+
+    @property
+    def last_bias(self) -> nn.Parameter:
+        """As `Body`."""
+        bias: nn.Parameter = self.model.layernorm.bias
+        return bias
+
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """As `Body`."""
+        tokens: Tensor = self.model.embeddings(inputs)
+        return tokens[:, 1:]
+
+    def encoded(self, tokens: Tensor) -> Tensor:
+        """As `Body`; the class token takes part, and is left out of the result."""
+        embeddings = self.model.embeddings
+        first = embeddings.cls_token + embeddings.position_embeddings[:, :1]
+        states = torch.cat([first.expand(len(tokens), -1, -1), tokens], 1)
+        for layer in self.model.layers:
+            states = layer(states)
+        normed: Tensor = self.model.layernorm(states)
+        return normed[:, 1:]
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """As `Body`."""
+        patch = self.model.config.patch_size
+        return nn.functional.unfold(inputs, patch, stride=patch).transpose(1, 2)
+
+    def save(self, folder: Path) -> None:
+        """As `Body`."""
+        super().save(folder)
+        self.processor.save_pretrained(str(folder))
+
+
+class ClipBody(Body):
+    """VideoMAE's transformer. Inputs: float32 `[n, frames, 3, size, size]` from -1 to 1."""
+
+    adapter = "transformers-video"
+    axes = (1, 3, 4)
+
+    def __init__(self, shape: EncoderShape) -> None:
+        side, half = shape.size // shape.patch, [0.5] * 3
+        config = transformers.VideoMAEConfig(
+            **shape.transformer(), num_frames=shape.frames, tubelet_size=shape.tubelet, use_mean_pooling=False
+        )
+        grid = Grid(shape.frames // shape.tubelet, side, side)
+        super().__init__(transformers.VideoMAEModel(config), grid, 3 * shape.tubelet * shape.patch**2)
+        self.processor = transformers.VideoMAEImageProcessorPil(
+            size={"shortest_edge": shape.size},
+            crop_size={"height": shape.size, "width": shape.size},
+            image_mean=half,
+            image_std=half,
+        )
+
+    @property
+    def last_bias(self) -> nn.Parameter:
+        """As `Body`."""
+        bias: nn.Parameter = self.model.layernorm.bias
+        return bias
+
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """As `Body`."""
+        tokens: Tensor = self.model.embeddings(inputs, None)
+        return tokens
+
+    def encoded(self, tokens: Tensor) -> Tensor:
+        """As `Body`."""
+        states: Tensor = self.model.layernorm(self.model.encoder(tokens).last_hidden_state)
+        return states
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """As `Body`."""
+        config, grid = self.model.config, self.grid
+        patch, times = config.patch_size, config.tubelet_size
+        n = len(inputs)  # [n, time, frames of a patch, colours, rows, its rows, columns, its columns]
+        parts = inputs.reshape(n, grid.time, times, 3, grid.rows, patch, grid.columns, patch)
+        return parts.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(n, grid.patches, self.values)
+
+    def save(self, folder: Path) -> None:
+        """As `Body`."""
+        super().save(folder)
+        self.processor.save_pretrained(str(folder))
+
+
+class SeriesBody(Body):
+    """PatchTST with layer norms. Inputs: float32 `[n, context]`, each with mean 0 and deviation 1."""
+
+    adapter = "transformers-series"
+    axes = (1,)
+
+    def __init__(self, shape: EncoderShape) -> None:
+        config = transformers.PatchTSTConfig(
+            context_length=shape.context,
+            patch_length=shape.patch,
+            patch_stride=shape.patch,
+            num_hidden_layers=shape.layers,
+            d_model=shape.width,
+            num_attention_heads=shape.heads,
+            ffn_dim=4 * shape.width,
+            norm_type="layernorm",
+            do_mask_input=False,
+        )
+        super().__init__(transformers.PatchTSTModel(config), Grid(1, 1, shape.context // shape.patch), shape.patch)
+
+    @property
+    def last_bias(self) -> nn.Parameter:
+        """As `Body`."""
+        bias: nn.Parameter = self.model.encoder.layers[-1].ff[-1].bias
+        return bias
+
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """As `Body`."""
+        encoder = self.model.encoder
+        tokens: Tensor = encoder.positional_encoder(encoder.embedder(self.patches(inputs)[:, None]))
+        return tokens[:, 0]
+
+    def encoded(self, tokens: Tensor) -> Tensor:
+        """As `Body`."""
+        states = tokens[:, None]
+        for layer in self.model.encoder.layers:
+            states = layer(states)[0]
+        return states[:, 0]
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """As `Body`."""
+        return inputs.reshape(len(inputs), -1, self.values)
+
+
+BODIES: dict[Modality, type[PictureBody] | type[ClipBody] | type[SeriesBody]] = {
+    "image": PictureBody,
+    "video": ClipBody,
+    "series": SeriesBody,
+}
+
+
+def positions(grid: Grid, width: int) -> Tensor:
+    """Fixed vectors of the patches' places, `[patches, width]`: sines and cosines of time, row and column."""
+    axes = [size for size in grid if size > 1] or [1]
+    part = width // (2 * len(axes))
+    speeds = PERIOD ** (-torch.arange(part) / part)
+    steps = torch.cartesian_prod(*(torch.arange(size) for size in axes)).reshape(-1, len(axes))
+    waves = (steps[:, :, None] * speeds).flatten(1)
+    found = torch.cat([waves.sin(), waves.cos()], 1)
+    return nn.functional.pad(found, (0, width - found.shape[1]))

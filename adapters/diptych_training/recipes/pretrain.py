@@ -1,0 +1,298 @@
+"""`pretrain`: an encoder of pictures, clips or series learns without labels, by filling in what is hidden of them."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from itertools import zip_longest
+from operator import attrgetter
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from diptych.errors import ConfigError
+from diptych.training import Registration, RelativePath
+from diptych_training.data.masks import Policy
+from diptych_training.data.unlabelled import Unlabelled, contents_of, corrupted, read_unlabelled
+from diptych_training.losses.masked import Filling, MaskedLoss
+from diptych_training.models.masked import MaskedModule, centre, masked_model
+from diptych_training.models.patch_encoders import BODIES, EncoderShape
+from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
+from diptych_training.recipes.common.base import Training
+from diptych_training.running import Fitted
+from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.families import device
+
+ITEMS = "items"
+OF_ONE = {"image": ("size", "augment"), "video": ("size", "frames", "tubelet"), "series": ("context",)}
+SQUARES = ("encoder.size", "encoder.patch")
+MULTIPLES = {  # of a modality, which sizes are multiples of which
+    "image": [SQUARES],
+    "video": [SQUARES, ("encoder.frames", "encoder.tubelet")],
+    "series": [("encoder.context", "encoder.patch")],
+}
+COLLAPSED = 1e-4  # of the squared length of the mean vector: less variance says nothing
+
+
+class ItemsOptions(Section):
+    """The items to learn from."""
+
+    corpus: RelativePath | None = Field(
+        None, description="A folder of files, or any other source that `diptych populate` reads."
+    )
+    column: str | None = Field(
+        None, description="Of a corpus that is no folder: the column or key that holds the paths; `media` else."
+    )
+    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
+    share: Share = Field(0.1, description="Share of the items that is held out, to measure what is filled in.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.corpus is None) == (self.collection is None):
+            raise ValueError("give either corpus or collection")
+        if self.column is not None and self.corpus is None:
+            raise ValueError("column is of a corpus: leave it out")
+        return self
+
+
+class EncoderOptions(Section):
+    """The encoder: ViT for pictures, VideoMAE for clips, PatchTST for series."""
+
+    size: int = Field(48, ge=8, le=512, description="Pixels a side to which pictures and frames are scaled.")
+    patch: Positive = Field(8, description="Pixels a side of a patch; of series, its values.")
+    layers: Positive = Field(4, description="Of the transformer.")
+    width: Positive = Field(96, description="Of its tokens, and so the dimension of vectors.")
+    heads: Positive = Field(4, description="Of its attention.")
+    frames: Positive = Field(8, description="Of clips: frames that are read.")
+    tubelet: Positive = Field(2, description="Of clips: frames of a patch.")
+    context: Positive = Field(512, description="Of series: values that are read at once.")
+    augment: float = Field(0.3, ge=0, le=2, description="Of pictures: strength of turning, recolouring, blurring.")
+
+    def shape(self) -> EncoderShape:
+        """The encoder's shape."""
+        return EncoderShape(**self.model_dump(exclude={"augment"}))
+
+
+class MaskOptions(Section):
+    """What is hidden; see `diptych_training.data.masks`."""
+
+    kind: Policy = Field(
+        "random", description="random; disjoint: no patch is seen twice (DMJD); dual: half is filled in (VideoMAE V2)."
+    )
+    ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that is hidden.")
+    views: Positive | None = Field(None, description="Views of each item in a step; 2 with disjoint, else 1.")
+    decoded: float = Field(0.5, gt=0, le=1, description="With dual: share of the hidden patches that is filled in.")
+
+    def count(self) -> int:
+        """Views of each item."""
+        return self.views or (2 if self.kind == "disjoint" else 1)
+
+    @model_validator(mode="after")
+    def _for_dual(self) -> Self:
+        if self.kind != "dual" and "decoded" in self.model_fields_set:
+            raise ValueError(f"decoded is for kind: dual, and this is {self.kind}: leave it out")
+        return self
+
+
+class TeacherOptions(Section):
+    """A moving average of the encoder, whose vectors are learned beside the target."""
+
+    kind: Literal["none", "ema", "clean"] = Field(
+        "none", description="none; ema: it sees the whole item; clean: and the encoder a corrupted one (QualityFM)."
+    )
+    momentum: float = Field(0.996, ge=0, lt=1, description="How slowly it follows.")
+    corrupt: AboveZero = Field(0.5, description="With clean: strength of the corruption.")
+
+    @model_validator(mode="after")
+    def _for_clean(self) -> Self:
+        if self.kind != "clean" and "corrupt" in self.model_fields_set:
+            raise ValueError(f"corrupt is for kind: clean, and this is {self.kind}: leave it out")
+        return self
+
+
+class DecoderOptions(Section):
+    """The decoder, which is discarded after the training."""
+
+    width: Positive = Field(64, description="Of its tokens.")
+    layers: Positive = Field(1, description="Of its transformer.")
+    heads: Positive = Field(4, description="Of its attention.")
+
+
+class LossOptions(Section):
+    """Weights of the loss; see `diptych_training.losses.masked.MaskedLoss`."""
+
+    visible: float | None = Field(
+        None, ge=0, description="Of predicting the visible patches; 1 with mask.kind: disjoint, else 0."
+    )
+    vector: float = Field(1.0, ge=0, description="Of the distance to the teacher's vector, if there is a teacher.")
+
+
+class Options(RecipeOptions):
+    """Options of `pretrain`."""
+
+    model: Literal["new"] = Field("new", description="The encoder begins with random weights.")
+    of: Literal["image", "video", "series"] = Field("image", description="What it reads.")
+    data: ItemsOptions
+    encoder: EncoderOptions = Field(default_factory=EncoderOptions)
+    mask: MaskOptions = Field(default_factory=MaskOptions)
+    target: Literal["pixels", "features"] = Field(
+        "pixels", description="What is predicted: the numbers of patches, or the teacher's tokens."
+    )
+    teacher: TeacherOptions = Field(default_factory=TeacherOptions)
+    decoder: DecoderOptions = Field(default_factory=DecoderOptions)
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+    whole: ClassVar[str] = "does not go with masked items: leave it out"
+    unprompted: ClassVar[str] = "are for texts"
+
+    def holds_out(self) -> bool:
+        """Whether held-out items choose the checkpoint: not by a target that moves with the teacher."""
+        return self.data.share > 0 and self.target == "pixels"
+
+    def weight_of_visible(self) -> float:
+        """Of the loss of visible patches."""
+        given = self.loss.visible
+        return given if given is not None else float(self.mask.kind == "disjoint")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if names := self.training.for_texts():
+            raise ValueError(f"training.{names[0]} is for models of texts: leave it out")
+        others = {name for own in OF_ONE.values() for name in own} - {*OF_ONE[self.of]}
+        if names := sorted(others & self.encoder.model_fields_set):
+            raise ValueError(f"encoder.{names[0]} is not for of: {self.of}: leave it out")
+        if self.target == "features" and self.teacher.kind == "none":
+            raise ValueError("target: features are a teacher's: set teacher.kind to ema or clean")
+        return self
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        pairs = [*MULTIPLES[self.of], ("encoder.width", "encoder.heads"), ("decoder.width", "decoder.heads")]
+        for whole, part in pairs:
+            size, piece, even = attrgetter(whole)(self), attrgetter(part)(self), whole.endswith("width")
+            if size % piece or (even and size % 2):
+                raise ValueError(f"{whole} {size} must be {'even and ' if even else ''}a multiple of {part} {piece}")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_patches(self) -> Self:
+        encoder, mask = self.encoder, self.mask
+        places = encoder.context // encoder.patch if self.of == "series" else (encoder.size // encoder.patch) ** 2
+        shown = round((1 - mask.ratio) * places)
+        if not 0 < shown < places:
+            raise ValueError(f"mask.ratio {mask.ratio} leaves {shown} of {places} patches visible: change it")
+        if mask.kind == "disjoint" and mask.count() * shown > places:
+            raise ValueError(
+                f"{mask.count()} disjoint views of {shown} patches do not fit into {places}: lower mask.views, or "
+                "raise mask.ratio"
+            )
+        return self
+
+
+class Pretrain(Training[Options]):
+    """Trains the encoder on items without labels."""
+
+    name: ClassVar[str] = "pretrain"
+
+    def data_steps(self) -> list[str]:
+        """Read the items, and store what they are."""
+        if self.folder.stored(ITEMS) is not None:
+            return []
+        items = self._items
+        self.folder.store(ITEMS, items.digests())
+        left_out = f", {len(items.short):,} shorter than encoder.context left out" if items.short else ""
+        return [f"{len(items.items):,} items with {self.options.of} read{left_out}"]
+
+    def model(self) -> Any:
+        """Encoder and decoder with random weights, in the form that the trainer takes."""
+        options = self.options
+        return masked_model(
+            options.encoder.shape(),
+            options.of,
+            decoder=options.decoder.model_dump(),
+            features=options.target == "features",
+            seen=options.weight_of_visible() > 0,
+            vector=options.teacher.kind != "none" and options.loss.vector > 0,
+            device=device(options.training.device),
+        )
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on a row for each picture, clip or channel of a series."""
+        import datasets
+
+        items, options, mask = self._split[0], self.options, self.options.mask
+        if short := self._items.short:
+            self.remarks.append(
+                f"{len(short):,} series shorter than encoder.context were left out, such as {short[0]}."
+            )
+        rows = datasets.Dataset.from_dict({"query": [""] * len(items), "label": range(len(items))})
+        module: MaskedModule = model[0]
+        loss = MaskedLoss(
+            model,
+            partial(items.inputs, augment=options.encoder.augment),
+            policy=mask.kind,
+            ratio=mask.ratio,
+            views=mask.count(),
+            decoded=mask.decoded,
+            target=options.target,
+            teacher=options.teacher.kind,
+            momentum=options.teacher.momentum,
+            seen=options.weight_of_visible(),
+            vector=options.loss.vector,
+            corrupt=partial(corrupted, strength=options.teacher.corrupt, axes=module.body.axes),
+        )
+        fitted = self.fitted(model, rows, loss)
+        varied = centre(model, items)
+        if options.teacher.kind != "none" and varied < COLLAPSED:
+            self.remarks.append(
+                f"All items have nearly the same vector (variance {varied:.1e} of its length): the encoder collapsed. "
+                "Take target: pixels, raise teacher.momentum, or lower loss.vector."
+            )
+        return fitted
+
+    def evaluator(self) -> HeldOut | None:
+        """Fills in the held-out items."""
+        held = self._split[1]
+        return Filling(held, self.options.mask.ratio) if self.options.holds_out() and len(held) else None
+
+    def export(self, model: Any) -> list[Registration]:
+        """The encoder alone; its vectors are the mean of its tokens."""
+        module: MaskedModule = model[0]
+        body = module.body.eval().cpu()
+        body.save(self.folder.path)
+        pooling = {} if self.options.of == "series" else {"pooling": "mean"}
+        return [Registration(body.adapter, {"model": str(self.folder.path), **pooling})]
+
+    @cached_property
+    def _items(self) -> Unlabelled:
+        """All items."""
+        options, data = self.options, self.options.data
+        self.watcher.begin(f"reading {options.of}", None)
+        processor = getattr(BODIES[options.of](options.encoder.shape()), "processor", None)
+        contents = contents_of(options.of, corpus=data.corpus, column=data.column, collection=data.collection)
+        return read_unlabelled(
+            options.of, contents, context=options.encoder.context, processor=processor, frames=options.encoder.frames
+        )
+
+    @cached_property
+    def _split(self) -> tuple[Unlabelled, Unlabelled]:
+        """The items to train on, and those held out.
+
+        Raises:
+            ConfigError: all are held out, or they are others than when they were prepared.
+        """
+        items, stored = self._items, self.folder.stored(ITEMS)
+        digests = items.digests()
+        if stored is not None and stored != digests:
+            changed = next((a for a, b in zip_longest(digests, stored) if a != b), None)
+            raise ConfigError(
+                "the items are others than when they were prepared",
+                where=self.folder.path,
+                got=f"{changed['item'] if changed else stored[-1]['item']!r} changed, among {len(digests):,}",
+                expected=f"the {len(stored):,} items of data/{ITEMS}.jsonl",
+                do="delete the folder, or name another output",
+            )
+        split = items.split(self.options.data.share, self.options.seed)
+        if not len(split[0]):
+            got, do = f"all {len(items.items)} items held out", "lower data.share, or add items"
+            raise ConfigError("there is nothing to learn from", where="data", got=got, do=do)
+        return split
