@@ -8,7 +8,7 @@ head gives a weight to each word, after LexLIP (Luo et al., ICCV 2023).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -39,12 +39,21 @@ class TowerShape:
         width: channels of its first layer; each of its three stages doubles them.
         dimension: of the text encoder's space.
         terms: words of the lexicon, 0 for none.
+        vit: the shape of a vision transformer that is its body; None for convolutions, whose `width` counts.
     """
 
     size: int
     width: int
     dimension: int
     terms: int = 0
+    vit: Mapping[str, int] | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """The shape that a folder's config.json says; older ones have no `vit`."""
+        numbers = {name: int(config[name]) for name in ("size", "width", "dimension", "terms")}
+        vit = config.get("vit")
+        return cls(**numbers, vit=None if vit is None else {name: int(value) for name, value in vit.items()})
 
 
 class ImageTextNetwork(nn.Module):
@@ -57,18 +66,8 @@ class ImageTextNetwork(nn.Module):
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.shape = shape
-        channels = [shape.width, 2 * shape.width, 4 * shape.width]
-        self.body = nn.Sequential(
-            _convolution(3, channels[0], kernel=5, stride=2),
-            Residual(channels[0]),
-            _convolution(channels[0], channels[1], stride=2),
-            Residual(channels[1]),
-            _convolution(channels[1], channels[2], stride=2),
-            Residual(channels[2]),
-            nn.AdaptiveAvgPool2d(GRID),
-            nn.Flatten(),
-        )
-        features = channels[2] * GRID * GRID
+        self.body, channels = _convolutions(shape.width) if shape.vit is None else _transformer(shape.vit)
+        features = channels * GRID * GRID
         self.vector = nn.Linear(features, shape.dimension)
         if shape.terms:
             self.words = nn.Linear(features, shape.terms)
@@ -109,6 +108,28 @@ class Residual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """A feature map of the same shape."""
         return torch.relu(features + self.inner(features))
+
+
+def _convolutions(width: int) -> tuple[nn.Module, int]:
+    """Three stages of convolutions, and the channels of the last."""
+    channels = [width, 2 * width, 4 * width]
+    body = nn.Sequential(
+        _convolution(3, channels[0], kernel=5, stride=2),
+        Residual(channels[0]),
+        _convolution(channels[0], channels[1], stride=2),
+        Residual(channels[1]),
+        _convolution(channels[1], channels[2], stride=2),
+        Residual(channels[2]),
+        nn.AdaptiveAvgPool2d(GRID),
+        nn.Flatten(),
+    )
+    return body, channels[2]
+
+
+def _transformer(vit: Mapping[str, int]) -> tuple[nn.Module, int]:
+    from diptych_adapters.image_text.transformer import TransformerBody  # loads transformers
+
+    return TransformerBody(vit, GRID), vit["hidden_size"]
 
 
 def _convolution(given: int, channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -213,12 +234,12 @@ class ImageTextModel:
                 expected="what `diptych train` wrote",
             )
         try:
-            shape = TowerShape(**{name: int(config[name]) for name in TowerShape.__dataclass_fields__})
+            shape = TowerShape.of(config)
             words = json.loads((folder.path / WORDS).read_text("utf-8")) if shape.terms else []
             text = {"adapter": str(config["text"]["adapter"]), **config["text"]}
             network = ImageTextNetwork(shape)
             network.load_state_dict(load_file(folder.path / WEIGHTS))
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
             raise _damaged(folder, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
         if len(words) != shape.terms or len({*words}) != len(words):
             raise _damaged(folder, f"{len({*words}):,} words for {shape.terms:,} terms")

@@ -23,6 +23,8 @@ from diptych_adapters.image_text.network import (
     TowerShape,
     words_of,
 )
+from diptych_adapters.image_text.transformer import TransformerBody, shape_of
+from diptych_adapters.models import resolve
 from diptych_training.data.pictures import Pictures, read_pictures
 from diptych_training.losses.image_text import ImageTextLoss
 from diptych_training.models.image_text import ByName, ImageTextModule, shell
@@ -62,7 +64,16 @@ class ImageOptions(Section):
 
     size: int = Field(48, ge=16, le=512, description="Pixels a side to which pictures are scaled.")
     width: Positive = Field(32, description="Channels of the first layer; three stages double them.")
+    start: RelativePath | None = Field(
+        None, description="Folder of a picture encoder of recipe `pretrain` to begin with, which brings size and width."
+    )
     augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: turning, recolouring, blurring.")
+
+    @model_validator(mode="after")
+    def _shape_of_the_start(self) -> Self:
+        if self.start is not None and (names := {"size", "width"} & self.model_fields_set):
+            raise ValueError(f"{min(names)} is that of start: leave it out")
+        return self
 
 
 class LexiconOptions(Section):
@@ -98,13 +109,7 @@ class Options(RecipeOptions):
 
     @model_validator(mode="after")
     def _of_a_text_model(self) -> Self:
-        training = self.training
-        refused = {
-            "lora": training.lora is not None,
-            "max_length": training.max_length is not None,
-            "untrained_share": training.untrained_share > 0,
-        }
-        if names := [name for name, is_set in refused.items() if is_set]:
+        if names := self.training.for_texts():
             raise ValueError(f"training.{names[0]} is for models of texts: leave it out")
         return self
 
@@ -130,7 +135,9 @@ class ImageText(Training[Options]):
     def model(self) -> Any:
         """The network with random weights, in the form that the trainer takes."""
         image, words = self.options.image, self._words
-        network = ImageTextNetwork(TowerShape(image.size, image.width, self.text.dimension, len(words)))
+        network = ImageTextNetwork(TowerShape(self._size, image.width, self.text.dimension, len(words), self._vit))
+        if image.start is not None and isinstance(network.body, TransformerBody):
+            network.body.begin_with(resolve(str(image.start)))
         if words:  # as SPLADE's static queries begin: with the inverse frequency of each word
             groups = len({*self._split[0].groups})
             idf = torch.tensor([groups / count for count in words.values()]).log1p()
@@ -183,6 +190,16 @@ class ImageText(Training[Options]):
         """The text encoder."""
         return text_encoder(**self._text_settings)
 
+    @cached_property
+    def _vit(self) -> dict[str, int] | None:
+        """The shape of the encoder that it begins with."""
+        start = self.options.image.start
+        return None if start is None else shape_of(resolve(str(start)))
+
+    @property
+    def _size(self) -> int:
+        return self.options.image.size if self._vit is None else self._vit["image_size"]
+
     @property
     def _text_settings(self) -> dict[str, Any]:
         text = self.options.text
@@ -190,7 +207,7 @@ class ImageText(Training[Options]):
 
     @cached_property
     def _files(self) -> list[Pictures]:
-        data, size = self.options.data, self.options.image.size
+        data, size = self.options.data, self._size
         return [read_pictures(path, size) for path in (data.items, data.held_out) if path is not None]
 
     @cached_property
