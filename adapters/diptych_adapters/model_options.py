@@ -167,6 +167,11 @@ class CrossEncoderOptions(TorchOptions):
         None, description="Maps the raw score: identity keeps it, sigmoid gives 0..1; the model's own when not given."
     )
     prompt: str | None = Field(None, description="Put before each pair, for models trained with an instruction.")
+    two_way: bool = Field(
+        False,
+        description="Read each pair in both orders and average the two scores, at twice the cost; for models trained "
+        "so, by `two_way` of the recipe `cross_encoder`.",
+    )
 
 
 class YesNoOptions(ModelOptions):

@@ -32,7 +32,8 @@ class ListwiseLoss(torch.nn.Module):
     of the positive, the ranker's step of AR2 (Zhang et al., ICLR 2022), where there is one. With `target="scores"` it
     is `softmax(labels / temperature)`, a teacher's distribution (Hinton et al. 2015; ListNet: Cao et al., ICML 2007).
 
-    Requirements: a column of queries, a column of lists of documents; labels: a list of numbers, one a document.
+    Requirements: a column of queries, a column of lists of documents, and optionally one that says of each row whether
+    its pairs are read with the document first; labels: a list of numbers, one a document.
 
     Args:
         model: CrossEncoder with one label.
@@ -58,13 +59,24 @@ class ListwiseLoss(torch.nn.Module):
     def forward(
         self, inputs: Sequence[Any], labels: Sequence[Tensor], prompt: str | None = None, task: str | None = None
     ) -> Tensor:
-        """The loss of a batch: `inputs` queries `[B]` and their documents, `labels` a number for each document.
+        """The loss of a batch.
+
+        Args:
+            inputs: queries `[B]`, lists of their documents, and, if rows are reversed, a truth value for each row.
+            labels: of each row, a number for each document.
+            prompt, task: of the trainer, for the model.
 
         Raises:
             ContractError: other columns, or rows whose labels do not fit.
         """
         counts = _counts(inputs, labels)
-        pairs = [(query, text) for query, documents in zip(*inputs, strict=True) for text in documents]
+        queries, documents = inputs[:2]
+        turned = inputs[2] if len(inputs) == 3 else [False] * len(queries)
+        pairs = [
+            (text, query) if document_first else (query, text)
+            for query, texts, document_first in zip(queries, documents, turned, strict=True)
+            for text in texts
+        ]
         size = self.mini_batch_size or len(pairs)
         parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         scores = torch.cat([self._scores(part, prompt, task) for part in parts]).float()
@@ -100,7 +112,8 @@ def _moved(value: Any, device: Any) -> Any:
 def _counts(inputs: Sequence[Any], labels: Sequence[Tensor]) -> list[int]:
     """Number of documents in each row."""
     columns = len(inputs)
-    counts = [len(documents) for documents in inputs[1]] if columns == 2 and not isinstance(inputs[1][0], str) else []
+    fit = columns == 2 or (columns == 3 and all(isinstance(value, bool) for value in inputs[2]))
+    counts = [len(documents) for documents in inputs[1]] if fit and not isinstance(inputs[1][0], str) else []
     label_counts = [label.numel() for label in labels]
     if not counts or counts != label_counts or 0 in counts:
         raise ContractError(

@@ -26,7 +26,14 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.common.base import RetrievalTraining, scores_by_query
-from diptych_training.recipes.common.reranking import Reranking, as_pairs, first_stage, list_rows, too_few
+from diptych_training.recipes.common.reranking import (
+    Reranking,
+    as_pairs,
+    first_stage,
+    half_reversed,
+    list_rows,
+    too_few,
+)
 from diptych_training.recipes.common.teacher_options import TeacherOptions, teacher_scores
 from diptych_training.rows import Lists
 from diptych_training.running import Fitted, family
@@ -70,6 +77,11 @@ class Options(RetrievalOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     draws: Positive = Field(1, description="Rows of each judged pair, each with other negatives of its candidates.")
     candidates: Positive = Field(20, description="First-stage candidates of a held-out query that are reranked.")
+    two_way: bool = Field(
+        False,
+        description="Train half of the rows with the document before the query. The adapter then scores each pair in "
+        "both orders, at twice the cost (AuroLA).",
+    )
     loss: LossOptions = Field(default_factory=LossOptions)
     teacher: TeacherOptions | None = Field(None, description="Who scores the rows, with loss distill.")
     training: RerankerTraining = Field(default_factory=RerankerTraining)
@@ -92,6 +104,12 @@ class Options(RetrievalOptions):
                 "negatives.relative and negatives.margin are not for cross_encoder, which draws from a window of "
                 "ranks: leave them out, and skip the best ranks by negatives.first_rank"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _both_orders(self) -> Self:
+        if self.two_way and self.loss.kind == "lambda":
+            raise ValueError("two_way is not for loss.kind lambda, whose rows are read in one order: use another kind")
         return self
 
     @model_validator(mode="after")
@@ -150,6 +168,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         )
         rows = list(lists)
         self.remarks += filter(None, [too_few(self.data, rows)])
+        rows = half_reversed(rows, seed=self.options.seed) if self.options.two_way else rows
         return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
 
     def loss(self, model: Any) -> Any:
@@ -181,6 +200,12 @@ class CrossEncoding(RetrievalTraining[Options]):
         """Reranks the first stage's candidates of the held-out queries."""
         return HeldOut(self._reranking) if self.held.qrels else None
 
+    def export(self, model: Any) -> list[Registration]:
+        """Save the model; a config reads pairs as it was trained to."""
+        saved = super().export(model)
+        two_way = {"two_way": True} if self.options.two_way else {}
+        return [replace(own, options={**own.options, **two_way}) for own in saved]
+
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
         """The model's values beside those of the candidates' original order, which it should improve."""
         report = super()._report(fitted, models)
@@ -191,7 +216,7 @@ class CrossEncoding(RetrievalTraining[Options]):
     @cached_property
     def _reranking(self) -> Reranking:
         candidates = {query: documents[: self.options.candidates] for query, documents in self._candidates.items()}
-        return Reranking(self.held, candidates)
+        return Reranking(self.held, candidates, two_way=self.options.two_way)
 
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:

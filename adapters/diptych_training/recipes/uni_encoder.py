@@ -51,6 +51,12 @@ class Options(cross_encoder.Options):
         return self
 
     @model_validator(mode="after")
+    def _query_first(self) -> Self:
+        if self.two_way:
+            raise ValueError("two_way is not for uni_encoder, which reads the query first: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _no_pieces(self) -> Self:
         if self.training.mini_batch_size is not None:
             raise ValueError(

@@ -20,7 +20,16 @@ from qdrant_edge_client.validation_messages import nearest
 if TYPE_CHECKING:
     from diptych.registry import Registry
 
-OF_THE_OLD_MODEL = ("model", "revision", "truncate_dim", "file_name", "query_prompt", "document_prompt", "max_length")
+OF_THE_OLD_MODEL = (
+    "model",
+    "revision",
+    "truncate_dim",
+    "file_name",
+    "query_prompt",
+    "document_prompt",
+    "max_length",
+    "two_way",
+)
 
 
 def register(config: Path, trained: Registration, registry: Registry, *, slot: str | None = None) -> str:

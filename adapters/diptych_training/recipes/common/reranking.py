@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -20,11 +20,15 @@ BATCH = 256  # queries that the first stage is asked at once
 
 
 class Row(TypedDict):
-    """A query, some documents of its own, the relevant one first, and a label for each."""
+    """A query, some documents of its own, the relevant one first, and a label for each.
+
+    `document_first`: whether its pairs are read in the reverse order; see `half_reversed`.
+    """
 
     query: str
     documents: list[str]
     label: list[float]
+    document_first: NotRequired[bool]
 
 
 def first_stage(
@@ -90,11 +94,20 @@ def list_rows(
             yield Row(query=data.queries[query], documents=texts, label=label)
 
 
+def half_reversed(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """The rows in their order; half of them, drawn at random, are to be read with the document first (AuroLA)."""
+    places = np.random.default_rng((seed, len(rows))).permutation(len(rows))
+    return [
+        Row(**{**row, "document_first": bool(place < len(rows) // 2)}) for row, place in zip(rows, places, strict=True)
+    ]
+
+
 def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-    """The same, a row for each pair: query, document, label."""
+    """The same, a row for each pair, in the order in which they are read: query, document, label."""
     for row in rows:
         for document, label in zip(row["documents"], row["label"], strict=True):
-            yield {"query": row["query"], "document": document, "label": label}
+            first, second = (document, row["query"]) if row.get("document_first") else (row["query"], document)
+            yield {"query": first, "document": second, "label": label}
 
 
 def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
@@ -126,10 +139,11 @@ class Reranking:
         data: whose judged queries are asked.
         candidates: of each query, in the first stage's order, which decides between equal scores.
         batch_size: of scoring.
+        two_way: whether a score is the mean of those of both orders.
     """
 
-    def __init__(self, data: TrainingData, candidates: Lists, *, batch_size: int = 32) -> None:
-        self.data, self.batch_size = data, batch_size
+    def __init__(self, data: TrainingData, candidates: Lists, *, batch_size: int = 32, two_way: bool = False) -> None:
+        self.data, self.batch_size, self.two_way = data, batch_size, two_way
         self.candidates = {query: list(candidates.get(query, ())) for query in data.qrels}
 
     def __call__(self, model: Any) -> dict[str, float]:
@@ -137,16 +151,17 @@ class Reranking:
         text_pairs = [
             (self.data.queries[q], self.data.documents[d]) for q, names in self.candidates.items() for d in names
         ]
-        scores = iter(
-            model.predict(text_pairs, batch_size=self.batch_size, show_progress_bar=False).tolist()
-            if text_pairs
-            else ()
-        )
+        scores = iter(self._scores(model, text_pairs) if text_pairs else ())
         ranked = {}
         for query, names in self.candidates.items():
             values = {name: next(scores) for name in names}
             ranked[query] = sorted(names, key=lambda name: -values[name])
         return self.values(ranked)
+
+    def _scores(self, model: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        ways = [pairs, [(document, query) for query, document in pairs]] if self.two_way else [pairs]
+        scores = [model.predict(own, batch_size=self.batch_size, show_progress_bar=False) for own in ways]
+        return np.mean(scores, axis=0).tolist()  # type: ignore[no-any-return]
 
     def first(self) -> dict[str, float]:
         """The values of the first stage's own order."""
