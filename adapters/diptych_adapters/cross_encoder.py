@@ -67,7 +67,7 @@ class CrossEncoderReranker(Pipeline):
             return np.zeros(0, np.float32)
         scores = self._one_way(pairs)
         if self._two_way:  # a call of its own, so that none has more pairs than the host gives at once
-            scores = (scores + self._one_way(_reversed(pairs))) / 2
+            scores = np.asarray((scores + self._one_way(_reversed(pairs))) / 2, np.float32)
         return np.ascontiguousarray(scores, np.float32)
 
     def _one_way(self, pairs: Sequence[Pair]) -> Floats:

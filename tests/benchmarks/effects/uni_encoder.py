@@ -189,25 +189,37 @@ def uni_encoder(seed: int) -> Any:
     )
 
 
-def trained(model: Any, rows: Sequence[Row], *, steps: int, seed: int = 0) -> Any:
+def trained(
+    model: Any,
+    rows: Sequence[Row],
+    *,
+    steps: int,
+    seed: int = 0,
+    size: int = ROWS,
+    rate: float = RATE,
+    two_way: bool = False,
+) -> Any:
     """The model, trained in place by a softmax over each row, without its word vectors.
 
-    The rate of AdamW rises for a tenth of the steps and falls afterwards.
+    The rate of AdamW rises for a tenth of the steps and falls afterwards. With `two_way` every second row is read with
+    the document first.
     """
     torch.manual_seed(seed)
     # They are most of the weights, and of the time of a step.
     model.transformers_model.get_input_embeddings().weight.requires_grad_(False)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    loss, optimizer = ListwiseLoss(model), torch.optim.AdamW(weights, lr=RATE, weight_decay=0.01, fused=True)
+    loss, optimizer = ListwiseLoss(model), torch.optim.AdamW(weights, lr=rate, weight_decay=0.01, fused=True)
     warm = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
     model.train()
     for step in range(steps):
-        batch = [rows[(step * ROWS + n) % len(rows)] for n in range(ROWS)]
+        places = [(step * size + n) % len(rows) for n in range(size)]
+        batch, turned = [rows[place] for place in places], [place % 2 == 1 for place in places]
         labels = [torch.tensor([1.0] + [0.0] * (len(documents) - 1)) for _, documents in batch]
-        value = loss([[query for query, _ in batch], [documents for _, documents in batch]], labels)
+        texts = [[query for query, _ in batch], [documents for _, documents in batch]]
+        value = loss([*texts, turned] if two_way else texts, labels)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -216,11 +228,12 @@ def trained(model: Any, rows: Sequence[Row], *, steps: int, seed: int = 0) -> An
     return model.eval()
 
 
-def reranked(model: Any, world: Reranking, asked: Asked) -> Doubles:
+def reranked(model: Any, world: Reranking, asked: Asked, *, document_first: bool = False) -> Doubles:
     """The model's scores of the first candidates, `[queries, CANDIDATES]`."""
     pairs = [
         (q, world.documents[d]) for q, own in zip(asked.queries, asked.found, strict=True) for d in own[:CANDIDATES]
     ]
+    pairs = [(document, query) for query, document in pairs] if document_first else pairs
     scores = model.predict(pairs, batch_size=64, show_progress_bar=False)
     return np.asarray(scores, np.float64).reshape(-1, CANDIDATES)
 

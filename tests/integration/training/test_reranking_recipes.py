@@ -102,7 +102,7 @@ def test_a_cross_encoder_that_reads_both_ways_is_trained_registered_and_reranks_
         collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
         hit = collection.search(QUERIES["q3"])[0]
     assert hit.id == "r3"
-    one_way = REGISTRY.create("cross-encoder", {"model": str(world / "run"), "device": "cpu"})
+    one_way: Any = REGISTRY.create("cross-encoder", {"model": str(world / "run"), "device": "cpu"})
     pair = (QUERIES["q3"], DATA.documents["r3"])
     assert hit.score == pytest.approx(float(one_way.predict([pair, pair[::-1]]).mean()), abs=1e-4)
     register(config, replace(report.models[0], options={"model": str(world / "other")}), REGISTRY)
