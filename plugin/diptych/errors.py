@@ -35,6 +35,7 @@
     │   ├── StateChanged         the collection is no longer in the state that was seen
     │   └── GateFailed           the new encoders did not pass; the old ones stay live
     ├── SearchError              a search whose query, filter or pipeline cannot be run
+    │   └── DocumentNotFound     documents that were named do not exist; `context` has their `ids`
     ├── EvaluationError          judgements or runs that cannot be scored
     └── TuneError                settings that cannot be measured
 
@@ -73,6 +74,7 @@ __all__ = [
     "CopyError",
     "DiptychError",
     "DocumentError",
+    "DocumentNotFound",
     "DuplicateAdapter",
     "EvaluationError",
     "FingerprintMismatch",
@@ -207,6 +209,10 @@ class StateChanged(SwapError):
 
 class GateFailed(SwapError):
     """The new encoders did not pass the gate. The old ones stay live."""
+
+
+class DocumentNotFound(SearchError):
+    """Documents that were named do not exist; `context` has their `ids`."""
 
 
 class EvaluationError(DiptychError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.collection.explanation import Explanation, Explanations, SlotScore, Term
 from diptych.collection.score_parts import BlocksLike, blocks_of_slots, matched_terms, scores_of
-from diptych.errors import SearchError
+from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
@@ -51,13 +51,31 @@ def explain(
             `{"dense": {"minilm": 384, "small": 384}}`. Those that an encoder declares need not be given.
 
     Raises:
-        SearchError: something that cannot be searched as asked, or an id that the collection does not hold.
+        DocumentNotFound: an id that the collection does not hold.
+        SearchError: something that cannot be searched as asked.
     """
 
     def answer(view: View) -> list[Explanation]:
         return _explained(SearchRequest.of(view, [query], Options(**options, passages=0, highlight=False)), ids, blocks)
 
     return Explanations(on_current_view(handle, answer), query=query)
+
+
+def explained_hits(explained: Callable[[list[str]], Sequence[Explanation]], ids: Iterable[str]) -> list[Explanation]:
+    """Explanations of hits that were found a moment ago; those that were deleted since have none.
+
+    Args:
+        explained: explains documents by their ids, and raises DocumentNotFound for those that do not exist.
+        ids: of the hits.
+    """
+    wanted = list(ids)
+    while wanted:
+        try:
+            return list(explained(wanted))
+        except DocumentNotFound as error:
+            missing: Any = error.context["ids"]
+            wanted = [identifier for identifier in wanted if identifier not in missing]
+    return []
 
 
 def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: BlocksLike | None) -> list[Explanation]:
@@ -230,10 +248,10 @@ def _records(request: SearchRequest, ids: Sequence[str]) -> list[models.Record]:
         handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)
     )
     by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in records}
-    for identifier in ids:
-        if identifier not in by_id:
-            raise SearchError("there is no such document", where=f"collection {handle.name!r}", got=repr(identifier))
+    if missing := [identifier for identifier in ids if identifier not in by_id]:
+        where = f"collection {handle.name!r}"
+        raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
     return [by_id[identifier] for identifier in ids]
 
 
-__all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain"]
+__all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain", "explained_hits"]

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from diptych.collection.collection import Collection
 from diptych.collection.explanation import Explanation, SlotScore
-from diptych.errors import SearchError
+from diptych.errors import DocumentNotFound, SearchError
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline, Retrieve
 from diptych.search.filters import read_filter
@@ -44,7 +44,10 @@ def _located(collection: Collection, body: Wanted) -> dict[str, Any]:
     if record_of(view, body.id, body.tenant) is None:
         return _absent(collection, body)
     options = options_of(question, side)
-    (why,) = explanations(question, side, [body.id])
+    try:
+        (why,) = explanations(question, side, [body.id])
+    except DocumentNotFound:  # deleted just now
+        return _absent(collection, body)
     chosen = None if body.filter is None else read_filter(body.filter)
     excluded = chosen is not None and record_of(view, body.id, body.tenant, chosen=chosen) is None
     legs = [_leg(side, view, options, question, name, own, why) for name, own in why.slots.items()]

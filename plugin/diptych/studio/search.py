@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
-from diptych.collection.explain import explain
+from diptych.collection.explain import explain, explained_hits
 from diptych.collection.explanation import Explanation
 from diptych.errors import DiptychError
 from diptych.search.filter_keys import some_missing
@@ -68,11 +68,9 @@ def _prepared(collection: Collection, body: Question) -> tuple[Side, Options]:
 def _shown(collection: Collection, body: Question, side: Side, found: Answered, milliseconds: float) -> Response:
     (hits,) = found.hits
     shown = shown_hits(found.request, hits, collection.name)
-    if body.explain and hits:
-        ids = [hit.id for hit in hits]
-        for hit, why in zip(shown, explanations(body, side, ids), strict=True):
-            hit |= {"parts": parts_of(why), "before": before(why), "why": ExplainedDocument.of(why).model_dump()}
-    missing = [] if found.request.chosen is None or hits else _missing(found)
+    warnings = [] if found.request.chosen is None or hits else _missing(found)
+    if body.explain:
+        warnings += _explain(body, side, shown)
     return json_text(
         {
             "collection": collection.name,
@@ -81,16 +79,28 @@ def _shown(collection: Collection, body: Question, side: Side, found: Answered, 
             "milliseconds": milliseconds,
             "stages": [{"name": name, "milliseconds": 1000 * seconds} for name, seconds in found.seconds.items()],
             "hits": shown,
-            "warnings": missing,
+            "warnings": warnings,
         }
     )
+
+
+def _explain(body: Question, side: Side, hits: Sequence[dict[str, Any]]) -> list[str]:
+    """Add to each hit why it stands where it does; a sentence about those that were deleted since the search."""
+    found = explained_hits(lambda ids: explanations(body, side, ids), [hit["id"] for hit in hits])
+    known = {why.document.id: why for why in found}
+    for hit in hits:
+        if why := known.get(hit["id"]):
+            hit |= {"parts": parts_of(why), "before": before(why), "why": ExplainedDocument.of(why).model_dump()}
+    deleted = [hit["id"] for hit in hits if hit["id"] not in known]
+    return [f"deleted since the search, so without explanation: {', '.join(deleted)[:200]}"] if deleted else []
 
 
 def explanations(body: Question, side: Side, ids: Sequence[str]) -> list[Explanation]:
     """Why these documents stand where they do on this side, in their order.
 
     Raises:
-        SearchError: a document does not exist, or the search cannot be made.
+        DocumentNotFound: a document does not exist.
+        SearchError: the search cannot be made.
     """
     options = options_of(body, side)
     asked: dict[str, Any] = {"pipeline": options.pipeline, "filter": options.filter, "tenant": options.tenant}

@@ -197,3 +197,21 @@ def test_what_cannot_rank_is_refused(client: httpx.Client, body: dict[str, Any],
     answer = client.post("/search", json={"query": "night", **body})
     assert answer.status_code in (400, 422)
     assert text in answer.json()["error"]["message"]
+
+
+def test_a_hit_that_was_deleted_since_the_search_has_no_explanation(
+    tmp_path: Path, fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with animals(tmp_path, fakes) as collection, served(application(Served([collection], registry=fakes))) as url:
+        explain = Collection.explain
+
+        def later(self: Collection, *args: Any, **options: Any) -> Any:
+            collection.delete(["cat"])
+            return explain(self, *args, **options)
+
+        monkeypatch.setattr(Collection, "explain", later)
+        with httpx.Client(base_url=url) as client:
+            (result,) = asked(client, query="the cat", explain=True)["results"]
+        names = [hit["id"] for hit in result["hits"]]
+        assert "cat" in names
+        assert [item["id"] for item in result["explanations"]] == [name for name in names if name != "cat"]

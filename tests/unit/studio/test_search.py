@@ -11,6 +11,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException
 from starlette.testclient import TestClient
 
 from diptych import Collection, Document
+from diptych.collection.explain import explain
 from diptych.search import Retrieve
 from diptych.studio.search import _no_field
 from diptych.studio.shown import name_of
@@ -256,3 +257,22 @@ def test_a_filter_that_leaves_nothing_says_why_each_time(
 
 def test_a_field_of_other_programs_is_named_by_where_it_lies() -> None:
     assert "did you mean 'metadata.section'?" in _no_field("section", ["metadata.page", "metadata.section"])
+
+
+@pytest.mark.parametrize("gone", [["1"], ["1", "2"]])
+def test_hits_that_were_deleted_since_the_search_have_no_explanation(
+    filled: Callable[..., Collection], studio_over: Over, monkeypatch: pytest.MonkeyPatch, gone: list[str]
+) -> None:
+    collection = filled([{"id": str(n), "text": f"a cat {n}"} for n in (1, 2)])
+    client = studio_over(collection)
+
+    def later(*args: Any, **options: Any) -> Any:
+        collection.delete(gone)
+        return explain(*args, **options)
+
+    monkeypatch.setattr("diptych.studio.search.explain", later)
+    found = client.post("/studio/api/search", json={"query": "cat", "explain": True}).json()
+    assert {hit["id"]: "parts" in hit for hit in found["hits"]} == {"1": False, "2": gone == ["1"]}
+    assert found["warnings"] == [f"deleted since the search, so without explanation: {', '.join(sorted(gone))}"]
+    collection.populate([{"id": "1", "text": "a cat 1"}])
+    assert client.post("/studio/api/locate", json={"query": "cat", "id": "1"}).json()["exists"] is False

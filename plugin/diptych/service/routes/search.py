@@ -105,11 +105,11 @@ async def _hits(collection: Collection, body: SearchRequest, options: dict[str, 
 def _explained(
     collection: Collection, query: str | Query, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
 ) -> list[ExplainedDocument]:
-    if not hits:
-        return []
-    ids = [hit.id for hit in hits]
+    from diptych.collection.explain import explained_hits
+
     same = {name: options[name] for name in EXPLAINED_OPTIONS}
-    return explained(collection.explain(query, ids=ids, blocks=blocks, **same))
+    ids = [hit.id for hit in hits]
+    return explained(explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=blocks, **same), ids))
 
 
 def _require_few(body: SearchRequest, default: int, limits: Limits) -> None:
