@@ -9,7 +9,8 @@ from __future__ import annotations
 from diptych.judge.agreement import Kappa, SecondJudging, agreements, kappa
 from diptych.judge.clicks import ClickLog, Propensities, judged_from_clicks
 from diptych.judge.confidence import confidence_sequence
-from diptych.judge.judgements import Agreement, Judgements, write_beir
+from diptych.judge.judgement_files import write_beir
+from diptych.judge.judgements import Agreement, Judgements
 from diptych.judge.judging import Judging, Pooled
 from diptych.judge.model_judge import ModelJudge
 from diptych.judge.verdict import Difference, Verdict

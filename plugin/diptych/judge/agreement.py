@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from diptych.errors import EvaluationError
-from diptych.judge.judgements import HIGHEST, Grade, Judgements, Pair
+from diptych.judge.judgement_files import HIGHEST
+from diptych.judge.judgements import Grade, Judgements, Pair
 from diptych.judge.judging import Pooled
 from diptych.types import Query
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels
-from diptych.judge.judgements import HIGHEST
+from diptych.judge.judgement_files import HIGHEST
 from diptych.types import Query
 
 LEAST_SHOWN = 10  # times that a query was shown; with fewer, its clicks are noise

@@ -7,16 +7,14 @@
     {"query": "q1", "document": "sox", "undo": true, "judge": "anna", "time": "..."}
     {"judge": "chat gpt", "model": true, "agreement": {"kappa": 0.71, "pairs": 60, "accepted": true}, "time": "..."}
 
-`queries.jsonl` and `qrels/test.tsv` are made from it in BEIR's form, which `diptych evaluate` reads.
+`queries.jsonl` and `qrels/test.tsv` are made from it in BEIR's form, which `diptych evaluate` reads. `manifest.json`
+names the collections whose documents are judged.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +22,23 @@ from typing import Any, TypeAlias
 
 from diptych.errors import EvaluationError, brief
 from diptych.evaluate import Qrels
+from diptych.judge.judgement_files import (
+    HIGHEST,
+    LOG,
+    QRELS,
+    QUERIES,
+    append_line,
+    events_of,
+    is_grade,
+    note_collections,
+    require_collections,
+    stored_queries,
+    storing,
+    write_beir,
+    write_queries,
+)
 from diptych.types import Query
 
-HIGHEST = 3  # grade: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for
-LOG, QUERIES, QRELS = "judgements.jsonl", "queries.jsonl", "qrels/test.tsv"
 Pair: TypeAlias = tuple[str, str]  # ids of a query and of a document
 Grade: TypeAlias = int | None  # None: the judge skipped it
 
@@ -73,12 +84,8 @@ class Judgements:
             return
         for known in (self.grades, self.pools, self.models):
             known.clear()
-        for number, line in enumerate(_whole_lines(self.folder / LOG), 1):
-            try:
-                self._apply(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                where, expected = f"{self.folder / LOG}, line {number}", "an event as diptych judge writes it"
-                raise EvaluationError("not a judgement", where=where, got=line[:80], expected=expected) from error
+        for event in events_of(self.folder):
+            self._apply(event)
 
     def add(self, query: str, document: str, grade: Grade, *, judge: str) -> None:
         """Append a grade from 0 to 3, or None for a document that the judge skips.
@@ -86,7 +93,7 @@ class Judgements:
         Raises:
             EvaluationError: another grade.
         """
-        if grade is not None and (isinstance(grade, bool) or grade not in range(HIGHEST + 1)):
+        if not is_grade(grade):
             raise EvaluationError("unknown grade", got=brief(grade), expected=f"0 to {HIGHEST}, or None to skip")
         self._append({"query": query, "document": document, "grade": grade, "judge": judge})
 
@@ -149,7 +156,7 @@ class Judgements:
 
     def queries(self) -> list[Query]:
         """The texts of the queries that were saved."""
-        return _read(self.folder / QUERIES) if self.folder else []
+        return stored_queries(self.folder / QUERIES) if self.folder else []
 
     def require_same(self, queries: Iterable[Query]) -> None:
         """Raise EvaluationError if an id of these queries has another text here: grades of two would be mixed."""
@@ -165,6 +172,20 @@ class Judgements:
                     do="judge these queries in another folder, or give them other ids",
                 )
 
+    def require_collections(self, names: Sequence[str]) -> None:
+        """Raise EvaluationError if the judgements are of other collections: documents are known by their ids alone."""
+        if self.folder is not None:
+            require_collections(self.folder, names)
+
+    def note_collections(self, names: Sequence[str]) -> None:
+        """Note that documents of these collections are judged.
+
+        Raises:
+            EvaluationError: the judgements are of other collections, or the note cannot be read or written.
+        """
+        if self.folder is not None:
+            note_collections(self.folder, names)
+
     def note(self, queries: Sequence[Query]) -> None:
         """Write the texts of queries that are about to be judged to `queries.jsonl`, besides those that it has.
 
@@ -174,8 +195,8 @@ class Judgements:
         self.require_same(queries)
         known = {query.id for query in self.queries()}
         if self.folder is not None and not known.issuperset(query.id for query in queries):
-            with _storing(self.folder):
-                _write_queries(self.folder, [*self.queries(), *queries])
+            with storing(self.folder):
+                write_queries(self.folder, [*self.queries(), *queries])
 
     def save(self, queries: Sequence[Query]) -> Qrels:
         """Write `qrels/test.tsv`, and `queries.jsonl` with these queries and those saved before.
@@ -187,7 +208,7 @@ class Judgements:
         qrels = self.qrels()
         if self.folder is None:
             return qrels
-        with _storing(self.folder):
+        with storing(self.folder):
             if qrels.judgements:
                 write_beir(self.folder, [*self.queries(), *queries], qrels)
             else:  # the last one may have been undone
@@ -200,13 +221,13 @@ class Judgements:
     def _append(self, event: dict[str, Any]) -> None:
         event = {**event, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         if self.folder is not None:
-            with _storing(self.folder):
+            with storing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                _append_line(self.folder / LOG, json.dumps(event, ensure_ascii=False) + "\n")
+                append_line(self.folder / LOG, json.dumps(event, ensure_ascii=False) + "\n")
         self._apply(event)
 
     def _apply(self, event: dict[str, Any]) -> None:
-        judge = str(event["judge"])
+        judge = event["judge"]
         if "agreement" in event:
             self.models[judge] = Agreement(**event["agreement"])
         elif "pool" in event:
@@ -216,69 +237,3 @@ class Judgements:
             grades.pop(pair, None)
             if not event.get("undo"):
                 grades[pair] = event["grade"]
-
-
-def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
-    """Write `queries.jsonl` and `qrels/test.tsv`; of queries with the same id the last counts."""
-    _write_queries(folder, queries)
-    rows = (f"{q}\t{d}\t{grade}\n" for q, grades in qrels.judgements.items() for d, grade in grades.items())
-    _write(folder / QRELS, "query-id\tcorpus-id\tscore\n" + "".join(rows))
-
-
-def _write_queries(folder: Path, queries: Sequence[Query]) -> None:
-    known = {query.id: query for query in queries}
-    _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
-
-
-@contextmanager
-def _storing(folder: Path) -> Iterator[None]:
-    """Raise EvaluationError for what the file system refuses."""
-    try:
-        yield
-    except OSError as error:
-        got, do = error.strerror or type(error).__name__, "make room and let this user write there, then grade it again"
-        raise EvaluationError("the judgements cannot be stored", where=folder, got=got, do=do) from error
-
-
-def _append_line(path: Path, line: str) -> None:
-    """Append a line in one call, so that processes do not mix theirs; of a failed one nothing stays."""
-    with path.open("ab", buffering=0) as stream:
-        size, data = path.stat().st_size, line.encode("utf-8", "surrogatepass")
-        try:
-            if stream.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            stream.truncate(size)
-            raise
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of the log; an incomplete last line is cut off the file."""
-    if not path.exists():
-        return []
-    with _storing(path.parent):
-        data = path.read_bytes()
-        whole, _, rest = data.rpartition(b"\n")
-        if rest:
-            with path.open("r+b") as stream:
-                stream.truncate(len(data) - len(rest))
-    return [line for line in whole.decode("utf-8", "replace").split("\n") if line]
-
-
-def _read(path: Path) -> list[Query]:
-    from diptych.evaluate import read_queries
-
-    return read_queries(path) if path.exists() else []
-
-
-def _query_line(query: Query) -> str:
-    facts: dict[str, Any] = {"metadata": dict(query.metadata)} if query.metadata else {}
-    facts |= {"media": dict(query.media)} if query.media else {}
-    return json.dumps({"_id": query.id, "text": query.text, **facts}, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, "utf-8")
-    beside.replace(path)

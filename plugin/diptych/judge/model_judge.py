@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from diptych.errors import ConfigError, ContractError, EvaluationError, RegistryError
 from diptych.generation import JudgeRequest
 from diptych.judge.agreement import SecondJudging, common_grades, kappa
-from diptych.judge.judgements import HIGHEST, Agreement, Judgements, Pair
+from diptych.judge.judgement_files import HIGHEST
+from diptych.judge.judgements import Agreement, Judgements, Pair
 from diptych.registry import Registry
 from diptych.types import Query
 

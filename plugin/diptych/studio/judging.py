@@ -21,7 +21,8 @@ from diptych.collection.pipeline_runs import run_queries
 from diptych.errors import EvaluationError
 from diptych.evaluate.measures import cutoff, parse_metrics
 from diptych.judge import Judgements, Judging, Pooled
-from diptych.judge.judgements import LOG, Grade, Pair
+from diptych.judge.judgement_files import LOG
+from diptych.judge.judgements import Grade, Pair
 from diptych.service.error_answers import Refused
 from diptych.studio.jobs.evaluations import names_of
 from diptych.studio.jobs.queue import Job, Jobs
@@ -113,6 +114,7 @@ class JudgingSessions:
             if comparison.who in judgements.models:
                 do = "judge under another name"
                 raise EvaluationError("this is the name of a model that judges", got=comparison.who, do=do)
+            judgements.note_collections([comparison.collection.name])
             judgements.note(comparison.queries)
             self._forget()
             session = Session(comparison)

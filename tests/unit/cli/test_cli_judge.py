@@ -96,6 +96,17 @@ def test_a_start_that_fails_leaves_no_folder(ready: Run, tmp_path: Path) -> None
     assert "judgements cannot be stored there" in answer.err
 
 
+def test_a_folder_takes_no_judgements_of_another_collection(ready: Run, config: Path, tmp_path: Path) -> None:
+    ready("judge", *BOTH, input="30q")
+    (tmp_path / "other.yaml").write_text(config.read_text().replace("collection: ", "collection: other-"))
+    assert ready("populate", "animals.jsonl", "--config", "other.yaml").code == 0
+    answer = ready("judge", "--config", "other.yaml", "--judge", "anna", input="3")
+    assert (answer.code, "of another collection" in answer.err) == (1, True), answer.err
+    both = ("--config", "diptych.yaml", "--config", "other.yaml", "--judge", "anna")
+    assert ready("judge", *both, input="3q").code == 0, "two that are compared share their documents"
+    assert ready("judge", "--config", "other.yaml", "--judge", "anna", input="q").code == 0
+
+
 def test_a_second_judge_is_compared_with_the_first(ready: Run) -> None:
     ready("judge", *BOTH, input="30" * 50)
     answer = ready("judge", "--judge", "bob", "--again", "4", input="3003")

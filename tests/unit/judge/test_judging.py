@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -126,6 +127,47 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_another_broken_one_is_named(t
     log.write_bytes(b"what\n" + whole)
     with pytest.raises(EvaluationError, match=r"(?s)not a judgement.*line 1.*got: what"):
         Judgements(tmp_path)
+
+
+def test_a_last_line_that_an_editor_did_not_end_is_kept(tmp_path: Path) -> None:
+    Judgements(tmp_path).add("q", "d", 1, judge="anna")
+    log = tmp_path / "judgements.jsonl"
+    log.write_text(log.read_text() + '{"query": "q", "document": "e", "grade": 2, "judge": "anna"}')
+    Judgements(tmp_path).add("q", "f", 3, judge="anna")
+    assert Judgements(tmp_path).grades["anna"] == {("q", "d"): 1, ("q", "e"): 2, ("q", "f"): 3}
+
+
+@pytest.mark.parametrize(
+    ("changed", "got", "expected"),
+    [
+        ({"grade": 7}, "'grade': 7", "0 to 3, or null"),
+        ({"grade": "2"}, "'grade': '2'", "0 to 3, or null"),
+        ({"grade": 1.5}, "'grade': 1.5", "0 to 3, or null"),
+        ({"grade": True}, "'grade': True", "0 to 3, or null"),
+        ({"document": 5}, "'document': 5", "a text"),
+        ({"judge": None}, "'judge': None", "a text"),
+        ({"undo": 1}, "'undo': 1", "true"),
+        ({"pool": "d"}, "'pool': 'd'", "a list of document ids"),
+        ({"agreement": {"kappa": 1}}, "'agreement': {'kappa': 1}", '"pairs": COUNT'),
+        ({"grade": ...}, "no 'grade' in", "'grade': 0 to 3"),
+    ],
+)
+def test_what_was_edited_by_hand_and_cannot_be_is_named(
+    tmp_path: Path, changed: dict[str, Any], got: str, expected: str
+) -> None:
+    Judgements(tmp_path).add("q", "d", 1, judge="anna")
+    log = tmp_path / "judgements.jsonl"
+    event = {**json.loads(log.read_text()), **changed}
+    log.write_text(
+        log.read_text() + json.dumps({name: value for name, value in event.items() if value is not ...}) + "\n"
+    )
+    with pytest.raises(EvaluationError, match=r"(?s)not a judgement.*judgements.jsonl, line 2") as raised:
+        Judgements(tmp_path)
+    assert (got in raised.value.got, expected in raised.value.expected, "mend the line" in raised.value.do) == (
+        True,
+        True,
+        True,
+    ), str(raised.value)
 
 
 def test_what_is_saved_is_read_by_evaluate_without_the_query_under_way(tmp_path: Path) -> None:
@@ -306,6 +348,43 @@ def test_a_query_with_another_text_is_not_mixed_into_a_folder(tmp_path: Path) ->
     assert [query.text for query in judgements.queries()] == ["the cat", "the dog", "the owl"]
     with pytest.raises(EvaluationError, match=r"(?s)query '2' has another text.*got: 'the hen'.*expected: 'the dog'"):
         judgements.note([Query("the hen", "2")])
+
+
+def test_a_folder_is_of_the_collections_that_were_judged_in_it(tmp_path: Path) -> None:
+    judgements = Judgements(tmp_path / "kept")
+    judgements.add("q", "d", 1, judge="anna")  # as an older version leaves it: without the note
+    Judgements(tmp_path / "kept").note_collections(["debian"])
+    judgements.note_collections(["debian", "copy of debian"])
+    judgements.note_collections(["copy of debian"])
+    with pytest.raises(
+        EvaluationError, match=r"(?s)of another collection.*got: emoji.*expected: debian or copy of debian"
+    ):
+        judgements.note_collections(["emoji"])
+    assert json.loads((tmp_path / "kept/manifest.json").read_text()) == {"collections": ["debian", "copy of debian"]}
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["judgements.jsonl", "manifest.json"]
+    Judgements(None).note_collections(["emoji"])
+
+
+def test_of_two_that_begin_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def later(source: Path, target: Path) -> None:
+        target.write_text('{"collections": ["debian"]}')  # by another process
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", later)
+    with pytest.raises(EvaluationError, match="expected: debian"):
+        Judgements(tmp_path).note_collections(["emoji"])
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"collections": []}', '{"collections": "debian"}', '{"collections": [1]}']
+)
+def test_a_note_that_cannot_be_read_is_no_reason_to_mix(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(EvaluationError, match=r"(?s)cannot be read.*manifest.json.*do: mend it"):
+        Judgements(tmp_path).note_collections(["debian"])
 
 
 def test_a_grade_that_cannot_be_stored_is_not_kept_in_memory_either(tmp_path: Path) -> None:

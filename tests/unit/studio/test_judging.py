@@ -237,6 +237,17 @@ def test_queries_of_another_text_are_not_mixed_with_those_of_the_folder(
     assert (answer.status_code, "has another text in these judgements" in answer.text) == (400, True), answer.text
 
 
+def test_judgements_of_another_collection_are_not_mixed_in(filled: Fill, studio_over: Over, folder: Path) -> None:
+    documents = [{"id": key, "text": text} for key, text in ANIMALS.items()]
+    first, second = filled(documents), filled(documents, collection="other")
+    client = studio_over(first, second, judgements=folder)
+    begun(client, collection="own")
+    wanted = {"collection": "other", "queries": TEXTS, "sides": SIDES, "who": "anna"}
+    answer = client.post("/studio/api/judging", json=wanted)
+    assert (answer.status_code, "of another collection" in answer.text) == (400, True), answer.text
+    begun(client, collection="own")
+
+
 def test_without_a_folder_nobody_may_judge(filled: Fill, studio_over: Over) -> None:
     client = studio_over(filled([{"id": "a", "text": "red"}]))
     for answer in (client.post("/studio/api/judging", json={}), client.get("/studio/api/judging/x")):

@@ -88,9 +88,12 @@ def judge(
     name, judgements = judge or _user(), Judgements(folder)
     judgements.require_same(drawn)
     with open_configs.opened(session, configs) as collections:
+        names = [collection.name for collection in collections]
+        judgements.require_collections(names)
         texts, verdict = DocumentTexts(collections, tenant), None
         if again:
             known = [*drawn, *judgements.queries()]
+            judgements.note_collections(names)
             judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
         else:
             by_label = dict(zip(open_configs.labels(configs), collections, strict=True))
@@ -99,6 +102,7 @@ def judge(
                 _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
                 seed=seed, confidence=confidence, margin=margin, general=general, complete=complete,
             )  # fmt: skip
+            judgements.note_collections(names)
             if model:
                 _by_model(_model_of(settings, session), judging, texts)
             else:

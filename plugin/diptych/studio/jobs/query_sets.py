@@ -12,7 +12,7 @@ from diptych.collection.collection import Collection
 from diptych.errors import DiptychError, EvaluationError
 from diptych.evaluate import Qrels, read_beir, read_queries
 from diptych.evaluate.queries import beir_file
-from diptych.judge.judgements import QRELS
+from diptych.judge.judgement_files import QRELS
 from diptych.service.error_answers import Refused
 from diptych.types import Query
 from qdrant_edge_client.validation_messages import nearest
