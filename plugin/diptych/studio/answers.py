@@ -182,6 +182,25 @@ class Located(_Answer):
     document: ShownDocument | None = None
 
 
+class RelevantDocument(_Answer):
+    """A document that was judged relevant."""
+
+    id: str
+    name: str = Field(description="As of a hit.")
+    grade: int
+
+
+class Grades(_Answer):
+    """What is judged of a query, of documents that the collection holds."""
+
+    judged: str | None = Field(description="The set of judged queries; null if the query is in none.")
+    query: str | None = Field(description="The query's id in the set.")
+    grades: dict[str, int] = Field(description="By document.")
+    relevant: list[RelevantDocument] = Field(description="The best first, 100 at most.")
+    more: int = Field(description="Relevant documents that are not named.")
+    absent: int = Field(description="Relevant documents that are not there; 0 where documents have tenants.")
+
+
 class QdrantRequest(_Answer):
     """What Qdrant's REST interface is asked."""
 

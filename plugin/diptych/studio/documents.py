@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -106,13 +106,31 @@ def record_of(
         TenantError: no tenant where one is required, or one that cannot be.
         SearchError, StoreError: the store cannot answer.
     """
+    return next(iter(records_of(view, [id], tenant, chosen=chosen, payload=payload)), None)
+
+
+def records_of(
+    view: View,
+    ids: Sequence[str],
+    tenant: str | None,
+    *,
+    chosen: models.Filter | None = None,
+    payload: bool | models.PayloadSelector = False,
+) -> list[models.Record]:
+    """The points of those of the documents that the collection holds for this tenant and that match a filter.
+
+    Raises:
+        TenantError, SearchError, StoreError: as `record_of`.
+    """
     own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
-    wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, [id], tenant)])))
+    if not ids:
+        return []
+    wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, ids, tenant)])))
     keys: dict[str, Any] = {}
     if view.tenancy is not None and view.tenancy.shard_keys and tenant is not None:
         keys["shard_key_selector"] = tenant
-    found, _ = ask(view, lambda: view.client.scroll(view.name, wanted, limit=1, with_payload=payload, **keys))
-    return found[0] if found else None
+    found, _ = ask(view, lambda: view.client.scroll(view.name, wanted, limit=len(ids), with_payload=payload, **keys))
+    return list(found)
 
 
 def _none(collection: Collection, body: OneDocument) -> Refused:

@@ -10,10 +10,11 @@ from starlette.routing import Route
 
 from diptych.service.extension import Extension
 from diptych.service.routes.openapi import Operation
-from diptych.studio.answers import Found, Located, ShownDocument, Snippets, State
+from diptych.studio.answers import Found, Grades, Located, ShownDocument, Snippets, State
 from diptych.studio.context import Studio
 from diptych.studio.documents import OneDocument, OneMedia, document, media
 from diptych.studio.export import Exported, export
+from diptych.studio.grades import JudgedQuestion, grades
 from diptych.studio.handlers import (
     NewGrade,
     NewJob,
@@ -49,6 +50,7 @@ ROUTES = (
     Route(f"{API}/state", state),
     Route(f"{API}/search", search, methods=["POST"]),
     Route(f"{API}/locate", locate, methods=["POST"]),
+    Route(f"{API}/grades", grades, methods=["POST"]),
     Route(f"{API}/snippets", snippets, methods=["POST"]),
     Route(f"{API}/document", document, methods=["POST"]),
     Route(f"{API}/media", media),
@@ -71,6 +73,7 @@ OPERATIONS = (
     Operation("get", f"{API}/state", "What is served, and what can be asked", State, errors=_OPEN),
     Operation("post", f"{API}/search", "Hits of one side, as a page shows them", Found, Question, errors=_ERRORS),
     Operation("post", f"{API}/locate", "Where a document stands, and why", Located, Wanted, errors=_ERRORS),
+    Operation("post", f"{API}/grades", "What is judged of a query", Grades, JudgedQuestion, errors=_ERRORS),
     Operation("post", f"{API}/snippets", "A query in other words", Snippets, Question, errors=_ERRORS),
     Operation("post", f"{API}/document", "A document whole", ShownDocument, OneDocument, errors=_ERRORS),
     Operation("get", f"{API}/media", "A small picture of a document's media", query=OneMedia, errors=(404, *_OPEN)),

@@ -14,7 +14,7 @@ from diptych import Collection, Registry
 from diptych.service.api_keys import Keys
 from diptych.service.application import application
 from diptych.service.served import Served
-from diptych.studio.answers import Found, Located, ShownDocument, Snippets, State
+from diptych.studio.answers import Found, Grades, Located, ShownDocument, Snippets, State
 from diptych.studio.page import API
 from diptych.studio.routes import OPERATIONS, ROUTES, studio
 
@@ -56,6 +56,7 @@ def test_every_route_of_the_api_needs_the_key_and_takes_no_form(
         ("locate", {"query": "cat", "id": "hen"}, Located),
         ("locate", {"query": "cat", "id": "nobody"}, Located),
         ("snippets", {"query": "cat"}, Snippets),
+        ("grades", {"query": "cat"}, Grades),
         ("document", {"id": "hen"}, ShownDocument),
     ],
 )

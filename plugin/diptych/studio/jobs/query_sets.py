@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from diptych.collection.collection import Collection
 from diptych.errors import DiptychError, EvaluationError
 from diptych.evaluate import Qrels, read_beir, read_queries
 from diptych.evaluate.queries import beir_file
-from diptych.judge.judgement_files import QRELS
+from diptych.judge.judgement_files import MANIFEST, QRELS, noted_collections
 from diptych.service.error_answers import Refused
 from diptych.types import Query
 from qdrant_edge_client.validation_messages import nearest
@@ -23,10 +23,14 @@ Signature: TypeAlias = tuple[tuple[int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a set is read from: its files, some of which may not exist, and what reads them."""
+    """Where a set is read from: its files, some of which may not exist, and what reads them.
+
+    `of` reads for which collections it is judged; None for any.
+    """
 
     files: tuple[Path, ...]
     read: Callable[[], Content]
+    of: Callable[[], Sequence[str] | None]
 
     @property
     def signature(self) -> Signature:
@@ -55,6 +59,16 @@ class QuerySet:
         return [query for query in self.queries if query.id in self.qrels.judgements], self.qrels
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A judged query: its set, its id, the grades of documents, and of which collections they are; None for any."""
+
+    name: str
+    query: str
+    grades: Mapping[str, int]
+    of: Sequence[str] | None
+
+
 class QuerySets:
     """The query sets by name: folders that were named, those of the collections' configs, and what was judged here.
 
@@ -73,6 +87,7 @@ class QuerySets:
         self._places = dict(zip(_names(places), places, strict=True))
         self._judgements = judgements
         self._known: dict[str, tuple[Signature, dict[str, Any]]] = {}
+        self._judged: dict[str, tuple[Signature, dict[str, Judged]]] = {}
         for folder in folders:
             _read(folder)  # so that a wrong name is an error at the start
 
@@ -100,6 +115,32 @@ class QuerySets:
         queries, qrels = sources[name].read()
         return QuerySet(name, tuple(queries), qrels)
 
+    def judged_query(
+        self, text: str, collection: Collection, collections: Iterable[Collection], *, first: str | None = None
+    ) -> Judged | None:
+        """The judged query with these words; None if no set has one, or only one that is judged for another collection.
+
+        Args:
+            text: the words, without media.
+            collection: whose documents are wanted.
+            collections: those of the service, as for `get`.
+            first: the set to look in before all others.
+        """
+        sources = self._sources(collections)
+        for name in sorted(sources, key=lambda name: name != first):
+            found = self._texts(name, sources[name]).get(text.strip())
+            if found and (found.of is None or collection.name in found.of):
+                return found
+        return None
+
+    def _texts(self, name: str, source: Source) -> dict[str, Judged]:
+        """The judged queries of a set by their words, read anew if its files have changed."""
+        signature, (before, texts) = source.signature, self._judged.get(name, ((), {}))
+        if before != signature:
+            texts = _judged_texts(name, source)
+            self._judged[name] = signature, texts
+        return texts
+
     def described(self, collections: Iterable[Collection]) -> list[dict[str, Any]]:
         """Each set with its number of queries and of judged ones; `error` says why one cannot be read."""
         return [self._described(name, source) for name, source in self._sources(collections).items()]
@@ -114,7 +155,7 @@ class QuerySets:
 
     def _sources(self, collections: Iterable[Collection]) -> dict[str, Source]:
         sources = {
-            name: Source(_files_of(place), partial(_read, place))
+            name: Source(_files_of(place), partial(_read, place), partial(noted_collections, place))
             for name, place in self._places.items()
             if place != self._judgements or (place / QRELS).exists()
         }
@@ -122,7 +163,8 @@ class QuerySets:
             settings = collection.handle.config.evaluate if collection.handle.config else None
             if settings is not None and settings.queries and settings.qrels:
                 paths = (settings.queries, settings.qrels)
-                source = Source(tuple(map(Path, paths)), partial(_read_files, *paths))
+                own = (collection.name,)
+                source = Source(tuple(map(Path, paths)), partial(_read_files, *paths), partial(tuple, own))
                 sources.setdefault(f"config of {collection.name}", source)
         return sources
 
@@ -135,9 +177,19 @@ def _facts(name: str, source: Source) -> dict[str, Any]:
     return {"name": name, "queries": len(queries), "judged": len(qrels) if qrels is not None else 0, "error": None}
 
 
+def _judged_texts(name: str, source: Source) -> dict[str, Judged]:
+    try:
+        (queries, qrels), of = source.read(), source.of()
+    except DiptychError:  # `described` says so
+        return {}
+    grades = qrels.judgements if qrels is not None else {}
+    texts = {query.text.strip(): query.id for query in reversed(queries) if query.id in grades and not query.media}
+    return {text: Judged(name, query, grades[query], of) for text, query in texts.items()}
+
+
 def _files_of(place: Path) -> tuple[Path, ...]:
     """The files that a set at this place may consist of."""
-    names = ("queries.jsonl", "queries.jsonl.gz", "qrels/test.tsv", "qrels/test.tsv.gz")
+    names = ("queries.jsonl", "queries.jsonl.gz", "qrels/test.tsv", "qrels/test.tsv.gz", MANIFEST)
     return (place, *(place / name for name in names))
 
 

@@ -1,0 +1,109 @@
+"""The grades of a query's documents, where it is one of a set of judged queries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from diptych import Collection
+from diptych.judge import Judgements
+from diptych.studio.answers import Grades
+from diptych.studio.grades import MOST, NAMED
+from diptych.types import Query
+
+Fill = Callable[..., Collection]
+Over = Callable[..., TestClient]
+DOCUMENTS = [{"id": f"d{n}", "text": f"red number{n}", "title": f"The {n}" if n else ""} for n in range(4)]
+NOTHING = {"judged": None, "query": None, "grades": {}, "relevant": [], "more": 0, "absent": 0}
+
+
+def judged(folder: Path, grades: Mapping[str, int], *, text: str = "red", id: str = "q1") -> Path:
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": id, "text": text}) + '\n{"_id": "free", "text": "blue"}\n')
+    rows = [f"{id}\t{document}\t{grade}" for document, grade in grades.items()]
+    (folder / "qrels/test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n")
+    return folder
+
+
+def graded(client: TestClient, query: str = "red", **body: object) -> Any:
+    answer = client.post("/studio/api/grades", json={"query": query, **body})
+    assert answer.status_code == 200, answer.text
+    assert Grades.model_validate_json(answer.content).model_dump(mode="json") == answer.json()
+    return answer.json()
+
+
+def test_the_grades_of_a_judged_query_are_told_by_its_words(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    folder = judged(tmp_path / "few", {"d1": 1, "d0": 3, "d2": 0, "gone": 2, "bad": 0})
+    client = studio_over(filled(DOCUMENTS), queries=[folder])
+    assert graded(client, " red ") == {
+        "judged": "few",
+        "query": "q1",
+        "grades": {"d0": 3, "d1": 1, "d2": 0},
+        "relevant": [{"id": "d0", "name": "red number0", "grade": 3}, {"id": "d1", "name": "The 1", "grade": 1}],
+        "more": 0,
+        "absent": 1,
+    }
+    assert graded(client, "blue") == graded(client, "Red") == graded(client, "") == NOTHING
+
+
+def test_grades_that_come_meanwhile_are_told(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    folder = tmp_path / "judgements"
+    client = studio_over(filled(DOCUMENTS), judgements=folder)
+    assert graded(client) == NOTHING
+    judgements = Judgements(folder)
+    for grade in (2, 1):
+        judgements.pool("q", ["d1"], judge="anna")
+        judgements.add("q", "d1", grade, judge="anna")
+        judgements.save([Query("red", "q")])
+        assert graded(client)["grades"] == {"d1": grade}
+    judgements.note_collections(["other"])
+    assert graded(client) == NOTHING, "these are documents of another collection"
+    (folder / "manifest.json").unlink()
+    assert graded(client)["judged"] == "judgements"
+
+
+def test_the_set_that_is_named_comes_first(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    folders = [judged(tmp_path / name, {"d1": grade}) for name, grade in (("a", 1), ("b", 2))]
+    client = studio_over(filled(DOCUMENTS), queries=folders)
+    assert [graded(client, judged=name)["judged"] for name in ("a", "b", "c")] == ["a", "b", "a"]
+
+
+def test_of_very_many_judgements_the_best_are_told(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    documents = [{"id": f"d{n}", "text": "red"} for n in range(NAMED + 5)]
+    grades = {f"d{n}": 1 + n % 2 for n in range(NAMED + 5)} | {f"other{n}": 0 for n in range(MOST)}
+    client = studio_over(filled(documents), queries=[judged(tmp_path / "many", grades)])
+    found = graded(client)
+    assert (len(found["relevant"]), found["more"], found["absent"]) == (NAMED, 5, 0)
+    assert [own["grade"] for own in found["relevant"]] == sorted(
+        (own["grade"] for own in found["relevant"]), reverse=True
+    )
+    assert len(found["grades"]) == NAMED + 5
+
+
+def test_of_other_tenants_documents_nothing_is_said(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    documents = [{"id": f"{who}{n}", "text": f"red {n}", "who": who} for who in "ab" for n in range(2)]
+    folder = judged(tmp_path / "few", {"a0": 1, "b0": 1, "b1": 0, "gone": 1})
+    client = studio_over(filled(documents, tenant={"field": "who"}), queries=[folder])
+    refused = client.post("/studio/api/grades", json={"query": "red"})
+    assert (refused.status_code, "a tenant is required" in refused.text) == (400, True)
+    found = graded(client, tenant="a")
+    assert (found["grades"], [own["id"] for own in found["relevant"]], found["absent"]) == ({"a0": 1}, ["a0"], 0)
+    assert graded(client, tenant="eve")["grades"] == {}
+
+
+@pytest.mark.parametrize("body", [{}, {"query": 5}, {"query": "red", "judged": 1}, {"query": "red", "more": 1}])
+def test_what_is_no_question_is_refused(client: TestClient, body: dict[str, object]) -> None:
+    assert client.post("/studio/api/grades", json=body).status_code == 400
+
+
+def test_a_set_that_cannot_be_read_has_no_grades(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
+    folder = judged(tmp_path / "few", {"d1": 1})
+    client = studio_over(filled(DOCUMENTS), queries=[folder])
+    assert graded(client)["judged"] == "few"
+    (folder / "qrels/test.tsv").write_text("q1\td1\tmany\n")
+    assert graded(client) == NOTHING
