@@ -54,6 +54,26 @@ def test_a_job_says_how_far_it_is_and_gives_its_result(jobs: Jobs) -> None:
     assert (said["state"], said["result"], said["error"]) == ("done", "held", None)
 
 
+def test_planned_stages_are_one_progress() -> None:
+    said = list[tuple[str, int, int | None]]()
+
+    def work(job: Job) -> None:
+        job.plan({"asking": 4, "timing": 2, "comparing": 0})
+        for stage, total, done in (("asking", 4, 3), ("timing", 2, 2), ("comparing", None, 0), ("other", 7, 1)):
+            job.begin(stage, total)
+            job.advance(stage, done)
+            facts = job.described()
+            said.append((facts["sentence"], facts["done"], facts["total"]))
+
+    Job("evaluate", work).run()
+    assert said == [
+        ("step 1 of 3: asking, 3 of 4", 3, 6),
+        ("step 2 of 3: timing, 2 of 2", 6, 6),
+        ("step 3 of 3: comparing", 6, 6),
+        ("other, 1 of 7", 1, 7),
+    ]
+
+
 def test_one_runs_at_a_time_and_the_others_say_that_they_wait(jobs: Jobs) -> None:
     held = Held()
     first = jobs.start("tune", held)

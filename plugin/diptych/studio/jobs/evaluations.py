@@ -24,6 +24,7 @@ from diptych.types import Query, Run, said
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 MOST_HITS = 2_000_000  # of all queries and sides together, which are kept until the end
 TIMED = 20  # queries that are asked one by one, in turn of both sides
+TIMING, MEASURING = "timing single queries", "comparing the sides"
 CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0
 
 
@@ -76,8 +77,9 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
         JobCancelled: nobody wants it any more.
     """
     queries, qrels = wanted.judged.judged()
-    asking = "asking the judged queries"
-    job.begin(asking, len(queries) * len(wanted.sides))
+    asking, asked, timed = "asking the judged queries", len(queries) * len(wanted.sides), _timed(queries)
+    job.plan({asking: asked, TIMING: len(timed), MEASURING: 0})
+    job.begin(asking, asked)
     runs = [
         run_queries(
             side.view.now(),  # one view, so that no swap by another process comes between two queries
@@ -90,8 +92,8 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
         )
         for side in wanted.sides
     ]
-    milliseconds = _milliseconds(wanted, queries, job)
-    job.begin("measuring", None)
+    milliseconds = _milliseconds(wanted, timed, job)
+    job.begin(MEASURING, None)
     evaluations = [_labelled(evaluate(run, qrels, [wanted.metric]), n, wanted) for n, run in enumerate(runs)]
     comparison = _comparison(evaluations, wanted.metric)
     slices, remarks = _slices(wanted, queries, qrels, comparison)
@@ -221,11 +223,15 @@ def _slices(
     return rows, [f"slices by {name}: no 10 queries share a value of it" for name in empty]
 
 
-def _milliseconds(wanted: Wanted, queries: Sequence[Query], job: Job) -> list[float | None]:
-    """The median time of a query on each side, encoding included; both are asked in turn, the first one warms up."""
-    timed = [queries[0], *queries[:TIMED]] if queries else []
-    stage, seconds = "timing single queries", [list[float]() for _ in wanted.sides]
-    job.begin(stage, len(timed))
+def _timed(queries: Sequence[Query]) -> list[Query]:
+    """The queries whose time is taken, after one that warms up."""
+    return [queries[0], *queries[:TIMED]] if queries else []
+
+
+def _milliseconds(wanted: Wanted, timed: Sequence[Query], job: Job) -> list[float | None]:
+    """The median time of a query on each side, encoding included; both are asked in turn."""
+    seconds = [list[float]() for _ in wanted.sides]
+    job.begin(TIMING, len(timed))
     views = [_forgetful(side) for side in wanted.sides]
     for turn, query in enumerate(timed):
         for number, side in enumerate(wanted.sides):
@@ -233,7 +239,7 @@ def _milliseconds(wanted: Wanted, queries: Sequence[Query], job: Job) -> list[fl
             search(views[number], [query], pipeline=side.pipeline, limit=wanted.limit, tenant=wanted.tenant)
             if turn:
                 seconds[number].append(time.perf_counter() - begin)
-        job.advance(stage, 1)
+        job.advance(TIMING, 1)
     return [1000 * float(np.median(times)) if times else None for times in seconds]
 
 

@@ -6,7 +6,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias
 
@@ -33,7 +33,8 @@ class Job:
         work: is given the job, and returns the result.
         patience: seconds that it lives after it was last asked for.
 
-    `result` is what the work returned, `error` what it raised; None before.
+    `result` is what the work returned, `error` what it raised; None before. Work that knows its stages plans them, and
+    `done` and `total` then count the steps of all of them.
     """
 
     def __init__(self, kind: str, work: Work, *, patience: float = PATIENCE) -> None:
@@ -44,6 +45,7 @@ class Job:
         self.result: Any = None
         self.error: Refused | None = None
         self._work, self._patience = work, patience
+        self._plan: dict[str, int] = {}
         self._cancelled, self._asked, self._began = threading.Event(), time.monotonic(), 0.0
         self._lock = threading.Lock()
 
@@ -56,6 +58,14 @@ class Job:
     def is_wanted(self) -> bool:
         """Whether it was neither cancelled nor forgotten."""
         return not self._cancelled.is_set() and time.monotonic() - self._asked < self._patience
+
+    @property
+    def steps(self) -> tuple[int, int | None]:
+        """How many steps are done and how many there are: of all planned stages, else of this one."""
+        if self.stage not in self._plan:
+            return self.done, self.total
+        before = list(self._plan)[: list(self._plan).index(self.stage)]
+        return sum(self._plan[stage] for stage in before) + self.done, sum(self._plan.values())
 
     @property
     def seconds_left(self) -> float | None:
@@ -75,6 +85,10 @@ class Job:
         with self._lock:
             if self.state == "waiting":
                 self.state = "cancelled"
+
+    def plan(self, stages: Mapping[str, int]) -> None:
+        """Say which stages will come and how many steps each has, so that all of them are one progress."""
+        self._plan = dict(stages)
 
     def begin(self, stage: str, total: int | None) -> None:
         """A stage starts.
@@ -123,14 +137,15 @@ class Job:
             before: how many jobs are done before it.
         """
         left = self.seconds_left
+        done, total = self.steps
         return {
             "id": self.id,
             "kind": self.kind,
             "state": self.state,
             "sentence": self._sentence(before),
             "stage": self.stage,
-            "done": self.done,
-            "total": self.total,
+            "done": done,
+            "total": total,
             "seconds_left": None if left is None else math.ceil(left),
             "result": self.result if self.state == "done" else None,
             "error": self.error.fields if self.error else None,
@@ -143,8 +158,10 @@ class Job:
         if self.state != "running":
             words = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
             return words[self.state]
-        count = "" if self.total is None else f", {self.done:,} of {self.total:,}"
-        return f"{self.stage or 'beginning'}{count}"
+        count = f", {self.done:,} of {self.total:,}" if self.total else ""
+        names = list(self._plan)
+        step = f"step {names.index(self.stage) + 1} of {len(names)}: " if self.stage in names else ""
+        return f"{step}{self.stage or 'beginning'}{count}"
 
 
 class Jobs:
