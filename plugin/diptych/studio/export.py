@@ -19,6 +19,7 @@ from diptych.service.error_answers import Refused
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.studio.page import assets
+from diptych.studio.shown import isolated
 
 LARGEST = 32 * 1024 * 1024  # bytes of a view with its answers
 SCRIPT, STYLE = "studio.js", "studio.css"
@@ -83,7 +84,7 @@ def exported(body: Exported) -> bytes:
     )
     # Within a script element only `<` could end it; JSON may say it as an escape.
     data = json.dumps(body.data, ensure_ascii=False).replace("<", "\\u003c")
-    title = f"diptych Studio: {html.escape(body.view)}"
+    title = f"diptych Studio: {html.escape(isolated(body.view))}"
     return PAGE.format(policy=policy, title=title, style=style, data=data, script=script).encode("utf-8", "replace")
 
 

@@ -23,7 +23,7 @@ from diptych.studio.disconnects import unless_gone
 from diptych.studio.documents import record_of
 from diptych.studio.question import Question, Wanted, checked, options_of
 from diptych.studio.search import before, explanations, json_text, parts_of
-from diptych.studio.shown import document_fields, name_of
+from diptych.studio.shown import document_fields, isolated, name_of
 from diptych.studio.sides import Side, side_of
 
 DEEPEST = 10_000  # places of a slot in which a document is looked for
@@ -103,7 +103,7 @@ def _deep_rank(side: Side, view: View, options: Options, body: Question, name: s
 
 def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: list[dict[str, Any]]) -> str:
     """Where the document stands, in one or two sentences."""
-    name = f"“{name_of(why.document)}”"
+    name = f"“{isolated(name_of(why.document))}”"
     if why.rank is not None:
         further = "" if why.rank <= limit else f", below the {limit} hits that are shown"
         return f"{name} is at place {why.rank}{further}."

@@ -14,7 +14,7 @@ from diptych import Collection, Document
 from diptych.collection.explain import explain
 from diptych.search import Retrieve
 from diptych.studio.search import _no_field
-from diptych.studio.shown import name_of
+from diptych.studio.shown import isolated, name_of
 
 Ask = Callable[..., Any]
 Over = Callable[..., TestClient]
@@ -276,3 +276,25 @@ def test_hits_that_were_deleted_since_the_search_have_no_explanation(
     assert found["warnings"] == [f"deleted since the search, so without explanation: {', '.join(sorted(gone))}"]
     collection.populate([{"id": "1", "text": "a cat 1"}])
     assert client.post("/studio/api/locate", json={"query": "cat", "id": "1"}).json()["exists"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain עברית", "plain עברית"),
+        ("\u202egnp.exe", "\u2068\u202egnp.exe\u202c\u2069"),
+        ("a\u2069\u202eb", "\u2068a\u202eb\u202c\u2069"),
+        ("\u202bx\u202c y\u2067z", "\u2068\u202bx\u202c y\u2067z\u2069\u2069"),
+        ("\u202b\u2066x\u202cy\u2069", "\u2068\u202b\u2066xy\u2069\u202c\u2069"),
+    ],
+)
+def test_signs_that_turn_the_direction_of_writing_end_with_their_text(text: str, shown: str) -> None:
+    assert isolated(text) == shown
+
+
+def test_a_sentence_about_a_document_is_not_turned_by_its_title(
+    filled: Callable[..., Collection], studio_over: Over
+) -> None:
+    client = studio_over(filled([{"id": "1", "text": "a cat", "title": "\u202egnp.exe"}]))
+    sentence = client.post("/studio/api/locate", json={"query": "cat", "id": "1"}).json()["sentence"]
+    assert sentence == "“\u2068\u202egnp.exe\u202c\u2069” is at place 1."
