@@ -164,13 +164,23 @@ def test_answers_to_different_queries_are_not_joined(visit: Visit, packages: Col
     page.route("**/search", hold)
     page.get_by_label("Query", exact=True).fill("edit sound files")
     first = packages.search("edit sound files")[0].id
+    page.evaluate(
+        """() => {
+            window.changes = 0;
+            const list = document.querySelector("[data-column=b] ol");
+            new MutationObserver((all) => { window.changes += all.length; }).observe(
+                list, {childList: true, subtree: true, attributes: true, characterData: true});
+        }"""
+    )
     expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", first)
-    expect(page.locator(".ribbon")).to_have_count(0)
-    expect(page.locator(".hit-head .tag")).to_have_count(0)
+    expect(page.locator(".ribbons svg")).to_be_hidden()
+    expect(page.locator(".hit-head .move:visible")).to_have_count(0)
+    assert page.evaluate("changes") == 0, "the column that has not answered is drawn again"
     held[-1].continue_()
     a, b = visit.ids("a"), visit.ids("b")
+    expect(page.locator(".ribbons svg")).to_be_visible()
     expect(page.locator(".ribbon")).to_have_count(len(set(a) & set(b)))
-    expect(page.locator(".hit-head .tag")).to_have_count(len(a) + len(b))
+    expect(page.locator(".hit-head .move:visible")).to_have_count(len(a) + len(b))
 
 
 def test_a_ribbon_ends_at_the_documents_that_it_joins(visit: Visit) -> None:
@@ -254,7 +264,11 @@ def test_the_panel_says_why_one_document_is_above_another(visit: Visit, packages
     hits = packages.search(QUERY)
     page = visit.open(q=QUERY, doc=hits[0].id)
     side = page.get_by_role("complementary").locator("[data-side=a].why-side")
-    side.get_by_label("Lower bar: compared with").select_option(hits[4].id)
+    others = side.get_by_label("Lower bar: compared with")
+    expect(others.locator("option")).to_have_count(1)
+    others.focus()
+    expect(others.locator("option")).to_have_count(9)
+    others.select_option(hits[4].id)
     sentence = side.locator(".why-difference")
     expect(sentence).to_contain_text(f"Above “{name_of(hits[4].document)}” by")
     assert numbers([sentence.inner_text().rpartition("” by")[2]])[0] == pytest.approx(

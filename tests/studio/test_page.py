@@ -201,6 +201,7 @@ def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp
         expect(page.locator(".scorebar").first).to_be_visible()
         bars = page.locator(".scorebar").count()
         path = exported(page, tmp_path)
+        expect(page.get_by_role("button", name="Export")).to_be_focused()
     assert not re.search(r"(?:src|href)=[\"']?https?:", path.read_text())
     context = browser.new_context(offline=True)
     offline = Visit(context.new_page(), path.as_uri())
@@ -247,6 +248,7 @@ def test_the_page_asks_for_the_key_and_keeps_it_to_itself(browser: Browser, fake
         page.keyboard.press("Enter")
         expect(dialog).to_have_count(0)
         assert visit.ids("a")[0] == "cat"
+        expect(page.get_by_label("Query", exact=True)).to_be_focused()
         page.reload()
         assert visit.ids("a")[0] == "cat"
         assert "sesame" not in page.content() + page.url
@@ -302,6 +304,49 @@ def test_what_documents_say_is_shown_and_never_run(
     assert offline.requests == [path.as_uri()]
     assert offline.faults == []
     context.close()
+
+
+def test_a_title_that_turns_the_direction_of_writing_turns_nothing_else(
+    browser: Browser, filled: Filled, tmp_path: Path, fakes: Registry
+) -> None:
+    title = "\u202egnp.exe"
+    whole = f"\u2068{title}\u202c\u2069"
+    with filled([{"id": f"d{n}", "text": "the same words", "title": title} for n in range(3)]) as collection:
+        app = application(Served([collection], registry=fakes), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open(q=f"the same {title}", doc="d1")
+            visit.settle()
+            expect(page).to_have_title(f"\u2068the same {title}\u202c\u2069 · Compare · diptych Studio")
+            expect(page.locator(".ribbons svg")).to_have_attribute(
+                "aria-label", re.compile(f": {whole} from rank 1 to")
+            )
+            side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+            expect(side.get_by_label("Lower bar: compared with").locator("option")).to_have_text(
+                re.compile(f". {whole}$")
+            )
+            expect(side.get_by_text(f"“{whole}” is at place")).to_be_visible()
+            path = exported(page, tmp_path)
+    context = browser.new_context(offline=True)
+    alone = context.new_page()
+    alone.goto(path.as_uri())
+    expect(alone).to_have_title(f"\u2068the same {title}\u202c\u2069 · Compare · diptych Studio")
+    expect(alone.locator(".scorebar").first).to_have_attribute("aria-label", re.compile(f"^{whole}: "))
+    context.close()
+
+
+def test_the_help_leads_to_the_views_and_says_the_keys(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="cat")
+        visit.settle()
+        page.get_by_role("main").focus()
+        page.keyboard.press("?")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Arrow down")
+        expect(dialog).to_contain_text("Who made each vector")
+        assert violations(page) == []
+        dialog.get_by_role("link", name="Health").click()
+        expect(dialog).to_have_count(0)
+        expect(page.get_by_role("main", name="Health")).to_be_focused()
 
 
 def test_what_a_link_says_is_shown_and_never_run(browser: Browser, url: str) -> None:

@@ -150,6 +150,7 @@ def test_health_says_who_made_each_vector_and_what_the_graph_misses(visit: Visit
         expect(table).to_contain_text(text)
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("Every encoder makes the vectors it made", exact=False)).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Measure again")).to_be_focused()
     chart = page.get_by_role("img", name="recall")
     said = chart.get_attribute("aria-label") or ""
     assert 0.9 <= float(said.rpartition("dense: ")[2].split()[0]) <= 1

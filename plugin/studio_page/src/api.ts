@@ -142,7 +142,9 @@ export function openApi(owner: object, signal: AbortSignal): Api {
     if (!signal.aborted) {
       answers.set(name, result);
       used.add(name);
+      const before = live.get(owner);
       live.set(owner, used);
+      if (before && before !== used) drop(before); // else each key that is typed would leave an answer behind
     }
     return result;
   };
@@ -157,9 +159,15 @@ export function openApi(owner: object, signal: AbortSignal): Api {
 
 /** Drops what a request that is no longer shown has noted. */
 export function forget(owner: object): void {
+  const before = live.get(owner);
   live.delete(owner);
-  const used = new Set([...live.values()].flatMap((names) => [...names]));
-  for (const name of answers.keys()) if (!exported && !used.has(name)) answers.delete(name);
+  if (before) drop(before);
+}
+
+function drop(names: ReadonlySet<string>): void {
+  if (exported) return;
+  const all = [...live.values()];
+  for (const name of names) if (!all.some((used) => used.has(name))) answers.delete(name);
 }
 
 /** One call that is an action of the user rather than what the view stands on (a grade, a rollback, an export). */

@@ -1,8 +1,8 @@
 /** The shell: header, navigation, theme, key and help dialogs, and the view that the hash names. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { apiKey, exported, exportPage, keyWanted } from "./api";
-import { utc } from "./format";
+import { isolated, utc } from "./format";
 import { useShortcuts } from "./keys";
 import { announce, Announcer, toast } from "./parts/announce";
 import { save } from "./parts/copy";
@@ -42,7 +42,9 @@ export function App() {
     ],
     [],
   );
-  const main = useViewFocus(view);
+  const main = useViewFocus(view, view.name === "compare" ? (params.q ?? "") : "");
+  useFocusAfterKey(wanted, state.data !== null, main);
+  const studio = useMemo(() => state.data && collection && { info: state.data, collection, reload: state.reload }, [state.data, collection, state.reload]);
   const Shown = view.component;
   return (
     <>
@@ -90,9 +92,9 @@ export function App() {
             <p>{collection.error}</p>
           </Notice>
         )}
-        {!view.alone && state.data && collection && !collection.error && (
-          <StudioContext.Provider value={{ info: state.data, collection, reload: state.reload }}>
-            <Shown key={`${view.name} ${collection.name}`} />
+        {!view.alone && studio && !studio.collection.error && (
+          <StudioContext.Provider value={studio}>
+            <Shown key={`${view.name} ${studio.collection.name}`} />
           </StudioContext.Provider>
         )}
       </main>
@@ -103,16 +105,29 @@ export function App() {
   );
 }
 
-/** A new view is announced by its name and takes the focus, as a new page would. */
-function useViewFocus(view: View) {
+/** A new view is announced by its name and takes the focus, as a new page would, unless it has taken it itself. */
+function useViewFocus(view: View, query: string) {
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
   useEffect(() => {
-    document.title = `${view.label} · diptych Studio`;
-    if (!first.current) main.current?.focus({ preventScroll: true });
+    document.title = [...(query.trim() ? [isolated(query.trim())] : []), view.label, "diptych Studio"].join(" · ");
+  }, [view, query]);
+  useEffect(() => {
+    if (!first.current && !main.current?.contains(document.activeElement)) main.current?.focus({ preventScroll: true });
     first.current = false;
   }, [view]);
   return main;
+}
+
+/** Once a key is taken and the view is there, work goes on in its search box, else at its beginning. */
+function useFocusAfterKey(wanted: boolean, ready: boolean, main: { current: HTMLElement | null }): void {
+  const asked = useRef(false);
+  if (wanted) asked.current = true;
+  useEffect(() => {
+    if (!asked.current || wanted || !ready) return;
+    asked.current = false;
+    (document.getElementById("query") ?? main.current)?.focus({ preventScroll: true });
+  }, [wanted, ready]);
 }
 
 function Navigation({ current }: { current: View }) {
@@ -142,6 +157,7 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
   const chosen = useStore(theme);
   const [busy, setBusy] = useState(false);
   const exportView = async () => {
+    if (busy) return;
     setBusy(true);
     toast("Making the file …");
     try {
@@ -156,7 +172,7 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
   return (
     <div class="row actions">
       {!exported && (
-        <button class="button" type="button" disabled={busy} onClick={exportView} title="This view as one HTML file that works offline">
+        <button class="button" type="button" aria-disabled={busy} onClick={exportView} title="This view as one HTML file that works offline">
           Export
         </button>
       )}

@@ -41,6 +41,11 @@ export function useSides() {
   };
 }
 
+/** The parameters of these sides for a link. An edited config has no id; the hash holds it. */
+export function sideParams(a: string, b: string): Record<string, string> {
+  return { ...(a === "yaml" ? {} : { a }), ...(b === "yaml" ? {} : { b }) };
+}
+
 function sidesObstacle(a: string, b: string, tenantMissing: boolean): string {
   if (b === NONE) return "Choose a second side to compare with.";
   if (a === b) return "Choose two different sides: a side against itself differs in nothing.";

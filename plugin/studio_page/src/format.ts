@@ -72,3 +72,29 @@ export function percent(share: number): string {
   const shown = 100 * share;
   return `${shown > 0 && shown < 10 ? shown.toFixed(1) : shown.toFixed(0)}%`;
 }
+
+const OPENED: Readonly<Record<string, string>> = {
+  "\u202a": "\u202c",
+  "\u202b": "\u202c",
+  "\u202d": "\u202c",
+  "\u202e": "\u202c",
+  "\u2066": "\u2069",
+  "\u2067": "\u2069",
+  "\u2068": "\u2069",
+};
+
+/** A stranger's text for the midst of another: signs in it that turn the direction of writing end with it. */
+export function isolated(text: string): string {
+  if (!/[\u202a-\u202e\u2066-\u2069]/.test(text)) return text;
+  const open: string[] = [];
+  let kept = "";
+  for (const sign of text) {
+    if (OPENED[sign]) open.push(OPENED[sign]);
+    else if (sign === "\u202c" || sign === "\u2069") {
+      if (open.at(-1) !== sign) continue; // it would end what surrounds the text
+      open.pop();
+    }
+    kept += sign;
+  }
+  return `\u2068${kept}${open.reverse().join("")}\u2069`;
+}

@@ -83,6 +83,8 @@ export function hashOf(view: string, params: Record<string, string> = {}): strin
 }
 
 const LEFT = "diptych-studio-views";
+let unstored: ReturnType<typeof setTimeout> | undefined;
+window.addEventListener("pagehide", storeViews);
 const left = new Map<string, Readonly<Record<string, string>>>(storedViews());
 route.follow(noteView);
 if (Object.keys(route.get().params).length > 0) noteView(); // else Studio is opened anew: what was there is worth more
@@ -104,6 +106,12 @@ function isFile(): boolean {
 function noteView(): void {
   const { view, params } = route.get();
   left.set(view, params);
+  clearTimeout(unstored);
+  unstored = setTimeout(storeViews, WRITE_AFTER);
+}
+
+function storeViews(): void {
+  clearTimeout(unstored);
   if (isFile()) return;
   try {
     sessionStorage.setItem(LEFT, JSON.stringify(Object.fromEntries(left)));

@@ -4,10 +4,13 @@ import { createStore, useStore } from "../store";
 const spoken = createStore("");
 const shown = createStore<{ text: string; kind: "good" | "error" } | null>(null);
 let hide: ReturnType<typeof setTimeout> | undefined;
+let again: ReturnType<typeof setTimeout> | undefined;
 
 export function announce(text: string): void {
+  clearTimeout(again);
+  if (spoken.get() !== text) return spoken.set(text);
   spoken.set("");
-  setTimeout(() => spoken.set(text), 50); // the same text twice in a row is read twice
+  again = setTimeout(() => spoken.set(text), 50); // the same text twice in a row is read twice
 }
 
 export function toast(text: string, kind: "good" | "error" = "good"): void {

@@ -4,7 +4,7 @@ import { area, curveStepAfter } from "d3-shape";
 import { useMemo, useState } from "preact/hooks";
 
 import { exported } from "../api";
-import { fixed, interval, plural, signed } from "../format";
+import { fixed, interval, isolated, plural, signed } from "../format";
 import type { Interval, QueryDifference } from "../types/evaluation";
 import { useWidth } from "./width";
 
@@ -71,7 +71,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         aria-valuemin={1}
         aria-valuemax={size}
         aria-valuenow={cursor + 1}
-        aria-valuetext={`${query.text}: ${signed(query.difference)}, ${a} ${fixed(query.a)}, ${b} ${fixed(query.b)}`}
+        aria-valuetext={`${isolated(query.text)}: ${signed(query.difference)}, ${a} ${fixed(query.a)}, ${b} ${fixed(query.b)}`}
         width={width}
         height={HEIGHT}
         viewBox={`0 0 ${width} ${HEIGHT}`}
@@ -99,7 +99,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
       </svg>
       <p class="chosen-row">
         {!exported && (
-          <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${query.text}`}>
+          <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${isolated(query.text)}`}>
             Compare
           </button>
         )}

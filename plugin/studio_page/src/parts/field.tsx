@@ -1,6 +1,6 @@
 /** Labelled form fields. */
 import type { ComponentChildren } from "preact";
-import { useId, useRef } from "preact/hooks";
+import { useId, useRef, useState } from "preact/hooks";
 
 export interface Choice {
   value: string;
@@ -17,10 +17,14 @@ export interface SelectProps {
   mark?: "a" | "b";
   /** A choice that opens something: typing in the closed list must not take it, only Enter, a space or a press. */
   opens?: string;
+  /** For very many choices: all but the chosen one are drawn when somebody comes to the list. */
+  lazy?: boolean;
 }
 
-export function Select({ label, value, choices, onChange, hideLabel = false, mark, opens }: SelectProps) {
+export function Select({ label, value, choices, onChange, hideLabel = false, mark, opens, lazy = false }: SelectProps) {
   const id = useId();
+  const [drawn, setDrawn] = useState(!lazy);
+  const draw = () => setDrawn(true);
   const key = useRef("");
   const choose = (select: HTMLSelectElement) => {
     const chosen = select.value;
@@ -41,11 +45,13 @@ export function Select({ label, value, choices, onChange, hideLabel = false, mar
         data-side={mark}
         value={value}
         onKeyDown={(event) => (key.current = event.key)}
-        onPointerDown={() => (key.current = "")}
+        onPointerEnter={draw}
+        onPointerDown={() => (draw(), (key.current = ""))}
+        onFocus={draw}
         onBlur={() => (key.current = "")}
         onChange={(event) => choose(event.currentTarget)}
       >
-        {choices.map((choice) => (
+        {(drawn ? choices : choices.filter((choice) => choice.value === value)).map((choice) => (
           <option key={choice.value} value={choice.value}>
             {choice.label}
           </option>

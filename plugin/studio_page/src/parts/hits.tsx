@@ -1,90 +1,105 @@
+/** One side's hits as cards. What stands beside a title comes later than the hits, so it is no prop of a card: only it is drawn again. */
+import { createContext } from "preact";
 import { memo } from "preact/compat";
+import { useContext } from "preact/hooks";
 
-import { score } from "../format";
+import { isolated, score } from "../format";
 import type { Hit } from "../types/search";
 import { Excerpt } from "./marked";
 import { Thumbnail } from "./thumbnail";
 import type { Group } from "./venn";
 
+/** What the other side and the judgements say of a column's hits. */
+export interface Beside {
+  /** Rank in the other answer, from 1; null without another side. */
+  others: ReadonlyMap<string, number> | null;
+  /** By document; empty where the query is not judged. */
+  grades: Readonly<Record<string, number>>;
+}
+
+export const BesideHits = createContext<Beside>({ others: null, grades: {} });
+
 export interface HitListProps {
   side: "a" | "b";
   label: string;
   hits: readonly Hit[];
-  /** Rank in the other answer, from 1; null without another side. */
-  others: ReadonlyMap<string, number> | null;
   lit: Group | null;
+  /** The documents of the other answer, while some are lit. */
+  shared: ReadonlyMap<string, number> | null;
   open: string | null;
   /** The hit that Tab reaches. */
   stop: string | null;
+  /** Those that an exported page can explain; null where all can be. */
+  held: ReadonlySet<string> | null;
   onOpen: (id: string) => void;
-  /** False for hits that an exported page cannot explain. */
-  explains: (id: string) => boolean;
   onPoint: (id: string | null) => void;
 }
 
 /** Its title, else the first words of its text, else its id. */
 export function titleOf(hit: { id: string; name: string }): string {
-  return hit.name || hit.id;
+  return isolated(hit.name || hit.id);
 }
 
-/** One side's hits, best first. */
-export function HitList({ side, label, hits, others, lit, open, stop, onOpen, explains, onPoint }: HitListProps) {
-  const other = side === "a" ? "B" : "A";
+/** One side's hits, best first. The list listens for all of its cards: a listener for each would cost more than the card. */
+export const HitList = memo(function HitList({ side, label, hits, lit, shared, open, stop, held, onOpen, onPoint }: HitListProps) {
+  const pressed = (event: MouseEvent) => {
+    const id = hitAt(event.target);
+    if (id !== null && (!held || held.has(id)) && isForTheCard(event)) onOpen(id);
+  };
   return (
-    <ol class="hits" aria-label={`Hits of ${side.toUpperCase()}: ${label}`}>
+    <ol
+      class="hits"
+      aria-label={`Hits of ${side.toUpperCase()}: ${label}`}
+      onClick={pressed}
+      onMouseOver={(event) => onPoint(hitAt(event.target))}
+      onMouseLeave={() => onPoint(null)}
+      onFocusCapture={(event) => onPoint(hitAt(event.target))}
+    >
       {hits.map((hit, at) => {
-        const shared = others?.has(hit.id) ?? false;
-        const shown = lit === null || (lit === "both" ? shared : lit === side && !shared);
+        const isShared = shared?.has(hit.id) ?? false;
+        const shown = lit === null || (lit === "both" ? isShared : lit === side && !isShared);
         return (
           <HitItem
             key={hit.id}
             hit={hit}
             rank={at + 1}
             side={side}
-            other={other}
-            otherRank={others ? (others.get(hit.id) ?? null) : undefined}
             dim={!shown}
             open={open === hit.id}
             stop={stop === hit.id}
-            onOpen={onOpen}
-            held={explains(hit.id)}
-            onPoint={onPoint}
+            held={!held || held.has(hit.id)}
           />
         );
       })}
     </ol>
   );
+});
+
+function hitAt(target: EventTarget | null): string | null {
+  return target instanceof Element ? (target.closest<HTMLElement>("[data-hit]")?.dataset.hit ?? null) : null;
+}
+
+/** The title explains, and so does the whole card; but text of it can be selected, and what has an action of its own keeps it. */
+function isForTheCard(event: MouseEvent): boolean {
+  const control = event.target instanceof Element ? event.target.closest("button, a, summary, input") : null;
+  return control ? control.matches(".hit-title") : !getSelection()?.toString();
 }
 
 interface HitItemProps {
   hit: Hit;
   rank: number;
   side: "a" | "b";
-  other: string;
-  /** Undefined without another side, null where it is not among the other's hits. */
-  otherRank: number | null | undefined;
   dim: boolean;
   open: boolean;
   stop: boolean;
   held: boolean;
-  onOpen: (id: string) => void;
-  onPoint: (id: string | null) => void;
 }
 
-const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, open, stop, held, onOpen, onPoint }: HitItemProps) {
+const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop, held }: HitItemProps) {
   const passage = hit.passages[0];
+  const title = titleOf(hit);
   return (
-    <li
-      class="hit"
-      data-hit={hit.id}
-      data-held={held || undefined}
-      data-open={open || undefined}
-      data-dim={dim || undefined}
-      onMouseEnter={() => onPoint(hit.id)}
-      onMouseLeave={() => onPoint(null)}
-      onFocusCapture={() => onPoint(hit.id)}
-      onClick={(event) => held && isPlainClick(event) && onOpen(hit.id)}
-    >
+    <li class="hit" data-hit={hit.id} data-held={held || undefined} data-open={open || undefined} data-dim={dim || undefined}>
       <span class="rank number" data-side={side} aria-hidden="true">
         {rank}
       </span>
@@ -98,20 +113,19 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
               aria-expanded={open}
               disabled={!held}
               title={held ? "Why is it here?" : "Its explanation is not in this file."}
-              onClick={() => onOpen(hit.id)}
             >
               <span class="visually-hidden">Rank {rank}: </span>
-              {titleOf(hit)}
+              {title}
             </button>
           </h3>
-          <Move rank={rank} otherRank={otherRank} other={other} />
+          <Marks id={hit.id} rank={rank} other={side === "a" ? "B" : "A"} />
           <span class="muted small-text number" title="Score">
             {score(hit.score)}
           </span>
         </div>
-        {titleOf(hit) !== hit.id && <p class="hit-id mono muted">{hit.id}</p>}
+        {hit.name && hit.name !== hit.id && <p class="hit-id mono muted">{hit.id}</p>}
         <div class="hit-content">
-          {hit.thumbnail && <Thumbnail path={hit.thumbnail} alt={titleOf(hit)} />}
+          {hit.thumbnail && <Thumbnail path={hit.thumbnail} alt={title} />}
           {hit.text && (
             <p class="hit-text">
               <Excerpt text={hit.text} places={hit.highlights} passage={passage && [passage.start - hit.text_start, passage.end - hit.text_start]} />
@@ -123,32 +137,39 @@ const HitItem = memo(function HitItem({ hit, rank, side, other, otherRank, dim, 
   );
 });
 
-/** The whole card explains, but text of it can be selected, and what has an action of its own keeps it. */
-function isPlainClick(event: MouseEvent): boolean {
-  if (event.target instanceof Element && event.target.closest("button, a, summary, input")) return false;
-  return !getSelection()?.toString();
+/** How the document was judged, and where it stands in the other answer. */
+function Marks({ id, rank, other }: { id: string; rank: number; other: string }) {
+  const { others, grades } = useContext(BesideHits);
+  const grade = grades[id];
+  return (
+    <>
+      {grade !== undefined && <GradeTag grade={grade} />}
+      {others && <Move rank={rank} otherRank={others.get(id)} other={other} />}
+    </>
+  );
+}
+
+export function GradeTag({ grade }: { grade: number }) {
+  return (
+    <span class="tag grade-tag" data-kind={grade > 0 ? "good" : undefined} title={`Judged with grade ${grade}`}>
+      {grade > 0 ? `✓ relevant (${grade})` : "not relevant"}
+    </span>
+  );
 }
 
 /** Where the document stands in the other answer. */
-function Move({ rank, otherRank, other }: { rank: number; otherRank: number | null | undefined; other: string }) {
-  if (otherRank === undefined) return null;
-  if (otherRank === null) {
+function Move({ rank, otherRank, other }: { rank: number; otherRank: number | undefined; other: string }) {
+  if (otherRank === undefined) {
     return (
-      <span class="tag" data-side={other === "B" ? "a" : "b"}>
+      <span class="tag move" data-side={other === "B" ? "a" : "b"}>
         not in {other}
       </span>
     );
   }
   const sign = otherRank === rank ? "=" : otherRank < rank ? "↑" : "↓";
-  const spoken = otherRank === rank ? "same rank" : `rank ${otherRank}`;
   return (
-    <span class="tag number">
-      <span aria-hidden="true">
-        {other} {sign} {otherRank}
-      </span>
-      <span class="visually-hidden">
-        {spoken} in {other}
-      </span>
+    <span class="tag number move" role="img" aria-label={`${otherRank === rank ? "same rank" : `rank ${otherRank}`} in ${other}`}>
+      {other} {sign} {otherRank}
     </span>
   );
 }

@@ -29,7 +29,7 @@ export function SetupForm({ setup }: { setup: EvaluationSetup }) {
       </div>
       <Slices setup={setup} names={["length", "language", ...collection.fields.filter(isGroup).map((field) => field.key)]} />
       <div class="row">
-        <button class="button primary" type="submit" disabled={setup.obstacle !== "" || setup.handle.busy}>
+        <button class="button primary" type="submit" disabled={setup.obstacle !== ""} aria-disabled={setup.handle.busy}>
           Evaluate
         </button>
         {setup.obstacle && <p class="hint">{setup.obstacle}</p>}

@@ -17,6 +17,7 @@ interface Props<Row> {
 
 const BEYOND = 8; // rows drawn above and below those in sight
 const places = new Map<string, { top: number; active: number }>();
+let opened = ""; // the list from which a row was opened last: who comes back goes on there
 
 export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, onOpen, memory }: Props<Row>) {
   const frame = useRef<HTMLDivElement>(null);
@@ -40,7 +41,15 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
     setFirst(Math.floor(place.top / rowHeight));
     now.current = Math.min(place.active, Math.max(0, rows.length - 1));
     setActive(now.current);
+    if (opened === memory && rows.length > 0) {
+      opened = "";
+      frame.current?.focus({ preventScroll: true });
+    }
   }, [memory, rows]);
+  const open = (row: Row) => {
+    opened = memory;
+    onOpen(row);
+  };
 
   const scrolled = () => {
     if (!frame.current) return;
@@ -72,7 +81,7 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
     const goal = goals[event.key];
     const row = rows[now.current];
     if (goal !== undefined) choose(goal);
-    else if ((event.key === "Enter" || event.key === " ") && row) onOpen(row);
+    else if ((event.key === "Enter" || event.key === " ") && row) open(row);
     else return;
     event.preventDefault();
   };
@@ -107,7 +116,7 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
               style={{ top: `${index * rowHeight}px`, height: `${rowHeight}px` }}
               onClick={() => {
                 choose(index);
-                onOpen(row);
+                open(row);
               }}
             >
               {draw(row)}

@@ -1,5 +1,6 @@
 /** Why a document stands where it stands: for both sides its score in parts, beside that of another document. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { memo } from "preact/compat";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
 import { count, score } from "../format";
 import { locateBody, NONE, type Asked } from "../question";
@@ -17,18 +18,22 @@ import { Thumbnail } from "./thumbnail";
 export interface WhyProps {
   id: string;
   asked: Asked;
-  answers: { a: SearchAnswer | null; b: SearchAnswer | null };
+  a: SearchAnswer | null;
+  b: SearchAnswer | null;
   onClose: () => void;
 }
 
-export function Why({ id, asked, answers, onClose }: WhyProps) {
+const NO_HITS: readonly Hit[] = [];
+
+export const Why = memo(function Why({ id, asked, a, b, onClose }: WhyProps) {
   const { collection } = useStudio();
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => heading.current?.focus({ preventScroll: true }), [id]);
-  const hit = answers.a?.hits.find((one) => one.id === id) ?? answers.b?.hits.find((one) => one.id === id);
+  const answers = { a, b };
+  const hit = a?.hits.find((one) => one.id === id) ?? b?.hits.find((one) => one.id === id);
   const sides = (["a", "b"] as const).filter((name) => asked[name] !== NONE);
   const [located, setLocated] = useState<Readonly<Record<string, LocateAnswer>>>({});
-  const note = (side: string, answer: LocateAnswer) => setLocated((before) => ({ ...before, [side]: answer }));
+  const note = useCallback((side: string, answer: LocateAnswer) => setLocated((before) => ({ ...before, [side]: answer })), []);
   const answered = sides.flatMap((name) => located[name] ?? []).filter((answer) => answer.document?.id === id);
   const document = answered[0]?.document ?? hit;
   const words = answered.flatMap((answer) => answer.parts.flatMap((part) => part.words?.map(({ word }) => word) ?? []));
@@ -57,14 +62,14 @@ export function Why({ id, asked, answers, onClose }: WhyProps) {
             side={asked[name]}
             id={id}
             question={asked.question!}
-            hits={answers[name]?.hits ?? []}
+            hits={answers[name]?.hits ?? NO_HITS}
             onAnswer={note}
           />
         ))}
       {document && <Document document={document} places={hit?.highlights ?? placesOf(document.text, words)} />}
     </aside>
   );
-}
+});
 
 interface WhySideProps {
   name: "a" | "b";
@@ -83,7 +88,7 @@ function useLocated(question: Question, side: string, id: string | null) {
   return useRequest<LocateAnswer>(id === null ? null : (api) => api.post("/locate", asked), [asked], PAUSE);
 }
 
-function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySideProps) {
+const WhySide = memo(function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySideProps) {
   const rank = hits.findIndex((hit) => hit.id === id);
   const neighbour = hits[rank > 0 ? rank - 1 : rank === 0 ? 1 : hits.length - 1]?.id ?? "";
   const [picked, setPicked] = useState<string | null>(null);
@@ -130,6 +135,7 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
               value={other}
               choices={hits.flatMap((hit, at) => (hit.id === id ? [] : [{ value: hit.id, label: `${at + 1}. ${titleOf(hit)}` }]))}
               onChange={setPicked}
+              lazy
             />
           )}
           {otherHit && beside && <Difference mine={found} theirs={beside} title={titleOf(otherHit)} />}
@@ -140,7 +146,7 @@ function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySidePro
       {found && !parts.length && found.legs.length > 0 && <Legs found={found} />}
     </section>
   );
-}
+});
 
 /** The slots' parts of the score that a last stage, such as a reranker, replaced: where the document came from. */
 function Before({ mine, theirs, title }: { mine: LocateAnswer; theirs: LocateAnswer | undefined; title: string }) {

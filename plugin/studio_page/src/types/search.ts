@@ -110,3 +110,23 @@ export interface Snippets {
   qdrant: { method: string; path: string; body: unknown };
   notes: string[];
 }
+
+export interface RelevantDocument {
+  id: string;
+  name: string;
+  grade: number;
+}
+
+/** What is judged of a query; `judged`, the set, is null where nothing is. */
+export interface Grades {
+  judged: string | null;
+  query: string | null;
+  /** By document, of those that the collection holds. */
+  grades: Record<string, number>;
+  /** The best first, 100 at most. */
+  relevant: RelevantDocument[];
+  /** Relevant documents that are not named. */
+  more: number;
+  /** Relevant documents that the collection does not hold. */
+  absent: number;
+}

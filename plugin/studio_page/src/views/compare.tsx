@@ -1,31 +1,25 @@
 /** One search box, two sides, and why they differ. */
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { addedToExport, exported, isHeld } from "../api";
-import { milliseconds, plural, sentence } from "../format";
+import { addedToExport, exported } from "../api";
+import { milliseconds, plural } from "../format";
 import { useShortcuts } from "../keys";
-import { announce, toast } from "../parts/announce";
-import { copyText } from "../parts/copy";
-import { Select, TextField } from "../parts/field";
-import { Filters } from "../parts/filters";
-import { HitList, titleOf } from "../parts/hits";
-import { Empty, Failure, Loading, Notice } from "../parts/notice";
-import { Ribbons } from "../parts/ribbons";
-import { SearchBar } from "../parts/searchbar";
-import { Sides } from "../parts/sides";
+import { announce } from "../parts/announce";
+import { Controls } from "../parts/controls";
+import { hiddenOf, Judged, useGrades } from "../parts/judged";
+import { Empty, Notice } from "../parts/notice";
+import { Results } from "../parts/results";
 import { Snippets } from "../parts/snippets";
-import { Stages } from "../parts/stages";
-import { overlapOf, Venn, type Group, type Overlap } from "../parts/venn";
+import { overlapOf, type Group } from "../parts/venn";
+import { Where } from "../parts/where";
 import { Why } from "../parts/why";
-import { locateBody, NONE, picture, readRows, sideOf, useAsked, type Asked } from "../question";
+import { locateBody, NONE, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
-import { route, setParams, useParam, useRoute, writeAddress } from "../state";
-import { useStore } from "../store";
+import { route, setParams, useParam, useRoute } from "../state";
 import { sideLabel, useStudio } from "../studio";
-import type { SearchAnswer } from "../types/search";
+import type { Grades, SearchAnswer } from "../types/search";
 
 const PAUSE = 120; // milliseconds after the last key
-const LIMITS = [10, 20, 50, 100];
 
 function useSearch({ question }: Asked, side: string): Answer<SearchAnswer> {
   const body = question && side !== NONE ? { ...question, side: sideOf(side) } : null;
@@ -35,32 +29,35 @@ function useSearch({ question }: Asked, side: string): Answer<SearchAnswer> {
 export function Compare() {
   const { collection } = useStudio();
   const { params } = useRoute();
-  const asked = useAsked();
+  const now = useAsked();
+  const asked = useMemo(() => now, [JSON.stringify(now)]);
   const [lit, setLit] = useState<Group | null>(null);
-  const [pointed, setPointed] = useState<string | null>(null);
-  const [code, setCode] = useParam("code");
+  const [code] = useParam("code");
   const open = params.doc || null;
   const a = useSearch(asked, asked.a);
   const b = useSearch(asked, asked.b);
   const two = asked.b !== NONE;
+  const known = useGrades(asked);
+  const grades = a.loading || (two && b.loading) ? null : known; // the hits may be those of the query before
   const columns = useRef<HTMLDivElement>(null);
 
-  const toggle = useCallback((id: string) => {
-    setParams({ doc: route.get().params.doc === id ? "" : id });
-  }, []);
-  const explains = (id: string) => asked.question !== null && isHeld("/locate", locateBody(asked.question, asked.a, id));
-  const close = () => {
+  const toggle = useCallback((id: string) => setParams({ doc: route.get().params.doc === id ? "" : id }), []);
+  const toFirst = useCallback(() => focusHit(columns.current, null), []);
+  const toggleCode = useCallback(() => setParams({ code: route.get().params.code ? "" : "yaml" }), []);
+  const close = useCallback(() => {
+    const { doc = null } = route.get().params;
     setParams({ doc: "" });
-    focusHit(columns.current, open);
-  };
-  useExplainedExport(asked, a.data, two ? b.data : null);
+    focusHit(columns.current, doc);
+  }, []);
+  useExplainedExport(asked, a.data, two ? b.data : null, grades);
   useHitKeys(columns, open, close);
   useSaid(a, two ? b : null);
+  const tenantMissing = collection.tenants && !params.tenant;
 
   return (
     <>
       <h1 class="visually-hidden">Compare two sides</h1>
-      <Controls onDown={() => focusHit(columns.current, null)} code={code} onCode={() => setCode(code ? "" : "yaml")} />
+      <Controls onDown={toFirst} code={code} onCode={toggleCode} />
       {code && <Snippets asked={asked} />}
       <div class={open ? "with-why" : ""}>
         <div class="stack results">
@@ -75,221 +72,21 @@ export function Compare() {
               )
             );
           })}
-          {collection.tenants && !params.tenant && <Notice>Documents of this collection belong to tenants: name one above to search.</Notice>}
-          {!asked.question && !(collection.tenants && !params.tenant) && (
+          {tenantMissing && <Notice>Documents of this collection belong to tenants: name one above to search.</Notice>}
+          {!asked.question && !tenantMissing && (
             <Empty title="Type a query">
               Both sides answer as you type. <kbd>/</kbd> goes to the box, <kbd>↓</kbd> to the hits, <kbd>Enter</kbd> explains one, <kbd>?</kbd> shows all keys.
             </Empty>
           )}
-          {asked.question && !exported && <Where answers={[a.data, b.data]} />}
+          {asked.question && !exported && <Where a={a.data} b={two ? b.data : null} />}
+          {asked.question && grades && <Judged asked={asked} grades={grades} a={a.data} b={b.data} />}
           {asked.question && (
-            <Results
-              asked={asked}
-              a={a}
-              b={b}
-              lit={lit}
-              onLit={setLit}
-              open={open}
-              onOpen={toggle}
-              explains={explains}
-              pointed={pointed ?? open}
-              onPoint={setPointed}
-              columns={columns}
-            />
+            <Results asked={asked} a={a} b={b} grades={grades} lit={lit} onLit={setLit} open={open} onOpen={toggle} columns={columns} />
           )}
         </div>
-        {open && <Why id={open} asked={asked} answers={{ a: a.data, b: b.data }} onClose={close} />}
+        {open && <Why id={open} asked={asked} a={a.data} b={b.data} onClose={close} />}
       </div>
     </>
-  );
-}
-
-function Controls({ onDown, code, onCode }: { onDown: () => void; code: string; onCode: () => void }) {
-  const { collection } = useStudio();
-  const { params } = useRoute();
-  const [tenant, setTenant] = useParam("tenant");
-  const [limit, setLimit] = useParam("limit", String(collection.limit));
-  const rows = readRows(params.f ?? "");
-  const [filtering, setFiltering] = useState(rows.length > 0);
-  const image = useStore(picture);
-  const limits = [...new Set([collection.limit, ...LIMITS])].sort((one, two) => one - two);
-  const copyLink = () => {
-    writeAddress();
-    copyText(location.href).then(
-      () => toast(image ? "Link copied. It holds all but the picture." : "Link copied."),
-      () => toast("Copy the link from the address bar: the browser does not let the page do it.", "error"),
-    );
-  };
-  return (
-    <section class="card stack" aria-label="Question">
-      <SearchBar onDown={onDown} />
-      <fieldset class="controls" disabled={exported !== null}>
-        <legend class="visually-hidden">Sides and options</legend>
-        <Sides />
-        {collection.tenants && <TextField label="Tenant" value={tenant} onInput={setTenant} />}
-        <Select label="Hits" value={limit} choices={limits.map((one) => ({ value: String(one), label: String(one) }))} onChange={setLimit} />
-        <div class="row control-buttons">
-          <button class="button" type="button" aria-expanded={filtering} onClick={() => setFiltering(!filtering)}>
-            Filters{rows.length > 0 && ` (${rows.length})`}
-          </button>
-          <button class="button" type="button" aria-expanded={code !== ""} onClick={onCode}>
-            Code
-          </button>
-          <button class="button" type="button" onClick={copyLink}>
-            Link
-          </button>
-        </div>
-      </fieldset>
-      {filtering && <Filters />}
-    </section>
-  );
-}
-
-interface ResultsProps {
-  asked: Asked;
-  a: Answer<SearchAnswer>;
-  b: Answer<SearchAnswer>;
-  lit: Group | null;
-  onLit: (group: Group | null) => void;
-  open: string | null;
-  onOpen: (id: string) => void;
-  /** False for hits that an exported page cannot explain. */
-  explains: (id: string) => boolean;
-  pointed: string | null;
-  onPoint: (id: string | null) => void;
-  columns: { current: HTMLDivElement | null };
-}
-
-interface Pair {
-  ranksA: ReadonlyMap<string, number>;
-  ranksB: ReadonlyMap<string, number>;
-  overlap: Overlap;
-  names: ReadonlyMap<string, [number, number, string]>;
-}
-
-function ranksOf(answer: SearchAnswer | null): Map<string, number> {
-  return new Map(answer?.hits.map((hit, at) => [hit.id, at + 1]));
-}
-
-function pairOf(a: SearchAnswer | null, b: SearchAnswer | null): Pair | null {
-  if (!a || !b) return null;
-  const [ranksA, ranksB] = [ranksOf(a), ranksOf(b)];
-  const named = a.hits.map((hit): [string, [number, number, string]] => [hit.id, [ranksA.get(hit.id) ?? 0, ranksB.get(hit.id) ?? 0, titleOf(hit)]]);
-  return { ranksA, ranksB, overlap: overlapOf([...ranksA.keys()], [...ranksB.keys()]), names: new Map(named) };
-}
-
-function Results({ asked, a, b, lit, onLit, open, onOpen, explains, pointed, onPoint, columns }: ResultsProps) {
-  const two = asked.b !== NONE;
-  const pair = useMemo(() => pairOf(a.data, b.data), [a.data, b.data]);
-  // While one side has answered and the other has not, the two lists belong to different queries: nothing joins them.
-  const joined = two && a.loading === b.loading ? pair : null;
-  const last = useRef<Pair | null>(null);
-  if (joined) last.current = joined;
-  const overlap = (joined ?? last.current)?.overlap;
-  const shownB = joined ?? { ranksB: ranksOf(b.data) };
-  return (
-    <>
-      {two && !a.error && !b.error && overlap && overlap.a.length + overlap.both.length + overlap.b.length > 0 && <Venn overlap={overlap} lit={lit} onLit={onLit} />}
-      <div class={two ? "columns columns-two" : "columns"} ref={columns} aria-busy={a.loading || b.loading}>
-        <Column
-          side="a"
-          asked={asked.a}
-          answer={a}
-          others={joined?.ranksB ?? null}
-          lit={joined ? lit : null}
-          open={open}
-          stop={open ?? a.data?.hits[0]?.id ?? null}
-          onOpen={onOpen}
-          explains={explains}
-          onPoint={onPoint}
-        />
-        {two && (joined ? <Ribbons both={joined.overlap.both} lit={pointed} names={joined.names} /> : <div class="ribbons" />)}
-        {two && (
-          <Column
-            side="b"
-            asked={asked.b}
-            answer={b}
-            others={joined?.ranksA ?? null}
-            lit={joined ? lit : null}
-            open={open}
-            stop={open && shownB.ranksB.has(open) ? open : (b.data?.hits[0]?.id ?? null)}
-            onOpen={onOpen}
-            explains={explains}
-            onPoint={onPoint}
-          />
-        )}
-      </div>
-    </>
-  );
-}
-
-interface ColumnProps {
-  side: "a" | "b";
-  asked: string;
-  answer: Answer<SearchAnswer>;
-  others: ReadonlyMap<string, number> | null;
-  lit: Group | null;
-  open: string | null;
-  stop: string | null;
-  onOpen: (id: string) => void;
-  explains: (id: string) => boolean;
-  onPoint: (id: string | null) => void;
-}
-
-function Column({ side, asked, answer, others, lit, open, stop, onOpen, explains, onPoint }: ColumnProps) {
-  const { collection } = useStudio();
-  const label = sideLabel(collection, asked);
-  const { data, error, loading, reload } = answer;
-  return (
-    <section class="column" data-column={side} aria-label={`${side.toUpperCase()}: ${label}`}>
-      <header class="column-head">
-        <h2>
-          <span class="tag" data-side={side}>
-            {side.toUpperCase()}
-          </span>{" "}
-          {label}
-        </h2>
-        {data && <Stages total={data.milliseconds} stages={data.stages} />}
-      </header>
-      <div class="column-loading">{loading && <Loading label={`${side.toUpperCase()} is searching`} />}</div>
-      {error && <Failure error={error} again={reload} />}
-      {data && data.hits.length === 0 && (
-        <Empty title="Nothing found">{data.warnings.map(sentence).join(" ") || "No document answers this query."}</Empty>
-      )}
-      {data && (
-        <HitList side={side} label={label} hits={data.hits} others={others} lit={lit} open={open} stop={stop} onOpen={onOpen} explains={explains} onPoint={onPoint} />
-      )}
-    </section>
-  );
-}
-
-/** Finds a document by its id, also one that no side shows. */
-function Where({ answers }: { answers: readonly (SearchAnswer | null)[] }) {
-  const [id, setId] = useState("");
-  const known = new Map(answers.flatMap((answer) => answer?.hits.map((hit): [string, string] => [hit.id, titleOf(hit)]) ?? []));
-  return (
-    <form
-      class="where row"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (id.trim()) setParams({ doc: id.trim() });
-      }}
-    >
-      <label class="row">
-        <span class="field-label">Where is document…?</span>
-        <input class="input" list="known-ids" value={id} placeholder="its id" onInput={(event) => setId(event.currentTarget.value)} />
-      </label>
-      <datalist id="known-ids">
-        {[...known].map(([one, title]) => (
-          <option key={one} value={one}>
-            {title}
-          </option>
-        ))}
-      </datalist>
-      <button class="button" type="submit" disabled={!id.trim()}>
-        Find it
-      </button>
-    </form>
   );
 }
 
@@ -334,20 +131,23 @@ function useHitKeys(columns: { current: HTMLDivElement | null }, open: string | 
 }
 
 const EXPLAINED = 40; // hits whose explanations an export holds: each costs some requests
+const HIDDEN = 10; // relevant documents beside them that are no hits
 
-/** An export explains the hits that it shows, since it can ask nobody. */
-function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | null, answerB: SearchAnswer | null): void {
+/** An export explains the hits that it shows, and relevant documents that it does not, since it can ask nobody. */
+function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | null, answerB: SearchAnswer | null, grades: Grades | null): void {
   useEffect(() => {
     if (!question || exported) return undefined;
-    const ids = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].map((hit) => hit.id));
+    const hits = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].map((hit) => hit.id));
+    const hidden = hiddenOf(grades, [answerA, ...(b === NONE ? [] : [answerB])]).map(({ id }) => id);
+    const ids = new Set([...[...hits].slice(0, EXPLAINED), ...hidden.slice(0, HIDDEN)]);
     const sides = b === NONE ? [a] : [a, b];
     addedToExport.set(async (api) => {
-      for (const id of [...ids].slice(0, EXPLAINED)) {
+      for (const id of ids) {
         for (const side of sides) await api.post("/locate", locateBody(question, side, id)).catch(() => undefined);
       }
     });
     return () => addedToExport.set(null);
-  }, [question && JSON.stringify(question), a, b, answerA, answerB]);
+  }, [question, a, b, answerA, answerB, grades]);
 }
 
 /** Says once both have answered how they agree. */

@@ -1,5 +1,5 @@
 /** Which side is better, by how much, and for which queries: the verdict first, then what it stands on. */
-import { useEvaluation, type EvaluationSetup } from "../evaluation";
+import { sideParams, useEvaluation, type EvaluationSetup } from "../evaluation";
 import { fixed, interval, milliseconds, plural, sentence, signed } from "../format";
 import { Differences } from "../parts/differences";
 import { Dots, type Dot } from "../parts/dots";
@@ -39,7 +39,7 @@ function Report({ evaluation }: { evaluation: Evaluation }) {
   const [a, b] = evaluation.sides;
   if (!a || !b) return null;
   const { metric, difference, queries } = evaluation;
-  const open = (query: QueryDifference) => go("compare", { a: a.id, b: b.id, q: query.text });
+  const open = (query: QueryDifference) => go("compare", { ...sideParams(a.id, b.id), q: query.text });
   return (
     <div class="report" role="region" aria-label="Result">
       <section class="card verdict-card" data-tone={difference && verdictTone(difference)}>

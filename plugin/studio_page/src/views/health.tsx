@@ -136,7 +136,7 @@ function Check() {
           </p>
         </div>
         {!exported && (
-          <button class="button" type="button" disabled={handle.busy} onClick={() => handle.start({})}>
+          <button class="button" type="button" aria-disabled={handle.busy} onClick={() => handle.busy || handle.start({})}>
             {result ? "Measure again" : "Measure"}
           </button>
         )}

@@ -2,8 +2,8 @@
 import { useMemo } from "preact/hooks";
 
 import { exported } from "../api";
-import { useEvaluation } from "../evaluation";
-import { count, fixed, percent, plural, sentence, signed } from "../format";
+import { sideParams, useEvaluation } from "../evaluation";
+import { count, fixed, isolated, percent, plural, sentence, signed } from "../format";
 import { Segments } from "../parts/field";
 import { JobProgress } from "../parts/job";
 import { SetupForm } from "../parts/setup";
@@ -45,9 +45,9 @@ function List({ evaluation }: { evaluation: Evaluation }) {
   const rows = useMemo(() => sorted(evaluation.queries, order).filter(holds(words)), [evaluation, order, words]);
   const reach = useMemo(() => Math.max(1e-9, ...spread(evaluation.queries)), [evaluation]);
   if (!a || !b) return null;
-  const open = (query: QueryDifference) => go("compare", { a: a.id, b: b.id, q: query.text });
+  const open = (query: QueryDifference) => go("compare", { ...sideParams(a.id, b.id), q: query.text });
   const say = (query: QueryDifference) =>
-    `${query.text}: ${a.label} ${fixed(query.a)}, ${b.label} ${fixed(query.b)}, difference ${signed(query.difference)}, ${percent(query.overlap)} of hits in common`;
+    `${isolated(query.text)}: ${a.label} ${fixed(query.a)}, ${b.label} ${fixed(query.b)}, difference ${signed(query.difference)}, ${percent(query.overlap)} of hits in common`;
   const narrow = width < 640;
   return (
     <div ref={frame} class="stack">

@@ -48,7 +48,7 @@ export function Tune() {
             />
           </div>
           <div>
-            <button class="button primary" type="submit" disabled={wrong || handle.busy}>
+            <button class="button primary" type="submit" disabled={wrong} aria-disabled={handle.busy}>
               Tune
             </button>
           </div>

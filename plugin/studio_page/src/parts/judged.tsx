@@ -1,0 +1,108 @@
+/** What is judged of the query, where it is one of a judged set: how much of it the sides found, and what they did not. */
+import { memo } from "preact/compat";
+import { useState } from "preact/hooks";
+
+import { exported, isHeld } from "../api";
+import { isolated, plural } from "../format";
+import { locateBody, NONE, type Asked } from "../question";
+import { useRequest } from "../request";
+import { formatHash, useRoute } from "../state";
+import { useStudio } from "../studio";
+import type { Grades, RelevantDocument, SearchAnswer } from "../types/search";
+
+const PAUSE = 120; // milliseconds after the last key, as the searches: what comes later moves the hits down
+const SHOWN = 5; // relevant documents that are missing, before somebody asks for all
+
+/** The grades of the question that is asked now; null while they are not known, or there are none. */
+export function useGrades({ question }: Asked): Grades | null {
+  const { info } = useStudio();
+  const { params } = useRoute();
+  const mayBeJudged = info.may.judge || info.judged.some((set) => set.judged !== 0 && !set.error);
+  const text = typeof question?.query === "string" ? question.query : "";
+  const wanted = question && text.trim() && mayBeJudged;
+  const body = wanted && { collection: question.collection, query: text, ...(params.judged ? { judged: params.judged } : {}), ...(question.tenant ? { tenant: question.tenant } : {}) };
+  const { data } = useRequest<{ text: string; grades: Grades }>(
+    body ? async (api) => ({ text, grades: await api.post<Grades>("/grades", body) }) : null,
+    [body],
+    PAUSE,
+  );
+  return data?.text === text && data.grades.judged !== null ? data.grades : null; // not those of the query before
+}
+
+/** The relevant documents that are not among the hits of a side, the best first. */
+export function hiddenOf(grades: Grades | null, answers: readonly (SearchAnswer | null)[]): RelevantDocument[] {
+  const found = answers.map((answer) => new Set(answer?.hits.map((hit) => hit.id)));
+  return grades?.relevant.filter(({ id }) => found.some((ids) => !ids.has(id))) ?? [];
+}
+
+interface Props {
+  asked: Asked;
+  grades: Grades;
+  a: SearchAnswer | null;
+  b: SearchAnswer | null;
+}
+
+export const Judged = memo(function Judged({ asked, grades, a, b }: Props) {
+  const [all, setAll] = useState(false);
+  if (!a || (asked.b !== NONE && !b)) return null;
+  const answers = b && asked.b !== NONE ? [a, b] : [a];
+  const hidden = hiddenOf(grades, answers);
+  const shown = all ? hidden : hidden.slice(0, SHOWN);
+  const total = grades.relevant.length + grades.more;
+  const [first, second] = answers.map((answer) => foundOf(grades, answer));
+  const counts = second === undefined ? `${first} of them among these hits.` : `A shows ${first}, B ${second}.`;
+  return (
+    <section class="judged-note small-text" aria-label="Judged documents">
+      <p>
+        Judged in <b>{isolated(grades.judged ?? "")}</b>: {plural(total, "relevant document")}.{" "}
+        {total > 0 && counts}
+        {grades.absent > 0 && ` ${plural(grades.absent, "more is", "more are")} not in this collection.`}
+      </p>
+      {hidden.length > 0 && (
+        <>
+          <p id="judged-hidden">
+            {plural(hidden.length, "relevant document is", "relevant documents are")} not among {answers.length > 1 ? "the hits of both" : "these hits"}:
+          </p>
+          <ul class="judged-hidden" aria-labelledby="judged-hidden">
+            {shown.map((document) => (
+              <li key={document.id}>
+                <Place document={document} asked={asked} />{" "}
+                <span class="muted">
+                  (grade {document.grade}
+                  {answers.length > 1 && `, ${missingIn(document.id, a, answers[1]!)}`})
+                </span>
+              </li>
+            ))}
+          </ul>
+          {hidden.length > shown.length && (
+            <button class="button small" type="button" onClick={() => setAll(true)}>
+              Show all {hidden.length}
+            </button>
+          )}
+        </>
+      )}
+    </section>
+  );
+});
+
+function foundOf(grades: Grades, { hits }: SearchAnswer): number {
+  return hits.filter((hit) => (grades.grades[hit.id] ?? 0) > 0).length;
+}
+
+function missingIn(id: string, a: SearchAnswer, b: SearchAnswer): string {
+  const inA = a.hits.some((hit) => hit.id === id);
+  const inB = b.hits.some((hit) => hit.id === id);
+  return inA ? "not in B" : inB ? "not in A" : "in neither";
+}
+
+/** A link to the explanation of where the document is; its name alone in an exported page that does not hold it. */
+function Place({ document, asked }: { document: RelevantDocument; asked: Asked }) {
+  const { view, params } = useRoute();
+  const name = isolated(document.name);
+  if (exported && !(asked.question && isHeld("/locate", locateBody(asked.question, asked.a, document.id)))) return <>{name}</>;
+  return (
+    <a href={formatHash({ view, params: { ...params, doc: document.id } })} title="Where is it, and why?">
+      {name}
+    </a>
+  );
+}
