@@ -244,6 +244,15 @@ class ImageLexiconOptions(ImageTextOptions):
     max_active_dims: int = Field(64, ge=1, description="Keep only so many words of a vector, the heaviest.")
 
 
+class ShapeDescriptorOptions(Options):
+    """Options of `shape-descriptor`."""
+
+    shells: int = Field(6, ge=1, le=32, description="Distances from the centre that are told apart.")
+    degrees: int = Field(
+        8, ge=0, le=32, description="Highest degree of the spherical harmonics: how fine directions are."
+    )
+
+
 class FastEmbedOptions(Options):
     """What all FastEmbed adapters take."""
 

@@ -76,6 +76,15 @@ MEDIA = [
     _media("sound", ("sound",), "Sounds: Whisper's encoder, wav2vec 2.0, HuBERT, WavLM or AST of transformers."),
     _media("video", ("video",), "Clips: VideoMAE, ViViT or TimeSformer of transformers."),
     _media("series", ("series",), "Series of numbers: PatchTST of transformers."),
+    AdapterSpec(
+        name="shape-descriptor",
+        kind="dense",
+        factory=f"{_PACKAGE}.shapes:ShapeDescriptor",
+        options=f"{_OPTIONS}:ShapeDescriptorOptions",
+        summary="Point clouds as vectors that rotations do not change, without training.",
+        extra="diptych",
+        accepts=("points",),
+    ),
     _fastembed(
         "fastembed-image",
         "dense",
