@@ -247,7 +247,7 @@ class ImageLexiconOptions(ImageTextOptions):
 class ShapeDescriptorOptions(Options):
     """Options of `shape-descriptor`."""
 
-    shells: int = Field(6, ge=1, le=32, description="Distances from the centre that are told apart.")
+    shells: int = Field(8, ge=1, le=32, description="Distances from the centre that are told apart.")
     degrees: int = Field(
         8, ge=0, le=32, description="Highest degree of the spherical harmonics: how fine directions are."
     )
