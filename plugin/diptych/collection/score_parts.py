@@ -14,7 +14,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.protocols import Blocks
 from diptych.search.fusion import PointId
-from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples, params_for, retrieval_query, using
+from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples, params_for, using
 from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest, direction
 from diptych.search.store_errors import ask
@@ -176,7 +176,7 @@ def _dense(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dic
 def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
     chosen = narrowed(request.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
     return models.QueryRequest.model_construct(
-        query=retrieval_query(query),
+        query=query.query if isinstance(query, QueryWithExamples) else query,
         using=using(slot),
         filter=chosen,
         params=params_for(request, slot, None),

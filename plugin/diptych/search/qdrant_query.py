@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from qdrant_client import models
@@ -27,7 +26,8 @@ from qdrant_edge_client.unchecked import unchecked_in_part
 Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or QueryWithExamples
 Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot for which the query has no terms is left out
 TIE_BREAK = 1e-5
-_make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
+# Built without validation: checking each of a request's floats costs more than Edge's search.
+_prefetch, _request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,6 @@ class QueryWithExamples:
 
     vector: list[float]
     query: models.RelevanceFeedbackQuery
-
-
-def retrieval_query(query: Input) -> Any:
-    """The query that is sent to Qdrant for an input in retrieval."""
-    return query.query if isinstance(query, QueryWithExamples) else query
 
 
 def without_examples(query: Input) -> Any:
@@ -59,8 +54,8 @@ class _Level:
 
 def branch_requests(request: SearchRequest, inputs: Inputs) -> dict[str, models.QueryRequest]:
     """For each retrieved slot, the request for its candidates alone: ids and scores."""
-    own = request.shard_key
-    return {slot: _request(**leaf, **own, with_payload=False) for slot, leaf in _leaves(request, inputs).items()}
+    more = {**request.shard_key, "with_payload": False}
+    return {slot: _request({**leaf, **more}) for slot, leaf in _leaves(request, inputs).items()}
 
 
 def pipeline_request(
@@ -73,11 +68,10 @@ def pipeline_request(
     if request.pipeline.fuse is None:
         (leaf,) = leaves.values()
         if not later:
-            return _request(
-                **{**leaf, "limit": limit}, **request.shard_key, offset=offset, with_payload=request.selector
-            )
+            page = {"limit": limit, "offset": offset, "with_payload": request.selector}
+            return _request({**leaf, **request.shard_key, **page})
         leaf["limit"] = min(leaf["limit"], later[0].reads)
-        return _nest([_prefetch(**leaf)], later, request, limit, offset)
+        return _nest([_prefetch(leaf)], later, request, limit, offset)
     nodes, level = _fused(request, leaves)
     return _nest(nodes, [level, *later], request, limit, offset)
 
@@ -88,7 +82,8 @@ def fusion_request(request: SearchRequest, inputs: Inputs, *, limit: int) -> mod
     if not leaves or request.pipeline.fuse is None:
         return None
     nodes, level = _fused(request, leaves)
-    return _request(**request.shard_key, prefetch=nodes, query=level.query, limit=limit, with_payload=False)
+    fields = {"prefetch": nodes, "query": level.query, "limit": limit, "with_payload": False}
+    return _request({**fields, **request.shard_key})
 
 
 def rest_request(
@@ -104,8 +99,8 @@ def rest_request(
     chosen = narrowed(request.scope, ids)
     leaf = {"query": first.query, "using": first.using, "filter": chosen, "limit": width}
     if not others:
-        return _request(**leaf, **request.shard_key, offset=offset, with_payload=request.selector)
-    return _nest([_prefetch(**leaf)], others, request, limit, offset)
+        return _request({**leaf, **request.shard_key, "offset": offset, "with_payload": request.selector})
+    return _nest([_prefetch(leaf)], others, request, limit, offset)
 
 
 def _leaves(request: SearchRequest, inputs: Inputs, width: int = 0) -> dict[str, dict[str, Any]]:
@@ -120,11 +115,11 @@ def _leaves(request: SearchRequest, inputs: Inputs, width: int = 0) -> dict[str,
         slot, params = request.handle.slots[branch.slot], branch.params if request.params is None else request.params
         if request.scope is not None:
             params = params_for(request, slot, params)
-        nearest = Nearest(inputs[branch.slot], using(slot), params, branch.candidates, request.filter)
-        generation = slot.generation if slot.generation and slot.generation.storage else None
-        leaves[branch.slot] = (
-            nearest.fields(generation.first_stage, generation.storage, width) if generation else nearest.fields()
-        )
+        generation = slot.generation
+        assert generation is not None, "only a collection that exists is searched"
+        nearest = Nearest(inputs[branch.slot], generation.vector or None, params, branch.candidates, request.filter)
+        first_stage = generation.first_stage if generation.storage else None
+        leaves[branch.slot] = nearest.fields(first_stage, generation.storage, width)
     return leaves
 
 
@@ -140,26 +135,25 @@ class Nearest:
 
     def request(self, first: Prefix | None, storage: Mapping[str, Any]) -> models.QueryRequest:
         """A request for ids and scores alone."""
-        return _request(**self.fields(first, storage, CANDIDATES), with_payload=False)
+        return _request({**self.fields(first, storage, CANDIDATES), "with_payload": False})
 
-    def fields(
-        self, first: Prefix | None = None, storage: Mapping[str, Any] = MappingProxyType({}), width: int = 0
-    ) -> dict[str, Any]:
+    def fields(self, first: Prefix | None, storage: Mapping[str, Any], width: int) -> dict[str, Any]:
         """The fields of a prefetch or request; with a first stage, its best candidates are scored by the full vectors.
 
         Args:
             first, storage: the slot's first stage and storage.
             width: hits wanted, if more than `limit`.
         """
-        sent = retrieval_query(self.query)
+        sent = vector = self.query
+        if isinstance(vector, QueryWithExamples):
+            sent, vector = vector.query, vector.vector
         found = {"query": sent, "using": self.using, "filter": self.filter, "params": self.params}
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
-        short = without_examples(self.query)[: first.dimension]
-        first_fields = {**found, "query": short, "using": first.vector, "limit": reads}
+        first_fields = {**found, "query": vector[: first.dimension], "using": first.vector, "limit": reads}
         params = _by_originals() if storage.get("quantization") else None
-        return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**first_fields)]}
+        return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(first_fields)]}
 
 
 def using(slot: Slot) -> str | None:
@@ -224,28 +218,28 @@ def unboosted_direction(request: SearchRequest) -> int:
 
 def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:
     """The nodes to fuse and the query that does it."""
-    fusion, nodes = request.pipeline.fuse, [_prefetch(**leaf) for leaf in leaves.values()]
+    fusion, nodes = request.pipeline.fuse, [*map(_prefetch, leaves.values())]
+    if isinstance(fusion, Rrf):
+        weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
+        # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
+        # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
+        trifles = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
+        if set(weights) == {1.0}:
+            return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=trifles)), None, 0)
+        # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the
+        # plain 1 / (k + rank), which a formula can weigh.
+        plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
+        alone = [_prefetch({"prefetch": [node], "query": plain, "limit": node.limit}) for node in nodes]
+        scaled = [w * t for w, t in zip(weights, trifles, strict=True)]
+        return alone, _Level(_weighted_sum(scaled, [0.0] * len(scaled)), None, 0)
     signs = [direction(request.handle.slots[slot]) for slot in leaves]
     if isinstance(fusion, Dbsf):
         if -1 in signs:  # Qdrant adds distances as if higher were better
             return _z_scores(nodes, [sign / 6 for sign in signs], [-3 * sign for sign in signs], 0.5 * len(signs))
         return nodes, _Level(models.FusionQuery(fusion=models.Fusion.DBSF), None, 0)
-    if isinstance(fusion, Linear):
-        weights = [sign * fusion.weights.get(slot, 1.0) for slot, sign in zip(leaves, signs, strict=True)]
-        return _z_scores(nodes, weights, [sign * (fusion.missing or 0.0) for sign in signs])
-    assert isinstance(fusion, Rrf), fusion
-    weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
-    # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
-    # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
-    trifles = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
-    if set(weights) == {1.0}:
-        return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=trifles)), None, 0)
-    # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the plain
-    # 1 / (k + rank), which a formula can weigh.
-    plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
-    alone = [_prefetch(prefetch=[node], query=plain, limit=node.limit) for node in nodes]
-    scaled = [w * t for w, t in zip(weights, trifles, strict=True)]
-    return alone, _Level(_weighted_sum(scaled, [0.0] * len(scaled)), None, 0)
+    assert isinstance(fusion, Linear), fusion
+    weights = [sign * fusion.weights.get(slot, 1.0) for slot, sign in zip(leaves, signs, strict=True)]
+    return _z_scores(nodes, weights, [sign * (fusion.missing or 0.0) for sign in signs])
 
 
 def _z_scores(
@@ -256,7 +250,7 @@ def _z_scores(
     A DBSF of one node gives z / 6 + 1/2, which a formula turns back: so Qdrant itself normalises each slot's scores.
     """
     dbsf = models.FusionQuery(fusion=models.Fusion.DBSF)
-    alone = [_prefetch(prefetch=[node], query=dbsf, limit=node.limit) for node in nodes]
+    alone = [_prefetch({"prefetch": [node], "query": dbsf, "limit": node.limit}) for node in nodes]
     halves = [value / 6 + 0.5 for value in missing]
     return alone, _Level(_weighted_sum([6 * w for w in weights], halves, constant - 3.0 * sum(weights)), None, 0)
 
@@ -280,15 +274,8 @@ def _nest(
 ) -> models.QueryRequest:
     """One request, in which each level reads what the one before passes on."""
     for level, following in pairwise(levels):
-        nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
+        fields = {"prefetch": nodes, "query": level.query, "using": level.using, "limit": following.reads}
+        nodes = [_prefetch(fields)]
     last = levels[-1]
     fields = {"prefetch": nodes, "query": last.query, "using": last.using, "limit": limit, "offset": offset}
-    return _request(**fields, **request.shard_key, with_payload=request.selector)
-
-
-def _prefetch(**fields: Any) -> models.Prefetch:
-    return _make_prefetch(fields)
-
-
-def _request(**fields: Any) -> models.QueryRequest:
-    return _make_request(fields)  # checking each of its floats costs more than Edge's search
+    return _request({**fields, **request.shard_key, "with_payload": request.selector})

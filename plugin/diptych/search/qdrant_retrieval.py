@@ -147,11 +147,6 @@ def rank_branches(request: SearchRequest, inputs: Sequence[Inputs]) -> list[dict
     return rankings
 
 
-def _final_direction(request: SearchRequest) -> int:
-    """-1 where the last score that Qdrant gives is a distance."""
-    return 1 if request.pipeline.boost else unboosted_direction(request)
-
-
 def _weighs(request: SearchRequest) -> bool:
     """Whether old and new scores are combined, which needs the lowest and highest of both after a request."""
     rescore = request.pipeline.rescore
@@ -286,7 +281,8 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
 
 def hits_of(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
-    label, sign, layout = request.pipeline.label, _final_direction(request), request.handle.layout
+    label, layout = request.pipeline.label, request.handle.layout
+    sign = 1 if request.pipeline.boost else unboosted_direction(request)
     hits = []
     for point in points:
         document, score = from_payload(point.id, point.payload, layout), sign * point.score
