@@ -9,7 +9,6 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.media import RawMedia
 from diptych.media.canaries import media_canaries
-from diptych.search.mixed_queries import takes_texts
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline
 from diptych.search.request import SearchRequest
@@ -58,7 +57,7 @@ def _queries(view: View) -> list[Query]:
     """Queries that every slot of the pipeline can be asked: texts, with media beside them for slots without texts."""
     slots = [view.slots[name] for name in Pipeline.from_config(view.search_config, view.slots).slots]
     media: dict[str, RawMedia] = {
-        slot.reading.modality: media_canaries(slot.reading.modality)[0] for slot in slots if not takes_texts(slot)
+        slot.reading.modality: media_canaries(slot.reading.modality)[0] for slot in slots if not slot.takes_texts
     }
     return [Query(text, media=media) for text in QUERIES]
 

@@ -52,7 +52,8 @@ class View:
     """Everything a search needs: client, slots and pipeline as they were live when it began.
 
     `kept` is for the parts above, such as search: what they need not work out again for this view. `layout` says where
-    documents lie in payloads, `copies` which of their keys are no documents'.
+    documents lie in payloads, `copies` which of their keys are no documents'. `has_media`: whether documents may have
+    pictures or other media, so that payloads may hold their bytes.
     """
 
     client: QdrantBase
@@ -68,16 +69,14 @@ class View:
     kept: dict[str, Any] = field(default_factory=dict)
     layout: Layout = field(init=False)
     copies: tuple[str, ...] = field(init=False)
+    has_media: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "copies", self.metadata.copies if self.metadata else ())
         object.__setattr__(self, "layout", self.metadata.layout if self.metadata else Layout())
-
-    @property
-    def has_media(self) -> bool:
-        """Whether documents may have pictures or other media, so that payloads may hold their bytes."""
         stores_content = self.media is not None and self.media.config.store != "reference"
-        return stores_content or any(slot.reads_media for slot in self.slots.values())
+        has_media = stores_content or any(slot.reads_media for slot in self.slots.values())
+        object.__setattr__(self, "has_media", has_media)
 
     def now(self) -> View:
         """This view itself, since it never changes. `CollectionHandle.now` may return a newer one."""

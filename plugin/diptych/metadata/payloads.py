@@ -73,8 +73,8 @@ def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: La
     metadata = dict(payload or {})
     internal = metadata.pop(OWN, None) or {}
     text, title = metadata.pop("text", ""), metadata.pop("title", "")
-    name = str(internal.get("id", point_id))
-    return Document(name, str(text or ""), str(title or ""), metadata, media_in(internal))
+    name, media = str(internal.get("id", point_id)), media_in(internal) if MEDIA in internal else {}
+    return Document(name, str(text or ""), str(title or ""), metadata, media)
 
 
 def text_fields(layout: Layout, *, media: bool = False) -> list[str]:

@@ -54,7 +54,7 @@ def search_by_vector(
         if has_passages(slot):
             request = replace(request, vector=np.asarray(query, np.float32))
         hits = retrieve([request], [[{slot.name: query}]])[0]
-        pinned = pinned_hits(request)
+        pinned = pinned_hits(request) if request.pin else ()
         clock.passed("retrieve")
         array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began, pinned))
         notify_plugins(request, seconds, clock.began, len(array[0]))

@@ -24,7 +24,7 @@ Vectors = dict[str | Query, list[float]]
 
 
 def with_examples(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inputs]:
-    """The inputs of each query, with examples for the slots that can use them.
+    """The inputs of each query of a request with `like` or `unlike`, with examples for the slots that can use them.
 
     A slot scores s(query) + w * (mean s(liked) - mean s(unliked)), w = 1/2. If one kind of examples is missing, the
     query takes its place. Qdrant computes this as its naive feedback strategy, which adds the differences of all pairs.
@@ -33,8 +33,6 @@ def with_examples(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inpu
         SearchError: the pipeline retrieves from no such slot, or an example is not a document of the tenant.
         StoreUnsupported: the server is too old.
     """
-    if not (request.like or request.unlike):
-        return list(inputs)
     slots = slots_for_examples(request)
     _require_support(request.handle)
     vectors = _vectors(request, slots)

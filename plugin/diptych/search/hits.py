@@ -104,12 +104,6 @@ class ThumbnailStore:
     name: str
     shard_key: Mapping[str, Any]
 
-    @classmethod
-    def of(cls, request: SearchRequest) -> ThumbnailStore | None:
-        """Of a search; None in a collection without media."""
-        view = request.handle
-        return cls(view.client, view.name, request.shard_key_selector) if view.has_media else None
-
     def read(self, points: Sequence[models.ExtendedPointId]) -> dict[models.ExtendedPointId, bytes]:
         """The thumbnails of those points that have one."""
         selector = models.PayloadSelectorInclude(include=thumbnail_fields())
@@ -125,7 +119,9 @@ def answers_of(request: SearchRequest, pages: Iterable[Sequence[Hit]], queries: 
 
 def hits_of(request: SearchRequest, page: Iterable[Hit], query: str | Query) -> Hits:
     """The final hits of one query, as a caller gets them."""
-    return Hits(page, query=query, store=ThumbnailStore.of(request))
+    view = request.handle
+    store = ThumbnailStore(view.client, view.name, request.shard_key_selector) if view.has_media else None
+    return Hits(page, query=query, store=store)
 
 
 def _restored(hits: list[Hit], query: str | Query) -> Hits:

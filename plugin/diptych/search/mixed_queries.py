@@ -23,14 +23,14 @@ Given: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text, or i
 def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[str, Media]]:
     """Read the media of each query; an empty sequence if no query has any.
 
+    Args:
+        view: whose store of media reads them.
+        queries: as `texts_of` has checked them.
+
     Raises:
         MediaError: one cannot be read.
     """
     given = [media_of(query) for query in queries]
-    if wrong := [media for media in given if not isinstance(media, Mapping)]:
-        raise SearchError(
-            "media of a query is no mapping", got=type(wrong[0]).__name__, expected="{'image': PATH, ...}"
-        )
     if not any(given):
         return ()
     store = view.media
@@ -55,21 +55,25 @@ def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]
     return replace(pipeline, rerank=())
 
 
-def accepted(slot: Slot) -> Sequence[str]:
-    """The kinds of input that the slot's encoder of queries takes."""
-    return (slot.asker or slot).spec.accepts
-
-
-def takes_texts(slot: Slot) -> bool:
-    """Whether queries of the slot can be texts; a slot that reads no media takes any string, even a file's name."""
-    return "text" in accepted(slot) or not slot.reads_media
-
-
 def parts_of(slot: Slot, query: Given) -> list[Input]:
     """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
     text, media = (query, {}) if isinstance(query, str) else query
-    kinds = accepted(slot)
-    return [*([text] if text.strip() and takes_texts(slot) else []), *(media[kind] for kind in kinds if kind in media)]
+    kinds = [kind for kind in slot.query_inputs if kind in media]
+    return [*([text] if text.strip() and slot.takes_texts else []), *(media[kind] for kind in kinds)]
+
+
+def require_takers(
+    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Given], inputs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raise SearchError if no slot of the pipeline takes what a query gives; `inputs` are the encoded queries."""
+    for query, own in zip(queries, inputs, strict=True):
+        if not own and not any(parts_of(slots[name], query) for name in pipeline.slots):
+            raise SearchError(
+                "no slot of the pipeline takes this query",
+                where=repr(pipeline),
+                got="a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1]))),
+                expected="; ".join(f"{name}: {', '.join(slots[name].query_inputs)}" for name in pipeline.slots),
+            )
 
 
 def vectors_of_queries(slot: Slot, queries: Sequence[Given], remember: int) -> list[Any]:

@@ -17,6 +17,7 @@ from diptych.types import Query, is_unicode
 
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document
 MOST_IDS = 1000  # pinned by a query, and likewise excluded
+MOST_PASSAGES = 1000  # of a hit
 _LARGEST_SCORE = 3.4e38  # float32's
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
@@ -118,27 +119,32 @@ class Options(NamedTuple):
     highlight: bool | None = None
 
 
-def ids_of(name: str, ids: Sequence[str] | None) -> tuple[str, ...]:
+def ids_of(name: str, ids: Sequence[str]) -> tuple[str, ...]:
     """The ids, each once.
 
     Raises:
         SearchError: they are not ids of documents, or too many.
     """
     listed = isinstance(ids, Sequence) and not isinstance(ids, str)
-    if ids is not None and (not listed or not all(isinstance(own, str) and own and is_unicode(own) for own in ids)):
+    if not listed or not all(isinstance(own, str) and own and is_unicode(own) for own in ids):
         raise SearchError(f"{name} is not a list of ids", got=brief(ids), expected='["id", ...]')
-    if ids is not None and len(ids) > MOST_IDS:
+    if len(ids) > MOST_IDS:
         raise SearchError(f"{name} has too many ids", got=f"{len(ids):,}", expected=f"at most {MOST_IDS:,}")
-    return tuple(dict.fromkeys(ids or ()))
+    return tuple(dict.fromkeys(ids))
 
 
-def check_types(params: object, threshold: object, with_payload: object) -> None:
-    """Raise SearchError if one of these options is of another type."""
-    if params is not None and not isinstance(params, models.SearchParams):
-        got, expected = type(params).__name__, "qdrant_client.models.SearchParams"
+def check_types(options: Options, threshold: object) -> None:
+    """Raise SearchError if one of these options, or the threshold that holds for them, is of another type."""
+    if options.params is not None and not isinstance(options.params, models.SearchParams):
+        got, expected = type(options.params).__name__, "qdrant_client.models.SearchParams"
         raise SearchError("unknown type of params", got=got, expected=expected)
     if threshold is not None and not _is_finite(threshold):
         raise SearchError("score_threshold is not a finite number", got=type(threshold).__name__, expected="a number")
+    most, highlight, with_payload = options.passages, options.highlight, options.with_payload
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MOST_PASSAGES):
+        raise SearchError("passages is not usable", got=brief(most), expected=f"an integer from 0 to {MOST_PASSAGES}")
+    if highlight is not None and not isinstance(highlight, bool):
+        raise SearchError("highlight is not usable", got=brief(highlight), expected="True or False")
     if isinstance(with_payload, bool):
         return
     keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
@@ -163,19 +169,24 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
         raise SearchError("queries are not a list", got=type(queries).__name__, expected="a sequence of str or Query")
     if not queries:
         raise SearchError("there is no query", got="an empty list", expected="one or more queries")
-    texts = [query.text if isinstance(query, Query) else query for query in queries]
-    for position, text in enumerate(texts):
+    texts = []
+    for position, query in enumerate(queries):
+        text, media = (query.text, query.media) if isinstance(query, Query) else (query, {})
         if not isinstance(text, str):
             raise SearchError(
                 "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
             )
-        if not text.strip() and not media_of(queries[position]):
+        if not isinstance(media, Mapping):
+            expected = "{'image': PATH, ...}"
+            raise SearchError("media of a query is no mapping", got=type(media).__name__, expected=expected)
+        if not text.strip() and not media:
             raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
         if not is_unicode(text):
             raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
         if len(text) > MOST_CHARACTERS:
             got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
             raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
+        texts.append(text)
     return texts
 
 

@@ -18,8 +18,6 @@ PINNED = "pinned"  # key of `Hit.stages` that holds a pinned document's place, f
 
 def pinned_hits(request: SearchRequest) -> list[Hit]:
     """The pinned documents that exist and match tenant and filter, in the order of their pins, without scores."""
-    if not request.pin:
-        return []
     view = request.handle
     with_pinned_ids = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
     matching = narrowed(request.scope, narrowed(request.chosen, with_pinned_ids))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from qdrant_client import models
@@ -21,14 +22,13 @@ from diptych.search.checks import require_count
 from diptych.search.filters import combined
 from diptych.search.mixed_queries import media_read, without_rerankers
 from diptych.search.newest_documents import recent_ids
-from diptych.search.options import Options, check_types, ids_of, texts_of
+from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
-MOST_PASSAGES = 1000  # of a hit
 MOST_EXAMPLES = 32  # of either kind: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
@@ -73,7 +73,7 @@ class SearchRequest:
     vector: Floats | None = None
     media: Sequence[Mapping[str, Media]] = ()
     at: float = field(default_factory=time.perf_counter)
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    now: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @classmethod
     def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> SearchRequest:
@@ -96,8 +96,9 @@ class SearchRequest:
         checked_pipeline = _checked_pipeline(view, options.pipeline)
         if options.boost is not None:
             checked_pipeline = replace(checked_pipeline, boost=Boost.of(options.boost))
-        check_types(options.params, threshold, options.with_payload)
-        texts, media = texts_of(queries), media_read(view, queries)
+        check_types(options, threshold)
+        texts = texts_of(queries)
+        media = media_read(view, queries) if any(map(media_of, queries)) else ()
         if media and checked_pipeline.rerank and not all(text.strip() for text in texts):
             checked_pipeline = without_rerankers(checked_pipeline, options, texts)
         pin, exclude = _named_ids(view, options)
@@ -106,6 +107,7 @@ class SearchRequest:
         if config.recent is not None and options.pipeline is None:
             found = recent_ids(view, config.recent, matching, (*pin, *exclude), options.tenant, shard_key)
             pin = (*pin, *found)
+        left_out = (*pin, *exclude)
         return cls(
             handle=view,
             pipeline=checked_pipeline,
@@ -113,7 +115,7 @@ class SearchRequest:
             media=media,
             limit=_limit(checked_pipeline, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=without_ids(view, matching, (*pin, *exclude), options.tenant),
+            filter=without_ids(view, matching, left_out, options.tenant) if left_out else matching,
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
@@ -123,10 +125,10 @@ class SearchRequest:
             chosen=chosen,
             pin=pin,
             exclude=exclude,
-            like=_examples("like", options.like),
-            unlike=_examples("unlike", options.unlike),
+            like=() if options.like is None else _examples("like", options.like),
+            unlike=() if options.unlike is None else _examples("unlike", options.unlike),
             passages=_passages(view, checked_pipeline, options),
-            highlight=_highlight(options.highlight, config.highlight),
+            highlight=config.highlight if options.highlight is None else options.highlight,
         )
 
     @property
@@ -142,8 +144,8 @@ class SearchRequest:
     @property
     def window(self) -> tuple[int, int]:
         """Limit and offset for Qdrant: the page, or all candidates of the first reranker."""
-        rerank = self.pipeline.rerank
-        return (rerank[0].candidates, 0) if rerank else (self.end - self.begin, self.begin)
+        rerank, begin = self.pipeline.rerank, self.begin
+        return (rerank[0].candidates, 0) if rerank else (self.offset + self.limit - begin, begin)
 
     @property
     def reads_text(self) -> bool:
@@ -176,23 +178,27 @@ class SearchRequest:
 def _named_ids(view: View, options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The pinned and excluded ids of the request and the config."""
     config = view.search_config
-    pin = ids_of("pin", options.pin) if options.pin is not None or options.pipeline is not None else tuple(config.pin)
-    exclude = tuple(dict.fromkeys([*config.exclude, *ids_of("exclude", options.exclude)]))
-    if both := [identifier for identifier in pin if identifier in exclude]:
-        raise SearchError("a document is pinned and excluded", got=brief(both[0]), do="name it once")
+    pin = tuple(config.pin) if options.pipeline is None else ()
+    if options.pin is not None:
+        pin = ids_of("pin", options.pin)
+    exclude = tuple(config.exclude)
+    if options.exclude is not None:
+        exclude = tuple(dict.fromkeys([*exclude, *ids_of("exclude", options.exclude)]))
+    for identifier in pin:
+        if identifier in exclude:
+            raise SearchError("a document is pinned and excluded", got=brief(identifier), do="name it once")
     return pin, exclude
 
 
-def _examples(name: str, examples: Sequence[str | Query] | None) -> tuple[str | Query, ...]:
-    if isinstance(examples, str | Query) or (examples is not None and not isinstance(examples, Sequence)):
+def _examples(name: str, examples: Sequence[str | Query]) -> tuple[str | Query, ...]:
+    if isinstance(examples, str | Query) or not isinstance(examples, Sequence):
         raise SearchError(f"{name} is not a list", got=type(examples).__name__, expected='["id", Query("a text"), ...]')
-    found = list(examples or ())
-    ids_of(name, [example for example in found if not isinstance(example, Query)])
-    if texts := [example for example in found if isinstance(example, Query)]:
+    ids_of(name, [example for example in examples if not isinstance(example, Query)])
+    if texts := [example for example in examples if isinstance(example, Query)]:
         texts_of(texts)
-    if len(found) > MOST_EXAMPLES:
-        raise SearchError(f"{name} has too many examples", got=len(found), expected=f"at most {MOST_EXAMPLES}")
-    return tuple(dict.fromkeys(found))
+    if len(examples) > MOST_EXAMPLES:
+        raise SearchError(f"{name} has too many examples", got=len(examples), expected=f"at most {MOST_EXAMPLES}")
+    return tuple(dict.fromkeys(examples))
 
 
 def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
@@ -237,18 +243,11 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
 
 def _passages(view: View, pipeline: Pipeline, options: Options) -> int:
     """The most passages of a hit; none unless asked for where only ids are fetched."""
-    most = options.passages
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MOST_PASSAGES):
-        raise SearchError("passages is not usable", got=brief(most), expected=f"an integer from 0 to {MOST_PASSAGES}")
-    default = 0 if options.with_payload is False else view.search_config.passages
-    wanted = default if most is None else most
-    return wanted if any(view.slots[name].passages for name in pipeline.slots) else 0
-
-
-def _highlight(given: bool | None, default: bool) -> bool:
-    if given is not None and not isinstance(given, bool):
-        raise SearchError("highlight is not usable", got=brief(given), expected="True or False")
-    return default if given is None else given
+    for name in pipeline.slots:
+        if view.slots[name].passages:
+            default = 0 if options.with_payload is False else view.search_config.passages
+            return default if options.passages is None else options.passages
+    return 0
 
 
 def direction(slot: Slot) -> int:

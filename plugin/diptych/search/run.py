@@ -26,7 +26,7 @@ from diptych.search.passages import READ, with_passages
 from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
-from diptych.search.retrieve import Retrieved, retrieve_together
+from diptych.search.retrieve import Clock, Retrieved, retrieve_together
 from diptych.stores.nodes import has_deadline
 from diptych.types import Document, Hit, Query
 
@@ -159,15 +159,17 @@ def finish(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
 
 def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     """The retrieved hits, reranked and cut."""
-    hits, clock = retrieved.hits, retrieved.clock()
+    pages: Sequence[Sequence[Hit]] = retrieved.hits
+    clock = Clock(retrieved.seconds)
     if request.pipeline.rerank:
         wants = request.wants or request.end
         if any(stage.read == "passages" for stage in request.pipeline.rerank):
-            hits = with_passages(request, hits, max(READ, request.passages))
-        ranked = rerank(request, hits, wants=wants, unscored=retrieved.unscored, notes=retrieved.notes)
-        hits = [ranking[request.begin : request.end] for ranking in ranked]
+            pages = with_passages(request, pages, max(READ, request.passages))
+        ranked = rerank(request, pages, wants=wants, unscored=retrieved.unscored, notes=retrieved.notes)
+        pages = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")
-    pages = [_above_threshold(request, ranking) for ranking in hits]
+    if (threshold := request.score_threshold) is not None:
+        pages = [[hit for hit in page if hit.score >= threshold] for page in pages]
     if request.pin:
         pages = [with_pins(request, retrieved.pinned, page) for page in pages]
     finished = completed(request, pages)
@@ -182,9 +184,11 @@ def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[li
         pages = with_passages(request, pages, max(1, request.passages))
     if request.highlight:
         pages = with_highlights(request, pages)
-    if not request.passages:
+    if request.reads_text and not request.passages:  # those that a reranker or the highlights have read
         pages = [[replace(hit, passages=()) if hit.passages else hit for hit in page] for page in pages]
-    return [_selected_only(request, page) for page in pages]
+    if request.with_payload is not True and (request.reads_text or request.handle.layout != NATIVE):
+        pages = [[replace(hit, document=_selected(hit.document, request)) for hit in page] for page in pages]
+    return list(map(list, pages))
 
 
 def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: float, hits: int) -> None:
@@ -227,19 +231,8 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
     )
 
 
-def _above_threshold(request: SearchRequest, hits: Sequence[Hit]) -> Sequence[Hit]:
-    threshold = request.score_threshold
-    return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]
-
-
-def _selected_only(request: SearchRequest, hits: Sequence[Hit]) -> list[Hit]:
-    """The hits without text that was fetched only for rerankers and passages."""
-    if request.with_payload is not True and (request.reads_text or request.handle.layout != NATIVE):
-        return [replace(hit, document=_selected(hit.document, request)) for hit in hits]
-    return list(hits)
-
-
 def _selected(document: Document, request: SearchRequest) -> Document:
+    """The document without what was fetched only for rerankers and passages."""
     wanted, metadata = request.wanted, document.metadata
     if request.handle.layout != NATIVE:
         named = {head(key) for key in wanted}

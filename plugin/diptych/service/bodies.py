@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from diptych.collection.score_parts import MOST_BLOCKS
 from diptych.media import Modality
 from diptych.search.boost import MOST_PARTS
-from diptych.search.options import MOST_IDS
-from diptych.search.request import MOST_EXAMPLES, MOST_PASSAGES
+from diptych.search.options import MOST_IDS, MOST_PASSAGES
+from diptych.search.request import MOST_EXAMPLES
 from diptych.types import Query
 
 Text = Annotated[str, Field(min_length=1)]

@@ -1,8 +1,10 @@
-"""Calls encoders and checks their results against the contract: count, shape, type, and which rows are finite."""
+"""Calls encoders, checks their results against the contract, and keeps the vectors of the last queries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -61,7 +63,11 @@ def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str | Content]
             "wrong number of vectors", where=where, got=len(raw), expected=f"{len(inputs)}, one an input"
         )
     if kind == "dense":
-        return list(_dense(raw, encoder.dimension, where))
+        _require_array(raw, 2, where)
+        if raw.shape[1] != encoder.dimension:
+            got, expected = f"vectors of {raw.shape[1]}", f"{encoder.dimension}, as declared"
+            raise ContractError("wrong dimension", where=where, got=got, expected=expected)
+        return list(raw)
     check = _sparse if kind == "sparse" else _multivector
     return [check(vector, encoder.dimension, where) for vector in raw]
 
@@ -85,15 +91,6 @@ def require_finite(vectors: Sequence[Vector], inputs: Sequence[Any], *, where: s
     for vector, given in zip(vectors, inputs, strict=True):
         if not is_finite(vector):
             raise ContractError("the encoder returned NaN or infinity", where=where, got=f"for {brief(given)}")
-
-
-def _dense(raw: Any, dimension: int, where: str) -> Floats:
-    _require_array(raw, 2, where)
-    if raw.shape[1] != dimension:
-        raise ContractError(
-            "wrong dimension", where=where, got=f"vectors of {raw.shape[1]}", expected=f"{dimension}, as declared"
-        )
-    return raw  # type: ignore[no-any-return]
 
 
 def _multivector(raw: Any, dimension: int, where: str) -> Floats:
@@ -122,3 +119,66 @@ def _require_array(raw: Any, ndim: int, where: str) -> None:
     if not isinstance(raw, np.ndarray) or raw.dtype != np.float32 or raw.ndim != ndim:
         got = f"{raw.dtype} {list(raw.shape)}" if isinstance(raw, np.ndarray) else type(raw).__name__
         raise ContractError("not a float32 array", where=where, got=got, expected=f"numpy float32 with {ndim} axes")
+
+
+class QueryCache:
+    """The most recently used texts and their vectors. Safe for threads; the vectors are read-only.
+
+    They belong to one encoder and one generation. A call with another encoder or generation empties the cache.
+    """
+
+    def __init__(self) -> None:
+        self._vectors: OrderedDict[Input, Vector] = OrderedDict()
+        self._encoder: object = None
+        self._generation: object = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def encode(
+        self,
+        texts: Sequence[Given],
+        encode: Callable[[Sequence[Given]], list[Vector]],
+        *,
+        size: int,
+        encoder: object,
+        generation: object,
+    ) -> list[Vector]:
+        """One vector per text, in order; `encode` is called once for each text that is not cached.
+
+        Args:
+            texts: of queries.
+            encode: makes one vector per text.
+            size: how many vectors are kept.
+            encoder, generation: whose vectors they are; compared by identity.
+        """
+        with self._lock:
+            if self._encoder is not encoder or self._generation is not generation:
+                self._vectors.clear()
+                self._encoder, self._generation = encoder, generation
+            cached: dict[Input, Vector] = {}
+            for text in texts:
+                if (vector := self._vectors.get(text)) is not None:
+                    cached[text] = vector
+                    self._vectors.move_to_end(text)
+        if missing := [text for text in dict.fromkeys(texts) if text not in cached]:
+            encoded: dict[Input, Vector] = dict(zip(missing, map(_read_only, encode(missing)), strict=True))
+            cached |= encoded
+            with self._lock:
+                if self._encoder is encoder and self._generation is generation:  # else exchanged while this was made
+                    self._vectors.update(encoded)
+                while len(self._vectors) > size:
+                    self._vectors.popitem(last=False)
+        return [cached[text] for text in texts]
+
+
+def _read_only(vector: Vector) -> Vector:
+    """A read-only copy, which does not keep the whole batch in memory."""
+    if isinstance(vector, SparseVector):
+        vector = SparseVector(vector.indices.copy(), vector.values.copy())
+        vector.indices.flags.writeable = vector.values.flags.writeable = False
+        return vector
+    vector = vector.copy()
+    vector.flags.writeable = False
+    return vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SlotConfig
@@ -18,8 +18,7 @@ from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts, provide_texts
 from diptych.slots.canaries import plain_documents
 from diptych.slots.drift_maps import Map, mapped
-from diptych.slots.encode import Input, Side, Vector, decoded, encode, require_finite
-from diptych.slots.query_cache import QueryCache
+from diptych.slots.encode import Input, QueryCache, Side, Vector, decoded, encode, require_finite
 from diptych.slots.remote_check import RemoteCheck
 from diptych.slots.slot_facts import SlotFacts, described
 
@@ -166,6 +165,16 @@ class Slot(SlotFacts):
             require_finite(vectors, inputs, where=self.where)
         return vectors
 
+    @cached_property
+    def query_inputs(self) -> Sequence[str]:
+        """The kinds of input that the encoder of queries takes."""
+        return (self.asker or self).spec.accepts
+
+    @cached_property
+    def takes_texts(self) -> bool:
+        """Whether queries can be texts; a slot that reads no media takes any string, even a file's name."""
+        return "text" in self.query_inputs or not self.reads_media
+
     def encode_queries(self, texts: Sequence[Input], *, remember: int) -> list[Vector]:
         """The vectors of queries. The last `remember` of them are kept while this encoder serves this generation.
 
@@ -236,7 +245,7 @@ class Slot(SlotFacts):
     def _call_encoder(self, side: Side, inputs: Sequence[Any]) -> list[Vector]:
         """Call the encoder; a remote one only after it has proved that it still makes the same vectors."""
         encoder, generation = self.encoder, self.generation
-        if any(isinstance(item, Media) for item in inputs):
+        if Media in map(type, inputs):
             batches = decoded(inputs, self._media, where=self.where)
             return [v for batch in batches for v in encode(encoder, self.kind, side, batch, where=self.where)]
         if generation is None or not self._verify or not self.spec.remote:

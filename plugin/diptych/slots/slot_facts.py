@@ -44,7 +44,7 @@ class SlotFacts:
         """The kind of the slot's vectors: that of its adapter, unless it makes a vector a passage."""
         return vector_kind(self.spec.kind, self.config.options)
 
-    @property
+    @cached_property
     def passages(self) -> bool:
         """Whether the slot's encoder reads documents passage by passage."""
         return self.config.options.get(OPTION) is not None
@@ -76,7 +76,7 @@ class SlotFacts:
         apart = self.passages and reading.input == ("title", "text")
         return reading.model_copy(update={"separator": MARK}) if apart else reading
 
-    @property
+    @cached_property
     def reads_texts(self) -> bool:
         """Whether all that it is given are texts, and not media or, as some plugins take them, names of files."""
         return self.spec.accepts == ("text",)

@@ -11,8 +11,7 @@ import pytest
 from diptych.config.models import SlotConfig
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
-from diptych.slots.encode import Vector
-from diptych.slots.query_cache import QueryCache
+from diptych.slots.encode import QueryCache, Vector
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.testing import FakeDenseEncoder

@@ -12,7 +12,6 @@ from diptych.evaluate.significance import bootstrap_means
 from diptych.handle.snapshot import View
 from diptych.media import Media, RawMedia
 from diptych.search import Pipeline
-from diptych.search.mixed_queries import takes_texts
 from diptych.swap.gate.answers import answers
 from diptych.swap.sample import Sampled
 from diptych.types import Hit, Query
@@ -115,7 +114,7 @@ def _is_readable(view: View, media: Media) -> bool:
 
 def takes_words(view: View, pipeline: Pipeline) -> bool:
     """Whether a slot of the pipeline can be asked in words."""
-    return any(takes_texts(view.slots[name]) for name in pipeline.slots)
+    return any(view.slots[name].takes_texts for name in pipeline.slots)
 
 
 def known_items(
