@@ -55,7 +55,7 @@ def to_payload(
         return _adopted_payload(document, layout, existing or {}, payload_of(document, media))
     require_unreserved(document)
     title = {"title": document.title} if document.title else {}
-    own = {"id": document.id, "hash": content_hash, **payload_of(document, media)}
+    own = {"id": document.id, "hash": content_hash, **(payload_of(document, media) if document.media else {})}
     return {**document.metadata, "text": document.text, **title, OWN: own}
 
 

@@ -32,5 +32,5 @@ class Reading(BaseModel):
 
     def of(self, title: str, text: str) -> str:
         """The text that an encoder reads of a document; empty if all parts are."""
-        parts = [text.strip() if name == "text" else title.strip() for name in self.input]
-        return self.separator.join(filter(None, parts))
+        parts = {"title": title.strip(), "text": text.strip()}
+        return self.separator.join(filter(None, map(parts.__getitem__, self.input)))

@@ -199,8 +199,9 @@ def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
             do="use the release of diptych that wrote it, or a newer one",
         )
     content = _upgraded(content) if content["format"] == 1 else {**content, "search": raw.get(SEARCH)}
+    behind = sorted(key.removeprefix(BEHIND) for key, is_behind in raw.items() if key.startswith(BEHIND) and is_behind)
     try:
-        return CollectionMetadata.model_validate({**content, "behind": _behind(raw)})
+        return CollectionMetadata.model_validate({**content, "behind": behind})
     except ValidationError as error:
         first = error.errors()[0]
         raise CollectionError(
@@ -209,10 +210,6 @@ def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
             got=repr(first["input"])[:80],
             expected=expectation(first),
         ) from error
-
-
-def _behind(raw: Mapping[str, Any]) -> list[str]:
-    return sorted(key.removeprefix(BEHIND) for key, behind in raw.items() if key.startswith(BEHIND) and behind)
 
 
 def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,17 +49,19 @@ class SlotEncoder:
     busy: Busy = field(default_factory=Busy)
     unread: UnreadCounter = field(default_factory=UnreadCounter)
 
-    def __call__(self, inputs: Sequence[Input | None]) -> list[Outcome]:
-        """Return for each input its vector, the reason why it has none, or None for None.
+    def __call__(self, items: Sequence[Item]) -> list[Outcome]:
+        """Return for each document its vector, the reason why it has none, or None where the encoder reads nothing.
 
         Raises:
             ContractError: the encoder breaks its contract.
             FingerprintMismatch: a remote encoder has become another one.
             PopulateError: the encoder no longer works.
         """
+        reading = self.slot.reading
+        inputs = [reading.input_of(item.document) for item in items]
         present = [given for given in inputs if given is not None]
         if not present:
-            return [None for _ in inputs]
+            return [None] * len(items)
         began = time.time_ns()
         try:
             outcomes = self._outcomes(present)
@@ -117,9 +119,3 @@ def taken_unread(encoders: Mapping[str, SlotEncoder]) -> dict[str, UnreadTokens]
     """What the encoders did not read since the last call, by vector."""
     taken = {vector: encoder.unread.take() for vector, encoder in encoders.items()}
     return {vector: unread for vector, unread in taken.items() if unread is not None}
-
-
-def inputs_of(encoder: SlotEncoder, items: Sequence[Item]) -> list[Input | None]:
-    """The encoder's input for each document; None where it has none."""
-    reading = encoder.slot.reading
-    return [reading.input_of(item.document) for item in items]

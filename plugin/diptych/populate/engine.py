@@ -6,7 +6,6 @@ is bounded.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.populate.encode import Outcome, SlotEncoder, inputs_of
+from diptych.populate.encode import Outcome, SlotEncoder
 from diptych.populate.validate import Item
 from diptych.populate.write_targets import Targets
 from diptych.reports import UnreadTokens
@@ -115,7 +114,7 @@ class Pipeline:
         then: further stages for a delivered piece; each runs in a thread of its own, in order.
         room: pieces that may be in progress at once, to the end of the last stage: the most that a crash can cost.
         stopped: set when the run is abandoned, so that waits in `deliver` end.
-        begin: called first in each thread.
+        begin: called first in each thread, if given.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class Pipeline:
         then: Sequence[Follow] = (),
         room: int,
         stopped: threading.Event,
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         self._encoders, self._deliver, self._then = encoders, deliver, then
         self._stopped, self._begin = stopped, begin
@@ -136,14 +135,13 @@ class Pipeline:
             self._room.put(None)
         self._jobs: list[queue.SimpleQueue[Job | None]] = [queue.SimpleQueue() for _ in range(1 + len(then))]
         self._failure: BaseException | None = None
-        self._stages = [
-            threading.Thread(target=self._run, args=(at,), name=f"follow-{at}" if at else "upload", daemon=True)
-            for at in range(len(self._jobs))
-        ]
+        self._stages: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        for stage in self._stages:
-            stage.start()
+        for at in range(len(self._jobs)):
+            name = f"follow-{at}" if at else "upload"
+            self._stages.append(threading.Thread(target=self._run, args=(at,), name=name, daemon=True))
+            self._stages[-1].start()
         return self
 
     def __exit__(
@@ -156,8 +154,9 @@ class Pipeline:
             threads.shutdown(cancel_futures=error is not None)
         for stage in self._stages:
             stage.join()
-        if error is None or isinstance(error, Exception):  # Ctrl-C must not be replaced by a stage's failure
-            self._raise_failure()
+        # Ctrl-C must not be replaced by a stage's failure.
+        if self._failure is not None and (error is None or isinstance(error, Exception)):
+            raise self._failure
 
     def put(self, piece: Sequence[Item]) -> None:
         """Send a piece into the pipeline, as soon as there is room.
@@ -166,49 +165,43 @@ class Pipeline:
             BaseException: what ended an earlier piece's encoding or upload.
         """
         self._room.get()
-        self._raise_failure()
-        futures = {
-            name: self._thread(name).submit(encoder, inputs_of(encoder, piece))
-            for name, encoder in self._encoders().items()
-        }
+        if self._failure is not None:
+            raise self._failure
+        futures = {}
+        for name, encoder in self._encoders().items():
+            if name not in self._threads:
+                self._threads[name] = ThreadPoolExecutor(1, f"encode-{name}", self._begin)
+            futures[name] = self._threads[name].submit(encoder, piece)
         self._jobs[0].put((piece, futures))
-
-    def _thread(self, name: str) -> ThreadPoolExecutor:
-        if name not in self._threads:
-            self._threads[name] = ThreadPoolExecutor(1, f"encode-{name}", self._begin)
-        return self._threads[name]
 
     def _run(self, at: int) -> None:
         """Run a stage: process each piece as it comes, and pass it on. The last stage frees its room."""
         try:
-            self._begin()
+            if self._begin is not None:
+                self._begin()
         except BaseException as error:
             self._fail(error)  # keep running and free room, or `put` would wait for ever
         following = self._jobs[at + 1] if at < len(self._then) else None
         while (job := self._jobs[at].get()) is not None:
-            if self._failure is None and not self._stopped.is_set():
-                self._finish(at, *job)
-            if following is None:
-                self._room.put(None)
-            else:
-                following.put((job[0], {}))  # without the futures, whose vectors would stay in memory
-        if following is not None:
-            following.put(None)
-
-    def _finish(self, at: int, piece: Sequence[Item], futures: dict[str, Future[list[Outcome]]]) -> None:
-        try:
-            with contextlib.suppress(CancelledError):
-                if at:
+            piece, futures = job
+            try:
+                if self._failure is not None or self._stopped.is_set():
+                    pass
+                elif at:
                     self._then[at - 1](piece)
                 else:
                     self._deliver(piece, {name: future.result() for name, future in futures.items()})
-        except BaseException as error:
-            self._fail(error)
+            except CancelledError:
+                pass
+            except BaseException as error:
+                self._fail(error)
+            if following is None:
+                self._room.put(None)
+            else:
+                following.put((piece, {}))  # without the futures, whose vectors would stay in memory
+        if following is not None:
+            following.put(None)
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error
         self._stopped.set()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure

@@ -18,17 +18,15 @@ from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.payloads import points_are_free
-from diptych.populate.encode import SlotEncoder, has_vector, inputs_of
+from diptych.populate.encode import has_vector
 from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
-from diptych.populate.points import PointMaker, Ready
+from diptych.populate.points import PointMaker, Ready, Refusal, Stale, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
 from diptych.populate.store import Gaps, Store
-from diptych.populate.upload import Refusal, Stale, Upload, refusals
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
-from diptych.slots.slot import Slot
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most
 FRESH = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
@@ -120,7 +118,10 @@ class Indexer:
             self._engine.run(chain([first], pieces), work)
         finally:
             self._upload.close()
-            self._count_unconfirmed()
+            while self._sent:  # after a failure, count the pieces that the store has taken all the same
+                sent = self._sent.popleft()
+                with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
+                    self._settle(sent.ready, refusals(sent.requests))
 
     def _note(self, targets: Targets, done: Written) -> None:
         """Count what was written elsewhere."""
@@ -187,22 +188,18 @@ class Indexer:
                 pass
             sent = self._begun(targets, piece, sent.outcomes, sent.rows)
 
-    def _count_unconfirmed(self) -> None:
-        """After a failure, count the pieces that the store has taken all the same."""
-        while self._sent:
-            sent = self._sent.popleft()
-            with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
-                self._settle(sent.ready, refusals(sent.requests))
-
     def _begun(
         self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes, rows: list[int] | None = None
     ) -> _Sent:
         """Begin to write these rows of a piece; unless they are given, the rows that can be written."""
         with self._looking:  # the slots of one look: the other thread may look again meanwhile
             slots, encoders = targets.slots, targets.encoders
-        outcomes = self._completed(targets, encoders, piece, outcomes)
+        if outcomes.keys() != encoders.keys():  # for exactly the vectors to write now; missing ones are encoded
+            more = {vector: encoder(piece) for vector, encoder in encoders.items() if vector not in outcomes}
+            self._count(targets, more)
+            outcomes = {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}
         rows = self._accepted(targets, piece, outcomes) if rows is None else rows
-        known, ready = frozenset(slots), self._ready(slots, piece, outcomes, rows)
+        known, ready = frozenset(slots), self._points.ready(piece, outcomes, rows, slots)
         return _Sent(outcomes, rows, known, ready, self._upload.begin(ready, known, partial(self._look, targets)))
 
     def _look(self, targets: Targets) -> frozenset[str]:
@@ -212,44 +209,22 @@ class Indexer:
             self._looked = time.monotonic()
             return frozenset(targets.slots)
 
-    def _completed(
-        self, targets: Targets, encoders: Mapping[str, SlotEncoder], piece: Sequence[Item], outcomes: Outcomes
-    ) -> Outcomes:
-        """The outcomes for exactly the vectors to write now; missing ones are encoded."""
-        if outcomes.keys() == encoders.keys():
-            return outcomes
-        missing = {v: encoder for v, encoder in encoders.items() if v not in outcomes}
-        more = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in missing.items()}
-        self._count(targets, more)
-        return {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}
-
     def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows with a vector for every live slot and no conflict with a text index; others are refused.
 
         `Intake` checks the text indexes that existed at the start. This checks those a swap added since.
         """
         live = [found for vector, found in outcomes.items() if targets.is_live(vector)]
-        copies = {vector for vector, slot in targets.slots.items() if slot.kind == "text_index"}
+        copies = [vector for vector, slot in targets.slots.items() if slot.kind == "text_index"]
         rows = []
         for row, item in enumerate(piece):
             reasons = [found[row] for found in live if isinstance(found[row], str)]
-            if copies and (taken := copies & item.document.metadata.keys()):
-                reasons += [f"metadata uses the reserved key {key!r}" for key in taken]
+            reasons += [f"metadata uses the reserved key {key!r}" for key in copies if key in item.document.metadata]
             if reasons:
                 self._reject(item, str(reasons[0]))
             else:
                 rows.append(row)
         return rows
-
-    def _ready(
-        self, slots: Mapping[str, Slot], piece: Sequence[Item], outcomes: Outcomes, rows: Iterable[int]
-    ) -> list[Ready]:
-        """The points of these rows, each with its item."""
-        columns = list(outcomes.items())
-        made = (
-            (piece[row], {vector: own for vector, found in columns if has_vector(own := found[row])}) for row in rows
-        )
-        return self._points.ready(made, slots)
 
     def _count(self, targets: Targets, outcomes: Outcomes) -> None:
         with self._counting:  # a piece may be completed while the next one is sent
@@ -266,14 +241,15 @@ class Indexer:
                 got=blamed[0].reason,
                 do="check that the collection's vectors are the ones that the config describes",
             )
+        out = set()
         for item, reason, own in refused:
             self._reject(item, reason if own else f"the store refuses it: {reason}")
-        out = {refusal.item.position for refusal in refused}
-        written = [item for item, _ in ready if item.position not in out]
-        changed = sum(not item.new for item in written)
-        self._tally.changed += changed
-        self._tally.new += len(written) - changed
-        self._progress.advance("index", len(written))
+            out.add(item.position)
+        for item, _ in ready:
+            if item.position not in out:
+                self._tally.new += item.new
+                self._tally.changed += not item.new
+        self._progress.advance("index", len(ready) - len(out))
 
     def _reject(self, item: Item, reason: str) -> None:
         self._rejects.add(item.document.id, item.position, reason)

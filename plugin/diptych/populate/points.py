@@ -1,20 +1,31 @@
-"""Builds points from items and their vectors, in the form that the client takes."""
+"""Builds points from items and their vectors, and writes them.
+
+`PointMaker` gives points the form that the client takes. `Upload` writes them in requests, several of them under way at
+a server, and finds the points that it refuses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from qdrant_client import models
 
+from diptych.errors import DocumentError
 from diptych.media import MediaStore
-from diptych.metadata.media_payloads import letters_in
+from diptych.metadata.media_payloads import MEDIA, letters_in
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, OWN, to_payload
+from diptych.populate.encode import has_vector
+from diptych.populate.engine import Outcomes
+from diptych.populate.rejects import reason_of
+from diptych.populate.store import Refused, Store
 from diptych.populate.validate import Item
 from diptych.slots.encode import Vector
 from diptych.slots.slot import Slot
+from diptych.stores.versions import keeps_log
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:
@@ -22,7 +33,9 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
 _BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # in JSON, roughly; of a point beside its numbers and texts
+IN_FLIGHT, AT_ONCE = 3, 256  # requests on their way to a server, and points of each
 Ready: TypeAlias = "tuple[Item, models.PointStruct]"
+Look = Callable[[], frozenset[str]]
 
 
 class PointMaker:
@@ -40,12 +53,16 @@ class PointMaker:
         self._update: Any = Point if server else models.PointVectors.model_construct
         self._layout, self._media = layout, media
 
-    def ready(self, made: Iterable[tuple[Item, Mapping[str, Vector]]], slots: Mapping[str, Slot]) -> list[Ready]:
-        """Each item with its point; vectors and `slots` are by physical vector."""
+    def ready(
+        self, piece: Sequence[Item], outcomes: Outcomes, rows: Iterable[int], slots: Mapping[str, Slot]
+    ) -> list[Ready]:
+        """The items of these rows, each with its point; outcomes and `slots` are by physical vector."""
         copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
         point, ready = self._point, []
-        for item, vectors in made:
+        for row in rows:
+            item = piece[row]
             document = item.document
+            vectors = {vector: own for vector, found in outcomes.items() if has_vector(own := found[row])}
             payload = to_payload(document, item.hash, self._layout, item.held, self._media)
             for key, reading in copied.items():
                 payload[key] = reading.of(document.title, document.text)
@@ -58,17 +75,99 @@ class PointMaker:
 
     def vectors(self, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> dict[str, Any]:
         """Vectors by physical name in the client's form, including those of first stages."""
-        found = {name: self._form(vector) for name, vector in vectors.items()}
-        for name in vectors:
+        found: dict[str, Any] = {}
+        for name, vector in vectors.items():
+            if isinstance(vector, SparseVector):
+                indices, values = vector.indices.tolist(), vector.values.tolist()
+                found[name] = models.SparseVector.model_construct(indices=indices, values=values)
+            else:
+                found[name] = vector if self._numpy else vector.tolist()
             own = slots[name].generation
-            if own is not None and own.first_stage is not None:
-                found[own.first_stage.vector] = found[name][: own.first_stage.dimension]
+            first = own.first_stage if own is not None and own.storage else None
+            if first is not None:
+                found[first.vector] = found[name][: first.dimension]
         return found
 
-    def _form(self, vector: Vector) -> Any:
-        if isinstance(vector, SparseVector):
-            return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
-        return vector if self._numpy else vector.tolist()
+
+class Refusal(NamedTuple):
+    """A document that cannot be written: the reason, and whether the document itself or the store is at fault."""
+
+    item: Item
+    reason: str
+    own: bool
+
+
+class Stale(Exception):
+    """A write was refused because the set of vectors to write has changed."""
+
+
+class Upload:
+    """Writes points. While a server handles some requests, the next are prepared; other stores get one at a time.
+
+    Args:
+        store: the collection.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._writers = ThreadPoolExecutor(IN_FLIGHT, "write") if keeps_log(store.client) else None
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the store takes several calls at once. Reading local mode during a write breaks it."""
+        return self._writers is not None
+
+    def begin(self, ready: Sequence[Ready], known: frozenset[str], look: Look) -> list[Future[list[Refusal]]]:
+        """Begin to write points.
+
+        Args:
+            known: the vectors that they have.
+            look: reads which vectors are to be written now.
+        """
+        sent = []
+        for batch in requests(ready, AT_ONCE if self._writers else None):
+            if self._writers is not None:
+                sent.append(self._writers.submit(self._written, batch, known, look))
+                continue
+            future = Future[list[Refusal]]()  # of a write that has been made in this thread
+            try:
+                future.set_result(self._written(batch, known, look))
+            except BaseException as error:
+                future.set_exception(error)
+            sent.append(future)
+        return sent
+
+    def close(self) -> None:
+        """Wait until no request is on its way."""
+        if self._writers is not None:
+            self._writers.shutdown()
+
+    def _written(self, batch: Sequence[Ready], known: frozenset[str], look: Look) -> list[Refusal]:
+        """Write the points; a refused request is halved until the faulty points are alone.
+
+        Raises:
+            Stale: it named a vector that is to be written no more, so the points are not at fault.
+        """
+        try:
+            self._store.upsert([point for _, point in batch])
+        except Refused as refusal:
+            if look() != known:
+                raise Stale from refusal
+            if len(batch) == 1:
+                cause = refusal.__cause__ or refusal
+                return [Refusal(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
+            middle = len(batch) // 2
+            return [*self._written(batch[:middle], known, look), *self._written(batch[middle:], known, look)]
+        return []
+
+
+def refusals(sent: Sequence[Future[list[Refusal]]]) -> list[Refusal]:
+    """What the store refused of these requests, once all of them are over.
+
+    None may come later than what is written anew after a failure: it would undo that.
+    """
+    wait(sent)
+    return [refusal for one in sent for refusal in one.result()]
 
 
 def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[Ready]]:
@@ -87,15 +186,18 @@ def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[
 
 
 def _weight(point: models.PointStruct) -> int:
+    """About as many bytes as the point takes in a request."""
     vectors: Any = point.vector
     payload: Any = point.payload
-    numbers = letters = 0  # in loops, which take half the time of sums over generators
-    for vector in vectors.values():
-        numbers += _numbers(vector)
+    weight = _BYTES_A_POINT
+    for vector in vectors.values():  # in loops, which take half the time of sums over generators
+        weight += _BYTES_A_NUMBER * _numbers(vector)
     for key, value in payload.items():
         if key != OWN:
-            letters += len(value) if type(value) is str else len(str(value))
-    return numbers * _BYTES_A_NUMBER + 4 * letters + letters_in(payload) + _BYTES_A_POINT
+            weight += 4 * (len(value) if type(value) is str else len(str(value)))
+        elif isinstance(value, dict) and MEDIA in value:
+            weight += letters_in(payload)
+    return weight
 
 
 def _numbers(vector: Any) -> int:

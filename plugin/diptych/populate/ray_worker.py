@@ -20,7 +20,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import MediaStore
 from diptych.metadata.models import Generation
 from diptych.metadata.reading import Reading
-from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
+from diptych.populate.encode import SlotEncoder, taken_unread
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
 from diptych.populate.rejects import reason_of
@@ -126,7 +126,7 @@ class Encoding:
     def __call__(self, piece: Piece) -> Encoded:
         """The outcomes of a piece."""
         before = _hits(self._encoders)
-        outcomes = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in self._encoders.items()}
+        outcomes = {vector: encoder(piece) for vector, encoder in self._encoders.items()}
         return Encoded(outcomes, _difference(_hits(self._encoders), before), taken_unread(self._encoders))
 
 
@@ -146,7 +146,7 @@ class Writing:
         refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
         store = Store.of(self._handle, threading.Event())
         indexer = Indexer(self._handle, store, refused, tally, Unwatched())
-        outcomes = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in self._targets.encoders.items()}
+        outcomes = {vector: encoder(piece) for vector, encoder in self._targets.encoders.items()}
         indexer.deliver(self._targets, piece, outcomes)
         hits = _difference(_hits(self._targets.encoders), before)
         unread = taken_unread(self._targets.encoders)

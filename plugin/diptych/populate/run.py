@@ -106,7 +106,9 @@ def populate(
             if isinstance(error, DiptychError):
                 error.add_note(run.kept())
             raise
-        return _announced(handle, run.report())
+        report = run.report()
+        failures = handle.registry.tell("diptych_after_populate", report)
+        return replace(report, warnings=(*report.warnings, *failures)) if failures else report
 
 
 class _Run:
@@ -292,9 +294,3 @@ def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) ->
     tenancy = handle.view.tenancy
     if tenant is not None or (sync and tenancy is not None and tenancy.required):
         scope(tenancy, handle.view.layout, tenant, f"collection {handle.name!r}{', sync' if sync else ''}")
-
-
-def _announced(handle: CollectionHandle, report: PopulateReport) -> PopulateReport:
-    """The report, after notifying plugins; a plugin that fails becomes a warning in it."""
-    failures = handle.registry.tell("diptych_after_populate", report)
-    return replace(report, warnings=(*report.warnings, *failures)) if failures else report

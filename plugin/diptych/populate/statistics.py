@@ -38,24 +38,24 @@ class Measure:
             self._add([""])
 
     def _add(self, inputs: list[str]) -> None:
-        self.sums = {name: summed(self.sums[name], slot, inputs) for name, slot in self.slots.items()}
+        for name, slot in self.slots.items():
+            self.sums[name] = summed(self.sums[name], slot, inputs)
 
 
 def summed(sums: Statistics, slot: Slot, inputs: list[str]) -> dict[str, float]:
-    """The sums with those of `inputs` added."""
-    more = _measured(slot, inputs)
-    return {key: sums.get(key, 0.0) + more.get(key, 0.0) for key in {**sums, **more}}
+    """The sums with those of `inputs` added.
 
-
-def _measured(slot: Slot, inputs: list[str]) -> Statistics:
+    Raises:
+        PopulateError: the encoder cannot measure the inputs.
+    """
     try:
         with contained(PopulateError, "an encoder crashed while it measured the corpus", where=slot.where):
-            found: Statistics = slot.encoder.measure(inputs)
+            more: Statistics = slot.encoder.measure(inputs)
     except DiptychError:
         raise
     except Exception as error:
         raise PopulateError("an encoder cannot measure the corpus", where=slot.where, got=reason_of(error)) from error
-    return found
+    return {key: sums.get(key, 0.0) + more.get(key, 0.0) for key in {**sums, **more}}
 
 
 def shift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:

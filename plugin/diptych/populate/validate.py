@@ -131,7 +131,9 @@ class Intake:
     def _checked(self, raw: object) -> Document:
         entry = self._comparable(raw) if isinstance(raw, Row) else raw
         has_media = self._modalities != {"text"} or (isinstance(raw, Row) and raw.has_media)
-        document = self._media_read(plain_document(_document(entry, media=has_media)))
+        document = plain_document(_document(entry, media=has_media))
+        if document.media:
+            document = self._media_read(document)
         if self._tenancy is not None:
             document = settled(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
@@ -147,8 +149,6 @@ class Intake:
 
     def _media_read(self, document: Document) -> Document:
         """The document with its media read, as its hash needs them."""
-        if not document.media:
-            return document
         if not isinstance(document.media, Mapping):
             raise DocumentError("media is not a mapping", got=brief(document.media), expected="{'image': PATH, ...}")
         take = self._handle.media.take

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from diptych.errors import DiptychError
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.store import add_unread, behind_key, update_metadata
 from diptych.populate.encode import Busy, SlotEncoder
 from diptych.populate.rejects import reason_of
@@ -27,8 +28,8 @@ class Targets:
 
     def __init__(self, handle: CollectionHandle) -> None:
         self._handle = handle
-        self._metadata = handle.metadata
-        self._live = {slot.vector: name for name, slot in handle.slots.items()}  # slots by vector, as of the last look
+        self._metadata: CollectionMetadata | None = None
+        self._live: Mapping[str, str] = {}  # slots by vector, as of the last look
         self.encoders: Mapping[str, SlotEncoder] = {}
         self.warnings: list[str] = []
         self._given_up: set[str] = set()
@@ -92,14 +93,19 @@ class Targets:
 
     def unread(self) -> dict[str, UnreadTokens]:
         """What encoders did not read in this run, by slot, without those that read everything or do not say."""
-        return {self.name_of(vector): found for vector, found in self._unread_of_vectors().items()}
+        return {self.name_of(vector): own.total for vector, own in self._unread.items() if own.total is not None}
 
     def keep_unread(self) -> list[str]:
         """Store what encoders did not read in this run; return all warnings, also where that is too much or unknown."""
-        unread = self._unread_of_vectors()
+        unread: dict[str, UnreadTokens] = {}
+        live: dict[str, UnreadTokens] = {}
+        failures = []
+        for vector, counter in self._unread.items():
+            failures += [counter.failure] if counter.failure else []
+            if counter.total is not None:
+                unread[vector] = counter.total
+                live |= {self.name_of(vector): counter.total} if self.is_live(vector) else {}
         add_unread(self._handle.client, self._handle.name, unread)
-        live = {self.name_of(vector): found for vector, found in unread.items() if self.is_live(vector)}
-        failures = [counter.failure for counter in self._unread.values() if counter.failure]
         return [*self.warnings, *failures, *unread_warnings(live)]
 
     def note_unread(self, unread: Mapping[str, UnreadTokens]) -> None:
@@ -115,13 +121,8 @@ class Targets:
         """Whether the vector answers queries now."""
         return vector in self._live
 
-    def _unread_of_vectors(self) -> dict[str, UnreadTokens]:
-        return {vector: counter.total for vector, counter in self._unread.items() if counter.total is not None}
-
     def _wanted(self) -> dict[str, Slot]:
         """The vectors to write at this moment, without those this run has given up, unless they are live now."""
-        if not self._handle.exists:
-            return {slot.vector: slot for slot in self._handle.slots.values()}
         self._metadata = self._handle.read()
         self._live = {generation.vector: name for name, generation in self._metadata.live.slots.items()}
         wanted = self._handle.writers(self._metadata)

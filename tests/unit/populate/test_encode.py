@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from diptych.config.models import SlotConfig
 from diptych.hookspecs import hookimpl
-from diptych.populate.encode import SlotEncoder
+from diptych.populate.encode import SlotEncoder, has_vector
+from diptych.populate.validate import Item
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.testing import FakeDenseEncoder
-from diptych.types import Floats
+from diptych.types import Document, Floats
 
 
 class Strict(FakeDenseEncoder):
@@ -31,5 +32,9 @@ class Plugin:
 
 def test_nothing_to_encode_does_not_reach_the_encoder() -> None:
     slot = Slot("dense", SlotConfig(adapter="strict"), None, Registry(Plugin(), installed=False))
+    cat, empty = (Item(Document(text, text), "", text, 1, 0) for text in ("a cat", ""))
     assert SlotEncoder(slot)([]) == []
-    assert len(SlotEncoder(slot)(["a cat"])) == 1
+    assert SlotEncoder(slot)([empty]) == [None]
+    nothing, vector = SlotEncoder(slot)([empty, cat])
+    assert nothing is None
+    assert has_vector(vector)

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -99,11 +100,16 @@ class EmbeddingCache:
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """The cached vectors among these keys."""
-        packed = self._try(lambda table: table.find(list(dict.fromkeys(keys))), dict[bytes, bytes]())
-        vectors = {key: unpack(key, data) for key, data in packed.items()}
-        if damaged := [key for key, vector in vectors.items() if vector is None]:
-            self._try(lambda table: table.drop(damaged), None)
-        return {key: vector for key, vector in vectors.items() if vector is not None}
+        packed = self._try(partial(VectorTable.find, keys=[*dict.fromkeys(keys)]), dict[bytes, bytes]())
+        vectors, damaged = dict[bytes, Vector](), list[bytes]()
+        for key, data in packed.items():
+            if (vector := unpack(key, data)) is None:
+                damaged.append(key)
+            else:
+                vectors[key] = vector
+        if damaged:
+            self._try(partial(VectorTable.drop, keys=damaged), None)
+        return vectors
 
     def store(self, namespace: Namespace, vectors: Mapping[bytes, Vector]) -> None:
         """Store the vectors; those that are not finite are left out."""

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 
 PAGE = 16384  # fits common vectors: 95% full with 384 and 768 dimensions, 75% with 1024; 8192 gives 95, 75, 50
 SCHEMA = (
@@ -75,8 +74,10 @@ class VectorTable:
         now = int(self._clock())
         packed_vectors, stale = {}, []
         with self._lock:
-            for piece in _pieces(keys, KEYS):
-                for key, packed, identifier, used in self._db.execute(_FIND.format(_placeholders(piece)), piece):
+            for start in range(0, len(keys), KEYS):
+                piece = keys[start : start + KEYS]
+                places = ",".join("?" * len(piece))
+                for key, packed, identifier, used in self._db.execute(_FIND.format(places), piece):
                     if isinstance(key, bytes):  # of a damaged file anything may come
                         packed_vectors[key] = packed
                     if used <= now - TOUCH:
@@ -275,13 +276,3 @@ _COUNT_VECTORS = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING 
 _USAGE = (
     "SELECT label, count(*), sum(size) FROM entries JOIN spaces ON spaces.id = space GROUP BY space ORDER BY 3 DESC"
 )
-
-
-def _placeholders(piece: Sequence[object]) -> str:
-    return ",".join("?" * len(piece))
-
-
-def _pieces(keys: Sequence[bytes], size: int) -> Iterator[list[bytes]]:
-    iterator = iter(keys)
-    while piece := list(islice(iterator, size)):
-        yield piece

@@ -21,7 +21,7 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import Media
 from diptych.metadata.store import add_unread
-from diptych.populate.encode import SlotEncoder, inputs_of, taken_unread
+from diptych.populate.encode import SlotEncoder, taken_unread
 from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
@@ -250,7 +250,7 @@ class Backfill:
     def _encoded(self, items: Sequence[Item]) -> Outcomes:
         if not items:
             return {}
-        return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}
+        return {vector: encoder(items) for vector, encoder in self._encoders.items()}
 
     def _items(self, records: Iterable[models.Record]) -> list[Item]:
         """Points as items for the pipeline; those without text are noted in `filled.left`, those without media not."""
