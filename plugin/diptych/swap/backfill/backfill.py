@@ -7,10 +7,9 @@ are read, encoded and written; at most a chunk is beyond the checkpoint.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,21 +17,20 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import Media
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import SlotEncoder, taken_unread
 from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
-from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
-from diptych.swap.backfill.documents import SourceDocuments, document_of
+from diptych.swap.apply_context import ApplyContext
+from diptych.swap.backfill.documents import document_of
+from diptych.swap.backfill.drift_fallback import Bridge
 from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.backfill.page_writer import PageWriter
-from diptych.swap.lease import Lease
 from diptych.swap.lease_record import Checkpoint
-from diptych.swap.pace import Pace
+from diptych.swap.pace import pace_of
 from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
@@ -52,43 +50,25 @@ class Backfill:
     """Fills the vectors of `slots` in one pass over the collection.
 
     Args:
-        handle: the collection.
+        context: the apply that it belongs to: collection, lease, rate, pace and progress.
         slots: the slots to fill, by physical vector; their encoders run side by side.
-        lease: stores the checkpoints.
-        rate: documents a second at most; None for no limit.
-        pace: decides the parts and times of writes.
-        progress: receives the progress of stage `fill`.
-        stopped: ends the pass at the next chunk.
-        documents: the original documents, for payloads that do not hold the text.
-        reached: called after each checkpoint with the number of points that are done.
+        bridges: drift maps that answer meanwhile; they are told how far the pass is.
     """
 
-    def __init__(
-        self,
-        handle: CollectionHandle,
-        slots: Mapping[str, Slot],
-        lease: Lease,
-        *,
-        rate: int | None,
-        pace: Pace,
-        progress: Progress,
-        stopped: threading.Event,
-        documents: SourceDocuments | None = None,
-        reached: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self._handle, self._slots, self._lease = handle, slots, lease
-        self._rate, self._pace, self._progress = rate, pace, progress
-        self._stopped, self._documents = stopped, documents
-        retries = handle.populate_config.retries
-        self._store = LivePoints(
-            handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
-        )
+    def __init__(self, context: ApplyContext, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> None:
+        self._handle, self._slots, self._bridges = context.handle, slots, bridges
+        handle, options, config = context.handle, context.options, context.config.swap
+        self._lease, self._stopped, self._progress = context.lease, context.stopped, context.progress
+        self._rate, self._documents = options.rate or config.rate, options.documents
+        live = handle.read().live
+        self._pace = pace_of(options.pace or config.pace, handle.client, handle.name, live, context.stopped)
+        retries, layout = handle.populate_config.retries, handle.view.layout
+        self._store = LivePoints(handle.client, handle.name, retries=retries, stopped=context.stopped, layout=layout)
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._modalities = {reading.modality for reading in self._readings}
         self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.slots.values()))
-        self._writer = PageWriter(self._store, handle.client, slots, pace, handle.media)
+        self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
-        self._reached = reached
         self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
         self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
         self.filled = Filled()
@@ -164,7 +144,8 @@ class Backfill:
             if settled.offset is not None:
                 self._checkpoint(settled)
             self._kept = settled
-            self._reached(settled.done)
+            for bridge in self._bridges:
+                bridge.reached(settled.done)
         self._progress.advance("fill", len(page))
 
     def _checkpoint(self, reached: Checkpoint) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.metadata.models import CollectionMetadata, State
 from diptych.populate.disk_room import require_room_to_fill
 from diptych.slots.slot import Slot
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled
 from diptych.swap.backfill.drift_fallback import Bridge, bridges
 from diptych.swap.gate.gate import coverage
-from diptych.swap.pace import Pace, pace_of
 from diptych.swap.query_override import query_encoders
 
 
@@ -43,9 +42,9 @@ class BackfillRun:
         Raises:
             StoreFull: the disk has too little space for all of them; nothing was written.
         """
-        lacking = [
-            coverage(self._handle.client, self._handle.name, generation).missing for generation in _generations(slots)
-        ]
+        client, name = self._handle.client, self._handle.name
+        generations = [slot.generation for slot in slots.values() if slot.generation]
+        lacking = [coverage(client, name, generation).missing for generation in generations]
         require_room_to_fill(self._handle, slots, max(lacking, default=0))
         self._count(slots, Backfill.run, self._bridges(slots))
 
@@ -56,20 +55,19 @@ class BackfillRun:
         """
         view = self._handle.at(state, metadata)
         for name, generation in state.slots.items():
-            if generation.vector not in leave and (
-                self._context.lease.repaired([generation.vector]) or self._lacks(generation)
-            ):
-                self._count({generation.vector: view.slots[name]}, Backfill.repair)
-
-    def _lacks(self, generation: Generation) -> bool:
-        return coverage(self._handle.client, self._handle.name, generation).missing > 0
+            vector = generation.vector
+            if vector in leave:
+                continue
+            broken_off = self._context.lease.repaired([vector])
+            if broken_off or coverage(self._handle.client, self._handle.name, generation).missing:
+                self._count({vector: view.slots[name]}, Backfill.repair)
 
     def _count(
         self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()
     ) -> None:
         """Do the work of a back-fill of these slots, and add up what it did."""
         before = {vector: _hits(slot) for vector, slot in slots.items()}
-        filled = work(self._backfill(slots, bridges))
+        filled = work(Backfill(self._context, slots, bridges))
         for vector, slot in slots.items():
             self.encoded[vector] = self.encoded.get(vector, 0) + filled.encoded
             self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
@@ -85,35 +83,6 @@ class BackfillRun:
         return bridges(
             self._handle, self._context.points, new, judged=self._context.judged, warn=self._context.warnings.append
         )
-
-    def _pace(self) -> Pace:
-        pace, client, name = (
-            self._context.options.pace or self._context.config.swap.pace,
-            self._handle.client,
-            self._handle.name,
-        )
-        return pace_of(pace, client, name, self._handle.read().live, self._context.stopped)
-
-    def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
-        def reached(done: int) -> None:
-            for bridge in bridges:
-                bridge.reached(done)
-
-        return Backfill(
-            self._handle,
-            slots,
-            self._context.lease,
-            rate=self._context.options.rate or self._context.config.swap.rate,
-            pace=self._pace(),
-            progress=self._context.progress,
-            stopped=self._context.stopped,
-            documents=self._context.options.documents,
-            reached=reached,
-        )
-
-
-def _generations(slots: Mapping[str, Slot]) -> list[Generation]:
-    return [slot.generation for slot in slots.values() if slot.generation]
 
 
 def _hits(slot: Slot) -> int:
