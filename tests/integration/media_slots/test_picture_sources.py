@@ -114,7 +114,7 @@ def test_an_exported_file_brings_media_along(
     if kept == "bytes":
         for picture in pictures.iterdir():
             picture.unlink()
-    with Collection.open(config(store="memory:"), registry=colours) as second:
+    with Collection.open(config(store="memory:", cluster={}), registry=colours) as second:
         report = second.populate(open_source(path))
         assert (report.new, report.set_aside) == (len(documents), 0)
         read = second.get([*IDS])
@@ -131,7 +131,7 @@ def test_media_whose_bytes_no_one_has_reject_their_document_after_an_export(
     with Collection.open(config(), registry=colours) as first:
         first.populate([Document("r", "red", media={"image": (pictures / "red.png").read_bytes()})])
         export_collection(first.handle, path)
-    with Collection.open(config(store="memory:"), registry=colours) as second:
+    with Collection.open(config(store="memory:", cluster={}), registry=colours) as second:
         report = second.populate(open_source(path), report_path=tmp_path / "rejected.jsonl")
         assert (report.new, report.set_aside) == (0, 1)
         assert "a collection that does not store their bytes" in report.examples[0].reason
