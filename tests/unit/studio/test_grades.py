@@ -19,7 +19,7 @@ from diptych.types import Query
 Fill = Callable[..., Collection]
 Over = Callable[..., TestClient]
 DOCUMENTS = [{"id": f"d{n}", "text": f"red number{n}", "title": f"The {n}" if n else ""} for n in range(4)]
-NOTHING = {"judged": None, "query": None, "grades": {}, "relevant": [], "more": 0, "absent": 0}
+NOTHING: dict[str, Any] = {"judged": None, "query": None, "grades": {}, "relevant": [], "more": 0, "absent": 0}
 
 
 def judged(folder: Path, grades: Mapping[str, int], *, text: str = "red", id: str = "q1") -> Path:
