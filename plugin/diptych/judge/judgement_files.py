@@ -27,7 +27,7 @@ def events_of(folder: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(whole_lines(folder / LOG), 1):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         wrong = _wrong(event) if isinstance(event, dict) else (line[:80], "an event as diptych judge writes it")
         if wrong is not None:
@@ -131,7 +131,7 @@ def noted_collections(folder: Path) -> list[str] | None:
         return None
     try:
         names = json.loads(text)["collections"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         names = None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         do = "mend it, or remove it: the next judging writes it again"
@@ -195,7 +195,7 @@ def whole_lines(path: Path) -> list[str]:
 def _is_json(text: bytes) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,10 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_another_broken_one_is_named(t
     log.write_bytes(whole + b'{"query": "q0')
     Judgements(tmp_path)
     assert log.read_bytes() == whole
-    log.write_bytes(b"what\n" + whole)
-    with pytest.raises(EvaluationError, match=r"(?s)not a judgement.*line 1.*got: what"):
-        Judgements(tmp_path)
+    for line in (b"what", b"[" * 100_000):
+        log.write_bytes(line + b"\n" + whole)
+        with pytest.raises(EvaluationError, match=rf"(?s)not a judgement.*line 1.*got: {re.escape(line[:9].decode())}"):
+            Judgements(tmp_path)
 
 
 def test_a_last_line_that_an_editor_did_not_end_is_kept(tmp_path: Path) -> None:
