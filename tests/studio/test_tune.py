@@ -61,7 +61,7 @@ def test_trials_are_dots_that_keys_pick_and_the_change_of_one_is_copied(visit: V
     diff = result.locator("pre.diff")
     expect(diff).to_be_visible()
     result.get_by_role("button", name="Copy").click()
-    expect(page.get_by_text("copied")).to_be_visible()
+    expect(page.locator(".toast")).to_contain_text("copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.strip() == diff.inner_text().strip()
     assert is_a_diff(copied)
