@@ -32,16 +32,17 @@ from effects.running import FEW, ONE, Condition, above, effect, plateau
 from machine import facts
 
 PLAIN = "plain"
+CLEAN = {"kind": "clean", "momentum": 0.99, "corrupt": 1.0}
 ARMS: dict[str, dict[str, Any]] = {  # options of the recipe
     PLAIN: {},
-    "repairing, no teacher": {"teacher": {"kind": "clean"}, "loss": {"vector": 0.0}},
-    "teacher, same window": {"teacher": {"kind": "ema"}},
-    "clean teacher": {"teacher": {"kind": "clean"}},
+    "repairing, no teacher": {"teacher": CLEAN, "loss": {"vector": 0.0}},
+    "teacher, same window": {"teacher": {"kind": "ema", "momentum": 0.99}},
+    "clean teacher": {"teacher": CLEAN},
 }
 CONTEXT, WINDOWS, STRENGTH = 512, 4, 1.0
 ENCODER = {"context": CONTEXT, "patch": 16, "layers": 3, "width": 64, "heads": 4}
 TRAINING = {"batch_size": 52, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.05, "device": "cpu"}
-START, LIMIT = 500, 2000  # steps
+START, LIMIT = 250, 500  # steps
 Encode = Callable[[Sequence[Floats]], Floats]
 
 

@@ -64,11 +64,11 @@ class ProgressCallback(TrainerCallback):
             self.draw(plain, step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Report the model's value on the held-out queries."""
+        """Report the model's value on what is held out."""
         value = kwargs["metrics"].get(self.metric)
         if value is not None:
             name, best = str(self.metric).removeprefix("eval_"), max(value, state.best_metric or value)
-            self.watcher.say(f"step {state.global_step}: {name} {value:.4f} on held-out queries, best {best:.4f}")
+            self.watcher.say(f"step {state.global_step}: {name} {value:.4f} on what is held out, best {best:.4f}")
 
 
 class LastOfEqual(TrainerCallback):

@@ -58,7 +58,7 @@ def _measured(report: TrainReport) -> list[str]:
     names = list(report.measured)
     metrics = next(iter(report.measured.values()))
     return [
-        "On the queries that were held out:\n",
+        "On what was held out:\n",
         f"| metric | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
         *(f"| {metric} | {' | '.join(f'{report.measured[n][metric]:.4f}' for n in names)} |" for metric in metrics),
