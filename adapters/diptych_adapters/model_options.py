@@ -222,19 +222,19 @@ class StaticOptions(ModelOptions):
     normalize: bool | None = Field(None, description="Make vectors unit length; as the model says when not given.")
 
 
-class ImageTextOptions(Options):
-    """Options of `image-text`."""
+class MediaTextOptions(Options):
+    """Options of `image-text`, `sound-text`, `video-text` and `points-text`."""
 
-    model: str = Field(min_length=1, description="Folder of a model of the recipe `image_text`.")
+    model: str = Field(min_length=1, description="Folder of a model of the recipe of that name, such as `image_text`.")
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
-    batch_size: int = Field(64, ge=1, description="Pictures in one forward pass.")
+    batch_size: int = Field(64, ge=1, description="Pictures, or other media, in one forward pass.")
     text_model: str | None = Field(
         None, description="The text encoder's model, where it is not found by the name that it had in training."
     )
 
 
-class ImageLexiconOptions(ImageTextOptions):
-    """Options of `image-lexicon`."""
+class MediaLexiconOptions(MediaTextOptions):
+    """Options of `image-lexicon`, `sound-lexicon`, `video-lexicon` and `points-lexicon`."""
 
     queries: Literal["words", "encoder"] = Field(
         "words",
@@ -249,7 +249,7 @@ class ShapeDescriptorOptions(Options):
 
     shells: int = Field(8, ge=1, le=32, description="Distances from the centre that are told apart.")
     degrees: int = Field(
-        8, ge=0, le=32, description="Highest degree of the spherical harmonics: how fine directions are."
+        12, ge=0, le=32, description="How finely directions are told apart: the highest degree of the harmonics."
     )
 
 

@@ -59,7 +59,34 @@ def _media(name: str, accepts: Names, summary: str) -> AdapterSpec:
     )
 
 
+def _by_recipe(modality: str, items: str) -> list[AdapterSpec]:
+    """The two adapters of the models of the recipe `MODALITY_text`."""
+    module, recipe = "media_text.encoders", f"{modality}_text"
+    forms: tuple[tuple[str, Kind, str, str], ...] = (
+        ("text", "dense", "MediaTextOptions", f"{items} and texts in a text encoder's space."),
+        ("lexicon", "sparse", "MediaLexiconOptions", f"{items} as weights of words, which are the reasons for a hit."),
+    )
+    return [
+        AdapterSpec(
+            name=f"{modality}-{form}",
+            kind=kind,
+            factory=f"{_PACKAGE}.{module}:{modality}_{form}",
+            options=f"{_OPTIONS}:{options}",
+            summary=f"Models of the recipe {recipe}: {what}",
+            requires=("torch", "sentence_transformers"),
+            extra="diptych[torch]",
+            carried=CARRIED,
+            accepts=("text", modality),
+        )
+        for form, kind, options, what in forms
+    ]
+
+
 MEDIA = [
+    *_by_recipe("image", "pictures"),
+    *_by_recipe("sound", "sounds"),
+    *_by_recipe("video", "clips"),
+    *_by_recipe("points", "point clouds"),
     AdapterSpec(
         name="sentence-transformers-image",
         kind="dense",
@@ -175,22 +202,6 @@ MODELS = [
         "yes_no:YesNoReranker",
         "YesNoOptions",
         "Local causal language models that answer yes or no, scored by the probability of the next token.",
-    ),
-    _torch(
-        "image-text",
-        "dense",
-        "image_text.encoders:ImageTextEncoder",
-        "ImageTextOptions",
-        "Models of the recipe image_text: pictures and texts in a text encoder's space.",
-        accepts=("text", "image"),
-    ),
-    _torch(
-        "image-lexicon",
-        "sparse",
-        "image_text.encoders:ImageLexiconEncoder",
-        "ImageLexiconOptions",
-        "Models of the recipe image_text: pictures as weights of words, which are the reasons for a hit.",
-        accepts=("text", "image"),
     ),
     AdapterSpec(
         name="static",

@@ -57,6 +57,11 @@ RECIPES = [
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
     _recipe("pretrain", "dense", "Pretrain", "Pictures, clips or series without labels, by filling in what is hidden."),
     _recipe("image_text", "dense", "ImageText", "Pictures into a text encoder's space, and as words of a lexicon."),
+    _recipe("sound_text", "dense", "SoundText", "Sounds into a text encoder's space, and as words of a lexicon."),
+    _recipe("video_text", "dense", "VideoText", "Clips into a text encoder's space, and as words of a lexicon."),
+    _recipe(
+        "points_text", "dense", "PointsText", "Point clouds into a text encoder's space, and as words of a lexicon."
+    ),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]
 

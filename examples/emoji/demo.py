@@ -25,7 +25,7 @@ from diptych.evaluate import Qrels, evaluate
 from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.training import load_recipe
 from diptych.types import Run
-from diptych_adapters.image_text.encoders import ImageLexiconEncoder
+from diptych_adapters.media_text.encoders import MediaLexiconEncoder
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
@@ -94,7 +94,7 @@ def fill(collection: Collection, rows: list[Row], console: Console) -> None:
 def ask(collection: Collection, console: Console) -> list[list[Hit]]:
     console.rule("3. Search, and what each picture says in words")
     answers = collection.search_batch(QUESTIONS, limit=SHOWN)
-    lexicon = ImageLexiconEncoder.of(model=str(OUT / "model"))
+    lexicon = MediaLexiconEncoder.of("image", model=str(OUT / "model"))
     for question, hits in zip(QUESTIONS, answers, strict=True):
         results = Table(title=question, title_justify="left", title_style="bold", show_header=False)
         for hit, vector in zip(hits[:3], lexicon.encode_document([picture(hit) for hit in hits[:3]]), strict=True):

@@ -30,13 +30,14 @@ BATCH = 64  # pictures that diptych decodes for one call
 
 def model(folder: Path, *, size: int, width: int) -> Path:
     """A network of random weights beside all-MiniLM-L6-v2."""
-    from diptych_adapters.image_text.encoders import space_of, text_encoder
-    from diptych_adapters.image_text.network import ImageTextModel, ImageTextNetwork, TowerShape
+    from diptych_adapters.media_text.encoders import space_of, text_encoder
+    from diptych_adapters.media_text.forms import Picture
+    from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
 
     adapter, options = "sentence-transformers", {"model": "all-MiniLM-L6-v2"}
     encoder = text_encoder(adapter, options)
-    network = ImageTextNetwork(TowerShape(size=size, width=width, dimension=encoder.dimension)).eval()
-    ImageTextModel(network, [], {"adapter": adapter, "options": options, "space": space_of(encoder)}).save(folder)
+    network = MediaTextNetwork(TowerShape(Picture(size), width=width, dimension=encoder.dimension)).eval()
+    MediaTextModel(network, [], {"adapter": adapter, "options": options, "space": space_of(encoder)}).save(folder)
     return folder
 
 

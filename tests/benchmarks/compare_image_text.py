@@ -27,8 +27,8 @@ from corpora import folder_of
 from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats, SparseVector
-from diptych_adapters.image_text.encoders import ImageLexiconEncoder, ImageTextEncoder
-from diptych_training.models.image_text import ranked
+from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
+from diptych_training.models.media_text import ranked
 from effects.running import student_interval
 from machine import facts
 
@@ -137,11 +137,11 @@ def composed(encode: Encode, pictures: Floats, rows: Sequence[Emoji]) -> dict[st
 
 def systems(run: Path, images: Sequence[Any]) -> dict[str, tuple[Encode, Floats]]:
     """By each way of serving the model, how texts are encoded, and the pictures' vectors; rows of unit length."""
-    dense = ImageTextEncoder.of(model=str(run), device="cpu")
+    dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
     ways: dict[str, tuple[Encode, Floats]] = {"dense": (dense.encode_query, dense.encode_document(images))}
     if (run / "words.json").exists():
         for name, queries in (("words", "words"), ("text side", "encoder")):
-            lexicon = ImageLexiconEncoder.of(model=str(run), device="cpu", queries=queries)
+            lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu", queries=queries)
             ways[f"lexicon, {name}"] = (
                 lambda texts, own=lexicon: dense_rows(own.encode_query(texts), own.dimension),  # type: ignore[misc]
                 dense_rows(lexicon.encode_document(images), lexicon.dimension),
@@ -161,8 +161,10 @@ def costs(run: Path, rows: Sequence[Emoji], folder: Path) -> dict[str, float]:
     """Milliseconds of a picture and of a query, and bytes of a picture's vector, by system."""
     images = [np.asarray(Image.open(folder / f"images/noto/{own['id']}.png").convert("RGB")) for own in rows[::10]]
     names = [own["texts"]["en"]["name"] for own in rows[::10]]
-    dense = ImageTextEncoder.of(model=str(run), device="cpu")
-    words, side = (ImageLexiconEncoder.of(model=str(run), device="cpu", queries=own) for own in ("words", "encoder"))
+    dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
+    words, side = (
+        MediaLexiconEncoder.of("image", model=str(run), device="cpu", queries=own) for own in ("words", "encoder")
+    )
     terms = float(np.mean([len(own.indices) for own in words.encode_document(images)]))
     timed = {
         "picture, dense, ms": lambda n: dense.encode_document([images[n]]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil, gcd
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image
 from diptych.media import Sound
 from diptych.types import Floats
 from diptych_adapters.media_models.pictures import middle
+from diptych_adapters.media_text.spectra import resampled
 from diptych_adapters.pipelines import fingerprints
 
 SECONDS = 30  # of a window, for models that read sounds of any length
@@ -173,16 +174,6 @@ def _by_edge(processor: Any) -> bool:
 
 def _picture(pixels: NDArray[np.uint8], *, by_edge: bool) -> Image.Image:
     return Image.fromarray(middle(pixels) if by_edge else pixels)
-
-
-def resampled(sound: Sound, rate: int) -> Floats:
-    """The samples at another rate, by a polyphase filter; float32 `[n]`."""
-    if sound.rate == rate:
-        return sound.samples
-    from scipy.signal import resample_poly
-
-    divisor = gcd(sound.rate, rate)
-    return np.asarray(resample_poly(sound.samples, rate // divisor, sound.rate // divisor), np.float32)
 
 
 def _window(extractor: Any, rate: int) -> int:

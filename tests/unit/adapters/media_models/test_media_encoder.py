@@ -26,7 +26,7 @@ from diptych_adapters import hooks
 from diptych_adapters.media_models.encoder import MediaEncoder
 from diptych_adapters.media_models.families import FAMILIES
 from diptych_adapters.media_models.pictures import middle
-from diptych_adapters.media_models.readers import resampled
+from diptych_adapters.media_text.spectra import resampled
 from diptych_adapters.models import ModelError
 from diptych_adapters.specs import MEDIA
 from tiny_media_models import MADE, saved

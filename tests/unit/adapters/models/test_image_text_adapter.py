@@ -17,8 +17,9 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 import torch
 
 from diptych.testing import DenseEncoderContract, MediaEncoderContract, SparseEncoderContract
-from diptych_adapters.image_text.encoders import ImageLexiconEncoder, ImageTextEncoder, space_of, text_encoder
-from diptych_adapters.image_text.network import ImageTextModel, ImageTextNetwork, TowerShape, fitted, words_of
+from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
+from diptych_adapters.media_text.forms import Picture, fitted
+from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
 from diptych_adapters.models import ModelError, resolve
 
 LEXICON = ["audio", "hund", "music", "perro", "sound", "video"]
@@ -29,8 +30,8 @@ def written(text: Path, place: Path, words: list[str], seed: int = 0) -> Path:
     torch.manual_seed(seed)
     encoder = text_encoder("sentence-transformers", {"model": str(text)})
     settings = {"adapter": "sentence-transformers", "options": {"model": str(text)}}
-    network = ImageTextNetwork(TowerShape(size=16, width=4, dimension=encoder.dimension, terms=len(words))).eval()
-    ImageTextModel(network, words, {**settings, "space": space_of(encoder)}).save(place)
+    network = MediaTextNetwork(TowerShape(Picture(16), width=4, dimension=encoder.dimension, terms=len(words))).eval()
+    MediaTextModel(network, words, {**settings, "space": space_of(encoder)}).save(place)
     return place
 
 
@@ -50,12 +51,12 @@ def images() -> list[NDArray[Any]]:
     return [random.integers(0, 255, shape, np.uint8) for shape in ((16, 16, 3), (9, 30, 3), (1, 1, 3), (40, 16, 3))]
 
 
-def dense(folder: Path, **options: Any) -> ImageTextEncoder:
-    return ImageTextEncoder.of(model=str(folder), device="cpu", **options)
+def dense(folder: Path, **options: Any) -> MediaTextEncoder:
+    return MediaTextEncoder.of("image", model=str(folder), device="cpu", **options)
 
 
-def lexicon(folder: Path, **options: Any) -> ImageLexiconEncoder:
-    return ImageLexiconEncoder.of(model=str(folder), device="cpu", **options)
+def lexicon(folder: Path, **options: Any) -> MediaLexiconEncoder:
+    return MediaLexiconEncoder.of("image", model=str(folder), device="cpu", **options)
 
 
 class TestImageText(DenseEncoderContract):
@@ -63,7 +64,7 @@ class TestImageText(DenseEncoderContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def encoder(cls, folder: Path) -> ImageTextEncoder:
+    def encoder(cls, folder: Path) -> MediaTextEncoder:
         return dense(folder)
 
 
@@ -72,7 +73,7 @@ class TestImageLexicon(SparseEncoderContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def encoder(cls, folder: Path) -> ImageLexiconEncoder:
+    def encoder(cls, folder: Path) -> MediaLexiconEncoder:
         return lexicon(folder)
 
 
@@ -81,7 +82,7 @@ class TestPictures(MediaEncoderContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def encoder(cls, folder: Path) -> ImageTextEncoder:
+    def encoder(cls, folder: Path) -> MediaTextEncoder:
         return dense(folder)
 
 
@@ -91,7 +92,7 @@ class TestPicturesAsWords(MediaEncoderContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def encoder(cls, folder: Path) -> ImageLexiconEncoder:
+    def encoder(cls, folder: Path) -> MediaLexiconEncoder:
         return lexicon(folder)
 
 
@@ -128,7 +129,7 @@ def test_what_is_no_picture_is_refused_with_its_shape(folder: Path, wrong: NDArr
 
 def test_a_picture_is_told_in_words_the_heaviest_first(folder: Path, images: list[NDArray[Any]]) -> None:
     encoder = lexicon(folder)
-    network = ImageTextModel.load(resolve(str(folder))).network
+    network = MediaTextModel.load(resolve(str(folder)), "image").network
     for image, vector in zip(images, encoder.encode_document(images), strict=True):
         with torch.no_grad():
             row = network(fitted(image, 16)[None].float() / 127.5 - 1)[1][0].numpy()

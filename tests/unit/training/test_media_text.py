@@ -1,4 +1,4 @@
-"""What the recipe `image_text` reads, how it varies pictures, and its loss."""
+"""What the recipes of media read, how they vary it, and their loss."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from diptych.errors import DocumentError
-from diptych_adapters.image_text.network import ImageTextNetwork, TowerShape, normalized
-from diptych_training.data.pictures import Pictures, read_pictures, varied
+from diptych.media import MediaConfig, MediaStore, Sound
+from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
+from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
+from diptych_training.data.media_items import Items, read_items
+from diptych_training.data.variation import varied, varied_clips, varied_spectrograms, varied_vectors
 from diptych_training.losses.contrastive import both_ways
 from diptych_training.losses.flops import flops
-from diptych_training.losses.image_text import ImageTextLoss
-from diptych_training.models.image_text import ranked, shell
+from diptych_training.losses.media_text import MediaTextLoss
+from diptych_training.models.media_text import ranked, shell
 from tiny_training import lines
 
 SIZE = 16
+PICTURE = Picture(SIZE)
+normalized = PICTURE.normalized
 ROWS = [
     {"image": "red.png", "texts": ["red square", "red"], "group": "r"},
     {"image": "red.png", "texts": ["rotes Quadrat"], "group": "r"},
@@ -39,9 +44,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_rows_share_pictures_and_texts(folder: Path) -> None:
-    pictures = read_pictures(folder / "items.jsonl", SIZE)
-    assert pictures.pixels.shape == (3, 3, SIZE, SIZE)
-    assert list(pictures.pictures) == [0, 0, 1, 2]
+    pictures = read_items(folder / "items.jsonl", PICTURE)
+    assert pictures.inputs.shape == (3, 3, SIZE, SIZE)
+    assert list(pictures.places) == [0, 0, 1, 2]
     assert list(pictures.groups) == ["r", "r", "d", "blue.png"]
     assert [[pictures.names[text] for text in own] for own in pictures.texts] == [row["texts"] for row in ROWS]
     texts = [pictures.names.index(text) for text in ("red", "rotes Quadrat", "blue")]
@@ -52,25 +57,25 @@ def test_rows_share_pictures_and_texts(folder: Path) -> None:
 def test_csv_says_the_same_as_json_lines(folder: Path) -> None:
     rows = [f"{row['image']},{'|'.join(row['texts'])},{row.get('group', '')}" for row in ROWS]
     (folder / "items.csv").write_text("\n".join(["image,texts,group", *rows]) + "\n", "utf-8")
-    ours, theirs = (read_pictures(folder / f"items.{kind}", SIZE) for kind in ("jsonl", "csv"))
+    ours, theirs = (read_items(folder / f"items.{kind}", PICTURE) for kind in ("jsonl", "csv"))
     assert (ours.groups, ours.texts, ours.names) == (theirs.groups, theirs.texts, theirs.names)
 
 
 def test_transparent_parts_are_white(folder: Path) -> None:
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "red.png")
-    assert read_pictures(folder / "items.jsonl", SIZE).pixels[0].unique().tolist() == [255]
+    assert read_items(folder / "items.jsonl", PICTURE).inputs[0].unique().tolist() == [255]
 
 
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("{broken", r"not a picture with texts(?s:.*)line 2(?s:.*)\{broken"),
-        ('{"image": "red.png", "texts": []}', r"not a picture with texts(?s:.*)line 2"),
-        ('{"image": "red.png", "texts": ["a", " "]}', r"not a picture with texts(?s:.*)line 2"),
-        ('{"image": "red.png", "texts": {"a": 1}}', r"not a picture with texts(?s:.*)line 2"),
-        ('{"image": "red.png", "texts": [3]}', r"not a picture with texts(?s:.*)line 2"),
-        ('{"image": "", "texts": ["a"]}', r"not a picture with texts(?s:.*)line 2"),
-        ('["red.png"]', r"not a picture with texts(?s:.*)line 2"),
+        ("{broken", r"a row is not image with texts(?s:.*)line 2(?s:.*)\{broken"),
+        ('{"image": "red.png", "texts": []}', r"a row is not image with texts(?s:.*)line 2"),
+        ('{"image": "red.png", "texts": ["a", " "]}', r"a row is not image with texts(?s:.*)line 2"),
+        ('{"image": "red.png", "texts": {"a": 1}}', r"a row is not image with texts(?s:.*)line 2"),
+        ('{"image": "red.png", "texts": [3]}', r"a row is not image with texts(?s:.*)line 2"),
+        ('{"image": "", "texts": ["a"]}', r"a row is not image with texts(?s:.*)line 2"),
+        ('["red.png"]', r"a row is not image with texts(?s:.*)line 2"),
         ('{"image": "lost.png", "texts": ["a"]}', r"cannot be read(?s:.*)line 2(?s:.*)lost.png"),
         ('{"image": "items.jsonl", "texts": ["a"]}', r"cannot be read(?s:.*)line 2(?s:.*)items.jsonl"),
         ('{"image": "../red.png", "texts": ["a"]}', r"cannot be read(?s:.*)line 2(?s:.*)\.\./red.png"),
@@ -79,19 +84,19 @@ def test_transparent_parts_are_white(folder: Path) -> None:
 def test_a_row_that_is_none_is_named_with_its_line(folder: Path, line: str, text: str) -> None:
     (folder / "items.jsonl").write_text(f"{json.dumps(ROWS[0])}\n{line}\n", "utf-8")
     with pytest.raises(DocumentError, match=text):
-        read_pictures(folder / "items.jsonl", SIZE)
+        read_items(folder / "items.jsonl", PICTURE)
 
 
 def test_a_file_without_rows_or_none_at_all_is_refused(folder: Path) -> None:
     (folder / "items.jsonl").write_text("\n", "utf-8")
-    with pytest.raises(DocumentError, match="there are no pictures"):
-        read_pictures(folder / "items.jsonl", SIZE)
-    with pytest.raises(DocumentError, match=r"cannot read the pictures(?s:.*)lost.jsonl"):
-        read_pictures(folder / "lost.jsonl", SIZE)
+    with pytest.raises(DocumentError, match="there is nothing of modality image"):
+        read_items(folder / "items.jsonl", PICTURE)
+    with pytest.raises(DocumentError, match=r"cannot read the items(?s:.*)lost.jsonl"):
+        read_items(folder / "lost.jsonl", PICTURE)
 
 
 def test_no_group_is_on_both_sides_of_a_split(folder: Path) -> None:
-    train, held = read_pictures(folder / "items.jsonl", SIZE).split(0.34, seed=1)
+    train, held = read_items(folder / "items.jsonl", PICTURE).split(0.34, seed=1)
     assert len({*held.groups}) == 1
     assert not {*train.groups} & {*held.groups}
     assert len(train) + len(held) == len(ROWS)
@@ -112,21 +117,21 @@ def test_pictures_are_varied_by_the_seed_and_white_stays_white() -> None:
     assert float((blank.mean((1, 2, 3)) > 0.75).float().mean()) == 1, "but for brightness"
 
 
-def loss_of(pictures: Pictures, vectors: torch.Tensor, terms: Any, **options: Any) -> tuple[Any, ImageTextLoss]:
+def loss_of(pictures: Items, vectors: torch.Tensor, terms: Any, **options: Any) -> tuple[Any, MediaTextLoss]:
     torch.manual_seed(0)
-    network = ImageTextNetwork(TowerShape(SIZE, 4, vectors.shape[1], 0 if terms is None else 5))
+    network = MediaTextNetwork(TowerShape(PICTURE, 4, vectors.shape[1], 0 if terms is None else 5))
     model = shell(network, "cpu").eval()
     settings = {"first": 1.0, "augment": 0.0, "tau": 0.1, "weight": 1.0, "sparsity": 0.0, "ramp": 0, **options}
-    return model, ImageTextLoss(model, network, pictures, vectors, terms, **settings).eval()
+    return model, MediaTextLoss(model, network, pictures, vectors, terms, **settings).eval()
 
 
 @torch.no_grad()
 def test_the_loss_is_that_of_both_directions_over_groups_and_shared_texts(folder: Path) -> None:
-    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    pictures = read_items(folder / "items.jsonl", PICTURE)
     vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
     model, loss = loss_of(pictures, vectors, None)
     found = float(loss([], torch.arange(4)))
-    outputs = model({"pixels": normalized(pictures.pixels[list(pictures.pictures)])})
+    outputs = model({"inputs": normalized(pictures.inputs[list(pictures.places)])})
     same = torch.eye(4, dtype=torch.bool)
     same[:2, :2] = True
     texts = vectors[[own[0] for own in pictures.texts]]
@@ -135,20 +140,22 @@ def test_the_loss_is_that_of_both_directions_over_groups_and_shared_texts(folder
 
 @torch.no_grad()
 def test_the_lexicon_adds_its_losses_and_flops(folder: Path) -> None:
-    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    pictures = read_items(folder / "items.jsonl", PICTURE)
     vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
     terms = [[n % 5, (n + 1) % 5] for n in range(len(pictures.names))]
     model, loss = loss_of(pictures, vectors, terms)
     _, sparse = loss_of(pictures, vectors, terms, sparsity=0.5)
     rows = torch.tensor([0, 2, 3])
     network, texts = model[0].network, [pictures.texts[row][0] for row in rows]
-    words = model({"pixels": normalized(pictures.pixels)})["words"]
+    words = model({"inputs": normalized(pictures.inputs)})["words"]
     side, same = network.words_of_texts(vectors[texts]), torch.eye(3, dtype=torch.bool)
     bags = torch.zeros(3, 5)
     for row, text in enumerate(texts):
         bags[row, terms[text]] = 1.0
     dense = both_ways(
-        vectors[texts] @ model({"pixels": normalized(pictures.pixels)})["sentence_embedding"].T / 0.1, same, ~same
+        vectors[texts] @ model({"inputs": normalized(pictures.inputs)})["sentence_embedding"].T / 0.1,
+        same,
+        ~same,
     )
     lexical = [both_ways(own @ words.T / 0.1, same, ~same) for own in (normalize(bags, dim=1), side)]
     expected = float(dense + sum(lexical))
@@ -157,7 +164,7 @@ def test_the_lexicon_adds_its_losses_and_flops(folder: Path) -> None:
 
 
 def test_the_penalty_rises_with_the_square_of_the_steps(folder: Path) -> None:
-    pictures = read_pictures(folder / "items.jsonl", SIZE)
+    pictures = read_items(folder / "items.jsonl", PICTURE)
     vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
     _, loss = loss_of(pictures, vectors, [[0]] * len(pictures.names), sparsity=8.0, ramp=4)
     loss.train()
@@ -171,3 +178,62 @@ def test_measures_of_a_ranking_and_ties_count_as_lost() -> None:
     first = (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
     assert found == pytest.approx({"nDCG@10": (first + 1 / np.log2(3)) / 2, "R@1": 0.5, "R@10": 1.0})
     assert ranked(torch.zeros(1, 3), np.array([[True, False, False]]))["R@1"] == 0
+
+
+def test_a_long_sound_has_a_row_for_each_window(tmp_path: Path) -> None:
+    store = MediaStore(MediaConfig(), tmp_path)
+    for name, seconds in (("short", 0.2), ("long", 1.2)):
+        sound = Sound(np.sin(np.arange(int(8000 * seconds)) / 5).astype(np.float32), 8000)
+        (tmp_path / f"{name}.wav").write_bytes(store.take("sound", sound).data or b"")
+    (tmp_path / "items.csv").write_text("sound,texts\nshort.wav,a beep\nlong.wav,a whistle|a tone\n", "utf-8")
+    items = read_items(tmp_path / "items.csv", Spectrogram(8000, 16, 32))
+    assert items.inputs.shape == (4, 1, 32, 16)
+    assert list(items.places) == [0, 1, 2, 3]
+    assert list(items.groups) == ["short.wav", *["long.wav"] * 3]
+    assert items.count == 2
+    assert [[items.names[text] for text in own] for own in items.texts[:2]] == [["a beep"], ["a whistle", "a tone"]]
+
+
+def test_rows_of_clips_may_name_a_picture(folder: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), np.uint8)
+    np.save(folder / "clip.npy", frames)
+    rows = [{"video": "clip.npy", "texts": ["noise"]}, {"image": "red.png", "texts": ["red"], "group": "r"}]
+    lines(folder / "clips.jsonl", rows)
+    items = read_items(folder / "clips.jsonl", Clip(16, 2))
+    assert torch.equal(items.inputs[0], torch.from_numpy(frames[[0, 4]]).permute(0, 3, 1, 2))
+    assert torch.equal(items.inputs[1, 0], items.inputs[1, 1])
+    lines(folder / "clips.jsonl", [{**rows[0], "image": "red.png"}])
+    with pytest.raises(DocumentError, match=r"a row is not video with texts(?s:.*)line 1"):
+        read_items(folder / "clips.jsonl", Clip(16, 2))
+
+
+def test_all_frames_of_a_clip_are_varied_alike() -> None:
+    torch.manual_seed(0)
+    still = torch.rand(2, 1, 3, SIZE, SIZE).expand(-1, 3, -1, -1, -1) * 2 - 1
+    found = varied_clips(still, 0.7)
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
+    assert not torch.allclose(found[0, 0], still[0, 0], atol=0.01)
+    assert torch.equal(varied_clips(still, 0), still)
+
+
+def test_spectrograms_are_moved_in_pitch_and_time_and_silence_stays() -> None:
+    torch.manual_seed(0)
+    tone = torch.full((32, 1, 24, 20), -1.0)
+    assert torch.equal(varied_spectrograms(tone, 1.0), tone)
+    tone[:, :, 12, :] = 1.0
+    found = varied_spectrograms(tone, 1.0)
+    assert found.shape == tone.shape
+    assert -1 <= float(found.min()) < float(found.max()) <= 1
+    bands = found[:, 0, :, 10].argmax(1)
+    assert len({*bands.tolist()}) > 3
+    heard = found[:, 0, :, 10].max(1).values > -0.9  # others were silenced
+    assert int((bands[heard] - 12).abs().max()) <= 3
+    assert torch.equal(varied_spectrograms(tone, 0), tone)
+
+
+def test_vectors_get_noise_by_their_spread() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(500, 2) * torch.tensor([1.0, 100.0])
+    noise = (varied_vectors(vectors, 0.5) - vectors).std(0) / vectors.std(0)
+    torch.testing.assert_close(noise, torch.full((2,), 0.05), rtol=0.2, atol=0)
+    assert torch.equal(varied_vectors(vectors[:1], 0.5), vectors[:1])

@@ -1,9 +1,13 @@
-"""`image_text` end to end: colours are learned by name, killed trainings go on, and both adapters serve the folder."""
+"""`image_text` and its sisters end to end: colours, tones, moves and shapes are learned by name.
+
+Killed trainings go on, and both adapters serve the folder.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from diptych.errors import ConfigError
-from diptych_adapters.image_text.encoders import ImageLexiconEncoder, ImageTextEncoder
+from diptych.media import MediaConfig, MediaStore, Sound
+from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
 from diptych_adapters.models import ModelError
 from every_recipe import made
 from tiny_encoders import WORDS, tiny_encoder
@@ -23,6 +28,7 @@ from tiny_training import Told, lines
 
 pytestmark = pytest.mark.slow
 
+Write = Callable[[Path, str, int], None]
 COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20), (20, 20, 20), (200, 20, 200)]
 
 
@@ -74,10 +80,10 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pictures_never_seen_are_found_by_their_colours_with_the_words_as_reasons(world: Path, run: Path) -> None:
     images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
-    dense = ImageTextEncoder.of(model=str(run), device="cpu")
+    dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
     scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
     assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
-    lexicon = ImageLexiconEncoder.of(model=str(run), device="cpu")
+    lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu")
     for number, vector in enumerate(lexicon.encode_document(images)):
         assert {word for word, _ in lexicon.decode(vector, 2)} == {WORDS[number], WORDS[number + 10]}
     assert "image-lexicon" in (run / "README.md").read_text("utf-8")
@@ -119,7 +125,7 @@ def test_without_a_lexicon_there_is_none(world: Path, tmp_path: Path) -> None:
     [
         ({"training": {"lora": {}}}, r"training.lora is for models of texts"),
         ({"training": {"max_length": 9}}, r"training.max_length is for models of texts"),
-        ({"training": {"mini_batch_size": 9}}, r"training.mini_batch_size does not go with pictures"),
+        ({"training": {"mini_batch_size": 9}}, r"training.mini_batch_size does not go with media"),
         ({"prompts": {"query": "a "}}, r"prompts are the text encoder's"),
         ({"image": {"size": 3}}, r"image.size"),
     ],
@@ -169,7 +175,7 @@ def test_a_pretrained_encoder_is_what_the_network_begins_with(world: Path, tmp_p
     assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
     shutil.rmtree(tmp_path / "encoder")
     images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
-    dense = ImageTextEncoder.of(model=str(tmp_path / "run"), device="cpu")
+    dense = MediaTextEncoder.of("image", model=str(tmp_path / "run"), device="cpu")
     scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
     assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
 
@@ -184,3 +190,80 @@ def test_what_a_network_cannot_begin_with_is_told(world: Path, tmp_path: Path) -
     (clip / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": [0.4, 0.5, 0.5]}))
     with pytest.raises(ModelError, match=r"image_mean and image_std[\s\S]*from -1 to 1"):
         made(options(world, tmp_path / "run", image={"start": str(clip)}), Told()).model()
+
+
+def sounding(folder: Path, name: str, seed: int) -> None:
+    """Tones of three pitches and noise, of different lengths, as WAV files."""
+    random, rows, store = np.random.default_rng(seed), [], MediaStore(MediaConfig(), folder)
+    for number, hertz in enumerate((200, 500, 1200, 0)):
+        for take in range(6):
+            at = np.arange(int(random.integers(2000, 5000))) / 4000
+            pitch = hertz * random.uniform(0.97, 1.03)
+            samples = np.sin(2 * np.pi * pitch * at) if hertz else random.uniform(-1, 1, len(at))
+            path = f"{name}-{number}-{take}.wav"
+            sound = Sound((samples * 0.5).astype(np.float32), 4000)
+            (folder / path).write_bytes(store.take("sound", sound).data or b"")
+            rows.append({"sound": path, "texts": [WORDS[number], WORDS[number + 10]], "group": f"s{number}"})
+    lines(folder / f"{name}-sounds.jsonl", rows)
+
+
+def moving(folder: Path, name: str, seed: int) -> None:
+    """Clips in which a square grows or shrinks, and pictures of circles: stills among the clips."""
+    random, rows = np.random.default_rng(seed), []
+    for take in range(12):
+        place, colour = random.integers(0, 5, 2), random.integers(0, 200, 3)
+        frames = np.full((5, 16, 16, 3), 255, np.uint8)
+        for at, frame in enumerate(frames):
+            frame[place[0] : place[0] + 2 + 2 * at, place[1] : place[1] + 2 + 2 * at] = colour
+        np.save(folder / f"{name}-grows-{take}.npy", frames)
+        Image.fromarray(frames[4]).save(folder / f"{name}-still-{take}.png")
+        rows.append({"video": f"{name}-grows-{take}.npy", "texts": [WORDS[0]], "group": "grows"})
+        rows.append({"image": f"{name}-still-{take}.png", "texts": [WORDS[1]], "group": "still"})
+    lines(folder / f"{name}-clips.jsonl", rows)
+
+
+def shaped(folder: Path, name: str, seed: int) -> None:
+    """Rods, plates and balls, turned and of different sizes."""
+    random, rows = np.random.default_rng(seed), []
+    for number, axes in enumerate(np.array([[1, 0.1, 0.1], [1, 1, 0.1], [1, 1, 1]])):
+        for take in range(8):
+            turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+            points = random.normal(size=(200, 3)) * axes @ turn * random.uniform(1, 100)
+            np.save(folder / f"{name}-{number}-{take}.npy", points)
+            rows.append({"points": f"{name}-{number}-{take}.npy", "texts": [WORDS[number]], "group": f"p{number}"})
+    lines(folder / f"{name}-shapes.jsonl", rows)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "write", "items", "section"),
+    [
+        ("sound_text", sounding, "sounds", {"rate": 4000, "seconds": 1, "bands": 32, "width": 4, "augment": 0.1}),
+        ("video_text", moving, "clips", {"size": 16, "frames": 3, "width": 4, "augment": 0.2}),
+        ("points_text", shaped, "shapes", {"shells": 4, "degrees": 4, "width": 2, "augment": 0.2}),
+    ],
+)
+def test_other_media_are_found_by_their_names(
+    recipe: str,
+    write: Callable[[Path, str, int], None],
+    items: str,
+    section: dict[str, Any],
+    world: Path,
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "train", 0)
+    write(tmp_path, "test", 1)
+    given = options(world, tmp_path / "run", recipe=recipe)
+    del given["image"]
+    given["data"] = {"items": str(tmp_path / f"train-{items}.jsonl"), "held_out": str(tmp_path / f"test-{items}.jsonl")}
+    of = recipe.partition("_")[0]
+    report = made({**given, of: section}, Told()).train()
+    assert [model.adapter for model in report.models] == [f"{of}-text", f"{of}-lexicon"]
+    assert report.measured["after"]["R@1"] == report.measured["after"]["lexicon R@1"] == 1
+    lines_read = map(json.loads, (tmp_path / f"test-{items}.jsonl").read_text("utf-8").splitlines())
+    rows, store = [row for row in lines_read if of in row], MediaStore(MediaConfig(), tmp_path)
+    words, contents = rows[0]["texts"], [store.content(store.take(of, row[of])) for row in rows]
+    lexicon = MediaLexiconEncoder.of(of, model=str(tmp_path / "run"), device="cpu")
+    assert {word for word, _ in lexicon.decode(lexicon.encode_document(contents[:1])[0], len(words))} == {*words}
+    dense = MediaTextEncoder.of(of, model=str(tmp_path / "run"), device="cpu")
+    scores = (dense.encode_query([words[0]]) @ dense.encode_document(contents).T)[0]
+    assert rows[int(scores.argmax())]["texts"] == words

@@ -1,4 +1,4 @@
-"""`ImageTextLoss`: pictures learn the vectors and the words of their texts.
+"""`MediaTextLoss`: media learn the vectors and the words of their texts.
 
 Symmetric contrastive losses over a batch, as in ALIGN (Jia et al., ICML 2021), and over a lexicon at unit length with
 FLOPS, as in LexLIP (Luo et al., ICCV 2023).
@@ -13,27 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych_adapters.image_text.network import ImageTextNetwork, normalized
-from diptych_training.data.pictures import Pictures, varied
+from diptych_adapters.media_text.network import MediaTextNetwork
+from diptych_training.data.media_items import Items
+from diptych_training.data.variation import VARIATIONS
 from diptych_training.losses.contrastive import SHARPEST, both_ways
 from diptych_training.losses.flops import flops
 
 
-class ImageTextLoss(torch.nn.Module):
+class MediaTextLoss(torch.nn.Module):
     """`L_dense + w (L_words + L_text + f FLOPS)`, each L the mean of both directions' contrastive loss of the batch.
 
-    For each row of the batch one text is drawn and the picture is augmented. A text is right for every picture of its
-    group and for every picture that has the same text. `L_dense` compares with the text encoder's vectors, `L_words`
+    For each row of the batch one text is drawn and the item is augmented. A text is right for every item of its
+    group and for every item that has the same text. `L_dense` compares with the text encoder's vectors, `L_words`
     with the weighted words of the text, `L_text` with the weights that the lexicon's own text side gives it.
 
     Args:
-        model: the one that is trained; its features `sentence_embedding` and `words` are those of `ImageTextNetwork`.
+        model: the one that is trained; its features `sentence_embedding` and `words` are those of `MediaTextNetwork`.
         network: within the model.
-        pictures: to learn from.
+        items: to learn from.
         vectors: of all texts, float32 `[texts, dimension]`, at unit length.
         terms: of each text, the terms of its words; None without a lexicon.
         first: how often the drawn text is the row's first.
-        augment: strength of the augmentation; see `varied`.
+        augment: strength of the augmentation; see `data.variation`.
         tau: initial temperature; it is trained.
         weight: w.
         sparsity: f, once the ramp is over.
@@ -45,8 +46,8 @@ class ImageTextLoss(torch.nn.Module):
     def __init__(
         self,
         model: Any,
-        network: ImageTextNetwork,
-        pictures: Pictures,
+        network: MediaTextNetwork,
+        items: Items,
         vectors: Tensor,
         terms: Sequence[Sequence[int]] | None,
         *,
@@ -59,8 +60,8 @@ class ImageTextLoss(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self._network, self._pictures, self._vectors, self._terms = [network], pictures, vectors, terms  # no child
-        self._relevant = pictures.relevant()
+        self._network, self._items, self._vectors, self._terms = [network], items, vectors, terms  # no child
+        self._relevant = items.relevant()
         self._first, self._augment, self._weight, self._sparsity, self._ramp = first, augment, weight, sparsity, ramp
         self.log_scale = torch.nn.Parameter(torch.full((3 if terms is not None else 1,), -math.log(tau)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -69,9 +70,10 @@ class ImageTextLoss(torch.nn.Module):
         """The loss of the rows that `labels` `[B]` names."""
         rows, device = labels.tolist(), labels.device
         texts = self._drawn(rows)
-        pixels = self._pictures.pixels[[self._pictures.pictures[row] for row in rows]].to(device)
-        outputs = self.model({"pixels": varied(normalized(pixels), self._augment)})
-        relevant = self._relevant.matrix(texts, [self._pictures.groups[row] for row in rows]).to(device)
+        form = self._network[0].shape.form
+        inputs = form.normalized(self._items.inputs[[self._items.places[row] for row in rows]].to(device))
+        outputs = self.model({"inputs": VARIATIONS[form.of](inputs, self._augment)})
+        relevant = self._relevant.matrix(texts, [self._items.groups[row] for row in rows]).to(device)
         vectors = self._vectors[texts].to(device)
         scales = self.log_scale.exp().clamp(max=SHARPEST)
         loss = self._of(vectors, outputs["sentence_embedding"], relevant, scales[0])
@@ -83,8 +85,8 @@ class ImageTextLoss(torch.nn.Module):
         lexicon = self._of(bags, words, relevant, scales[1]) + self._of(side, words, relevant, scales[2])
         return loss + self._weight * (lexicon + self._penalty() * (flops(words) + flops(side)))
 
-    def _of(self, texts: Tensor, pictures: Tensor, relevant: Tensor, scale: Tensor) -> Tensor:
-        return both_ways(texts.float() @ pictures.float().T * scale, relevant, ~relevant)
+    def _of(self, texts: Tensor, media: Tensor, relevant: Tensor, scale: Tensor) -> Tensor:
+        return both_ways(texts.float() @ media.float().T * scale, relevant, ~relevant)
 
     def _penalty(self) -> float:
         """f at this step."""
@@ -95,7 +97,7 @@ class ImageTextLoss(torch.nn.Module):
     def _drawn(self, rows: Sequence[int]) -> list[int]:
         """A text of each row."""
         draws = torch.rand(len(rows), 2).tolist()
-        texts = (self._pictures.texts[row] for row in rows)
+        texts = (self._items.texts[row] for row in rows)
         return [
             own[0] if len(own) == 1 or main < self._first else own[1 + int(other * (len(own) - 1))]
             for own, (main, other) in zip(texts, draws, strict=True)

@@ -1,38 +1,43 @@
-"""The adapters `image-text` and `image-lexicon`: pictures and texts in one dense space, and over one lexicon."""
+"""The adapters `image-text`, `image-lexicon`, `sound-text`, ...: media and texts in one dense space or lexicon."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, partial
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from diptych import Registry
+from diptych.media import Content
 from diptych.protocols import DenseEncoder, Fingerprint, Similarity
 from diptych.types import Floats, SparseVector
-from diptych_adapters.image_text.network import ImageTextModel, encoded, words_of
-from diptych_adapters.model_options import ImageLexiconOptions, ImageTextOptions
+from diptych_adapters.media_text.network import MediaTextModel, encoded, words_of
+from diptych_adapters.model_options import MediaLexiconOptions, MediaTextOptions
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.pipelines import fingerprints
 
-Input = str | NDArray[Any]  # a text, or a picture uint8 [height, width, 3]
+Input = str | Content  # a text, or media in the form that encoders get
 V = TypeVar("V")
 
 
 class _Encoder(Generic[V]):
-    """What both adapters share: the model, its text encoder, and inputs that are texts or pictures.
+    """What both kinds of adapters share: the model, its text encoder, and inputs that are texts or media.
+
+    Args:
+        of: the modality of the media.
+        options: of the adapter.
 
     Raises:
         ModelError: the model cannot be found or read.
     """
 
-    def __init__(self, options: ImageTextOptions) -> None:
+    def __init__(self, of: str, options: MediaTextOptions) -> None:
         self._options, folder = options, resolve(options.model)
         self._name = folder.name
-        self._model = ImageTextModel.load(folder)
+        self._model = MediaTextModel.load(folder, of)
         self._model.network.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._digest = fingerprints.weights_digest([folder.path])
 
@@ -60,10 +65,11 @@ class _Encoder(Generic[V]):
         self, steps: Sequence[str], words: Sequence[str], dimension: int, queries: str = ""
     ) -> Fingerprint:
         shape = self._model.network.shape
+        sizes = ",".join(str(value) for value in (*asdict(shape)["form"].values(), shape.width))
         return fingerprints.fingerprint(
             weights=self._digest,
             tokenizer=fingerprints.digest([self._model.text["space"], *words]),
-            pooling=[f"image-text({shape.size},{shape.width})", *steps],
+            pooling=[f"{shape.form.of}-text({sizes})", *steps],
             prompts=(queries, ""),
             max_length=None,
             dimension=dimension,
@@ -73,12 +79,12 @@ class _Encoder(Generic[V]):
     def _each(
         self,
         inputs: Sequence[Input],
-        pictures: Callable[[list[NDArray[Any]]], Sequence[V]],
+        media: Callable[[list[Content]], Sequence[V]],
         texts: Callable[[list[str]], Sequence[V]],
     ) -> list[V]:
-        """A result for each input, in order; pictures and texts are encoded apart."""
+        """A result for each input, in order; media and texts are encoded apart."""
         results: dict[int, V] = {}
-        for kind, encode in ((True, texts), (False, pictures)):
+        for kind, encode in ((True, texts), (False, media)):
             places = [place for place, own in enumerate(inputs) if isinstance(own, str) is kind]
             results |= dict(zip(places, encode([inputs[place] for place in places]) if places else [], strict=True))  # type: ignore[misc]  # of one kind
         return [results[place] for place in range(len(inputs))]
@@ -93,7 +99,7 @@ def text_encoder(adapter: str, options: Mapping[str, Any]) -> DenseEncoder:
     """
     encoder = Registry.default().create(adapter, options)
     if not isinstance(encoder, DenseEncoder):
-        what = "the text encoder of image-text is not dense"
+        what = "the text encoder of a model of media and texts is not dense"
         raise ModelError(what, where=adapter, got=type(encoder).__name__, expected="one vector a text")
     return encoder
 
@@ -104,19 +110,19 @@ def space_of(encoder: DenseEncoder) -> str:
     return fingerprint.space if isinstance(fingerprint, Fingerprint) else ""
 
 
-class ImageTextEncoder(_Encoder[Floats]):
-    """Pictures and texts in the space of a frozen text encoder; float32 `[n, dimension]`, pictures at unit length."""
+class MediaTextEncoder(_Encoder[Floats]):
+    """Media and texts in the space of a frozen text encoder; float32 `[n, dimension]`, media at unit length."""
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, options: ImageTextOptions) -> None:
-        super().__init__(options)
+    def __init__(self, of: str, options: MediaTextOptions) -> None:
+        super().__init__(of, options)
         self.dimension: int = self._model.network.shape.dimension
 
     @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(ImageTextOptions(**options))
+    def of(cls, modality: str, **options: Any) -> Self:
+        """The adapter of a modality from its options as keywords, as a config file gives them."""
+        return cls(modality, MediaTextOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -124,23 +130,23 @@ class ImageTextEncoder(_Encoder[Floats]):
         return self._fingerprint(["normalize"], (), self.dimension)
 
     def encode_query(self, inputs: Sequence[Input]) -> Floats:
-        """Vectors of queries: texts, pictures, or both in one call."""
-        return self._stacked(self._each(inputs, self._pictures, lambda texts: self.text.encode_query(texts)))  # type: ignore[arg-type, return-value]  # dense
+        """Vectors of queries: texts, media, or both in one call."""
+        return self._stacked(self._each(inputs, self._media, lambda texts: self.text.encode_query(texts)))  # type: ignore[arg-type, return-value]  # dense
 
     def encode_document(self, inputs: Sequence[Input]) -> Floats:
-        """Vectors of documents: pictures, texts, or both in one call."""
-        return self._stacked(self._each(inputs, self._pictures, lambda texts: self.text.encode_document(texts)))  # type: ignore[arg-type, return-value]  # dense
+        """Vectors of documents: media, texts, or both in one call."""
+        return self._stacked(self._each(inputs, self._media, lambda texts: self.text.encode_document(texts)))  # type: ignore[arg-type, return-value]  # dense
 
-    def _pictures(self, images: list[NDArray[Any]]) -> Sequence[Floats]:
-        vectors, _ = encoded(self._model.network, images, self._options.batch_size)
+    def _media(self, contents: list[Content]) -> Sequence[Floats]:
+        vectors, _ = encoded(self._model.network, contents, self._options.batch_size)
         return list(vectors.numpy())
 
     def _stacked(self, rows: Sequence[Floats]) -> Floats:
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, self.dimension), np.float32)
 
 
-class ImageLexiconEncoder(_Encoder[SparseVector]):
-    """Pictures as weights of words; texts as their words, or as the weights that the lexicon's text side gives them.
+class MediaLexiconEncoder(_Encoder[SparseVector]):
+    """Media as weights of words; texts as their words, or as the weights that the lexicon's text side gives them.
 
     Raises:
         ModelError: the model was trained without a lexicon.
@@ -148,14 +154,14 @@ class ImageLexiconEncoder(_Encoder[SparseVector]):
 
     uses_idf = False
 
-    def __init__(self, options: ImageLexiconOptions) -> None:
-        super().__init__(options)
+    def __init__(self, of: str, options: MediaLexiconOptions) -> None:
+        super().__init__(of, options)
         if not self._model.words:
             raise ModelError(
                 f"model {self._name!r} has no lexicon",
                 where=options.model,
                 got="0 terms",
-                do="train it with a section `lexicon`, or use adapter: image-text",
+                do=f"train it with a section `lexicon`, or use adapter: {of}-text",
             )
         self.dimension: int = self._model.network.shape.terms
         self._terms = {word: term for term, word in enumerate(self._model.words)}
@@ -164,9 +170,9 @@ class ImageLexiconEncoder(_Encoder[SparseVector]):
         self._weights = self._model.network.query_weights.detach().relu().cpu().numpy()
 
     @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(ImageLexiconOptions(**options))
+    def of(cls, modality: str, **options: Any) -> Self:
+        """The adapter of a modality from its options as keywords, as a config file gives them."""
+        return cls(modality, MediaLexiconOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -175,20 +181,20 @@ class ImageLexiconEncoder(_Encoder[SparseVector]):
         return self._fingerprint([f"lexicon({self._keep})"], self._model.words, self.dimension, queries)
 
     def encode_query(self, inputs: Sequence[Input]) -> list[SparseVector]:
-        """Term weights of queries: texts, pictures, or both in one call."""
-        return self._each(inputs, self._pictures, self._by_side if self._queries == "encoder" else self._by_words)
+        """Term weights of queries: texts, media, or both in one call."""
+        return self._each(inputs, self._media, self._by_side if self._queries == "encoder" else self._by_words)
 
     def encode_document(self, inputs: Sequence[Input]) -> list[SparseVector]:
-        """Term weights of documents: pictures, texts, or both in one call."""
-        return self._each(inputs, self._pictures, self._by_words)
+        """Term weights of documents: media, texts, or both in one call."""
+        return self._each(inputs, self._media, self._by_words)
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The vector's words with their weights, heaviest first."""
         order = np.argsort(-vector.values, kind="stable")[:top_k]
         return [(self._model.words[int(vector.indices[i])], float(vector.values[i])) for i in order]
 
-    def _pictures(self, images: list[NDArray[Any]]) -> list[SparseVector]:
-        _, weights = encoded(self._model.network, images, self._options.batch_size)
+    def _media(self, contents: list[Content]) -> list[SparseVector]:
+        _, weights = encoded(self._model.network, contents, self._options.batch_size)
         assert weights is not None
         return [_heaviest(row, self._keep) for row in weights.numpy()]
 
@@ -221,3 +227,9 @@ def _heaviest(row: Floats, keep: int) -> SparseVector:
     if len(terms) > keep:
         terms = np.sort(terms[np.argsort(-row[terms], kind="stable")[:keep]])
     return SparseVector(terms.astype(np.uint32), np.asarray(row[terms], np.float32))
+
+
+image_text, image_lexicon = (partial(own.of, "image") for own in (MediaTextEncoder, MediaLexiconEncoder))
+sound_text, sound_lexicon = (partial(own.of, "sound") for own in (MediaTextEncoder, MediaLexiconEncoder))
+video_text, video_lexicon = (partial(own.of, "video") for own in (MediaTextEncoder, MediaLexiconEncoder))
+points_text, points_lexicon = (partial(own.of, "points") for own in (MediaTextEncoder, MediaLexiconEncoder))

@@ -1,4 +1,4 @@
-"""`ImageTextNetwork` in the form that sentence-transformers' trainer takes, and a search that measures it."""
+"""`MediaTextNetwork` in the form that sentence-transformers' trainer takes, and a search that measures it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from diptych_adapters.image_text.network import ImageTextNetwork, normalized
-from diptych_training.data.pictures import Pictures
+from diptych_adapters.media_text.network import MediaTextNetwork
+from diptych_training.data.media_items import Items
 from diptych_training.models.trained_module import TrainedModule
 from diptych_training.running.evaluation import HeldOut
 
-BATCH = 256  # pictures that are encoded at a time
+BATCH = 256  # inputs that are encoded at a time
 LEXICON = "lexicon "  # begins the names of the lexicon's measures
 
 
-class ImageTextModule(TrainedModule):
-    """The network as the only module of a model. Rows of the data set are numbers; the loss looks up their pictures.
+class MediaTextModule(TrainedModule):
+    """The network as the only module of a model. Rows of the data set are numbers; the loss looks up their inputs.
 
     Args:
         network: that is trained.
     """
 
-    def __init__(self, network: ImageTextNetwork) -> None:
+    def __init__(self, network: MediaTextNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -35,34 +35,32 @@ class ImageTextModule(TrainedModule):
         return {"rows": torch.zeros(len(inputs))}
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """The features with `sentence_embedding` and `words` of their `pixels`."""
-        vectors, words = self.network(features["pixels"])
+        """The features with `sentence_embedding` and `words` of their `inputs`."""
+        vectors, words = self.network(features["inputs"])
         return {**features, "sentence_embedding": vectors, **({} if words is None else {"words": words})}
 
 
-def shell(network: ImageTextNetwork, device: str) -> SentenceTransformer:
+def shell(network: MediaTextNetwork, device: str) -> SentenceTransformer:
     """A model of this module alone."""
-    return SentenceTransformer(modules=[ImageTextModule(network)], device=device)
+    return SentenceTransformer(modules=[MediaTextModule(network)], device=device)
 
 
 class ByName(HeldOut):
-    """Searches held-out pictures by the first text of each row, exactly. nDCG@10 of the dense head chooses checkpoints.
+    """Searches held-out items by the first text of each row, exactly. nDCG@10 of the dense head chooses checkpoints.
 
     Args:
-        pictures: held out.
+        items: held out.
         vectors: of their first texts, float32 `[rows, dimension]`.
         bags: the terms of these texts by the lexicon's words, float32 `[rows, terms]`; None without a lexicon.
     """
 
-    def __init__(self, pictures: Pictures, vectors: Tensor, bags: Tensor | None) -> None:
+    def __init__(self, items: Items, vectors: Tensor, bags: Tensor | None) -> None:
         super().__init__(None)
-        self._pictures, self._vectors, self._bags = pictures, vectors, bags
-        groups = dict(zip(pictures.pictures, pictures.groups, strict=True))
+        self._items, self._vectors, self._bags = items, vectors, bags
+        groups = dict(zip(items.places, items.groups, strict=True))
         self._places = sorted(groups)
         self._relevant = (
-            pictures.relevant()
-            .matrix([own[0] for own in pictures.texts], [groups[place] for place in self._places])
-            .numpy()
+            items.relevant().matrix([own[0] for own in items.texts], [groups[place] for place in self._places]).numpy()
         )
 
     @torch.no_grad()
@@ -70,8 +68,8 @@ class ByName(HeldOut):
         """The values of a model, by measure; the lexicon's by plain words, beside the dense head's."""
         training, device = model.training, next(model.parameters()).device
         model.eval()
-        pixels = self._pictures.pixels[self._places]
-        outputs = [model({"pixels": normalized(part.to(device))}) for part in pixels.split(BATCH)]
+        form, inputs = model[0].network.shape.form, self._items.inputs[self._places]
+        outputs = [model({"inputs": form.normalized(part.to(device))}) for part in inputs.split(BATCH)]
         vectors = torch.cat([own["sentence_embedding"] for own in outputs]).float().cpu()
         values = ranked(self._vectors @ vectors.T, self._relevant)
         if self._bags is not None:
@@ -84,9 +82,9 @@ class ByName(HeldOut):
 
 
 def ranked(scores: Tensor, relevant: NDArray[np.bool_]) -> dict[str, float]:
-    """nDCG@10, R@1 and R@10 of scores `[queries, pictures]`, means over the queries; ties count as lost.
+    """nDCG@10, R@1 and R@10 of scores `[queries, items]`, means over the queries; ties count as lost.
 
-    R@k is the share of queries with a relevant picture among the first k.
+    R@k is the share of queries with a relevant item among the first k.
     """
     values = scores.numpy()
     order = np.argsort(np.where(relevant, np.nextafter(values, -np.inf), values) * -1, axis=1, kind="stable")

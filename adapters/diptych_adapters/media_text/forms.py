@@ -1,0 +1,193 @@
+"""What a network gets of an item: a picture of fixed size, spectrograms of a sound, frames of a clip, a descriptor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diptych.media import Content, Sound
+from diptych_adapters.media_text.bodies import Frames, convolutional, layered
+from diptych_adapters.media_text.spectra import spectrograms
+from diptych_adapters.models import ModelError
+from diptych_adapters.shapes import ShapeDescriptor
+
+WHITE = 255
+SLOWEST = 1000  # samples a second
+
+
+class Form(Protocol):
+    """The input of a network. Its fields are whole numbers and are saved with the model."""
+
+    of: ClassVar[str]
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """An item as one or more tensors, all of one shape; the vectors of several are averaged.
+
+        Raises:
+            ModelError: it is no item of this modality.
+        """
+        ...
+
+    def normalized(self, parts: Tensor) -> Tensor:
+        """Stacked parts as the body wants them, float32."""
+        ...
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """The first half of the network, and how many features it makes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Pictures, padded with white to a square and scaled: uint8 `[3, size, size]`.
+
+    Args:
+        size: pixels a side.
+    """
+
+    of: ClassVar[str] = "image"
+    size: int
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """The picture."""
+        return [fitted(content, self.size)]
+
+    def normalized(self, parts: Tensor) -> Tensor:
+        """From -1 to 1."""
+        return parts.float() / 127.5 - 1
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """Convolutions."""
+        return convolutional(3, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrogram:
+    """Sounds as spectrograms, uint8 `[1, bands, frames]`; a sound that is longer has several.
+
+    Args:
+        rate: samples a second to which sounds are resampled.
+        frames: of a spectrogram, 32 a second.
+        bands: of the mel scale.
+    """
+
+    of: ClassVar[str] = "sound"
+    rate: int
+    frames: int
+    bands: int
+
+    def __post_init__(self) -> None:
+        if self.rate < SLOWEST or self.frames < 1 or self.bands < 1:
+            raise ValueError(f"rate {self.rate}, frames {self.frames}, bands {self.bands}")
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """A spectrogram for each window."""
+        if not isinstance(content, Sound) or not len(content.samples):
+            raise _refused("a sound", content, "diptych.media.Sound with samples")
+        return spectrograms(content, self.rate, self.frames, self.bands)
+
+    def normalized(self, parts: Tensor) -> Tensor:
+        """From -1 to 1."""
+        return parts.float() / 127.5 - 1
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """Convolutions."""
+        return convolutional(1, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Clips, evenly spaced frames of them, uint8 `[frames, 3, size, size]`. A picture is a clip that stands still.
+
+    Args:
+        size: pixels a side.
+        frames: of a clip.
+    """
+
+    of: ClassVar[str] = "video"
+    size: int
+    frames: int
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"frames {self.frames}")
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """The frames, from the first to the last; if a clip has fewer, frames are repeated."""
+        if isinstance(content, np.ndarray) and content.ndim == 3:
+            return [fitted(content, self.size).expand(self.frames, -1, -1, -1)]
+        if not isinstance(content, np.ndarray) or content.ndim != 4 or not len(content):
+            raise _refused("a clip", content, "uint8 [frames, height, width, 3]")
+        chosen = np.linspace(0, len(content) - 1, self.frames).round().astype(int)
+        frames = {place: fitted(content[place], self.size) for place in dict.fromkeys(chosen.tolist())}
+        return [torch.stack([frames[place] for place in chosen.tolist()])]
+
+    def normalized(self, parts: Tensor) -> Tensor:
+        """From -1 to 1."""
+        return parts.float() / 127.5 - 1
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """Convolutions over the frames."""
+        body = Frames(width)
+        return body, body.features
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Point clouds as descriptors that rotations do not change, float32 `[numbers]`; see `diptych_adapters.shapes`.
+
+    Args:
+        shells, degrees: how fine the descriptor is.
+    """
+
+    of: ClassVar[str] = "points"
+    shells: int
+    degrees: int
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """The descriptor."""
+        return [torch.from_numpy(self._descriptor.encode_document([content])[0])]
+
+    def normalized(self, parts: Tensor) -> Tensor:
+        """As they are; the body's first layer scales them."""
+        return parts
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """Two layers."""
+        return layered(self._descriptor.dimension, width)
+
+    @property
+    def _descriptor(self) -> ShapeDescriptor:
+        return ShapeDescriptor(shells=self.shells, degrees=self.degrees)
+
+
+FORMS: Mapping[str, type[Picture | Spectrogram | Clip | Cloud]] = {
+    own.of: own for own in (Picture, Spectrogram, Clip, Cloud)
+}
+
+
+def fitted(image: Content, size: int) -> Tensor:
+    """A picture uint8 `[height, width, 3]` as uint8 `[3, size, size]`: padded with white to a square, then scaled."""
+    wrong = not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
+    if not isinstance(image, np.ndarray) or wrong or not image.size:
+        raise _refused("a picture", image, "uint8 [height, width, 3]")
+    height, width, _ = image.shape
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # a copy: torch wants arrays that can be written
+    if height != width:
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        pixels = nn.functional.pad(pixels, (left, side - width - left, top, side - height - top), value=WHITE)
+    if pixels.shape[1] == size:
+        return pixels
+    scaled = nn.functional.interpolate(pixels[None].float(), (size, size), mode="bilinear", antialias=True)[0]
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
+def _refused(what: str, content: Any, expected: str) -> ModelError:
+    got = f"{content.dtype} {list(content.shape)}" if isinstance(content, np.ndarray) else type(content).__name__
+    return ModelError(f"not {what}", where="a model of media and texts", got=got, expected=expected)

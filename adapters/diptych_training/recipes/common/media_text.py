@@ -1,0 +1,269 @@
+"""The base of `image_text`, `sound_text`, ...: a small network learns a frozen text encoder's vectors, and words."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from diptych.errors import ConfigError
+from diptych.protocols import DenseEncoder
+from diptych.training import Registration, RelativePath
+from diptych.types import Floats
+from diptych_adapters.media_text.encoders import space_of, text_encoder
+from diptych_adapters.media_text.forms import Form
+from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
+from diptych_training.data.media_items import Items, read_items
+from diptych_training.losses.media_text import MediaTextLoss
+from diptych_training.models.media_text import ByName, MediaTextModule, shell
+from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
+from diptych_training.recipes.common.base import Training
+from diptych_training.running import Fitted
+from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.families import device
+
+VECTORS, TEXTS = "vectors.npy", "texts"
+O = TypeVar("O", bound="MediaTextOptions")  # noqa: E741
+BATCH = 256  # texts that are encoded at a time
+STEEP, NEAR = 10.0, 0.4  # of the lexicon's text side at first: a word's logit is STEEP (cosine - NEAR)
+
+
+class ItemsOptions(Section):
+    """The items for training and for evaluation."""
+
+    items: RelativePath = Field(
+        description='JSON lines `{"image", "texts", "group"?}`, or CSV with these columns; `sound`, `video` or '
+        "`points` in place of `image`, as the recipe is named."
+    )
+    held_out: RelativePath | None = Field(
+        None, description="Items for evaluation, in such a file: by another artist, camera, instrument or shop."
+    )
+    share: Share = Field(0.1, description="Without held_out: share of the groups that is held out; 0 holds out none.")
+    first: Share = Field(0.5, description="How often the text that is drawn for an item is its first.")
+
+
+class TextOptions(Section):
+    """The frozen text encoder."""
+
+    adapter: str = Field("sentence-transformers", description="A registered dense encoder.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Its options; `model` is the recipe's unless set."
+    )
+
+
+class NetworkOptions(Section):
+    """The network, and how its inputs are varied; a recipe adds the sizes of the inputs."""
+
+    width: Positive = Field(32, description="Channels of the first layer; three stages double them.")
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation.")
+
+
+class LexiconOptions(Section):
+    """The second head, over words."""
+
+    weight: AboveZero = Field(1.0, description="Weight of its losses; the dense head's is 1.")
+    words: Positive = Field(20_000, description="Most words of the lexicon: those of the most groups.")
+    flops: float = Field(0.002, ge=0, description="Weight of FLOPS, which keeps vectors sparse.")
+    ramp: Share = Field(0.3, description="Share of the steps in which that weight rises.")
+
+
+class LossOptions(Section):
+    """Options of the losses; see `diptych_training.losses.media_text.MediaTextLoss`."""
+
+    tau: AboveZero = Field(0.07, description="Initial temperature; it is trained.")
+
+
+class MediaTextOptions(RecipeOptions):
+    """Options that these recipes share. Each adds a section on what its network gets."""
+
+    data: ItemsOptions
+    text: TextOptions = Field(default_factory=TextOptions)
+    lexicon: LexiconOptions | None = Field(default_factory=LexiconOptions, description="null trains none.")
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+    whole: ClassVar[str] = "does not go with media: leave it out"
+    unprompted: ClassVar[str] = "are the text encoder's: set them under text.options"
+
+    def holds_out(self) -> bool:
+        """Whether any items are held out."""
+        return self.data.held_out is not None or self.data.share > 0
+
+    @model_validator(mode="after")
+    def _of_a_text_model(self) -> Self:
+        if names := self.training.for_texts():
+            raise ValueError(f"training.{names[0]} is for models of texts: leave it out")
+        return self
+
+
+class MediaText(Training[O], Generic[O]):
+    """Trains the network on media and their texts. A subclass says what the network gets."""
+
+    items_noun: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """What the network gets of an item."""
+
+    @property
+    @abstractmethod
+    def network(self) -> NetworkOptions:
+        """The width of the network, and the strength of the augmentation."""
+
+    @property
+    def vit(self) -> dict[str, int] | None:
+        """The shape of a vision transformer in place of the form's own body."""
+        return None
+
+    def begin(self, network: MediaTextNetwork) -> None:
+        """Give the new network weights that it begins with."""
+
+    def data_steps(self) -> list[str]:
+        """Read the items, and have the text encoder encode their texts, once."""
+        texts = list(dict.fromkeys([*(text for part in self._split for text in part.names), *self._words]))
+        if self._vectors_file.exists():
+            return []
+        self.watcher.begin("encoding texts", len(texts))
+        vectors = np.concatenate([self._encoded(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)])
+        self.folder.store(TEXTS, ({"text": text} for text in texts))
+        part = self._vectors_file.with_suffix(".new.npy")
+        np.save(part, vectors, allow_pickle=False)
+        part.replace(self._vectors_file)
+        return [
+            f"{sum(len(part.inputs) for part in self._files):,} {self.items_noun} read, {len(texts):,} texts encoded"
+        ]
+
+    def model(self) -> Any:
+        """The network with random weights, in the form that the trainer takes."""
+        words = self._words
+        shape = TowerShape(self.form, self.network.width, self.text.dimension, len(words), self.vit)
+        network = MediaTextNetwork(shape)
+        self.begin(network)
+        if words:  # as SPLADE's static queries begin: with the inverse frequency of each word
+            groups = len({*self._split[0].groups})
+            idf = torch.tensor([groups / count for count in words.values()]).log1p()
+            network.query_weights.data.copy_(idf / idf.max())
+            network.text_words.weight.data.copy_(STEEP * self._vectors(list(words)))  # a text says the words near it
+            network.text_words.bias.data.fill_(-STEEP * NEAR)
+        return shell(network, device(self.options.training.device))
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on a row for each item with its texts, labelled with its number."""
+        import datasets
+
+        items, training, lexicon = self._split[0], self.options.training, self.options.lexicon
+        rows = datasets.Dataset.from_dict({"query": [""] * len(items), "label": range(len(items))})
+        steps = training.epochs * len(items) / training.batch_size
+        loss = MediaTextLoss(
+            model,
+            model[0].network,
+            items,
+            self._vectors(items.names),
+            [self._terms(text) for text in items.names] if lexicon else None,
+            first=self.options.data.first,
+            augment=self.network.augment,
+            tau=self.options.loss.tau,
+            weight=lexicon.weight if lexicon else 0.0,
+            sparsity=lexicon.flops if lexicon else 0.0,
+            ramp=round(steps * lexicon.ramp) if lexicon else 0,
+        )
+        return self.fitted(model, rows, loss)
+
+    def evaluator(self) -> HeldOut | None:
+        """Searches the held-out items by their first texts."""
+        held = self._split[1]
+        if not len(held):
+            return None
+        names = [held.names[own[0]] for own in held.texts]
+        return ByName(held, self._vectors(names), self._bags(names) if self.options.lexicon else None)
+
+    def export(self, model: Any) -> list[Registration]:
+        """The network, its words, and which text encoder goes with it; served dense and as a lexicon."""
+        settings = {**self._text_settings, "space": space_of(self.text)}
+        module: MediaTextModule = model[0]
+        MediaTextModel(module.network.eval().cpu(), list(self._words), settings).save(self.folder.path)
+        options = {"model": str(self.folder.path)}
+        lexicon = [Registration(f"{self.form.of}-lexicon", options, "lexicon")] if self._words else []
+        return [Registration(f"{self.form.of}-text", options), *lexicon]
+
+    @cached_property
+    def text(self) -> DenseEncoder:
+        """The text encoder."""
+        return text_encoder(**self._text_settings)
+
+    @property
+    def _text_settings(self) -> dict[str, Any]:
+        text = self.options.text
+        return {"adapter": text.adapter, "options": {"model": self.options.model, **text.options}}
+
+    @cached_property
+    def _files(self) -> list[Items]:
+        data = self.options.data
+        return [read_items(path, self.form) for path in (data.items, data.held_out) if path is not None]
+
+    @cached_property
+    def _split(self) -> tuple[Items, Items]:
+        """The items to train on, and those held out."""
+        items, *other = self._files
+        split = (items, other[0]) if other else items.split(self.options.data.share, self.options.seed)
+        if not len(split[0]):
+            got, do = f"all {len(items)} rows held out", "lower data.share, or add groups"
+            raise ConfigError(f"there are no {self.items_noun} to learn from", where="data", got=got, do=do)
+        return split
+
+    @cached_property
+    def _words(self) -> dict[str, int]:
+        """The lexicon's words, each with the number of groups that it is a word of."""
+        if self.options.lexicon is None:
+            return {}
+        items = self._split[0]
+        pairs = zip(items.groups, items.texts, strict=True)
+        said = {(group, word) for group, own in pairs for text in own for word in words_of(items.names[text])}
+        counts = Counter(word for _, word in said)
+        return dict(sorted(counts.items(), key=lambda own: (-own[1], own[0]))[: self.options.lexicon.words])
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self._words)}
+
+    def _terms(self, text: str) -> list[int]:
+        return [self._numbers[word] for word in dict.fromkeys(words_of(text)) if word in self._numbers]
+
+    def _bags(self, texts: Sequence[str]) -> torch.Tensor:
+        bags = torch.zeros(len(texts), len(self._words))
+        for row, text in enumerate(texts):
+            bags[row, self._terms(text)] = 1.0
+        return bags
+
+    @property
+    def _vectors_file(self) -> Path:
+        return self.folder.path / "data" / VECTORS
+
+    def _vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """The text encoder's vectors, float32 `[texts, dimension]`, at unit length.
+
+        Raises:
+            ConfigError: they were prepared for other texts.
+        """
+        numbers = {row["text"]: number for number, row in enumerate(self.folder.stored(TEXTS) or ())}
+        if missing := [text for text in texts if text not in numbers]:
+            raise ConfigError(
+                f"the {self.items_noun} have other texts than when they were prepared",
+                where=self.folder.path,
+                got=repr(missing[0]),
+                do="delete the folder, or name another output",
+            )
+        vectors = torch.from_numpy(np.load(self._vectors_file, allow_pickle=False))
+        return torch.nn.functional.normalize(vectors[[numbers[text] for text in texts]], dim=1)
+
+    def _encoded(self, texts: Sequence[str]) -> Floats:
+        vectors = self.text.encode_query(texts)
+        self.watcher.advance("encoding texts", len(texts))
+        return vectors
