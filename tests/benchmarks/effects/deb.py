@@ -180,7 +180,9 @@ def _read(name: str, train: int, query_length: int, document_length: int, *, tau
     documents = [texts[name] for name in kept]
     tokens, pieces, words = tokenised((queries, query_length), (documents, document_length))
     none = torch.empty(0, 1)
-    teacher = [_taught(*own) if taught else none for own in ((queries, query_length), (documents, document_length))]
+    teacher = [
+        teacher_vectors(*own) if taught else none for own in ((queries, query_length), (documents, document_length))
+    ]
     return Real(
         queries,
         documents,
@@ -220,7 +222,7 @@ def vectors(pieces: Tensor) -> Tensor:
     return weights["bert.embeddings.word_embeddings.weight"][pieces].float()
 
 
-def _taught(texts: Sequence[str], most: int) -> Tensor:
+def teacher_vectors(texts: Sequence[str], most: int) -> Tensor:
     """The teacher's unit vectors, made once for the same texts."""
     key = hashlib.sha256("\0".join([TEACHER, str(most), *texts]).encode()).hexdigest()[:16]
     file = Path(tempfile.gettempdir()) / f"diptych-effects-{key}.npy"

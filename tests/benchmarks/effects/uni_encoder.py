@@ -228,12 +228,11 @@ def trained(
     return model.eval()
 
 
-def reranked(model: Any, world: Reranking, asked: Asked, *, document_first: bool = False) -> Doubles:
+def reranked(model: Any, world: Reranking, asked: Asked) -> Doubles:
     """The model's scores of the first candidates, `[queries, CANDIDATES]`."""
     pairs = [
         (q, world.documents[d]) for q, own in zip(asked.queries, asked.found, strict=True) for d in own[:CANDIDATES]
     ]
-    pairs = [(document, query) for query, document in pairs] if document_first else pairs
     scores = model.predict(pairs, batch_size=64, show_progress_bar=False)
     return np.asarray(scores, np.float64).reshape(-1, CANDIDATES)
 

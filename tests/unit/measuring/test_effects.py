@@ -15,7 +15,7 @@ from diptych.evaluate import Qrels, evaluate
 from diptych.types import Run
 from diptych_adapters.models import resolve
 from diptych_training.losses import ContrastiveLoss
-from effects import deb, mat, tiny, vec
+from effects import deb, mat, mixture, tiny, vec
 from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
 from effects.running import PLATEAU, Effect, above, best, effect, plateau, student_interval
@@ -189,6 +189,23 @@ def test_measures_are_those_of_evaluation() -> None:
     assert ndcg(SCORES, RELEVANT).mean() == pytest.approx(wanted["nDCG@10"])
     assert recall(SCORES, RELEVANT, 5).mean() == pytest.approx(wanted["Recall@5"])
     assert precision(SCORES, RELEVANT, 5).mean() == pytest.approx(wanted["P@5"])
+
+
+def test_of_candidates_what_is_relevant_and_none_of_them_is_missed() -> None:
+    order = np.argsort(-SCORES, axis=1)[:, :12]
+    rankings = {f"q{q}": [(f"d{d}", 30.0 - place) for place, d in enumerate(own)] for q, own in enumerate(order)}
+    qrels = Qrels({f"q{q}": {f"d{d}": 1 for d in np.flatnonzero(own)} for q, own in enumerate(RELEVANT)})
+    wanted = evaluate(Run("run", rankings), qrels, ["nDCG@10"]).means["nDCG@10"]
+    assert mixture.ndcg(RELEVANT, order).mean() == pytest.approx(wanted)
+
+
+def test_experts_score_by_their_weights() -> None:
+    torch.manual_seed(0)
+    experts, states, weights = mixture.Experts(8, 3, 4), torch.randn(5, 2, 8), torch.randn(5, 3).softmax(1)
+    alone = [experts(states, torch.eye(3)[[k] * 5]).detach() for k in range(3)]
+    assert len({round(float(own[0, 0]), 4) for own in alone}) == 3
+    mixed = sum(weights[:, k, None] * own for k, own in enumerate(alone))
+    assert torch.allclose(experts(states, weights), torch.as_tensor(mixed), atol=1e-6)
 
 
 def test_pooled_measures_are_their_definitions() -> None:
