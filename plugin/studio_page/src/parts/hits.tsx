@@ -118,10 +118,12 @@ const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop, held }
               {title}
             </button>
           </h3>
-          <Marks id={hit.id} rank={rank} other={side === "a" ? "B" : "A"} />
-          <span class="muted small-text number" title="Score">
-            {score(hit.score)}
-          </span>
+          <div class="hit-marks">
+            <Marks id={hit.id} rank={rank} other={side === "a" ? "B" : "A"} />
+            <span class="muted small-text number" title="Score">
+              {score(hit.score)}
+            </span>
+          </div>
         </div>
         {hit.name && hit.name !== hit.id && <p class="hit-id mono muted">{hit.id}</p>}
         <div class="hit-content">
