@@ -78,15 +78,27 @@ class Frames(nn.Module):
         return torch.cat([features.mean(1), change], 1)
 
 
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation of vectors; a batch of one row, with which an epoch may end, uses the running statistics."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows of the same shape."""
+        if len(rows) > 1:
+            return super().forward(rows)
+        return nn.functional.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
 def layered(given: int, width: int) -> tuple[nn.Sequential, int]:
     """Two layers over vectors `[n, given]`, and how many features they make."""
     hidden = 16 * width
     return nn.Sequential(
-        nn.BatchNorm1d(given),
+        RowNorm(given),
         nn.Linear(given, hidden),
-        nn.BatchNorm1d(hidden),
+        RowNorm(hidden),
         nn.ReLU(),
         nn.Linear(hidden, hidden),
-        nn.BatchNorm1d(hidden),
+        RowNorm(hidden),
         nn.ReLU(),
     ), hidden

@@ -165,6 +165,17 @@ def test_a_cloud_is_its_descriptor() -> None:
     np.testing.assert_allclose(Cloud(3, 3).parts(points)[0], descriptor(points, 3, 3), atol=1e-6)
 
 
+def test_every_body_learns_from_batches_that_end_with_one_row() -> None:
+    sizes = {"sound": (1, 24, 16), "video": (3, 3, 16, 16), "points": (24,)}
+    for of, form in SMALL.items():
+        network = MediaTextNetwork(TowerShape(form, 2, 4, 3)).train()
+        for count in (5, 1):
+            vectors, words = network(torch.randn(count, *sizes[of]))
+            assert words is not None
+            (vectors.sum() + words.sum()).backward()
+            assert bool(torch.isfinite(vectors).all())
+
+
 @pytest.mark.parametrize(
     ("of", "wrong"),
     [
