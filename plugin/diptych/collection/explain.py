@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
@@ -145,7 +146,7 @@ class _Explainer:
             boosts=self._boosts(record.id, document.id),
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
-            notes=(*self._notes, *(("pinned",) if hit and PINNED in hit.stages else ())),
+            notes=(*self._notes, *(("pinned",) if hit and PINNED in hit.stages else ()), *self._gap(record.id)),
             words=self._words[record.id],
         )
 
@@ -166,6 +167,13 @@ class _Explainer:
             passage=_shortened(passages[0]) if passages else None,
             passages=len(passages),
         )
+
+    def _gap(self, point: PointId) -> Iterable[str]:
+        """A note where the parts do not sum to the fused score, since each is asked for by a request of its own."""
+        if point in self._parts and point in self._fused:
+            total = sum(self._parts[point].values())
+            if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-4):
+                yield f"the parts sum to {total:.4g}: servers may order equal scores, or fuse shards, in another way"
 
     def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
         """What each part of the boost adds to the document's score; empty if it was not a candidate."""

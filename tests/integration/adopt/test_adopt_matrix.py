@@ -17,9 +17,10 @@ from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve, Rrf
 from diptych.stores.versions import keeps_log
 from diptych.testing import FakeDenseEncoder
-from named_server import require_vector_names
+from named_server import is_cluster, require_vector_names
 
 QUERY = "word3 word10 word21"
+OTHERWISE = "servers may order equal scores, or fuse shards, in another way"
 
 
 Point = tuple[dict[str, Any], dict[str, Any]]
@@ -135,7 +136,10 @@ def test_explanations_name_documents_and_add_up(adopted: Collection, foreign: An
     assert [explanation.document.text for explanation in found] == [text.text for text in texts[5:8]]
     for explanation in found:
         parts = [part.contribution for part in explanation.slots.values() if part.contribution is not None]
-        assert explanation.fused is None or explanation.fused == pytest.approx(sum(parts), abs=1e-4)
+        if is_cluster() and explanation.notes:  # its replicas may order equal scores differently
+            assert explanation.notes == (f"the parts sum to {sum(parts):.4g}: {OTHERWISE}",)
+        else:
+            assert explanation.fused is None or explanation.fused == pytest.approx(sum(parts), abs=1e-4)
 
 
 def test_groups_are_of_payload_keys_as_qdrant_has_them(adopted: Collection, foreign: Any, texts: list[Any]) -> None:

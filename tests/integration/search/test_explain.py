@@ -63,8 +63,22 @@ def test_the_slots_contributions_add_up_to_the_returned_score(
         for explanation, hit in zip(found, hits, strict=True):
             parts = [slot.contribution for slot in explanation.slots.values()]
             assert sum(part for part in parts if part is not None) == pytest.approx(hit.score, abs=1e-5)
+            assert explanation.notes == ()
             assert explanation.score == pytest.approx(hit.score, abs=1e-6)
             assert explanation.fused == pytest.approx(hit.score, abs=1e-6)
+
+
+def test_a_note_says_that_parts_do_not_sum_to_the_fused_score(
+    filled: Collection, queries: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = filled.explain(queries[0], pipeline=PAIR >> Rrf(), limit=1)
+    assert before.fused is not None
+    document = filled.get([before.document.id])[0]
+    point = next(hit.point for hit in filled.search(queries[0], pipeline=PAIR >> Rrf()) if hit.id == document.id)
+    monkeypatch.setattr("diptych.collection.explain._fused", lambda *_: {point: before.fused + 0.004})
+    (found,) = filled.explain(queries[0], pipeline=PAIR >> Rrf(), limit=1)
+    (note,) = found.notes
+    assert note.startswith(f"the parts sum to {before.fused:.4g}: ")
 
 
 def test_ranks_and_scores_are_those_of_each_slot_alone(filled: Collection, queries: list[str]) -> None:
