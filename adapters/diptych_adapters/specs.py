@@ -1,7 +1,7 @@
 """The specs of diptych's own adapters: the facts about each that are known before any model library is imported.
 
-`MODELS` lists adapters that run models, `MEDIA` those of models that read media, `LEXICAL` those that count words,
-`REMOTE` those that call a server.
+`MODELS` lists adapters that run models, `MEDIA` those of models that read media, `LEXICAL` those that count words;
+`diptych_adapters.remote` lists those that call a server.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 from diptych_adapters.model_wheels import CARRIED
+from diptych_adapters.remote import SPECS as REMOTE
 
 Names: TypeAlias = tuple[str, ...]
 TEXT: Names = ("text",)
 _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"
-_REMOTE_OPTIONS = f"{_PACKAGE}.remote.options"
 
 
 def _torch(name: str, kind: Kind, factory: str, options: str, summary: str, **more: Any) -> AdapterSpec:
@@ -272,44 +272,6 @@ LEXICAL = [
         summary="Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
         options="diptych_adapters.lexicon.options:TextIndexOptions",
         cached=False,
-    ),
-]
-
-
-def _remote(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
-    return AdapterSpec(
-        name=name,
-        kind=kind,
-        factory=f"{_PACKAGE}.remote.{factory}",
-        summary=summary,
-        options=f"{_REMOTE_OPTIONS}:{options}",
-        requires=("httpx", "tenacity"),
-        extra="diptych[remote]",
-        remote=True,
-    )
-
-
-REMOTE = [
-    _remote("openai", "dense", "dense:OpenAIEncoder", "OpenAIOptions", "any OpenAI-compatible /v1/embeddings"),
-    _remote("cohere", "dense", "dense:CohereEncoder", "CohereOptions", "Cohere's /v2/embed"),
-    _remote("tei", "dense", "dense:TeiEncoder", "TeiOptions", "text-embeddings-inference, /embed"),
-    _remote(
-        "tei-sparse",
-        "sparse",
-        "sparse:TeiSparseEncoder",
-        "TeiSparseOptions",
-        "text-embeddings-inference, /embed_sparse",
-    ),
-    _remote(
-        "tei-reranker", "reranker", "rerank:TeiReranker", "TeiRerankerOptions", "text-embeddings-inference, /rerank"
-    ),
-    _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina, Voyage or vLLM /rerank"),
-    _remote(
-        "yes-no-api",
-        "reranker",
-        "yes_no:YesNoApiReranker",
-        "YesNoApiOptions",
-        "Chat models that answer yes or no, scored by log-probabilities: any OpenAI-compatible /v1/chat/completions",
     ),
 ]
 

@@ -14,10 +14,10 @@ from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
+from diptych_adapters.remote import SPECS as REMOTE
 from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
 from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
 from diptych_adapters.remote.sparse import TeiSparseEncoder
-from diptych_adapters.specs import REMOTE
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service
