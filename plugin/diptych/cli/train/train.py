@@ -108,7 +108,7 @@ def _show(report: TrainReport) -> None:
     """Metrics before and after, and what was made."""
     console = stdout()
     if report.measured:
-        listing = table("held-out queries", *report.measured)
+        listing = table("held-out data", *report.measured)
         for metric in next(iter(report.measured.values())):
             listing.add_row(metric, *(f"{values[metric]:.4f}" for values in report.measured.values()))
         console.print(listing)
