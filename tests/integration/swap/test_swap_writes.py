@@ -375,9 +375,20 @@ def test_a_populate_without_the_new_encoder_stops_at_the_cut_over_and_apply_fill
     poor, rich = opened(client, config(OLD)), opened(client, None, Elsewhere())
     rich.apply(config(ELSEWHERE), ApplyOptions(cut_over=False))
 
+    def cut_over() -> None:
+        """Apply; again, as the error says, where the populate wrote points without the vector just before the gate."""
+        for _ in range(20):
+            try:
+                rich.apply(config(ELSEWHERE))
+                return
+            except SwapError as error:
+                if "lack vector" not in str(error):
+                    raise
+        pytest.fail("the gate found points without the new vector 20 times")
+
     def documents() -> Iterator[Document]:
         yield from (document(number, 1) for number in range(24))
-        rich.apply(config(ELSEWHERE))
+        cut_over()
         yield from (document(number, 1) for number in range(24, 200))
 
     with pytest.raises(DiptychError, match="no adapter is called 'elsewhere'") as told:
