@@ -25,6 +25,7 @@ from qdrant_client.grpc.points_pb2 import (
     UpdateStatus,
 )
 
+from diptych.config.cluster import ClusterConfig
 from diptych.stores import open_store
 from diptych.stores.server_client import ServerClient
 
@@ -149,6 +150,22 @@ def test_grpc_reads_ask_and_return_as_the_library_does(listening: tuple[Recorder
     assert found[1][1] == IDS[2]
     assert found[8][1] is None
     assert recorder.reads[:half] == recorder.reads[half:]
+
+
+def test_grpc_reads_of_a_cluster_carry_its_shard_key_and_consistency(listening: tuple[Recorder, str]) -> None:
+    recorder, place = listening
+    host, port = place.split(":")
+    own = QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+    cluster = ClusterConfig(shard_key="eu", read_consistency="majority")
+    with closing(open_store(f"grpc://{place}", cluster=cluster)) as fast, closing(own):
+        fast.retrieve("c", list(IDS))
+        fast.scroll("c", limit=2)
+        routing: Any = {"consistency": models.ReadConsistencyType.MAJORITY, "shard_key_selector": "eu"}
+        own.retrieve("c", list(IDS), **routing)
+        own.scroll("c", limit=2, **routing)
+        with_tuples: Any = ("text", "n")
+        assert fast.retrieve("c", list(IDS), with_payload=with_tuples) == own.retrieve("c", list(IDS), with_tuples)
+    assert recorder.reads[:2] == recorder.reads[2:4]
 
 
 def test_http_carries_the_same_numbers_in_fewer_bytes(small_server: Callable[..., Any]) -> None:

@@ -148,7 +148,7 @@ def _selecting(method: str, argument: str) -> Callable[..., models.UpdateResult]
 
 def _reading(method: str) -> Callable[..., Any]:
     plain = getattr(ServerClient, method)
-    takes = inspect.signature(getattr(QdrantClient, method)).parameters  # `ServerClient` may name fewer
+    takes = inspect.signature(getattr(QdrantClient, method)).parameters
 
     def call(self: ClusterClient, *args: Any, **options: Any) -> Any:
         return plain(self, *args, **(self._reads(takes) | options))

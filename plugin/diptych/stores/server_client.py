@@ -112,17 +112,21 @@ class ServerClient(QdrantClient):
         result: models.UpdateResult = answer.result
         return result
 
-    def retrieve(  # type: ignore[override]  # as above
+    def retrieve(
         self,
         collection_name: str,
         ids: Sequence[models.ExtendedPointId],
         with_payload: models.WithPayloadInterface = True,
         with_vectors: models.WithVector = False,
+        consistency: models.ReadConsistency | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
         **options: Any,
     ) -> list[models.Record]:
         """Points by id, as `QdrantClient.retrieve` does. Over gRPC, without vectors, it takes less of the processor."""
-        if not self._speaks_grpc or with_vectors or _any_set(options):
-            return super().retrieve(collection_name, ids, with_payload, with_vectors, **options)
+        routing = (consistency, shard_key_selector, timeout)
+        if not self._is_plain(with_payload, with_vectors, routing, options):
+            return super().retrieve(collection_name, ids, with_payload, with_vectors, *routing, **options)
         request = grpc.GetPoints(
             collection_name=collection_name,
             ids=map(wire.point_id, ids),
@@ -140,12 +144,16 @@ class ServerClient(QdrantClient):
         offset: models.ExtendedPointId | None = None,
         with_payload: models.WithPayloadInterface = True,
         with_vectors: models.WithVector = False,
+        consistency: models.ReadConsistency | None = None,
+        shard_key_selector: models.ShardKeySelector | None = None,
+        timeout: int | None = None,
         **options: Any,
     ) -> tuple[list[models.Record], models.ExtendedPointId | None]:
         """Points page by page, as `QdrantClient.scroll` does; see `retrieve`."""
-        if not self._speaks_grpc or with_vectors or order_by is not None or _any_set(options):
+        routing, known = (consistency, shard_key_selector, timeout), isinstance(scroll_filter, models.Filter | None)
+        if order_by is not None or not known or not self._is_plain(with_payload, with_vectors, routing, options):
             own = (scroll_filter, limit, order_by, offset, with_payload, with_vectors)
-            return super().scroll(collection_name, *own, **options)
+            return super().scroll(collection_name, *own, *routing, **options)
         request = grpc.ScrollPoints(
             collection_name=collection_name,
             filter=None if scroll_filter is None else RestToGrpc.convert_filter(scroll_filter),
@@ -157,6 +165,11 @@ class ServerClient(QdrantClient):
         answer = self._nodes.current.answer("Scroll", request)
         following = wire.plain_id(answer.next_page_offset) if answer.HasField("next_page_offset") else None
         return wire.records(answer.result), following
+
+    def _is_plain(self, payload: object, vectors: object, routing: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        """Whether a read goes over gRPC, wants no vectors, and says nothing that only qdrant-client converts."""
+        known = isinstance(payload, bool | list | models.PayloadSelectorInclude | models.PayloadSelectorExclude)
+        return self._speaks_grpc and known and vectors is False and routing == (None, None, None) and not options
 
     def metadata_views(self, collection_name: str) -> list[dict[str, Any]]:
         """The collection's metadata as each node shows it; nodes that do not answer are left out."""
@@ -171,10 +184,6 @@ class ServerClient(QdrantClient):
         wanted = models.QueryRequest(query=point, using=using, limit=limit)
         api: Any = self.http.search_api
         return float(api.query_points(collection_name, query_request=wanted).time)
-
-
-def _any_set(options: dict[str, Any]) -> bool:
-    return any(value is not None for value in options.values())
 
 
 def _grpc_routing(ordering: Any, shard_key: Any) -> dict[str, Any]:
