@@ -24,6 +24,7 @@ from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
+from diptych.stores.versions import keeps_log
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.backfill.drift_fallback import Bridge
@@ -34,6 +35,7 @@ from diptych.swap.pace import pace_of
 from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
+SERVER_PIECES = 2  # the same on a server, where every read and every checkpoint is a request
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
 
@@ -69,7 +71,8 @@ class Backfill:
         self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.slots.values()))
         self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
-        self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
+        pieces = SERVER_PIECES if keeps_log(handle.client) else PIECES
+        self._size = max(1, handle.populate_config.chunk // pieces)  # documents of a piece
         self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
         self.filled = Filled()
 
