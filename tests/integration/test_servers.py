@@ -349,6 +349,21 @@ def test_a_refused_search_and_write_say_what_the_server_said(small_server: Calla
         assert "dense.1" in refused.value.got
 
 
+def test_a_search_whose_key_is_refused_says_so_though_the_collection_may_be_seen(
+    small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise rest_error(403, "Forbidden", b'{"status": {"error": "Forbidden: global access is required"}}')
+
+    with Collection.open(config(small_server().url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        for method in ("query_points", "query_batch_points"):
+            monkeypatch.setattr(ServerClient, method, refuse)
+        with pytest.raises(StoreUnavailable, match="the store refuses the key") as caught:
+            collection.search("words")
+        assert "global access is required" in caught.value.got
+
+
 def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any], fakes: Registry) -> None:
     calls = list[str]()
 

@@ -69,11 +69,11 @@ def _failure(handle: Searched, error: Exception) -> DiptychError:
     where, got = f"collection {handle.name!r}", told(error)
     if gave_no_answer(error):  # then it could not say either whether the collection exists
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
+    if refuses_key(error):
+        return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")
     try:
         exists = handle.client.collection_exists(handle.name)
     except Exception:
-        if refuses_key(error):
-            return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if not exists:
         return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
