@@ -172,8 +172,8 @@ class _Explainer:
         """A note where the parts do not sum to the fused score, since each is asked for by a request of its own."""
         if point in self._parts and point in self._fused:
             total = sum(self._parts[point].values())
-            if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-4):
-                yield f"the parts sum to {total:.4g}: servers may order equal scores, or fuse shards, in another way"
+            if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-5):
+                yield f"the parts sum to {total:.4g}: stores may order equal scores, or fuse shards, in another way"
 
     def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
         """What each part of the boost adds to the document's score; empty if it was not a candidate."""

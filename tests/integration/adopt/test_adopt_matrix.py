@@ -20,7 +20,7 @@ from diptych.testing import FakeDenseEncoder
 from named_server import is_cluster, require_vector_names
 
 QUERY = "word3 word10 word21"
-OTHERWISE = "servers may order equal scores, or fuse shards, in another way"
+OTHERWISE = "stores may order equal scores, or fuse shards, in another way"
 
 
 Point = tuple[dict[str, Any], dict[str, Any]]
