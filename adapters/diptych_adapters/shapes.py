@@ -1,9 +1,9 @@
 """`ShapeDescriptor`: point clouds as vectors that rotations do not change, without training.
 
-The functions on the sphere that the points of each distance from the centre form are expanded in spherical harmonics.
-What a rotation leaves as it is are the products of the coefficients of one degree, summed over its orders: the power
-spectrum (Kazhdan, Funkhouser and Rusinkiewicz, "Rotation Invariant Spherical Harmonic Representation of 3D Shape
-Descriptors", SGP 2003). Products of two shells say how these are turned against each other.
+The points at each distance from the centre form a function on a sphere, which is expanded in spherical harmonics. A
+rotation does not change the products of the coefficients of one degree, summed over its orders: the power spectrum
+(Kazhdan, Funkhouser and Rusinkiewicz, "Rotation Invariant Spherical Harmonic Representation of 3D Shape Descriptors",
+SGP 2003). Products of two shells say how these are turned against each other.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ShapeDescriptor:
         """Vectors of clouds `[points, 3]`, float32 `[n, dimension]`, at unit length.
 
         Raises:
-            ContractError: an input is no cloud.
+            ContractError: an input is not a cloud.
         """
         vectors = np.zeros((len(inputs), self.dimension), np.float32)
         for row, cloud in enumerate(inputs):
@@ -82,7 +82,7 @@ def descriptor(points: NDArray[Any], shells: int, degrees: int) -> Doubles:
     values = power[:, *upper].ravel()
     values = np.sign(values) * np.sqrt(np.abs(values))
     length = float(np.linalg.norm(values))
-    return values / length if length > CENTRE**0.5 else np.eye(1, len(values))[0]  # else it is a single point
+    return values / length if length > CENTRE**0.5 else np.eye(1, len(values))[0]  # the values of a single point are 0
 
 
 def unit_sized(points: NDArray[Any]) -> Doubles:

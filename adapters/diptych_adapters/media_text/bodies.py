@@ -30,7 +30,7 @@ def convolutional(given: int, width: int) -> tuple[nn.Sequential, int]:
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity.
+    """Two convolutions whose result is added to their input.
 
     Args:
         channels: of the feature map.
@@ -79,7 +79,7 @@ class Frames(nn.Module):
 
 
 class RowNorm(nn.BatchNorm1d):
-    """Batch normalisation of vectors; a batch of one row, with which an epoch may end, uses the running statistics."""
+    """Batch normalisation of vectors; a batch of one row, as at the end of an epoch, uses the running statistics."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows of the same shape."""

@@ -29,7 +29,7 @@ class Form(Protocol):
         """An item as one or more tensors, all of one shape; the vectors of several are averaged.
 
         Raises:
-            ModelError: it is no item of this modality.
+            ModelError: it is not an item of this modality.
         """
         ...
 
@@ -68,7 +68,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Spectrogram:
-    """Sounds as spectrograms, uint8 `[1, bands, frames]`; a sound that is longer has several.
+    """Sounds as spectrograms, uint8 `[1, bands, frames]`; a longer sound has several.
 
     Args:
         rate: samples a second to which sounds are resampled.
@@ -102,7 +102,7 @@ class Spectrogram:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Clips, evenly spaced frames of them, uint8 `[frames, 3, size, size]`. A picture is a clip that stands still.
+    """Evenly spaced frames of clips, uint8 `[frames, 3, size, size]`. A picture is a clip that stands still.
 
     Args:
         size: pixels a side.
@@ -154,7 +154,7 @@ class Cloud:
         return [torch.from_numpy(self._descriptor.encode_document([content])[0])]
 
     def normalized(self, parts: Tensor) -> Tensor:
-        """As they are; the body's first layer scales them."""
+        """Unchanged; the body's first layer scales them."""
         return parts
 
     def body(self, width: int) -> tuple[nn.Module, int]:

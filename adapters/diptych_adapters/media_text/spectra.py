@@ -15,7 +15,7 @@ from diptych.types import Floats
 
 FRAMES_A_SECOND = 32
 WINDOW_SECONDS = 0.064  # of the Fourier transform, rounded to a power of two of samples
-RANGE = 80.0  # decibels below the loudest that are told apart
+RANGE = 80.0  # decibels below the loudest moment that still differ
 LOWEST = 30.0  # Hz
 
 
@@ -71,7 +71,7 @@ def _filters(rate: int, size: int, bands: int) -> Tensor:
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0, np.minimum(rising, falling))
-    nearest = np.abs(edges[1:-1, None] - bins).argmin(axis=1)  # of a band narrower than the bins are apart
+    nearest = np.abs(edges[1:-1, None] - bins).argmin(axis=1)  # for bands narrower than the distance of the bins
     empty = triangles.sum(axis=1) == 0
     triangles[empty, nearest[empty]] = 1
     return torch.from_numpy((triangles / triangles.sum(axis=1, keepdims=True)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The body of a network of `image_text` that begins as an encoder of the recipe `pretrain`: a vision transformer."""
+"""The body of an `image_text` network that starts from an encoder of the recipe `pretrain`: a vision transformer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def shape_of(folder: ModelFolder) -> dict[str, int]:
     """The shape of a picture encoder to begin with, by `NAMES`.
 
     Raises:
-        ModelError: it is no ViT of square pictures that reads pixels from -1 to 1.
+        ModelError: it is not a ViT of square pictures that reads pixels from -1 to 1.
     """
     config = folder.config()
     expected = "what recipe pretrain with of: image wrote, or another ViT of square pictures"

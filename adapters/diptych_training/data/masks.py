@@ -30,7 +30,7 @@ class Grid(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Views of a batch, those of an item one after another.
+    """What the views of a batch show and fill in; the views of one item are adjacent.
 
     Args:
         visible: numbers of the patches that the encoder sees, int64 `[items x views, visible]`.
@@ -42,7 +42,7 @@ class Masks(NamedTuple):
 
 
 def visible_places(grid: Grid, ratio: float) -> int:
-    """How many places of a moment stay visible when about `ratio` of them is hidden."""
+    """How many places of a moment stay visible if about the share `ratio` of them is hidden."""
     return round((1 - ratio) * grid.places)
 
 
@@ -74,8 +74,8 @@ def drawn_masks(policy: Policy, items: int, grid: Grid, *, ratio: float, views: 
 def _in_running_cell(hidden: Tensor, grid: Grid, share: float) -> Tensor:
     """A share of the hidden places at each time, int64 `[n, time, kept]`, those that the running cell shows first.
 
-    The cell of two by two patches shows two neighbours of its ring, and moves on by one place with time, from a start
-    that is drawn. In one row it consists of four patches one after another.
+    Of each two by two patches, taken as a ring, the cell shows two neighbours; with time it moves on by one place, from
+    a random start. In a grid of one row the ring is four patches one after another.
     """
     rows, columns = hidden // grid.columns, hidden % grid.columns
     ring = columns % CELL if grid.rows == 1 else torch.where(rows % 2 == 0, columns % 2, 3 - columns % 2)

@@ -100,7 +100,7 @@ def read_items(path: Path, form: Form) -> Items:
         form: of the network.
 
     Raises:
-        DocumentError: a row is not usable, or a file cannot be read; file and line are named.
+        DocumentError: a row is not valid, or a file cannot be read; file and line are named.
     """
     store, seen = MediaStore(MediaConfig(), path.parent), dict[tuple[str, str], range]()
     modalities = (form.of, *([STILL] if form.of == "video" else []))

@@ -53,7 +53,7 @@ class Unlabelled:
         return self._of(lambda owner: owner not in held), self._of(lambda owner: owner in held)
 
     def digests(self) -> list[dict[str, str]]:
-        """Each item with a digest of what is held of it."""
+        """Each item with a digest of its content, as it is held in memory."""
         parts = [hashlib.sha256() for _ in self.items]
         for row, owner in zip(self.rows, self.owners, strict=True):
             parts[owner].update(row.numpy().tobytes())
@@ -151,7 +151,7 @@ def contents_of(
         collection: a diptych.yaml.
 
     Raises:
-        DocumentError: an item cannot be read, or is gone or changed since the collection has it; it is named.
+        DocumentError: an item cannot be read, or is gone or was changed after the collection took it; it is named.
         PopulateError: the source cannot be read.
         ConfigError, StoreError, CollectionError: the collection cannot be opened.
     """
@@ -188,7 +188,7 @@ def _unreadable(where: str, name: str, modality: Modality, error: MediaError) ->
 
 
 def corrupted(inputs: Tensor, strength: float, axes: Sequence[int]) -> Tensor:
-    """Inputs with noise, a gap, clipped values and a drift, each with a chance of one half.
+    """Inputs with noise, a gap, clipped values and a drift, each with a probability of one half.
 
     Args:
         inputs: float32 `[n, ...]`, with values of about 1.

@@ -99,7 +99,7 @@ class MaskedLoss(nn.Module):
 
     @torch.no_grad()
     def targets(self, inputs: Tensor, taught: Mapping[str, Tensor]) -> Tensor:
-        """What is to be predicted of each patch, `[n, patches, values]`."""
+        """The targets of all patches, `[n, patches, values]`."""
         if self._target == "features":
             return nn.functional.layer_norm(taught["tokens"].float(), taught["tokens"].shape[-1:])
         return patch_targets(self.module, inputs)
@@ -131,7 +131,7 @@ def patch_targets(module: MaskedModule, inputs: Tensor) -> Tensor:
 class Filling(HeldOut):
     """Fills in hidden patches of held-out items. The share of their variance that is explained chooses checkpoints.
 
-    1 is a perfect prediction, 0 one that always says the mean of the patch. The masks are drawn at random from a fixed
+    1 is a perfect prediction, 0 that of the mean of the patch everywhere. The masks are drawn at random from a fixed
     seed, so that they are the same at every evaluation.
 
     Args:
@@ -161,7 +161,7 @@ class Filling(HeldOut):
         return {EXPLAINED: 1 - missed / max(present, 1e-12)}
 
     def _filled(self, model: Any, rows: range) -> tuple[Tensor, Tensor]:
-        """Predictions of the hidden patches of some items, and what they are."""
+        """Predictions of the hidden patches of some items, and their targets."""
         module, target = model[0], next(model.parameters()).device
         inputs = self._items.inputs(rows).to(target)
         masks = drawn_masks("random", len(rows), module.body.grid, ratio=self._ratio, views=1, decoded=1.0)

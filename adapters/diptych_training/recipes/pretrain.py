@@ -30,7 +30,7 @@ MULTIPLES = {  # of a modality, which sizes are multiples of which
     "video": [SQUARES, ("encoder.frames", "encoder.tubelet")],
     "series": [("encoder.context", "encoder.patch")],
 }
-COLLAPSED = 1e-4  # of the squared length of the mean vector: less variance says nothing
+COLLAPSED = 1e-4  # of the squared length of the mean vector; with less variance all vectors are nearly the same
 
 
 class ItemsOptions(Section):
@@ -145,11 +145,11 @@ class Options(RecipeOptions):
     unprompted: ClassVar[str] = "are for texts"
 
     def holds_out(self) -> bool:
-        """Whether held-out items choose the checkpoint: not by a target that moves with the teacher."""
+        """Whether held-out items choose the checkpoint, which a target that moves with the teacher cannot."""
         return self.data.share > 0 and self.target == "pixels"
 
     def weight_of_visible(self) -> float:
-        """Of the loss of visible patches."""
+        """The weight of the loss of visible patches."""
         given = self.loss.visible
         return given if given is not None else float(self.mask.kind == "disjoint")
 

@@ -63,7 +63,7 @@ def explain(
 
 
 def explained_hits(explained: Callable[[list[str]], Sequence[Explanation]], ids: Iterable[str]) -> list[Explanation]:
-    """Explanations of hits that were found a moment ago; those that were deleted since have none.
+    """Explanations of hits of a search just made; hits that were deleted since then have none.
 
     Args:
         explained: explains documents by their ids, and raises DocumentNotFound for those that do not exist.

@@ -44,7 +44,7 @@ def is_grade(value: object) -> bool:
 
 
 def _wrong(event: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What an event has that cannot be, and what is expected in its place; None if all is well."""
+    """What is wrong with an event, and what is expected instead; None for a valid event."""
     kind = next((name for name in ("agreement", "pool", "undo") if name in event), "grade")
     texts = {"agreement": ("judge",), "pool": ("judge", "query")}.get(kind, ("judge", "query", "document"))
     for name, fits, expected in (*((name, _is_text, "a text") for name in texts), (kind, *_VALUES[kind])):
@@ -156,7 +156,7 @@ def write_queries(folder: Path, queries: Sequence[Query]) -> None:
 
 @contextmanager
 def storing(folder: Path) -> Iterator[None]:
-    """Raise EvaluationError for what the file system refuses."""
+    """Raise EvaluationError for errors of the file system."""
     try:
         yield
     except OSError as error:
