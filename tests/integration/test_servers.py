@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +15,12 @@ import httpx
 import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
+from typer.testing import CliRunner
 
 from diptych import Collection, Query
 from diptych.adopt import adopt
+from diptych.cli import app
+from diptych.cli.ui.session import Session
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.copying import copy_collection, export_collection, import_collection
@@ -181,9 +185,10 @@ def test_in_a_cluster_the_command_populate_drops_what_is_retired_once_its_shards
     ],
 )
 def test_a_plan_and_doctor_say_what_the_server_is_too_old_for(
-    small_server: Callable[..., Any], fakes: Registry, version: str, expected: list[str]
+    small_server: Callable[..., Any], fakes: Registry, tmp_path: Path, version: str, expected: list[str]
 ) -> None:
     wanted = config(small_server(names=version != "1.17.1", version=version).url)
+    assert wanted.search_timeout == 10
     with Collection.open(wanted, registry=fakes) as collection:
         collection.populate(DOCUMENTS)
         warnings = collection.plan(wanted).warnings
@@ -193,6 +198,11 @@ def test_a_plan_and_doctor_say_what_the_server_is_too_old_for(
         assert server_version(collection.client) == tuple(int(part) for part in version.split("-")[0].split("."))
         text = version_warnings(collection.client, ["text_index"])
         assert any("searches of a text index need 1.20" in warning for warning in text) == (version < "1.20")
+    (tmp_path / "diptych.yaml").write_text(json.dumps({"store": wanted.store, "collection": "c", "slots": SLOTS}))
+    said = CliRunner().invoke(app, ["doctor", "-c", str(tmp_path / "diptych.yaml")], obj=Session(fakes))
+    shown = " ".join(said.output.split())
+    assert all(part in shown for part in expected), said.output
+    assert ("update the server" in shown) == bool(expected)
 
 
 def test_a_server_without_relevance_feedback_is_refused_by_name(

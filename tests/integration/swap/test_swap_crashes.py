@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -195,8 +196,9 @@ def test_a_wait_that_is_ended_goes_on_from_where_it_was(
     over.start()
     done = finish(found.handle, stopped=ended)
     assert (done.retired, "the wait was ended" in done.warnings[0]) == (("dense.1",), True)
-    monkeypatch.setattr(vector_names, "FLUSHES", 1e-6)  # the time that has passed since counts
-    assert finish(found.handle).dropped == ("dense.1",)
+    monkeypatch.setattr(vector_names, "FLUSHES", 4e-4)  # of 1,000 s
+    time.sleep(0.5)
+    assert finish(found.handle, stopped=ended).dropped == ("dense.1",), "the time since the first one counts"
 
 
 def test_a_swap_never_uses_the_name_of_a_vector_that_waits_to_be_dropped(
