@@ -156,11 +156,10 @@ def _is_report(path: Path) -> bool:
     """Whether the file begins as our reports do."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        first = file.readline()
     try:
-        entry = json.loads(first)
-    except ValueError:
+        with path.open("rb") as file:
+            entry = json.loads(file.readline())
+    except (ValueError, FileNotFoundError):  # another process was trying the place
         return False
     return isinstance(entry, dict) and tuple(entry) == ("id", "position", "reason")
 

@@ -46,6 +46,16 @@ def test_nothing_set_aside_leaves_no_file_and_takes_the_report_of_a_run_before_a
     assert not path.exists()
 
 
+def test_a_report_that_another_process_takes_away_while_it_is_looked_at_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.jsonl"
+    with Rejects(path):
+        path.write_text("")
+        monkeypatch.setattr(Path, "is_file", lambda self: self.unlink(missing_ok=True) is None)
+    assert not path.exists()
+
+
 def test_a_run_that_fails_keeps_the_report_of_the_run_before(tmp_path: Path) -> None:
     path = tmp_path / "aside.jsonl"
     with Rejects(path) as rejects:
