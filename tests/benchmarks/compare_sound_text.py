@@ -26,19 +26,12 @@ from diptych.media import MediaConfig, MediaStore
 from diptych_adapters.media_text.forms import Spectrogram
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
 from machine import facts
-from media_text import measures, scores_of, told, train
+from media_text import TRAINING, measures, scores_of, told, train
 
 SEEDS, HELD = (0, 1, 2), 5
 PITCHES = range(36, 85, 3)
 RATE, SECONDS, HELD_SECONDS = 16_000, 2.0, 1.5  # the key is released after HELD_SECONDS
 FONTS = {"timgm": "TimGM6mb.sf2", "fluid": "FluidR3_GM.sf2"}
-TRAINING: dict[str, Any] = {
-    "batch_size": 64,
-    "learning_rate": 3e-3,
-    "schedule": "cosine",
-    "precision": "bfloat16",
-    "device": "cpu",
-}
 FAMILIES = {
     "piano": "acoustic grand piano, bright acoustic piano, electric grand piano, honky-tonk piano, electric piano 1, "
     "electric piano 2, harpsichord, clavinet",

@@ -23,19 +23,12 @@ from compare_image_text import unpacked
 from diptych.media import MediaConfig, MediaStore
 from effects.running import query_interval, student_interval
 from machine import facts
-from media_text import Values, measures, scores_of, told, train
+from media_text import TRAINING, Values, measures, scores_of, told, train
 
 SEEDS, HELD, FRAMES, SIDE = (0, 1, 2), 0.2, 8, 48
 CONDITIONS = ("clips", "same", "all")
 ARTISTS = ("twemoji", "noto")
 SECTION: dict[str, Any] = {"size": 32, "frames": 4, "width": 16}
-TRAINING: dict[str, Any] = {
-    "batch_size": 64,
-    "learning_rate": 3e-3,
-    "schedule": "cosine",
-    "precision": "bfloat16",
-    "device": "cpu",
-}
 
 
 def shorten(clips: Path, names: set[str], folder: Path) -> list[str]:

@@ -21,6 +21,13 @@ from effects.running import query_interval, student_interval
 
 MODEL = "all-MiniLM-L6-v2"
 Values = NDArray[np.float64]
+TRAINING: dict[str, Any] = {
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "schedule": "cosine",
+    "precision": "bfloat16",
+    "device": "cpu",
+}
 DENSE, WORDS, SIDE = "dense", "lexicon, plain words", "lexicon, its text side"
 
 
