@@ -98,10 +98,8 @@ def _fields(keys: Iterable[str], modalities: Iterable[str] = MODALITIES) -> list
 def letters_in(payload: Mapping[str, Any] | None) -> int:
     """Number of characters of the bytes and thumbnails in a payload, even one that another program wrote."""
     own = (payload or {}).get(OWN)
-    media = own.get(MEDIA) if isinstance(own, dict | Mapping) else None  # a dict is told at once
-    if not media or not isinstance(media, Mapping):
-        return 0
-    items = [item for item in media.values() if isinstance(item, Mapping)]
+    media = own.get(MEDIA) if isinstance(own, Mapping) else None
+    items = [item for item in media.values() if isinstance(item, Mapping)] if isinstance(media, Mapping) else ()
     return sum(len(item[key]) for item in items for key in _CONTENT if isinstance(item.get(key), str))
 
 
