@@ -163,7 +163,7 @@ class ServerClient(QdrantClient):
             with_vectors=RestToGrpc.convert_with_vectors(False),
         )
         answer = self._nodes.current.answer("Scroll", request)
-        following = wire.plain_id(answer.next_page_offset) if answer.HasField("next_page_offset") else None
+        following = wire.id_in(answer.next_page_offset) if answer.HasField("next_page_offset") else None
         return wire.records(answer.result), following
 
     def _is_plain(self, payload: object, vectors: object, routing: tuple[Any, ...], options: dict[str, Any]) -> bool:

@@ -163,7 +163,7 @@ def point_id(identifier: Any) -> grpc.PointId:
     return RestToGrpc.convert_extended_point_id(identifier)
 
 
-def plain_id(identifier: grpc.PointId) -> int | str:
+def id_in(identifier: grpc.PointId) -> int | str:
     """The point id in a message."""
     found: int | str = identifier.uuid or identifier.num
     return found
@@ -173,7 +173,7 @@ def records(points: Iterable[grpc.RetrievedPoint]) -> list[models.Record]:
     """Points without vectors, as `retrieve` and `scroll` return them."""
     return [
         models.Record(
-            id=plain_id(point.id),
+            id=id_in(point.id),
             payload=_plain_payload(point.payload),
             shard_key=GrpcToRest.convert_shard_key(point.shard_key) if point.HasField("shard_key") else None,
         )
