@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeAlias
 
 import pytest
 
@@ -17,12 +20,25 @@ def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(passed_checks.VARIABLE)
 
 
-def settled(folder: Path) -> list[Path]:
-    """Two files that were written long enough ago to be told from later ones."""
+Rest: TypeAlias = Callable[[int], None]
+
+
+@pytest.fixture
+def rest(monkeypatch: pytest.MonkeyPatch) -> Rest:
+    """Let so many nanoseconds pass since now, by the clock that tells how old a file is."""
+
+    def until(nanoseconds: int) -> None:
+        later = time.time_ns() + nanoseconds
+        monkeypatch.setattr(passed_checks, "time", SimpleNamespace(time_ns=lambda: later))
+        time.sleep(0.05)  # several ticks of the clock that stamps files
+
+    return until
+
+
+def written(folder: Path) -> list[Path]:
     files = [folder / "a", folder / "b"]
     for file in files:
         file.write_bytes(b"12345")
-    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
     return files
 
 
@@ -81,32 +97,39 @@ def test_only_so_many_subjects_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert passed_checks.recalled("some", "8", 1) == 8
 
 
-def test_files_that_stay_as_they_are_have_the_same_stamps(tmp_path: Path) -> None:
-    files = settled(tmp_path)
+def test_files_that_stay_as_they_are_have_the_same_stamps(tmp_path: Path, rest: Rest) -> None:
+    files = written(tmp_path)
+    rest(passed_checks.SETTLED)
     assert passed_checks.stamps(files) == passed_checks.stamps(reversed(files)) is not None
 
 
-def test_a_file_that_changed_only_now_has_no_stamp(tmp_path: Path) -> None:
-    old, new = settled(tmp_path)
+def test_a_file_that_changed_only_now_has_no_stamp(tmp_path: Path, rest: Rest) -> None:
+    old, new = written(tmp_path)
+    rest(passed_checks.SETTLED)
+    assert passed_checks.stamps([old, new]) is not None
     new.write_bytes(b"54321")
     assert passed_checks.stamps([old]) is not None
     assert passed_checks.stamps([old, new]) is None
 
 
-def test_as_many_bytes_with_the_old_time_are_another_file(tmp_path: Path) -> None:
-    (file, _) = settled(tmp_path)
+def test_as_many_bytes_with_the_old_time_are_another_file(tmp_path: Path, rest: Rest) -> None:
+    (file, _) = written(tmp_path)
+    rest(passed_checks.SETTLED)
     before, status = passed_checks.stamps([file]), file.stat()
     file.write_bytes(b"54321")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
+    rest(passed_checks.SETTLED)
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert before is not None
     assert passed_checks.stamps([file]) not in (before, None)
 
 
-def test_a_file_moved_into_the_place_of_another_is_another(tmp_path: Path) -> None:
-    file, other = settled(tmp_path)
+def test_a_file_moved_into_the_place_of_another_is_another(tmp_path: Path, rest: Rest) -> None:
+    file, other = written(tmp_path)
+    rest(passed_checks.SETTLED)
     before, status = passed_checks.stamps([file]), file.stat()
     os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
     other.replace(file)
-    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
+    rest(passed_checks.SETTLED)
+    assert before is not None
     assert passed_checks.stamps([file]) not in (before, None)
