@@ -25,6 +25,7 @@ SEAL, CONFIG = "diptych-seal.json", "edge_config.json"
 FORMAT = 1
 BULK = 4 << 20  # bytes from which a file's content is compared by `verify`, no more at each opening
 _BLOCK = 1 << 16
+_ZEROS = bytes(_BLOCK)
 _LASTING = (
     "segment.json",
     "version.info",
@@ -176,7 +177,7 @@ def _checksum(path: Path) -> tuple[int, int]:
     held = crc = 0
     with path.open("rb") as file:
         for start, piece in _pieces(file):
-            if piece.count(0) != len(piece):
+            if piece != _ZEROS[: len(piece)]:
                 crc = zlib.crc32(piece, zlib.crc32(start.to_bytes(8, "little"), crc))
                 held += len(piece)
     return held, crc
