@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -103,7 +104,7 @@ class WordVectors:
 
     def rows(self, words: Sequence[str]) -> Floats:
         """The vectors of `words`, float32 `[len(words), dimension]`."""
-        return np.stack([self[word] for word in words])
+        return np.concatenate([self[word] for word in words]).reshape(len(words), self.dimension)
 
 
 def words_of(text: str, *, expand: Mapping[str, str] | None = None) -> list[str]:
@@ -114,6 +115,7 @@ def words_of(text: str, *, expand: Mapping[str, str] | None = None) -> list[str]
     return words or [""]
 
 
+@lru_cache(50_000)
 def word_id(word: str, dimension: int) -> int:
     """An id below `dimension` for a word, the same in every process."""
     return int.from_bytes(hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest(), "big") % dimension

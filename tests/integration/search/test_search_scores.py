@@ -36,6 +36,7 @@ class Truth:
         self.documents = documents
         self.slots = collection.handle.slots
         self.texts = [document.text for document in self.documents]
+        self._vectors: dict[str, list[Any]] = {}
 
     def dense(self, query: str, slot: str = "dense") -> Scores:
         """Cosines."""
@@ -57,7 +58,9 @@ class Truth:
         return self._by_id([float((q @ tokens.T).max(axis=1).sum()) for tokens in d])
 
     def _encoded(self, slot: str, query: str) -> tuple[Any, list[Any]]:
-        return self.slots[slot].encode("query", [query])[0], list(self.slots[slot].encode("document", self.texts))
+        if slot not in self._vectors:
+            self._vectors[slot] = list(self.slots[slot].encode("document", self.texts))
+        return self.slots[slot].encode("query", [query])[0], self._vectors[slot]
 
     def _by_id(self, scores: list[float]) -> Scores:
         return {document.id: score for document, score in zip(self.documents, scores, strict=True)}
