@@ -30,7 +30,8 @@ WORKERS ?= $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 
 # Stores wait for the disk at each write. Their files are kept in memory where there is room, unless TMPDIR says where.
 ROOM   := $(shell awk '/MemAvailable/ && $$2 > 8000000' /proc/meminfo 2>/dev/null)
 MEMORY := $(if $(ROOM),$(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 {print "/dev/shm"}'))
-PYTEST  = TMPDIR="$${TMPDIR:-$(MEMORY)}" $(BIN)/pytest --workers $(WORKERS) --durations 40
+# Byte code is kept whatever the environment says: hundreds of processes would each compile diptych anew.
+PYTEST  = PYTHONDONTWRITEBYTECODE= TMPDIR="$${TMPDIR:-$(MEMORY)}" $(BIN)/pytest --workers $(WORKERS) --durations 40
 
 tests: $(VENV)/.test
 	$(PYTEST) -m "not slow"
