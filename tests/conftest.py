@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,14 @@ def one_tree_of_commands() -> Iterator[None]:
     """The command line is built once: typer would build all commands for each line that a test runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.testing._get_command", functools.cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_reading_of_certificates() -> Iterator[None]:
+    """Certificates of authorities are read once: each HTTP client would take 20 ms to read them, for plain HTTP too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssl.create_default_context", functools.cache(ssl.create_default_context))
         yield
 
 
