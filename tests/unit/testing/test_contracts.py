@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -112,7 +113,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder: Path = tmp_path_factory.mktemp("outside")
     (folder / "test_faulty.py").write_text(FAULTY)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rfsE", "--rootdir", str(folder), "."]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False).stdout
 
 
 def test_a_faulty_encoder_fails_the_test_that_is_named_for_its_fault(outcome: str) -> None:

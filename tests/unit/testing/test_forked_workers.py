@@ -51,8 +51,8 @@ def test_dies(shared):
 
 
 def run(folder: Path, *options: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
-    words = ["-p", "forked_workers", "-p", "no:cacheprovider", "-p", "no:asyncio", "-rA", *options]
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    words = ["-p", "forked_workers", "-p", "no:cacheprovider", "-rA", *options]
     command = [sys.executable, "-m", "pytest", *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
