@@ -17,7 +17,7 @@ import preloaded_process
 from pages import FENCE, LINK, PAGES, ROOT, is_config, name, with_blocks, write_config
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.parametrize("page", with_blocks("console"), ids=name)
 def test_the_commands_of_a_page_run_one_after_another_and_say_what_it_shows(page: Path, tmp_path: Path) -> None:
     write_config(page, tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from example_runs import EXAMPLES, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(first=True)
 
 EXPECTED = {"BM25": 0.800, "MiniLM": 0.816, "MiniLM, exact": 0.816, "BM25 + MiniLM (RRF)": 0.828}
 LATE = {"... then late interaction": 0.886}

@@ -8,7 +8,7 @@ import pytest
 
 from example_runs import EXAMPLES, changed_lines, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(first=True)
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -226,7 +226,7 @@ def test_taking_over_a_collection(tmp_path: Path) -> None:
     interrupted_at_random(folder, "adopt", restore=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_populate_by_ray_and_none_of_its_processes_stays(lexical: Folder) -> None:
     pytest.importorskip("ray", reason="needs diptych[ray]")
@@ -251,7 +251,7 @@ def processes_of(folder: Folder) -> list[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_commands_that_load_torch(dense: Folder) -> None:
     interrupted_at_random(dense, "populate", "corpus.jsonl", restore=True, times=FEW)
     interrupted_at_random(dense, "search", "convert audio", times=FEW, first=2)

@@ -20,7 +20,7 @@ from diptych.populate import open_source
 from diptych.search import Pipeline, Rescore, Retrieve, Rrf
 from diptych.types import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(first=True)
 
 MINILM = "all-MiniLM-L6-v2"
 SLOTS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from diptych import Collection
 from diptych.search import Retrieve
 from diptych.studio.shown import name_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(first=True)  # fills the store that the other files of this folder wait for
 
 QUERY = "play chess against the computer"
 

@@ -24,7 +24,7 @@ from diptych.populate.ray_engine import RayEngine
 from diptych.stores import open_store
 from ray_parts import DEADLY, registry
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(first=True)
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 PROGRAM = """

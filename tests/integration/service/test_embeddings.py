@@ -46,7 +46,8 @@ def test_numbers_and_base64_are_the_same_vector(api: openai.OpenAI, client: http
 
 def test_input_type_chooses_the_side_of_the_encoder(api: openai.OpenAI, collection: Collection) -> None:
     def asked(side: str) -> list[float]:
-        return api.embeddings.create(model="dense", input="cat", extra_body={"input_type": side}).data[0].embedding
+        answer = api.embeddings.create(model="dense", input="cat", extra_body={"input_type": side})
+        return list(answer.data[0].embedding)
 
     encoder = collection.encoders["dense"]
     (query,), (document,) = encoder.encode_query(["cat"]), encoder.encode_document(["cat"])
