@@ -6,26 +6,35 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import httpx
+import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
 from diptych.search import store_errors
-from diptych.stores import deadline, open_store
+from diptych.search.filter_keys import missing_keys
+from diptych.search.filters import combined
+from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import seconds_left
+from diptych.stores.server_client import ServerClient
+from diptych.stores.wire import Point
 from faulty_server import faulty_server, hang, reset
+from grpc_server import grpc_server
 from small_server import Routes
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
 DOCUMENTS = [{"id": str(i), "text": f"words of number {i}"} for i in range(12)]
 GONE = "http://127.0.0.1:9"
+SOON = 0.2  # seconds of a search
 
 
 def config(*urls: str, **more: Any) -> Config:
@@ -111,6 +120,81 @@ def test_a_search_of_a_server_that_stopped_answering_ends_at_the_deadline(
         with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer") as caught:
             collection.search("words", limit=3)
     assert "timed out" in caught.value.got
+
+
+QUESTIONS: dict[str, Callable[[Collection], Any]] = {
+    "filter": lambda c: c.search("words", where={"kind": "odd"}),
+    "like": lambda c: c.search("words", like=["1"]),
+    "groups": lambda c: c.search_groups("words", group_by="kind"),
+    "explain": lambda c: c.explain("words"),
+    "count": lambda c: c.count(),
+    "probe": lambda c: cast("ServerClient", c.client).search_seconds("c", 0, "dense.1", 3),
+    "missing keys": lambda c: missing_keys(c.handle, combined(None, {"kind": "odd"})),
+    "catch up": lambda c: c.handle.catch_up(),
+}
+
+
+@pytest.mark.parametrize("question", list(QUESTIONS))
+def test_whatever_a_search_asks_of_the_store_ends_at_the_deadline(
+    small_server: Callable[..., Routes], fakes: Registry, question: str
+) -> None:
+    server = small_server()
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        cast("ServerClient", collection.client).search_timeout = SOON
+        # Without the deadline it would have the answer in the end: the server waits for half a minute.
+        with silent(server), pytest.raises((StoreUnavailable, ResponseHandlingException), match=r"answer|timed out"):
+            QUESTIONS[question](collection)
+
+
+def test_the_first_search_of_a_collection_of_others_ends_at_the_deadline(
+    small_server: Callable[..., Routes], fakes: Registry
+) -> None:
+    server = small_server()
+    with Collection.open(config(server.url), registry=fakes) as early:
+        cast("ServerClient", early.client).search_timeout = SOON
+        with Collection.open(config(server.url), registry=fakes) as other:
+            other.populate(DOCUMENTS)
+        answered = len(server.requests)
+        with silent(server):
+            with pytest.raises(StoreUnavailable, match="the store does not answer"):
+                early.search("words", limit=3)
+            assert len(server.requests) == answered, "it waits for no answer beyond the deadline"
+        assert len(early.search("words", limit=3)) == 3
+
+
+def test_a_search_that_was_answered_stands_where_the_check_of_its_filter_fails(
+    small_server: Callable[..., Routes], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ResponseHandlingException(httpx.ReadTimeout("timed out"))
+
+    with Collection.open(config(small_server().url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        monkeypatch.setattr(ServerClient, "scroll", fail)
+        assert collection.search("words", where={"kind": "odd"}) == []
+
+
+def waits(_: str, context: Any) -> bytes:
+    """Answer once the client has given up."""
+    gone = threading.Event()
+    context.add_callback(gone.set)
+    gone.wait(30)
+    return b""
+
+
+@pytest.mark.parametrize("call", ["probe", "write", "read"])
+def test_calls_over_grpc_end_at_the_deadline(call: str) -> None:
+    calls: dict[str, Callable[[Any], Any]] = {
+        "probe": lambda client: client.search_seconds("c", 0, "dense.1", 3),
+        "write": lambda client: client.upsert("c", [Point(1, {"dense.1": np.zeros(2, np.float32)})]),
+        "read": lambda client: client.count("c"),
+    }
+    with grpc_server(waits) as url:
+        client = ServerClient(timeout=60, search_timeout=SOON, **place_of(url))
+        outer = nullcontext() if call == "probe" else deadline(SOON)
+        with closing(client), outer, pytest.raises(Exception, match="DEADLINE_EXCEEDED"):
+            calls[call](client)
 
 
 def test_a_client_of_the_programs_own_keeps_its_timeout(small_server: Callable[..., Routes], fakes: Registry) -> None:

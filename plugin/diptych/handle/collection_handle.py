@@ -118,10 +118,10 @@ class CollectionHandle:
         return self._rerankers.get(adapter, options)
 
     def require(self) -> None:
-        """Raise CollectionNotFound when no process has populated the collection yet."""
+        """Raise CollectionNotFound when no process has populated the collection yet; reads as `catch_up` does."""
         if not self.exists:
             with self._lock:
-                self.view = self._opened(self.read())
+                self.view = self._opened(open_handle.metadata_for_search(self.client, self.name))
 
     def now(self) -> View:
         """The view to search with; notices cut-overs by other processes.
@@ -144,9 +144,10 @@ class CollectionHandle:
 
         Raises:
             DiptychError: the new encoders cannot be loaded, or did not make the vectors.
+            StoreUnavailable: the store does not answer within `search_timeout`.
         """
         with self._lock:
-            self.install(self.read())
+            self.install(open_handle.metadata_for_search(self.client, self.name))
 
     def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
         """Make a view of `metadata` the current one, after loading and verifying the encoders of new slots.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import Config, LinearFusion, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound, FollowWarning
@@ -13,9 +13,15 @@ from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import Asking, CollectionMetadata, State
 from diptych.metadata.reading import Reading
+from diptych.metadata.store import known_metadata
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary import LEAST_TEXTS, UnreadSlot, unread_fusion
+from diptych.stores.answers import needs_answers
+from diptych.stores.nodes import search_deadline
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
@@ -30,6 +36,17 @@ def reading_of(config: PopulateConfig, slot: SlotConfig | None = None) -> Readin
 def media_of(config: Config | None) -> MediaStore:
     """Reads media as the config says; without one below the working directory."""
     return MediaStore(config.media, config.source.folder) if config else MediaStore(MediaConfig(), Path.cwd())
+
+
+def metadata_for_search(client: QdrantBase, name: str) -> CollectionMetadata:
+    """The metadata of a collection, which a server is given the time of a search to send.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+        CollectionNotFound, CollectionError: there is no such collection, or diptych does not know it.
+    """
+    with needs_answers("try again once it does"), search_deadline(client):
+        return known_metadata(client, name)
 
 
 def storage_of(config: SlotConfig) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.errors import DiptychError
 from diptych.handle.tenancy import narrowed, scope
+from diptych.search.store_errors import ask
+from diptych.stores.nodes import search_deadline
 
 if TYPE_CHECKING:
     from diptych.handle.collection_handle import CollectionHandle
@@ -36,8 +37,9 @@ def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: st
     memory[None] = now
     new = [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) >= SELDOM]
     try:
-        missing = _missing(view, new, tenant)
-    except DiptychError:  # the search was answered; a store failing since is reported by the next call
+        with search_deadline(view.client):
+            missing = _missing(view, new, tenant)
+    except Exception:  # the search was answered; a store failing since is reported by the next call
         return
     for key in missing:
         memory[tenant, key] = now
@@ -55,8 +57,9 @@ def some_missing(view: View, filter: models.Filter, *, tenant: str | None) -> li
 
     Raises:
         TenantError: no tenant where one is required, or one that cannot be.
+        StoreUnavailable, StoreError: the store does not answer, or fails.
     """
-    return _missing(view, _some_keys(filter), tenant)
+    return ask(view, lambda: _missing(view, _some_keys(filter), tenant))
 
 
 def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
@@ -76,10 +79,11 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
 
     Raises:
         TenantError: no tenant where one is required, or one that cannot be.
+        StoreUnavailable, StoreError: the store does not answer, or fails.
     """
     if filter is None or not handle.exists:
         return []
-    return _missing(handle.view, dict.fromkeys(_keys(filter, "")), tenant)
+    return ask(handle.view, lambda: _missing(handle.view, dict.fromkeys(_keys(filter, "")), tenant))
 
 
 def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:

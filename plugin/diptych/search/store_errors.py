@@ -11,8 +11,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
 from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
-from diptych.stores.nodes import deadline, seconds_left
-from diptych.stores.server_client import SEARCH_TIMEOUT
+from diptych.stores.nodes import search_deadline, seconds_left
 
 T = TypeVar("T")
 _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or moment, not the request
@@ -42,7 +41,7 @@ def ask(handle: Searched, call: Callable[[], T]) -> T:
         SearchError: the store refuses the request.
         CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
-    with deadline(getattr(handle.client, "search_timeout", SEARCH_TIMEOUT)):
+    with search_deadline(handle.client):
         for pause in (*PAUSES, None):
             try:
                 return call()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from qdrant_client.uploader.rest_uploader import RestBatchUploader
 from diptych.stores.answers import connection_broke, falters, gave_no_answer, was_not_sent
 
 T = TypeVar("T")
+SEARCH_TIMEOUT = 10  # seconds that a search waits for a server, unless its client says otherwise
 LEAST = 0.05  # seconds that a call has at least
 LOOK = 2.0  # seconds that each of several nodes has to show its metadata
 SKIPPED = 5.0  # seconds for which a node that did not answer is not asked for it again
@@ -35,6 +36,11 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         _DUE.reset(token)
+
+
+def search_deadline(client: object) -> AbstractContextManager[None]:
+    """The deadline of a search through this client, `search_timeout` of the config."""
+    return deadline(getattr(client, "search_timeout", SEARCH_TIMEOUT))
 
 
 def seconds_left(most: float = math.inf) -> float:
@@ -83,14 +89,14 @@ class Node(QdrantRemote):
             method: `Upsert` or `UpdateVectors`.
             head: the request without its points.
             points: its field of points as bytes, see `wire`. In a message they would be read and written once more.
-            seconds: to wait.
+            seconds: to wait at most.
         """
         if method not in self._writes:
             self._init_grpc_channel()
             answer = grpc.PointsOperationResponse.FromString
             call = self._grpc_channel_pool[0].unary_unary(f"/qdrant.Points/{method}", None, answer)
             self._writes[method] = call
-        return self._writes[method](head.SerializeToString() + points, timeout=seconds)
+        return self._writes[method](head.SerializeToString() + points, timeout=seconds_left(seconds))
 
     def answer(self, method: str, request: Any) -> Any:
         """Send a request of the service of points over gRPC; the server's answer."""

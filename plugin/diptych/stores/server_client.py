@@ -14,9 +14,8 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from diptych.stores import wire
-from diptych.stores.nodes import Nodes
+from diptych.stores.nodes import SEARCH_TIMEOUT, Nodes, search_deadline
 
-SEARCH_TIMEOUT = 10  # seconds
 READING = (
     "query_points", "query_points_groups", "query_batch_points", "scroll", "retrieve", "count", "facet",
     "search_matrix_pairs", "search_matrix_offsets", "collection_exists", "get_collection", "get_collections",
@@ -40,7 +39,7 @@ class ServerClient(QdrantClient):
         *,
         grpc: bool,
         timeout: int,
-        search_timeout: int = SEARCH_TIMEOUT,
+        search_timeout: float = SEARCH_TIMEOUT,
         others: Sequence[dict[str, Any]] = (),
         **options: Any,
     ) -> None:
@@ -176,14 +175,15 @@ class ServerClient(QdrantClient):
         return self._nodes.each(lambda node: node.get_collection(collection_name).config.metadata or {})
 
     def search_seconds(self, collection_name: str, point: models.ExtendedPointId, using: str, limit: int) -> float:
-        """Time of a neighbour search, in seconds, as measured by the server."""
-        if self._speaks_grpc:
-            query = grpc.Query(nearest=grpc.VectorInput(id=RestToGrpc.convert_extended_point_id(point)))
-            request = grpc.QueryPoints(collection_name=collection_name, query=query, using=using, limit=limit)
-            return float(self.grpc_points.Query(request, timeout=self._seconds).time)
-        wanted = models.QueryRequest(query=point, using=using, limit=limit)
-        api: Any = self.http.search_api
-        return float(api.query_points(collection_name, query_request=wanted).time)
+        """Time of a neighbour search, in seconds, as measured by the server. It is waited for as for any search."""
+        with search_deadline(self):
+            if self._speaks_grpc:
+                query = grpc.Query(nearest=grpc.VectorInput(id=RestToGrpc.convert_extended_point_id(point)))
+                request = grpc.QueryPoints(collection_name=collection_name, query=query, using=using, limit=limit)
+                return float(self._nodes.current.answer("Query", request).time)
+            wanted = models.QueryRequest(query=point, using=using, limit=limit)
+            api: Any = self.http.search_api
+            return float(api.query_points(collection_name, query_request=wanted).time)
 
 
 def _grpc_routing(ordering: Any, shard_key: Any) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def _missing(found: Answered) -> list[str]:
     assert request.chosen is not None, "the caller has checked"
     view, chosen = request.handle.now(), request.chosen
     try:
-        if missing := ask(view, lambda: some_missing(view, chosen, tenant=request.tenant)):
+        if missing := some_missing(view, chosen, tenant=request.tenant):
             known = [str(field["key"]) for field in fields_of(view)]
             return [_no_field(key, [name for name in known if name != key]) for key in missing]
         points, _ = ask(view, lambda: view.client.scroll(view.name, request.filter, limit=1, with_payload=False))
