@@ -6,14 +6,15 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient, models
+from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from diptych import Collection
@@ -27,8 +28,8 @@ from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import seconds_left
 from diptych.stores.server_client import ServerClient
 from diptych.stores.wire import Point
-from faulty_server import faulty_server, hang, reset
-from grpc_server import grpc_server
+from faulty_server import faulty_server, hang, reset, send
+from grpc_server import grpc_server, refuse
 from small_server import Routes
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
@@ -195,6 +196,103 @@ def test_calls_over_grpc_end_at_the_deadline(call: str) -> None:
         outer = nullcontext() if call == "probe" else deadline(SOON)
         with closing(client), outer, pytest.raises(Exception, match="DEADLINE_EXCEEDED"):
             calls[call](client)
+
+
+def stumbles(protocol: str, times: int, stack: ExitStack) -> tuple[ServerClient, list[str]]:
+    """The client of a server that is unavailable so often and then counts 3 points, and the calls that came."""
+    calls = list[str]()
+    if protocol == "grpc":
+
+        def answer(method: str, context: Any) -> bytes:
+            calls.append(method)
+            if len(calls) <= times:
+                refuse("UNAVAILABLE", "shard is gone")(method, context)
+            found: bytes = grpc.CountResponse(result=grpc.CountResult(count=3)).SerializeToString()
+            return found
+
+        url = stack.enter_context(grpc_server(answer))
+    else:
+
+        def play(connection: Any) -> None:
+            calls.append("Count")
+            gone, body = b'{"status":{"error":"shard is gone"}}', b'{"result":{"count":3},"status":"ok","time":0.0}'
+            status, sent = ("503 Service Unavailable", gone) if len(calls) <= times else ("200 OK", body)
+            head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(sent)}\r\n"
+            connection.sendall(f"{head}connection: close\r\n\r\n".encode() + sent)
+
+        url = stack.enter_context(faulty_server(play))
+    client = ServerClient(timeout=60, search_timeout=60, **place_of(url))
+    stack.callback(client.close)
+    return client, calls
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_read_that_a_single_server_cannot_answer_just_now_is_repeated(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_errors, "PAUSES", (0.01, 0.01, 0.01))
+    with ExitStack() as stack:
+        client, calls = stumbles(protocol, 3, stack)
+        assert store_errors.ask(Asked(client), lambda: client.count("c")).count == 3
+        assert set(calls) == {"Count"}
+    with ExitStack() as stack:
+        client, calls = stumbles(protocol, 1000, stack)
+        with pytest.raises(StoreError, match="shard is gone"):
+            store_errors.ask(Asked(client), lambda: client.count("c"))
+        assert len(calls) > len(store_errors.PAUSES)
+    with ExitStack() as stack:
+        monkeypatch.setattr(store_errors, "PAUSES", (60.0,))
+        client, calls = stumbles(protocol, 1000, stack)
+        with deadline(1), pytest.raises(StoreError, match="shard is gone"):  # no pause is as long as that
+            store_errors.ask(Asked(client), lambda: client.count("c"))
+
+
+@dataclass
+class Asked:
+    """What `ask` needs of a collection."""
+
+    client: Any
+    name: str = "c"
+
+
+def test_a_read_over_grpc_is_repeated_where_its_connection_broke() -> None:
+    opened = list[str]()
+
+    def play(connection: Any) -> None:
+        opened.append("")
+        connection.recv(65_536)
+        connection.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # HTTP/2's SETTINGS, with nothing set
+        connection.recv(65_536)
+        reset()(connection)
+
+    with faulty_server(play, reads=False) as url:
+        client = ServerClient(timeout=20, **place_of(url.replace("http", "grpc")))
+        with closing(client), pytest.raises(Exception, match="UNAVAILABLE"):
+            client.count("c")
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_server_that_is_gone_is_not_waited_for(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_errors, "PAUSES", (60.0,))
+    client = ServerClient(timeout=60, search_timeout=600, **place_of(GONE.replace("http", protocol)))
+    with closing(client), pytest.raises(StoreUnavailable, match="the store does not answer"):
+        store_errors.ask(Asked(client), lambda: client.count("c"))
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_write_to_a_node_that_is_gone_goes_to_the_next_one(protocol: str) -> None:
+    done = b'{"result":{"operation_id":1,"status":"completed"},"status":"ok","time":0.0}'
+    answer = grpc.PointsOperationResponse(result=grpc.UpdateResult(status=grpc.UpdateStatus.Completed))
+    with ExitStack() as stack:
+        if protocol == "grpc":
+            url = stack.enter_context(grpc_server(lambda *_: answer.SerializeToString()))
+        else:
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(done)}\r\n"
+            url = stack.enter_context(faulty_server(send(f"{head}connection: close\r\n\r\n".encode(), done)))
+        gone = place_of(GONE.replace("http", protocol))
+        client = stack.enter_context(closing(ServerClient(timeout=60, others=[place_of(url)], **gone)))
+        assert client.delete("c", [1]).status == models.UpdateStatus.COMPLETED
 
 
 def test_a_client_of_the_programs_own_keeps_its_timeout(small_server: Callable[..., Routes], fakes: Registry) -> None:

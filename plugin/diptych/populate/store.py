@@ -39,6 +39,7 @@ from diptych.metadata.payloads import (
     text_fields,
 )
 from diptych.populate.rejects import reason_of
+from diptych.stores.answers import grpc_code
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -272,7 +273,7 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, UnexpectedResponse):
         status = error.status_code or 500
         return status >= 500 or status in _WORTH_ANOTHER_TRY
-    if isinstance(error, _OURS) or not isinstance(error, Exception) or _grpc_code(error) in _GRPC_PERMANENT:
+    if isinstance(error, _OURS) or not isinstance(error, Exception) or grpc_code(error) in _GRPC_PERMANENT:
         return False
     return not isinstance(error, _PERMANENT)
 
@@ -281,17 +282,11 @@ def refuses_content(error: BaseException) -> bool:
     """Whether the store objects to the points themselves, so that it would accept the others."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _CONTENT
-    if _grpc_code(error) == "INVALID_ARGUMENT":
+    if grpc_code(error) == "INVALID_ARGUMENT":
         return True
     return isinstance(error, ValueError | TypeError | CollectionError | DocumentError) and not isinstance(
         error, CollectionNotFound
     )
-
-
-def _grpc_code(error: BaseException) -> str:
-    """The status of a gRPC failure by name; found by its attributes, since grpc has no types."""
-    code = getattr(error, "code", None)
-    return str(getattr(code(), "name", "")) if callable(code) else ""
 
 
 def plain_id(identifier: object) -> PointId:

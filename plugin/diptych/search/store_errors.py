@@ -10,7 +10,7 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
-from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
+from diptych.stores.answers import falters, gave_no_answer, grpc_code, refuses_key, told
 from diptych.stores.nodes import search_deadline, seconds_left
 
 T = TypeVar("T")
@@ -58,15 +58,15 @@ def is_refusal(error: BaseException | None) -> bool:
     """Whether the store refuses the request itself, so that a retry changes nothing."""
     if isinstance(error, UnexpectedResponse):
         return 400 <= (error.status_code or 500) < 500 and error.status_code not in _NOT_THE_REQUEST
-    if callable(code := getattr(error, "code", None)):  # gRPC's, told by its shape, since grpc has no types
-        return getattr(code(), "name", "") in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
+    if error is not None and (code := grpc_code(error)):
+        return code in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
     return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
 
 
 def _failure(handle: Searched, error: Exception) -> DiptychError:
     """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
     where, got = f"collection {handle.name!r}", told(error)
-    if gave_no_answer(error):  # then it could not say either whether the collection exists
+    if gave_no_answer(error) and not falters(error):  # else it may say whether the collection exists
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if refuses_key(error):
         return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")

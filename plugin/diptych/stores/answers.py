@@ -12,6 +12,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from diptych.errors import DiptychError, StoreUnavailable
 
 _NO_SUCH_CALL = {404, 405, 501}
+_NO_CONNECTION = ("failed to connect", "DNS resolution failed")  # how gRPC says that there is no server
 LONGEST = 300  # characters that are shown of an answer
 
 
@@ -21,7 +22,7 @@ def told(error: BaseException) -> str:
         status = f"{error.status_code} {error.reason_phrase}".strip()
         sentence = _sentence(error.content)
         return f"{status}: {sentence}" if sentence else status
-    if name := _grpc_code(error):
+    if name := grpc_code(error):
         details = getattr(error, "details", None)
         return f"{name}: {_line(str(details() if callable(details) else error))}"
     return f"{type(error).__name__}: {_line(str(error)) or 'no message'}"
@@ -29,33 +30,36 @@ def told(error: BaseException) -> str:
 
 def is_conflict(error: BaseException) -> bool:
     """Whether the object already exists, or another client is just creating it."""
-    return (isinstance(error, UnexpectedResponse) and error.status_code == 409) or _grpc_code(error) == "ALREADY_EXISTS"
+    return (isinstance(error, UnexpectedResponse) and error.status_code == 409) or grpc_code(error) == "ALREADY_EXISTS"
 
 
 def not_found(error: BaseException) -> bool:
     """Whether the server says that a collection or point does not exist."""
-    return (isinstance(error, UnexpectedResponse) and error.status_code == 404) or _grpc_code(error) == "NOT_FOUND"
+    return (isinstance(error, UnexpectedResponse) and error.status_code == 404) or grpc_code(error) == "NOT_FOUND"
 
 
 def refuses_key(error: BaseException) -> bool:
     """Whether the server refuses the API key."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code in (401, 403)
-    return _grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+    return grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 def falters(error: BaseException) -> bool:
-    """Whether the server reports a temporary failure, as a cluster does while one of its nodes is gone."""
+    """Whether the server reports a temporary failure, as a cluster does while one of its nodes is gone.
+
+    gRPC calls it UNAVAILABLE, too, when a connection is lost during a call.
+    """
     if isinstance(error, UnexpectedResponse):
         return (error.status_code or 500) >= 500
-    return _grpc_code(error) == "INTERNAL"
+    return grpc_code(error) == "INTERNAL" or _lost_or_unavailable(error)
 
 
 def gave_no_answer(error: BaseException) -> bool:
     """Whether the server could not be reached or did not answer in time."""
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
-    return _grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    return grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 @contextmanager
@@ -74,26 +78,36 @@ def needs_answers(do: str) -> Iterator[None]:
 def connection_broke(error: BaseException) -> bool:
     """Whether the connection was lost during the call, so that the call may or may not have arrived."""
     broken = httpx.ReadError | httpx.WriteError | httpx.CloseError | httpx.RemoteProtocolError
-    return isinstance(error, ResponseHandlingException) and isinstance(error.source, broken)
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, broken)
+    return _lost_or_unavailable(error)
 
 
 def was_not_sent(error: BaseException) -> bool:
     """Whether the call cannot have been sent, because there was no connection."""
-    source = error.source if isinstance(error, ResponseHandlingException) else None
-    return isinstance(source, httpx.ConnectError | httpx.ConnectTimeout)
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, httpx.ConnectError | httpx.ConnectTimeout)
+    return grpc_code(error) == "UNAVAILABLE" and not _lost_or_unavailable(error)
 
 
 def too_old(error: BaseException) -> bool:
     """Whether creating or deleting a vector name failed because the server does not support it."""
     if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not
         return error.status_code in _NO_SUCH_CALL and b"exist" not in (error.content or b"")
-    return isinstance(error, NotImplementedError) or _grpc_code(error) == "UNIMPLEMENTED"
+    return isinstance(error, NotImplementedError) or grpc_code(error) == "UNIMPLEMENTED"
 
 
-def _grpc_code(error: BaseException) -> str:
+def grpc_code(error: BaseException) -> str:
     """The status of a gRPC failure by name; found by its attributes, since grpc has no types."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""
+
+
+def _lost_or_unavailable(error: BaseException) -> bool:
+    """Whether a gRPC call failed with UNAVAILABLE on a connection: it was lost, or the server itself says so."""
+    details = getattr(error, "details", None)
+    text = str(details()) if callable(details) else ""
+    return grpc_code(error) == "UNAVAILABLE" and not text.startswith(_NO_CONNECTION)
 
 
 def _sentence(content: bytes) -> str:

@@ -24,6 +24,7 @@ SEARCH_TIMEOUT = 10  # seconds that a search waits for a server, unless its clie
 LEAST = 0.05  # seconds that a call has at least
 LOOK = 2.0  # seconds that each of several nodes has to show its metadata
 SKIPPED = 5.0  # seconds for which a node that did not answer is not asked for it again
+RECONNECT = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
 EXPIRY = 4.0  # seconds that an unused connection is kept; a server closes it after 5
 _DUE: ContextVar[float] = ContextVar("due", default=math.inf)
 
@@ -77,7 +78,10 @@ class Node(QdrantRemote):
 
     def __init__(self, **options: Any) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=EXPIRY)
-        super().__init__(limits=limits, check_compatibility=False, **options)
+        # gRPC's own pauses grow from 1 s to 120 s: a server that was down for a minute was asked again only 10 s after
+        # it was back, while HTTP reaches it at once.
+        reconnect = {**RECONNECT, **(options.pop("grpc_options", None) or {})}
+        super().__init__(limits=limits, check_compatibility=False, grpc_options=reconnect, **options)
         self.skipped_until = 0.0
         self._writes: dict[str, Callable[..., Any]] = {}  # the calls that take a request as bytes
         self.openapi_client.client.add_middleware(_within_deadline)
