@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
-from qdrant_client.http.exceptions import ApiException
 
 from diptych.adopt.checks import require_foreign, require_kept, require_same_storage, require_vectors, warnings_of
 from diptych.adopt.layouts import layouts_of, with_id
@@ -15,7 +14,7 @@ from diptych.adopt.reports import AdoptedSlot, AdoptReport
 from diptych.adopt.sample import Sampled, sampled
 from diptych.adopt.verify_encoders import Verified, Verifier
 from diptych.config.models import Config
-from diptych.errors import CollectionError, StoreError, StoreUnavailable
+from diptych.errors import CollectionError, StoreUnavailable
 from diptych.handle.create import now, who
 from diptych.handle.open_handle import reading_of
 from diptych.handle.tenancy import tenancy_of
@@ -24,18 +23,19 @@ from diptych.metadata.payloads import field_of, from_payload, id_filter, text_fi
 from diptych.metadata.reading import Reading
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.read_ahead import batched
-from diptych.populate.rejects import reason_of
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts
 from diptych.slots.calibration_texts import texts_of as texts_read
 from diptych.slots.slot import Slot
+from diptych.stores.answers import needs_answers
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 
+@needs_answers("adopt it again once it does")
 def adopt(
     client: QdrantBase,
     name: str,
@@ -60,16 +60,7 @@ def adopt(
         FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
         CollectionNotFound, CollectionError: the collection is not there, known already, or cannot be adopted.
     """
-    adoption = _Adoption(client, name, config, registry or Registry.default())
-    try:
-        return adoption.run(vectors or {}, layout, sample)
-    except ApiException as error:
-        raise StoreError(
-            "the store does not let the collection be adopted",
-            where=f"collection {name!r}",
-            got=reason_of(error),
-            expected="a store that answers, and a key that may read and update the collection",
-        ) from error
+    return _Adoption(client, name, config, registry or Registry.default()).run(vectors or {}, layout, sample)
 
 
 class _Adoption:

@@ -25,6 +25,7 @@ from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
 from diptych.slots.calibration_texts import SAMPLE
+from diptych.stores.answers import needs_answers
 from diptych.stores.versions import version_warnings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Collection(CollectionPopulate, Searching):
         self._owns_client = owns_client
 
     @classmethod
+    @needs_answers("open it again once it does")
     def open(
         cls,
         source: str | Path | Mapping[str, Any] | Config | Sequence[str] | QdrantBase,
@@ -84,6 +86,7 @@ class Collection(CollectionPopulate, Searching):
             raise
 
     @classmethod
+    @needs_answers("open it again once it does")
     def stored(
         cls, source: str | Path | Config | QdrantBase, name: str | None = None, *, registry: Registry | None = None
     ) -> Collection:
@@ -265,6 +268,7 @@ class Collection(CollectionPopulate, Searching):
 
         return documents.count(self.handle, filter, where=where, tenant=tenant)
 
+    @needs_answers("look again once it does")
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors. Loads no encoder."""
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}

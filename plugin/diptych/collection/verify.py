@@ -25,6 +25,7 @@ from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
 from diptych.slots.slot import Slot
+from diptych.stores.answers import needs_answers
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class VerifyReport(ReprHtml):
         return [*faults, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
 
 
+@needs_answers("run it again once it does")
 def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyReport:
     """Check all points of the live slots, and compare a re-encoded sample of the documents.
 
@@ -120,6 +122,7 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
     return report
 
 
+@needs_answers("run it again once it does")
 def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     """Repair what `verify` found; returns how many points got new vectors, and how many are left to populate.
 

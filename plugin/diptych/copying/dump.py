@@ -27,6 +27,7 @@ from diptych.metadata.payloads import NATIVE, OWN, from_payload
 from diptych.populate.sources.readers import HEADER, LONGEST_LINE
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.stores.answers import needs_answers
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ SHOWN = 5  # document ids in a warning
 Write = Callable[[Mapping[str, Any]], None]
 
 
+@needs_answers("run it again once it does")
 def export_collection(
     handle: CollectionHandle,
     path: str | Path | None,

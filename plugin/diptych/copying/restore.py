@@ -23,6 +23,7 @@ from diptych.populate.sources import readers
 from diptych.populate.sources.rejected_entry import Rejected
 from diptych.reports import SetAside
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def read_header(path: Path) -> Header | None:
     return None if line is None else Header.read(line, str(path))
 
 
+@needs_answers("run it again once it does")
 def import_collection(
     client: QdrantBase,
     path: str | Path,

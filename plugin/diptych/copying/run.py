@@ -18,6 +18,7 @@ from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.handle.create import now
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.versions import is_local
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BATCH, PASSES = 256, 5
 
 
+@needs_answers("run it again once it does: the copy continues where it stopped")
 def copy_collection(
     source: QdrantBase,
     name: str,

@@ -79,7 +79,7 @@ class Indexer:
         """
         chunk = self._handle.populate_config.chunk
         size = max(1, chunk // PIECES)
-        self.targets = targets = Targets(self._handle)
+        self.targets = targets = self._store.looked(partial(Targets, self._handle))
         batches = batched(items, min(LOOKUP, size))
         work = partial(self._encode, targets, size, fresh, stopped)
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)

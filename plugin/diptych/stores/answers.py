@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from diptych.errors import DiptychError, StoreUnavailable
+from diptych.errors import StoreError, StoreUnavailable
 
 _NO_SUCH_CALL = {404, 405, 501}
 _NO_CONNECTION = ("failed to connect", "DNS resolution failed")  # how gRPC says that there is no server
@@ -18,6 +19,8 @@ LONGEST = 300  # characters that are shown of an answer
 
 def told(error: BaseException) -> str:
     """The error in one line; for a server's refusal its status and message."""
+    if isinstance(error, ResourceExhaustedResponse):
+        return f"too many requests, again in {error.retry_after_s} s: {_line(str(error))}"
     if isinstance(error, UnexpectedResponse):
         status = f"{error.status_code} {error.reason_phrase}".strip()
         sentence = _sentence(error.content)
@@ -64,15 +67,32 @@ def gave_no_answer(error: BaseException) -> bool:
 
 @contextmanager
 def needs_answers(do: str) -> Iterator[None]:
-    """Raise StoreUnavailable in place of the client's error when the server does not answer; `do` says what helps."""
+    """Raise diptych's own error in place of the client's; `do` says what helps once the server answers.
+
+    Raises:
+        StoreUnavailable: the server does not answer, fails for the moment, or refuses the key.
+        StoreError: it refuses a request; status and the server's own sentence are in `got`.
+    """
     try:
         yield
-    except DiptychError:
-        raise
     except Exception as error:
-        if not (gave_no_answer(error) or falters(error)):
+        if not comes_from_server(error):
             raise
-        raise StoreUnavailable("the store does not answer", got=told(error), do=do) from error
+        raise store_error(error, do) from error
+
+
+def comes_from_server(error: BaseException) -> bool:
+    """Whether it is an error of qdrant-client about a server, over HTTP or gRPC."""
+    return isinstance(error, ApiException | ResourceExhaustedResponse) or bool(grpc_code(error))
+
+
+def store_error(error: BaseException, do: str) -> StoreError:
+    """The error for one that comes from a server; see `needs_answers`."""
+    if refuses_key(error):
+        return StoreUnavailable("the store refuses the key", got=told(error), do="check api_key")
+    if gave_no_answer(error) or falters(error):
+        return StoreUnavailable("the store does not answer", got=told(error), do=do)
+    return StoreError("the store refuses a request", got=told(error), do="see what it says, and its log")
 
 
 def connection_broke(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
+from diptych.stores.answers import needs_answers
 from diptych.stores.versions import version_warnings
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
@@ -110,6 +111,7 @@ class Plan(ReprHtml):
         return sum(step.seconds for step in self.steps)
 
 
+@needs_answers("plan again once it does")
 def plan(
     handle: CollectionHandle, config: Config, *, again: frozenset[str] = frozenset(), sample: int = SAMPLE
 ) -> Plan:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import APPLY, CollectionMetadata, Event, Generation, Swap
 from diptych.metadata.store import raw_metadata
+from diptych.stores.answers import needs_answers
 from diptych.stores.vector_names import orphans
 from diptych.swap.gate.refusal import refusal_of
 from diptych.swap.gate.vector_health import coverage
@@ -80,6 +81,7 @@ class Status:
     history: tuple[Event, ...] = ()
 
 
+@needs_answers("look again once it does")
 def status(handle: CollectionHandle) -> Status:
     """The state of a collection. Loads no encoder.
 

@@ -84,6 +84,10 @@ def _of_system(error: OSError) -> DiptychError:
 
 
 def _unexpected(error: BaseException) -> DiptychError:
+    from diptych.stores.answers import comes_from_server, store_error
+
+    if comes_from_server(error):
+        return store_error(error, "run it again once it does")
     return DiptychError(
         "an unexpected error: a fault in diptych or in an adapter",
         got=f"{type(error).__name__}: {error}",
