@@ -211,7 +211,7 @@ def test_a_server_without_relevance_feedback_is_refused_by_name(
     with Collection.open(config(small_server(version="1.16.3").url), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
         assert any("1.16.3, and searches by examples" in warning for warning in collection.info().warnings)
-        refusal = r"(?s)no relevance feedback.*'c'.*Qdrant 1.16.3.*1.17 or newer.*without like and unlike"
+        refusal = r"(?s)no relevance feedback.*'c'.*Qdrant 1.16.3.*1.17 or newer.*without them"
         with pytest.raises(StoreUnsupported, match=refusal):
             collection.search("words of number 3", like=[Query("words of number 4")])
         assert collection.search("words of number 3", limit=1)

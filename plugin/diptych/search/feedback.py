@@ -7,8 +7,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.errors import SearchError, StoreUnsupported
-from diptych.handle.snapshot import View
+from diptych.errors import SearchError
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
 from diptych.search.mixed_queries import Given, media_read, paired, vectors_of_queries
@@ -16,7 +15,7 @@ from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
-from diptych.stores.versions import FEEDBACK, dotted, keeps_log, server_version
+from diptych.stores.versions import FEEDBACK, require_version
 from diptych.types import Query
 
 WEIGHT = 0.5  # of the examples, where the query has 1
@@ -34,7 +33,9 @@ def with_examples(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inpu
         StoreUnsupported: the server is too old.
     """
     slots = slots_for_examples(request)
-    _require_support(request.handle)
+    view = request.handle
+    lacks, do = "has no relevance feedback, which like and unlike need", "update the server, or search without them"
+    require_version(view.client, FEEDBACK, lacks, where=f"collection {view.name!r}", do=do)
     vectors = _vectors(request, slots)
     return [
         {
@@ -131,15 +132,3 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
 def _of_slot(vector: Any, slot: Slot) -> Input:
     """The slot's part of a point's vectors, None where it has none."""
     return vector.get(slot.vector) if isinstance(vector, Mapping) else vector
-
-
-def _require_support(view: View) -> None:
-    version = server_version(view.client) if keeps_log(view.client) else None
-    if version is not None and version < FEEDBACK:
-        raise StoreUnsupported(
-            "this server has no relevance feedback, which like and unlike need",
-            where=f"collection {view.name!r}",
-            got=f"Qdrant {dotted(version)}",
-            expected=f"{dotted(FEEDBACK)} or newer",
-            do="update the server, or search without like and unlike",
-        )

@@ -25,6 +25,7 @@ from diptych.search.newest_documents import recent_ids
 from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.slots.slot import Slot
+from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
 
@@ -219,7 +220,7 @@ def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) 
 
 
 def check_pipeline(pipeline: Pipeline, handle: View) -> None:
-    """Raise SearchError if a stage needs a slot that does not exist or does not support it."""
+    """Raise SearchError if a stage needs a slot that does not exist or does not support it, or StoreUnsupported."""
     if not isinstance(pipeline, Pipeline):
         raise SearchError("not a pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve")
     for name in pipeline.slots:
@@ -234,7 +235,7 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
         raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
         raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
-    _require_anchors_in_place(pipeline, handle)
+    _require_roles(pipeline, handle)
     if pipeline.rescore:
         _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
@@ -255,12 +256,15 @@ def direction(slot: Slot) -> int:
     return -1 if slot.similarity == "euclidean" else 1
 
 
-def _require_anchors_in_place(pipeline: Pipeline, handle: View) -> None:
-    """Raise SearchError if a slot of anchors is searched by queries, or a reranker explores by another slot."""
-    for name in pipeline.slots:
-        if handle.slots[name].anchored:
+def _require_roles(pipeline: Pipeline, handle: View) -> None:
+    """Raise where a slot of anchors is searched by queries, an old server's text index, or anchors by another slot."""
+    for slot in (handle.slots[name] for name in pipeline.slots):
+        if slot.anchored:
             what, do = "queries have no vector for scores of anchors", "name it in Explore(...) of a Rerank instead"
-            raise SearchError(what, where=f"slot {name!r}, {pipeline!r}", do=do)
+            raise SearchError(what, where=f"slot {slot.name!r}, {pipeline!r}", do=do)
+        if slot.kind == "text_index":
+            lacks, do = "cannot search a text index", "update the server, name other slots in the pipeline, or use bm25"
+            require_version(handle.client, TEXT_INDEX, lacks, where=slot.where, do=do)
     for explore in filter(None, (stage.explore for stage in pipeline.rerank)):
         of_anchors = [name for name, slot in handle.slots.items() if slot.anchored]
         if explore.anchors not in of_anchors:

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 from qdrant_client import QdrantClient
 
+from diptych.errors import StoreUnsupported
+
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
@@ -25,15 +27,17 @@ class Feature:
         since: the first version that has it.
         without: what happens below.
         kind: of the slots that need it; None where every collection may.
+        in_filters: whether it is for filters, of which nothing is known before a search: then warnings leave it out.
     """
 
     needs: str
-    since: tuple[int, int]
+    since: tuple[int, ...]
     without: str
     kind: Kind | None = None
+    in_filters: bool = False
 
 
-ADDS_VECTORS, FEEDBACK = (1, 18), (1, 17)
+ADDS_VECTORS, FEEDBACK, WHOLE_WORDS, TEXT_INDEX = (1, 18), (1, 17), (1, 19, 1), (1, 20)
 FEATURES = (
     Feature(
         "vectors that are added to a collection and dropped from it",
@@ -52,9 +56,14 @@ FEATURES = (
         "sparse",
     ),
     Feature("searches by examples, `like` and `unlike`,", FEEDBACK, "they are refused", "dense"),
-    Feature("searches of a text index", (1, 20), "its slots cannot be searched", "text_index"),
+    Feature(
+        "text matches (`MatchText`) in a field without a text index",
+        WHOLE_WORDS,
+        "they look for one string, case-sensitive; with `populate: {indexes: {FIELD: text}}` they match whole words",
+        in_filters=True,
+    ),
+    Feature("searches of a text index", TEXT_INDEX, "its slots cannot be searched", "text_index"),
 )
-
 
 _KNOWN: WeakKeyDictionary[QdrantBase, tuple[int, ...]] = WeakKeyDictionary()
 
@@ -85,11 +94,19 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
     if version is None or version >= max(feature.since for feature in FEATURES):
         return []
     name = dotted(version)
-    lacking = [feature for feature in FEATURES if feature.kind in wanted and version < feature.since]
+    lacking = [own for own in FEATURES if own.kind in wanted and not own.in_filters and version < own.since]
     return [
         f"this server is Qdrant {name}, and {feature.needs} need {dotted(feature.since)}: {feature.without}"
         for feature in lacking
     ]
+
+
+def require_version(client: QdrantBase, since: tuple[int, ...], lacks: str, *, where: str, do: str) -> None:
+    """Raise StoreUnsupported if the store is a server that is older than `since`, and so `lacks` something."""
+    version = server_version(client) if keeps_log(client) else None
+    if version is not None and version < since:
+        got, expected = f"Qdrant {dotted(version)}", f"{dotted(since)} or newer"
+        raise StoreUnsupported(f"this server {lacks}", where=where, got=got, expected=expected, do=do)
 
 
 def dotted(version: Iterable[int]) -> str:
