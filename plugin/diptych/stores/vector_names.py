@@ -269,9 +269,10 @@ class Wait:
             return False, SILENT if gave_no_answer(error) else f"its shards cannot be looked at: {told(error)}"
         shards: list[Any] = [*found.local_shards, *found.remote_shards]
         states = sorted({shard.state.value for shard in shards if shard.state != models.ReplicaState.ACTIVE})
-        moving = [*(found.shard_transfers or ()), *(found.resharding_operations or ())]
-        unrest = f"a replica is {' and another is '.join(states)}" if states else "a shard is being transferred"
-        return not found.remote_shards, unrest if states or moving else ""
+        unrest = f"a replica is {' and another is '.join(states)}" if states else ""
+        unrest = unrest or ("a shard is being transferred" if found.shard_transfers else "")
+        unrest = unrest or ("the number of shards is being changed" if found.resharding_operations else "")
+        return not found.remote_shards, unrest
 
 
 def _drop_all(client: QdrantBase, name: str, vectors: Mapping[str, Kind]) -> Dropped:

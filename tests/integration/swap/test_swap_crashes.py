@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import pytest
@@ -220,6 +221,10 @@ def test_a_swap_never_uses_the_name_of_a_vector_that_waits_to_be_dropped(
             {"remote_shards": [{"shard_id": 0, "peer_id": 2, "state": "Partial"}]},
             "a replica is Partial",
         ),
+        (
+            {"resharding_operations": [{"direction": "up", "shard_id": 1, "peer_id": 1}]},
+            "the number of shards is being changed",
+        ),
     ],
 )
 def test_nothing_is_dropped_while_shards_move_or_recover(
@@ -242,6 +247,24 @@ def test_nothing_is_dropped_while_shards_move_or_recover(
     assert why in done.warnings[0]
     server.cluster = {}
     assert found.finish().dropped == ("dense.1",)
+
+
+@pytest.mark.parametrize(
+    ("clock", "age", "dropped"),
+    [("own", 30, True), ("own", 3, False), ("other", 30, False), ("other", 120, True), ("other", -30, False)],
+)
+def test_a_date_by_another_machines_clock_counts_only_beyond_what_clocks_may_differ_by(
+    small_server: Callable[..., Any], config: Make, opened: Open, clock: str, age: float, dropped: bool
+) -> None:
+    client = open_store(small_server(flush=3).url)  # nine seconds are waited for
+    found = swapped(client, config, opened)
+    assert found.finish(later=True).retired == ("dense.1",)
+    retired = client.get_collection("c").config.metadata[RETIRED]["dense.1"]  # type: ignore[index]
+    at = (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
+    changed = {**retired, "at": at, "clock": retired["clock"] if clock == "own" else "that of another machine"}
+    client.update_collection("c", metadata={RETIRED: {"dense.1": changed}})
+    left = drop_orphans(client, "c", found.handle.read())
+    assert (left.dropped, left.waiting) == ((("dense.1",), ()) if dropped else ((), ("dense.1",)))
 
 
 def test_a_vector_that_a_kill_left_without_a_date_waits_from_the_moment_it_is_found(
