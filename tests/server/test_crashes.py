@@ -3,7 +3,8 @@
     DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant DIPTYCH_TEST_CRASHES=20 pytest tests/server
 
 DIPTYCH_TEST_CRASHES is how often each test kills the server, 2 unless given; DIPTYCH_TEST_FLUSH the flush interval in
-seconds, 1 unless given, Qdrant's own being 5; DIPTYCH_TEST_SEED the first seed, 0 unless given.
+seconds, 1 unless given, Qdrant's own being 5; DIPTYCH_TEST_SEED the first seed, 0 unless given. Only a kill that comes
+while documents are written counts, and a test without one fails.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crash_trial import WORK, Found, crash_after, crash_within
+from crash_trial import WORK, crash_after, crash_within, settled
 from qdrant_process import QdrantProcess
 
 SEED = int(os.environ.get("DIPTYCH_TEST_SEED", "0"))
@@ -24,13 +25,6 @@ WAITS = 4.0 + 3 * FLUSH  # where it waits before it drops a vector
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 
 
-def settled(found: list[Found]) -> str:
-    """The sum, for whoever runs this by hand."""
-    parts = {"lost": "lost", "older": "with an older payload", "mixed": "with a vector of another text"}
-    counts = [f"{sum(len(getattr(f, name)) for f in found)} {text}" for name, text in parts.items()]
-    return f"{len(found)} crashes, {sum(f.compared for f in found):,} acknowledged documents: {', '.join(counts)}"
-
-
 @pytest.mark.parametrize("work", list(WORK))
 def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
     server: QdrantProcess, tmp_path: Path, work: str
@@ -38,9 +32,8 @@ def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
     found = []
     for seed in SEEDS:
         found.append(crash_after(server, work, flush=FLUSH, seed=seed))
-        print(f"{work}, seed {seed}: {settled(found[-1:])}")
+        print(f"{work}, seed {seed}: {found[-1]}")
         server.renew(tmp_path / f"again-{seed}")
-    assert not any(f.faults for f in found), settled(found)
     print(f"after {work}: {settled(found)}")
 
 
@@ -49,7 +42,6 @@ def test_no_document_is_lost_by_a_crash_at_any_moment(server: QdrantProcess, tmp
     found = []
     for seed in SEEDS:
         found.append(crash_within(server, work, flush=FLUSH, seed=1000 + seed, lasts=LASTS.get(work, WAITS)))
-        print(f"{work}, seed {seed}: {settled(found[-1:])}")
+        print(f"{work}, seed {seed}: {found[-1]}")
         server.renew(tmp_path / f"again-{seed}")
-    assert not any(f.faults for f in found), settled(found)
     print(f"within {work}: {settled(found)}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,12 @@ def config(url: str, seed: int) -> Config:
 
 @dataclass
 class Found:
-    """What a crash left: documents compared, those lost, and those with an older payload or another text's vector."""
+    """What a crash left: documents compared, those lost, and those with an older payload or another text's vector.
 
+    `met_writer`: whether documents were still being written at the kill. Only then it is a crash in the midst of work.
+    """
+
+    met_writer: bool = True
     compared: int = 0
     lost: list[str] = field(default_factory=list)
     older: list[str] = field(default_factory=list)
@@ -78,6 +82,11 @@ class Writer:
     def start(self) -> None:
         """Go on in the background."""
         self._thread.start()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is still at work, neither stopped nor ended by an error."""
+        return self._thread.is_alive() and self.ended is None
 
     def stop(self) -> None:
         """End."""
@@ -218,11 +227,29 @@ def _trial(server: QdrantProcess, work: str, flush: int, seed: int, *, within: f
         assert not failed, failed
         assert writer.ended is None, writer.ended
     time.sleep(random.Random(seed).uniform(0, within))
+    met_writer = writer.writes
     server.kill()
     writer.stop()
     worker.join()
     server.start()
-    return compare(server.url, writer)
+    return replace(compare(server.url, writer), met_writer=met_writer)
+
+
+def settled(found: Sequence[Found]) -> str:
+    """The sum of trials. Only kills that met a live writer count as crashes; what the others left counts all the same.
+
+    Raises:
+        AssertionError: something was lost, older or mixed, or no kill met a live writer.
+    """
+    met = [own for own in found if own.met_writer]
+    parts = {"lost": "lost", "older": "with an older payload", "mixed": "with a vector of another text"}
+    counts = [f"{sum(len(getattr(own, name)) for own in found)} {text}" for name, text in parts.items()]
+    missed = f" ({len(found) - len(met)} more kills met no writer)" if len(met) < len(found) else ""
+    documents = sum(own.compared for own in met)
+    said = f"{len(met)} crashes{missed}, {documents:,} acknowledged documents: {', '.join(counts)}"
+    assert not any(own.faults for own in found), said
+    assert met, f"no kill met a live writer: {said}"
+    return said
 
 
 def _work(url: str, work: str, failed: list[Exception]) -> None:

@@ -200,8 +200,9 @@ class Overloaded(StoreUnavailable):
 
 
 @contextmanager
-def served(routes: Routes) -> Iterator[Routes]:
-    listening = socket.create_server(("127.0.0.1", 0))
+def served(routes: Routes, port: int = 0) -> Iterator[Routes]:
+    """The routes, served until the end of the block."""
+    listening = socket.create_server(("127.0.0.1", port))
     server = rest.RestServer(listening, lambda: routes)
     routes.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.start()
