@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -33,6 +33,7 @@ from diptych.types import Hit, Passage, Query
 if TYPE_CHECKING:
     from qdrant_client import models
 
+SEVERAL = 1000  # points of one document id that are looked through for the one that was found
 SHOWN = 240  # characters of a passage in an explanation
 
 
@@ -85,8 +86,10 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: Blocks
         request = replace(request, limit=limit, wants=request.end)
     (retrieved,) = retrieve_together([request])
     (hits,), (unscored,) = reranked(request, retrieved), retrieved.unscored
-    records = _records(request, [hit.id for hit in hits] if ids is None else ids)
-    return _Explainer(request, hits, unscored, records, retrieved.notes[0], blocks).explanations()
+    places = {hit.id: hit.point for hit in reversed(hits)}
+    wanted = [(hit.id, hit.point) for hit in hits] if ids is None else [(own, places.get(own)) for own in ids]
+    records, shared = _records(request, wanted)
+    return _Explainer(request, hits, unscored, records, shared, retrieved.notes[0], blocks).explanations()
 
 
 class _Explainer:
@@ -98,11 +101,12 @@ class _Explainer:
         hits: Sequence[Hit],
         unscored: Mapping[str, Rerank],
         records: Sequence[models.Record],
+        shared: Collection[PointId],
         notes: Sequence[str],
         blocks: BlocksLike | None,
     ) -> None:
-        self._request, self._unscored = request, unscored
-        self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
+        self._request, self._unscored, self._shared = request, unscored, shared
+        self._hits = {hit.point: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
         slots = [request.handle.slots[name] for name in request.pipeline.slots]
@@ -135,7 +139,7 @@ class _Explainer:
 
     def _explanation(self, record: models.Record) -> Explanation:
         document = from_payload(record.id, record.payload, self._request.handle.layout)
-        rank, hit = self._hits.get(document.id, (None, None))
+        rank, hit = self._hits.get(record.id, (None, None))
         return Explanation(
             document=document,
             pipeline=self._request.pipeline,
@@ -146,7 +150,7 @@ class _Explainer:
             boosts=self._boosts(record.id, document.id),
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
-            notes=(*self._notes, *(("pinned",) if hit and PINNED in hit.stages else ()), *self._gap(record.id)),
+            notes=(*self._notes, *self._notes_on(record.id, hit)),
             words=self._words[record.id],
         )
 
@@ -168,8 +172,12 @@ class _Explainer:
             passages=len(passages),
         )
 
-    def _gap(self, point: PointId) -> Iterable[str]:
-        """A note where the parts do not sum to the fused score, since each is asked for by a request of its own."""
+    def _notes_on(self, point: PointId, hit: Hit | None) -> Iterable[str]:
+        """Notes on a pin, a document id that is not the point's alone, and parts that do not sum to the fused score."""
+        if hit and PINNED in hit.stages:
+            yield "pinned"
+        if point in self._shared:
+            yield f"several points carry this document's id: this is about point {point}"
         if point in self._parts and point in self._fused:
             total = sum(self._parts[point].values())
             if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-5):
@@ -245,21 +253,39 @@ def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:
     return {hit.id: hit.score for hit in hits}
 
 
-def _records(request: SearchRequest, ids: Sequence[str]) -> list[models.Record]:
-    """The points of these documents, in order."""
-    if not ids:
-        return []
-    handle = request.handle
+def _records(
+    request: SearchRequest, wanted: Sequence[tuple[str, PointId | None]]
+) -> tuple[list[models.Record], set[PointId]]:
+    """The points of these documents, in order, and those whose document id other points carry too.
+
+    Args:
+        wanted: the id of each document, and the point that was found, which decides where several points carry the id.
+    """
+    ids = list(dict.fromkeys(identifier for identifier, _ in wanted))
+    found = _with_ids(request, ids, len(ids) + 1) if ids else {}
+    if sum(map(len, found.values())) > len(ids):  # points of one document may have kept others out
+        found = {identifier: _with_ids(request, [identifier], SEVERAL).get(identifier, []) for identifier in ids}
+    if missing := [identifier for identifier in ids if not found.get(identifier)]:
+        where = f"collection {request.handle.name!r}"
+        raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
+    records = []
+    for identifier, point in wanted:
+        same = found[identifier]
+        records.append(next((record for record in same if record.id == point), same[0]))
+    return records, {record.id for same in found.values() if len(same) > 1 for record in same}
+
+
+def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[str, list[models.Record]]:
+    """The points whose documents have these ids, by id, `limit` at most."""
+    handle, keys = request.handle, request.shard_key_selector
     scoped = narrowed(request.scope, id_filter(ids, handle.layout))
-    keys, limit = request.shard_key_selector, len(ids)
     records, _ = ask(
         handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)
     )
-    by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in records}
-    if missing := [identifier for identifier in ids if identifier not in by_id]:
-        where = f"collection {handle.name!r}"
-        raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
-    return [by_id[identifier] for identifier in ids]
+    found: dict[str, list[models.Record]] = {}
+    for record in records:
+        found.setdefault(from_payload(record.id, record.payload, handle.layout).id, []).append(record)
+    return found
 
 
 __all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain", "explained_hits"]

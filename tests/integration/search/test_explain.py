@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from qdrant_client import models
 
 from diptych import AdapterSpec, hookimpl
 from diptych.collection.collection import Collection
-from diptych.collection.explain import explain
+from diptych.collection.explain import explain, explained_hits
 from diptych.collection.score_parts import block_parts
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.registry import Registry
@@ -66,6 +67,32 @@ def test_the_slots_contributions_add_up_to_the_returned_score(
             assert explanation.notes == ()
             assert explanation.score == pytest.approx(hit.score, abs=1e-6)
             assert explanation.fused == pytest.approx(hit.score, abs=1e-6)
+
+
+def test_a_document_id_that_several_points_carry_is_said_and_hides_no_other_document(opened: Open) -> None:
+    collection = opened({"slots": {"dense": {"adapter": "fake-dense", "dimension": 8}}})
+    collection.populate([Document(f"d{n}", f"word{n} words") for n in range(3)])
+    client, name = collection.client, collection.name
+    records: Any = client.scroll(name, with_payload=True, with_vectors=True)[0]
+    payloads = {record.payload["text"]: record.payload for record in records}
+    vectors = {record.payload["text"]: np.array(record.vector["dense.1"]) for record in records}
+    for n in (1, 2, 3):
+        vector: Any = {"dense.1": (n * vectors["word0 words"] + vectors["word1 words"]).tolist()}
+        client.upsert(name, [models.PointStruct(id=n, vector=vector, payload=payloads["word0 words"])])
+
+    hits = collection.search("word0 words", limit=6)
+    assert sorted(hit.id for hit in hits) == ["d0", "d0", "d0", "d0", "d1", "d2"]
+    found = explained_hits(lambda ids: collection.explain("word0 words", ids=ids, limit=6), [hit.id for hit in hits])
+    assert [why.document.id for why in found] == [hit.id for hit in hits], "none of them was deleted"
+    best = next(hit for hit in hits if hit.id == "d0")
+    for why in found:
+        said = f"several points carry this document's id: this is about point {best.point}"
+        assert why.notes == ((said,) if why.document.id == "d0" else ())
+    each = collection.explain("word0 words", limit=6)
+    assert [why.rank for why in each] == [1, 2, 3, 4, 5, 6]
+    assert [why.score for why in each] == pytest.approx([hit.score for hit in hits])
+    points = [note.rpartition(" ")[2] for why in each for note in why.notes]
+    assert points == [str(hit.point) for hit in hits if hit.id == "d0"]
 
 
 def test_a_note_says_that_parts_do_not_sum_to_the_fused_score(
