@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/compare_shapes.py build/ldraw/usr/share/ldraw --out build/shapes
 
 `ldraw` says where the parts come from. Indexed is one cloud of each part; the query is another cloud of its surface,
-turned by a random rotation (`turned`) or not (`upright`). 1,000 parts choose the settings of each descriptor; the
-figures are of the rest. Intervals are percentiles of 10,000 resamplings of the parts, 95 %. The clouds' seed is 0.
+turned by a random rotation (`turned`) or not (`upright`). A quarter of the parts, at most 1,000, choose the settings of
+each descriptor; the figures are of the rest. Intervals are percentiles of 10,000 resamplings of the parts, 95 %. The
+clouds' seed is 0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from machine import facts
 
 Doubles = NDArray[np.float64]
 Describe = Callable[[Doubles], Doubles]
-COUNT, TUNING = 512, 1000  # points of a cloud, parts that choose the settings
+COUNT, TUNING = 512, 1000  # points of a cloud, parts that choose the settings at most
 NOISE = 0.02  # of `turned, noise`: its standard deviation, in root mean square distances from the centre
 
 
