@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.adopt.checks import require_foreign, require_kept, require_same_storage, require_vectors, warnings_of
+from diptych.adopt.checks import (
+    media_keys,
+    require_foreign,
+    require_kept,
+    require_same_storage,
+    require_vectors,
+    warnings_of,
+)
 from diptych.adopt.layouts import layouts_of, with_id
 from diptych.adopt.match_vectors import Physical, matched, physical_vectors
 from diptych.adopt.reports import AdoptedSlot, AdoptReport
@@ -16,12 +23,14 @@ from diptych.adopt.verify_encoders import Verified, Verifier
 from diptych.config.models import Config
 from diptych.errors import CollectionError, StoreUnavailable
 from diptych.handle.create import now, who
-from diptych.handle.open_handle import reading_of
+from diptych.handle.open_handle import media_of, reading_of
 from diptych.handle.tenancy import tenancy_of
+from diptych.metadata import node_payloads
 from diptych.metadata.models import CollectionMetadata, Event, Layout, State
-from diptych.metadata.payloads import field_of, from_payload, id_filter, text_fields
+from diptych.metadata.payloads import NATIVE, field_of, from_payload, id_filter, text_fields
 from diptych.metadata.reading import Reading
 from diptych.metadata.store import metadata_payload, update_metadata
+from diptych.populate.media_references import note_media
 from diptych.populate.read_ahead import batched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
@@ -45,8 +54,9 @@ def adopt(
     layout: Layout | None = None,
     sample: int = SAMPLE,
     registry: Registry | None = None,
+    media: Mapping[str, str] | None = None,
 ) -> AdoptReport:
-    """Adopt a collection that another program filled. Only metadata is written.
+    """Adopt a collection that another program filled. Only metadata is written, and with `media` references to these.
 
     Args:
         client, name: the collection.
@@ -55,47 +65,64 @@ def adopt(
         layout: where documents lie in the payloads; found in a sample unless given, see `stated_layout`.
         sample: points whose texts are encoded again to verify the encoders.
         registry: where adapters come from; everything installed unless given.
+        media: for slots of media, by payload key the modality of what it names by path or URL: {"photo": "image"}.
+            All of these files are read once. A point gets a reference to its own beside its payload.
 
     Raises:
         FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
         CollectionNotFound, CollectionError: the collection is not there, known already, or cannot be adopted.
     """
-    return _Adoption(client, name, config, registry or Registry.default()).run(vectors or {}, layout, sample)
+    keys = media_keys(media or {}, where=f"collection {name!r}")
+    adoption = _Adoption(client, name, config, registry or Registry.default(), keys)
+    return adoption.run(vectors or {}, layout, sample)
 
 
 class _Adoption:
     """One adoption: the collection, and the slots for its vectors."""
 
-    def __init__(self, client: QdrantBase, name: str, config: Config, registry: Registry) -> None:
-        self._client, self._name, self._config = client, name, config
+    def __init__(
+        self, client: QdrantBase, name: str, config: Config, registry: Registry, keys: Mapping[str, str]
+    ) -> None:
+        self._client, self._name, self._config, self._keys = client, name, config, keys
         self._where = f"collection {name!r}"
-        self._reading = reading_of(config.populate)
+        self._reading, self._media = reading_of(config.populate), media_of(config)
         self._slots = {
-            slot: Slot(slot, slot_config, None, registry, verify=False) for slot, slot_config in config.slots.items()
+            slot: Slot(slot, slot_config, None, registry, verify=False, media=self._media)
+            for slot, slot_config in config.slots.items()
         }
 
-    def _require_texts(self) -> None:
-        """Raise CollectionError if a slot reads media: foreign payloads do not say which files made the vectors."""
-        if media := [f"{name}: of {slot.of}" for name, slot in self._config.slots.items() if slot.of != "text"]:
-            what, do = "vectors of media cannot be adopted", "populate the pictures into a collection of diptych's own"
-            raise CollectionError(what, where=self._where, got=", ".join(media), expected="slots of text", do=do)
+    def _require_keys(self) -> None:
+        """Raise CollectionError if it is not said which files made the vectors of a slot of media."""
+        silent = {f"{name}: of {slot.of}": slot.of for name, slot in self._config.slots.items()}
+        silent = {what: of for what, of in silent.items() if of != "text" and of not in self._keys}
+        if silent:
+            raise CollectionError(
+                "nothing says which media the vectors were made from",
+                where=self._where,
+                got=", ".join(silent),
+                do="name the payload key of their paths or URLs: "
+                + " ".join(f"--media KEY={of}" for of in dict.fromkeys(silent.values())),
+            )
 
     def run(self, stated: Mapping[str, str], layout: Layout | None, size: int) -> AdoptReport:
         """Inspect, verify, then write the metadata."""
         require_foreign(self._client, self._name)
-        self._require_texts()
+        self._require_keys()
         require_vectors(self._slots, where=self._where)
         available = physical_vectors(self._client.get_collection(self._name).config.params)
         vectors = matched(self._slots, available, stated, where=self._where)
         require_same_storage(self._slots, vectors, where=self._where)
         points = self._points(vectors, size)
-        verifier = Verifier(self._slots, vectors, points, where=self._where)
+        verifier = Verifier(self._slots, vectors, points, where=self._where, media=self._media)
         adopted_layout = self._layout(
             verifier, {p.id: p.payload for verified_slot in points.values() for p in verified_slot}, layout
         )
         statistics = calibrate(self._slots, texts_of(self._client, self._name, adopted_layout, self._reading))
         verified = verifier.require(adopted_layout, self._reading)
-        self._write(self._metadata(vectors, available, adopted_layout, statistics, verified))
+        # References first: without the metadata nobody sees them, and after a kill the same adoption goes on.
+        noted = note_media(self._client, self._name, adopted_layout, self._media)
+        metadata = self._metadata(vectors, available, adopted_layout, statistics, verified)
+        self._write(metadata)
         warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)
         return AdoptReport(
             collection=self._name,
@@ -104,9 +131,11 @@ class _Adoption:
             slots=tuple(self._report(name, vectors[name], verified_slot) for name, verified_slot in verified.items()),
             warnings=(
                 *warnings,
+                *noted.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
             ),
+            media=noted.noted,
         )
 
     def _points(self, vectors: Mapping[str, Physical], size: int) -> dict[str, list[Sampled]]:
@@ -136,7 +165,11 @@ class _Adoption:
         self, verifier: Verifier, payloads: Mapping[int | str, Mapping[str, Any]], stated: Layout | None
     ) -> Layout:
         """The stated layout, or the possible one that the encoders fit best."""
-        layouts = [stated] if stated else layouts_of(payloads, where=self._where)
+        stated = stated.model_copy(update={"media": dict(self._keys)}) if stated else None
+        layouts = [stated] if stated else layouts_of(payloads, where=self._where, media=self._keys)
+        if self._keys and layouts[0].origin in (node_payloads.ORIGIN, NATIVE.origin):
+            what, do = "this layout has a place of its own for media", "populate the media into a new collection"
+            raise CollectionError(what, where=self._where, got=layouts[0].origin, expected="another layout", do=do)
         documents = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())
         texts = texts_read(documents, self._reading)
         calibrate(self._slots, texts)
@@ -167,8 +200,9 @@ class _Adoption:
     ) -> CollectionMetadata:
         generations = {}
         for name, slot in self._slots.items():
+            reading = reading_of(self._config.populate, slot.config)
             generation = slot.describe(
-                number=1, vector=vectors[name].name, reading=self._reading, statistics=statistics.get(name)
+                number=1, vector=vectors[name].name, reading=reading, statistics=statistics.get(name)
             )
             generations[name] = generation.model_copy(update={"similarity": vectors[name].similarity})
         names = {name: f"{generation.adapter}, generation 1" for name, generation in generations.items()}

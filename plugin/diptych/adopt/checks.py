@@ -11,6 +11,7 @@ from diptych.adopt.match_vectors import Physical
 from diptych.errors import CollectionError, StoreUnsupported
 from diptych.handle.open_handle import storage_of
 from diptych.handle.vector_params import vector_params
+from diptych.media import MODALITIES
 from diptych.metadata import payload_paths
 from diptych.metadata.models import Layout
 from diptych.metadata.store import read_metadata
@@ -40,6 +41,21 @@ def require_foreign(client: QdrantBase, name: str) -> None:
         expected="a collection without diptych's metadata",
         do="open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply",
     )
+
+
+def media_keys(media: Mapping[str, str], *, where: str) -> dict[str, str]:
+    """The payload key of each modality.
+
+    Raises:
+        CollectionError: two keys have one modality, or a modality is unknown.
+    """
+    keys: dict[str, str] = {}
+    for key, modality in media.items():
+        if modality not in MODALITIES or modality in keys:
+            do = f"name one key for each of {', '.join(MODALITIES)}"
+            raise CollectionError("--media is not usable", where=where, got=f"{key}={modality}", do=do)
+        keys[modality] = key
+    return keys
 
 
 def require_vectors(slots: Mapping[str, Slot], *, where: str) -> None:
@@ -97,7 +113,8 @@ def warnings_of(
 ) -> Iterator[str]:
     """Sentences about what does not prevent the adoption but may be surprising."""
     key = payload_paths.head(layout.text) if layout.origin == "llama-index" else layout.text
-    if count := _count(client, name, should=_no_text(key)):
+    reads_texts = not all(slot.reads_media for slot in slots.values())
+    if reads_texts and (count := _count(client, name, should=_no_text(key))):
         yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
     for slot, physical in vectors.items():
         if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):

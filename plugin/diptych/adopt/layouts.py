@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from diptych.errors import CollectionError
 from diptych.metadata import node_payloads
 from diptych.metadata.models import Layout
-from diptych.metadata.payload_paths import find
+from diptych.metadata.payload_paths import find, without
 from diptych.metadata.payloads import DERIVED, NATIVE, OWN, derived_point, own_point
 
 BY_HAND = "by hand"
@@ -57,12 +58,20 @@ def stated_layout(
     return base.model_copy(update=stated)
 
 
-def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]:
+def layouts_of(
+    points: Mapping[PointId, Payload], *, where: str, media: Mapping[str, str] | None = None
+) -> list[Layout]:
     """The layouts that the points may have, the most likely first.
+
+    Args:
+        media: by modality, the key that names media, which is no text; with it there need be none.
 
     Raises:
         CollectionError: the points have several layouts, or nothing in them is text.
     """
+    named = dict(media or {})
+    if named:  # what names a file is no text, and a collection of pictures may have none
+        points = {point: reduce(without, named.values(), payload) for point, payload in points.items()}
     origins = Counter(_origin(payload) for payload in points.values() if _strings(payload))
     if len(origins) > 1:
         raise CollectionError(
@@ -74,6 +83,7 @@ def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]
         )
     origin = next(iter(origins), BY_HAND)
     layouts = _by_hand(points) if origin == BY_HAND else _with_titles(origin, points)
+    layouts = layouts or ([_around("text", points)] if named else [])
     if not layouts:
         keys = sorted({key for payload in points.values() for key in payload})
         raise CollectionError(
@@ -83,7 +93,7 @@ def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]
             expected="a key that holds text in every point",
             do="name it: --text KEY; vectors without their texts cannot be verified or encoded anew",
         )
-    return layouts
+    return [layout.model_copy(update={"media": named}) for layout in layouts]
 
 
 def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from diptych.metadata.models import Layout
 
@@ -27,10 +28,15 @@ class AdoptedSlot:
 
 @dataclass(frozen=True, slots=True)
 class AdoptReport:
-    """An adopted collection: its points, the layout of its documents, its slots, and warnings."""
+    """An adopted collection: its points, the layout of its documents, its slots, and warnings.
+
+    Args:
+        media: references to media that were noted, by modality.
+    """
 
     collection: str
     points: int
     layout: Layout
     slots: tuple[AdoptedSlot, ...]
     warnings: tuple[str, ...] = ()
+    media: Mapping[str, int] = field(default_factory=dict)

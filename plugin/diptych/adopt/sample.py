@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qdrant_client import models
 
+from diptych.errors import MediaError
+from diptych.media import Media, MediaStore
+from diptych.metadata.models import Layout
+from diptych.populate.media_references import media_named
+from diptych.populate.rejects import reason_of
 from diptych.populate.store import plain_id
 from diptych.slots.encode import Vector
 from diptych.types import SparseVector
@@ -40,6 +45,27 @@ def sampled(client: QdrantBase, name: str, size: int, *, having: str | None = No
         with_vectors=True,
     )
     return [Sampled(plain_id(point.id), point.payload or {}, _vectors(point.vector)) for point in response.points]
+
+
+def with_media(
+    points: Sequence[Sampled], vector: str, modality: str, layout: Layout, store: MediaStore
+) -> tuple[list[Sampled], list[Media], str]:
+    """The points with the vector and readable media of a modality, these media, and why the first is unreadable."""
+    kept: list[Sampled] = []
+    found: list[Media] = []
+    reason = ""
+    for point in points:
+        raw = media_named(point.payload, layout.media.get(modality, ""))
+        if raw is None or vector not in point.vectors:
+            continue
+        try:
+            media = store.take(modality, raw)
+            store.content(media)  # one that is damaged must not hide what the others show
+            found.append(media)
+            kept.append(point)
+        except MediaError as error:
+            reason = reason or f"point {point.id}: {reason_of(error)}"
+    return kept, found, reason
 
 
 def _vectors(raw: Any) -> dict[str, Vector]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.adopt.match_vectors import Physical
-from diptych.adopt.sample import Sampled
+from diptych.adopt.sample import Sampled, with_media
 from diptych.errors import CollectionError, FingerprintMismatch
+from diptych.media import MediaStore
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
 from diptych.metadata.reading import Reading
-from diptych.slots.encode import Side, Vector
+from diptych.slots.encode import Input, Side, Vector
 from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
 from diptych.slots.slot import Slot
 from diptych.types import Floats, SparseVector
@@ -119,11 +120,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A slot's likeness, and the points over which it was measured, in the same order."""
+    """A slot's likeness, the points over which it was measured, in the same order, and what it reads of them."""
 
     slot: str
     likeness: Likeness
     points: Sequence[int | str]
+    read: str = "texts"
 
     def warnings(self) -> Iterator[str]:
         """A sentence about the points whose vectors the encoder did not make, if there are any."""
@@ -131,8 +133,9 @@ class Verified:
         if foreign:
             yield (
                 f"slot {self.slot!r}: {len(foreign)} of {len(self.points)} sampled points have other vectors than the "
-                f"encoder makes of their texts, such as {', '.join(map(str, foreign[:3]))}: texts that were changed "
-                "alone, or another encoder; populating these documents, or a swap, makes their vectors anew"
+                f"encoder makes of their {self.read}, such as {', '.join(map(str, foreign[:3]))}: {self.read} that "
+                "were changed alone, or another encoder; populating these documents, or a swap, makes their vectors "
+                "anew"
             )
 
 
@@ -142,6 +145,7 @@ class Verifier:
     Args:
         points: by slot, points that have the slot's vector.
         where: the collection, as errors name it.
+        media: reads the media that payloads name.
     """
 
     def __init__(
@@ -151,8 +155,10 @@ class Verifier:
         points: Mapping[str, Sequence[Sampled]],
         *,
         where: str,
+        media: MediaStore,
     ) -> None:
         self._slots, self._vectors, self._points, self._where = slots, vectors, points, where
+        self._media = media
 
     def closest_layout(self, layouts: Sequence[Layout], reading: Reading) -> Layout:
         """The first layout that all slots fit, else the closest."""
@@ -168,8 +174,8 @@ class Verifier:
     def likeness(self, name: str, trial: Trial, limit: int | None = None) -> Likeness:
         """The likeness of a slot's vectors to those made in this way."""
         slot, physical = self._slots[name], self._vectors[name]
-        points, texts = _texts(self._points[name], physical.name, trial)
-        inputs = [trial.prompt + text for text in texts[:limit]]
+        points, inputs = self._inputs(name, trial)
+        inputs = inputs[:limit]
         stored = [point.vectors[physical.name] for point in points[:limit]]
         encoded: Sequence[Vector] = slot.encode(trial.side, inputs) if inputs else []
         return likeness_of(stored, encoded, by_length=physical.similarity != "cosine")
@@ -182,20 +188,35 @@ class Verifier:
             CollectionError: no sampled point has text and vector.
         """
         verified: dict[str, Verified] = {}
-        for name, physical in self._vectors.items():
+        for name in self._vectors:
             trial = Trial(layout, reading)
             likeness = self.likeness(name, trial)
+            read, lacks = ("media", "readable media") if self._slots[name].reads_media else ("texts", "a text")
             if not len(likeness.values):
                 raise CollectionError(
-                    "no sampled point has both the slot's vector and a text",
+                    f"no sampled point has both the slot's vector and {lacks}",
                     where=self._at(name),
+                    got=self._unreadable(name, layout),
                     do="adopt without this slot; it can be added later: diptych plan, then diptych apply",
                 )
             if not likeness.fits:
                 raise self._mismatch(name, layout, reading, likeness)
-            points, _ = _texts(self._points[name], physical.name, trial)
-            verified[name] = Verified(name, likeness, [point.id for point in points])
+            points, _ = self._inputs(name, trial)
+            verified[name] = Verified(name, likeness, [point.id for point in points], read)
         return verified
+
+    def _inputs(self, name: str, trial: Trial) -> tuple[list[Sampled], list[Input]]:
+        """The points that have both the slot's vector and what it reads, and that as the encoder gets it."""
+        slot, vector = self._slots[name], self._vectors[name].name
+        if not slot.reads_media:
+            points, texts = _texts(self._points[name], vector, trial)
+            return points, [trial.prompt + text for text in texts]
+        points, media, _ = with_media(self._points[name], vector, slot.reading.modality, trial.layout, self._media)
+        return points, [*media]
+
+    def _unreadable(self, name: str, layout: Layout) -> str:
+        modality = self._slots[name].reading.modality
+        return with_media(self._points[name], self._vectors[name].name, modality, layout, self._media)[2]
 
     def _mismatch(self, name: str, layout: Layout, reading: Reading, likeness: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)
@@ -203,7 +224,7 @@ class Verifier:
         return FingerprintMismatch(
             f"the encoder did not make these vectors (cosine {likeness.median:.4f})",
             where=self._at(name),
-            got=f"{likeness}, with {self._slots[name].config.adapter} reading {_words(layout, reading)}",
+            got=f"{likeness}, with {self._slots[name].config.adapter} reading {self._read(name, layout, reading)}",
             expected=f"{MINIMUM_LIKENESS} or more",
             do=do,
             likeness=likeness,
@@ -224,6 +245,9 @@ class Verifier:
 
     def _variants(self, name: str, layout: Layout, reading: Reading) -> Iterator[Trial]:
         """Variants to try: other readings, the other side, prompts; each gives the encoder other texts."""
+        if self._slots[name].reads_media:
+            yield Trial(layout, reading, side="query")
+            return
         points, vector = self._points[name], self._vectors[name].name
         tried = [_texts(points, vector, Trial(layout, reading))[1]]
         for variant in _readings():
@@ -234,6 +258,10 @@ class Verifier:
         yield Trial(layout, reading, side="query")
         for shorter in (reading, Reading(input=("text",))):
             yield from (Trial(layout, shorter, prompt=prompt) for prompt in _PROMPTS)
+
+    def _read(self, name: str, layout: Layout, reading: Reading) -> str:
+        key = layout.media.get(self._slots[name].reading.modality)
+        return f"payload key {key!r}" if key else _words(layout, reading)
 
     def _at(self, name: str) -> str:
         vector = self._vectors[name].name

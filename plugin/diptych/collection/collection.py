@@ -120,6 +120,7 @@ class Collection(CollectionPopulate, Searching):
         layout: Layout | None = None,
         sample: int = SAMPLE,
         registry: Registry | None = None,
+        media: Mapping[str, str] | None = None,
     ) -> Collection:
         """Adopt a collection that another framework or program filled, and open it. See `diptych.adopt.adopt`.
 
@@ -127,7 +128,7 @@ class Collection(CollectionPopulate, Searching):
             config: names the encoders that filled the collection.
             name: of the collection, instead of the one that the config names.
             store: a store's URL or a client, instead of the store that the config names.
-            vectors, layout, sample, registry: as in `diptych.adopt.adopt`.
+            vectors, layout, sample, registry, media: as in `diptych.adopt.adopt`.
 
         Raises:
             ConfigError, StoreError, CollectionError: see diptych.errors; FingerprintMismatch for a wrong encoder.
@@ -140,7 +141,16 @@ class Collection(CollectionPopulate, Searching):
         store_config = None if store is not None else loaded
         client, owned = client_of(store, store_config, registry, False)
         try:
-            adopt(client, collection_name, loaded, vectors=vectors, layout=layout, sample=sample, registry=registry)
+            adopt(
+                client,
+                collection_name,
+                loaded,
+                vectors=vectors,
+                layout=layout,
+                sample=sample,
+                registry=registry,
+                media=media,
+            )
             return cls(CollectionHandle(client, collection_name, loaded, registry), owns_client=owned)
         except BaseException:
             if owned:

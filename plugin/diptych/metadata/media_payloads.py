@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.media import MODALITIES, Media, MediaStore, RawMedia, from_json, to_json
 from diptych.media.read import format_of
+from diptych.metadata import payload_paths
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -45,6 +46,32 @@ def without_media(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**rest, **({OWN: kept} if kept else {})}
 
 
+def with_keys(
+    payload: Mapping[str, Any], document: Document, keys: Mapping[str, str], existing: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The payload with the sources of the document's media where another program looks for them.
+
+    Args:
+        keys: by modality, that program's payload key.
+        existing: the payload so far: media that the document has lost are no longer named.
+    """
+    had, named = media_of(existing), dict(payload)
+    for modality, key in keys.items():
+        media = document.media.get(modality)
+        if isinstance(media, Media) and media.source:
+            named = payload_paths.put(named, key, media.source)
+        elif media is not None or modality in had:
+            named = payload_paths.without(named, key)
+    return named
+
+
+def media_of(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a payload holds of media, by modality."""
+    own = payload.get(OWN)
+    media = own.get(MEDIA) if isinstance(own, Mapping) else None
+    return media if isinstance(media, Mapping) else {}
+
+
 def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
     """The media that a payload refers to; their files are not read."""
     return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
@@ -73,10 +100,8 @@ def stored_thumbnail(payload: Mapping[str, Any] | None) -> bytes | None:
 
 def picture_items(payload: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
     """What a payload, even one that another program wrote, says of media that have thumbnails, by modality."""
-    own = (payload or {}).get(OWN)
-    media = own.get(MEDIA) if isinstance(own, Mapping) else None
-    items = {name: media.get(name) for name in PICTURED} if isinstance(media, Mapping) else {}
-    return {name: item for name, item in items.items() if isinstance(item, Mapping)}
+    media = media_of(payload or {})
+    return {name: item for name in PICTURED if isinstance(item := media.get(name), Mapping)}
 
 
 def thumbnail_in(item: Mapping[str, Any]) -> bytes | None:
@@ -97,9 +122,7 @@ def _fields(keys: Iterable[str], modalities: Iterable[str] = MODALITIES) -> list
 
 def letters_in(payload: Mapping[str, Any] | None) -> int:
     """Number of characters of the bytes and thumbnails in a payload, even one that another program wrote."""
-    own = (payload or {}).get(OWN)
-    media = own.get(MEDIA) if isinstance(own, Mapping) else None
-    items = [item for item in media.values() if isinstance(item, Mapping)] if isinstance(media, Mapping) else ()
+    items = [item for item in media_of(payload or {}).values() if isinstance(item, Mapping)]
     return sum(len(item[key]) for item in items for key in _CONTENT if isinstance(item.get(key), str))
 
 

@@ -79,6 +79,7 @@ class Layout(Record):
         origin: who wrote the payloads.
         integer_ids: whether what lies under `id` are numbers.
         own_points: whether what lies under `id` is the point's id, too.
+        media: by modality, the key under which another program names media by path or URL.
     """
 
     text: str = "text"
@@ -88,6 +89,7 @@ class Layout(Record):
     origin: str = "diptych"
     integer_ids: bool = False
     own_points: bool = False
+    media: dict[str, str] = {}
 
 
 class Tenancy(Record):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DocumentError
 from diptych.metadata import media_payloads, node_payloads, payload_paths
-from diptych.metadata.media_payloads import MEDIA, media_in, payload_of, without_media
+from diptych.metadata.media_payloads import MEDIA, media_in, payload_of, with_keys, without_media
 from diptych.metadata.models import Layout
 from diptych.types import Document
 
@@ -52,7 +52,8 @@ def to_payload(
         DocumentError: the metadata uses a key that the layout needs.
     """
     if layout.origin != NATIVE.origin:
-        return _adopted_payload(document, layout, existing or {}, payload_of(document, media))
+        payload = _adopted_payload(document, layout, existing or {}, payload_of(document, media))
+        return payload if media is None else with_keys(payload, document, layout.media, existing or {})
     require_unreserved(document)
     title = {"title": document.title} if document.title else {}
     own = {"id": document.id, "hash": content_hash, **(payload_of(document, media) if document.media else {})}
@@ -158,14 +159,17 @@ def _adopted_document(point_id: object, payload: Mapping[str, Any], layout: Layo
         payload_paths.find(payload, layout.text),
         payload_paths.find(payload, layout.title) if layout.title else None,
     )
-    metadata = _metadata(payload, layout)
+    media = media_in(internal)
+    metadata = _metadata(payload, layout, [key for modality, key in layout.media.items() if modality in media])
     name = internal.get("id", point_id) if identifier is None else identifier
-    return Document(str(name), _as_text(text), _as_text(title), metadata, media_in(internal))
+    return Document(str(name), _as_text(text), _as_text(title), metadata, media)
 
 
-def _metadata(payload: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+def _metadata(payload: Mapping[str, Any], layout: Layout, named: Sequence[str]) -> dict[str, Any]:
+    """All but text, title, id, and the keys that name media which the document has."""
     fields = dict(payload)
     for path in (
+        *named,
         layout.text,
         layout.title,
         layout.id,
@@ -219,9 +223,10 @@ def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
 
 
 def _require_free(document: Document, metadata: Mapping[str, Any], layout: Layout) -> None:
-    """Raise DocumentError if the metadata would overwrite text, title or id."""
+    """Raise DocumentError if the metadata would overwrite text, title, id, or what names its media."""
     prefix = f"{layout.metadata}." if layout.metadata else ""
-    paths = [path for path in (layout.text, layout.title, layout.id) if path]
+    named = (key for modality, key in layout.media.items() if modality in document.media)
+    paths = [path for path in (layout.text, layout.title, layout.id, *named) if path]
     inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
     reserved = (
         inner

@@ -13,6 +13,7 @@ from diptych.handle.open_handle import reading_of, stored_search, with_stored_de
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload
+from diptych.populate.media_references import unnoted_warnings
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.repr_html import ReprHtml
@@ -153,6 +154,7 @@ def plan(
     retrieved = _retrieved(config, slot_changes)
     foreign = vocabulary_warnings(unread_slots(retrieved, handle.texts), config.search, len(retrieved))
     doubts += [*threshold_warnings(metadata, config, slot_changes), *spread_warnings(config.cluster, params), *lacks]
+    doubts += unnoted_warnings(handle.client, handle.name, metadata.layout)
     doubts += [*foreign, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
     warnings = (*_warnings(metadata, steps, silent), *doubts)
     return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, warnings)

@@ -115,7 +115,7 @@ def test_keys_of_a_layout_of_ones_own(run: Run, folder: Path) -> None:
     answer = run("adopt", "--text", "page_content", "--metadata", "metadata", "--json")
     assert json.loads(answer.stdout)["layout"] == {
         "text": "page_content", "title": None, "id": None, "metadata": "metadata", "origin": "by hand",
-        "integer_ids": False, "own_points": False,
+        "integer_ids": False, "own_points": False, "media": {},
     }  # fmt: skip
 
 
@@ -124,3 +124,10 @@ def test_a_store_that_is_not_there_is_named_and_not_made(run: Run, folder: Path)
     assert answer.exit_code == 1
     assert "there is no embedded store" in answer.stderr
     assert not (folder / "nowhere").exists()
+
+
+def test_a_key_without_a_modality_is_refused(run: Run, folder: Path) -> None:
+    answer = run("adopt", "--media", "photo")
+    assert answer.exit_code == 1
+    assert "--media is not usable" in answer.stderr
+    assert "KEY=MODALITY, such as photo=image" in answer.stderr

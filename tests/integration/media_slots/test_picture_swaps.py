@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from qdrant_client import models
 
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
-from diptych.adopt import adopt
 from diptych.collection.verify import mend, verify
 from diptych.collection.warm_up import check
 from diptych.config.models import Config
 from diptych.errors import CollectionError, SwapError
 from diptych.media import Sound
 from diptych.search import Retrieve
-from diptych.stores import open_store
 from diptych.swap import ApplyOptions, apply, finish, plan, rollback
 from diptych.swap.backfill.documents import SourceDocuments
 from named_server import require_feature, require_vector_names
@@ -193,16 +190,6 @@ def test_a_swap_of_texts_needs_no_pictures(config: Made, colours: Registry, pict
     other = {"lexical": {"adapter": "ngrams"}, "picture": {"adapter": "colours", "of": "image"}}
     with Collection.open(config(), registry=colours) as opened:
         assert opened.apply(Config.model_validate(config(slots=other))).outcome == "cut over"
-
-
-def test_vectors_of_pictures_that_others_wrote_are_not_adopted(config: Made, colours: Registry) -> None:
-    client = open_store("memory:")
-    client.create_collection("shapes", {"v": models.VectorParams(size=12, distance=models.Distance.COSINE)})
-    vector: Any = {"v": [0.5] * 12}
-    client.upsert("shapes", [models.PointStruct(id=1, vector=vector, payload={"text": "red", "path": "red.png"})])
-    with pytest.raises(CollectionError, match=r"vectors of media cannot be adopted[^$]*picture: of image"):
-        adopt(client, "shapes", Config.model_validate(config()), registry=colours)
-    client.close()
 
 
 def test_a_file_that_was_moved_is_read_where_it_is_now(

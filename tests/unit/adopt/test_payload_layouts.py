@@ -14,9 +14,10 @@ from qdrant_client import QdrantClient, models
 from diptych import Document, Registry
 from diptych.adopt import LAYOUTS
 from diptych.errors import DocumentError
-from diptych.media import MediaConfig, MediaStore
+from diptych.media import Media, MediaConfig, MediaStore
 from diptych.metadata import node_payloads, payload_paths
-from diptych.metadata.models import Layout
+from diptych.metadata.models import CollectionMetadata, Layout, State
+from diptych.metadata.payload_paths import find
 from diptych.metadata.payloads import (
     NATIVE,
     field_of,
@@ -28,6 +29,7 @@ from diptych.metadata.payloads import (
     to_payload,
     written_as,
 )
+from diptych.metadata.store import metadata_of, metadata_payload
 
 UUID = "0b0f4f0e-7c52-4c9a-93cf-9bb2f8f9a001"
 FLAT = Layout(text="body", title="title", id="id", origin="by hand", integer_ids=True, own_points=True)
@@ -220,3 +222,45 @@ def test_a_document_that_loses_its_picture_loses_its_reference_too(tmp_path: Pat
     assert before["_diptych"].keys() == {"media", "textless"}
     after = to_payload(Document(point, "words"), "", layout, before, store)
     assert after == {"other": 1, "metadata": {}, "page_content": "words"}
+
+
+PHOTOS = Layout(text="body", title=None, id=None, origin="by hand", media={"image": "img.path"})
+BENEATH = PHOTOS.model_copy(update={"metadata": "meta", "media": {"image": "meta.photo"}})
+RED = Media("image", "red.png", "a" * 32, 3)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> MediaStore:
+    return MediaStore(MediaConfig(root=str(tmp_path)), tmp_path)
+
+
+@pytest.mark.parametrize("layout", [PHOTOS, BENEATH], ids=["at the top", "beneath metadata"])
+def test_the_key_that_names_a_picture_is_written_read_and_taken_away_with_it(
+    layout: Layout, reader: MediaStore
+) -> None:
+    key = layout.media["image"]
+    document = Document("1", "red", metadata={"n": 1}, media={"image": RED})
+    payload = to_payload(document, "", layout, {}, reader)
+    assert find(payload, key) == "red.png"
+    assert from_payload(1, payload, layout) == document
+    assert written_as(document, layout, 1, payload) == document
+    without = to_payload(Document("1", "red", metadata={"n": 1}), "", layout, payload, reader)
+    assert find(without, key) is None
+    assert from_payload(1, without, layout).metadata == {"n": 1}
+
+
+def test_a_key_whose_picture_has_no_reference_stays_metadata(reader: MediaStore) -> None:
+    payload = {"body": "red", "img": {"path": "gone.png"}}
+    document = from_payload(1, payload, PHOTOS)
+    assert document.metadata == {"img": {"path": "gone.png"}}
+    assert find(to_payload(document, "", PHOTOS, payload, reader), "img.path") == "gone.png"
+    taken = Document("1", "red", metadata={"img": {"path": "x"}}, media={"image": RED})
+    with pytest.raises(DocumentError, match=r"reserved key 'img\.path'"):
+        to_payload(taken, "", PHOTOS, {}, reader)
+
+
+def test_metadata_of_layouts_without_media_are_as_older_releases_read_them() -> None:
+    stored = metadata_payload(CollectionMetadata(live=State(slots={})))
+    assert "media" not in stored["diptych"]["layout"]
+    with_media = metadata_payload(CollectionMetadata(live=State(slots={}), layout=PHOTOS))
+    assert metadata_of(with_media, "c").layout == PHOTOS

@@ -50,6 +50,13 @@ def adopt(
     title: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key of the title.")] = None,
     id: Annotated[str | None, typer.Option("--id", metavar="KEY", help="Payload key of the document's id.")] = None,
     metadata: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key that holds the metadata.")] = None,
+    media: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=MODALITY",
+            help="Payload key of paths or URLs of media: photo=image; also sound, video, series or points.",
+        ),
+    ] = None,
     sample: Annotated[
         int, typer.Option(min=1, metavar="N", help="Points to encode again to verify the encoders.")
     ] = SAMPLE,
@@ -58,7 +65,8 @@ def adopt(
 ) -> None:
     """Adopt a collection of LangChain, LlamaIndex, Haystack, FastEmbed or your own after verifying its encoders.
 
-    Only the collection's metadata is written. The program that filled it can go on using it.
+    Only the collection's metadata is written, and with --media references to these. The program that filled it can go
+    on using it.
 
     [dim]Examples:[/dim]
 
@@ -67,6 +75,8 @@ def adopt(
       diptych adopt --store http://localhost:6333 --collection my-langchain-docs
 
       diptych adopt --slot dense=text-dense --slot lexical=text-sparse-new --layout llama-index
+
+      diptych adopt --media photo=image
     """
     from diptych.adopt import adopt as adopted
     from diptych.adopt import stated_layout
@@ -79,10 +89,11 @@ def adopt(
             client,
             collection or loaded.collection,
             loaded,
-            vectors=dict(_pairs(slot or ())),
+            vectors=dict(_pairs(slot or (), "--slot", "NAME=VECTOR, such as dense=text-dense")),
             layout=keys,
             sample=sample,
             registry=session.registry,
+            media=dict(_pairs(media or (), "--media", "KEY=MODALITY, such as photo=image")),
         )
     if as_json:
         return write_json({**dataclasses.asdict(report), "layout": report.layout.model_dump()})
@@ -105,22 +116,25 @@ def _opened(store: str | None, config: Config, session: Session) -> Iterator[Qdr
         client.close()
 
 
-def _pairs(options: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _pairs(options: Sequence[str], flag: str, expected: str) -> Iterator[tuple[str, str]]:
     for pair in options:
-        name, equals, vector = pair.partition("=")
+        name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise ConfigError("--slot is not usable", got=repr(pair), expected="NAME=VECTOR, such as dense=text-dense")
-        yield name, vector
+            raise ConfigError(f"{flag} is not usable", got=repr(pair), expected=expected)
+        yield name, value
 
 
 def _show(report: AdoptReport) -> None:
     console = stdout()
     console.print(f"{report.collection}: {report.points:,} points, adopted", style="bold", soft_wrap=True)
     console.print(f"layout: {report.layout.origin}, text in {report.layout.text!r}", soft_wrap=True)
+    for modality, count in report.media.items():
+        console.print(f"{modality}: references to the media of {count:,} points were noted", soft_wrap=True)
     for slot in report.slots:
         vector = repr(slot.vector) if slot.vector else "the unnamed vector"
         likeness = f"cosine over {slot.sampled} sampled points: median {slot.median:.4f}, lowest {slot.lowest:.4f}"
         console.print(printable(f"{slot.name}: {vector}, made by {slot.adapter} ({likeness})"), soft_wrap=True)
     for warning in report.warnings:
         stderr().print(printable(f"warning: {warning}"), style="yellow", soft_wrap=True)
-    console.print("only metadata was written; to change an encoder, edit the config and run: diptych plan")
+    written = "only metadata was written" if not report.media else "metadata and references to media were written"
+    console.print(f"{written}; to change an encoder, edit the config and run: diptych plan", soft_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from diptych.metadata.models import CollectionMetadata, State
 from diptych.populate.disk_room import require_room_to_fill
+from diptych.populate.media_references import note_media
 from diptych.slots.slot import Slot
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled
@@ -28,6 +29,7 @@ class BackfillRun:
         self.encoded: dict[str, int] = {}
         self.cache_hits: dict[str, int] = {}
         self.filled = Filled()
+        self._noted = False
         self.asking: dict[str, str] = {}
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
@@ -42,6 +44,7 @@ class BackfillRun:
         Raises:
             StoreFull: the disk has too little space for all of them; nothing was written.
         """
+        self._note_media()
         client, name = self._handle.client, self._handle.name
         generations = [slot.generation for slot in slots.values() if slot.generation]
         lacking = [coverage(client, name, generation).missing for generation in generations]
@@ -53,6 +56,7 @@ class BackfillRun:
 
         Needed after a populate was killed during a cut-over, or when other programs write points.
         """
+        self._note_media()
         view = self._handle.at(state, metadata)
         for name, generation in state.slots.items():
             vector = generation.vector
@@ -61,6 +65,14 @@ class BackfillRun:
             broken_off = self._context.lease.repaired([vector])
             if broken_off or coverage(self._handle.client, self._handle.name, generation).missing:
                 self._count({vector: view.slots[name]}, Backfill.repair)
+
+    def _note_media(self) -> None:
+        """Note, once, the media of points that another program has written into an adopted collection since."""
+        layout = self._handle.view.layout
+        if not self._noted and layout.media:
+            noted = note_media(self._handle.client, self._handle.name, layout, self._handle.media)
+            self._context.warnings.extend(noted.warnings())
+        self._noted = True
 
     def _count(
         self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()

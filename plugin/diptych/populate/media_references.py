@@ -1,0 +1,130 @@
+"""Notes the media that another program's payloads name, so that they are found again as diptych's own are.
+
+A payload key of an adopted collection holds a path or URL. Its file is read once, and a reference with its digest is
+stored beside it, under `_diptych.media`. The program's own keys stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.errors import MediaError
+from diptych.media import MediaStore
+from diptych.metadata.media_payloads import MEDIA, OWN, TEXTLESS
+from diptych.metadata.models import Layout
+from diptych.metadata.payload_paths import find, head, quoted
+from diptych.metadata.payloads import from_payload, text_fields
+from diptych.populate.rejects import reason_of
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+PAGE = 64  # points whose files are read before their references are written
+SHOWN = 3  # points that a warning names
+LONGEST = 4096  # characters of a path or URL; what is longer holds the media itself
+
+
+@dataclass(slots=True)
+class NotedMedia:
+    """What `note_media` did: references written by modality, points whose media cannot be read, and some reasons."""
+
+    noted: dict[str, int] = field(default_factory=dict)
+    unreadable: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """A sentence about media that cannot be read."""
+        if not self.unreadable:
+            return []
+        points = f"media of {self.unreadable:,} points cannot be read"
+        return [f"{points}, so that no other encoder can encode them: {'; '.join(self.reasons)}"]
+
+
+def note_media(client: QdrantBase, name: str, layout: Layout, store: MediaStore) -> NotedMedia:
+    """Write a reference to the media of each point whose payload names some under `layout.media` and has none yet.
+
+    What is written again meanwhile by the other program, or deleted, is left to the next call.
+    """
+    result = NotedMedia()
+    for modality, key in layout.media.items():
+        for records in _unnoted(client, name, layout, modality, key):
+            operations: list[models.UpdateOperation] = []
+            for record in records:
+                item = _taken(store, modality, record, key, result)
+                if item is not None:
+                    operations += _changes(record, layout, key, modality, item)
+                    result.noted[modality] = result.noted.get(modality, 0) + 1
+            if operations:
+                client.batch_update_points(name, operations)
+    return result
+
+
+def unnoted_warnings(client: QdrantBase, name: str, layout: Layout) -> list[str]:
+    """A sentence about points that another program has written since their media were noted last."""
+    counts = {
+        of: client.count(name, count_filter=unnoted(of, key), exact=True).count for of, key in layout.media.items()
+    }
+    return [
+        f"{count:,} points name {of} media under {layout.media[of]!r} that no reference was noted of: apply reads them"
+        for of, count in counts.items()
+        if count
+    ]
+
+
+def media_named(payload: Mapping[str, Any] | None, key: str) -> Any:
+    """What a payload says of media under a key; None where that is nothing."""
+    return find(payload or {}, key) or None
+
+
+def unnoted(modality: str, key: str) -> models.Filter:
+    """A filter for points that name media under the key and have no reference to them."""
+    named = models.IsEmptyCondition(is_empty=models.PayloadField(key=quoted(key)))
+    noted = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
+    nothing = models.FieldCondition(key=quoted(key), match=models.MatchValue(value=""))
+    return models.Filter(must=[noted], must_not=[named, nothing])
+
+
+def _unnoted(client: QdrantBase, name: str, layout: Layout, modality: str, key: str) -> Iterator[list[models.Record]]:
+    fields, offset, chosen = [*text_fields(layout), head(key)], None, unnoted(modality, key)
+    while True:
+        records, offset = client.scroll(
+            name, chosen, limit=PAGE, offset=offset, with_payload=fields, with_vectors=False
+        )
+        yield records
+        if offset is None:
+            return
+
+
+def _taken(
+    store: MediaStore, modality: str, record: models.Record, key: str, result: NotedMedia
+) -> dict[str, Any] | None:
+    """The reference to the media of a point; None, counted with the reason, where they cannot be read."""
+    try:
+        return store.to_payload(store.take(modality, media_named(record.payload, key)))
+    except MediaError as error:
+        result.unreadable += 1
+        if len(result.reasons) < SHOWN:
+            result.reasons.append(f"{record.id}: {reason_of(error)}")
+        return None
+
+
+def _changes(
+    record: models.Record, layout: Layout, key: str, modality: str, item: Mapping[str, Any]
+) -> Iterator[models.SetPayloadOperation]:
+    """The updates of one point, which do nothing if it is gone or names other media by now."""
+    raw, conditions = media_named(record.payload, key), list[models.Condition]()
+    if isinstance(raw, str) and len(raw) <= LONGEST:
+        conditions = [models.FieldCondition(key=quoted(key), match=models.MatchValue(value=raw))]
+    same = models.Filter(must=[models.HasIdCondition(has_id=[record.id]), *conditions])
+
+    def put(payload: Mapping[str, Any], key: str) -> models.SetPayloadOperation:
+        return models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(payload), filter=same, key=key))
+
+    yield put({modality: dict(item)}, f"{OWN}.{MEDIA}")
+    document = from_payload(record.id, record.payload, layout)
+    if not (document.text.strip() or document.title.strip()):
+        yield put({TEXTLESS: True}, OWN)
