@@ -137,21 +137,11 @@ class Collection(CollectionPopulate, Searching):
 
         registry = registry or Registry.default()
         loaded = config_at(config, registry)
-        collection_name = name or loaded.collection
-        store_config = None if store is not None else loaded
-        client, owned = client_of(store, store_config, registry, False)
+        chosen = name or loaded.collection
+        client, owned = client_of(store, None if store is not None else loaded, registry, False)
         try:
-            adopt(
-                client,
-                collection_name,
-                loaded,
-                vectors=vectors,
-                layout=layout,
-                sample=sample,
-                registry=registry,
-                media=media,
-            )
-            return cls(CollectionHandle(client, collection_name, loaded, registry), owns_client=owned)
+            adopt(client, chosen, loaded, vectors=vectors, layout=layout, sample=sample, registry=registry, media=media)
+            return cls(CollectionHandle(client, chosen, loaded, registry), owns_client=owned)
         except BaseException:
             if owned:
                 client.close()
