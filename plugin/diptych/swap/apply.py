@@ -61,8 +61,8 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    If it is killed, run it again to continue; at most a chunk is encoded twice. Encoding runs at low priority, so that
-    queries that this process answers meanwhile come first.
+    If it is killed, run it again to continue; at most a chunk and the last second are encoded twice. Encoding
+    runs at low priority, so that queries that this process answers meanwhile come first.
 
     Args:
         handle: the open collection.

@@ -26,6 +26,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import APPLY, CLAIM
 from diptych.populate import populate
 from diptych.swap import ApplyOptions, Judged
+from diptych.swap.backfill import backfill
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Query
@@ -78,6 +79,7 @@ class BringsRetired:
         return [AdapterSpec(name="retired", kind="dense", factory=f"{__name__}:Retired", summary="gone one day")]
 
 
+backfill.CHECKPOINT = 0.0  # a checkpoint a page: more moments to be killed at
 REGISTRY = Registry(fakes_plugin, BringsRetired())
 
 

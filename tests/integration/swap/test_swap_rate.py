@@ -1,9 +1,9 @@
-"""A back-fill goes no faster than it is allowed to."""
+"""A back-fill goes no faster than it is allowed to, and writes no more checkpoints than it needs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -14,6 +14,9 @@ from diptych import Collection
 from diptych.runtime.phases import watched
 from diptych.stores import open_store
 from diptych.swap import ApplyOptions
+from diptych.swap.backfill import backfill
+from diptych.swap.lease import Lease
+from diptych.swap.lease_record import Checkpoint
 from diptych.types import Document
 from small_server import Routes, served
 
@@ -92,6 +95,59 @@ def test_a_server_is_filled_at_the_gentle_pace_unless_another_is_wanted(
     told = [line for line in lines if line.startswith("fill the new vectors: ")]
     assert told
     assert all(words in line for line in told)
+
+
+class StopsAfter:
+    """Stops the apply once so many documents are filled."""
+
+    def __init__(self, documents: int) -> None:
+        self.left, self.stopped = documents, threading.Event()
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Of any stage."""
+
+    def advance(self, stage: str, n: int) -> None:
+        """Some more."""
+        self.left -= n if stage == "fill" else 0
+        if self.left <= 0:
+            self.stopped.set()
+
+
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[Checkpoint]:
+    """Those that are written, where the second between two of them never ends."""
+    written, whole = list[Checkpoint](), Lease.checkpoint
+
+    def noted(lease: Lease, progress: Mapping[str, Checkpoint]) -> None:
+        written.extend(progress.values())
+        whole(lease, progress)
+
+    monkeypatch.setattr(Lease, "checkpoint", noted)
+    monkeypatch.setattr(backfill, "CHECKPOINT", 3600.0)
+    return written
+
+
+def test_a_checkpoint_follows_the_last_one_after_a_while_and_the_end_at_once(
+    memory: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection], checkpoints: list[Checkpoint]
+) -> None:
+    found = opened(memory, config(OLD))
+    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
+    found.apply(config(NEW, populate={"chunk": 8}))
+    first, last = checkpoints
+    assert (0 < first.done < SIZE, first.complete, last.complete, last.done) == (True, False, True, SIZE)
+
+
+def test_an_apply_that_is_stopped_writes_down_all_that_it_has_done(
+    memory: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection], checkpoints: list[Checkpoint]
+) -> None:
+    found = opened(memory, config(OLD))
+    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
+    new, progress = config(NEW, populate={"chunk": 8}), StopsAfter(100)
+    report = found.apply(new, stopped=progress.stopped, progress=progress)
+    assert report.outcome == "filled"
+    reached = checkpoints[-1].done
+    assert 100 <= reached <= report.encoded["dense.2"] <= reached + 8
+    assert found.apply(new).encoded == {"dense.2": SIZE - reached}
 
 
 class Together(Routes):

@@ -1,8 +1,9 @@
 """`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
 
 A page is read, encoded and written, then read again: a document that changed between the two readings is encoded
-again, so that no vector made from another text remains. Only then the checkpoint moves on. Meanwhile the next pages
-are read, encoded and written; at most a chunk is beyond the checkpoint.
+again, so that no vector made from another text remains. Only then it is settled. Meanwhile the next pages are read,
+encoded and written; at most a chunk is not settled. The checkpoint follows once a second, because on a cluster all
+nodes agree on each one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
 SERVER_PIECES = 2  # the same on a server, where every read and every checkpoint is a request
+CHECKPOINT = 1.0  # seconds from one checkpoint to the next, which a kill costs besides a chunk
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
 
@@ -74,6 +76,7 @@ class Backfill:
         pieces = SERVER_PIECES if keeps_log(handle.client) else PIECES
         self._size = max(1, handle.populate_config.chunk // pieces)  # documents of a piece
         self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
+        self._due = 0.0  # when the next checkpoint may be written
         self.filled = Filled()
 
     def run(self) -> Filled:
@@ -133,8 +136,8 @@ class Backfill:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)
-        if not self._stopped.is_set():
-            self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
+        complete = Checkpoint(complete=True, done=done + self.filled.encoded)
+        self._checkpoint(self._settled if self._stopped.is_set() else complete)
 
     def _settle_page(self, offsets: deque[Any], sent: deque[list[Future[int]]], page: Sequence[Item]) -> None:
         self._written(sent.popleft())
@@ -142,16 +145,19 @@ class Backfill:
         self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
 
     def _keep(self, page: Sequence[Item]) -> None:
-        """Move the checkpoint to what is settled: one write for all pages settled during the last write."""
-        if (settled := self._settled) != self._kept:
-            if settled.offset is not None:
-                self._checkpoint(settled)
-            self._kept = settled
-            for bridge in self._bridges:
-                bridge.reached(settled.done)
+        """Move the checkpoint to what is settled, if it is due."""
+        settled = self._settled
+        if time.monotonic() >= self._due:
+            self._checkpoint(settled)
+            self._due = time.monotonic() + CHECKPOINT
+        for bridge in self._bridges:
+            bridge.reached(settled.done)
         self._progress.advance("fill", len(page))
 
     def _checkpoint(self, reached: Checkpoint) -> None:
+        if reached == self._kept or (reached.offset is None and not reached.complete):
+            return
+        self._kept = reached
         self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
 
     def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
