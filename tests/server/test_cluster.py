@@ -1,4 +1,4 @@
-"""Nothing that a cluster has acknowledged is lost when its nodes are killed, one at a time, under populates and swaps.
+"""Nothing is lost and no search fails when a cluster's nodes are killed, one at a time, under populates and swaps.
 
     DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant DIPTYCH_TEST_CRASHES=20 pytest tests/server/test_cluster.py
 
@@ -69,12 +69,38 @@ def swaps(nodes: list[QdrantProcess], over: threading.Event) -> None:
             time.sleep(0.5)
 
 
+class Searcher:
+    """Searches without an end, in a thread: `asked` counts them, `failed` says what each one that failed met."""
+
+    def __init__(self, config: Config) -> None:
+        self.asked, self.failed = 0, list[str]()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(config,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self, config: Config) -> None:
+        with Collection.stored(config, registry=REGISTRY) as collection:
+            while not self._over.is_set():
+                self.asked += 1
+                try:
+                    if not collection.search(f"word{self.asked % 17}", limit=5):
+                        self.failed.append("no hit")
+                except DiptychError as error:
+                    self.failed.append(str(error))
+
+
 def test_no_document_is_lost_when_nodes_are_killed_one_at_a_time(nodes: list[QdrantProcess]) -> None:
     writer, over, chance = Writer(config(nodes, 0), 1), threading.Event(), random.Random(1)
     writer.first()
     writer.start()
     swapping = threading.Thread(target=swaps, args=(nodes, over), daemon=True)
     swapping.start()
+    searcher = Searcher(config(nodes, 0))
     with closing(open_store_of(config(nodes, 0))) as client:
         for _ in range(KILLS):
             time.sleep(chance.uniform(1, 4))
@@ -83,12 +109,14 @@ def test_no_document_is_lost_when_nodes_are_killed_one_at_a_time(nodes: list[Qdr
             time.sleep(chance.uniform(0, 3))
             node.start()
             settle(client)
+        searcher.stop()
         over.set()
         swapping.join()
         writer.stop()
         settle(client)
     assert writer.ended is None, writer.ended
+    assert not searcher.failed, (searcher.asked, searcher.failed)
     for node in nodes:
         found = compare(node.url, writer)
         assert not found.faults, found
-    print(f"{KILLS} nodes killed, {found.compared:,} acknowledged documents")
+    print(f"{KILLS} nodes killed, {found.compared:,} acknowledged documents, {searcher.asked:,} searches")
