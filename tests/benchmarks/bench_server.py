@@ -348,7 +348,7 @@ def main() -> None:
 
 
 def notes_of(text: str) -> list[str]:
-    return [part.replace("\n", " ") for part in text.split("\n\n")[2:5]]
+    return [" ".join(part.split()) for part in text.split("\n\n")[2:5]]
 
 
 if __name__ == "__main__":
