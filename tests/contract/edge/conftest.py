@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -315,6 +317,11 @@ def filled(empty: Pair, seed: int) -> Pair:
 @pytest.fixture
 def world(seed: int) -> World:
     """Goes on where the points of `pair` and `filled` ended."""
+    return deepcopy(_after_points(seed))
+
+
+@cache
+def _after_points(seed: int) -> World:
     made = World(seed)
     made.points()
     return made

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -57,9 +58,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """The absolute dotted names that a module imports, wherever it does, also for type checkers only."""
-    yield from _imports(ast.parse(path.read_text()).body)
+    return tuple(_imports(ast.parse(path.read_text()).body))
 
 
 def _imports(nodes: list[ast.stmt]) -> Iterator[str]:
