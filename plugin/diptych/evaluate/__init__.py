@@ -13,6 +13,7 @@ from diptych.evaluate.export import to_data, to_json
 from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
 from diptych.evaluate.measures import DEFAULT_METRICS
 from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences
+from diptych.evaluate.picture_pairs import picture_pairs
 from diptych.evaluate.plots import plot_calibration, plot_differences
 from diptych.evaluate.pooled import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
 from diptych.evaluate.qrels import Qrels
@@ -44,6 +45,7 @@ __all__ = [
     "minimal_pairs",
     "p_mrr",
     "p_mrr_per_query",
+    "picture_pairs",
     "plot_calibration",
     "plot_differences",
     "pooled_auc",

@@ -24,8 +24,9 @@ from diptych.evaluate.rankings import ordered
 from diptych.evaluate.significance import Doubles, bootstrap_means, percentile_interval
 from diptych.types import Document, Query, Run
 
-Property: TypeAlias = Literal["number", "name", "negation"]
-PROPERTIES: tuple[Property, ...] = get_args(Property)
+Property: TypeAlias = Literal["number", "name", "negation", "colour", "side"]
+EVERY: tuple[Property, ...] = get_args(Property)
+PROPERTIES = EVERY[:3]  # of texts; the others are of pictures, see `picture_pairs`
 TWIN = "twin"  # the metadata key of twins, with the changed property
 
 _NUMBER = re.compile(r"(?<![\w.])\d{1,15}(?:\.\d{1,15})*(?!\w|\.\d)")  # longer ones are keys rather than numbers
@@ -125,12 +126,12 @@ def minimal_pairs(
 
 
 def preferences(run: Run, pairs: Sequence[MinimalPair], *, seed: int = 0) -> dict[Property, Preference]:
-    """How often the system scores documents above their twins, by property, in the order of `PROPERTIES`.
+    """How often the system scores documents above their twins, by property, in the order of `EVERY`.
 
     Args:
         run: rankings of a collection that holds the documents and their twins, or of these alone, by query id. A
             document that is not in a ranking is below all that are.
-        pairs: of `minimal_pairs`.
+        pairs: of `minimal_pairs` or `picture_pairs`.
         seed: of the resampling.
 
     Raises:
@@ -143,7 +144,7 @@ def preferences(run: Run, pairs: Sequence[MinimalPair], *, seed: int = 0) -> dic
             do = "search with the queries of the pairs"
             raise EvaluationError("a query has no ranking", where=f"run {run.name!r}", got=pair.query, do=do)
         found.setdefault(pair.changed, []).append(_preferred(run, pair))
-    return {own: _preference(np.array(found[own]), seed) for own in PROPERTIES if own in found}
+    return {own: _preference(np.array(found[own]), seed) for own in EVERY if own in found}
 
 
 def _preferred(run: Run, pair: MinimalPair) -> float:

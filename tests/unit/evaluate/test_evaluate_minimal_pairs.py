@@ -108,7 +108,7 @@ def test_groups_that_cannot_be_used_are_refused(names: list[object]) -> None:
 
 def test_an_unknown_property_is_refused() -> None:
     with pytest.raises(EvaluationError, match=r"unknown property[^$]*colour[^$]*number, name, negation"):
-        minimal_pairs([], Qrels({"q": {"d": 1}}), {}, properties=["colour"])  # type: ignore[list-item]
+        minimal_pairs([], Qrels({"q": {"d": 1}}), {}, properties=["colour"])
 
 
 def pair(number: int) -> MinimalPair:
