@@ -54,14 +54,12 @@ class Work:
 
     Args:
         handle: the collection, which exists.
-        targets: the slots to write; their encoders are loaded.
+        targets: the slots to write, their encoders loaded; counts cache hits and unread tokens of other processes.
         room: pieces that may be encoded and not yet acknowledged.
         deliver: writes a piece with its outcomes; to be called in one thread.
         send, confirm: the two halves of `deliver`, each to be called in one thread, with the pieces in the same order:
             the first begins to write a piece, the second returns when it is acknowledged. `confirm` is None for a store
             that takes one call at a time, such as local mode: there `send` returns when the piece is acknowledged.
-        hits: counts cache hits of other processes.
-        unread: adds what encoders of other processes did not read.
         written: counts what other processes wrote.
         stopped: set when the run is abandoned.
     """
@@ -72,8 +70,6 @@ class Work:
     deliver: Deliver
     send: Deliver
     confirm: Follow | None
-    hits: Callable[[Mapping[str, int]], None]
-    unread: Callable[[Mapping[str, UnreadTokens]], None]
     written: Callable[[Written], None]
     stopped: threading.Event
 

@@ -145,8 +145,7 @@ def _take(piece: Piece, done: Encoded | Written | Failure, work: Work) -> None:
     if isinstance(done, Written):
         work.written(done)
         return
-    work.hits(done.hits)
-    work.unread(done.unread)
+    work.targets.note_elsewhere(done.hits, done.unread)
     work.deliver(piece, done.outcomes)
 
 

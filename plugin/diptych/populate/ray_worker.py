@@ -145,12 +145,12 @@ class Writing:
         """Write a piece; returns its result."""
         refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
         store = Store.of(self._handle, threading.Event())
-        indexer = Indexer(self._handle, store, refused, tally, Unwatched())
+        indexer = Indexer(self._handle, store, refused, tally, Unwatched(), self._targets)
         outcomes = {vector: encoder(piece) for vector, encoder in self._targets.encoders.items()}
-        indexer.deliver(self._targets, piece, outcomes)
+        indexer.deliver(piece, outcomes)
         hits = _difference(_hits(self._targets.encoders), before)
         unread = taken_unread(self._targets.encoders)
-        return Written(tally.new, tally.changed, dict(indexer.encoded), hits, unread, tuple(refused.entries))
+        return Written(tally.new, tally.changed, dict(tally.encoded), hits, unread, tuple(refused.entries))
 
 
 class Refusals:

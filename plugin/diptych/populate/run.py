@@ -28,8 +28,8 @@ from diptych.handle.notify import tell_failure
 from diptych.handle.open_handle import search_with_unread
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
-from diptych.populate.engine import Engine
-from diptych.populate.index import Indexer
+from diptych.populate.engine import Engine, Threads
+from diptych.populate.index import Changes, Indexer, compare
 from diptych.populate.locks import created, turn
 from diptych.populate.read_ahead import length_of, require_documents, watched
 from diptych.populate.rejects import Rejects, reason_of, report_file
@@ -40,6 +40,7 @@ from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
 from diptych.populate.validate import Intake, Item, Tally
+from diptych.populate.write_targets import Targets
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
@@ -132,14 +133,15 @@ class _Run:
         self._stopped = threading.Event()
         self._store = Store.of(handle, self._stopped)
         self._sync = None if max_deleted is None else Sync(self._store, tenant, max_deleted)
-        self._indexer = Indexer(handle, self._store, self._rejects, self._tally, progress, engine)
+        self._engine = engine or Threads()
+        self._targets: Targets | None = None
 
     def fill(self, documents: Iterable[object]) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
         self._require_collection()
         if self._handle.exists:
             self._store.retried(self._handle.catch_up)  # to another process's cut-over, which brings other slots
-            self._store.looked(partial(require_shard_key, self._handle.client, self._handle.name))
+            self._store.request(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
         # The first item is pulled before anything is created: an empty source must not leave an empty collection.
         if (first := next(items, None)) is not None:
@@ -162,8 +164,8 @@ class _Run:
         self._require_collection()
         require_documents(documents)
         intake = Intake(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
-        unwatched = Indexer(self._handle, self._store, self._rejects, self._tally, Unwatched())
-        unwatched.compare(intake.items(watched(documents, "read", self._progress)), fresh=not self._handle.exists)
+        changes = Changes(self._store, self._rejects, self._tally, Unwatched())
+        compare(intake.items(watched(documents, "read", self._progress)), changes, self._tally, self._handle.metadata)
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
@@ -175,8 +177,9 @@ class _Run:
 
     def report(self) -> PopulateReport:
         """The counts."""
-        tally, rejects, targets, cache = self._tally, self._rejects, self._indexer.targets, self._handle.cache
+        tally, rejects, targets, cache = self._tally, self._rejects, self._targets, self._handle.cache
         busy = targets.busy() if targets else {}
+        encoded = {name: 0 for name, slot in self._handle.slots.items() if slot.kind != "text_index"}
         return PopulateReport(
             collection=self._handle.name,
             read=tally.read,
@@ -189,7 +192,7 @@ class _Run:
             examples=tuple(rejects.examples),
             report_file=rejects.report_file,
             seconds=time.perf_counter() - self._started,
-            encoded=dict(self._indexer.encoded),
+            encoded={**encoded, **tally.encoded},
             cache_hits=targets.cache_hits() if targets else {},
             warnings=(*self._warnings, *(cache.take_warnings() if cache else ())),
             started=self._began,
@@ -258,8 +261,10 @@ class _Run:
                 "the collection cannot be made ready", where=f"collection {self._handle.name!r}", got=reason_of(error)
             ) from error
         self._progress.begin("index", self._expected)
-        self._indexer.index(items, fresh=fresh, stopped=self._stopped)
-        self._warnings += self._indexer.targets.keep_unread() if self._indexer.targets else []
+        self._targets = targets = self._store.request(partial(Targets, self._handle))
+        indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets)
+        indexer.index(items, self._engine, fresh=fresh, stopped=self._stopped)
+        self._warnings += targets.keep_unread()
         self._warnings += _weigh_unread(self._handle) if is_first else []
 
     def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -274,9 +279,7 @@ class _Run:
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
     """The slots whose encoders need corpus statistics; in a new collection their encoders are created here."""
-    if not handle.exists:
-        return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
-    slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
+    slots = {name: slot for name, slot in handle.slots.items() if not slot.generation or slot.generation.statistics}
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
 
 

@@ -115,29 +115,44 @@ class Store:
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
         """The store of the open collection."""
-        written = handle.metadata.written() if handle.metadata else {}
-        copies = [key for key, (_, generation) in written.items() if generation.kind == "text_index"]
         return cls(
             handle.client,
             handle.name,
             retries=handle.populate_config.retries,
             stopped=stopped,
             layout=handle.view.layout,
-            copies=copies,
+            copies=handle.metadata.copies if handle.metadata else (),
             tenancy=handle.view.tenancy,
         )
 
     def exists(self) -> bool:
         """Whether the collection exists."""
-        return self._again("read from", partial(self.client.collection_exists, self.name))
+        return self.request(partial(self.client.collection_exists, self.name))
 
     def retried(self, read: Callable[[], T]) -> T:
         """Run `read` with retries; what it raises at last is its own error."""
         return self._retrying(read)
 
-    def looked(self, look: Callable[[], T]) -> T:
-        """Run `look`, a metadata read, with retries."""
-        return self._again("read from", look)
+    def request(self, call: Callable[[], T], verb: str = "read from") -> T:
+        """Make a call with retries.
+
+        Raises:
+            PopulateError: it failed for good; `verb` says what could not be done to the store.
+            FingerprintMismatch, RegistryError, SwapError, StoreError: errors that say themselves what to do.
+        """
+        try:
+            return self._retrying(call)
+        except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly):
+            raise  # raised by the metadata read (encoder, lease), or by the embedded store, whose error says what to do
+        except Exception as error:
+            if verb == "write to" and refuses_content(error):
+                raise Refused from error
+            raise PopulateError(
+                f"cannot {verb} the store",
+                where=f"collection {self.name!r}",
+                got=reason_of(error),
+                do="fix the store and run again: what it acknowledged is kept and not encoded again",
+            ) from error
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """Document id, hash and tenant of each existing point among `points`; None for a foreign point.
@@ -150,7 +165,7 @@ class Store:
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
         """The existing ones of these points, with the whole document's payload, or `only` some keys."""
         read = partial(self.client.retrieve, self.name, points, with_payload=self._fields(only), with_vectors=False)
-        return self._again("read from", read)
+        return self.request(read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
         """The points of the documents with these ids. Call it only where point ids do not follow from document ids."""
@@ -165,12 +180,12 @@ class Store:
         Raises:
             Refused: the store rejects the points' content.
         """
-        self._again("write to", partial(self.client.upsert, self.name, points, wait=True))
+        self.request(partial(self.client.upsert, self.name, points, wait=True), "write to")
 
     def delete(self, points: Sequence[PointId]) -> None:
         """Delete points."""
         selector = models.PointIdsList(points=list(points))
-        self._again("delete from", partial(self.client.delete, self.name, selector, wait=True))
+        self.request(partial(self.client.delete, self.name, selector, wait=True), "delete from")
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
         """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's points.
@@ -188,7 +203,7 @@ class Store:
 
     def count(self, wanted: models.Filter | None = None) -> int:
         """Number of points, or of those that match a filter."""
-        return self._again("read from", partial(self.client.count, self.name, wanted, exact=True)).count
+        return self.request(partial(self.client.count, self.name, wanted, exact=True)).count
 
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
         payload = record.payload or {}
@@ -205,7 +220,7 @@ class Store:
         wanted = self._fields(fields)
         offset: Any = None
         while True:
-            records, offset = self._again("read from", partial(self._page, chosen, wanted, offset))
+            records, offset = self.request(partial(self._page, chosen, wanted, offset))
             yield from records
             if offset is None:
                 return
@@ -216,21 +231,6 @@ class Store:
 
     def _page(self, chosen: models.Filter | None, fields: Any, start: Any) -> tuple[list[models.Record], Any]:
         return self.client.scroll(self.name, chosen, limit=PAGE, offset=start, with_payload=fields, with_vectors=False)
-
-    def _again(self, verb: str, call: Callable[[], T]) -> T:
-        try:
-            return self._retrying(call)
-        except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly):
-            raise  # raised by the metadata read (encoder, lease), or by the embedded store, whose error says what to do
-        except Exception as error:
-            if verb == "write to" and refuses_content(error):
-                raise Refused from error
-            raise PopulateError(
-                f"cannot {verb} the store",
-                where=f"collection {self.name!r}",
-                got=reason_of(error),
-                do="fix the store and run again: what it acknowledged is kept and not encoded again",
-            ) from error
 
 
 # `Gaps`: points whose payload is as the source has it, and that lack a live vector all the same.

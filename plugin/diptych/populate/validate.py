@@ -6,8 +6,9 @@ import datetime
 import decimal
 import math
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,14 @@ _TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexe
 
 @dataclass(slots=True)
 class Tally:
-    """The counts so far."""
+    """The counts so far; `encoded` counts vectors by slot."""
 
     read: int = 0
     duplicates: int = 0
     unchanged: int = 0
     new: int = 0
     changed: int = 0
+    encoded: Counter[str] = field(default_factory=Counter)
 
     @property
     def acknowledged(self) -> int:

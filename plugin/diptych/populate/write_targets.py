@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 
@@ -24,6 +25,7 @@ class Targets:
     An encoder of a live slot must work. One of a swap under way may be missing in this process: the process that
     applies the swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its
     vectors are marked as behind, so that a rollback is refused unless it is forced, and the report says so.
+    `looked` is when the metadata was last read, by `time.monotonic`.
     """
 
     def __init__(self, handle: CollectionHandle) -> None:
@@ -87,10 +89,6 @@ class Targets:
             hits[name] = hits.get(name, 0) + namespace.hits - before + self._elsewhere[vector]
         return hits
 
-    def note_hits(self, hits: Mapping[str, int]) -> None:
-        """Count vectors, by physical name, from another process's cache."""
-        self._elsewhere.update(hits)
-
     def unread(self) -> dict[str, UnreadTokens]:
         """What encoders did not read in this run, by slot, without those that read everything or do not say."""
         return {self.name_of(vector): own.total for vector, own in self._unread.items() if own.total is not None}
@@ -108,8 +106,9 @@ class Targets:
         add_unread(self._handle.client, self._handle.name, unread)
         return [*self.warnings, *failures, *unread_warnings(live)]
 
-    def note_unread(self, unread: Mapping[str, UnreadTokens]) -> None:
-        """Add what encoders of other processes did not read, by vector."""
+    def note_elsewhere(self, hits: Mapping[str, int], unread: Mapping[str, UnreadTokens]) -> None:
+        """Add cache hits of another process, and what its encoders did not read, by vector."""
+        self._elsewhere.update(hits)
         for vector, more in unread.items():
             self._unread.setdefault(vector, UnreadCounter()).add(more)
 
@@ -123,6 +122,7 @@ class Targets:
 
     def _wanted(self) -> dict[str, Slot]:
         """The vectors to write at this moment, without those this run has given up, unless they are live now."""
+        self.looked = time.monotonic()
         self._metadata = self._handle.read()
         self._live = {generation.vector: name for name, generation in self._metadata.live.slots.items()}
         wanted = self._handle.writers(self._metadata)

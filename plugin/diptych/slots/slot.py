@@ -229,11 +229,6 @@ class Slot(SlotFacts):
         self.remote_check.proved()
         return generation
 
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether corpus statistics must be measured before a document is encoded."""
-        return self.generation is None and isinstance(self.encoder, Calibrated)
-
     def _namespace_of(self, cache: EmbeddingCache, generation: Generation) -> Namespace | None:
         spec, encoder = self.spec, self.encoder
         named = not (self.reads_texts or self.reads_media)  # behind the name of a file there may be another tomorrow

@@ -225,7 +225,7 @@ def test_a_calibrated_encoder_is_calibrated_again_when_the_collection_opens(
 ) -> None:
     slots = {"lexical": {"adapter": "fake-calibrated"}}
     made = handle(client, fakes, slots)
-    assert made.slot("lexical").needs_calibration
+    assert made.slot("lexical").generation is None
     statistics = made.slot("lexical").encoder.measure(["one two three", "four"])
     made.create({"lexical": statistics})
     opened = CollectionHandle(client, "c", None, fakes)

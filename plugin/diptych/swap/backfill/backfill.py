@@ -158,7 +158,7 @@ class Backfill:
         if reached == self._kept or (reached.offset is None and not reached.complete):
             return
         self._kept = reached
-        self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
+        self._store.request(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
 
     def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
         self._written(self._begun(page, outcomes))
@@ -227,7 +227,7 @@ class Backfill:
 
     def _note(self, points: Sequence[int | str]) -> None:
         """Keep which points are being repaired, in case this process is killed."""
-        self._store.looked(partial(self._lease.repairing, self._slots, points))
+        self._store.request(partial(self._lease.repairing, self._slots, points))
 
     def _lacking(self) -> Iterator[tuple[list[Item], None]]:
         lacking_any = models.Filter(

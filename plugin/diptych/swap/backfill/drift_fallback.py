@@ -78,7 +78,7 @@ class Bridge:
 
     def _fit(self, share: str) -> None:
         find = partial(live_pairs, self.handle.client, self.handle.name, self.new, self.old, self.served)
-        new, old = self.store.looked(find)
+        new, old = self.store.request(find)
         if self.served and len(new) < PAIRS:
             return  # the map that serves reproduces nearly all old vectors exactly, so there is no better one
         if len(new) < MINIMUM:

@@ -30,7 +30,7 @@ class LivePoints(Store):
         scroll = partial(
             self.client.scroll, self.name, limit=size, offset=offset, with_payload=fields, with_vectors=False
         )
-        return self._again("read from", scroll)
+        return self.request(scroll)
 
     def matching(self, chosen: models.Filter, size: int) -> Iterator[list[models.Record]]:
         """The points that `chosen` finds, page by page."""
@@ -39,7 +39,7 @@ class LivePoints(Store):
             scroll = partial(
                 self.client.scroll, self.name, scroll_filter=chosen, limit=size, offset=offset, with_payload=fields
             )
-            records, offset = self._again("read from", scroll)
+            records, offset = self.request(scroll)
             if records:
                 yield records
             if offset is None:
@@ -49,7 +49,7 @@ class LivePoints(Store):
         """The points that are still there, with texts."""
         fields = text_fields(self.layout, media=self.media)
         retrieve = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
-        return self._again("read from", retrieve)
+        return self.request(retrieve)
 
     def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:
         """Give points these vectors beside those they have; returns the ids of points that are gone."""
@@ -85,7 +85,7 @@ class LivePoints(Store):
         left, tries = dict(changes), 0
         while left:
             try:
-                self._again("write to", call(list(left.values())))
+                self.request(call(list(left.values())), "write to")
                 break
             except (Refused, PopulateError) as error:
                 missing = left.keys() - self._there(list(left))
@@ -105,7 +105,7 @@ class LivePoints(Store):
 
     def _there(self, points: Sequence[PointId]) -> set[PointId]:
         retrieve = partial(self.client.retrieve, self.name, points, with_payload=False, with_vectors=False)
-        return {plain_id(record.id) for record in self._again("read from", retrieve)}
+        return {plain_id(record.id) for record in self.request(retrieve)}
 
 
 def names_missing_point(error: Exception) -> bool:
