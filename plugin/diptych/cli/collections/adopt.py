@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.ui.options import CONFIG, CollectionOption, DebugOption, JsonOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, JsonOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
@@ -61,7 +61,6 @@ def adopt(
         int, typer.Option(min=1, metavar="N", help="Points to encode again to verify the encoders.")
     ] = SAMPLE,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Adopt a collection of LangChain, LlamaIndex, Haystack, FastEmbed or your own after verifying its encoders.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
 from diptych.cli.ui.run_command import FAILED
 
@@ -28,7 +28,6 @@ def cache(
     action: Annotated[Action, typer.Argument(metavar="ACTION", help="info, or clear to empty it.")] = Action.INFO,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show the embedding cache of this machine, or empty it.
 

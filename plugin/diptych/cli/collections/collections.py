@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
 from diptych.cli.ui.session import Session, opened_store
 from diptych.errors import CollectionError
@@ -32,7 +32,6 @@ def collections(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the collections of a store: points, slots, and whether diptych knows them. Loads no model.
 

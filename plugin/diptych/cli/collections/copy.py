@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
@@ -51,7 +51,6 @@ def copy(
         str | None, typer.Option(metavar="'${NAME}'", help="API key of the target server, as a variable.")
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Copy a collection to another store or name, with vectors, payloads, indexes, settings and encoders.
 

@@ -12,7 +12,6 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    DebugOption,
     JsonOption,
     StoreOption,
     TenantOption,
@@ -43,7 +42,6 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Delete documents by id, or those that match a filter. Asks for confirmation; loads no model.
 

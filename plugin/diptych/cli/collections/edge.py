@@ -14,7 +14,7 @@ import typer
 
 from diptych.cli.serve.served_collections import KeysOption
 from diptych.cli.ui.help_text import PlainGroup
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.run_command import command
 
@@ -36,7 +36,6 @@ def serve(
     ] = None,
     api_keys_env: KeysOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Keep an embedded store open and serve Qdrant's REST API; prints the address.
 

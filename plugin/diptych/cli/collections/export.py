@@ -12,7 +12,6 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    DebugOption,
     JsonOption,
     StoreOption,
     TenantOption,
@@ -41,7 +40,6 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write a collection to a file: documents for populate, or with --vectors the complete collection.
 

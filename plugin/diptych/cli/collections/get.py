@@ -12,7 +12,6 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    DebugOption,
     JsonOption,
     StoreOption,
     TenantOption,
@@ -30,7 +29,6 @@ def get(
     collection: CollectionOption = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show documents by id. Loads no model. Exits with 1 if one of them does not exist.
 

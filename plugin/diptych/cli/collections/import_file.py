@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.collections.populate import show_report
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import SET_ASIDE
@@ -30,7 +30,6 @@ def import_file(
         Path | None, typer.Option(metavar="FILE", help="File for rejected lines, with the reasons.")
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Import an exported file: with vectors it restores the collection, without it populates the documents.
 

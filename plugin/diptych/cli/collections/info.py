@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 from diptych.cli.ui.session import Session
 from diptych.config.secrets import redacted
@@ -23,7 +23,6 @@ def info(
     store: StoreOption = None,
     collection: CollectionOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show a collection: documents, slots, encoders, fingerprints. Loads no model.
 

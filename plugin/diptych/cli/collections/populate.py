@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.swap.swap_text import RETIRED
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, TenantOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption, TenantOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import SET_ASIDE
@@ -92,7 +92,6 @@ def populate(
     worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Add documents to the collection: new and changed ones are encoded, unchanged ones skipped.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli.swap.swap_text import say
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 
 
@@ -23,7 +23,6 @@ def clicks(
     ] = None,
     least: Annotated[int, typer.Option(min=1, metavar="N", help="Leave out queries shown fewer times.")] = 10,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Make judged queries from clicks, corrected for position bias: higher ranks are clicked more often.
 

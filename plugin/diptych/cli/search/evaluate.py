@@ -16,7 +16,6 @@ from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigsOption,
-    DebugOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
@@ -75,7 +74,6 @@ def evaluate(
     ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Evaluate each slot alone, their fusion and each later stage, and mark significant differences.
 

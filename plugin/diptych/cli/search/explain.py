@@ -18,7 +18,6 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    DebugOption,
     ExcludeOption,
     JsonOption,
     LikeOption,
@@ -68,7 +67,6 @@ def explain(
         ),
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show each hit's rank and score in every slot, its part of the fused score, matching words and later stages.
 

@@ -12,7 +12,7 @@ import typer
 
 from diptych.cli.search.judge_terminal import DocumentTexts, judge_all, show_agreements
 from diptych.cli.swap.swap_text import say
-from diptych.cli.ui.options import CONFIG, ConfigsOption, DebugOption, JsonOption, QueriesOption, TenantOption
+from diptych.cli.ui.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
 from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
@@ -63,7 +63,6 @@ def judge(
     ] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Grade what two or more pipelines found, without seeing which found it, until their comparison is settled.
 

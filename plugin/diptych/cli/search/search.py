@@ -21,7 +21,6 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    DebugOption,
     ExcludeOption,
     ImageOption,
     JsonOption,
@@ -92,7 +91,6 @@ def search(
     exclude: ExcludeOption = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Search with the config's pipeline. Piped, each hit is a tab-separated line: query, rank, score, id, text.
 

@@ -18,7 +18,6 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    DebugOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
@@ -78,7 +77,6 @@ def index(
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw recall against time and memory.")] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
 
@@ -154,7 +152,6 @@ def search(
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw quality against milliseconds.")] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
 

@@ -14,7 +14,6 @@ from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigOption,
-    DebugOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
@@ -66,7 +65,6 @@ def encoder(
         bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
     ] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Try encoders, widths and bits: exits of the slot's model, students, shorter vectors, quantized copies.
 

@@ -12,7 +12,6 @@ from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigOption,
-    DebugOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
@@ -44,7 +43,6 @@ def rerank(
         typer.Option("--pooled", help="Compare with the best of all trials instead of scoring every document."),
     ] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Measure quality and recall by the number of pairs that the reranker scores, with and without exploring.
 

@@ -26,7 +26,7 @@ from diptych.cli.serve.served_collections import (
     opened,
     require,
 )
-from diptych.cli.ui.options import DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import JsonOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
@@ -67,7 +67,6 @@ def mcp(
     idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
     grace: GraceOption = 30,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Serve collections to language models by the Model Context Protocol: the tools search, explain and info.
 

@@ -13,7 +13,7 @@ import typer
 
 from diptych.cli.setup.adapter_files import KINDS, NewAdapter
 from diptych.cli.ui.help_text import PlainGroup
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.run_command import FAILED, command
 from diptych.cli.ui.session import Session
@@ -41,7 +41,6 @@ def new(
         typer.Option(metavar="FOLDER", help="The new folder; by default diptych-NAME in the working folder."),
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Create a package with an adapter that passes the conformance kit, ready for your model.
 
@@ -86,7 +85,6 @@ def check(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the adapter; repeat for more.")
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Run the conformance kit on an installed adapter. Exits with 1 if a check fails.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from diptych.cli.setup.template import scalar
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stdout, table, write_json
 from diptych.cli.ui.session import Session
 from diptych.plugins.extras import missing
@@ -28,7 +28,6 @@ def adapters(
         Kind | None, typer.Option(metavar="KIND", help=f"Only this kind: {', '.join(get_args(Kind))}.")
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the adapters of all installed plugins, or the options of one.
 

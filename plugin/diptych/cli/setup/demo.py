@@ -12,7 +12,7 @@ import typer
 
 from diptych.cli.collections.populate import show_report
 from diptych.cli.search.show_hits import hit_document
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.cli.ui.session import Session
@@ -54,7 +54,6 @@ def demo(
         bool, typer.Option("--dense", help="Add a dense model, from diptych\\[demo]; takes minutes on few cores.")
     ] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Fill a collection with 2,000 descriptions of Debian packages, search it, and measure the results.
 

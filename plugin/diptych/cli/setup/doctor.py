@@ -9,7 +9,7 @@ import typer
 
 from diptych.cli.setup.check_result import Check
 from diptych.cli.setup.doctor_checks import run_checks
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.run_command import FAILED
 from diptych.cli.ui.session import Session
@@ -32,7 +32,6 @@ def doctor(
         typer.Option("--repair", help="Rebuild a damaged embedded collection, and repair what --verify finds."),
     ] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Check versions, config, environment, extras, store, collection and models, with advice for each problem.
 

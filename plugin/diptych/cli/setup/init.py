@@ -11,7 +11,7 @@ import typer
 
 from diptych.cli.setup.provider_presets import PROVIDERS, provider_of
 from diptych.cli.setup.template import NONE, SlotChoice, parse_choice, render
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
@@ -54,7 +54,6 @@ def init(
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write a commented diptych.yaml with careful defaults.
 

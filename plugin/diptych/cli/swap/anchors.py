@@ -11,7 +11,7 @@ import typer
 from diptych.cli.swap import apply as applying
 from diptych.cli.swap.swap_text import say, unjudged
 from diptych.cli.ui.help_text import PlainGroup
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stdout, table, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import command
@@ -43,7 +43,6 @@ def build(
     ] = False,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Choose anchors if there are none, show calls and hours, and score every document.
 
@@ -88,7 +87,6 @@ def status(
     store: StoreOption = None,
     collection: CollectionOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show the anchors of a collection, and how many documents have their scores. Loads no model.
 

@@ -15,7 +15,7 @@ from diptych.cli.collections.populate import from_cache, together
 from diptych.cli.swap import plan as planning
 from diptych.cli.swap.show_gate import show_gate
 from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import printable, stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.cli.ui.session import Session
@@ -91,7 +91,6 @@ def apply(
     why: WhyOption = "",
     later: LaterOption = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Re-encode what the config changes while the collection keeps answering, run the gate, and cut over.
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from diptych.cli.swap.swap_text import ReEncodeOption, say, slots_to_encode, under_way, unjudged
-from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import PENDING
@@ -33,7 +33,6 @@ def plan(
     ] = SAMPLE,
     re_encode: ReEncodeOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show what applying the edited config would change in the collection, and what it would cost.
 

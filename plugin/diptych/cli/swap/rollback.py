@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.swap.swap_text import RETIRED, LaterOption, WhyOption, say, stale_config
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stderr, stdout, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
@@ -32,7 +32,6 @@ def rollback(
     why: WhyOption = "",
     later: LaterOption = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Undo the last cut-over in one update, or abandon the swap that is under way.
 
@@ -73,7 +72,6 @@ def finish(
     collection: CollectionOption = None,
     later: LaterOption = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Drop the vectors kept from before the last cut-over. Frees disk and memory; rollback is then impossible.
 

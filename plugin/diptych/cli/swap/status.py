@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from diptych.cli.swap.swap_text import encoder_text, moment, say
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.session import Session
 from diptych.config.secrets import redacted
@@ -29,7 +29,6 @@ def status(
     collection: CollectionOption = None,
     history: Annotated[bool, typer.Option("--history", help="Also show what was done, by whom, when and why.")] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show each vector of a collection: live, being built or kept, and how many documents lack it. Loads no model.
 

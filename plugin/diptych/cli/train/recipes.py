@@ -8,7 +8,7 @@ import typer
 
 from diptych.cli.setup.adapters import type_of
 from diptych.cli.setup.template import scalar
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stdout, table, write_json
 from diptych.cli.ui.session import Session
 from diptych.specs import RecipeSpec
@@ -20,7 +20,6 @@ def recipes(
         str | None, typer.Argument(metavar="NAME", help="Show the options of this one.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the recipes for `diptych train`, or show the options of one.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.swap.swap_text import encoder_text, say
-from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
@@ -55,7 +55,6 @@ def train(
         str | None, typer.Option(metavar="NAME", help="With --into: the model, if there are several, such as exit_2.")
     ] = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Train an encoder or reranker. Run the same command again to continue after a kill.
 

@@ -25,7 +25,6 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one J
 TenantOption: TypeAlias = Annotated[
     str | None, typer.Option("--tenant", metavar="NAME", help="The tenant, in a collection with tenants.")
 ]
-DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 StoreOption: TypeAlias = Annotated[
     str | None, typer.Option("--store", metavar="URL", help="Open this store instead of reading a config file.")
 ]

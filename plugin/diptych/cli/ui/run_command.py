@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,21 +20,29 @@ from diptych.runtime import interrupts
 from diptych.runtime.panics import is_panic
 from diptych.runtime.phases import LOG
 
+DEBUG = inspect.Parameter(
+    "debug",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
+)
 _LONGEST_PATH = 300  # characters that an error shows
 FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Add `function` as command `name`; its options `json` and `debug` decide how errors look."""
+    """Add `function` as command `name`, with `--debug`; that and its own `--json` decide how errors look."""
 
     @functools.wraps(function)
     def run(*args: Any, **options: Any) -> None:
-        with _handled(as_json=bool(options.get("as_json")), debug=bool(options.get("debug"))):
+        with _handled(as_json=bool(options.get("as_json")), debug=options.pop("debug")):
             begin = time.perf_counter()
             function(*args, **options)
             sys.stdout.flush()
             LOG.info("diptych %s: %.2f s, and what came before to import", name, time.perf_counter() - begin)
 
+    own = inspect.signature(function, eval_str=True)
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), DEBUG])  # type: ignore[attr-defined]
     app.command(name, cls=PlainCommand)(run)
 
 
