@@ -10,19 +10,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.collections import (
-    adopt,
-    cache,
-    collections,
-    copy,
-    delete,
-    edge,
-    export,
-    get,
-    import_file,
-    info,
-    populate,
-)
+from diptych.cli.collections import adopt, cache, copy, documents, edge, export_import, info, populate
 from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
 from diptych.cli.serve import mcp, serve, studio
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
@@ -101,11 +89,11 @@ for _name, _function in (
     ("judge", judge.judge),
     ("clicks", clicks.clicks),
     ("info", info.info),
-    ("collections", collections.collections),
-    ("get", get.get),
-    ("delete", delete.delete),
-    ("export", export.export),
-    ("import", import_file.import_file),
+    ("collections", info.collections),
+    ("get", documents.get),
+    ("delete", documents.delete),
+    ("export", export_import.export),
+    ("import", export_import.import_file),
     ("serve", serve.serve),
     ("studio", studio.studio),
     ("mcp", mcp.mcp),

@@ -1,6 +1,6 @@
-"""Commands on collections and their documents, one module each.
+"""Commands on collections and their documents.
 
-`populate`, `import_file`, `copy` and `adopt` fill or take over a collection; `collections`, `info` and `get` show
-what is there; `delete` and `export` work on documents; `cache` and `edge` serve the embedding cache and embedded
-stores.
+`populate`, `copy` and `adopt` fill or take over a collection, `export_import` writes and reads files of one; `info`
+shows what is there; `documents` shows and deletes single documents; `cache` and `edge` serve the embedding cache and
+embedded stores.
 """
