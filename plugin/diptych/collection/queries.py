@@ -127,7 +127,7 @@ class Searching:
         slot: str,
         tenant: str | None = None,
     ) -> list[dict[str, float]]:
-        """For each query the scores of given documents, in one slot and one request. See `diptych.collection.scores`.
+        """For each query the scores of given documents, in one slot and one request. See `score_parts.scores`.
 
         Args:
             queries: their words, or `Query`.
@@ -135,7 +135,7 @@ class Searching:
             slot: by whose vectors.
             tenant: as in `search`.
         """
-        from diptych.collection.scores import scores
+        from diptych.collection.score_parts import scores
 
         return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
 

@@ -8,7 +8,7 @@ import.
 from __future__ import annotations
 
 from diptych.copying.dump import export_collection
-from diptych.copying.report import CopyReport
+from diptych.copying.record import CopyReport
 from diptych.copying.restore import ImportReport, import_collection
 from diptych.copying.run import copy_collection
 

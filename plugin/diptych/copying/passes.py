@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from qdrant_client import models
 
-from diptych.copying.base import Base
 from diptych.copying.compare import Difference, Rule, difference
+from diptych.copying.late_writes import Base
 from diptych.copying.points import Digest, PointId, plain_id, struct
 from diptych.copying.side import Side
 from diptych.errors import CopyError

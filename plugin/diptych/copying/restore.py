@@ -17,10 +17,9 @@ from diptych.copying.side import Side
 from diptych.errors import CopyError, DocumentError
 from diptych.handle.create import now, who
 from diptych.populate.read_ahead import batched
-from diptych.populate.rejects import Rejects, reason_of
+from diptych.populate.rejects import Rejected, Rejects, reason_of
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources import readers
-from diptych.populate.sources.rejected_entry import Rejected
 from diptych.reports import SetAside
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.answers import needs_answers

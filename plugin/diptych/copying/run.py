@@ -6,14 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from diptych.copying import layout
-from diptych.copying.base import Base
 from diptych.copying.begin import Preparation, begin, require_coherent
 from diptych.copying.compare import rules_of
+from diptych.copying.late_writes import Base
 from diptych.copying.pace import Pace
 from diptych.copying.passes import Comparison, Pass
 from diptych.copying.points import struct
-from diptych.copying.record import CopyRecord, copied_metadata, hash_of
-from diptych.copying.report import CopyReport
+from diptych.copying.record import CopyRecord, CopyReport, copied_metadata, hash_of
 from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.handle.create import now

@@ -2,8 +2,8 @@
 
 Begin with `run`, which draws the pipeline; then `validate` (checked documents), `index` (what is new or changed),
 `encode` and `engine` (threads), `write_targets` (which vectors to write), `points` (their form, and uploads) and
-`store` (calls with retries). `sources` reads files and `read_ahead` reads them ahead; `seen_ids` finds repeated ids,
-`spool` keeps a source that can be read once, `statistics` measures the corpus, `locks` and `disk_room` precede writes.
+`store` (calls with retries). `sources` reads files and `read_ahead` reads them ahead or twice; `seen_ids` finds
+repeated ids, `statistics` measures the corpus, `locks` and `disk_room` precede writes.
 `rejects` collects documents that cannot be indexed, `sync` deletes what the source no longer has. `ray_engine` and
 `ray_worker` encode on a cluster of Ray.
 """
@@ -11,9 +11,9 @@ Begin with `run`, which draws the pipeline; then `validate` (checked documents),
 from __future__ import annotations
 
 from diptych.populate.engine import Engine
+from diptych.populate.rejects import Rejected
 from diptych.populate.run import populate
 from diptych.populate.sources.open_source import Source, open_source
-from diptych.populate.sources.rejected_entry import Rejected
 from diptych.runtime.phases import Progress
 
 __all__ = ["Engine", "Progress", "Rejected", "Source", "open_source", "populate"]

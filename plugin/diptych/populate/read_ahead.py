@@ -1,16 +1,22 @@
-"""`read_ahead`: reads the source here while a thread processes what was read, with a bounded queue between them."""
+"""Reads sources: ahead, while a thread processes what was read, and twice, where a source can be read only once."""
 
 from __future__ import annotations
 
+import json
 import queue
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 from diptych.errors import DiptychError, PopulateError
+from diptych.metadata.media_payloads import from_rows, to_rows
 from diptych.populate.rejects import reason_of
+from diptych.populate.validate import Item
 from diptych.runtime.phases import Progress
+from diptych.types import Document
 
 STEP = 64  # documents between two calls of a progress
 T = TypeVar("T")
@@ -145,3 +151,42 @@ def require_documents(documents: object) -> None:
         expected="an iterable of Document or mapping",
         do="put a single document into a list; read files with diptych.populate.open_source(path)",
     )
+
+
+class Spool:
+    """A file of items, deleted on leaving the block."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="diptych-", suffix=".jsonl")  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def fill(self, items: Iterable[Item]) -> int:
+        """Write all items; returns their number."""
+        number = 0
+        for item in items:
+            number += 1
+            document = item.document
+            content = [
+                document.id,
+                document.text,
+                document.title,
+                dict(document.metadata),
+                to_rows(document.media),
+            ]
+            self._file.write(json.dumps([*content, item.hash, item.input, item.point, item.position]) + "\n")
+        return number
+
+    def items(self) -> Iterator[Item]:
+        """The written items."""
+        self._file.seek(0)
+        for line in self._file:
+            identifier, text, title, metadata, media, content_hash, encoded, point, position = json.loads(line)
+            document = Document(identifier, text, title, metadata, from_rows(media))
+            yield Item(document, content_hash, encoded, point, position)

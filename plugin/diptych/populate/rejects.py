@@ -1,5 +1,7 @@
 """`Rejects`: collects documents that cannot be indexed, each with its reason, in a file created for the first one.
 
+`Rejected` is what a source yields for an entry that it cannot read.
+
 The path is checked first. If nothing is rejected, an earlier run's report is deleted. With the default path a second
 run of the process keeps the first report and writes `NAME-2.jsonl`.
 """
@@ -10,6 +12,7 @@ import hashlib
 import json
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Protocol, Self
@@ -171,3 +174,15 @@ def reason_of(error: BaseException) -> str:
     place = error.where if isinstance(error, MediaError) else ""  # the document's id does not name its files
     parts = ((" (", place), (" (got ", error.got), (" (expected ", error.expected))
     return error.what + "".join(f"{opening}{value})" for opening, value in parts if value)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate rejects it and continues.
+
+    `id` is the document's id if it is known, as for a file in a folder; empty if not.
+    """
+
+    where: str
+    reason: str
+    id: str = ""

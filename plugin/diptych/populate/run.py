@@ -31,11 +31,9 @@ from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
 from diptych.populate.locks import created, turn
-from diptych.populate.read_ahead import length_of, require_documents, watched
-from diptych.populate.rejects import Rejects, reason_of, report_file
+from diptych.populate.read_ahead import Spool, length_of, require_documents, watched
+from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
-from diptych.populate.sources.rejected_entry import Rejected
-from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of

@@ -18,10 +18,9 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import identity, settled, tenant_of
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, written_as
-from diptych.populate.rejects import Rejects, reason_of
+from diptych.populate.rejects import Rejected, Rejects, reason_of
 from diptych.populate.seen_ids import Meeting, SeenIds
 from diptych.populate.sources.readers import Row
-from diptych.populate.sources.rejected_entry import Rejected
 from diptych.types import LONGEST_ID, Document
 
 _TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that do not index numbers or booleans

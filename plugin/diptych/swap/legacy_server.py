@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from qdrant_client import models
 
 from diptych.copying import copy_collection
-from diptych.copying.base import Base
-from diptych.copying.late_writes import copy_late_writes
+from diptych.copying.late_writes import Base, copy_late_writes
 from diptych.copying.layout import Extra, Params, shapes
 from diptych.copying.record import record_of
 from diptych.copying.side import Side

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from diptych.errors import DocumentError, PopulateError
 from diptych.media import Modality, RawMedia
+from diptych.populate.rejects import Rejected
 from diptych.populate.sources.open_source import open_source
-from diptych.populate.sources.rejected_entry import Rejected
 from diptych.types import Document
 
 

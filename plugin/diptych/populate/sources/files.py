@@ -8,11 +8,10 @@ from pathlib import Path
 
 from diptych.errors import DocumentError
 from diptych.media import Modality
-from diptych.populate.rejects import reason_of
+from diptych.populate.rejects import Rejected, reason_of
 from diptych.populate.sources import extract
 from diptych.populate.sources.extract import parse_markdown
 from diptych.populate.sources.readers import Raw, Row
-from diptych.populate.sources.rejected_entry import Rejected
 
 TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
 VENDORED = "node_modules"

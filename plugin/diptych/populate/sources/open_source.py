@@ -25,10 +25,10 @@ from typing import Any, Protocol, TypeAlias
 
 from diptych.errors import PopulateError, brief
 from diptych.media import MODALITIES
+from diptych.populate.rejects import Rejected
 from diptych.populate.sources import cell_types, files, readers
 from diptych.populate.sources.columns import Columns, checked_media
 from diptych.populate.sources.extract import require_package
-from diptych.populate.sources.rejected_entry import Rejected
 
 Raw: TypeAlias = Mapping[str, Any] | Rejected
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from diptych.errors import PopulateError, brief
+from diptych.populate.rejects import Rejected
 from diptych.populate.sources import cell_types
 from diptych.populate.sources.columns import Columns
-from diptych.populate.sources.rejected_entry import Rejected
 
 Raw = Mapping[str, Any] | Rejected
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
