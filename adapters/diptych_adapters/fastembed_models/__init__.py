@@ -1,4 +1,1 @@
-"""Adapters for FastEmbed's dense, sparse, late-interaction and reranking models, one module for each kind.
-
-`model` loads a model for all of them.
-"""
+"""Adapters for FastEmbed's models of texts and of pictures; `model` loads a model for all of them."""

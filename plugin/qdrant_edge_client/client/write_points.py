@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.client.unsupported import check_arguments, unsupported
-from qdrant_edge_client.convert.enums import member
+from qdrant_edge_client.convert.config import member
 from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.payloads import jsonable
 from qdrant_edge_client.convert.points import edge_point_vectors, edge_points

@@ -1,14 +1,15 @@
-"""A collection's settings in Edge's form: vectors, HNSW, quantization, optimizers, memory."""
+"""A collection's settings in Edge's form: vectors, HNSW, quantization, optimizers, memory; `member` of its enums."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
+from functools import cache
 from typing import Any
 
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.convert.enums import member
 from qdrant_edge_client.errors import StoreUnsupported
 
 HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)  # Qdrant's own defaults
@@ -170,3 +171,32 @@ def _turbo(config: models.TurboQuantQuantizationConfig) -> Any:
         bits=member(edge.TurboQuantBitSize, config.bits),
         memory=member(edge.Memory, config.memory),
     )
+
+
+def member(edge_enum: Any, value: Enum | str | None) -> Any:
+    """The member of `edge_enum` for `value`; None stays None.
+
+    Raises:
+        StoreUnsupported: Edge has no such member.
+    """
+    if value is None:
+        return None
+    text = value.value if isinstance(value, Enum) else str(value)
+    edge_member = _members(edge_enum).get(_key(text))
+    if edge_member is None:
+        raise StoreUnsupported(
+            f"Qdrant Edge has no {edge_enum.__name__} {text!r}",
+            expected=", ".join(sorted(_members(edge_enum))),
+            do="choose one of these, or use a server: store: http(s)://...",
+        )
+    return edge_member
+
+
+@cache
+def _members(edge_enum: Any) -> dict[str, Any]:
+    names = (name for name in dir(edge_enum) if not name.startswith("_"))
+    return {_key(name): getattr(edge_enum, name) for name in names}
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "").lower()

@@ -7,7 +7,7 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.convert.enums import member
+from qdrant_edge_client.convert.config import member
 
 _PARAMS: dict[type[Any], type[Any]] = {
     models.KeywordIndexParams: edge.KeywordIndexParams,

@@ -17,11 +17,11 @@ from qdrant_edge_client.convert.config import (
     dense_vectors,
     edge_config,
     has_vectors,
+    member,
     modifier,
     multivector,
     vectors_of,
 )
-from qdrant_edge_client.convert.enums import member
 from qdrant_edge_client.convert.points import Space, VectorKind
 from qdrant_edge_client.engine import shard as shards
 from qdrant_edge_client.engine.folders import remove

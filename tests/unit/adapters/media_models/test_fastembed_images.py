@@ -16,8 +16,11 @@ pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 from diptych.errors import ContractError
 from diptych.media.canaries import media_canaries
 from diptych.slots import guard
-from diptych_adapters.fastembed_models.image import FastEmbedImageEncoder, FastEmbedImageTextEncoder
-from diptych_adapters.fastembed_models.page_images import FastEmbedImageMultiVectorEncoder
+from diptych_adapters.fastembed_models.image_models import (
+    FastEmbedImageEncoder,
+    FastEmbedImageMultiVectorEncoder,
+    FastEmbedImageTextEncoder,
+)
 from diptych_adapters.models import ModelError
 from tiny_media_models import hf, tokenizer
 

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 
-from diptych_adapters.fastembed_models.dense import FastEmbedEncoder
-from diptych_adapters.fastembed_models.multivector import FastEmbedMultiVectorEncoder
-from diptych_adapters.fastembed_models.reranker import FastEmbedReranker
-from diptych_adapters.fastembed_models.sparse import FastEmbedSparseEncoder
+from diptych_adapters.fastembed_models.text_models import (
+    FastEmbedEncoder,
+    FastEmbedMultiVectorEncoder,
+    FastEmbedReranker,
+    FastEmbedSparseEncoder,
+)
 from diptych_adapters.models import ModelError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 

@@ -20,7 +20,7 @@ from diptych.testing import (
     SparseEncoderContract,
 )
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.fastembed_models.dense import FastEmbedEncoder
+from diptych_adapters.fastembed_models.text_models import FastEmbedEncoder
 from diptych_adapters.multi_vector import LateInteractionEncoder
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.sparse_encoders import SpladeEncoder
