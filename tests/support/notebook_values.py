@@ -21,8 +21,7 @@ from diptych.tune import EncoderReport, IndexReport, RerankReport, SearchReport
 from diptych.tune.choose import Against
 from diptych.tune.encoder_report import EncoderRow
 from diptych.tune.grid import Setup
-from diptych.tune.reports import Row
-from diptych.tune.rerank_report import RerankGain, RerankRow
+from diptych.tune.reports import RerankGain, RerankRow, Row
 from diptych.tune.search_report import SearchRow
 from diptych.types import Document, Highlight, Hit, Passage
 

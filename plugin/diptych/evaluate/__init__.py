@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from diptych.evaluate.ann import ann_recall, ann_recall_per_query
 from diptych.evaluate.comparison import Comparison, Difference, compare
-from diptych.evaluate.display import comparison_table, table
-from diptych.evaluate.export import to_data, to_json
+from diptych.evaluate.display import comparison_table, table, to_data, to_json
 from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
 from diptych.evaluate.measures import DEFAULT_METRICS
 from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences

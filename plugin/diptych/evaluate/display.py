@@ -1,9 +1,10 @@
-"""`table` and `comparison_table`: evaluations side by side, for a terminal."""
+"""Evaluations side by side: `table` and `comparison_table` for a terminal, `to_data` and `to_json` for programs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diptych.errors import EvaluationError
 from diptych.evaluate.comparison import Comparison, Difference
@@ -12,6 +13,7 @@ from diptych.evaluate.scoring import Evaluation
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
+
 
 _BETTER, _WORSE = "▲", "▼"
 
@@ -115,3 +117,62 @@ def _caption(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison
     ]
     remarks = [remark for evaluation in evaluations for remark in evaluation.remarks()]
     return [f"means over {number} judged queries", *dict.fromkeys(marks), *remarks]
+
+
+def to_json(
+    evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = (), *, per_query: bool = False
+) -> str:
+    """`to_data` as indented JSON text."""
+    return json.dumps(to_data(evaluations, comparisons, per_query=per_query), indent=2, ensure_ascii=False)
+
+
+def to_data(
+    evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = (), *, per_query: bool = False
+) -> dict[str, Any]:
+    """`{"evaluations": [...], "comparisons": [...]}` of JSON values; `per_query` adds each query's value."""
+    return {
+        "evaluations": [_evaluation(evaluation, per_query) for evaluation in evaluations],
+        "comparisons": [_comparison(comparison, per_query) for comparison in comparisons],
+    }
+
+
+def _evaluation(evaluation: Evaluation, per_query: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "run": evaluation.name,
+        "queries": len(evaluation.queries),
+        "means": dict(evaluation.means),
+        "unanswered": list(evaluation.unanswered),
+        "unjudged": list(evaluation.unjudged),
+        "without_relevant": list(evaluation.without_relevant),
+        "depth": evaluation.depth,
+    }
+    if per_query:
+        data["per_query"] = {metric: dict(values) for metric, values in evaluation.per_query.items()}
+    return data
+
+
+def _comparison(comparison: Comparison, per_query: bool) -> dict[str, Any]:
+    return {
+        "metric": comparison.metric,
+        "baseline": comparison.baseline,
+        "method": comparison.method,
+        "seed": comparison.seed,
+        "samples": comparison.samples,
+        "confidence": comparison.confidence,
+        "differences": [_difference(difference, comparison, per_query) for difference in comparison.differences],
+    }
+
+
+def _difference(difference: Difference, comparison: Comparison, per_query: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "run": difference.name,
+        "mean": difference.mean,
+        "interval": [difference.low, difference.high],
+        "p_value": difference.p_value,
+        "adjusted_p_value": difference.adjusted,
+        "significant": comparison.significant(difference.name),
+        "wins": difference.wins,
+        "ties": difference.ties,
+        "losses": difference.losses,
+    }
+    return {**data, "per_query": dict(difference.per_query)} if per_query else data

@@ -1,10 +1,14 @@
-"""`Studio`: what the routes of Studio share beside the service."""
+"""What the routes of Studio share beside the service: `Studio`, and `unless_gone`, which ends what nobody waits for.
+
+A page cancels its search with each further key that is typed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -67,3 +71,29 @@ class Studio:
     def of(cls, request: Request) -> Studio:
         """The `Studio` of the application that received the request."""
         return cast(Studio, request.app.state.studio)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; it is cancelled when the client goes away. Call it when the body has been read.
+
+    Work that waits for its turn is not begun then; a call of an encoder or of the store that is under way ends.
+
+    Raises:
+        Refused: the client went away, so nobody reads this.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Refused(499, "the client went away", code="disconnected")
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await leaving
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

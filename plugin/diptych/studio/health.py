@@ -16,7 +16,7 @@ from diptych.metadata.store import stored_unread
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.slots.unread import unread_warnings
-from diptych.stores.disk_use import DiskUse, disk_use
+from diptych.stores.upkeep import DiskUse, disk_use
 from diptych.stores.versions import version_warnings
 from diptych.studio.config_file import stale_config
 from diptych.swap import Status, status

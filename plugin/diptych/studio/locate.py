@@ -18,8 +18,7 @@ from diptych.search.run import answered
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
-from diptych.studio.context import Studio
-from diptych.studio.disconnects import unless_gone
+from diptych.studio.context import Studio, unless_gone
 from diptych.studio.documents import record_of
 from diptych.studio.question import Question, Wanted, checked, options_of
 from diptych.studio.search import before, explanations, json_text, parts_of

@@ -24,8 +24,7 @@ from diptych.search.store_errors import ask
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
-from diptych.studio.context import Studio
-from diptych.studio.disconnects import unless_gone
+from diptych.studio.context import Studio, unless_gone
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.shown import shown_hits
 from diptych.studio.sides import Side, asks_no_store, side_of

@@ -25,8 +25,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
-from diptych.studio.context import Studio
-from diptych.studio.disconnects import unless_gone
+from diptych.studio.context import Studio, unless_gone
 from diptych.studio.page import API
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.search import json_text

@@ -16,9 +16,8 @@ from diptych.tune.encoder_report import EncoderBudget, EncoderChoice, EncoderRep
 from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index, plot_search
-from diptych.tune.reports import IndexReport, Row
+from diptych.tune.reports import IndexReport, RerankGain, RerankReport, RerankRow, Row
 from diptych.tune.rerank import tune_rerank
-from diptych.tune.rerank_report import RerankGain, RerankReport, RerankRow
 from diptych.tune.search import tune_search
 from diptych.tune.search_report import Budget, SearchReport, SearchRow
 

@@ -1,7 +1,8 @@
-"""The results: a row for each setup, the chosen row, and the rule that chose it."""
+"""The results of `tune_index` (a row for each setup, the chosen one, the rule) and of `tune_rerank`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diptych.repr_html import ReprHtml
@@ -61,3 +62,76 @@ class IndexReport(ReprHtml):
     chosen: Row
     rule: str
     reached: bool
+
+
+DEPTHS, CUTOFF = (10, 50), 10  # of recall of the reranker's own list, and of nDCG
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRow:
+    """One first stage with one budget.
+
+    Args:
+        first: the first stage: a slot, or the config's fusion.
+        explore: whether the reranker explored.
+        calls: documents that it scored for a query, in the mean.
+        ndcg: mean nDCG@10; None without judgements.
+        recall: mean share of the reranker's own top 10 and top 50 that was scored, by depth.
+        front: whether no other row is as good with fewer calls, by nDCG, or by recall of the top 50 without judgements.
+    """
+
+    first: str
+    explore: bool
+    budget: int
+    calls: float
+    ndcg: float | None
+    recall: Mapping[int, float]
+    front: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerankGain:
+    """What exploring adds over the same first stage with the same budget, with 95 % paired bootstrap intervals.
+
+    Args:
+        recall: difference in recall of the reranker's own top 50, then the interval.
+        ndcg: likewise of nDCG@10; None without judgements.
+    """
+
+    first: str
+    budget: int
+    recall: tuple[float, float, float]
+    ndcg: tuple[float, float, float] | None
+
+    def __str__(self) -> str:
+        parts = [f"{_signed(self.recall)} of its own top {DEPTHS[-1]}"]
+        if self.ndcg is not None:
+            parts.append(f"{_signed(self.ndcg)} nDCG@{CUTOFF}{'' if self.ndcg[1] > 0 else ', which shows no gain'}")
+        return f"{self.first}, {self.budget} calls: exploring adds {', '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RerankReport(ReprHtml):
+    """The result of `tune_rerank`.
+
+    Args:
+        reranker: its label.
+        queries: how many were asked.
+        documents: how many the reranker scored for each of them to know its own list; 0 where its list is only what all
+            trials together found.
+        pairs: that the reranker scored in all.
+        rows, gains: what was measured; there are no gains if the stage does not explore.
+    """
+
+    collection: str
+    reranker: str
+    queries: int
+    documents: int
+    pairs: int
+    rows: tuple[RerankRow, ...]
+    gains: tuple[RerankGain, ...]
+
+
+def _signed(values: tuple[float, float, float]) -> str:
+    mean, low, high = values
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -30,7 +30,7 @@ from diptych.search.stages import Rerank
 from diptych.search.store_errors import ask
 from diptych.tune.answers import OnceScored
 from diptych.tune.legs import Doubles, Legs
-from diptych.tune.rerank_report import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
+from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
 from diptych.types import Hit, Query
 
 BUDGETS, SAMPLE, BATCH, PAGE = (25, 50, 100, 200), 50, 64, 256

@@ -18,7 +18,7 @@ from diptych.service.application import application
 from diptych.service.error_answers import Refused
 from diptych.service.readiness import Readiness
 from diptych.service.served import Served
-from diptych.studio.disconnects import unless_gone
+from diptych.studio.context import unless_gone
 from diptych.studio.routes import studio
 from serving import served, until
 
