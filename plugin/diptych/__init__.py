@@ -27,7 +27,7 @@ from diptych.protocols import (
     TextIndex,
 )
 from diptych.registry import Registry
-from diptych.runtime import lazy_fastembed, lazy_models, vendor_telemetry
+from diptych.runtime import lazy_imports, vendor_telemetry
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document, Highlight, Hit, Passage, Query, Run, SparseVector
 
@@ -73,8 +73,7 @@ _LATER = {
 
 # Nothing that is imported above imports a model library or qdrant-client, so this comes before any of them.
 vendor_telemetry.switch_off()
-lazy_fastembed.install()
-lazy_models.install()
+lazy_imports.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,197 @@
+"""Makes two modules of qdrant-client cheap to import, by import hooks.
+
+- `qdrant_client.http.models.models`: pydantic builds each of its 500 models on first use, not all of them on import.
+  Building them takes half of the import of qdrant-client, and a search uses some ten. pydantic can defer that itself
+  (`defer_build`); the module gets a `BaseModel` that says so. What the models are and do stays the same.
+- `qdrant_client.fastembed_common` imports FastEmbed, and onnxruntime with it, wherever they are installed: that costs
+  every search a second, although diptych never has qdrant-client run a model. The module is executed as if FastEmbed
+  were not installed, then gets stand-ins that import FastEmbed when they are called. So
+  `QdrantClient.query_points(query=models.Document(...))` works as before, and so does `import fastembed` everywhere
+  else. Only the deprecated tables of models in that module (`SUPPORTED_EMBEDDING_MODELS` and its like) stay empty.
+
+A module that is imported already, a pydantic before 2.11 and a FastEmbed that is imported already are left alone.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import sys
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any, ClassVar
+
+OLDEST = (2, 11)  # of pydantic, which defers and resolves references between deferred models since then
+FASTEMBED = "fastembed"
+CLASSES = (
+    "TextEmbedding",
+    "SparseTextEmbedding",
+    "ImageEmbedding",
+    "LateInteractionTextEmbedding",
+    "LateInteractionMultimodalEmbedding",
+)
+_building = threading.RLock()
+
+
+def install() -> None:
+    """Add the import hooks, once per process. Call before qdrant_client is imported; later it changes nothing."""
+    known = {finder.loader for finder in sys.meta_path if isinstance(finder, _Finder)}
+    for loader in (_DeferredModels, _WithoutFastEmbed):
+        if loader.module not in sys.modules and loader not in known:
+            sys.meta_path.insert(0, _Finder(loader))
+
+
+class _Loader(Loader):
+    """Executes one module with an import statement of its own."""
+
+    module: ClassVar[str]
+
+    def __init__(self, inner: Loader) -> None:
+        self._inner = inner
+
+    @classmethod
+    @abstractmethod
+    def is_wanted(cls) -> bool:
+        """Whether the module is to be executed by this loader."""
+
+    @abstractmethod
+    def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """What `__import__` does within the module."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The module's own builtins, not sys.modules: threads that import the same meanwhile must find it as it is.
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self.import_}
+        self._inner.exec_module(module)
+        module.__dict__["__builtins__"] = builtins
+
+
+class _Finder(MetaPathFinder):
+    """Finds the one module of a loader."""
+
+    def __init__(self, loader: type[_Loader]) -> None:
+        self.loader = loader
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.loader.module or not self.loader.is_wanted():
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec and spec.loader:
+            spec.loader = self.loader(spec.loader)
+        return spec
+
+
+class _DeferredModels(_Loader):
+    """Gives qdrant-client's models the deferred `BaseModel`."""
+
+    module = "qdrant_client.http.models.models"
+
+    def __init__(self, inner: Loader) -> None:
+        super().__init__(inner)
+        self._pydantic = _Pydantic()
+
+    @classmethod
+    def is_wanted(cls) -> bool:
+        import pydantic
+
+        return tuple(map(int, pydantic.VERSION.split(".")[:2])) >= OLDEST
+
+    def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
+        return self._pydantic if name == "pydantic" else builtins.__import__(name, *arguments, **options)
+
+
+class _Pydantic(ModuleType):
+    """The `pydantic` module as seen by qdrant-client's models."""
+
+    def __init__(self) -> None:
+        super().__init__("pydantic")
+        self.BaseModel = _deferred()
+
+    def __getattr__(self, name: str) -> Any:
+        import pydantic
+
+        return getattr(pydantic, name)
+
+
+def _deferred() -> Any:
+    """A `BaseModel` whose subclasses are built on first use; `Any`, since it is created at run time."""
+    from pydantic import BaseModel
+
+    class Deferred(BaseModel, defer_build=True):
+        """The base of qdrant-client's models."""
+
+        @classmethod
+        def model_rebuild(cls, *, force: bool = False, raise_errors: bool = True, **options: Any) -> bool | None:
+            """Build the model on first use (`raise_errors=False`); ignores qdrant-client's call to build all models.
+
+            One thread at a time: pydantic takes half-built parts of a model away while it builds it.
+            """
+            if raise_errors and not force and not options:
+                return None
+            with _building:
+                if cls.__pydantic_complete__ and not force:
+                    return None
+                options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1
+                return super().model_rebuild(force=force, raise_errors=raise_errors, **options)
+
+    return Deferred
+
+
+class _WithoutFastEmbed(_Loader):
+    """Hides FastEmbed from the module of qdrant-client that imports it, then puts the stand-ins in."""
+
+    module = "qdrant_client.fastembed_common"
+
+    def __init__(self, inner: Loader) -> None:
+        super().__init__(inner)
+        self._hidden = True
+
+    @classmethod
+    def is_wanted(cls) -> bool:
+        return FASTEMBED not in sys.modules and importlib.util.find_spec(FASTEMBED) is not None
+
+    def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
+        if self._hidden and name.partition(".")[0] == FASTEMBED:
+            raise ImportError(f"{FASTEMBED} is imported when it is first used", name=name)
+        return builtins.__import__(name, *arguments, **options)
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        self._hidden = False  # the module's functions keep the import statement
+        for name in CLASSES:
+            if vars(module).get(name, module) is None:
+                setattr(module, name, LazyClass(name))
+        if misc := getattr(module, "FastEmbedMisc", None):
+            misc.IS_INSTALLED = True  # what its is_installed() would keep after importing FastEmbed
+
+
+class LazyClass:
+    """A class of FastEmbed that is imported when it is called or an attribute of it is read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """An object of the class."""
+        return self._loaded()(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loaded(), name)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return FASTEMBED in sys.modules and isinstance(instance, self._loaded())
+
+    def __repr__(self) -> str:
+        return f"<{FASTEMBED}.{self._name}, not imported before it is used>"
+
+    def _loaded(self) -> Any:
+        return getattr(importlib.import_module(FASTEMBED), self._name)
