@@ -74,20 +74,29 @@ class SyntheticQueries(Section):
         return SyntheticOptions(**self.model_dump(exclude=recipe_options), seed=seed)
 
 
-class DataOptions(Section):
-    """The data to learn from."""
+class DocumentsOptions(Section):
+    """The documents to learn from, of a source or of a live collection."""
 
-    queries: RelativePath | None = Field(None, description="queries.jsonl(.gz): `_id` and `text`.")
-    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC.")
     corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
     collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
-    dev: DevOptions = Field(default_factory=DevOptions)
-    synthetic: SyntheticQueries | None = Field(None, description="Write queries for the documents, too.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.corpus is None) == (self.collection is None):
             raise ValueError("give either corpus or collection")
+        return self
+
+
+class DataOptions(DocumentsOptions):
+    """The data to learn from."""
+
+    queries: RelativePath | None = Field(None, description="queries.jsonl(.gz): `_id` and `text`.")
+    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC.")
+    dev: DevOptions = Field(default_factory=DevOptions)
+    synthetic: SyntheticQueries | None = Field(None, description="Write queries for the documents, too.")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
         if (self.queries is None) != (self.qrels is None):
             raise ValueError("give queries and qrels, both or neither")
         if self.queries is None and self.synthetic is None:
@@ -233,13 +242,9 @@ class RecipeOptions(Section):
     unprompted: ClassVar[str] = ""
 
     @model_validator(mode="after")
-    def _in_pieces(self) -> Self:
+    def _fits_the_recipe(self) -> Self:
         if self.whole and self.training.mini_batch_size is not None:
             raise ValueError(f"training.mini_batch_size {self.whole}")
-        return self
-
-    @model_validator(mode="after")
-    def _with_prompts(self) -> Self:
         if self.unprompted and self.prompts != Prompts():
             raise ValueError(f"prompts {self.unprompted}: leave them out")
         return self
@@ -281,13 +286,9 @@ class RetrievalOptions(RecipeOptions):
         return frozenset() if doubles else super().later()
 
     @model_validator(mode="after")
-    def _slot_of_a_collection(self) -> Self:
+    def _fits_the_data(self) -> Self:
         if self.negatives.slot is not None and self.data.collection is None:
             raise ValueError("negatives.slot is of a collection: name one as data.collection, or leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _cut_where_it_can_be(self) -> Self:
         synthetic = self.data.synthetic
         if self.shared and synthetic is not None and synthetic.cut and "cut" in synthetic.model_fields_set:
             raise ValueError(

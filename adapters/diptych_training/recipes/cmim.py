@@ -13,26 +13,22 @@ from diptych_training.corpus import TrainingData
 from diptych_training.losses.mutual_information import CMIMLoss
 from diptych_training.models.information import encoder_of, with_decoder
 from diptych_training.models.trained_module import saved
-from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
+from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOut, searching
 
 
-class TextsOptions(Section):
+class TextsOptions(DocumentsOptions):
     """The documents to learn from. Judged queries, if any, choose the checkpoint and measure it."""
 
-    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
-    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
     queries: RelativePath | None = Field(None, description="Judged queries to measure with: queries.jsonl(.gz).")
     qrels: RelativePath | None = Field(None, description="Their judgements, BEIR or TREC.")
     documents: Positive = Field(20_000, description="Documents searched at each evaluation, at most.")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if (self.corpus is None) == (self.collection is None):
-            raise ValueError("give either corpus or collection")
         if (self.queries is None) != (self.qrels is None):
             raise ValueError("queries and qrels go together: give both or none")
         return self

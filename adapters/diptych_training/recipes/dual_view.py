@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from diptych.errors import ConfigError, DocumentError
 from diptych.training import RelativePath
@@ -28,7 +28,7 @@ from diptych_training.data.generators import Generator
 from diptych_training.data.lines import read_lines
 from diptych_training.data.sources import text_of
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
+from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
@@ -39,22 +39,14 @@ from diptych_training.samplers import PairedViews
 VIEWS, HELD = "views", "held_views"
 
 
-class InstructionsData(Section):
+class InstructionsData(DocumentsOptions):
     """The data to learn from."""
 
     instances: RelativePath = Field(
         description='JSON lines `{"query", "instruction", "positive", "negative", "others"?}`; the last three by id.'
     )
-    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
-    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
     share: Share = Field(0.1, description="Share of the queries whose instances are held out.")
     documents: Positive = Field(20_000, description="Documents searched at each evaluation.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.corpus is None) == (self.collection is None):
-            raise ValueError("give either corpus or collection")
-        return self
 
 
 class GeneratorOptions(Section):

@@ -16,7 +16,7 @@ from diptych_training.data.unlabelled import Unlabelled, contents_of, corrupted,
 from diptych_training.losses.masked import Filling, MaskedLoss
 from diptych_training.models.masked import MaskedModule, centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape
-from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
+from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOut
@@ -33,7 +33,7 @@ MULTIPLES = {  # of a modality, which sizes are multiples of which
 COLLAPSED = 1e-4  # of the squared length of the mean vector; with less variance all vectors are nearly the same
 
 
-class ItemsOptions(Section):
+class ItemsOptions(DocumentsOptions):
     """The items to learn from."""
 
     corpus: RelativePath | None = Field(
@@ -42,13 +42,10 @@ class ItemsOptions(Section):
     column: str | None = Field(
         None, description="Of a corpus that is no folder: the column or key that holds the paths; `media` else."
     )
-    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
     share: Share = Field(0.1, description="Share of the items that is held out, to measure what is filled in.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.corpus is None) == (self.collection is None):
-            raise ValueError("give either corpus or collection")
+    def _column_of_a_corpus(self) -> Self:
         if self.column is not None and self.corpus is None:
             raise ValueError("column is of a corpus: leave it out")
         return self

@@ -21,7 +21,7 @@ from diptych.training import RelativePath
 from diptych.types import Floats
 from diptych_training.corpus import TrainingData
 from diptych_training.data.template_generator import sentences_of
-from diptych_training.options import Positive, RecipeOptions, Section
+from diptych_training.options import DocumentsOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
@@ -32,11 +32,9 @@ BATCH = 256  # texts that the teacher encodes at a time
 TOP = 10  # documents that the teacher finds, which stand for judgements where there are none
 
 
-class TextsOptions(Section):
+class TextsOptions(DocumentsOptions):
     """The texts to learn from: queries without judgements, and sentences and titles of documents."""
 
-    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
-    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
     queries: RelativePath | None = Field(
         None, description="Queries: queries.jsonl(.gz); those without judgements are learned from."
     )
@@ -47,8 +45,6 @@ class TextsOptions(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if (self.corpus is None) == (self.collection is None):
-            raise ValueError("give either corpus or collection")
         if self.qrels is not None and self.queries is None:
             raise ValueError("qrels are of queries: name their file, too")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from diptych import Collection, Document
 from diptych.errors import ConfigError
@@ -15,25 +15,11 @@ from diptych_training.data.mining import batches, mine
 from diptych_training.data.model_source import ModelSource
 from diptych_training.data.negatives import Mined, MiningOptions
 from diptych_training.data.sources import CandidateSource, CollectionSource
-from diptych_training.options import RetrievalOptions
+from diptych_training.options import DocumentsOptions, RetrievalOptions
 from diptych_training.rows import Lists
 
 
-class Places(Protocol):
-    """The options that name documents; exactly one is set."""
-
-    @property
-    def corpus(self) -> Path | None:
-        """A source of documents."""
-        ...
-
-    @property
-    def collection(self) -> Path | None:
-        """The config of a collection."""
-        ...
-
-
-def documents_of(options: Places) -> Iterator[Document]:
+def documents_of(options: DocumentsOptions) -> Iterator[Document]:
     """The documents that `data` names, one by one: those of a file or of a live collection.
 
     Raises:
