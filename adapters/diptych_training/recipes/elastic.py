@@ -19,11 +19,11 @@ from diptych_training.losses.elastic import ElasticLoss
 from diptych_training.losses.multi_exit import exits_of
 from diptych_training.models.multi_exit import exit_model, export_exits, has_exits, multi_exit, turned
 from diptych_training.options import AboveZero, Positive, Section
-from diptych_training.recipes.common.learned_vectors import LearningVectors, OverTheIndex, VectorOptions, store_array
+from diptych_training.recipes.common.learned_vectors import LearningVectors, OverTheIndex, VectorOptions
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOut, by_metric
 
-TURN = "turn.npy"
+TURN = "turn"
 
 
 class ElasticOptions(Section):
@@ -109,13 +109,13 @@ class Elastic(LearningVectors[Options]):
     @cached_property
     def _turn(self) -> Floats | None:
         """The rotation `[D, D]` to the directions in which the teacher's vectors of the texts vary, most first."""
-        elastic, kept = self.options.elastic, self.vectors_file.with_name(TURN)
+        elastic, turn = self.options.elastic, self.folder.stored_array(TURN)
         if not (elastic.turn and elastic.widths):
             return None
-        if not kept.exists():  # kept: on another machine signs may differ, and would not fit a checkpoint's weights
+        if turn is None:  # stored: on another machine signs may differ, and would not fit a checkpoint's weights
             _, directions = np.linalg.eigh(np.cov(self.learned_vectors().astype(np.float64), rowvar=False))
-            store_array(kept, np.ascontiguousarray(directions[:, ::-1].T, np.float32))
-        turn: Floats = np.load(kept, allow_pickle=False)
+            turn = np.ascontiguousarray(directions[:, ::-1].T, np.float32)
+            self.folder.store_array(TURN, turn)
         return turn
 
     def _as_turned(self, vectors: Floats) -> Floats:

@@ -3,7 +3,7 @@
 | in the folder | what it is |
 |---|---|
 | `recipe.json` | the recipe's options; a folder belongs to one training once there is more in it |
-| `data/` | what was prepared, as JSON lines |
+| `data/` | what was prepared, as JSON lines and arrays |
 | `checkpoints/` | of the run; gone when it is done |
 | `log.jsonl`, `logs/` | losses and metrics by step; the latter for TensorBoard |
 | `report.json` | the report, once it is done |
@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
+import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from diptych.errors import ConfigError
 from diptych.training import Registration, TrainReport
+from diptych.types import Floats
 from diptych_training.options import RecipeOptions
 
 RECIPE, REPORT, LOG = "recipe.json", "report.json", "log.jsonl"
@@ -116,6 +118,19 @@ class RunFolder:
         """The rows stored under this name in any run's folder; None if there are none."""
         path = folder / "data" / f"{name}.jsonl"
         return list(_lines(path)) if path.exists() else None
+
+    def store_array(self, name: str, array: Floats) -> None:
+        """Write `data/<name>.npy`, all or nothing."""
+        path = self.path / "data" / f"{name}.npy"
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(".new.npy")
+        np.save(part, array, allow_pickle=False)
+        part.replace(path)
+
+    def stored_array(self, name: str) -> Floats | None:
+        """The array stored under this name, None if there is none."""
+        path = self.path / "data" / f"{name}.npy"
+        return np.load(path, allow_pickle=False) if path.exists() else None
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Add a line to the log."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Generic, Self, TypeVar
 
@@ -27,8 +26,8 @@ from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import PRIMARY, HeldOut, by_metric, searching
 
-VECTORS, TEXTS = "vectors.npy", "texts"
-BATCH = 256  # texts that the teacher encodes at a time
+VECTORS, TEXTS = "vectors", "texts"
+BATCH = 256  # texts that are encoded at a time
 TOP = 10  # documents that the teacher finds, which stand for judgements where there are none
 
 
@@ -78,13 +77,10 @@ class LearningVectors(Training[V], Generic[V]):
 
     def data_steps(self) -> list[str]:
         """Gather the texts and have the teacher encode them, once."""
-        if self.vectors_file.exists():
+        if self.folder.stored_array(VECTORS) is not None:
             return []
         texts = self._texts()
-        self.folder.store(TEXTS, ({"text": text} for text in texts))
-        self.watcher.begin("asking the teacher", len(texts))
-        vectors = np.concatenate([self._asked(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)])
-        store_array(self.vectors_file, vectors)
+        encode_once(self, texts, self.teacher.encode_query, "asking the teacher")
         return [f"the teacher encoded {len(texts):,} texts as queries"]
 
     def fit(self, model: Any) -> Fitted:
@@ -114,24 +110,15 @@ class LearningVectors(Training[V], Generic[V]):
         options = {"model": self.options.model, **self.options.teacher.options}
         return Encoders.open(None).with_options(self.options.teacher.adapter, options).required("dense")
 
-    @property
-    def vectors_file(self) -> Path:
-        """Where the teacher's vectors are kept."""
-        return self.folder.path / "data" / VECTORS
-
     def learned_vectors(self) -> Floats:
         """The teacher's vectors of the texts to learn from, `[n, d]`."""
-        vectors: Floats = np.load(self.vectors_file, allow_pickle=False)
+        vectors = self.folder.stored_array(VECTORS)
+        assert vectors is not None, "the data step comes first"
         return vectors
 
     def learned_texts(self) -> list[str]:
         """The texts to learn from."""
         return [row["text"] for row in self.folder.stored(TEXTS) or []]
-
-    def _asked(self, texts: Sequence[str]) -> Floats:
-        vectors = _stacked(self.teacher.encode_query(texts))
-        self.watcher.advance("asking the teacher", len(texts))
-        return vectors
 
     def _texts(self) -> list[str]:
         """Queries to learn from, then sentences and titles of documents, each once."""
@@ -243,8 +230,21 @@ def _stacked(vectors: Sequence[Any]) -> Floats:
     return np.stack(vectors).astype(np.float32)
 
 
-def store_array(path: Path, rows: Floats) -> None:
-    """Write the array, whole or not at all."""
-    part = path.with_suffix(".new.npy")
-    np.save(part, rows, allow_pickle=False)
-    part.replace(path)
+def encode_once(
+    training: Training[Any], texts: Sequence[str], encode: Callable[[Sequence[str]], Sequence[Any]], stage: str
+) -> None:
+    """Store the texts, then their vectors, in the training's folder: where the vectors are, so are the texts.
+
+    Args:
+        training: whose folder and progress.
+        texts: each once.
+        encode: makes a vector of each text.
+        stage: of the progress.
+    """
+    training.watcher.begin(stage, len(texts))
+    parts = []
+    for at in range(0, len(texts), BATCH):
+        parts.append(_stacked(encode(texts[at : at + BATCH])))
+        training.watcher.advance(stage, len(parts[-1]))
+    training.folder.store(TEXTS, ({"text": text} for text in texts))
+    training.folder.store_array(VECTORS, np.concatenate(parts))

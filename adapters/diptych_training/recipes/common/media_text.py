@@ -6,17 +6,14 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
 from diptych.protocols import DenseEncoder
 from diptych.training import Registration, RelativePath
-from diptych.types import Floats
 from diptych_adapters.media_text.encoders import space_of, text_encoder
 from diptych_adapters.media_text.forms import Form
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
@@ -25,13 +22,12 @@ from diptych_training.losses.media_text import MediaTextLoss
 from diptych_training.models.media_text import ByName, MediaTextModule, shell
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.common.learned_vectors import TEXTS, VECTORS, encode_once
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOut
 from diptych_training.running.families import device
 
-VECTORS, TEXTS = "vectors.npy", "texts"
 O = TypeVar("O", bound="MediaTextOptions")  # noqa: E741
-BATCH = 256  # texts that are encoded at a time
 STEEP, NEAR = 10.0, 0.4  # of the lexicon's text side at first: a word's logit is STEEP (cosine - NEAR)
 
 
@@ -128,14 +124,9 @@ class MediaText(Training[O], Generic[O]):
     def data_steps(self) -> list[str]:
         """Read the items, and have the text encoder encode their texts, once."""
         texts = list(dict.fromkeys([*(text for part in self._split for text in part.names), *self._words]))
-        if self._vectors_file.exists():
+        if self.folder.stored_array(VECTORS) is not None:
             return []
-        self.watcher.begin("encoding texts", len(texts))
-        vectors = np.concatenate([self._encoded(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)])
-        self.folder.store(TEXTS, ({"text": text} for text in texts))
-        part = self._vectors_file.with_suffix(".new.npy")
-        np.save(part, vectors, allow_pickle=False)
-        part.replace(self._vectors_file)
+        encode_once(self, texts, self.text.encode_query, "encoding texts")
         return [
             f"{sum(len(part.inputs) for part in self._files):,} {self.items_noun} read, {len(texts):,} texts encoded"
         ]
@@ -242,10 +233,6 @@ class MediaText(Training[O], Generic[O]):
             bags[row, self._terms(text)] = 1.0
         return bags
 
-    @property
-    def _vectors_file(self) -> Path:
-        return self.folder.path / "data" / VECTORS
-
     def _vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """The text encoder's vectors, float32 `[texts, dimension]`, at unit length.
 
@@ -260,10 +247,5 @@ class MediaText(Training[O], Generic[O]):
                 got=repr(missing[0]),
                 do="delete the folder, or name another output",
             )
-        vectors = torch.from_numpy(np.load(self._vectors_file, allow_pickle=False))
+        vectors = torch.from_numpy(self.folder.stored_array(VECTORS))
         return torch.nn.functional.normalize(vectors[[numbers[text] for text in texts]], dim=1)
-
-    def _encoded(self, texts: Sequence[str]) -> Floats:
-        vectors = self.text.encode_query(texts)
-        self.watcher.advance("encoding texts", len(texts))
-        return vectors
