@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from diptych.cli.swap.show_gate import show_gate
-from diptych.cli.swap.swap_text import say
+from diptych.cli.ui.output import say
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss, Verdict
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.ui.options import CONFIG, CollectionOption, JsonOption
-from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.output import printable, stdout, warn, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 
@@ -133,7 +133,6 @@ def _show(report: AdoptReport) -> None:
         vector = repr(slot.vector) if slot.vector else "the unnamed vector"
         likeness = f"cosine over {slot.sampled} sampled points: median {slot.median:.4f}, lowest {slot.lowest:.4f}"
         console.print(printable(f"{slot.name}: {vector}, made by {slot.adapter} ({likeness})"), soft_wrap=True)
-    for warning in report.warnings:
-        stderr().print(printable(f"warning: {warning}"), style="yellow", soft_wrap=True)
+    warn(report.warnings)
     written = "only metadata was written" if not report.media else "metadata and references to media were written"
     console.print(f"{written}; to change an encoder, edit the config and run: diptych plan", soft_wrap=True)

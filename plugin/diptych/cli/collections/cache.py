@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
+from diptych.cli.ui.output import printable, stdout, table, warn, write_json
 from diptych.cli.ui.run_command import FAILED
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def _opened(path: Path) -> EmbeddingCache | None:
 
 def _require_working(opened: EmbeddingCache) -> None:
     if warnings := opened.take_warnings():
-        for warning in warnings:
-            stderr().print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)
+        warn(warnings)
         raise typer.Exit(FAILED)
 
 

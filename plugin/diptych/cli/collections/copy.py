@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.ui.options import JsonOption
-from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.output import stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
@@ -182,8 +182,7 @@ def _show(report: CopyReport) -> None:
     console.print(f"{report.source} -> {report.target}", style="bold", soft_wrap=True)
     console.print(f"{report.points:,} points: {_counts(report)} in {report.seconds:.1f} s", soft_wrap=True)
     console.print(_checked(report))
-    for warning in report.warnings:
-        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(report.warnings)
 
 
 def _counts(report: CopyReport) -> str:

@@ -18,7 +18,7 @@ from diptych.cli.ui.options import (
     StoreOption,
     TenantOption,
 )
-from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.output import printable, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import SET_ASIDE
 from diptych.cli.ui.session import Session, opened_store
@@ -142,8 +142,7 @@ def _show_restored(report: ImportReport) -> None:
     seconds = f"{report.seconds:.1f} s"
     stdout().print(f"{report.collection}: {report.written:,} points in {seconds}", style="bold", soft_wrap=True)
     console = stderr()
-    for warning in report.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(report.warnings)
     if not report.complete:
         console.print(f"{report.set_aside:,} rejected, with reasons in {report.report_file}", style="yellow")
         for point in report.examples[:5]:

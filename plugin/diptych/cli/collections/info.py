@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
-from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
+from diptych.cli.ui.output import printable, stderr, stdout, table, warn, write_json
 from diptych.cli.ui.session import Session, opened_store
 from diptych.config.secrets import redacted
 from diptych.errors import CollectionError
@@ -51,8 +51,7 @@ def info(
             }
         )
     _show(description)
-    for warning in description.warnings:
-        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(description.warnings)
     return None
 
 

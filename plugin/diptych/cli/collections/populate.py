@@ -16,7 +16,7 @@ import typer
 
 from diptych.cli.swap.swap_text import RETIRED
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption, TenantOption
-from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.output import printable, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import SET_ASIDE
 from diptych.cli.ui.session import Session
@@ -271,8 +271,7 @@ def _show(report: PopulateReport) -> None:
         if unread.longer:
             console.print(f"{slot}: {unread}", soft_wrap=True)
     warnings = stderr()
-    for warning in report.warnings:
-        warnings.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(report.warnings)
     if not report.complete:
         place = f", with reasons in {report.report_file}" if report.report_file else ""
         warnings.print(f"{report.set_aside:,} rejected{place}", style="yellow", soft_wrap=True)

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import JsonOption
-from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.output import printable, say, stderr, stdout, write_json
 
 
 def clicks(

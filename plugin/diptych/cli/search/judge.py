@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.search.judge_terminal import DocumentTexts, judge_all, show_agreements
-from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
-from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.output import say, stderr, stdout, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError, EvaluationError

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.padding import Padding
 from rich.text import Text
 
-from diptych.cli.swap.swap_text import say
-from diptych.cli.ui.output import printable, stderr, stdout, table
+from diptych.cli.ui.output import printable, say, stderr, stdout, table
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection

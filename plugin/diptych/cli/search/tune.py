@@ -12,7 +12,6 @@ from rich.console import Console
 
 from diptych.cli.search.tune_encoder import encoder
 from diptych.cli.search.tune_rerank import rerank
-from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import (
     CONFIG,
@@ -24,7 +23,7 @@ from diptych.cli.ui.options import (
     QueriesOption,
     StoreOption,
 )
-from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import command
 from diptych.cli.ui.session import Session

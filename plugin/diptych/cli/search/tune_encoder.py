@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.search.tune_search import SYNTHETIC, judged_or_synthetic
-from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigOption,
@@ -19,7 +18,7 @@ from diptych.cli.ui.options import (
     QrelsOption,
     QueriesOption,
 )
-from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
+from diptych.cli.ui.output import printable, say, stdout, table, warn, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import TuneError
@@ -110,7 +109,7 @@ def encoder(
         return write_json(document(found, change, synthetic=made, written=write and found.passed))
     show(found, change)
     if made:
-        say(stderr(), f"warning: {SYNTHETIC}", "yellow")
+        warn([SYNTHETIC])
     if write:
         wrote = f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply"
         say(stdout(), wrote if found.passed else f"{config} stays as it is: no change passed, so nothing was written")

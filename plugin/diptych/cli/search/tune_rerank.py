@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.search.judgements import judged_queries
-from diptych.cli.swap.swap_text import say
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigOption,
@@ -17,7 +16,7 @@ from diptych.cli.ui.options import (
     QrelsOption,
     QueriesOption,
 )
-from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 

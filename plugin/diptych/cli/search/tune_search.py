@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.search.judgements import judged_queries
-from diptych.cli.swap.swap_text import say
-from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stdout, table, warn, write_json
 from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def show_search(
     if change.diff:
         console.print(change.diff, soft_wrap=True, markup=False, highlight=False)
     if synthetic:
-        say(stderr(), f"warning: {SYNTHETIC}", "yellow")
+        warn([SYNTHETIC])
     if written:
         say(console, f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply")
     elif write:

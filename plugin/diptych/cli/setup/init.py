@@ -12,7 +12,7 @@ import typer
 from diptych.cli.setup.provider_presets import PROVIDERS, provider_of
 from diptych.cli.setup.template import NONE, SlotChoice, parse_choice, render
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.output import stdout, warn, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 from diptych.plugins.extras import to_install
@@ -176,6 +176,5 @@ def _report(
     console.print("next:")
     for step in steps:
         console.print(f"  {step}", soft_wrap=True)
-    for warning in warnings:
-        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(warnings)
     return None

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.swap import apply as applying
-from diptych.cli.swap.swap_text import say, unjudged
+from diptych.cli.swap.swap_text import unjudged
 from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
-from diptych.cli.ui.output import stdout, table, write_json
+from diptych.cli.ui.output import say, stdout, table, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import command
 from diptych.cli.ui.session import Session

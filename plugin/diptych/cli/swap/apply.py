@@ -14,9 +14,9 @@ import typer
 from diptych.cli.collections.populate import from_cache, together
 from diptych.cli.swap import plan as planning
 from diptych.cli.swap.show_gate import show_gate
-from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
+from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, slots_to_encode, under_way, unjudged
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.output import printable, say, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.cli.ui.session import Session
 from diptych.errors import GateFailed
@@ -228,8 +228,7 @@ def show_report(report: ApplyReport) -> None:
     _show_query_encoders(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
     for line in _next(report):
         say(console, line)
-    for warning in report.warnings:
-        say(stderr(), f"warning: {warning}", "yellow")
+    warn(report.warnings)
     _show_unfilled(report.left, report.missing)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from diptych.cli.swap.swap_text import ReEncodeOption, say, slots_to_encode, under_way, unjudged
+from diptych.cli.swap.swap_text import ReEncodeOption, slots_to_encode, under_way, unjudged
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stdout, table, warn, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import PENDING
 from diptych.cli.ui.session import Session
@@ -78,8 +78,7 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False) -> None:
     console.print(_table(planned))
     for line in details(planned):
         say(console, line)
-    for warning in planned.warnings:
-        say(stderr(), f"warning: {warning}", "yellow")
+    warn(planned.warnings)
     if progress:
         say(console, progress)
     elif advice:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.swap.swap_text import RETIRED, LaterOption, WhyOption, say, stale_config
+from diptych.cli.swap.swap_text import RETIRED, LaterOption, WhyOption, stale_config
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
-from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.output import say, stdout, warn, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
 from diptych.runtime import interrupts
@@ -58,10 +58,9 @@ def rollback(
         say(console, f"  {slot}: {encoder}")
     if result.dropped:
         say(console, f"dropped: {', '.join(result.dropped)}")
-    for warning in result.warnings:
-        say(stderr(), f"warning: {warning}", "yellow")
+    warn(result.warnings)
     if store is None and (warning := stale_config(session, config, live)):
-        say(stderr(), f"warning: {warning}", "yellow")
+        warn([warning])
     return None
 
 
@@ -92,8 +91,7 @@ def finish(
     if as_json:
         return write_json(dataclasses.asdict(result))
     say(stdout(), f"{result.collection}: {_sentence(result)}", "bold")
-    for warning in result.warnings:
-        say(stderr(), f"warning: {warning}", "yellow")
+    warn(result.warnings)
     return None
 
 

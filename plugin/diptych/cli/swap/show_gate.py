@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import set_cell_size
 from rich.console import Console
 
-from diptych.cli.swap.swap_text import say
-from diptych.cli.ui.output import printable, table
+from diptych.cli.ui.output import printable, say, table
 
 if TYPE_CHECKING:
     from diptych.swap import GateReport

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from diptych.cli.swap.swap_text import encoder_text, moment, say
+from diptych.cli.swap.swap_text import encoder_text, moment
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
-from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.session import Session
 from diptych.config.secrets import redacted
 

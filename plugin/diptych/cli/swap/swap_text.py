@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
 from diptych.cli.ui.output import printable
 from diptych.config.secrets import redacted
@@ -30,15 +27,6 @@ LaterOption: TypeAlias = Annotated[
     typer.Option("--later", help="Let a later finish, apply or populate drop the old vectors on a server."),
 ]
 RETIRED = "the change is done; the next diptych finish, apply or populate drops the old vectors"
-
-
-def say(console: Console, text: str, style: str = "") -> None:
-    """A sentence: on a terminal broken between words, behind the spaces that it begins with; piped, one line."""
-    line = printable(text)
-    if not console.is_terminal:
-        return console.print(line, style=style, soft_wrap=True)
-    indent = len(line) - len(line.lstrip())
-    return console.print(Padding(Text(line.strip(), style), (0, 0, 0, indent), expand=False))
 
 
 def encoder_text(adapter: str, options: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.swap.swap_text import encoder_text, say
+from diptych.cli.swap.swap_text import encoder_text
 from diptych.cli.ui.options import JsonOption
-from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,21 @@ def drawing(console: Console) -> Iterator[None]:
         yield
     finally:
         _drawing.remove(console)
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """A sentence: on a terminal broken between words, behind the spaces that it begins with; piped, one line."""
+    line = printable(text)
+    if not console.is_terminal:
+        return console.print(line, style=style, soft_wrap=True)
+    indent = len(line) - len(line.lstrip())
+    return console.print(Padding(Text(line.strip(), style), (0, 0, 0, indent), expand=False))
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Each warning on standard error."""
+    for warning in warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
 
 
 def write_json(value: Any, *, to_stderr: bool = False) -> None:
