@@ -14,9 +14,11 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
+    FilterOption,
     JsonOption,
     StoreOption,
     TenantOption,
+    WhereOption,
 )
 from diptych.cli.ui.output import printable, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
@@ -39,10 +41,8 @@ def export(
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Points with vectors and settings, to import without encoding.")
     ] = False,
-    filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; repeat for more.")
-    ] = None,
+    filter: FilterOption = None,
+    where: WhereOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,

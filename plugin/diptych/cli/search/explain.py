@@ -19,6 +19,7 @@ from diptych.cli.ui.options import (
     CollectionOption,
     ConfigOption,
     ExcludeOption,
+    FilterOption,
     JsonOption,
     LikeOption,
     PinOption,
@@ -52,7 +53,7 @@ def explain(
     only: Annotated[
         str | None, typer.Option("--only", "--slot", metavar="NAME", help="Only this slot, or a run of evaluate.")
     ] = None,
-    filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
+    filter: FilterOption = None,
     like: LikeOption = None,
     unlike: UnlikeOption = None,
     pin: PinOption = None,

@@ -22,6 +22,7 @@ from diptych.cli.ui.options import (
     CollectionOption,
     ConfigOption,
     ExcludeOption,
+    FilterOption,
     ImageOption,
     JsonOption,
     LikeOption,
@@ -30,6 +31,7 @@ from diptych.cli.ui.options import (
     StoreOption,
     TenantOption,
     UnlikeOption,
+    WhereOption,
 )
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
@@ -60,10 +62,8 @@ def search(
         str | None,
         typer.Option("--only", "--slot", metavar="NAME", help="Only this slot, or a run of evaluate."),
     ] = None,
-    filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; repeat for more.")
-    ] = None,
+    filter: FilterOption = None,
+    where: WhereOption = None,
     threshold: Annotated[float | None, typer.Option(help="Drop hits below this score.")] = None,
     group_by: Annotated[
         str | None, typer.Option(metavar="KEY", help="Group hits by this metadata key; -n counts groups.")

@@ -17,11 +17,14 @@ from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
+    DenseSlotOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
     QueriesOption,
     StoreOption,
+    SyntheticOption,
+    WriteOption,
 )
 from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
@@ -54,7 +57,7 @@ def index(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    slot: Annotated[str | None, typer.Option(metavar="NAME", help="A dense slot; the only one unless given.")] = None,
+    slot: DenseSlotOption = None,
     sample: Annotated[int, typer.Option(min=100, metavar="N", help="Maximum number of vectors to index.")] = 10_000,
     points: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measure as if the collection had N points, to plan ahead.")
@@ -136,15 +139,8 @@ def search(
         list[str] | None,
         typer.Option(metavar="RERANKER=PRICE", help="Price of 1,000 pairs that this reranker scores; repeat for more."),
     ] = None,
-    synthetic: Annotated[
-        bool,
-        typer.Option(
-            "--synthetic", help="Use synthetic queries: words from 200 documents. The default without judgements."
-        ),
-    ] = False,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
-    ] = False,
+    synthetic: SyntheticOption = False,
+    write: WriteOption = False,
     keep: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep retrieved candidates there, to continue after an interrupt."),

@@ -13,10 +13,13 @@ from diptych.cli.search.tune_search import SYNTHETIC, judged_or_synthetic
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigOption,
+    DenseSlotOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
     QueriesOption,
+    SyntheticOption,
+    WriteOption,
 )
 from diptych.cli.ui.output import printable, say, stdout, table, warn, write_json
 from diptych.cli.ui.progress import Bars
@@ -41,7 +44,7 @@ def encoder(
         list[str] | None,
         typer.Option(metavar="LIMIT", help="ms=2: median time of a query; bytes=384: of a vector; repeat for both."),
     ] = None,
-    slot: Annotated[str | None, typer.Option(metavar="NAME", help="A dense slot; the only one unless given.")] = None,
+    slot: DenseSlotOption = None,
     others: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="FOLDER", help="Also try this model, or ADAPTER=FOLDER; repeat for more."),
@@ -54,15 +57,8 @@ def encoder(
         int, typer.Option(min=1, metavar="N", help="Documents to sample, in addition to the relevant ones.")
     ] = 2000,
     sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 200,
-    synthetic: Annotated[
-        bool,
-        typer.Option(
-            "--synthetic", help="Use synthetic queries: words from 200 documents. The default without judgements."
-        ),
-    ] = False,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
-    ] = False,
+    synthetic: SyntheticOption = False,
+    write: WriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Try encoders, widths and bits: exits of the slot's model, students, shorter vectors, quantized copies.

@@ -28,7 +28,7 @@ from diptych.cli.serve.served_collections import (
     require,
 )
 from diptych.cli.serve.studio import require_folders, studio_of
-from diptych.cli.ui.options import CONFIG, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
@@ -82,7 +82,7 @@ def serve(
     header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
     idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
     grace: GraceOption = 30,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Do not log requests.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Serve collections, encoders and rerankers over HTTP: /search, /v1/embeddings, /v1/models, /rerank.

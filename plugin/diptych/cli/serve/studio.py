@@ -27,7 +27,7 @@ from diptych.cli.serve.served_collections import (
     opened,
     require,
 )
-from diptych.cli.ui.options import CONFIG, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
@@ -57,7 +57,7 @@ def studio(
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
     grace: GraceOption = GRACE,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Do not log requests.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """See, compare, explain and judge what collections answer, in the browser.

@@ -11,7 +11,7 @@ import typer
 from diptych.cli.swap import apply as applying
 from diptych.cli.swap.swap_text import unjudged
 from diptych.cli.ui.help_text import PlainGroup
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, NoGateOption, StoreOption
 from diptych.cli.ui.output import say, stdout, table, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import command
@@ -41,7 +41,7 @@ def build(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Choose anchors and show calls and hours, but score nothing.")
     ] = False,
-    no_gate: Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")] = False,
+    no_gate: NoGateOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose anchors if there are none, show calls and hours, and score every document.

@@ -15,7 +15,7 @@ from diptych.cli.collections.populate import from_cache, together
 from diptych.cli.swap import plan as planning
 from diptych.cli.swap.show_gate import show_gate
 from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, slots_to_encode, under_way, unjudged
-from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
+from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption, NoGateOption
 from diptych.cli.ui.output import printable, say, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.cli.ui.session import Session
@@ -72,7 +72,7 @@ def apply(
         bool,
         typer.Option("--no-judgements", help="Let the gate compare neighbours even if the config names judgements."),
     ] = False,
-    no_gate: Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")] = False,
+    no_gate: NoGateOption = False,
     no_cut_over: Annotated[
         bool, typer.Option("--no-cut-over", help="Only fill and measure; apply again to cut over.")
     ] = False,

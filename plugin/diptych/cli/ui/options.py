@@ -61,3 +61,24 @@ UnlikeOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--unlike", metavar="ID", help="Prefer documents unlike this id, or text:WORDS; repeat for more."),
 ]
+FilterOption: TypeAlias = Annotated[
+    str | None, typer.Option("--filter", metavar="JSON", help="A Qdrant filter over the metadata.")
+]
+WhereOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Only documents with this metadata; repeat for more."),
+]
+DenseSlotOption: TypeAlias = Annotated[
+    str | None, typer.Option("--slot", metavar="NAME", help="A dense slot; the only one unless given.")
+]
+SyntheticOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--synthetic", help="Use synthetic queries: words from 200 documents. The default without judgements."
+    ),
+]
+WriteOption: TypeAlias = Annotated[
+    bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
+]
+NoGateOption: TypeAlias = Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")]
+QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Do not log requests.")]
