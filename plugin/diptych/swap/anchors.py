@@ -10,6 +10,7 @@ from diptych.anchors import ANCHORS, anchors_digest, choose_anchors, has_anchors
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import State
 from diptych.metadata.payloads import from_payload
 from diptych.swap.plan import Plan
 from diptych.swap.status import Role, status
@@ -68,7 +69,7 @@ def slots_of_anchors(config: Config) -> dict[str, Path]:
     return files
 
 
-def require_same_files(handle: CollectionHandle, config: Config) -> None:
+def require_same_files(live: State, config: Config) -> None:
     """Refuse files whose anchors the live scores are of, and that are lost or hold other anchors now.
 
     Populate needs the old anchors for as long as it keeps up their scores: until `finish`.
@@ -76,9 +77,10 @@ def require_same_files(handle: CollectionHandle, config: Config) -> None:
     Raises:
         SwapError: such a file is lost, or holds other anchors.
     """
-    live = handle.read().live.slots.values()
     digests = {
-        Path(own.options[ANCHORS]["texts"]): own.space.rpartition(":")[2] for own in live if has_anchors(own.options)
+        Path(own.options[ANCHORS]["texts"]): own.space.rpartition(":")[2]
+        for own in live.slots.values()
+        if has_anchors(own.options)
     }
     for name, slot in config.slots.items():
         if slot.anchors is None or (path := Path(slot.options[ANCHORS]["texts"])) not in digests:
@@ -99,7 +101,7 @@ def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed
         SwapError: the config has no slot of anchors, the collection too few different titles, or a file that the live
             scores were made from is lost or holds other anchors.
     """
-    require_same_files(handle, config)
+    require_same_files(handle.read().live, config)
     missing = [path for path in dict.fromkeys(slots_of_anchors(config).values()) if not path.exists()]
     if missing:
         anchors = choose_anchors(_titles(handle), count, seed=seed)

@@ -82,8 +82,9 @@ def apply(
     @needs_answers("run the same apply again once it does: it continues where it was")
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
-        completed = with_stored_default(config, handle.read())
-        require_same_files(handle, completed)
+        metadata = handle.read()
+        completed = with_stored_default(config, metadata)
+        require_same_files(metadata.live, completed)
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
         return _cleared(handle, report, given, event)

@@ -38,8 +38,5 @@ class ApplyContext:
     judged: Judged | None = field(init=False)
 
     def __post_init__(self) -> None:
-        handle = self.handle
-        retries, layout = handle.populate_config.retries, handle.view.layout
-        points = LivePoints(handle.client, handle.name, retries=retries, stopped=self.stopped, layout=layout)
-        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "points", LivePoints.of(self.handle, self.stopped))
         object.__setattr__(self, "judged", self.options.judged or Judged.of(self.config.evaluate))

@@ -66,8 +66,7 @@ class Backfill:
         self._rate, self._documents = options.rate or config.rate, options.documents
         live = handle.read().live
         self._pace = pace_of(options.pace or config.pace, handle.client, handle.name, live, context.stopped)
-        retries, layout = handle.populate_config.retries, handle.view.layout
-        self._store = LivePoints(handle.client, handle.name, retries=retries, stopped=context.stopped, layout=layout)
+        self._store = LivePoints.of(handle, context.stopped)
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._modalities = {reading.modality for reading in self._readings}
         self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.slots.values()))
