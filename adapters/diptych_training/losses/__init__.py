@@ -6,9 +6,8 @@ for all.
 
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.common.base import RetrievalLoss
-from diptych_training.losses.common.cached import CachedLoss
 from diptych_training.losses.common.extra_negatives import Mixing, harder
-from diptych_training.losses.common.online_distillation import TaughtLoss
+from diptych_training.losses.common.wrappers import CachedLoss, TaughtLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation

@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Features
-from diptych_training.losses.common.resumable_draws import Draws
+from diptych_training.losses.common.base import Draws, Features
 from diptych_training.models.bottleneck import WeakDecoder
 from diptych_training.models.lexicon_head import max_logits, undecoded
 

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import RetrievalLoss, mean_of_rows
-from diptych_training.losses.common.resumable_draws import Draws
+from diptych_training.losses.common.base import Draws, RetrievalLoss, mean_of_rows
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.teacher_scores import own_scores, teacher_scores
 

@@ -1,8 +1,8 @@
 """Passages: long documents cut into pieces that an encoder can read whole, inside the document's own point.
 
 Begin with `document_splitter`, which cuts documents as a config or a plugin says and adds context. `text_splitter`
-chooses the places, among those of `boundaries`: headings, paragraphs, sentences and code blocks. `encoder` wraps an
-adapter: the rest of diptych sees an ordinary encoder.
+chooses the places, among headings, paragraphs, sentences and code blocks. `encoder` wraps an adapter: the rest of
+diptych sees an ordinary encoder.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diptych.errors import HookError, brief
-from diptych.passages.boundaries import Boundaries
-from diptych.passages.text_splitter import Spans, Split
+from diptych.passages.text_splitter import Boundaries, Spans, Split
 
 MARK = "\x1e"  # ASCII's record separator: stands between title and text in the input of an encoder with passages
 Places: TypeAlias = tuple[tuple[int, int], ...]  # begin and end of each passage in the text, in characters

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.passages import PassageEncoder
-from diptych.passages.boundaries import Boundaries
+from diptych.passages.text_splitter import Boundaries
 from diptych.protocols import Calibrated, TokenLimit
 from diptych.search.passages import unit
 from diptych.search.request import SearchRequest

@@ -38,15 +38,15 @@ from diptych.swap.anchors import require_same_files
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.begin import SwapStart
-from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.gate.decision import Decision
 from diptych.swap.gate.gate import GateReport
-from diptych.swap.gate.refusal import note_refusal
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
+from diptych.swap.records import note_refusal
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport, generation_names
+from diptych.swap.sample import CorpusSample
 from diptych.swap.transitions import caught_up, changed_settings, cut_over, write
 from diptych.swap.vectors import restore_shared
 

@@ -21,7 +21,7 @@ from diptych.registry import Registry
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts
 from diptych.slots.slot import Slot
-from diptych.swap.calibration import CorpusSample
+from diptych.swap.sample import CorpusSample
 
 Action: TypeAlias = Literal[
     "add", "drop", "re-encode", "recalibrate", "reuse", "re-prompt", "storage", "numerics", "keep"

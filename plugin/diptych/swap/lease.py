@@ -23,7 +23,7 @@ from diptych.errors import ApplyRunning, StoreUnavailable
 from diptych.handle.create import now, who
 from diptych.metadata.models import APPLY, CLAIM
 from diptych.metadata.store import raw_metadata, update_metadata
-from diptych.swap.lease_record import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, place, read_lease
+from diptych.swap.records import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, place, read_lease
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -24,7 +24,6 @@ from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
 from diptych.stores.answers import needs_answers
 from diptych.stores.versions import version_warnings
-from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.cluster_warnings import spread_warnings
 from diptych.swap.estimate import Estimate
@@ -32,6 +31,7 @@ from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.query_override import comparable, query_side
+from diptych.swap.sample import CorpusSample
 from diptych.types import Document
 
 READ = 1000  # points without a vector that are read to estimate how many of them have a text

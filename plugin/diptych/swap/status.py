@@ -11,10 +11,9 @@ from diptych.metadata.models import APPLY, CollectionMetadata, Event, Generation
 from diptych.metadata.store import raw_metadata
 from diptych.stores.answers import needs_answers
 from diptych.stores.vector_names import orphans
-from diptych.swap.gate.refusal import refusal_of
 from diptych.swap.gate.vector_health import coverage
-from diptych.swap.lease_record import LeaseRecord, lease_of
 from diptych.swap.query_override import query_encoders
+from diptych.swap.records import LeaseRecord, lease_of, refusal_of
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 

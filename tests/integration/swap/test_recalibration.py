@@ -12,7 +12,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection
 from diptych.protocols import Statistics
 from diptych.swap import ApplyOptions
-from diptych.swap.calibration import CorpusSample
+from diptych.swap.sample import CorpusSample
 from diptych.testing.fakes import FakeCalibratedEncoder
 from diptych.types import Document
 

@@ -8,8 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from diptych.passages.boundaries import Boundaries, Level
-from diptych.passages.text_splitter import Spans, Split
+from diptych.passages.text_splitter import Boundaries, Level, Spans, Split
 
 
 def words(text: str) -> Spans:

@@ -21,7 +21,7 @@ from diptych.metadata.models import APPLY, CLAIM
 from diptych.metadata.store import raw_metadata
 from diptych.swap import lease as leases
 from diptych.swap.lease import Lease
-from diptych.swap.lease_record import STALE, Checkpoint, LeaseRecord, place, read_lease
+from diptych.swap.records import STALE, Checkpoint, LeaseRecord, place, read_lease
 from qdrant_edge_client import EdgeClient
 
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Features, RetrievalLoss
+from diptych_training.losses.common.base import Draws, Features, RetrievalLoss
 from diptych_training.losses.common.momentum_encoder import Queue, Twin
-from diptych_training.losses.common.resumable_draws import Draws
 from diptych_training.relevance import Candidates, Relevance
 
 L = TypeVar("L", bound=RetrievalLoss)

@@ -31,8 +31,8 @@ from diptych.swap.backfill.documents import document_of
 from diptych.swap.backfill.drift_fallback import Bridge
 from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.backfill.page_writer import PageWriter
-from diptych.swap.lease_record import Checkpoint
 from diptych.swap.pace import pace_of
+from diptych.swap.records import Checkpoint
 from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written

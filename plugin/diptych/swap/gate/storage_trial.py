@@ -18,7 +18,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.slots.slot_factory import slot_config
 from diptych.stores.upkeep import optimized
 from diptych.swap.lease import Lease
-from diptych.swap.lease_record import Trial
+from diptych.swap.records import Trial
 from diptych.swap.vectors import configure_dense, place, restore
 
 PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server still builds an index, and before the first

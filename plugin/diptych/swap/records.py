@@ -1,20 +1,23 @@
-"""`LeaseRecord`: what a collection's metadata says of the process that applies a swap, and whether it is alive."""
+"""What a collection's metadata says of an apply: who holds the lease, checkpoints and trials, and why a gate refused."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from diptych.metadata.models import APPLY, Record
-from diptych.metadata.store import StoredId, raw_metadata
+from diptych.handle.create import now, who
+from diptych.metadata.models import APPLY, GATE, Record, Swap
+from diptych.metadata.store import StoredId, raw_metadata, update_metadata
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
 
 STALE = timedelta(seconds=90)  # without a sign of life for so long, the holder is taken for dead
 HELD: set[str] = set()  # tokens of this process
@@ -106,3 +109,36 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+class Refusal(Record):
+    """What the gate said: of the swap that began at `began`, measured at `when` by `by`."""
+
+    began: str
+    sentence: str
+    when: str
+    by: str
+
+
+def note_refusal(client: QdrantBase, name: str, swap: Swap, sentence: str) -> None:
+    """Store why the gate refused the swap.
+
+    Raises:
+        StoreUnavailable: the nodes do not show it in time.
+    """
+    refusal = Refusal(began=swap.began, sentence=sentence, when=now(), by=who())
+    update_metadata(client, name, {GATE: refusal.model_dump(mode="json")})
+
+
+def refusal_of(raw: Mapping[str, Any], swap: Swap) -> Refusal | None:
+    """Why the gate refused this swap when it was last applied; None if it did not.
+
+    Args:
+        raw: the whole stored metadata by key.
+        swap: the swap under way; what was said of an earlier one does not count.
+    """
+    try:
+        refusal = Refusal.model_validate(raw[GATE]) if raw.get(GATE) else None
+    except ValidationError:
+        return None  # of a release with another format
+    return refusal if refusal and refusal.began == swap.began else None
