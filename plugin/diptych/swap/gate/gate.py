@@ -6,7 +6,7 @@ are shown. Coverage, canaries and the state of the stored vectors count in both 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from diptych.config.models import GateConfig
@@ -78,7 +78,6 @@ def run_gate(
     config: GateConfig,
     judged: Judged | None,
     coverage: Mapping[str, Coverage] | None = None,
-    step: Callable[[str], None] = lambda _: None,
 ) -> GateReport:
     """Compare the live pipeline with the new one on the same collection.
 
@@ -87,22 +86,18 @@ def run_gate(
         config: the limits.
         judged: queries with judgements; None uses the checks that need none.
         coverage: counts known already, by physical vector; others are counted here.
-        step: called with the name of each step as it begins.
 
     Raises:
         EvaluationError, MissingExtra: with judgements, an unknown metric, or ir-measures is not installed.
         SearchError, StoreError: a pipeline cannot be searched.
     """
     changed = changed_slots(old, new)
-    step("coverage")
     counts = _coverages(new, changed, coverage or {})
-    step("canaries")
     canaries = tuple(check_canary(slot) for slot in changed)
     fresh = _new_vectors(old, changed)
     reasons = [*_uncovered([count for count in counts if count.vector in fresh], config), *_strange(canaries)]
     if any(canary.likeness is None for canary in canaries):
         return GateReport(tuple(reasons), counts, canaries, remarks=("nothing was searched with a wrong encoder",))
-    step("stored vectors")
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
@@ -110,13 +105,10 @@ def run_gate(
     reasons += [problem for health in vectors for problem in health.problems()]
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
-        step("judged queries")
         report, texts = _with_judgements(base, old, new, judged, config), judged.asked
     else:
-        step("sampled documents")
         report = _without_judgements(base, old, new, documents, config)
         texts = [Query(own.item) for own in documents if own.item and report.known_item]
-    step("latency")
     return _timed(report, old, new, texts, config)
 
 
