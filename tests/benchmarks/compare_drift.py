@@ -24,8 +24,7 @@ import numpy as np
 from diptych.evaluate import Qrels, evaluate
 from diptych.slots.drift_maps import unit
 from diptych.swap.drift import KINDS, fit
-from diptych.swap.drift.offer import LIKENESS
-from diptych.swap.drift.quality import nearest, shared
+from diptych.swap.drift.quality import LIKENESS, nearest, shared
 from diptych.types import Floats, Run
 
 PAIRS = (  # old, new; near to far

@@ -206,13 +206,11 @@ class CollectionHandle:
                 self.view = self._renewed(metadata)
             if metadata == self._written_as:
                 return dict(self._writers)
-            self._written_as, self._writers = (
-                metadata,
-                {
-                    vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
-                    for vector, (name, generation) in metadata.written().items()
-                },
-            )
+            self._writers = {
+                vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
+                for vector, (name, generation) in metadata.written().items()
+            }
+            self._written_as = metadata
             return dict(self._writers)
 
     def create(self, statistics: Mapping[str, Statistics]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diptych.swap.drift import Quality, best_map, fit, offer
-from diptych.swap.drift.offer import GAIN, LIKENESS, PAIRS
+from diptych.swap.drift.quality import GAIN, LIKENESS, PAIRS
 from diptych.types import Floats
 
 Spaces: TypeAlias = Callable[..., tuple[Floats, Floats]]

@@ -25,9 +25,8 @@ from diptych.slots.drift_maps import Map, load
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import slot_config
 from diptych.swap.drift import Fitted, best_map, offer
-from diptych.swap.drift.offer import PAIRS
 from diptych.swap.drift.pairs import MINIMUM
-from diptych.swap.drift.quality import MOST_ASKED, likenesses
+from diptych.swap.drift.quality import MOST_ASKED, PAIRS, likenesses
 from diptych.swap.gate.answers import BATCH, silence_of
 from diptych.swap.gate.judged import Judged, mean_of
 from diptych.swap.query_override import CANDIDATES, withdraw

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from diptych.slots.drift_maps import Map, MapKind, load
 from diptych.swap.drift.fit import KINDS, Fitted, best_map, fit
-from diptych.swap.drift.offer import Offer, offer
-from diptych.swap.drift.quality import Quality
+from diptych.swap.drift.quality import Offer, Quality, offer
 
 __all__ = [
     "KINDS",

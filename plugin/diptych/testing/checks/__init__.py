@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from diptych.protocols import Kind
 from diptych.testing.checks.conditions import Conditions, Known, Side, Triple
 from diptych.testing.checks.encoders import (
+    can_tell_sides,
     check_batch_independent,
     check_declared_facts,
     check_deterministic,
@@ -20,9 +21,13 @@ from diptych.testing.checks.encoders import (
     check_finite,
     check_float32,
     check_inputs_kept,
+    check_known_vectors,
     check_normalized,
     check_odd_texts,
     check_order,
+    check_queries_find_documents,
+    check_sibling_documents,
+    check_sides_as_declared,
 )
 from diptych.testing.checks.media import (
     MEDIA_CHECKS,
@@ -43,13 +48,6 @@ from diptych.testing.checks.rerankers import (
     check_scores_in_order,
     check_scores_independent,
     check_scores_repeat,
-)
-from diptych.testing.checks.sides import (
-    can_tell_sides,
-    check_known_vectors,
-    check_queries_find_documents,
-    check_sibling_documents,
-    check_sides_as_declared,
 )
 from diptych.testing.checks.sparse import (
     check_decode,
