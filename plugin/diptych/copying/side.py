@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,14 +10,13 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import tenacity
 from qdrant_client import models
 
 from diptych.copying.points import PointId, pieces, plain_id
 from diptych.errors import CopyError, DiptychError
 from diptych.metadata.store import update_metadata
 from diptych.populate.rejects import reason_of
-from diptych.populate.store import FIRST_PAUSE, LONGEST_PAUSE, may_pass
+from diptych.populate.store import retrying
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -32,20 +32,12 @@ class Side:
         client, name: the collection.
         place: how messages and records name the store; asked from the client unless given.
         retries: further tries after a failure that may pass.
-        first_pause: seconds before the second try.
     """
 
-    def __init__(
-        self, client: QdrantBase, name: str, *, place: str = "", retries: int = 5, first_pause: float = FIRST_PAUSE
-    ) -> None:
+    def __init__(self, client: QdrantBase, name: str, *, place: str = "", retries: int = 5) -> None:
         self.client, self.name, self.place = client, name, place or place_of(client)
         self.vectors: bool | list[str] = True  # that are read of a whole point
-        self._retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
-            stop=tenacity.stop_after_attempt(retries + 1),
-            wait=tenacity.wait_exponential(first_pause, LONGEST_PAUSE) + tenacity.wait_random(0, first_pause),
-            reraise=True,
-        )
+        self._retrying = retrying(retries, threading.Event())
 
     def __str__(self) -> str:
         return f"{self.place}, collection {self.name!r}"

@@ -82,7 +82,6 @@ class Store:
         client, name: the collection.
         retries: further tries after a failure that may pass.
         stopped: when set, no further try is made and pauses end.
-        first_pause: seconds before the second try.
         layout: the payload keys of documents.
         copies: payload keys that text indexes read, which are no part of the documents.
         tenancy: the metadata key that names a document's tenant.
@@ -95,7 +94,6 @@ class Store:
         *,
         retries: int,
         stopped: threading.Event,
-        first_pause: float = FIRST_PAUSE,
         layout: Layout = NATIVE,
         copies: Collection[str] = (),
         tenancy: Tenancy | None = None,
@@ -104,13 +102,7 @@ class Store:
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
         # The payload keys to fetch so that a point's tenant is known.
         self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
-        self._retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
-            wait=tenacity.wait_exponential(first_pause, LONGEST_PAUSE) + tenacity.wait_random(0, first_pause),
-            sleep=tenacity.sleep_using_event(stopped),
-            reraise=True,
-        )
+        self._retrying = retrying(retries, stopped)
 
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
@@ -266,6 +258,17 @@ def lacking(generation: Generation) -> models.Filter:
         for name in generation.vectors
     ]
     return without[0] if len(without) == 1 else models.Filter(should=without)
+
+
+def retrying(retries: int, stopped: threading.Event) -> tenacity.Retrying:
+    """Calls what it is given again after a failure that may pass, until `stopped` is set."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_pass),
+        stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
+        wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + tenacity.wait_random(0, FIRST_PAUSE),
+        sleep=tenacity.sleep_using_event(stopped),
+        reraise=True,
+    )
 
 
 def may_pass(error: BaseException) -> bool:
