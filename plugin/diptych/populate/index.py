@@ -13,6 +13,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+from qdrant_client import models
+
 from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
@@ -23,7 +25,7 @@ from diptych.populate.engine import Engine, Outcomes, Work, Written
 from diptych.populate.points import PointMaker, Ready, Refusal, Stale, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
-from diptych.populate.store import Gaps, Store
+from diptych.populate.store import PointId, Store, lacking, plain_id
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
@@ -97,6 +99,24 @@ def compare(items: Iterable[Item], changes: Changes, tally: Tally, metadata: Col
             tally.new += 1
         else:
             tally.changed += 1
+
+
+class Gaps:
+    """Finds points without a live vector; asks the collection about single points only if any lack one."""
+
+    def __init__(self, store: Store, metadata: CollectionMetadata | None) -> None:
+        live = metadata.live.slots.values() if metadata else ()
+        self._store = store
+        self._filters: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
+        self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
+
+    def among(self, points: Sequence[PointId]) -> set[PointId]:
+        """Those of these points that lack a vector."""
+        if not self._any:
+            return set()
+        here = models.HasIdCondition(has_id=list(points))
+        found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
+        return {plain_id(record.id) for record in found}
 
 
 class Indexer:

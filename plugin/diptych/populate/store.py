@@ -28,7 +28,7 @@ from diptych.errors import (
 )
 from diptych.handle.tenancy import scope, tenant_of
 from diptych.metadata.media_payloads import has_media, is_textless
-from diptych.metadata.models import CollectionMetadata, Generation, Layout, Tenancy
+from diptych.metadata.models import Generation, Layout, Tenancy
 from diptych.metadata.payloads import (
     NATIVE,
     OWN,
@@ -223,27 +223,6 @@ class Store:
 
     def _page(self, chosen: models.Filter | None, fields: Any, start: Any) -> tuple[list[models.Record], Any]:
         return self.client.scroll(self.name, chosen, limit=PAGE, offset=start, with_payload=fields, with_vectors=False)
-
-
-# `Gaps`: points whose payload is as the source has it, and that lack a live vector all the same.
-
-
-class Gaps:
-    """Finds points without a live vector; asks the collection about single points only if any lack one."""
-
-    def __init__(self, store: Store, metadata: CollectionMetadata | None) -> None:
-        live = metadata.live.slots.values() if metadata else ()
-        self._store = store
-        self._filters: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
-        self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
-
-    def among(self, points: Sequence[PointId]) -> set[PointId]:
-        """Those of these points that lack a vector."""
-        if not self._any:
-            return set()
-        here = models.HasIdCondition(has_id=list(points))
-        found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
-        return {plain_id(record.id) for record in found}
 
 
 def lacking(generation: Generation) -> models.Filter:
