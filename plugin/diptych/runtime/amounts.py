@@ -1,4 +1,4 @@
-"""How estimated times and sizes are written."""
+"""How times and sizes are written."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
         count /= KILO
     return f"{count:.1f} TB"
+
+
+def moment(text: str) -> str:
+    """A time of the metadata to the minute: `2026-11-25 04:10 UTC`."""
+    return f"{text[:10]} {text[11:16]} UTC" if text else "at an unknown time"

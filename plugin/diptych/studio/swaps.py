@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from diptych.collection.collection import Collection
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
+from diptych.runtime.amounts import moment
 from diptych.studio.config_file import stale_config
 from diptych.studio.makers import beside, maker, own_options, rolled_back
 from diptych.studio.sides import sides_of
@@ -80,11 +81,6 @@ def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str,
         "config": stale_config(collection, metadata),
         "seen": state_token(metadata),
     }
-
-
-def moment(text: str) -> str:
-    """A time of the metadata to the minute: `2026-11-25 04:10 UTC`."""
-    return f"{text[:10]} {text[11:16]} UTC" if text else "at an unknown time"
 
 
 def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from diptych.cli.swap.swap_text import encoder_text, moment
-from diptych.runtime.amounts import duration, size
+from diptych.cli.swap.swap_text import encoder_text
+from diptych.runtime.amounts import duration, moment, size
 from qdrant_edge_client import EdgeClient
 
 Run = Callable[..., Any]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from diptych import __version__
 from diptych.cli.setup.check_result import Check, failed
 from diptych.cli.setup.store_health import repair_store, verify_store
-from diptych.cli.swap.swap_text import moment
 from diptych.cli.ui.session import Session
 from diptych.errors import CollectionNotFound, DiptychError
 from diptych.plugins.extras import missing, missing_wheel, to_install
+from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from diptych.cli.swap.swap_text import encoder_text, moment
+from diptych.cli.swap.swap_text import encoder_text
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.session import Session
 from diptych.config.secrets import redacted
+from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
     from diptych.metadata.models import Event

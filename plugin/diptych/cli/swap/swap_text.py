@@ -11,6 +11,7 @@ import typer
 from diptych.cli.ui.output import printable
 from diptych.config.secrets import redacted
 from diptych.errors import DiptychError, SwapError
+from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
     from diptych.cli.ui.session import Session
@@ -81,8 +82,3 @@ def stale_config(session: Session, path: Path, live: State) -> str:
     if describes(config, live):
         return ""
     return f"{path} names other encoders than those that are live now: edit it before you search or populate with it"
-
-
-def moment(text: str) -> str:
-    """A time of the metadata to the minute: `2026-11-25 04:10 UTC`."""
-    return f"{text[:10]} {text[11:16]} UTC" if text else "at an unknown time"
