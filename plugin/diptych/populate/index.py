@@ -59,10 +59,13 @@ class Changes:
     def among(self, batches: Iterable[list[Item]], metadata: CollectionMetadata | None) -> Iterator[Item]:
         """The items to write; `metadata` names the vectors that a point must have."""
         layout = self._store.layout
-        gaps = Gaps(self._store, metadata)
+        live = metadata.live.slots.values() if metadata else ()
+        gaps: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
+        if gaps and not self._store.count(models.Filter(should=gaps)):
+            gaps = []  # nothing lacks a vector, so no point need be asked about
         for batch in map(self._placed, batches) if points_are_free(layout) else batches:
             points = [item.point for item in batch]
-            held, incomplete = self._store.owned(points), gaps.among(points)
+            held, incomplete = self._store.owned(points), self._lacking(points, gaps)
             for item in batch:
                 if item.point not in held:
                     yield item
@@ -86,6 +89,14 @@ class Changes:
         self._rejects.add(item.document.id, item.position, reason)
         self._progress.advance("index", 1)
 
+    def _lacking(self, points: Sequence[PointId], gaps: list[models.Condition]) -> set[PointId]:
+        """Those of these points that a condition says lack a vector."""
+        if not gaps:
+            return set()
+        here = models.HasIdCondition(has_id=list(points))
+        found = self._store.scrolled(models.Filter(must=[here], should=gaps), ["id"])
+        return {plain_id(record.id) for record in found}
+
     def _placed(self, batch: Sequence[Item]) -> list[Item]:
         """The items, at the points of their stored documents if point ids do not follow from document ids."""
         points = self._store.points_of([item.document.id for item in batch])
@@ -99,24 +110,6 @@ def compare(items: Iterable[Item], changes: Changes, tally: Tally, metadata: Col
             tally.new += 1
         else:
             tally.changed += 1
-
-
-class Gaps:
-    """Finds points without a live vector; asks the collection about single points only if any lack one."""
-
-    def __init__(self, store: Store, metadata: CollectionMetadata | None) -> None:
-        live = metadata.live.slots.values() if metadata else ()
-        self._store = store
-        self._filters: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
-        self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
-
-    def among(self, points: Sequence[PointId]) -> set[PointId]:
-        """Those of these points that lack a vector."""
-        if not self._any:
-            return set()
-        here = models.HasIdCondition(has_id=list(points))
-        found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
-        return {plain_id(record.id) for record in found}
 
 
 class Indexer:
