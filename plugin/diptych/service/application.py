@@ -1,18 +1,18 @@
-"""`application`: the service as an ASGI application, for `diptych serve` or any ASGI server."""
+"""`application`: the service as an ASGI application, for `diptych serve` or any ASGI server.
+
+`Extension` is what a package above the service adds to it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from diptych.errors import MissingExtra
-from diptych.service.admission import UNCOUNTED
-from diptych.service.route_context import Serving
 
 try:
     import starlette as _needed  # noqa: F401
@@ -27,20 +27,20 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.errors import DiptychError
 from diptych.runtime.panics import as_error, is_panic
-from diptych.service.admission import Gate
+from diptych.service.admission import UNCOUNTED, Gate
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import LOG, Refused, refusal_of
-from diptych.service.extension import Extension
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
 from diptych.service.model_batches import Batches
 from diptych.service.readiness import Readiness
-from diptych.service.route_context import json_of
+from diptych.service.route_context import Serving, json_of
 from diptych.service.routes.models import embeddings, model, models, rerank
-from diptych.service.routes.openapi import openapi
+from diptych.service.routes.openapi import Operation, openapi
 from diptych.service.routes.search import search
 from diptych.service.routes.write import populate, put_documents
 from diptych.service.served import Served
@@ -243,3 +243,26 @@ class Watch:
             return path
         patterns = (route for route in self._routes.values() if "{" in route.path)
         return next((route.path for route in patterns if route.path_regex.match(path)), "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """What is added to the service's own routes.
+
+    Args:
+        routes: their errors are answered as the service's are.
+        operations: of the OpenAPI document.
+        middleware: around everything else.
+        has_page: whether one of the routes is a page that asks the others from a browser.
+        is_public: whether a path is answered without a key.
+        state: what the routes find in `request.app.state`.
+        close: ends what the routes began, before the collections are closed.
+    """
+
+    routes: Sequence[Route] = ()
+    operations: Sequence[Operation] = ()
+    middleware: Sequence[Middleware] = ()
+    has_page: bool = False
+    is_public: Callable[[str], bool] = lambda path: False
+    state: Mapping[str, Any] = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None

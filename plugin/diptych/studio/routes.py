@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from diptych.service.extension import Extension
+from diptych.service.application import Extension
 from diptych.service.routes.openapi import Operation
 from diptych.studio.answers import Found, Grades, Located, ShownDocument, Snippets, State
 from diptych.studio.context import Studio

@@ -33,7 +33,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diptych.service.extension import Extension
+    from diptych.service.application import Extension
     from diptych.service.served import Served
 
 GRACE = 5
