@@ -9,11 +9,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from diptych.errors import MissingExtra
-from diptych.service.error_answers import Refused
-from diptych.service.shutdown import Ending
 
 try:
     import mcp as _needed  # noqa: F401
@@ -24,14 +20,17 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import Tool, ToolAnnotations
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych import __version__
 from diptych.agents.tools import Tools
 from diptych.errors import ConfigError
 from diptych.service.admission import Gate
 from diptych.service.api_keys import Keys
+from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
 from diptych.service.served import Served
+from diptych.service.shutdown import Ending
 
 PATH = "/mcp"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
