@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from fastembed import ImageEmbedding, LateInteractionMultimodalEmbedding, TextEmbedding
@@ -37,11 +37,6 @@ class FastEmbedImageEncoder(FastEmbedModel):
         self._batch_size = options.batch_size
         self._processing = processing_digest(self.folder)
         self.dimension: int = self.probe()
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -113,6 +108,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
         ModelError: see FastEmbedModel; or the dimensions of the two models differ.
     """
 
+    options_model = FastEmbedImageTextOptions
     adapter = "fastembed-image-text"
     _reads_texts = True
 
@@ -127,11 +123,6 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
                 got=f"vectors of {self.dimension} and {dimension}",
                 expected="the two sides of one model, such as the two of Qdrant/clip-ViT-B-32",
             )
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedImageTextOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -180,11 +171,6 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
         super().__init__(LateInteractionMultimodalEmbedding, options.model, options.path, options)
         self._processing = processing_digest(self.folder)
         self.dimension: int = self.probe()
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:

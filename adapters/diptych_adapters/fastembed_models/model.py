@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from fastembed.common.model_description import ModelSource
@@ -37,6 +37,8 @@ class FastEmbedModel:
         ModelError: FastEmbed does not list the name, or cannot get or open its files.
     """
 
+    options_model: ClassVar[type[FastEmbedOptions]] = FastEmbedOptions
+
     def __init__(self, kind: type[Any], name: str, path: str | None, options: FastEmbedOptions) -> None:
         self.name = options.model
         _check_listed(kind, name)
@@ -45,6 +47,12 @@ class FastEmbedModel:
         self.description: Any = self._inner.model_description
         self.folder = Path(self._inner._model_dir)
         self._digests = fingerprints.Digests(self._weights(), fingerprints.tokenizer_digest([self.folder]))
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """The adapter from its options as keywords, as a config file gives them."""
+        parsed: Any = cls.options_model(**options)
+        return cls(parsed)  # type: ignore[call-arg]  # each adapter is made of its options alone
 
     @property
     def tokenizer(self) -> Any:

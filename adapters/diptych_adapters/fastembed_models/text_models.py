@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from fastembed import LateInteractionTextEmbedding, SparseTextEmbedding, TextEmbedding
@@ -26,6 +26,7 @@ class FastEmbedEncoder(EncoderModel):
         ModelError: see FastEmbedModel.
     """
 
+    options_model = FastEmbedDenseOptions
     similarity: Similarity = "cosine"
 
     def __init__(self, options: FastEmbedDenseOptions) -> None:
@@ -37,11 +38,6 @@ class FastEmbedEncoder(EncoderModel):
         self._prompts = (options.query_prompt, options.document_prompt)
         self._batch_size = options.batch_size
         self.dimension: int = self.probe()
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedDenseOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -106,11 +102,6 @@ class FastEmbedSparseEncoder(EncoderModel):
         self.dimension: int = self._vocabulary or HASHED
         self.uses_idf: bool = bool(self.description.requires_idf)
 
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedOptions(**options))
-
     @property
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
@@ -156,11 +147,6 @@ class FastEmbedMultiVectorEncoder(EncoderModel):
         self._batch_size = options.batch_size
         self.dimension: int = self.probe()
 
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedOptions(**options))
-
     @property
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
@@ -185,6 +171,7 @@ class FastEmbedReranker(FastEmbedModel):
         ModelError: see FastEmbedModel.
     """
 
+    options_model = FastEmbedRerankerOptions
     independent = True
 
     def __init__(self, options: FastEmbedRerankerOptions) -> None:
@@ -194,11 +181,6 @@ class FastEmbedReranker(FastEmbedModel):
             name, path = register(TextCrossEncoder, folder, {"model_file": file}), str(folder)
         super().__init__(TextCrossEncoder, name, path, options)
         self._batch_size = options.batch_size
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(FastEmbedRerankerOptions(**options))
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better."""
