@@ -32,7 +32,7 @@ COMMANDS = [
 ]
 
 
-def fails(as_json: Annotated[bool, typer.Option("--json")] = False, debug: bool = False, how: str = "") -> None:
+def fails(as_json: Annotated[bool, typer.Option("--json")] = False, how: str = "") -> None:
     """Fails in the way that is asked for."""
     raise {
         "teach": ConfigError("what", where="where", got="got", expected="expected", do="do"),
@@ -154,7 +154,7 @@ def test_the_module_runs_like_the_command() -> None:
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     code = (
         "import sys, typer; from diptych.cli.ui.run_command import command\n"
-        "def many(as_json: bool = False, debug: bool = False) -> None:\n"
+        "def many(as_json: bool = False) -> None:\n"
         "    for n in range(200_000): sys.stdout.write(f'{n}\\n')\n"
         "app = typer.Typer(); app.callback()(lambda: None); command(app, 'many', many); app(['many'])\n"
     )
@@ -172,7 +172,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
 def test_ctrl_c_ends_a_command_with_130_and_no_traceback() -> None:
     code = (
         "import time, typer; from diptych.cli.ui.run_command import command\n"
-        "def sleep(as_json: bool = False, debug: bool = False) -> None:\n"
+        "def sleep(as_json: bool = False) -> None:\n"
         "    print('ready', flush=True); time.sleep(60)\n"
         "app = typer.Typer(); app.callback()(lambda: None); command(app, 'sleep', sleep); app(['sleep'])\n"
     )
