@@ -32,18 +32,29 @@ FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     """Add `function` as command `name`, with `--debug`; that and its own `--json` decide how errors look."""
+    app.command(name, cls=PlainCommand)(Command(name, function))
 
-    @functools.wraps(function)
-    def run(*args: Any, **options: Any) -> None:
-        with _handled(as_json=bool(options.get("as_json")), debug=options.pop("debug")):
+
+class Command:
+    """A function as typer calls it: with one option more, and with errors as text and exit codes."""
+
+    def __init__(self, name: str, function: Callable[..., None]) -> None:
+        functools.update_wrapper(self, function)
+        self._name, self._function = name, function
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What the command takes; evaluated when it is asked for, since a run asks for one command's alone."""
+        own = inspect.signature(self._function, eval_str=True)
+        return own.replace(parameters=[*own.parameters.values(), DEBUG])
+
+    def __call__(self, *args: Any, debug: bool, **options: Any) -> None:
+        """Run the command."""
+        with _handled(as_json=bool(options.get("as_json")), debug=debug):
             begin = time.perf_counter()
-            function(*args, **options)
+            self._function(*args, **options)
             sys.stdout.flush()
-            LOG.info("diptych %s: %.2f s, and what came before to import", name, time.perf_counter() - begin)
-
-    own = inspect.signature(function, eval_str=True)
-    run.__signature__ = own.replace(parameters=[*own.parameters.values(), DEBUG])  # type: ignore[attr-defined]
-    app.command(name, cls=PlainCommand)(run)
+            LOG.info("diptych %s: %.2f s, and what came before to import", self._name, time.perf_counter() - begin)
 
 
 @contextmanager
