@@ -225,13 +225,16 @@ def _nearest(queries: Floats, documents: Floats) -> list[list[int]]:
     return [[int(place) for place in np.argsort(-row, kind="stable")[:TOP]] for row in ours @ theirs.T]
 
 
-def _stacked(vectors: Sequence[Any]) -> Floats:
+def _stacked(vectors: Sequence[Any] | Floats) -> Floats:
     """Vectors as float32 `[n, d]`."""
     return np.stack(vectors).astype(np.float32)
 
 
 def encode_once(
-    training: Training[Any], texts: Sequence[str], encode: Callable[[Sequence[str]], Sequence[Any]], stage: str
+    training: Training[Any],
+    texts: Sequence[str],
+    encode: Callable[[Sequence[str]], Sequence[Any] | Floats],
+    stage: str,
 ) -> None:
     """Store the texts, then their vectors, in the training's folder: where the vectors are, so are the texts.
 
