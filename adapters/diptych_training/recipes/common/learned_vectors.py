@@ -227,7 +227,7 @@ def _nearest(queries: Floats, documents: Floats) -> list[list[int]]:
 
 def _stacked(vectors: Sequence[Any] | Floats) -> Floats:
     """Vectors as float32 `[n, d]`."""
-    return np.stack(vectors).astype(np.float32)
+    return np.stack([*vectors]).astype(np.float32)
 
 
 def encode_once(
