@@ -16,7 +16,7 @@ from diptych.stores import open_store
 from diptych.swap import ApplyOptions
 from diptych.swap.backfill import backfill
 from diptych.swap.lease import Lease
-from diptych.swap.lease_record import Checkpoint
+from diptych.swap.records import Checkpoint
 from diptych.types import Document
 from small_server import Routes, served
 
