@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 LOG = logging.getLogger("diptych.phases")
 _running: list[str] = []
@@ -70,6 +70,15 @@ class Progress(Protocol):
 
     def advance(self, stage: str, n: int) -> None:
         """`n` more documents have passed the stage."""
+        ...
+
+
+@runtime_checkable
+class PlannedProgress(Progress, Protocol):
+    """A progress that is told its stages before they begin, so that it can show all of them as one."""
+
+    def plan(self, stages: Mapping[str, int]) -> None:
+        """These stages will come in this order, each with so many steps."""
         ...
 
 

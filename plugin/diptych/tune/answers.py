@@ -30,6 +30,17 @@ T = TypeVar("T")
 Rankings = list[list[tuple[str, float]]]
 
 
+def asking(slot: str, params: SearchParams) -> str:
+    """The stage of the progress in which a slot is asked with these parameters."""
+    text = params_text(search_params(params))
+    return f"asking {slot} ({text})" if text else f"asking {slot}"
+
+
+def rescoring(slot: str) -> str:
+    """The stage of the progress in which a slot scores the candidates of the others."""
+    return f"rescoring by {slot}"
+
+
 class OnceScored:
     """A reranker that scores each pair of query and document once, and answers from memory after that.
 
@@ -86,8 +97,7 @@ class Answers:
     def candidates(self, slot: str, params: SearchParams) -> Rankings:
         """The first `depth` documents of each query with their scores, found with these parameters."""
         stages = Retrieve(slot, self._depth, params=search_params(params))
-        text = params_text(stages.params)
-        label = f"{slot} ({text})" if text else slot
+        label = asking(slot, params)
 
         def retrieve() -> Rankings:
             self._progress.begin(label, len(self._queries))
@@ -105,18 +115,25 @@ class Answers:
         """The scores `[n, width]` that the slot gives all candidates of each query; NaN where it has none."""
 
         def rescore() -> Rankings:
-            self._progress.begin(slot, len(self._queries))
+            self._progress.begin(rescoring(slot), len(self._queries))
             scored: Rankings = []
             for query, ids in zip(self._queries, pools_of(rankings), strict=True):
                 scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
                 self.calls += 1
-                self._progress.advance(slot, 1)
+                self._progress.advance(rescoring(slot), 1)
             return scored
 
         return _table(self._once(f"{slot}, all candidates", rescore), legs, rankings)
 
     def reranker_scores(
-        self, reranker: OnceScored, name: str, chosen: np.ndarray, legs: Legs, rankings: Mapping[str, Rankings]
+        self,
+        reranker: OnceScored,
+        name: str,
+        chosen: np.ndarray,
+        legs: Legs,
+        rankings: Mapping[str, Rankings],
+        *,
+        stage: str,
     ) -> Doubles:
         """The reranker's scores `[n, width]` of the chosen candidates; NaN of the others.
 
@@ -124,6 +141,8 @@ class Answers:
             reranker: keeps what it scored.
             name: names the reranker and its options, for stored answers.
             chosen: `[n, width]`, whether a candidate is to be scored.
+            legs, rankings: the candidates.
+            stage: of the progress.
         """
         pools = [[str(name) for name in ids] for ids in pools_of(rankings)]
         chosen_ids = [
@@ -131,7 +150,7 @@ class Answers:
         ]
         texts = self._texts({identifier for ids in chosen_ids for identifier in ids})
         scored, label = [], name.partition(" ")[0]
-        self._progress.begin(label, len(self._queries))
+        self._progress.begin(stage, len(self._queries))
         for places in _blocks(range(len(self._queries)), BATCH):
             groups = [[(self._queries[n].text, texts[i]) for i in chosen_ids[n] if i in texts] for n in places]
 
@@ -147,7 +166,7 @@ class Answers:
                 for i, score in row
             }
             scored += part
-            self._progress.advance(label, len(places))
+            self._progress.advance(stage, len(places))
         return _table(scored, legs, rankings)
 
     def _texts(self, ids: Iterable[str]) -> dict[str, str]:

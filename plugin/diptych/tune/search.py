@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +15,21 @@ from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.protocols import Reranker
-from diptych.runtime.phases import Progress, Unwatched
+from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
 from diptych.search.pipeline import Pipeline
-from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
 from diptych.stores.versions import is_local
-from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings
+from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings, asking, rescoring
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
-from diptych.tune.trial_times import milliseconds, shape_of
-from diptych.tune.trials import Trial, Values, bases_of, reranker_stages, stage_key, trials
+from diptych.tune.trial_times import TIMING, milliseconds, reranker_milliseconds, shape_of
+from diptych.tune.trials import Trial, Values, bases_of, stage_key, trials
 from diptych.types import Hit, Query
 
 DEPTHS, CUTOFF, ASKED = (50, 100), 10, 20
+PRESENT = "asking the present pipeline"  # a stage of the progress
 EFS = (32, 64, 128, 256)  # widths of the graph search to try
 OVERSAMPLING = (1.0, 2.0, 4.0)
 
@@ -59,7 +59,7 @@ def tune_search(
         budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
         confidence: of the gate's intervals.
         folder: stores the answers of slots and rerankers, so that an interrupted run can continue; None stores nothing.
-        progress: receives the progress of the stages, each named after a slot or a reranker.
+        progress: receives the progress of the stages, such as `asking SLOT`; a `PlannedProgress` is told them first.
         seed: of the divisions into parts.
 
     Raises:
@@ -71,6 +71,7 @@ def tune_search(
     if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
     run = _Run(view, judged, qrels, depths or _depths(view), folder, progress or Unwatched())
+    run.plan()
     candidates, table, pipelines = run.tried()
     rows = _rows(run, pipelines, table, limits)
     present = len(rows) - 1
@@ -134,6 +135,24 @@ class _Run:
         self.stages = tuple(stage for stage, known in zip(self.config.rerank, once, strict=True) if known)
         self.left_out = tuple(stage.label for stage, known in zip(self.config.rerank, once, strict=True) if not known)
         self.made: Mapping[str, Reranker] = made
+        labels = [stage.label for stage in self.stages]
+        self._reranking = {
+            stage_key(stage): f"reranking by {stage.label}{f' {n + 1}' if stage.label in labels[:n] else ''}"
+            for n, stage in enumerate(self.stages)
+        }
+
+    def plan(self) -> None:
+        """Tell the progress which stages will come, if it wants to know."""
+        if not isinstance(self.progress, PlannedProgress):
+            return
+        slots, rescorers = _slots(self.view, self.stages)
+        params = self.view.search_config.params
+        others = _other_params(self.view, self._dense(slots))
+        stages = [asking(slot, params) for slot in slots]
+        stages += map(rescoring, rescorers)
+        stages += [asking(slot, other) for other in others for slot in self._dense(slots)]
+        counts = dict.fromkeys([*stages, *self._reranking.values(), PRESENT], len(self.queries))
+        self.progress.plan({**counts, TIMING: min(ASKED, len(self.queries))})
 
     def tried(self) -> tuple[list[Trial], Doubles, list[Pipeline]]:
         """The trials, their values `[trials, n]`, and their pipelines; the last is the present one."""
@@ -162,13 +181,17 @@ class _Run:
                 values.first(bases, stage.candidates),
                 values.legs,
                 rankings,
+                stage=self._reranking[stage_key(stage)],
             )
             for stage in self.stages
         }
 
+    def _dense(self, slots: Iterable[str]) -> list[str]:
+        return [name for name in slots if self.view.slots[name].kind == "dense"]
+
     def _variants(self, rankings: Mapping[str, Rankings]) -> dict[SearchParams, Legs]:
         """What slots find with other parameters, if these change their candidates."""
-        dense = [name for name in rankings if self.view.slots[name].kind == "dense"]
+        dense = self._dense(rankings)
         variants: dict[SearchParams, Legs] = {}
         for params in _other_params(self.view, dense):
             other = {**rankings, **{slot: self.answers.candidates(slot, params) for slot in dense}}
@@ -181,10 +204,12 @@ class _Run:
         once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in pipeline.rerank)
         pipeline, hits = replace(pipeline, rerank=once), list[Sequence[Hit]]()
         limit = min(CUTOFF, pipeline.depth or CUTOFF)
+        self.progress.begin(PRESENT, len(self.queries))
         for start in range(0, len(self.queries), BATCH):
             batch = self.queries[start : start + BATCH]
             hits += search(self.view, batch, pipeline=pipeline, limit=limit, with_payload=False)
             self.answers.calls += 1
+            self.progress.advance(PRESENT, len(batch))
         ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
         return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
 
@@ -241,7 +266,7 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
         shapes.setdefault(shape_of(pipeline), replace(pipeline, rerank=()))
     times = milliseconds(run.view, shapes, run.queries[:ASKED], limit=CUTOFF, progress=run.progress)
     run.answers.calls += (len(run.queries[:ASKED]) + 1) * len(shapes)
-    reading = _reranker_milliseconds(run)
+    reading = reranker_milliseconds(run.stages, run.made, run.rerankers, run.queries[:ASKED])
     errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
     return [
         SearchRow(
@@ -253,22 +278,3 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
         )
         for n, pipeline in enumerate(pipelines)
     ]
-
-
-def _reranker_milliseconds(run: _Run) -> dict[tuple[str, int], float]:
-    """By reranker and number of candidates, the median time of scoring them for one query."""
-    times: dict[tuple[str, int], float] = {}
-    for stage in run.stages:
-        key, reranker = stage_key(stage), run.made[stage_key(stage)]
-        groups: dict[str, list[tuple[str, str]]] = {query.text: [] for query in run.queries[:ASKED]}
-        for query, text in run.rerankers[key].scores:
-            if query in groups:
-                groups[query].append((query, text))
-        for count in {stage.passes_on, *(variant.candidates for variant in reranker_stages(stage))}:
-            seconds = []
-            for pairs in groups.values():
-                begin = time.perf_counter()
-                score_pairs(reranker, [pairs[:count]], where=f"reranker {stage.label!r}")
-                seconds.append(time.perf_counter() - begin)
-            times[key, count] = 1000 * float(np.median(seconds))
-    return times

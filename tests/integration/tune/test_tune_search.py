@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,11 @@ class Stages:
 
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
+        self.planned: list[str] = []
+
+    def plan(self, stages: Mapping[str, int]) -> None:
+        assert {*stages.values()} == {6}
+        self.planned = list(stages)
 
     def begin(self, stage: str, total: int | None) -> None:
         assert total == 6
@@ -139,7 +144,10 @@ def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_p
     stages = Stages()
     kept: dict[str, Any] = {"folder": tmp_path / "kept", "depths": [100]}
     first = tune_search(collection.handle, QUERIES[:6], QRELS, **kept, progress=stages)
-    assert stages.left == dict.fromkeys(("dense", "lexical", "late", "time"), 0)
+    assert stages.planned == list(stages.left)
+    assert stages.left == dict.fromkeys(
+        ("asking dense", "asking lexical", "rescoring by late", "asking the present pipeline", "timing"), 0
+    )
     again = tune_search(collection.handle, QUERIES[:6], QRELS, **kept)
     assert first.calls - again.calls == 2 + 6  # each slot once, and the late one for each query's candidates
     assert [row.value for row in again.rows] == [row.value for row in first.rows]

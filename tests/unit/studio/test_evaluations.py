@@ -14,6 +14,12 @@ from diptych import Collection, Query, Registry
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
 from diptych.studio.jobs.answers import HealthAnswer, JobAnswer
+from diptych.studio.jobs.evaluations import Wanted, evaluated
+from diptych.studio.jobs.query_sets import QuerySets
+from diptych.studio.jobs.queue import Job, Work
+from diptych.studio.jobs.recall import checked
+from diptych.studio.jobs.tuning import tuned
+from diptych.studio.sides import side_of
 from diptych.types import Run
 from serving import until
 
@@ -194,6 +200,47 @@ def test_a_config_that_was_edited_meanwhile_gets_no_diff(
     assert not any(trial["diff"] for trial in found["trials"])
     assert "the file has changed since Studio read it" in found["remarks"][0]
     assert path.read_text().endswith("search: {limit: 4}\n")
+
+
+class Barred(Job):
+    """A job that keeps its stage and what its bar shows at each movement."""
+
+    def __init__(self, work: Work) -> None:
+        self.moves = list[tuple[str, int, int | None]]()
+        super().__init__("tune", work)
+
+    def begin(self, stage: str, total: int | None) -> None:
+        super().begin(stage, total)
+        self.note()
+
+    def advance(self, stage: str, n: int) -> None:
+        super().advance(stage, n)
+        self.note()
+
+    def note(self) -> None:
+        facts = self.described()
+        self.moves.append((facts["stage"], facts["done"], facts["total"]))
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "tune", "health", "check of a graph"])
+def test_a_job_has_one_bar_that_never_goes_back(
+    filled: Fill, collection: Collection, tmp_path: Path, kind: str
+) -> None:
+    own, queries = filled(DOCUMENTS), QuerySets([judged(tmp_path / "few", 12)])
+    chosen = queries.get("few", [own])
+    works: dict[str, Work] = {
+        "evaluate": lambda job: evaluated(Wanted((side_of(own, "pipeline"), side_of(own, "slot:dense")), chosen), job),
+        "tune": lambda job: tuned(own, chosen, None, job),
+        "health": lambda job: checked(own, chosen, 12, job),
+        "check of a graph": lambda job: checked(collection, chosen, 12, job),
+    }
+    job = Barred(works[kind])
+    job.run()
+    assert (job.state, job.error) == ("done", None)
+    known = [(done, total) for _, done, total in job.moves if total is not None]
+    assert known == sorted(known)
+    assert len({total for _, total in known}) == 1
+    assert len({stage for stage, _, total in job.moves if total is not None}) > 1
 
 
 def test_the_check_compares_encoders_and_graphs(collection: Collection, studio_over: Over) -> None:

@@ -58,8 +58,10 @@ def test_planned_stages_are_one_progress() -> None:
     said = list[tuple[str, int, int | None]]()
 
     def work(job: Job) -> None:
-        job.plan({"asking": 4, "timing": 2, "comparing": 0})
-        for stage, total, done in (("asking", 4, 3), ("timing", 2, 2), ("comparing", None, 0), ("other", 7, 1)):
+        job.begin("preparing", None)
+        job.plan({"asking": 4, "timing": 2, "comparing": 3})
+        stages = (("asking", 4, 3), ("unplanned", 7, 1), ("timing", 9, 9), ("comparing", None, 0), ("other", 7, 1))
+        for stage, total, done in stages:
             job.begin(stage, total)
             job.advance(stage, done)
             facts = job.described()
@@ -67,10 +69,11 @@ def test_planned_stages_are_one_progress() -> None:
 
     Job("evaluate", work).run()
     assert said == [
-        ("step 1 of 3: asking, 3 of 4", 3, 6),
-        ("step 2 of 3: timing, 2 of 2", 6, 6),
-        ("step 3 of 3: comparing", 6, 6),
-        ("other, 1 of 7", 1, 7),
+        ("step 1 of 3: asking, 3 of 4", 3, 9),
+        ("unplanned, 1 of 7", 4, 9),
+        ("step 2 of 3: timing, 9 of 9", 6, 9),
+        ("step 3 of 3: comparing", 6, 9),
+        ("other, 1 of 7", 9, 9),
     ]
 
 

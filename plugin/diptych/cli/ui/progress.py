@@ -29,7 +29,6 @@ NAMES = {
     "fill": "encoding",
     "build": "building",
     "ask": "asking",
-    "time": "timing",
 }
 
 

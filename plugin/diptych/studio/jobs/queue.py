@@ -34,7 +34,7 @@ class Job:
         patience: seconds that it lives after it was last asked for.
 
     `result` is what the work returned, `error` what it raised; None before. Work that knows its stages plans them, and
-    `done` and `total` then count the steps of all of them.
+    `steps` then counts the steps of all of them, so that a bar never goes back.
     """
 
     def __init__(self, kind: str, work: Work, *, patience: float = PATIENCE) -> None:
@@ -45,7 +45,7 @@ class Job:
         self.result: Any = None
         self.error: Refused | None = None
         self._work, self._patience = work, patience
-        self._plan: dict[str, int] = {}
+        self._plan, self._past = dict[str, int](), 0  # steps of planned stages, and of those that are over
         self._cancelled, self._asked, self._began = threading.Event(), time.monotonic(), 0.0
         self._lock = threading.Lock()
 
@@ -62,10 +62,10 @@ class Job:
     @property
     def steps(self) -> tuple[int, int | None]:
         """How many steps are done and how many there are: of all planned stages, else of this one."""
-        if self.stage not in self._plan:
-            return self.done, self.total
-        before = list(self._plan)[: list(self._plan).index(self.stage)]
-        return sum(self._plan[stage] for stage in before) + self.done, sum(self._plan.values())
+        with self._lock:
+            if not self._plan:
+                return self.done, self.total
+            return self._past + min(self.done, self._plan.get(self.stage, 0)), sum(self._plan.values())
 
     @property
     def seconds_left(self) -> float | None:
@@ -87,7 +87,10 @@ class Job:
                 self.state = "cancelled"
 
     def plan(self, stages: Mapping[str, int]) -> None:
-        """Say which stages will come and how many steps each has, so that all of them are one progress."""
+        """Say which stages will come and how many steps each has, so that all of them are one progress.
+
+        Others may come too: they leave the progress where it is.
+        """
         self._plan = dict(stages)
 
     def begin(self, stage: str, total: int | None) -> None:
@@ -97,7 +100,12 @@ class Job:
             JobCancelled: nobody wants it any more.
         """
         self.require_wanted()
-        self.stage, self.done, self.total, self._began = stage, 0, total, time.monotonic()
+        with self._lock:  # else a look in between would see the steps of one stage and the name of another
+            if stage in self._plan:
+                self._past = self._before(stage)
+            elif self.stage in self._plan:
+                self._past = self._before(self.stage) + self._plan[self.stage]
+            self.stage, self.done, self.total, self._began = stage, 0, total, time.monotonic()
 
     def advance(self, stage: str, n: int) -> None:
         """`n` more steps of the stage are done; raises as `begin`."""
@@ -150,6 +158,11 @@ class Job:
             "result": self.result if self.state == "done" else None,
             "error": self.error.fields if self.error else None,
         }
+
+    def _before(self, stage: str) -> int:
+        """The steps of the planned stages that come before one."""
+        names = list(self._plan)
+        return sum(self._plan[name] for name in names[: names.index(stage)])
 
     def _sentence(self, before: int) -> str:
         if self.state == "waiting":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diptych.collection.collection import Collection
@@ -19,6 +19,7 @@ from diptych.swap.gate.vector_health import Canary, check_canary
 from diptych.swap.sample import sample_documents, sample_points
 from diptych.types import Query, Run
 
+LOADING = 20  # steps of the progress for an encoder, which often has to be loaded
 LOW = 0.95  # share of the exact hits below which the graph is worth a look
 APPROXIMATE = ("dense", "multivector")  # kinds that are searched by a graph
 
@@ -37,11 +38,33 @@ def checked(collection: Collection, queries: QuerySet | None, sample: int, job: 
         JobCancelled: nobody wants it any more.
     """
     view = collection.handle.now()
+    job.begin("choosing what to ask", None)
     asked = list(queries.queries[:sample]) if queries else _known_items(view, sample)
+    job.plan(dict(_stages(view, len(asked))))
     rows = [_slot(view, name, asked, job) for name in view.slots]
     low = [f"{row['name']}: {row['text']}" for row in rows if row["attention"]]
     verdict = "; ".join(low) or f"{_encoders(rows)}; {_graphs(view, rows)}"
     return {"verdict": verdict, "slots": rows, "queries": len(asked)}
+
+
+def _stages(view: View, queries: int) -> Iterator[tuple[str, int]]:
+    """The stages of the check and their steps, a query each."""
+    for name, slot in view.slots.items():
+        yield _comparing(name), LOADING
+        if queries and _has_graph(view, slot):
+            yield _exact(name), 2 * queries
+
+
+def _comparing(name: str) -> str:
+    return f"comparing the encoder of {name} with its canaries"
+
+
+def _exact(name: str) -> str:
+    return f"comparing the graph of {name} with exact search"
+
+
+def _has_graph(view: View, slot: Slot) -> bool:
+    return not is_local(view.client) and slot.kind in APPROXIMATE and not slot.anchored
 
 
 def _encoders(rows: Sequence[dict[str, Any]]) -> str:
@@ -61,7 +84,7 @@ def _graphs(view: View, rows: Sequence[dict[str, Any]]) -> str:
 
 def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str, Any]:
     """One slot: its encoder's likeness, and the share of the exact hits that its graph finds."""
-    job.begin(f"{name}: comparing the encoder", None)
+    job.begin(_comparing(name), None)
     slot, at = view.slots[name], view.search_config.limit
     row: dict[str, Any] = {"name": name, "canary": None, "recall": None, "at": at, "queries": 0, "attention": False}
     said: list[str] = []
@@ -74,7 +97,7 @@ def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str
             said.append(f"the encoder makes the same vectors, lowest cosine {lowest:.4f}")
         if is_local(view.client):
             said.append("the store searches exactly")
-        elif slot.kind in APPROXIMATE and not slot.anchored and queries:
+        elif queries and _has_graph(view, slot):
             recall = _recall(view, name, queries, job)
             row |= {"recall": recall, "queries": len(queries), "attention": recall < LOW}
             said.append(f"its graph finds {recall:.1%} of the exact first {at} of {len(queries)} queries")
@@ -94,7 +117,7 @@ def _canaries(slot: Slot) -> list[Canary]:
 
 def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
     at, pipeline = view.search_config.limit, Pipeline.of_slot(name, view.search_config)
-    stage = f"{name}: comparing with exact search"
+    stage = _exact(name)
     job.begin(stage, 2 * len(queries))
 
     def run(label: str, stages: Pipeline) -> Run:

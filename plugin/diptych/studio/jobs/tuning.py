@@ -32,7 +32,7 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
     queries, qrels = judged.judged()
     job.begin("preparing", None)
     found = tune_search(collection.handle, queries, qrels, budget=Budget(budget_ms), progress=job)
-    job.begin("writing the diffs", None)
+    job.begin("writing the changes of the config", None)
     changes, remark = _changes(collection, found)
     chosen = changes.get(found.chosen)
     left_out = [f"{name} is left out: its scores cannot be computed once" for name in found.left_out]
