@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
@@ -36,6 +36,16 @@ from qdrant_edge_client.validation_messages import nearest
 
 PIPELINE, BUILDING, KEPT = "pipeline", "state:building", "state:kept"
 _OF_SWAP = ("state:", "generation:")
+_STATES = {
+    BUILDING: (
+        "no swap is under way, so no state is being built",
+        f"ask another side; {BUILDING} is there from diptych apply until the cut-over",
+    ),
+    KEPT: (
+        "no earlier state is kept: no swap was cut over, or the last one is finished",
+        f"ask another side; {KEPT} is there from the cut-over until diptych finish",
+    ),
+}
 MOST_VIEWS = 32  # of states and own sections that a collection keeps
 
 
@@ -99,11 +109,21 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
     found = (_states if wanted.startswith(_OF_SWAP) else _live)(collection.handle)
     known = {side.id: side for side in found}
     if wanted not in known:
-        what, where = f"there is no side {wanted[:80]!r}", f"collection {collection.name!r}"
-        names = [PIPELINE, *known]
-        do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
-        raise SearchError(what, where=where, expected=", ".join(names), do=do)
+        raise _absent(wanted, [PIPELINE, *known], where=f"collection {collection.name!r}")
     return known[wanted]
+
+
+def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
+    """What to say of a side that is not there. Those of swaps come and go, so a link to one may have been right."""
+    state = _STATES.get(wanted)
+    if state is not None:
+        what, do = state
+        return SearchError(what, where=where, got=repr(wanted), expected=", ".join(names), do=do)
+    what = f"there is no side {wanted[:80]!r}"
+    if wanted.startswith("state:"):
+        return SearchError(what, where=where, expected=" or ".join(_STATES), do=nearest(wanted, _STATES))
+    do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
+    return SearchError(what, where=where, expected=", ".join(names), do=do)
 
 
 def asks_no_store(collection: Collection, wanted: SideId) -> bool:

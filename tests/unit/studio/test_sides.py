@@ -116,8 +116,16 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     collection.rollback()
     collection.finish()
     assert not [side for side in sides(client) if side.startswith(("state:", "generation:"))]
-    gone = client.post("/studio/api/search", json={"query": "owls", "side": "generation:dense.1"})
-    assert "go when it is finished" in gone.json()["error"]["message"]
+    said = {
+        "generation:dense.1": "go when it is finished",
+        "state:kept": "no earlier state is kept: no swap was cut over, or the last one is finished",
+        "state:building": "no swap is under way, so no state is being built",
+        "state:keept": "did you mean 'state:kept'?",
+        "state:now": "expected: state:building or state:kept",
+    }
+    for side, text in said.items():
+        gone = client.post("/studio/api/search", json={"query": "owls", "side": side})
+        assert text in gone.json()["error"]["message"]
 
 
 def test_an_encoder_of_a_generation_is_loaded_once(
