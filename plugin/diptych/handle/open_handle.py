@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import Config, LinearFusion, PopulateConfig, RrfFusion, SearchConfig, SlotConfig
+from diptych.config.secrets import redacted
 from diptych.errors import CollectionError, CollectionNotFound, FollowWarning
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
@@ -90,6 +92,20 @@ def opened_slots(
         if config is None:
             raise CollectionNotFound("there is no collection and no config to create it from")
         return {name: maker.configured(name, wanted) for name, wanted in config.slots.items()}, config.search
+    try:
+        return _opened_slots(config, metadata, maker, verify=verify)
+    except CollectionError as error:
+        if verify and config is not None and not describes(config, metadata.live):
+            error.add_note("live are these encoders; to keep them, restore their lines in the config:")
+            for line in live_lines(config, metadata.live):
+                error.add_note(f"  {line}")
+            error.add_note("or leave the config out: --store and --collection open it with the encoders that it has")
+        raise
+
+
+def _opened_slots(
+    config: Config | None, metadata: CollectionMetadata, maker: SlotMaker, *, verify: bool
+) -> tuple[dict[str, Slot], SearchConfig]:
     live = metadata.live
     require_same(config, metadata)
     # During a swap to this config the file is ahead of the collection: it opens with what is live, not with the file.
@@ -107,6 +123,51 @@ def opened_slots(
         # Only changed encoders are loaded here; the others are checked at their first use, which keeps opening fast.
         _refuse_changes(slots, config, metadata)
     return slots, with_stored_default(config, metadata).search
+
+
+def live_lines(config: Config, live: State) -> list[str]:
+    """The lines of a config file, as YAML, in which a config differs from what is live; without secrets."""
+    changed = [name for name in live.slots if not _describes_slot(config, live, name)]
+    lines = [f"  {name}: {_flow(_live_slot(live, name))}" for name in changed]
+    lines += [f"  # remove {name}" for name in config.slots if name not in live.slots]
+    text = ["slots:", *lines] if lines else []
+    for name in changed:
+        reading = live.slots[name].reading
+        if reading != reading_of(config.populate, config.slots.get(name)) and reading.modality == "text":
+            text.append(f"populate: {_flow({'input': list(reading.input), 'separator': reading.separator})}")
+            break
+    return text
+
+
+def _describes_slot(config: Config, live: State, name: str) -> bool:
+    if name not in config.slots:
+        return False
+    one = config.model_copy(update={"slots": {name: config.slots[name]}})
+    return describes(one, live.model_copy(update={"slots": {name: live.slots[name]}}))
+
+
+def _live_slot(live: State, name: str) -> dict[str, Any]:
+    """A slot as a config file says it."""
+    generation, asking = live.slots[name], live.asking.get(name)
+    slot: dict[str, Any] = {"adapter": generation.adapter, **redacted(generation.options)}
+    if generation.reading.modality != "text":
+        slot["of"] = generation.reading.modality
+    if asking is not None and asking.student:
+        student = asking.generation
+        options = {key: value for key, value in redacted(student.options).items() if key not in ("model", "passages")}
+        adapter = {"adapter": student.adapter} if student.adapter != generation.adapter else {}
+        slot["query"] = {"student": student.options.get("model"), **adapter, **options}
+    return {**slot, **({"storage": generation.storage} if generation.storage else {})}
+
+
+def _flow(value: dict[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    yaml: Any = YAML(typ="safe", pure=True)  # its attributes have no types
+    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = True, 100_000, False
+    text = StringIO()
+    yaml.dump(value, text)
+    return text.getvalue().strip()
 
 
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:
@@ -177,7 +238,7 @@ def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: Collect
             _require_same_student(config.slots[slot.name], slot.asking, slot.where)
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):
-            error.add_note(f"the collection has been swapped: {_last(metadata)}; the config is from before that")
+            error.add_note(f"the collection has been swapped: {_last(metadata)}; the config names what was live before")
         raise
 
 

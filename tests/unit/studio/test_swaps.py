@@ -13,11 +13,10 @@ from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
 from diptych.config import Config, load_config, parse_config
-from diptych.errors import GateFailed
-from diptych.handle.open_handle import describes, reading_of, storage_of
+from diptych.errors import CollectionError, GateFailed
+from diptych.handle.open_handle import describes, live_lines, reading_of, storage_of
 from diptych.metadata.models import GATE, Asking, Generation, State
 from diptych.metadata.store import raw_metadata
-from diptych.studio.config_file import restored
 from diptych.studio.jobs.answers import SwapAnswer
 from diptych.swap import ApplyOptions
 from serving import ANIMALS
@@ -207,6 +206,33 @@ def test_a_config_file_that_no_longer_names_the_live_encoders_is_told_until_it_i
         assert timeline(client)["config"] is None
 
 
+@pytest.mark.parametrize("edited", ["dimension: 16", "dimension: 24"], ids=["as before the rollback", "meanwhile"])
+def test_a_start_with_a_config_that_is_not_live_says_the_lines_to_restore(
+    fakes: Registry, tmp_path: Path, edited: str
+) -> None:
+    file = tmp_path / "diptych.yaml"
+    text = (
+        f"store: edge:{tmp_path / 'qdrant'}\ncollection: own\ncache: {{enabled: false}}\n"
+        "slots:\n  dense: {adapter: fake-dense, dimension: 8}\n"
+    )
+    file.write_text(text)
+    with Collection.open(file, registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        collection.apply(
+            parse_config(YAML().load(text.replace("dimension: 8", "dimension: 16"))), ApplyOptions(gate=False)
+        )
+        collection.rollback()
+    file.write_text(text.replace("dimension: 8", edited))
+    with pytest.raises(CollectionError) as caught:
+        Collection.open(file, registry=fakes)
+    notes = caught.value.__notes__
+    assert any("restore their lines" in note for note in notes)
+    assert any("--store and --collection" in note for note in notes)
+    file.write_text(text.partition("slots:")[0] + "\n".join(note[2:] for note in notes if note.startswith("  ")))
+    with Collection.open(file, registry=fakes) as collection:
+        assert collection.search("owls")
+
+
 def test_the_lines_to_restore_describe_what_is_live() -> None:
     slots = {
         "dense": {
@@ -223,7 +249,7 @@ def test_the_lines_to_restore_describe_what_is_live() -> None:
     now = parse_config(
         {"store": "memory:", "collection": "own", "slots": other, "populate": {"input": ["text"], "separator": "\n"}}
     )
-    lines = restored(now, live)
+    lines = "\n".join(live_lines(now, live))
     assert "# remove more" in lines
     read = YAML(typ="safe", pure=True).load(lines)
     again = parse_config({"store": "memory:", "collection": "own", **read})
