@@ -52,6 +52,7 @@ versions: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/guide.py
 
 # The diagrams, the recordings of terminal sessions and the screenshots of Studio in docs/images; takes minutes.
 pictures: $(VENV)/.test

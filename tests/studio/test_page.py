@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -21,11 +22,12 @@ from browsing import Visit, exported, overflow, violations
 from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.config import parse_config
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.service.api_keys import Keys
 from diptych.service.application import application
 from diptych.service.served import Served
 from diptych.studio.routes import studio
-from serving import animals, served
+from serving import animals, served, until
 
 pytestmark = pytest.mark.slow
 
@@ -156,8 +158,11 @@ def test_no_view_is_wider_than_its_window(browser: Browser, url: str, view: str)
 def test_a_link_to_what_is_not_there_says_so(browser: Browser, url: str) -> None:
     with visiting(browser, url) as visit:
         main = visit.open(q="cat", b="state:building").get_by_role("main")
-        expect(main).to_contain_text("names the side “state:building”, which the collection does not have")
+        expect(main).to_contain_text("as it will be after a swap (“state:building”), but no swap is under way. B is “")
         assert visit.ids("b")
+        for view in ("evaluate", "judge"):
+            main = visit.open(view, a="generation:dense.7").get_by_role("main")
+            expect(main.get_by_text("asks the vectors “dense.7” of a swap")).to_have_count(view == "judge")
         main = visit.open(q="cat", collection="plants").get_by_role("main")
         expect(main).to_contain_text("names the collection “plants”, which is not served here. Shown is “animals”")
 
@@ -217,6 +222,95 @@ def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp
     assert offline.requests == [path.as_uri()]
     assert offline.faults == []
     context.close()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_can_be_exported_and_takes_no_focus_when_it_opens(
+    browser: Browser, url: str, tmp_path: Path, view: str
+) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(view, q="the cat")
+        ready(page)
+        path = exported(page, tmp_path)
+        assert visit.faults == []
+    context = browser.new_context(offline=True)
+    alone = Visit(context.new_page(), path.as_uri())
+    alone.page.goto(path.as_uri())
+    ready(alone.page)
+    expect(alone.page.get_by_role("note")).to_contain_text("Exported page")
+    assert alone.page.evaluate("document.activeElement.tagName") == "BODY"
+    assert alone.page.get_by_role("alert").count() == 0
+    assert (violations(alone.page), overflow(alone.page)) == ([], 0)
+    assert alone.requests == [path.as_uri()]
+    assert alone.faults == []
+    context.close()
+
+
+def test_a_page_that_is_closed_cancels_what_it_asked(
+    browser: Browser, fakes: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, free = threading.Event(), threading.Event()
+    with served(application(Served([animals(tmp_path, fakes)], registry=fakes), extension=studio())) as url:
+        with visiting(browser, url) as visit:
+            visit.open(q="dog")
+            visit.settle()
+            ask = CollectionHandle.now
+
+            def held(handle: CollectionHandle) -> Any:
+                begun.set()
+                assert free.wait(60)
+                return ask(handle)
+
+            monkeypatch.setattr(CollectionHandle, "now", held)
+            visit.page.get_by_label("Query", exact=True).fill("cat")
+            assert begun.wait(30)
+            assert under_way(url) > 1
+        try:
+            until(lambda: under_way(url) == 1)
+        finally:
+            free.set()
+
+
+def under_way(url: str) -> float:
+    """Requests that the server works on, this one included."""
+    found = re.search(r"^diptych_requests_in_flight (\S+)", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_a_long_document_is_shown_by_its_best_passage(browser: Browser, filled: Filled, fakes: Registry) -> None:
+    slots = {"dense": {"adapter": "fake-dense", "passages": {"tokens": 24, "overlap": 4}}}
+    lines = [f"Part {n} says words{n} and more{n} once again." for n in range(400)]
+    lines[300] = "The player can convert audio files to any format."
+    with filled([{"id": "1", "title": "A long manual", "text": " ".join(lines)}], slots=slots) as collection:
+        app = application(Served([collection], registry=fakes), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open(q="convert audio files")
+            visit.settle()
+            card = page.locator("[data-column=a] .hit")
+            expect(card.locator(".hit-title")).to_contain_text("A long manual")
+            expect(card.locator(".hit-text")).to_contain_text("convert audio files")
+            assert visit.faults == []
+
+
+def test_the_help_leads_to_the_guide(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open()
+        page.get_by_role("button", name="Help and keyboard shortcuts").click()
+        with page.context.expect_page() as opened:
+            page.get_by_role("link", name="The guide").click()
+        guide = opened.value
+        expect(guide.get_by_role("heading", level=1)).to_have_text("Studio: see what a collection answers")
+        guide.get_by_role("navigation", name="Contents").get_by_role("link", name="What can be asked").click()
+        expect(guide.get_by_role("heading", name="What can be asked")).to_be_in_viewport()
+        for scheme in ("light", "dark"):
+            guide.emulate_media(color_scheme=scheme)
+            for width in WIDTHS:
+                guide.set_viewport_size({"width": width, "height": 800})
+                assert (violations(guide), overflow(guide)) == ([], 0), width
+        guide.get_by_role("link", name="Back to Studio").click()
+        expect(guide.get_by_role("searchbox", name="Query")).to_be_visible()
+        assert visit.other_hosts() == visit.faults == []
 
 
 def test_scores_before_a_reranker_are_compared_and_every_key_is_listed(browser: Browser, url: str) -> None:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from diptych.service.error_answers import Refused
 
 BASE, API, DOCS = "/studio", "/studio/api", "/docs"
+GUIDE = "guide.html"  # docs/studio.md, by docs/guide.py
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,7 +46,9 @@ class Asset:
 @cache
 def assets() -> dict[str, Asset]:
     """The files of the built page by their path below `/studio/`. They are read once, so no request opens a file."""
-    return dict(_read(files("diptych.studio") / "page", ""))
+    package = files("diptych.studio")
+    guide = _asset(GUIDE, (package / GUIDE).read_bytes())
+    return {**dict(_read(package / "page", "")), GUIDE: guide}
 
 
 async def page(request: Request) -> Response:

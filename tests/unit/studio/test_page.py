@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from starlette.testclient import TestClient
 from diptych import Collection, Registry
 from diptych.service.api_keys import Keys
 from diptych.service.application import application
+from diptych.service.limits import Limits
 from diptych.service.served import Served
 from diptych.studio.page import API, CSP, assets
 from diptych.studio.routes import studio
@@ -32,6 +34,16 @@ def test_no_script_or_style_stands_in_the_page_itself() -> None:
     assert "<style" not in html
     assert " style=" not in html
     assert html.count("<script") == html.count("<script ") == html.count(" src=")
+
+
+def test_the_guide_stands_beside_the_page_and_leads_back(client: TestClient) -> None:
+    answer = client.get("/studio/guide.html")
+    assert (answer.status_code, answer.headers["content-security-policy"]) == (200, CSP)
+    assert "What can be asked</h2>" in answer.text
+    links = set(re.findall(r'href="([^"]*)"', answer.text))
+    anchors = {f"#{id}" for id in re.findall(r' id="([^"]*)"', answer.text)}
+    for link in links - anchors:
+        assert client.get(f"/studio/{link.removeprefix('./')}").status_code == 200, link
 
 
 @pytest.mark.parametrize(
@@ -57,6 +69,17 @@ def test_the_page_needs_no_key_and_its_data_do(collection: Collection, fakes: Re
     assert refused.headers["content-security-policy"].endswith("sandbox")
     assert client.get(f"{API}/state", headers={"authorization": "Bearer secret"}).json()["key_required"] is True
     assert client.get(API).status_code == client.get(f"{API}/").status_code == 401
+
+
+def test_the_limits_of_the_service_hold(collection: Collection, fakes: Registry) -> None:
+    limits = Limits(body=1000, characters=20)
+    client = TestClient(application(Served([collection], registry=fakes), limits=limits, extension=studio(writes=True)))
+    for route in ("search", "locate", "snippets"):
+        body = {"id": "cat"} if route == "locate" else {}
+        answers = [client.post(f"{API}/{route}", json={**body, "query": word * 20}) for word in ("a", "cats", "a" * 60)]
+        assert [answer.status_code for answer in answers] == [200, 422, 413], route
+    for route in ("document", "grades", "jobs", "swap/rollback"):
+        assert client.post(f"{API}/{route}", json={"collection": "c" * 1000}).status_code == 413, route
 
 
 def test_another_host_or_page_gets_nothing(collection: Collection, fakes: Registry) -> None:

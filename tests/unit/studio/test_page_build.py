@@ -29,9 +29,11 @@ def test_the_page_is_below_400_kb_gzipped() -> None:
 
 
 def test_the_page_has_no_inline_script_or_style() -> None:
-    html = (PAGE / "index.html").read_text()
-    assert re.findall(r"<script[^>]*>([^<]*)</script>", html) == [""]
-    assert not re.search(r"<style|\sstyle=|\son\w+=", html)
+    scripts = {"index.html": [""], "../guide.html": []}
+    for name, wanted in scripts.items():
+        html = (PAGE / name).read_text()
+        assert re.findall(r"<script[^>]*>([^<]*)</script>", html) == wanted
+        assert not re.search(r"<style|\sstyle=|\son\w+=", html)
 
 
 def test_the_page_names_no_other_host() -> None:
@@ -39,3 +41,8 @@ def test_the_page_names_no_other_host() -> None:
     texts = [path.read_text() for path in PAGE.iterdir() if path.suffix in {".html", ".js", ".css", ".svg"}]
     urls = {url for text in texts for url in re.findall(r"(?:https?:)?//[\w-]+\.[\w./-]+", text)}
     assert {url for url in urls if not url.startswith("http://www.w3.org/")} == set()
+
+
+def test_the_guide_is_made_of_its_page_of_the_documentation_as_it_is() -> None:
+    digest = hashlib.sha256((ROOT.parent / "docs" / "studio.md").read_bytes()).hexdigest()
+    assert digest in (ROOT / "diptych" / "studio" / "guide.html").read_text(), "run `make docs`, and commit guide.html"

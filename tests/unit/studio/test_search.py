@@ -105,7 +105,7 @@ def test_a_long_text_is_cut_and_a_document_can_be_read_whole(
     ("body", "status", "text"),
     [
         ({"query": "cat", "side": "slot:dens"}, 400, "did you mean 'slot:dense'?"),
-        ({"query": "cat", "side": "state:building"}, 400, "there is no side"),
+        ({"query": "cat", "side": "state:building"}, 400, "no swap is under way"),
         ({"query": ""}, 400, "a query is empty"),
         ({"query": "cat", "limit": 0}, 400, "limit"),
         ({"query": "cat", "limit": 101}, 400, "limit"),

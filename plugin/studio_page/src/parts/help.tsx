@@ -1,3 +1,4 @@
+import { exported } from "../api";
 import { shortcuts } from "../keys";
 import { hashOf, lastParams, useRoute } from "../state";
 import { useStore } from "../store";
@@ -60,7 +61,15 @@ export function HelpDialog({ onClose }: { onClose: () => void }) {
           </div>
         ))}
       </dl>
-      <p class="hint">Every view is a link: copy the address to share what you see. diptych's documentation has more on the page “Studio”.</p>
+      {!exported && (
+        <p>
+          <a href="./guide.html" target="_blank" rel="noreferrer">
+            The guide
+          </a>{" "}
+          says more of each view, in another tab.
+        </p>
+      )}
+      <p class="hint">Every view is a link: copy the address to share what you see.</p>
     </Dialog>
   );
 }

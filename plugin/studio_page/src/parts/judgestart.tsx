@@ -6,6 +6,7 @@ import { useSides } from "../evaluation";
 import { useParam } from "../state";
 import { createStore, useStore } from "../store";
 import { useStudio } from "../studio";
+import { AbsentSides } from "./absentsides";
 import { Segments, TextField } from "./field";
 import { Failure } from "./notice";
 import { QuerySetSelect, SideSelects } from "./setup";
@@ -57,6 +58,7 @@ export function JudgeStart({ onStart }: { onStart: (id: string) => void }) {
         <SideSelects {...sides} />
         <TextField label="Your name" value={who} onInput={setWho} hint="Saved with each grade." />
       </div>
+      <AbsentSides {...sides} />
       {source === "own" && (
         <label class="field">
           <span class="field-label">Queries, one a line</span>

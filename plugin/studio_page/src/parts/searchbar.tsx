@@ -55,7 +55,7 @@ export function SearchBar({ onDown }: { onDown: () => void }) {
           autocomplete="off"
           autocapitalize="off"
           spellcheck={false}
-          autofocus
+          autofocus={exported === null}
           readOnly={exported !== null}
           onInput={(event) => setText(event.currentTarget.value)}
           onPaste={(event) => take(event.clipboardData?.files) && event.preventDefault()}

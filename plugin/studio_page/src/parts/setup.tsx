@@ -6,6 +6,7 @@ import { NONE, YAML } from "../question";
 import { hashOf, lastParams, useParam } from "../state";
 import { useStudio } from "../studio";
 import type { JudgedInfo } from "../types/studio";
+import { AbsentSides } from "./absentsides";
 import { Select, TextField } from "./field";
 import { Empty } from "./notice";
 
@@ -27,6 +28,7 @@ export function SetupForm({ setup }: { setup: EvaluationSetup }) {
         <SideSelects {...setup} />
         <Select label="Metric" value={setup.metric} choices={metrics.map(choice)} onChange={setup.setMetric} />
       </div>
+      <AbsentSides {...setup} />
       <Slices setup={setup} names={["length", "language", ...collection.fields.filter(isGroup).map((field) => field.key)]} />
       <div class="row">
         <button class="button primary" type="submit" disabled={setup.obstacle !== ""} aria-disabled={setup.handle.busy}>

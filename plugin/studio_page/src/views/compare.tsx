@@ -4,6 +4,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { addedToExport, exported } from "../api";
 import { milliseconds, plural } from "../format";
 import { useShortcuts } from "../keys";
+import { AbsentSides } from "../parts/absentsides";
 import { announce } from "../parts/announce";
 import { Controls } from "../parts/controls";
 import { hiddenOf, Judged, useGrades } from "../parts/judged";
@@ -16,7 +17,7 @@ import { Why } from "../parts/why";
 import { locateBody, NONE, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
 import { route, setParams, useParam, useRoute } from "../state";
-import { sideLabel, useStudio } from "../studio";
+import { useStudio } from "../studio";
 import type { Grades, SearchAnswer } from "../types/search";
 
 const PAUSE = 120; // milliseconds after the last key
@@ -61,17 +62,7 @@ export function Compare() {
       {code && <Snippets asked={asked} />}
       <div class={open ? "with-why" : ""}>
         <div class="stack results">
-          {(["a", "b"] as const).map((name) => {
-            const wanted = params[name];
-            return (
-              wanted &&
-              wanted !== asked[name] && (
-                <Notice key={name} kind="warning">
-                  This link names the side “{wanted}”, which the collection does not have (now). Shown is “{sideLabel(collection, asked[name])}”.
-                </Notice>
-              )
-            );
-          })}
+          <AbsentSides a={asked.a} b={asked.b} />
           {tenantMissing && <Notice>Documents of this collection belong to tenants: name one above to search.</Notice>}
           {!asked.question && !tenantMissing && (
             <Empty title="Type a query">
