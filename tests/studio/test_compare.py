@@ -282,7 +282,7 @@ def test_a_missing_document_is_found_by_its_id(visit: Visit, packages: Collectio
     page.get_by_label("Where is document…?").fill(far)
     page.get_by_role("button", name="Find it").click()
     why = page.get_by_role("complementary")
-    expect(why.locator("[data-side=a].why-side")).to_contain_text("place 51")
+    expect(why.locator("[data-side=a].why-side")).to_contain_text("rank 51")
     page.get_by_label("Where is document…?").fill("no-such-package")
     page.keyboard.press("Enter")
     expect(why.locator("[data-side=b].why-side")).to_contain_text("holds no document")

@@ -109,7 +109,7 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
     page.get_by_role("button", name="Roll back").focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("make live again, in one update: lexical: bm25, language: english, generation 1")
+    expect(dialog).to_contain_text("make generation 1 of lexical (bm25, language: english) live again, in one update")
     expect(dialog.get_by_role("button", name="Keep it as it is")).to_be_focused()
     assert violations(page) == []
     page.keyboard.press("Escape")

@@ -29,6 +29,7 @@ class SlotFacts(_Answer):
     of: str = Field(description="What its vectors are of: text, or a modality of media.")
     adapter: str
     generation: int | None
+    vector: str | None
 
 
 class FieldFacts(_Answer):

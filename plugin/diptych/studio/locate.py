@@ -25,7 +25,7 @@ from diptych.studio.search import before, explanations, json_text, parts_of
 from diptych.studio.shown import document_fields, isolated, name_of
 from diptych.studio.sides import Side, side_of
 
-DEEPEST = 10_000  # places of a slot in which a document is looked for
+DEEPEST = 10_000  # ranks of a slot in which a document is looked for
 
 
 async def locate(request: Request) -> Response:
@@ -73,7 +73,7 @@ def _absent(collection: Collection, body: Wanted) -> dict[str, Any]:
 def _leg(
     side: Side, view: View, options: Options, body: Question, name: str, own: SlotScore, why: Explanation
 ) -> dict[str, Any]:
-    """The document in one slot; if it is not among the slot's candidates, its place further down."""
+    """The document in one slot; if it is not among the slot's candidates, its rank further down."""
     rank, candidates = own.rank, next(b.candidates for b in why.pipeline.retrieve if b.slot == name)
     deep = None
     if rank is None and own.score is not None:
@@ -89,7 +89,7 @@ def _leg(
 
 
 def _deep_rank(side: Side, view: View, options: Options, body: Question, name: str, id: str) -> int | None:
-    """The document's place among the best `DEEPEST` of the slot; None further down."""
+    """The document's rank among the best `DEEPEST` of the slot; None further down."""
     params = next((b.params for b in (side.pipeline.retrieve if side.pipeline else ()) if b.slot == name), None)
     alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
     asked = Options(pipeline=alone, limit=DEEPEST, filter=options.filter, tenant=options.tenant, with_payload=False)
@@ -105,7 +105,7 @@ def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: list[dict[s
     name = f"“{isolated(name_of(why.document))}”"
     if why.rank is not None:
         further = "" if why.rank <= limit else f", below the {limit} hits that are shown"
-        return f"{name} is at place {why.rank}{further}."
+        return f"{name} is at rank {why.rank}{further}."
     if excluded:
         return f"{name} does not match the filter."
     if why.lost == "excluded by id":
@@ -118,5 +118,5 @@ def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: list[dict[s
 def _leg_text(leg: dict[str, Any]) -> str:
     if leg["score"] is None:
         return f"{leg['slot']} finds nothing in it that the query has"
-    place = f"place {leg['rank']:,}" if leg["rank"] else f"a place beyond {DEEPEST:,}"
-    return f"in {leg['slot']} it has {place}, and {leg['candidates']:,} are read"
+    rank = f"rank {leg['rank']:,}" if leg["rank"] else f"a rank beyond {DEEPEST:,}"
+    return f"in {leg['slot']} it has {rank}, and {leg['candidates']:,} are read"

@@ -15,9 +15,20 @@ def maker(generation: Generation, beside: Generation | None = None) -> str:
     Args:
         beside: another generation of the slot; the options in which the first differs from it are named.
     """
+    return f"{encoder(generation, beside)}, generation {generation.number}"
+
+
+def encoder(generation: Generation, beside: Generation | None = None) -> str:
+    """The encoder, with the options in which it differs from that of another generation: `bm25, language: german`."""
     model = str(generation.options.get("model", "")).rpartition("/")[2]
-    facts = [f"{generation.adapter} {model}".strip(), *own_options(generation, beside)]
-    return ", ".join([*facts, f"generation {generation.number}"])
+    return ", ".join([f"{generation.adapter} {model}".strip(), *own_options(generation, beside)])
+
+
+def difference(generation: Generation, beside: Generation | None) -> str:
+    """What tells a generation from another: the options that differ, else the encoder."""
+    options = own_options(generation, beside)
+    alike = beside is not None and beside.options.get("model") == generation.options.get("model")
+    return ", ".join(options) if options and alike else encoder(generation, beside)
 
 
 def own_options(generation: Generation, beside: Generation | None) -> list[str]:

@@ -30,7 +30,7 @@ from diptych.search import Pipeline
 from diptych.search.pipeline import parts
 from diptych.search.store_errors import ask
 from diptych.slots.slot import Slot
-from diptych.studio.makers import beside, maker, rolled_back
+from diptych.studio.makers import beside, difference, rolled_back
 from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
 
@@ -70,6 +70,7 @@ class Side:
         kind: `pipeline`, `slot`, `part`, `state`, `generation` or `yaml`.
         view: what is searched.
         pipeline: the stages; None for those of the view's own settings.
+        building: whether a swap still fills it.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Side:
     kind: str
     view: CollectionHandle | View
     pipeline: Pipeline | None = None
+    building: bool = False
 
     @property
     def facts(self) -> dict[str, str]:
@@ -108,9 +110,12 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
         return Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
     found = (_states if wanted.startswith(_OF_SWAP) else _live)(collection.handle)
     known = {side.id: side for side in found}
-    if wanted not in known:
-        raise _absent(wanted, [PIPELINE, *known], where=f"collection {collection.name!r}")
-    return known[wanted]
+    if wanted in known:
+        return known[wanted]
+    for side in _live(collection.handle):
+        if wanted == f"generation:{_vector(side)}":  # a cut-over or a rollback has made it live
+            return side
+    raise _absent(wanted, [PIPELINE, *known], where=f"collection {collection.name!r}")
 
 
 def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
@@ -124,6 +129,12 @@ def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
         return SearchError(what, where=where, expected=" or ".join(_STATES), do=nearest(wanted, _STATES))
     do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
     return SearchError(what, where=where, expected=", ".join(names), do=do)
+
+
+def _vector(side: Side) -> str | None:
+    """The vector that a live slot's side asks; None for other sides."""
+    slot = side.view.now().slots.get(side.id.removeprefix("slot:")) if side.kind == "slot" else None
+    return slot.generation.vector if slot and slot.generation else None
 
 
 def asks_no_store(collection: Collection, wanted: SideId) -> bool:
@@ -155,12 +166,14 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
             kept.pop(key, None)  # with the encoders that it has loaded
     if swap := metadata.swap:
         view = _at(handle, metadata, BUILDING, swap.target, swap.search)
-        yield Side(BUILDING, f"{_changes(metadata, swap.target, swap.search)}: all after the swap", "state", view)
+        yield Side(
+            BUILDING, f"after the swap ({_changes(metadata, swap.target, swap.search)})", "state", view, building=True
+        )
         yield from _generations(view, swap.building, metadata, "being built")
     if before := metadata.previous:
         view = _at(handle, metadata, KEPT, before, metadata.previous_search)
         when = "before the rollback" if rolled_back(metadata) else "before the cut-over"
-        yield Side(KEPT, f"{_changes(metadata, before, metadata.previous_search)}: all as {when}", "state", view)
+        yield Side(KEPT, f"{when} ({_changes(metadata, before, metadata.previous_search)})", "state", view)
         yield from _generations(view, before.slots, metadata, "kept")
 
 
@@ -171,8 +184,10 @@ def _generations(
     for name, generation in slots.items():
         if generation.vector not in live and not has_anchors(generation.options):
             alone = Pipeline.of_slot(name, view.search_config)
-            label = f"{name} alone by {maker(generation, beside(metadata, name, generation))}, {role}"
-            yield Side(f"generation:{generation.vector}", label, "generation", view, alone)
+            made = difference(generation, beside(metadata, name, generation))
+            label = f"{name} generation {generation.number} ({role}, {made})"
+            side = Side(f"generation:{generation.vector}", label, "generation", view, alone)
+            yield replace(side, building=role == "being built")
 
 
 def _at(
@@ -221,10 +236,12 @@ def _changes(metadata: CollectionMetadata, state: State, search: Mapping[str, An
     """In what a state differs from the live one: encoders, slots that it has not, or settings of searching alone."""
     live, slots = metadata.live.vectors(), state.slots
     changed = [
-        f"{name} by {maker(own, beside(metadata, name, own))}" for name, own in slots.items() if own.vector not in live
+        f"{name} generation {own.number}, {difference(own, beside(metadata, name, own))}"
+        for name, own in slots.items()
+        if own.vector not in live
     ]
     if gone := [name for name in metadata.live.slots if name not in slots]:
         changed.append(f"without {' and '.join(gone)}")
     now, other = metadata.search or {}, (metadata.search if search is None else search) or {}
     keys = [key for key in {**now, **other} if now.get(key) != other.get(key)]
-    return ", ".join(changed) or " ".join(["other settings of the search", *([f"({', '.join(keys)})"] if keys else [])])
+    return "; ".join(changed) or " ".join(["other settings of the search", *([f"({', '.join(keys)})"] if keys else [])])

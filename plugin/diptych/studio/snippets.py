@@ -29,7 +29,7 @@ from diptych.studio.context import Studio, unless_gone
 from diptych.studio.page import API
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.search import json_text
-from diptych.studio.sides import BUILDING, PIPELINE, OwnSearch, Side, side_of
+from diptych.studio.sides import PIPELINE, OwnSearch, Side, side_of
 
 KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
 MOST_SHOWN = 500  # characters of a query in a comment
@@ -183,9 +183,8 @@ def _of_settings(request: SearchRequest) -> dict[str, str]:
 
 def _of_state(imports: list[str], opened: str, side: Side, query: str, listed: str) -> str:
     """A program that asks a generation that is not live, which no public method does."""
-    building = side.id == BUILDING or side.label.endswith("being built")
-    state = "metadata.swap.target" if building else "metadata.previous"
-    settings = "metadata.swap.search" if building else "metadata.previous_search"
+    state = "metadata.swap.target" if side.building else "metadata.previous"
+    settings = "metadata.swap.search" if side.building else "metadata.previous_search"
     lines = [
         "from diptych import Collection",
         "from diptych.handle.open_handle import stored_search",

@@ -61,6 +61,7 @@ def _facts(collection: Collection, view: View) -> dict[str, Any]:
             "of": slot.reading.modality,
             "adapter": slot.config.adapter,
             "generation": slot.generation.number if slot.generation else None,
+            "vector": slot.generation.vector if slot.generation else None,
         }
         for name, slot in view.slots.items()
     ]

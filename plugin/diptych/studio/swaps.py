@@ -16,7 +16,7 @@ from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.runtime.amounts import moment
 from diptych.studio.config_file import stale_config
-from diptych.studio.makers import beside, maker, own_options, rolled_back
+from diptych.studio.makers import beside, encoder, maker, own_options, rolled_back
 from diptych.studio.sides import sides_of
 from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
 from diptych.swap.changes import compared
@@ -106,7 +106,7 @@ def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
 def _kept(metadata: CollectionMetadata, before: State) -> str:
     """What a rollback can go back to."""
     if before.vectors() - metadata.live.vectors():
-        return "the other generation is kept, until diptych finish drops it"
+        return "the other generation is kept until diptych finish drops it"
     added = [name for name in metadata.live.slots if name not in before.slots]
     how = f"without {' and '.join(added)}" if added else "with the settings of before"
     return f"no vectors were replaced, and a rollback searches {how} again, until diptych finish"
@@ -123,12 +123,13 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
     if metadata.previous is None or cut is None:
         return []
     began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
+    why = f": {reason}" if (reason := began_event.why or cut.why) else ""
     back = _last(found.history) if rolled_back(metadata) else None
     text = f"live since {moment(cut.when)}"
     if back is not None:
         text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
     return [
-        _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}"),
+        _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}"),
         _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
         _step(GATE, "done", cut.gate or "passed"),
         _step(CUT_OVER, "undone" if back else "done", text),
@@ -219,11 +220,15 @@ def _rollback(metadata: CollectionMetadata) -> str:
     if metadata.previous is None:
         return ""
     live, before = metadata.live.slots, metadata.previous.slots
-    changed = [f"{name}: {maker(own, live.get(name))}" for name, own in before.items() if own != live.get(name)]
+    changed = [
+        f"generation {own.number} of {name} ({encoder(own, live.get(name))})"
+        for name, own in before.items()
+        if own != live.get(name)
+    ]
     without = " and ".join(name for name in live if name not in before)
     if without and not changed:
         return f"search without {without} again, in one update"
-    doing = f"make live again, in one update: {'; '.join(changed) or 'the settings of before'}"
+    doing = f"make {' and '.join(changed) or 'the settings of before'} live again, in one update"
     return f"{doing}; and search without {without}" if without else doing
 
 

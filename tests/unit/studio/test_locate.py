@@ -18,7 +18,7 @@ def test_a_hit_is_located_where_it_stands(asked: Ask, collection: Collection) ->
     hits = collection.search("the cat at night")
     for rank, hit in enumerate(hits, 1):
         found = asked("locate", query="the cat at night", id=hit.id)
-        assert (found["rank"], found["sentence"]) == (rank, f"“{hit.document.text}” is at place {rank}.")
+        assert (found["rank"], found["sentence"]) == (rank, f"“{hit.document.text}” is at rank {rank}.")
         assert found["document"]["text"] == hit.document.text
 
 
@@ -31,7 +31,7 @@ def test_a_document_below_the_hits_that_are_shown_has_its_place(
     order = [hit.id for hit in collection.search("cat number 7", limit=20)]
     found = client.post("/studio/api/locate", json={"query": "cat number 7", "id": order[14]}).json()
     assert found["rank"] == 15
-    assert "at place 15, below the 5 hits that are shown" in found["sentence"]
+    assert "at rank 15, below the 5 hits that are shown" in found["sentence"]
 
 
 def test_a_document_that_no_slot_reads_has_its_place_further_down(
@@ -45,7 +45,7 @@ def test_a_document_that_no_slot_reads_has_its_place_further_down(
     assert (found["rank"], dense["rank"], dense["candidate"]) == (None, order.index("x") + 1, False)
     assert (lexical["rank"], lexical["score"]) == (None, None)
     assert "among the candidates of no slot" in found["sentence"]
-    assert f"in dense it has place {order.index('x') + 1}, and 3 are read" in found["sentence"]
+    assert f"in dense it has rank {order.index('x') + 1}, and 3 are read" in found["sentence"]
     assert "lexical finds nothing in it" in found["sentence"]
 
 

@@ -297,4 +297,4 @@ def test_a_sentence_about_a_document_is_not_turned_by_its_title(
 ) -> None:
     client = studio_over(filled([{"id": "1", "text": "a cat", "title": "\u202egnp.exe"}]))
     sentence = client.post("/studio/api/locate", json={"query": "cat", "id": "1"}).json()["sentence"]
-    assert sentence == "“\u2068\u202egnp.exe\u202c\u2069” is at place 1."
+    assert sentence == "“\u2068\u202egnp.exe\u202c\u2069” is at rank 1."

@@ -96,15 +96,15 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
     collection.apply(wanted, ApplyOptions(gate=False, cut_over=False))
     known = sides(client)
-    assert known["state:building"] == "dense by fake-dense, seed: 5, generation 2: all after the swap"
-    assert "being built" in known["generation:dense.2"]
+    assert known["state:building"] == "after the swap (dense generation 2, seed: 5)"
+    assert known["generation:dense.2"] == "dense generation 2 (being built, seed: 5)"
     assert "state:kept" not in known
     assert ids(client, "slot:dense") == before[1]
     building = ids(client, "state:building"), ids(client, "generation:dense.2")
 
     collection.apply(wanted, ApplyOptions(gate=False))
     known = sides(client)
-    assert known["state:kept"].endswith("generation 1: all as before the cut-over")
+    assert known["state:kept"].startswith("before the cut-over (dense generation 1, seed: ")
     assert "kept" in known["generation:dense.1"]
     assert "state:building" not in known
     assert (ids(client, "pipeline"), ids(client, "slot:dense")) == building
@@ -112,7 +112,7 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     assert building[1] != before[1]
 
     collection.rollback()
-    assert sides(client)["state:kept"] == "dense by fake-dense, seed: 5, generation 2: all as before the rollback"
+    assert sides(client)["state:kept"] == "before the rollback (dense generation 2, seed: 5)"
     collection.rollback()
     collection.finish()
     assert not [side for side in sides(client) if side.startswith(("state:", "generation:"))]

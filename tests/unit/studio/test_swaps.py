@@ -157,7 +157,7 @@ def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other
     other.apply(config(16))
     swap = timeline(client)
     assert (swap["may_roll_back"], swap["reason"]) == (True, "")
-    assert swap["rollback"] == "make live again, in one update: dense: fake-dense, dimension: 8, generation 1"
+    assert swap["rollback"] == "make generation 1 of dense (fake-dense, dimension: 8) live again, in one update"
     assert (swap["forward"], states(swap)["cut-over"]) == (False, "done")
     assert {row["state"]: row["options"] for row in swap["generations"]} == {
         "live": ["dimension: 16"],
@@ -172,7 +172,7 @@ def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other
     again = timeline(client)
     assert again["sentence"].startswith("rolled back 20")
     assert (again["forward"], states(again)["cut-over"]) == (True, "undone")
-    assert again["rollback"] == "make live again, in one update: dense: fake-dense, dimension: 16, generation 2"
+    assert again["rollback"] == "make generation 2 of dense (fake-dense, dimension: 16) live again, in one update"
     assert again["history"][-1]["why"] == "users find less"
     assert other.handle.read().live.slots["dense"].number == 1
     assert back(client, seen=again["seen"]).json()["live"] == {"dense": "fake-dense, generation 2"}
@@ -299,9 +299,9 @@ def test_what_only_adds_a_slot_keeps_no_generation_and_says_so(client: TestClien
     assert swap["rollback"] == "search without lexical again, in one update"
     (state,) = client.get("/studio/api/state").json()["collections"]
     labels = {side["id"]: side["label"] for side in state["sides"]}
-    assert labels["state:kept"] == "without lexical: all as before the cut-over"
+    assert labels["state:kept"] == "before the cut-over (without lexical)"
     assert back(client, seen=swap["seen"]).status_code == 200
     assert "the other generation is kept" in timeline(client)["sentence"]
     (state,) = client.get("/studio/api/state").json()["collections"]
     labels = {side["id"]: side["label"] for side in state["sides"]}
-    assert labels["state:kept"] == "lexical by fake-sparse, generation 1: all as before the rollback"
+    assert labels["state:kept"] == "before the rollback (lexical generation 1, fake-sparse)"

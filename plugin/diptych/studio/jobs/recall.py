@@ -79,7 +79,7 @@ def _graphs(view: View, rows: Sequence[dict[str, Any]]) -> str:
         return "the store has no graph: it reads every vector, so that approximate search can miss nothing"
     if all(row["recall"] is None for row in rows):
         return "no graph was measured"
-    return f"every graph finds at least {LOW:.0%}"
+    return f"every graph finds at least {LOW:.0%} of the exact hits"
 
 
 def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str, Any]:
