@@ -78,7 +78,7 @@ class PlannedProgress(Progress, Protocol):
     """A progress that is told its stages before they begin, so that it can show all of them as one."""
 
     def plan(self, stages: Mapping[str, int]) -> None:
-        """These stages will come in this order, each with so many steps."""
+        """These stages will come in this order, each with so many steps; a step takes about as long in all of them."""
         ...
 
 

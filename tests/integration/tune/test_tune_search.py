@@ -117,7 +117,7 @@ class Stages:
         self.planned: list[str] = []
 
     def plan(self, stages: Mapping[str, int]) -> None:
-        assert {*stages.values()} == {6}
+        assert {*list(stages.values())[:-1]} == {6}
         self.planned = list(stages)
 
     def begin(self, stage: str, total: int | None) -> None:

@@ -112,8 +112,10 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     assert building[1] != before[1]
 
     collection.rollback()
+    assert ids(client, "generation:dense.1") == ids(client, "slot:dense") == before[1], "it is live again"
     assert sides(client)["state:kept"] == "before the rollback (dense generation 2, seed: 5)"
     collection.rollback()
+    assert ids(client, "generation:dense.2") == ids(client, "slot:dense")
     collection.finish()
     assert not [side for side in sides(client) if side.startswith(("state:", "generation:"))]
     said = {

@@ -65,7 +65,9 @@ class Job:
         with self._lock:
             if not self._plan:
                 return self.done, self.total
-            return self._past + min(self.done, self._plan.get(self.stage, 0)), sum(self._plan.values())
+            steps = self._plan.get(self.stage, 0)
+            done = round(steps * self.done / self.total) if self.total else self.done
+            return self._past + min(done, steps), sum(self._plan.values())
 
     @property
     def seconds_left(self) -> float | None:
@@ -89,7 +91,8 @@ class Job:
     def plan(self, stages: Mapping[str, int]) -> None:
         """Say which stages will come and how many steps each has, so that all of them are one progress.
 
-        Others may come too: they leave the progress where it is.
+        A stage may count in other units than its steps here. Other stages may come too: they leave the progress where
+        it is.
         """
         self._plan = dict(stages)
 
