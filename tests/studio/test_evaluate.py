@@ -64,7 +64,7 @@ def figure(text: str) -> float:
 
 def test_the_verdict_comes_first_and_says_what_the_library_measures(visit: Visit, comparison: Comparison) -> None:
     result = evaluated(visit)
-    first = result.locator("p").first.inner_text()
+    first = result.locator("p").first.inner_text().replace("\u00a0", " ")
     sentence = re.sub(r"-(?=\d)", "−", f"{comparison.sentence('whole pipeline')}.")  # the page writes minus signs
     assert first.lower() == sentence.lower()
     effect = comparison.of("whole pipeline")

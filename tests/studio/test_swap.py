@@ -96,7 +96,7 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
         expect(steps.get_by_role("progressbar")).to_be_visible()
         expect(steps.get_by_text("of 2,000 documents")).to_be_visible()
         expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
-        page.get_by_role("link", name="Compare lexical: 1 with 2").click()
+        page.get_by_role("link", name="Compare generations 1 and 2 of lexical").click()
         page.get_by_role("searchbox", name="Query", exact=True).fill("editor")
         assert visit.ids("a")
         visit.ids("b")  # answers, with as many documents as are filled

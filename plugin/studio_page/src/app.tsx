@@ -59,7 +59,8 @@ export function App() {
               diptych <b>Studio</b>
             </span>
           </a>
-          {state.data && collection && (
+          {exported && collection && <span class="tag">{collection.name}</span>}
+          {!exported && state.data && collection && (
             <Select
               label="Collection"
               hideLabel

@@ -48,12 +48,21 @@ export function fixed(value: number, digits = 3): string {
 
 /** With a capital, unless it begins with a name such as `dense.2`. */
 export function sentenceCase(text: string): string {
-  return /^[a-z-]+[,;]?( |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /^([a-z-]+[,;]?( |$)|passed:)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+}
+
+/** Words of the server with a real minus, as in the tables, and real arrows; dates and values are not torn apart. */
+export function typeset(text: string): string {
+  return text
+    .replace(/(^|[\s([])-(?=\d)/g, "$1−")
+    .replaceAll(" -> ", " → ")
+    .replaceAll(" p = ", " p\u00a0=\u00a0")
+    .replace(/(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d) UTC/g, "$1-\u2060$2-\u2060$3 $4\u00a0UTC");
 }
 
 /** A line of the server as a sentence of the page. */
 export function sentence(text: string): string {
-  const shown = text.replace(/(^|[\s([])-(?=\d)/g, "$1−"); // a real minus, as in the tables
+  const shown = typeset(text);
   return /[.!?]$/.test(shown) ? sentenceCase(shown) : `${sentenceCase(shown)}.`;
 }
 

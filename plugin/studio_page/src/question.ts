@@ -52,7 +52,12 @@ export function sideOf(id: string): Side {
 
 /** The sides that are compared: those of the hash, else the whole pipeline beside the first slot. */
 export function sidesOf(collection: CollectionInfo, params: Readonly<Record<string, string>>): { a: string; b: string } {
-  const known = (id: string | undefined) => (id && (id === NONE || id.startsWith(YAML) || collection.sides.some((side) => side.id === id)) ? id : undefined);
+  const known = (id: string | undefined) => {
+    if (id && (id === NONE || id.startsWith(YAML) || collection.sides.some((side) => side.id === id))) return id;
+    // A generation that a cut-over or a rollback has made live is asked as its slot.
+    const live = collection.slots.find((slot) => id === `generation:${slot.vector}`);
+    return live && `slot:${live.name}`;
+  };
   const a = known(params.a) ?? collection.sides[0]?.id ?? "pipeline";
   return { a, b: known(params.b) ?? collection.sides[1]?.id ?? NONE };
 }

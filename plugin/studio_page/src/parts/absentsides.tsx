@@ -9,7 +9,8 @@ export function AbsentSides({ a, b }: { a: string; b: string }) {
   const absent = (["a", "b"] as const).flatMap((name) => {
     const wanted = params[name];
     const asked = { a, b }[name];
-    return wanted && wanted !== asked ? [{ name, wanted, asked }] : [];
+    const isLive = asked.startsWith("slot:") && collection.slots.some((slot) => asked === `slot:${slot.name}` && wanted === `generation:${slot.vector}`);
+    return wanted && wanted !== asked && !isLive ? [{ name, wanted, asked }] : [];
   });
   return (
     <>

@@ -40,6 +40,12 @@ export function titleOf(hit: { id: string; name: string }): string {
   return isolated(hit.name || hit.id);
 }
 
+/** The same, with the id where another of these documents has the same title. */
+export function distinctTitle(hit: { id: string; name: string }, among: readonly { id: string; name: string }[]): string {
+  const isShared = hit.name !== "" && among.some((other) => other.id !== hit.id && other.name === hit.name);
+  return isShared ? `${titleOf(hit)} (${isolated(hit.id)})` : titleOf(hit);
+}
+
 /** One side's hits, best first. The list listens for all of its cards: a listener for each would cost more than the card. */
 export const HitList = memo(function HitList({ side, label, hits, lit, shared, open, stop, held, onOpen, onPoint }: HitListProps) {
   const pressed = (event: MouseEvent) => {
@@ -118,6 +124,7 @@ const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop, held }
               {title}
             </button>
           </h3>
+          {hit.name && hit.name !== hit.id && <p class="hit-id mono muted">{hit.id}</p>}
           <div class="hit-marks">
             <Marks id={hit.id} rank={rank} other={side === "a" ? "B" : "A"} />
             <span class="muted small-text number" title="Score">
@@ -125,7 +132,6 @@ const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop, held }
             </span>
           </div>
         </div>
-        {hit.name && hit.name !== hit.id && <p class="hit-id mono muted">{hit.id}</p>}
         <div class="hit-content">
           {hit.thumbnail && <Thumbnail path={hit.thumbnail} alt={title} />}
           {hit.text && (

@@ -47,8 +47,8 @@ export function JudgeStart({ onStart }: { onStart: (id: string) => void }) {
       }}
     >
       <p>
-        Both sides answer the same queries. You grade their first hits one by one, without seeing which side found them, and stop when the
-        comparison is settled. Every grade is saved at once. Of more than 50 queries 50 are drawn at random.
+        Both sides answer the same queries. You grade their first hits one by one, without seeing which side found them, until the comparison
+        is settled. Every grade is saved at once. From a set of more than 50 queries, 50 are drawn at random.
       </p>
       {info.judged.length > 0 && (
         <Segments label="Queries" value={source} choices={SOURCES} onChange={setSource} />

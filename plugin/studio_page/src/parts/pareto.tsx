@@ -23,7 +23,7 @@ const WIDE = 12; // the slowest takes so many times the fastest: a logarithmic a
 export function Pareto({ trials, metric, picked, onPick, budget }: Props) {
   const [frame, width] = useWidth<HTMLDivElement>();
   const narrow = width < 520;
-  const { x, y } = scales(trials, budget, width);
+  const { x, y, isLog } = scales(trials, budget, width);
   const front = trials.filter((trial) => trial.front).sort((one, other) => one.milliseconds - other.milliseconds);
   const path = line<Trial>()
     .curve(curveStepAfter)
@@ -59,7 +59,7 @@ export function Pareto({ trials, metric, picked, onPick, budget }: Props) {
               </text>
             </g>
           ))}
-          {thinned(x.ticks(narrow ? 3 : 6), narrow ? 4 : 8).map((tick) => (
+          {thinned(round(x.ticks(narrow ? 3 : 6), isLog), narrow ? 4 : 8).map((tick) => (
             <g key={tick}>
               <line class="gridline" x1={x(tick)} x2={x(tick)} y1={TOP} y2={FLOOR} />
               <text x={x(tick)} y={FLOOR + 16} text-anchor="middle">
@@ -113,7 +113,8 @@ function scales(trials: readonly Trial[], budget: number | null, width: number) 
   const times = trials.map((trial) => trial.milliseconds).concat(budget === null ? [] : [budget]);
   const fastest = Math.max(0.01, Math.min(...times));
   const slowest = Math.max(...times, fastest * 1.2);
-  const x = (slowest / fastest > WIDE ? scaleLog() : scaleLinear())
+  const isLog = slowest / fastest > WIDE;
+  const x = (isLog ? scaleLog() : scaleLinear())
     .domain([fastest * 0.9, slowest * 1.08])
     .range([LEFT + 6, width - 12]);
   const values = trials.map((trial) => trial.quality);
@@ -121,7 +122,7 @@ function scales(trials: readonly Trial[], budget: number | null, width: number) 
   const y = scaleLinear()
     .domain([Math.min(...values) - 0.08 * reach, Math.max(...values) + 0.08 * reach])
     .range([FLOOR, TOP]);
-  return { x, y };
+  return { x, y, isLog };
 }
 
 function moved(key: string, place: number, size: number): number | null {
@@ -140,6 +141,11 @@ function moved(key: string, place: number, size: number): number | null {
 function inside(value: number, scale: { domain: () => number[] }): number {
   const [low = 0, high = 1] = scale.domain();
   return Math.max(low, Math.min(high, value));
+}
+
+/** On a logarithmic axis 1, 2, 5, 10 and so on; d3 gives every digit. */
+function round(ticks: readonly number[], isLog: boolean): readonly number[] {
+  return isLog ? ticks.filter((tick) => /^0?\.?0*[125]0*(e|$)/.test(String(tick))) : ticks;
 }
 
 function thinned(ticks: readonly number[], most: number): number[] {

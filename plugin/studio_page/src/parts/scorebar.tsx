@@ -64,7 +64,7 @@ export interface Scored {
   legs: readonly Leg[];
 }
 
-/** The parts as a table, each with its words and its place in the slot; beside those of another document. */
+/** The parts as a table, each with its words and its rank in the slot; beside those of another document. */
 export function PartsTable({ mine, theirs, colours }: { mine: Scored; theirs?: Scored | undefined; colours: ReadonlyMap<string, number> }) {
   const names = [...new Set([...mine.parts, ...(theirs?.parts ?? [])].map((part) => part.name))];
   const partOf = (scored: Scored | undefined, name: string) => scored?.parts.find((part) => part.name === name);
@@ -118,14 +118,14 @@ function Value({ scored, name }: { scored: Scored; name: string }) {
   return (
     <td class="right">
       {part ? score(part.value) : "–"}
-      {leg && <div class="muted small-text">{placeOf(leg)}</div>}
+      {leg && <div class="muted small-text">{rankOf(leg)}</div>}
     </td>
   );
 }
 
-function placeOf(leg: Leg): string {
+function rankOf(leg: Leg): string {
   if (!leg.candidate) return `not among the ${count(leg.candidates)} candidates`;
-  return leg.rank === null ? "" : `place ${count(leg.rank)}`;
+  return leg.rank === null ? "" : `rank ${count(leg.rank)}`;
 }
 
 function Words({ words }: { words: NonNullable<Part["words"]> }) {

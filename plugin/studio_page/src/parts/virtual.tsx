@@ -17,7 +17,13 @@ interface Props<Row> {
 
 const BEYOND = 8; // rows drawn above and below those in sight
 const places = new Map<string, { top: number; active: number }>();
+const ANY = "*";
 let opened = ""; // the list from which a row was opened last: who comes back goes on there
+
+/** The next list that is shown takes the focus: somebody goes to it. */
+export function goToList(): void {
+  opened = ANY;
+}
 
 export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, onOpen, memory }: Props<Row>) {
   const frame = useRef<HTMLDivElement>(null);
@@ -41,7 +47,7 @@ export function VirtualList<Row>({ label, rows, rowKey, say, draw, rowHeight, on
     setFirst(Math.floor(place.top / rowHeight));
     now.current = Math.min(place.active, Math.max(0, rows.length - 1));
     setActive(now.current);
-    if (opened === memory && rows.length > 0) {
+    if ((opened === memory || opened === ANY) && rows.length > 0) {
       opened = "";
       frame.current?.focus({ preventScroll: true });
     }

@@ -9,7 +9,7 @@ import { sideLabel, useStudio } from "../studio";
 import type { Hit, LocateAnswer, Question, SearchAnswer } from "../types/search";
 import { Copy } from "./copy";
 import { Select } from "./field";
-import { titleOf } from "./hits";
+import { distinctTitle, titleOf } from "./hits";
 import { Marked, placesOf, type Place } from "./marked";
 import { Failure, Loading } from "./notice";
 import { coloursOf, extentOf, PartsTable, ScoreBar, sumOf } from "./scorebar";
@@ -124,7 +124,7 @@ const WhySide = memo(function WhySide({ name, label, side, id, question, hits, o
       </h3>
       {located.error && <Failure error={located.error} again={located.reload} />}
       {!found && located.loading && <Loading label="Explaining" />}
-      {found && <p class="small-text">{found.sentence}</p>}
+      {found && rank < 0 && <p class="small-text">{found.sentence}</p>}
       {found && parts.length > 0 && (
         <>
           <ScoreBar parts={parts} colours={colours} extent={extent} label={found.document ? titleOf(found.document) : id} />
@@ -133,14 +133,14 @@ const WhySide = memo(function WhySide({ name, label, side, id, question, hits, o
             <Select
               label="Lower bar: compared with"
               value={other}
-              choices={hits.flatMap((hit, at) => (hit.id === id ? [] : [{ value: hit.id, label: `${at + 1}. ${titleOf(hit)}` }]))}
+              choices={hits.flatMap((hit, at) => (hit.id === id ? [] : [{ value: hit.id, label: `${at + 1}. ${distinctTitle(hit, hits)}` }]))}
               onChange={setPicked}
               lazy
             />
           )}
-          {otherHit && beside && <Difference mine={found} theirs={beside} title={titleOf(otherHit)} />}
+          {otherHit && beside && <Difference mine={found} theirs={beside} title={distinctTitle(otherHit, hits)} />}
           <PartsTable mine={found} theirs={otherHit && beside ? beside : undefined} colours={colours} />
-          {found.before.length > 0 && <Before mine={found} theirs={otherHit && beside ? beside : undefined} title={otherHit ? titleOf(otherHit) : ""} />}
+          {found.before.length > 0 && <Before mine={found} theirs={otherHit && beside ? beside : undefined} title={otherHit ? distinctTitle(otherHit, hits) : ""} />}
         </>
       )}
       {found && !parts.length && found.legs.length > 0 && <Legs found={found} />}

@@ -10,6 +10,8 @@ export interface SlotInfo {
   kind: string;
   of: string;
   generation: number | string | null;
+  /** Qdrant's name of the live vector. */
+  vector: string | null;
 }
 
 export interface FieldInfo {

@@ -7,6 +7,7 @@ import { JobProgress } from "../parts/job";
 import { Notice } from "../parts/notice";
 import { SetupForm } from "../parts/setup";
 import { TableBehind, type Column } from "../parts/table";
+import { goToList } from "../parts/virtual";
 import { exported } from "../api";
 import { YAML } from "../question";
 import { go, hashOf, useParam } from "../state";
@@ -59,7 +60,9 @@ function Report({ evaluation }: { evaluation: Evaluation }) {
       <figure class="card stack">
         <figcaption class="row between">
           <h2>Query by query</h2>
-          <a href={hashOf("queries", { job, order: difference ? "loss" : "" })}>All {plural(queries.length, "query", "queries")} as a list</a>
+          <a href={hashOf("queries", { job, order: difference ? "loss" : "" })} onClick={goToList}>
+            All {plural(queries.length, "query", "queries")} as a list
+          </a>
         </figcaption>
         {difference && <Differences queries={queries} difference={difference} metric={metric} a={a.label} b={b.label} onOpen={open} />}
         <TableBehind

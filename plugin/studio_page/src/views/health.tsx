@@ -88,10 +88,10 @@ function madeBy(slot: SlotHealth) {
   return (
     <>
       {[slot.adapter, ...options].join(", ")}
-      <br />
-      <code class="muted" title="Fingerprint of the encoder">
-        {slot.fingerprint}
-      </code>
+      <details>
+        <summary class="muted small-text">Fingerprint</summary>
+        <code class="muted">{slot.fingerprint}</code>
+      </details>
     </>
   );
 }

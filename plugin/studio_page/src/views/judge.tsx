@@ -125,7 +125,7 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
     if (pair) send(path, { query: pair.query.id, document: pair.document.id, grade: value }, () => announce(label));
   };
   const undo = () =>
-    send(`${path}/undo`, {}, (next) => toast(next.undone === null ? "You have no grade here to undo." : "Your last grade is undone: grade it again."));
+    send(`${path}/undo`, {}, (next) => toast(next.undone === null ? "You have no grade here to undo." : "Your last grade is undone: grade this document again."));
   const stop = () => {
     toast(`Stopped. ${plural(state.done, "document")} judged, and every grade is saved. Start with the same choice to go on.`);
     onLeave();

@@ -71,7 +71,16 @@ function List({ evaluation }: { evaluation: Evaluation }) {
           {rows.length === evaluation.queries.length ? plural(rows.length, "query", "queries") : `${count(rows.length)} of ${plural(evaluation.queries.length, "query", "queries")}`}
         </span>
       </div>
-      <p class="hint">{HINTS[order]}</p>
+      <p class="hint">
+        <span class="tag" data-side="a">
+          A
+        </span>{" "}
+        {a.label}{" "}
+        <span class="tag" data-side="b">
+          B
+        </span>{" "}
+        {b.label}. {HINTS[order]}
+      </p>
       <div class="card list-card">
         {!narrow && (
           <div class="query-row query-head" aria-hidden="true">
@@ -97,16 +106,6 @@ function List({ evaluation }: { evaluation: Evaluation }) {
           />
         )}
       </div>
-      <p class="hint">
-        <span class="tag" data-side="a">
-          A
-        </span>{" "}
-        {a.label}{" "}
-        <span class="tag" data-side="b">
-          B
-        </span>{" "}
-        {b.label}
-      </p>
     </div>
   );
 }

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { act, ApiError, exported } from "../api";
-import { count, plural, seconds, sentence, sentenceCase, utc } from "../format";
+import { count, plural, seconds, sentence, sentenceCase, typeset, utc } from "../format";
 import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
 import { Bar } from "../parts/job";
@@ -58,7 +58,7 @@ function Timeline({ steps }: { steps: readonly SwapStep[] }) {
               <h2>
                 {sentenceCase(step.name)} <span class="muted small-text">{STATE_WORDS[step.state]}</span>
               </h2>
-              <p>{sentenceCase(step.text)}</p>
+              <p>{sentenceCase(typeset(step.text))}</p>
               {step.total ? <StepProgress step={step} total={step.total} /> : null}
             </div>
           </li>
@@ -91,7 +91,7 @@ function Generations({ generations }: { generations: readonly Generation[] }) {
         {!exported &&
           pairs.map(([old, fresh]) => (
             <a key={fresh.slot} class="button" href={hashOf("compare", { ...lastParams("compare"), doc: "", a: old.side!, b: fresh.side! })}>
-              Compare {fresh.slot}: {old.generation} with {fresh.generation}
+              Compare generations {old.generation} and {fresh.generation} of {fresh.slot}
             </a>
           ))}
       </div>
@@ -160,7 +160,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
         {verb} …
       </button>
       {asking && (
-        <Dialog title={`${verb}: ${collection.name}?`} onClose={() => setAsking(false)}>
+        <Dialog title={`${swap.forward ? "Go forward again with" : "Roll back"} ${collection.name}?`} onClose={() => setAsking(false)}>
           <p>{sentence(`this will ${swap.rollback}`)}</p>
           <p class="muted">Programs that serve the collection follow within seconds. Edit the config file afterwards, so that it names the encoders that are live.</p>
           {error && <Failure error={error} />}

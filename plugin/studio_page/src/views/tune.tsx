@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 
 import { exported } from "../api";
-import { fixed, interval, milliseconds, sentence } from "../format";
+import { fixed, interval, milliseconds, sentence, typeset } from "../format";
 import { useJob } from "../jobs";
 import { Diff } from "../parts/diff";
 import { TextField } from "../parts/field";
@@ -69,7 +69,7 @@ function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
       <section class="card verdict-card" data-tone={tuning.passed ? "better" : "open"}>
         <h2 class="visually-hidden">Verdict</h2>
         <p class="verdict">{sentence(tuning.verdict)}</p>
-        {tuning.gains.length > 0 && <p class="small-text number">Gain on held-out queries over {tuning.gains.join(", over ")}</p>}
+        {tuning.gains.length > 0 && <p class="small-text number">Gain on held-out queries over {typeset(tuning.gains.join(", over "))}.</p>}
         {tuning.remarks.map((remark) => (
           <p key={remark} class="small-text">
             {sentence(remark)}
