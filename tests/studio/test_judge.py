@@ -155,6 +155,8 @@ def test_it_says_what_is_missing_before_it_starts(visit: Visit) -> None:
     expect(page.get_by_text("Say who judges.")).to_be_visible()
     page.get_by_label("Your name").fill("anna")
     expect(begin).to_be_enabled()
+    visit.open("judge", a="generation:dense.7")
+    expect(page.get_by_text("asks the vectors “dense.7” of a swap")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [320, 1280])

@@ -115,7 +115,7 @@ def overflow(page: Page) -> int:
 def exported(page: Page, folder: Path) -> Path:
     """The file that the button Export saves."""
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export").click()
+        page.get_by_role("button", name="Export", exact=True).click()
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path

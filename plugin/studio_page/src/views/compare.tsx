@@ -124,7 +124,7 @@ function useHitKeys(columns: { current: HTMLDivElement | null }, open: string | 
 const EXPLAINED = 40; // hits whose explanations an export holds: each costs some requests
 const HIDDEN = 10; // relevant documents beside them that are no hits
 
-/** An export explains the hits that it shows, and relevant documents that it does not, since it can ask nobody. */
+/** An export holds the pictures and explanations of the hits that it shows, and explains relevant ones that it does not: it can ask nobody. */
 function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | null, answerB: SearchAnswer | null, grades: Grades | null): void {
   useEffect(() => {
     if (!question || exported) return undefined;
@@ -132,7 +132,9 @@ function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | n
     const hidden = hiddenOf(grades, [answerA, ...(b === NONE ? [] : [answerB])]).map(({ id }) => id);
     const ids = new Set([...[...hits].slice(0, EXPLAINED), ...hidden.slice(0, HIDDEN)]);
     const sides = b === NONE ? [a] : [a, b];
+    const pictures = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].flatMap((hit) => hit.thumbnail ?? []));
     addedToExport.set(async (api) => {
+      for (const path of pictures) await api.image(path).catch(() => undefined); // those not scrolled to, too
       for (const id of ids) {
         for (const side of sides) await api.post("/locate", locateBody(question, side, id)).catch(() => undefined);
       }
