@@ -22,8 +22,9 @@ from diptych.adopt.sample import Sampled, sampled
 from diptych.adopt.verify_encoders import Verified, Verifier
 from diptych.config.models import Config
 from diptych.errors import CollectionError, StoreUnavailable
+from diptych.handle.config_state import reading_of
 from diptych.handle.create import now, who
-from diptych.handle.open_handle import media_of, reading_of
+from diptych.handle.open_handle import media_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata import node_payloads
 from diptych.metadata.models import CollectionMetadata, Event, Layout, State

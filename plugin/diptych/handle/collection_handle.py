@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, FollowWarning, StoreError
+from diptych.handle import config_state, open_handle, tenancy
 from diptych.handle import create as creation
-from diptych.handle import open_handle, tenancy
 from diptych.handle.snapshot import Rerankers, View
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
 from diptych.metadata.store import known_metadata, metadata_payload, search_payload, update_metadata
@@ -257,7 +257,7 @@ class CollectionHandle:
         except CollectionError as error:
             error.add_note(f"collection {self.name!r}")
             raise
-        reading = metadata.reading if metadata else open_handle.reading_of(self.populate_config)
+        reading = metadata.reading if metadata else config_state.reading_of(self.populate_config)
         tenants = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
         own = (self._rerankers, tenants, self.media)
         return View(self.client, self.name, self.registry, metadata, slots, search, reading, *own)

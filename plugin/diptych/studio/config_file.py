@@ -8,7 +8,7 @@ from pathlib import Path
 from diptych.collection.collection import Collection
 from diptych.config import Config, load_config
 from diptych.errors import DiptychError
-from diptych.handle.open_handle import describes, live_lines
+from diptych.handle.config_state import describes, live_lines
 from diptych.metadata.models import CollectionMetadata
 
 

@@ -27,8 +27,9 @@ from dataclasses import replace
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import GateFailed, SwapError
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.config_state import describes
 from diptych.handle.notify import watched
-from diptych.handle.open_handle import describes, stored_search, with_stored_default
+from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.answers import needs_answers

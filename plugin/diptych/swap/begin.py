@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from diptych.errors import SwapError
+from diptych.handle.config_state import reading_of, storage_of
 from diptych.handle.create import named_params, now, who
-from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, Prefix, State, Swap, vector_name
 from diptych.populate.statistics import summed

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from diptych.config.models import Config
 from diptych.config.secrets import redacted
 from diptych.errors import SwapError
-from diptych.handle.open_handle import reading_of, storage_of
+from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
 from diptych.metadata.models import Asking, CollectionMetadata, Generation
 from diptych.metadata.reading import Reading

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from diptych.config.models import Config
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import reading_of, stored_search, with_stored_default
+from diptych.handle.config_state import reading_of
+from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload
