@@ -146,8 +146,9 @@ def test_an_exported_comparison_holds_its_pictures(visit: Visit, tmp_path: Path)
     page = visit.open(q=QUERY)
     shown = visit.ids("a")
     file = exported(page, tmp_path)
-    window = {"width": 1280, "height": 4000}  # else only pictures in sight are drawn
-    context = page.context.browser.new_context(offline=True, viewport=window)  # type: ignore[union-attr]
+    browser = page.context.browser
+    assert browser is not None
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 4000})  # else not all are drawn
     alone = Visit(context.new_page(), file.as_uri())
     alone.page.goto(file.as_uri())
     assert alone.ids("a") == shown
