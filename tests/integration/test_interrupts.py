@@ -195,7 +195,9 @@ def test_the_demo(lexical: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_tuning_of_an_index(tmp_path: Path) -> None:
+def test_tuning_of_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))  # a second Ctrl-C leaves its stores there
     folder = Folder(tmp_path / "folder", static_slot(tmp_path / "model"), 2000)
     folder.run("populate", "corpus.jsonl")
     interrupted_at_random(folder, "tune", "index", "--queries", "queries.jsonl", restore=True)

@@ -198,11 +198,10 @@ def test_an_awaited_search_that_fails_is_told_once(collection: Collection, spans
 
 
 WITHOUT_A_PROVIDER = """
-import sys, tempfile, os
+import sys
 from diptych import Collection, Registry
 from diptych.config import Config
 from diptych.testing import fakes_plugin
-os.chdir(tempfile.mkdtemp())
 {imports}
 slots = {{"dense": {{"adapter": "fake-dense"}}}}
 config = Config.model_validate({{"store": "memory:", "collection": "c", "slots": slots}})
@@ -217,7 +216,9 @@ with Collection.open(config, registry=registry) as collection:
 
 
 @pytest.mark.parametrize(("imports", "imported"), [("", "False"), ("import opentelemetry.trace", "True")])
-def test_nothing_is_imported_and_nothing_listens_without_a_provider(imports: str, imported: str) -> None:
+def test_nothing_is_imported_and_nothing_listens_without_a_provider(
+    imports: str, imported: str, tmp_path: Path
+) -> None:
     code = WITHOUT_A_PROVIDER.format(imports=imports)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", imported]
