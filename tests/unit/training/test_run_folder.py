@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
+import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from diptych_training.options import OF_TRAINING, TrainingOptions
 from diptych_training.running.callbacks import drawing
-from diptych_training.running.folder import RunFolder
+from diptych_training.running.folder import Lock, RunFolder
 from every_recipe import REGISTRY
 
 DATA = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": "qrels.tsv"}
@@ -128,26 +129,27 @@ def test_of_training_are_options_of_the_section() -> None:
     assert TrainingOptions.model_fields.keys() >= {*OF_TRAINING}
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from diptych_training.running.folder import Lock
-lock = Lock.on(Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
-"""
+def hold(folder: Path, told: Connection) -> None:
+    lock = Lock.on(folder)
+    told.send("held")
+    signal.pause()
+    del lock
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     options = options_of(tmp_path / "run")
     options.output.mkdir()
-    command = [sys.executable, "-c", HOLDER, str(options.output)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match="another process trains in this folder"):
-            RunFolder("contrastive", options)
-        other.kill()
+    fork = multiprocessing.get_context("fork")  # a process of its own would import PyTorch for six seconds
+    heard, told = fork.Pipe(duplex=False)
+    other = fork.Process(target=hold, args=(options.output, told))
+    other.start()
+    assert heard.poll(60)
+    assert heard.recv() == "held"
+    with pytest.raises(ConfigError, match="another process trains in this folder"):
+        RunFolder("contrastive", options)
+    other.kill()
+    other.join()
     assert RunFolder("contrastive", options).path == options.output
 
 
