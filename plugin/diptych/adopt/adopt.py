@@ -38,6 +38,7 @@ from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts
 from diptych.slots.calibration_texts import texts_of as texts_read
+from diptych.slots.data_shift import keep_samples
 from diptych.slots.slot import Slot
 from diptych.stores.answers import needs_answers
 
@@ -135,6 +136,7 @@ class _Adoption:
                 *noted.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
+                *keep_samples(self._client, self._name, metadata),
             ),
             media=noted.noted,
         )

@@ -32,6 +32,7 @@ from diptych.handle.notify import watched
 from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.runtime.phases import Progress, Unwatched, phase
+from diptych.slots.data_shift import keep_samples
 from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans
@@ -229,6 +230,7 @@ class _Apply:
         self._context.lease.clear()
         self._handle.install(after)
         self._backfill.repair(after, after.live)  # points written by populates that read the metadata before
+        self._context.warnings.extend(keep_samples(client, name, after))
         self._clear()
         return self._report("cut over", gate)
 

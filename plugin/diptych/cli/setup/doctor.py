@@ -31,6 +31,10 @@ def doctor(
         bool,
         typer.Option("--repair", help="Rebuild a damaged embedded collection, and repair what --verify finds."),
     ] = False,
+    accept_data: Annotated[
+        bool,
+        typer.Option("--accept-data", help="Compare later documents with today's, not with earlier ones."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check versions, config, environment, extras, store, collection and models, with advice for each problem.
@@ -44,11 +48,20 @@ def doctor(
       diptych doctor --no-models --json
 
       diptych doctor --verify --sample 0
+
+      diptych doctor --accept-data
     """
     session: Session = context.obj
     checks = []
     for check in run_checks(
-        config, session, models=models, download=download, verify=verify, sample=sample or None, repair=repair
+        config,
+        session,
+        models=models,
+        download=download,
+        verify=verify,
+        sample=sample or None,
+        repair=repair,
+        accept=accept_data,
     ):
         checks.append(check)
         if not as_json:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from diptych import __version__
 from diptych.cli.setup.check_result import Check, failed
-from diptych.cli.setup.store_health import repair_store, verify_store
+from diptych.cli.setup.store_health import compare_data, repair_store, verify_store
 from diptych.cli.ui.session import Session
 from diptych.errors import CollectionNotFound, DiptychError
 from diptych.plugins.extras import missing, missing_wheel, to_install
@@ -41,6 +41,7 @@ def run_checks(
     verify: bool = False,
     sample: int | None = None,
     repair: bool = False,
+    accept: bool = False,
 ) -> Iterator[Check]:
     """The checks one by one, so that they can be shown while slow ones run.
 
@@ -49,6 +50,7 @@ def run_checks(
         download: let them be fetched.
         verify: look at every point, and encode `sample` documents again, all of them for None.
         repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
+        accept: compare later documents with today's.
     """
     if not download:
         os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
@@ -69,7 +71,8 @@ def run_checks(
     yield from _extras(config, registry)
     if repair:
         yield from repair_store(config, session)
-    yield from _store(config, session, models=models, download=download, verify=(verify or repair, sample, repair))
+    verifying = verify or repair, sample, repair
+    yield from _store(config, session, models=models, download=download, verify=verifying, accept=accept)
 
 
 def _versions() -> str:
@@ -128,7 +131,13 @@ def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
 
 
 def _store(
-    config: Config, session: Session, *, models: bool, download: bool, verify: tuple[bool, int | None, bool]
+    config: Config,
+    session: Session,
+    *,
+    models: bool,
+    download: bool,
+    verify: tuple[bool, int | None, bool],
+    accept: bool,
 ) -> Iterator[Check]:
     from diptych.stores.versions import version_warnings
 
@@ -148,6 +157,7 @@ def _store(
             yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
         if metadata := collection.handle.metadata:
             yield from _changes(config, metadata)
+            yield from compare_data(collection, metadata, accept=accept)
         if models:
             yield from _models(collection, download)
         if verify[0] and documents:

@@ -1,18 +1,22 @@
-"""The checks behind `diptych doctor --verify` and `--repair`: they inspect the store and repair it."""
+"""Doctor's checks of what the store holds: `--verify`, `--repair`, and whether the documents have changed in kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.setup.check_result import Check, failed
 from diptych.errors import CollectionNotFound, DiptychError
+from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
     from diptych.cli.ui.session import Session
     from diptych.collection.collection import Collection
     from diptych.collection.verify import VerifyReport
     from diptych.config import Config
+    from diptych.metadata.models import CollectionMetadata
+    from diptych.slots.data_shift import DataShift
 
 POPULATE = "diptych populate SOURCE writes what is missing, and encodes nothing that is there"
 
@@ -62,6 +66,39 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             yield Check("verify", "warn", f"{'; '.join(report.lines())}; {repaired}", POPULATE if waiting else "")
     except Exception as error:  # third-party adapters may raise anything
         yield failed("verify", error)
+
+
+def compare_data(collection: Collection, metadata: CollectionMetadata, *, accept: bool) -> Iterator[Check]:
+    """Compare each dense slot's vectors of today with those that its encoder was admitted on.
+
+    Args:
+        accept: take today's documents as those to compare with from now on.
+    """
+    from diptych.slots.data_shift import data_shift, keep_samples
+
+    client, name = collection.client, collection.name
+    try:
+        if accept:
+            for warning in keep_samples(client, name, metadata, anew=True):
+                yield Check("data", "warn", warning)
+        for slot, generation in metadata.live.slots.items():
+            if generation.kind == "dense" and (shift := data_shift(client, name, slot, generation, metadata.layout)):
+                yield _data_check(f"data of {slot}", shift)
+    except Exception as error:  # a store may refuse large samples, and works all the same
+        yield replace(failed("data", error), status="warn")
+
+
+def _data_check(name: str, shift: DataShift) -> Check:
+    then = f"those of {moment(shift.since)}, {shift.points:,} documents then"
+    figures = f"(MMD {shift.discrepancy:.4f} on {shift.compared:,} vectors, p {shift.chance:.3f})"
+    if not shift.shifted:
+        return Check(name, "ok", f"today's documents are like {then} {figures}")
+    examples = ", ".join(map(repr, shift.examples))
+    found = f"today's documents are not like {then} {figures}; the least like them are such as {examples}"
+    do = "see whether the encoder finds them: diptych evaluate with queries about them\n"
+    return Check(
+        name, "warn", found, f"{do}to compare with today's documents from now on: diptych doctor --accept-data"
+    )
 
 
 def _looked_at(report: VerifyReport) -> str:

@@ -1,0 +1,234 @@
+"""Data shift: whether today's documents are still like those that a slot's encoder was admitted on.
+
+A slot keeps a small sample of its vectors in the collection's metadata: of the documents that were there when it first
+had enough, and again after each cut-over. `data_shift` compares it with vectors of today by the maximum mean
+discrepancy (Gretton et al., "A Kernel Two-Sample Test", JMLR 2012), by which PaD-TS compares populations of series; the
+threshold comes from permutations. Measured on docs/methods/data_shift.md.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import models
+
+from diptych.errors import DiptychError
+from diptych.metadata.models import SAMPLE, CollectionMetadata, Generation, Layout, Record
+from diptych.metadata.payloads import from_payload, id_fields
+from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.types import Floats
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+LEAST = 200  # vectors below which no sample is kept
+KEPT, TODAY = 256, 1000  # vectors in the sample, and vectors of today that are compared with it
+DIMENSIONS = 512  # of the sample; longer vectors are projected at random, which keeps their distances roughly
+LEVEL, PERMUTATIONS = 0.01, 999
+BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, in median squared distances
+SHOWN = 3  # documents that are named
+
+
+class VectorSample(Record):
+    """Some vectors of a slot as they were once.
+
+    Args:
+        vector: the physical vector that they are of.
+        when: when they were taken, ISO 8601.
+        points: documents that the collection had then.
+        dimensions: numbers of each, after a projection.
+        scale: what the numbers are multiplied by, above 0.
+        vectors: the numbers as bytes with a sign, in base64.
+    """
+
+    vector: str
+    when: str
+    points: int
+    dimensions: int
+    scale: float
+    vectors: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataShift:
+    """A slot's vectors of today compared with its sample.
+
+    Args:
+        since: when the sample was taken.
+        points: documents that the collection had then.
+        compared: vectors of today that were drawn for the comparison.
+        discrepancy: the squared maximum mean discrepancy, unbiased, so that it may be below 0; at most about 2.
+        chance: share of random divisions of both samples' vectors that differ as much.
+        examples: ids of drawn documents that are the least like the sample and the most like the others of today.
+    """
+
+    since: str
+    points: int
+    compared: int
+    discrepancy: float
+    chance: float
+    examples: tuple[str, ...] = ()
+
+    @property
+    def shifted(self) -> bool:
+        """Whether they differ more than chance allows."""
+        return self.chance <= LEVEL
+
+
+def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *, anew: bool = False) -> list[str]:
+    """Keep a sample of the vectors of each live dense slot that has none yet, if there are enough.
+
+    Args:
+        anew: also replace samples that are there: today's documents become those to compare with.
+
+    Returns:
+        A warning where the store does not let it.
+    """
+    dense = {slot: own for slot, own in metadata.live.slots.items() if own.kind == "dense"}
+    try:
+        stored = {key: raw for key, raw in raw_metadata(client, name).items() if key.startswith(SAMPLE) and raw}
+        changes: dict[str, Any] = {key: None for key in stored if key.removeprefix(SAMPLE) not in dense}
+        for slot, generation in dense.items():
+            if anew or _sample_in(stored, slot, generation) is None:
+                changes |= _taken(client, name, slot, generation)
+        if changes:
+            update_metadata(client, name, changes)
+    except Exception as error:  # the documents are written; a restricted key may not change metadata
+        what = error.what if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"[:200]
+        return [f"no sample of the vectors could be kept, which `diptych doctor` compares later ones with: {what}"]
+    return []
+
+
+def data_shift(client: QdrantBase, name: str, slot: str, generation: Generation, layout: Layout) -> DataShift | None:
+    """Compare a dense slot's vectors of today with its sample; None where there is no sample."""
+    found = _sample_in(raw_metadata(client, name), slot, generation)
+    if found is None:
+        return None
+    sample, then = found
+    drawn = _drawn(client, name, generation.vector, TODAY, id_fields(layout))
+    if len(drawn) < LEAST:
+        return None
+    now = rounded(projected(np.stack([vector for _, vector in drawn])), sample.scale) * np.float32(sample.scale)
+    discrepancy, chance, witness = compared(then, now)
+    newest = np.argsort(-witness, kind="stable")[:SHOWN]
+    ids = (from_payload(drawn[row][0].id, drawn[row][0].payload, layout).id for row in newest)
+    return DataShift(sample.when, sample.points, len(now), discrepancy, chance, tuple(ids))
+
+
+def compared(then: Floats, now: Floats, *, permutations: int = PERMUTATIONS) -> tuple[float, float, Floats]:
+    """The squared maximum mean discrepancy of two samples, its chance, and how unlike `then` each row of `now` is.
+
+    The kernel is a mean of Gaussian ones. Bandwidths follow from both samples together, so that the chance is exact:
+    if both come from one distribution, it is at most p with probability p.
+
+    Args:
+        then: `[n, dimensions]`, two rows or more.
+        now: `[m, dimensions]`, two rows or more.
+        permutations: random divisions that are tried.
+
+    Returns:
+        Discrepancy, chance, and of each row of `now` its mean kernel with `now` less that with `then`, `[m]`.
+    """
+    rows, first = np.concatenate([then, now]).astype(np.float32), len(then)
+    kernel = _kernel(rows)
+    rng, divisions = np.random.default_rng(0), np.zeros((permutations + 1, len(rows)), np.float32)
+    divisions[0, :first] = 1
+    for division in divisions[1:]:
+        division[rng.permutation(len(rows))[:first]] = 1
+    found = _discrepancies(kernel, divisions, first)
+    # A tie counts as at least as large, also where the sums of equal kernels were rounded differently.
+    chance = (1 + np.count_nonzero(found[1:] >= found[0] - 1e-7)) / (permutations + 1)
+    others = kernel[first:]
+    witness = others[:, first:].sum(axis=1) / (len(now) - 1) - others[:, :first].mean(axis=1)
+    return float(found[0]), float(chance), np.asarray(witness, np.float32)
+
+
+def projected(vectors: Floats) -> Floats:
+    """The vectors `[n, dimension]` with at most `DIMENSIONS` numbers each, by a projection that is always the same."""
+    dimension = vectors.shape[1]
+    if dimension <= DIMENSIONS:
+        return vectors
+    # The only generator of NumPy whose numbers stay the same from release to release.
+    directions = np.random.RandomState(dimension % 2**32).standard_normal((dimension, DIMENSIONS))
+    return np.asarray(vectors @ (directions / np.sqrt(DIMENSIONS)), np.float32)
+
+
+def rounded(vectors: Floats, scale: float) -> NDArray[np.int8]:
+    """The vectors in steps of `scale`: today's are rounded as the sample was, or rounding would be a shift."""
+    return np.asarray(np.clip(np.rint(vectors / scale), -127, 127), np.int8)
+
+
+def _kernel(rows: Floats) -> Floats:
+    """The kernel of all pairs of rows, 0 of a row with itself."""
+    squares = np.square(rows).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0)
+    median = float(np.median(distances[np.triu_indices(len(rows), 1)]))
+    distances /= median or 1.0  # where most rows are the same
+    kernel = sum(np.exp(-distances / (2 * bandwidth)) for bandwidth in BANDWIDTHS) / np.float32(len(BANDWIDTHS))
+    np.fill_diagonal(kernel, 0)
+    return np.asarray(kernel, np.float32)
+
+
+def _discrepancies(kernel: Floats, divisions: Floats, first: int) -> Floats:
+    """The discrepancy of each division, a row of 1 for the rows of the first sample and 0 for the others."""
+    second = kernel.shape[0] - first
+    of_first = divisions @ kernel.sum(axis=1, dtype=np.float64)
+    within = np.einsum("pn,pn->p", divisions @ kernel, divisions, dtype=np.float64)
+    between, others = of_first - within, kernel.sum(dtype=np.float64) - 2 * of_first + within
+    return np.asarray(
+        within / (first * (first - 1)) + others / (second * (second - 1)) - 2 * between / (first * second)
+    )
+
+
+def _taken(client: QdrantBase, name: str, slot: str, generation: Generation) -> dict[str, Any]:
+    """The change of the metadata that keeps a new sample; nothing where there are too few vectors."""
+    points = client.count(name, exact=True).count
+    drawn = _drawn(client, name, generation.vector, KEPT, []) if points >= LEAST else []
+    if len(drawn) < LEAST:
+        return {}
+    vectors = projected(np.stack([vector for _, vector in drawn]))
+    scale = float(np.abs(vectors).max()) / 127 or 1.0
+    packed = base64.b64encode(rounded(vectors, scale).tobytes()).decode()
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    sample = VectorSample(
+        vector=generation.vector, when=when, points=points, dimensions=vectors.shape[1], scale=scale, vectors=packed
+    )
+    return {f"{SAMPLE}{slot}": sample.model_dump(mode="json")}
+
+
+def _sample_in(stored: Mapping[str, Any], slot: str, generation: Generation) -> tuple[VectorSample, Floats] | None:
+    """The slot's sample and its vectors; None where there is none of this generation, or none that is intact."""
+    try:
+        sample = VectorSample.model_validate(stored.get(f"{SAMPLE}{slot}"))
+        numbers = np.frombuffer(base64.b64decode(sample.vectors, validate=True), np.int8)
+        vectors = numbers.reshape(-1, sample.dimensions) * np.float32(sample.scale)
+    except ValueError:  # pydantic's and NumPy's own
+        return None
+    intact = (
+        len(vectors) >= LEAST and sample.scale > 0 and sample.dimensions == min(generation.dimension or 0, DIMENSIONS)
+    )
+    return (sample, vectors) if intact and sample.vector == generation.vector else None
+
+
+def _drawn(
+    client: QdrantBase, name: str, vector: str, size: int, payload: list[str]
+) -> list[tuple[models.ScoredPoint, Floats]]:
+    """At most `size` random points with their vectors, without those that are not finite."""
+    response = client.query_points(
+        name,
+        query=models.SampleQuery(sample=models.Sample.RANDOM),
+        query_filter=models.Filter(must=[models.HasVectorCondition(has_vector=vector)]),
+        limit=size,
+        with_payload=payload or False,
+        with_vectors=[vector] if vector else True,  # the unnamed one cannot be asked for by name
+    )
+    raw: list[tuple[models.ScoredPoint, Any]] = [(point, point.vector) for point in response.points]
+    named = [(point, found.get(vector) if isinstance(found, dict) else found) for point, found in raw]
+    rows = [(point, np.asarray(found, np.float32)) for point, found in named if found is not None]
+    return [(point, row) for point, row in rows if np.isfinite(row).all()]
