@@ -175,11 +175,12 @@ STRICT = models.StrictModeConfig(
     enabled=True, max_query_limit=2, max_points_count=len(DOCUMENTS), unindexed_filtering_retrieve=False
 )
 REFUSED: dict[str, Callable[[Collection], Any]] = {
-    **{call: CALLS[call] for call in ("search", "search_batch", "search_groups", "like", "scores", "explain")},
-    **{call: CALLS[call] for call in ("documents", "populate, one new", "apply", "verify", "copy from it", "export")},
+    **{call: CALLS[call] for call in ("search", "search_batch", "search_groups", "like", "explain")},
+    **{call: CALLS[call] for call in ("documents", "populate, one new", "verify", "copy from it", "export")},
     "search, not blocking": CALLS["search, not blocking"],
     "count": lambda c: c.count(where={"kind": 1}),
     "filter": lambda c: c.search("words", where={"kind": 1}, limit=1),
+    "apply": CALLS["apply"],  # the last, since it leaves a swap under way
 }
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,16 @@ def emptied(*names: str) -> Iterator[dict[str, Any]]:
     delete(*names)
     yield settings()
     delete(*names)
+
+
+@contextmanager
+def placed(kind: str, folder: Path, *names: str) -> Iterator[dict[str, Any]]:
+    """What a config says of an empty store: `memory:`, `edge:` in a folder, or `server` without these collections."""
+    if kind == "server":
+        with emptied(*names) as found:
+            yield found
+    else:
+        yield {"store": kind if kind == "memory:" else f"edge:{folder}"}
 
 
 def delete(*names: str) -> None:

@@ -69,6 +69,7 @@ class QdrantProcess:
         """Within the block it answers nothing, as when its machine hangs."""
         assert self._process is not None, "it was started"
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until then its threads may answer a call or two
         try:
             yield
         finally:

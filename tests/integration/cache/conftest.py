@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.stores import open_store_of
 from diptych.testing import fakes_plugin
-from qdrant_edge_client import EdgeClient
+from named_server import placed
 
 OpenHandle = Callable[..., CollectionHandle]
 
@@ -25,11 +25,15 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(params=["memory", "edge"])
+@pytest.fixture(params=["memory:", "edge:", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    opened = QdrantClient(":memory:") if request.param == "memory" else EdgeClient(tmp_path / "store")
-    yield opened
-    opened.close()
+    """An empty store of each kind."""
+    with placed(request.param, tmp_path / "store", "one", "two", "three", "c") as place:
+        opened = open_store_of(
+            Config.model_validate({**place, "collection": "c", "slots": {"s": {"adapter": "fake-dense"}}})
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
+from named_server import placed
 
 CONFIG = {
     "store": "memory:",
@@ -39,11 +40,17 @@ def encoders(registry: Registry) -> Encoders:
     return Encoders.open(parse_config(CONFIG), registry=registry)
 
 
-@pytest.fixture(params=["memory", "edge"])
-def client(request: pytest.FixtureRequest, encoders: Encoders, tmp_path: Path) -> Iterator[Any]:
-    """A client of qdrant-client's local mode, and one of Edge."""
-    location = ":memory:" if request.param == "memory" else f"edge:{tmp_path / 'store'}"
-    made = diptych.client(location, encoders=encoders)
+@pytest.fixture(params=["memory:", "edge:", "server"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a config says of a store of each kind."""
+    with placed(request.param, tmp_path / "store", "demo", "demo_collection", "shots", "things") as found:
+        yield found
+
+
+@pytest.fixture
+def client(place: dict[str, Any], encoders: Encoders, registry: Registry) -> Iterator[Any]:
+    """A client of qdrant-client's local mode, one of Edge, and one of a server."""
+    made = diptych.client(config=parse_config({**CONFIG, **place}), encoders=encoders, registry=registry)
     yield made
     made.close()
 

@@ -13,7 +13,10 @@ from qdrant_client import models
 
 import diptych
 from diptych import SparseVector
+from diptych.config import parse_config
 from diptych.encoders import Encoders
+from diptych.registry import Registry
+from named_server import placed
 
 TEXTS = [  # no two of them are found alike, since stores order ties as they like
     "convert sound files to other files",
@@ -222,9 +225,13 @@ def test_images_and_texts_meet_in_one_space(client: Any, tmp_path: Path) -> None
         assert (answer.points[0].id, answer.points[0].score) == (number, pytest.approx(1))
 
 
-def test_the_asyncio_client_answers_as_the_other_does(encoders: Encoders, by_hand: Any) -> None:
-    async def program() -> dict[str, Any]:
-        client = diptych.async_client(":memory:", encoders=encoders)
+@pytest.mark.parametrize("kind", ["memory:", "server"])
+def test_the_asyncio_client_answers_as_the_other_does(
+    encoders: Encoders, by_hand: Any, registry: Registry, tmp_path: Path, kind: str
+) -> None:
+    async def program(place: dict[str, Any]) -> dict[str, Any]:
+        config = parse_config({**place, "collection": "demo", "slots": {"dense": {"adapter": "fake-dense"}}})
+        client = diptych.async_client(config=config, encoders=encoders, registry=registry)
         collection_made = client.create_collection
         await collection_made(
             "demo",
@@ -241,5 +248,7 @@ def test_the_asyncio_client_answers_as_the_other_does(encoders: Encoders, by_han
         await client.close()
         return dict(zip(asked_by_name(), answers, strict=True))
 
-    for way, answer in asyncio.run(program()).items():
+    with placed(kind, tmp_path, "demo") as place:
+        answers = asyncio.run(program(place))
+    for way, answer in answers.items():
         assert scores(answer) == found(by_hand.query_points("demo", **asked_by_hand(encoders)[way])), way

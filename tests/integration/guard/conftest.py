@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diptych.testing.fakes import FakeDenseEncoder, FakeSparseEncoder
+from named_server import placed
 
 
 class ModelServer:
@@ -95,6 +97,13 @@ class ModelServer:
 class _Listening(ThreadingHTTPServer):
     request_queue_size = 64
     daemon_threads = True
+
+
+@pytest.fixture(params=["edge:", "server"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a config says of an embedded store, and of a server of Qdrant."""
+    with placed(request.param, tmp_path / "store", "c", "other") as found:
+        yield found
 
 
 @pytest.fixture

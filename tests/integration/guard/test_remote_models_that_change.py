@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "tei": {"base_url": "", "dimension": 32},
     "tei-sparse": {"base_url": "", "dimension": 1000},
 }
+Place: TypeAlias = dict[str, Any]
 CHANGED = r"no longer makes the vectors it made \(canary cosine"
 
 
@@ -48,9 +50,9 @@ def slot(server: ModelServer, adapter: str) -> dict[str, Any]:
     return {"adapter": adapter, **options, "base_url": server.url + options["base_url"], "retries": 0}
 
 
-def opened(server: ModelServer, store: Path, adapter: str = "openai", **more: Any) -> Collection:
+def opened(server: ModelServer, place: Place, adapter: str = "openai", **more: Any) -> Collection:
     slots = {"s": slot(server, adapter)}
-    config = {"store": f"edge:{store}", "collection": "c", "slots": slots, "cache": {"enabled": False}} | more
+    config = {**place, "collection": "c", "slots": slots, "cache": {"enabled": False}} | more
     return Collection.open(parse_config(config))
 
 
@@ -69,19 +71,19 @@ def adapter(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def filled(server: ModelServer, tmp_path: Path, adapter: str) -> Iterator[Collection]:
-    with opened(server, tmp_path / "store", adapter) as collection:
+def filled(server: ModelServer, place: Place, adapter: str) -> Iterator[Collection]:
+    with opened(server, place, adapter) as collection:
         collection.populate(PETS)
         yield collection
 
 
-def test_a_changed_model_is_refused_at_opening(server: ModelServer, tmp_path: Path, adapter: str) -> None:
-    with opened(server, tmp_path / "store", adapter) as collection:
+def test_a_changed_model_is_refused_at_opening(server: ModelServer, place: Place, adapter: str) -> None:
+    with opened(server, place, adapter) as collection:
         collection.populate(PETS)
-    with opened(server, tmp_path / "store", adapter) as again:
+    with opened(server, place, adapter) as again:
         assert again.search("cat")[0].id == "cat"
     server.become(seed=1)
-    with opened(server, tmp_path / "store", adapter) as other:
+    with opened(server, place, adapter) as other:
         with pytest.raises(FingerprintMismatch, match=CHANGED):
             other.search("cat")
         with pytest.raises(FingerprintMismatch, match=CHANGED):
@@ -129,9 +131,9 @@ def test_searches_in_many_threads_look_once(server: ModelServer, filled: Collect
 
 
 def test_threads_that_wait_for_a_look_do_not_ask_an_endpoint_that_is_down_one_after_another(
-    server: ModelServer, tmp_path: Path
+    server: ModelServer, place: Place
 ) -> None:
-    with opened(server, tmp_path / "store") as collection:
+    with opened(server, place) as collection:
         collection.populate(PETS)
         clock = watched(collection)
         clock.now += RECHECK
@@ -153,11 +155,11 @@ def test_threads_that_wait_for_a_look_do_not_ask_an_endpoint_that_is_down_one_af
 
 
 @pytest.mark.parametrize("after", [130, 150, 199, 300])
-def test_populate_stops_and_writes_nothing_of_the_new_model(server: ModelServer, tmp_path: Path, after: int) -> None:
+def test_populate_stops_and_writes_nothing_of_the_new_model(server: ModelServer, place: Place, after: int) -> None:
     """Each call of 64 documents is four requests at once, so that the change comes in the midst of a call."""
     documents = [Document(f"d{n}", f"document {n} about subject {n % 7}") for n in range(400)]
     small = {**slot(server, "openai"), "batch_size": 16}
-    with opened(server, tmp_path / "store", populate={"chunk": 256}, slots={"s": small}) as collection:
+    with opened(server, place, populate={"chunk": 256}, slots={"s": small}) as collection:
         collection.populate(documents[:1])
         server.change_after = after
         with pytest.raises(FingerprintMismatch, match=CHANGED) as caught:
@@ -179,12 +181,10 @@ def test_after_each_call_for_documents_one_canary_is_sent(server: ModelServer, f
     assert filled.search("owl")[0].id == "owl"
 
 
-def test_a_collection_opened_without_verify_is_not_watched(server: ModelServer, tmp_path: Path) -> None:
-    with opened(server, tmp_path / "store") as collection:
+def test_a_collection_opened_without_verify_is_not_watched(server: ModelServer, place: Place) -> None:
+    with opened(server, place) as collection:
         collection.populate(PETS)
-    config = parse_config(
-        {"store": f"edge:{tmp_path}/store", "collection": "c", "slots": {"s": slot(server, "openai")}}
-    )
+    config = parse_config({**place, "collection": "c", "slots": {"s": slot(server, "openai")}})
     with Collection.open(config, verify=False) as unchecked:
         watched(unchecked).now += RECHECK
         server.requests.clear()
@@ -193,16 +193,14 @@ def test_a_collection_opened_without_verify_is_not_watched(server: ModelServer, 
 
 
 def test_doctor_says_how_alike_a_remote_model_is_and_what_moved(
-    server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ModelServer, tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # doctor sets it, and later tests of this process must not see it
-    with opened(server, tmp_path / "qdrant") as collection:
+    with opened(server, place) as collection:
         collection.populate(PETS)
-    (tmp_path / "diptych.yaml").write_text(
-        "store: edge:./qdrant\ncollection: c\nslots:\n"
-        f"  s: {{adapter: openai, base_url: '{server.url}/v1', model: m, dimension: 32, retries: 0}}\n"
-    )
+    written = {**place, "collection": "c", "slots": {"s": slot(server, "openai")}}
+    (tmp_path / "diptych.yaml").write_text(json.dumps(written))
     good = CliRunner().invoke(app, ["doctor"], obj=Session())
     assert (good.exit_code, "made this collection's vectors (canary likeness 1.0000)" in good.stdout) == (0, True)
     server.become(seed=1)
@@ -214,16 +212,16 @@ def test_doctor_says_how_alike_a_remote_model_is_and_what_moved(
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_server_that_refuses_long_texts_is_guarded_by_the_others(
-    server: ModelServer, tmp_path: Path, status: int
+    server: ModelServer, place: Place, status: int
 ) -> None:
     server.longest, server.refusal = 2000, status
-    with opened(server, tmp_path / "store") as collection:
+    with opened(server, place) as collection:
         collection.populate(PETS)
         kept = collection.handle.read().live.slots["s"].canaries
         assert kept is not None
         assert [text == "refused" for text in kept.query] == [False] * 8 + [True]
     server.requests.clear()
-    with opened(server, tmp_path / "store") as again:
+    with opened(server, place) as again:
         clock = watched(again)
         assert again.search("cat")[0].id == "cat"
         clock.now += RECHECK
@@ -236,9 +234,7 @@ def test_a_server_that_refuses_long_texts_is_guarded_by_the_others(
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])
-def test_other_answers_of_a_server_are_no_refusal_of_long_texts(
-    server: ModelServer, tmp_path: Path, status: int
-) -> None:
+def test_other_answers_of_a_server_are_no_refusal_of_long_texts(server: ModelServer, place: Place, status: int) -> None:
     server.longest, server.refusal = 2000, status
-    with opened(server, tmp_path / "store") as collection, pytest.raises(RemoteError, match=f"answered {status}"):
+    with opened(server, place) as collection, pytest.raises(RemoteError, match=f"answered {status}"):
         collection.populate(PETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Retrieve, Rrf
 from diptych.testing import fakes_plugin
 from diptych.types import Hit
+from named_server import placed
 from qdrant_edge_client import EdgeClient
 
 COUNT, LIMIT, SHORT = 1500, 10, 16
@@ -29,23 +31,27 @@ FIRST: dict[str, Any] = {"dimension": SHORT, "oversampling": 3}
 Open: TypeAlias = Callable[..., Collection]
 
 
-@pytest.fixture(params=["memory:", "edge:"])
+@pytest.fixture(params=["memory:", "edge:", "server"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens a filled collection with a first stage in each store."""
-    made: list[Collection] = []
+    names = [f"c{number}" for number in range(4)]
+    with placed(request.param, tmp_path / "store", *names) as place, ExitStack() as stack:
+        left = iter(names)
 
-    def make(first: Mapping[str, Any] = FIRST, *, similarity: str = "cosine", **more: Any) -> Collection:
-        dense = {"adapter": "rows", "count": COUNT, "similarity": similarity, "storage": {"first_stage": dict(first)}}
-        store = request.param if request.param == "memory:" else f"edge:{tmp_path / str(len(made))}"
-        slots = {"dense": dense, **more.pop("slots", {})}
-        config = parse_config({"store": store, "collection": "c", "slots": slots, **more})
-        made.append(Collection.open(config, registry=support.registry()))
-        made[-1].populate({"id": str(n), "text": str(n), "n": n % 5} for n in range(COUNT))
-        return made[-1]
+        def make(first: Mapping[str, Any] = FIRST, *, similarity: str = "cosine", **more: Any) -> Collection:
+            dense = {
+                "adapter": "rows",
+                "count": COUNT,
+                "similarity": similarity,
+                "storage": {"first_stage": dict(first)},
+            }
+            slots = {"dense": dense, **more.pop("slots", {})}
+            config = parse_config({**place, "collection": next(left), "slots": slots, **more})
+            collection = stack.enter_context(Collection.open(config, registry=support.registry()))
+            collection.populate({"id": str(n), "text": str(n), "n": n % 5} for n in range(COUNT))
+            return collection
 
-    yield make
-    for collection in made:
-        collection.close()
+        yield make
 
 
 def scores_of(queries: NDArray[Any], documents: NDArray[Any], similarity: str) -> NDArray[Any]:
@@ -108,7 +114,7 @@ def test_more_oversampling_comes_nearer_to_the_exact_answer_and_exact_search_giv
 def test_a_document_is_encoded_once_and_both_vectors_are_its_own(opened: Open) -> None:
     collection, table = opened(), support.Rows(count=COUNT)
     assert collection.handle.slots["dense"].generation is not None
-    records, _ = collection.client.scroll("c", limit=40, with_vectors=True)
+    records, _ = collection.client.scroll(collection.name, limit=40, with_vectors=True)
     for record in records:
         vectors, row = record.vector, table.rows[int(record.payload["text"])]  # type: ignore[index]
         assert isinstance(vectors, dict)
@@ -185,7 +191,7 @@ def test_groups_are_made_of_what_the_whole_vectors_score(opened: Open) -> None:
 def test_a_copy_answers_the_same(opened: Open, tmp_path: Path) -> None:
     collection = opened(search={"retrieve": {"dense": 20}})
     with EdgeClient(tmp_path / "copy") as target:
-        copy_collection(collection.client, "c", target, "c")
+        copy_collection(collection.client, collection.name, target, "c")
         copied = Collection(CollectionHandle(target, "c", None, support.registry()))
         require_same(copied.search_batch(QUERIES, limit=LIMIT), two_stages("cosine", 60))
 

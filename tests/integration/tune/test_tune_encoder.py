@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from diptych.testing import fakes_plugin
 from diptych.tune import EncoderBudget, EncoderChoice, EncoderReport, choices_of, tune_encoder
 from diptych.tune.grid import bytes_read, of_bits
 from diptych.types import Query
+from named_server import placed
 
 COUNT, WIDTH = 240, 64
 QUERIES = [Query(f"q{n}", id=f"q{n}") for n in range(support.QUERIES)]
 QRELS = Qrels({f"q{n}": {str(n): 1} for n in range(support.QUERIES)})
+IN_MEMORY = {"store": "memory:"}
 
 
 class Cut(support.Rows):
@@ -44,17 +46,17 @@ class Plugin:
         return [AdapterSpec(name="cut", kind="dense", factory=f"{__name__}:Cut", summary="rows that may be cut")]
 
 
-def opened(**options: Any) -> Collection:
+def opened(place: Mapping[str, Any] = IN_MEMORY, **options: Any) -> Collection:
     slots = {"dense": {"adapter": "cut", **options}, "lexical": {"adapter": "fake-sparse"}}
     registry = Registry(Plugin(), fakes_plugin, installed=False)
-    made = Collection.open({"store": "memory:", "collection": "c", "slots": slots}, registry=registry)
+    made = Collection.open({**place, "collection": "c", "slots": slots}, registry=registry)
     made.populate({"id": str(n), "text": str(n)} for n in range(COUNT))
     return made
 
 
-@pytest.fixture(scope="module")
-def collection() -> Iterator[Collection]:
-    with opened() as made:
+@pytest.fixture(scope="module", params=["memory:", "server"])
+def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    with placed(request.param, tmp_path_factory.mktemp("store"), "c") as place, opened(place) as made:
         yield made
 
 

@@ -24,6 +24,7 @@ from diptych.evaluate import ann_recall
 from diptych.tune import Rule, Setup, plot_index, tune_index
 from diptych.tune.sample import Sample
 from diptych.types import Run
+from named_server import placed
 from qdrant_edge_client import EdgeClient
 
 COUNT, MANY = 900, 10**7
@@ -47,16 +48,17 @@ def temporary(on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return on_disk
 
 
-def filled(where: str, slots: dict[str, Any] | None = None, **sections: Any) -> Collection:
-    raw = {"store": where, "collection": "c", "slots": slots or {"dense": DENSE}, **sections}
+def filled(where: str | dict[str, Any], slots: dict[str, Any] | None = None, **sections: Any) -> Collection:
+    place = {"store": where} if isinstance(where, str) else where
+    raw = {**place, "collection": "c", "slots": slots or {"dense": DENSE}, **sections}
     made = Collection.open(parse_config(raw), registry=support.registry())
     made.populate({"id": str(n), "text": str(n)} for n in range(COUNT))
     return made
 
 
-@pytest.fixture(params=["memory:", "edge:"])
+@pytest.fixture(params=["memory:", "edge:", "server"])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collection]:
-    with filled(request.param if request.param == "memory:" else f"edge:{tmp_path / 'store'}") as made:
+    with placed(request.param, tmp_path / "store", "c") as place, filled(place) as made:
         yield made
 
 

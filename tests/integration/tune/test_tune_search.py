@@ -16,10 +16,12 @@ from diptych.errors import TuneError
 from diptych.evaluate import Qrels, evaluate
 from diptych.registry import Registry
 from diptych.search import Pipeline
+from diptych.stores.versions import keeps_log
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeReranker
 from diptych.tune import Budget, SearchReport, plot_search, tune_search
 from diptych.types import Document, Query, Run
+from named_server import placed
 
 WORDS = [f"word{n}" for n in range(80)]
 CHANCE = random.Random(3)
@@ -28,11 +30,12 @@ QUERIES = [Query(" ".join(CHANCE.sample(TEXTS[n].split(), 3)), f"q{n}") for n in
 QRELS = Qrels({query.id: {str(n): 1} for n, query in enumerate(QUERIES)})
 
 
-def opened(store: str, *, search: dict[str, Any] | None = None, **slots: dict[str, Any]) -> Collection:
+def opened(
+    store: str | dict[str, Any], *, name: str = "c", search: dict[str, Any] | None = None, **slots: dict[str, Any]
+) -> Collection:
+    place = {"store": store} if isinstance(store, str) else store
     search = {"fuse": {"kind": "rrf"}, "retrieve": {n: 100 for n in slots if n != "late"}, **(search or {})}
-    config = parse_config(
-        {"store": store, "collection": "c", "slots": slots, "search": search, "cache": {"enabled": False}}
-    )
+    config = parse_config({**place, "collection": name, "slots": slots, "search": search, "cache": {"enabled": False}})
     made = Collection.open(config, registry=Registry(fakes_plugin, BringsDeaf()))
     made.populate(Document(str(n), text) for n, text in enumerate(TEXTS))
     return made
@@ -50,9 +53,13 @@ GOOD = {"adapter": "fake-dense", "dimension": 128}
 WORDY = {"adapter": "bm25"}
 
 
-@pytest.fixture(scope="module")
-def collection() -> Iterator[Collection]:
-    with opened("memory:", dense=GOOD, lexical=WORDY, late={"adapter": "fake-multivector"}) as made:
+@pytest.fixture(scope="module", params=["memory:", "server"])
+def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    late = {"adapter": "fake-multivector"}
+    with (
+        placed(request.param, tmp_path_factory.mktemp("store"), "c") as place,
+        opened(place, dense=GOOD, lexical=WORDY, late=late) as made,
+    ):
         yield made
 
 
@@ -67,7 +74,8 @@ def test_values_are_those_of_searching_so(collection: Collection, found: SearchR
     rows = [*found.rows[:6], *found.rows[20:26:2], *late[::9], found.rows[-1]]
     for row in rows:
         value = served(collection, row.pipeline, 30)
-        assert row.value == pytest.approx(value, abs=0.02), row.pipeline  # ties and approximation alone differ
+        # Ties and approximation alone differ. A server orders ties anew at each call.
+        assert row.value == pytest.approx(value, abs=0.05 if keeps_log(collection.client) else 0.02), row.pipeline
         assert row.milliseconds > 0
 
 
@@ -144,15 +152,15 @@ def test_a_run_that_was_cut_off_asks_no_slot_twice(collection: Collection, tmp_p
     stages = Stages()
     kept: dict[str, Any] = {"folder": tmp_path / "kept", "depths": [100]}
     first = tune_search(collection.handle, QUERIES[:6], QRELS, **kept, progress=stages)
+    graphs = {stage for stage in stages.left if "(ef" in stage}  # which a server has
+    asked = {"asking dense", "asking lexical", *graphs}
     assert stages.planned == list(stages.left)
-    assert stages.left == dict.fromkeys(
-        ("asking dense", "asking lexical", "rescoring by late", "asking the present pipeline", "timing"), 0
-    )
+    assert stages.left == dict.fromkeys([*asked, "rescoring by late", "asking the present pipeline", "timing"], 0)
     again = tune_search(collection.handle, QUERIES[:6], QRELS, **kept)
-    assert first.calls - again.calls == 2 + 6  # each slot once, and the late one for each query's candidates
+    assert first.calls - again.calls == len(asked) + 6  # each slot once, and the late one for each query's candidates
     assert [row.value for row in again.rows] == [row.value for row in first.rows]
     other = tune_search(collection.handle, QUERIES[:7], QRELS, **kept)
-    assert other.calls - again.calls > 2 + 6
+    assert other.calls - again.calls > len(asked) + 6
 
 
 def test_a_budget_leaves_only_what_is_fast_enough(collection: Collection) -> None:
@@ -171,9 +179,12 @@ def served(collection: Collection, pipeline: Pipeline, count: int) -> float:
 RERANK = {"rerank": [{"adapter": "fake-reranker", "candidates": 15, "record": True}]}
 
 
-@pytest.fixture(scope="module")
-def reranked() -> Iterator[Collection]:
-    with opened("memory:", search=RERANK, deaf={"adapter": "deaf"}, lexical=WORDY) as made:
+@pytest.fixture(scope="module", params=["memory:", "server"])
+def reranked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    with (
+        placed(request.param, tmp_path_factory.mktemp("store"), "reranked") as place,
+        opened(place, name="reranked", search=RERANK, deaf={"adapter": "deaf"}, lexical=WORDY) as made,
+    ):
         yield made
 
 
@@ -188,7 +199,8 @@ def test_a_reranker_scores_each_candidate_once_and_its_trials_are_what_searches_
     weighted = [row for row in rows if getattr(row.pipeline.fuse, "weights", {})]
     assert weighted, "rerankers are tried after fusions with weights, whose scores tie less"
     for row in [*weighted[::9], report.rows[-1]]:
-        assert row.value == pytest.approx(served(reranked, row.pipeline, 30), abs=0.02), row.pipeline
+        slack = 0.05 if keeps_log(reranked.client) else 0.02
+        assert row.value == pytest.approx(served(reranked, row.pipeline, 30), abs=slack), row.pipeline
 
 
 def test_a_budget_that_the_present_pipeline_exceeds_takes_the_best_that_fits(reranked: Collection) -> None:
