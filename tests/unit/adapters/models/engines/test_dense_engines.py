@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,12 @@ def test_openvino_makes_nearly_the_librarys_vectors(library: Floats, precision: 
     assert cosines(encoder.encode_query(TEXTS[:1]), library[:1]).min() > least
 
 
-def test_openvino_keeps_the_space_and_says_which_precision_really_runs() -> None:
+def test_openvino_keeps_the_space_and_says_which_precision_really_runs(tiny: Callable[[str], Path]) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    torch, other = minilm().fingerprint, minilm(backend="openvino").fingerprint
+    made = partial(SentenceTransformerEncoder.of, model=str(tiny("mean")), device="cpu")
+    torch, other = made().fingerprint, made(backend="openvino").fingerprint
     assert (torch.space, torch.numerics, other.numerics) == (other.space, "torch float32 cpu", "openvino float32 cpu")
-    lower = minilm(backend="openvino", precision="bfloat16").fingerprint.numerics
+    lower = made(backend="openvino", precision="bfloat16").fingerprint.numerics
     assert lower in ("openvino bfloat16 cpu", "openvino float32 cpu")  # the second where the processor has no bfloat16
 
 
@@ -157,13 +159,15 @@ def test_another_pipeline_of_the_same_weights_is_not_mistaken_for_it(minilm_path
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_a_model_that_cannot_be_kept_is_converted_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_kept_is_converted_each_time(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="the converted model is not kept"):
-        encoder = minilm(backend="openvino")
-    assert encoder.encode_query(["a"]).shape == (1, 384)
+        encoder = SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="openvino")
+    assert encoder.encode_query(["a"]).shape == (1, 16)
 
 
 def test_without_openvino_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,12 +185,14 @@ def test_a_pipeline_that_openvino_is_not_given_whole_is_refused(minilm_path: Pat
         SentenceTransformerEncoder.of(model=str(tmp_path / "model"), backend="openvino", query_prompt="query: ")
 
 
-def test_a_conversion_that_makes_other_vectors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_that_makes_other_vectors_is_refused(
+    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     call = openvino_graph.OpenVinoGraph.__call__
     monkeypatch.setattr(openvino_graph.OpenVinoGraph, "__call__", lambda *given: np.roll(call(*given), 1, axis=1))
     with pytest.raises(ModelError, match=r"(?s)got: answers with a likeness \(cosine\) of -?0\.\d+ to those of torch"):
-        minilm(backend="openvino")
+        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="openvino")
 
 
 # ONNX Runtime
