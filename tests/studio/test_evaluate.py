@@ -223,7 +223,7 @@ def test_judged_hits_are_marked_and_relevant_ones_that_are_missing_are_found(
     link.click()
     why = visit.page.get_by_role("complementary")
     expect(why.get_by_role("heading", level=2)).to_have_text(title)
-    expect(why.locator("[data-side=a].why-side")).to_contain_text("place")
+    expect(why.locator("[data-side=a].why-side")).to_contain_text("rank")
     assert violations(visit.page) == []
     visit.page.go_back()
     expect(why).to_have_count(0)
