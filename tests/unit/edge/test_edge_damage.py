@@ -14,6 +14,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import StoreError
+from killed import copy_without_holes
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.health import ledger, space
 from qdrant_edge_client.health.repair import RepairReport
@@ -70,8 +71,8 @@ def store(request: pytest.FixtureRequest, stores: Mapping[str, Path], tmp_path: 
 
 
 def copied(source: Path, target: Path) -> None:
-    """Copy a store but for the socket that a killed process leaves."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".socket"))
+    """Copy a store but for the socket that a killed process leaves, and for the holes of its files."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".socket"), copy_function=copy_without_holes)
 
 
 def shard_of(store: Path) -> Path:
