@@ -35,7 +35,7 @@ HEAD = """\
 LINK = r"\[([^\]]+)\]\((?!#)[^)]*\)"
 CUTS = (  # pictures, what only refers to another page, and links to other pages
     (r"^!\[[^\]]*\]\([^)]*\)\n\n?", ""),
-    (rf" \({LINK}\)| See {LINK}\.$", ""),
+    (rf"\s+\({LINK}\)| See {LINK}\.$", ""),
     (LINK, r"\1"),
 )
 SCROLLS = '<div class="table-wrap" role="region" aria-label="Table" tabindex="0">'
