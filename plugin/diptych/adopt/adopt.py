@@ -38,7 +38,6 @@ from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts
 from diptych.slots.calibration_texts import texts_of as texts_read
-from diptych.slots.data_shift import keep_samples
 from diptych.slots.slot import Slot
 from diptych.stores.answers import needs_answers
 
@@ -123,8 +122,7 @@ class _Adoption:
         verified = verifier.require(adopted_layout, self._reading)
         # References first: without the metadata nobody sees them, and after a kill the same adoption goes on.
         noted = note_media(self._client, self._name, adopted_layout, self._media)
-        metadata = self._metadata(vectors, available, adopted_layout, statistics, verified)
-        self._write(metadata)
+        self._write(self._metadata(vectors, available, adopted_layout, statistics, verified))
         warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)
         return AdoptReport(
             collection=self._name,
@@ -136,7 +134,6 @@ class _Adoption:
                 *noted.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
-                *keep_samples(self._client, self._name, metadata),
             ),
             media=noted.noted,
         )

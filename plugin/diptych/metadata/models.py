@@ -13,7 +13,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
 | `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |
 | `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
-| `diptych_sample_SLOT` | populate, adopt, a cut-over | some of a slot's vectors, for comparison with later ones |
+| `diptych_sample_SLOT` | doctor, a cut-over | some of a slot's vectors, for comparison with later ones |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 
 So a collection can be opened and searched without a config file, and a process that serves it can follow a cut-over.

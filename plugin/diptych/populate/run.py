@@ -43,7 +43,6 @@ from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
-from diptych.slots.data_shift import keep_samples
 from diptych.slots.slot import Slot
 from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
@@ -156,8 +155,6 @@ class _Run:
             self._warnings += shift_warnings(measure.slots, measure.sums, self._store.count())
         with phase("optimise the store"):  # also when a run before was killed just before that
             self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
-        if self._tally.acknowledged and self._handle.metadata:
-            self._warnings += keep_samples(self._handle.client, self._handle.name, self._handle.metadata)
         self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)
 
     def compare(self, documents: Iterable[object]) -> None:

@@ -1,9 +1,9 @@
 """Data shift: whether today's documents are still like those that a slot's encoder was admitted on.
 
-A slot keeps a small sample of its vectors in the collection's metadata: of the documents that were there when it first
-had enough, and again after each cut-over. `data_shift` compares it with vectors of today by the maximum mean
-discrepancy (Gretton et al., "A Kernel Two-Sample Test", JMLR 2012), by which PaD-TS compares populations of series; the
-threshold comes from permutations. Measured on docs/methods/data_shift.md.
+Once asked for (`diptych doctor --accept-data`), a slot keeps a sample of its vectors in the collection's metadata, and
+takes a new one at each cut-over. `data_shift` compares it with vectors of today by the maximum mean discrepancy
+(Gretton et al., "A Kernel Two-Sample Test", JMLR 2012), by which PaD-TS compares populations of series; the threshold
+comes from permutations. Measured on docs/methods/data_shift.md.
 """
 
 from __future__ import annotations
@@ -81,28 +81,32 @@ class DataShift:
         return self.chance <= LEVEL
 
 
-def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *, anew: bool = False) -> list[str]:
-    """Keep a sample of the vectors of each live dense slot that has none yet, if there are enough.
+def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *, renew: bool = False) -> list[str]:
+    """Keep a sample of the vectors of each live dense slot: today's documents become those to compare with.
 
     Args:
-        anew: also replace samples that are there: today's documents become those to compare with.
+        renew: only replace samples of vectors that are no longer live.
 
     Returns:
-        A warning where the store does not let it.
+        Warnings: of slots with too few vectors, or that the store does not let it.
     """
     dense = {slot: own for slot, own in metadata.live.slots.items() if own.kind == "dense"}
     try:
         stored = {key: raw for key, raw in raw_metadata(client, name).items() if key.startswith(SAMPLE) and raw}
         changes: dict[str, Any] = {key: None for key in stored if key.removeprefix(SAMPLE) not in dense}
-        for slot, generation in dense.items():
-            if anew or _sample_in(stored, slot, generation) is None:
-                changes |= _taken(client, name, slot, generation)
+        chosen = dense
+        if renew:
+            old = {slot: own for slot, own in dense.items() if f"{SAMPLE}{slot}" in stored}
+            chosen = {slot: own for slot, own in old.items() if _sample_in(stored, slot, own) is None}
+        taken = {slot: _taken(client, name, own) for slot, own in chosen.items()}
+        changes |= {f"{SAMPLE}{slot}": sample for slot, sample in taken.items()}
         if changes:
             update_metadata(client, name, changes)
-    except Exception as error:  # the documents are written; a restricted key may not change metadata
+        few = [slot for slot, sample in taken.items() if sample is None]
+        return [f"slot {slot!r} has too few vectors for a sample: {LEAST} are needed" for slot in few]
+    except Exception as error:  # whatever was to be done is done; a restricted key may not change metadata
         what = error.what if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"[:200]
         return [f"no sample of the vectors could be kept, which `diptych doctor` compares later ones with: {what}"]
-    return []
 
 
 def data_shift(client: QdrantBase, name: str, slot: str, generation: Generation, layout: Layout) -> DataShift | None:
@@ -186,12 +190,12 @@ def _discrepancies(kernel: Floats, divisions: Floats, first: int) -> Floats:
     )
 
 
-def _taken(client: QdrantBase, name: str, slot: str, generation: Generation) -> dict[str, Any]:
-    """The change of the metadata that keeps a new sample; nothing where there are too few vectors."""
+def _taken(client: QdrantBase, name: str, generation: Generation) -> dict[str, Any] | None:
+    """A new sample as the metadata keep it; None where there are too few vectors."""
     points = client.count(name, exact=True).count
     drawn = _drawn(client, name, generation.vector, KEPT, []) if points >= LEAST else []
     if len(drawn) < LEAST:
-        return {}
+        return None
     vectors = projected(np.stack([vector for _, vector in drawn]))
     scale = float(np.abs(vectors).max()) / 127 or 1.0
     packed = base64.b64encode(rounded(vectors, scale).tobytes()).decode()
@@ -199,7 +203,7 @@ def _taken(client: QdrantBase, name: str, slot: str, generation: Generation) -> 
     sample = VectorSample(
         vector=generation.vector, when=when, points=points, dimensions=vectors.shape[1], scale=scale, vectors=packed
     )
-    return {f"{SAMPLE}{slot}": sample.model_dump(mode="json")}
+    return sample.model_dump(mode="json")
 
 
 def _sample_in(stored: Mapping[str, Any], slot: str, generation: Generation) -> tuple[VectorSample, Floats] | None:

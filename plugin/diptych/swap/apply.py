@@ -230,7 +230,7 @@ class _Apply:
         self._context.lease.clear()
         self._handle.install(after)
         self._backfill.repair(after, after.live)  # points written by populates that read the metadata before
-        self._context.warnings.extend(keep_samples(client, name, after))
+        self._context.warnings.extend(keep_samples(client, name, after, renew=True))
         self._clear()
         return self._report("cut over", gate)
 

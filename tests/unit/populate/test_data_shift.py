@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from diptych import Collection, Document, Registry
+from diptych.config.models import Config
 from diptych.metadata.models import SAMPLE
 from diptych.metadata.store import raw_metadata, update_metadata
 from diptych.slots.data_shift import BANDWIDTHS, DIMENSIONS, KEPT, LEAST, compared, data_shift, keep_samples, projected
+from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 from diptych.types import Floats
 
@@ -42,6 +44,10 @@ def collection() -> Iterator[Collection]:
 def samples(collection: Collection) -> dict[str, Any]:
     stored = raw_metadata(collection.client, collection.name)
     return {key: raw for key, raw in stored.items() if key.startswith(SAMPLE) and raw}
+
+
+def kept(collection: Collection, **options: bool) -> list[str]:
+    return keep_samples(collection.client, collection.name, collection.handle.read(), **options)
 
 
 def shift_of(collection: Collection) -> Any:
@@ -95,12 +101,16 @@ def test_long_vectors_keep_their_distances_roughly_and_short_ones_exactly() -> N
 
 def test_other_documents_are_a_shift_and_are_named(collection: Collection) -> None:
     collection.populate(documents(SEA, 300, "sea"))
+    assert samples(collection) == {}
+    assert shift_of(collection) is None
+    assert kept(collection) == []
     before = samples(collection)
     assert before.keys() == {f"{SAMPLE}dense"}
     assert len(before[f"{SAMPLE}dense"]["vectors"]) == pytest.approx(KEPT * 64 * 4 / 3, abs=4)
     same = shift_of(collection)
     assert (same.points, same.compared, same.shifted) == (300, 300, False)
     collection.populate(documents(LAND, 300, "land"))
+    assert kept(collection, renew=True) == []
     assert samples(collection) == before
     shift = shift_of(collection)
     assert shift.shifted
@@ -111,26 +121,41 @@ def test_other_documents_are_a_shift_and_are_named(collection: Collection) -> No
 
 def test_a_new_sample_accepts_todays_documents(collection: Collection) -> None:
     collection.populate(documents(SEA, 300, "sea"))
+    kept(collection)
     collection.populate(documents(LAND, 300, "land"))
-    assert keep_samples(collection.client, collection.name, collection.handle.read(), anew=True) == []
+    assert shift_of(collection).shifted
+    assert kept(collection) == []
     assert not shift_of(collection).shifted
 
 
-def test_few_documents_have_no_sample_until_there_are_enough(collection: Collection) -> None:
+def test_few_documents_have_no_sample_and_this_is_said(collection: Collection) -> None:
     collection.populate(documents(SEA, LEAST - 1, "sea"))
+    assert kept(collection) == ["slot 'dense' has too few vectors for a sample: 200 are needed"]
     assert samples(collection) == {}
-    assert shift_of(collection) is None
     collection.populate(documents(LAND, 1, "land"))
+    assert kept(collection) == []
     assert samples(collection)[f"{SAMPLE}dense"]["points"] == LEAST
 
 
-def test_a_sample_of_another_generation_or_of_a_dropped_slot_is_replaced(collection: Collection) -> None:
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_cut_over_takes_a_sample_of_the_new_vectors_where_there_was_one(collection: Collection, asked: bool) -> None:
     collection.populate(documents(SEA, 250, "sea"))
+    if asked:
+        kept(collection)
+    new = Config.model_validate({**CONFIG, "slots": {**CONFIG["slots"], "dense": {"adapter": "fake-dense", "seed": 1}}})
+    assert collection.apply(new, ApplyOptions(gate=False)).outcome == "cut over"
+    assert [raw["vector"] for raw in samples(collection).values()] == ["dense.2"] * asked
+    assert (shift_of(collection) is not None) == asked
+
+
+def test_a_sample_of_a_dropped_slot_goes(collection: Collection) -> None:
+    collection.populate(documents(SEA, 250, "sea"))
+    kept(collection)
     own = samples(collection)[f"{SAMPLE}dense"]
     changes = {f"{SAMPLE}dense": {**own, "vector": "dense.7"}, f"{SAMPLE}gone": own}
     update_metadata(collection.client, collection.name, changes)
     assert shift_of(collection) is None
-    collection.populate(documents(LAND, 1, "land"))
+    kept(collection, renew=True)
     assert {key: raw["vector"] for key, raw in samples(collection).items()} == {f"{SAMPLE}dense": "dense.1"}
 
 
@@ -147,24 +172,24 @@ def test_a_sample_of_another_generation_or_of_a_dropped_slot_is_replaced(collect
     ],
     ids=str,
 )
-def test_a_sample_that_was_edited_counts_as_none_and_is_replaced(collection: Collection, edit: dict[str, Any]) -> None:
+def test_a_sample_that_was_edited_counts_as_none_until_another_is_taken(
+    collection: Collection, edit: dict[str, Any]
+) -> None:
     collection.populate(documents(SEA, 250, "sea"))
+    kept(collection)
     own = samples(collection)[f"{SAMPLE}dense"]
     update_metadata(collection.client, collection.name, {f"{SAMPLE}dense": {**own, **edit}})
     assert shift_of(collection) is None
-    collection.populate(documents(LAND, 1, "land"))
+    kept(collection)
     assert shift_of(collection) is not None
 
 
-def test_a_store_that_refuses_the_sample_is_a_warning_of_a_populate_that_is_done(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_refuses_the_sample_is_a_warning(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any, **__: Any) -> None:
         raise PermissionError("this key only reads collections")
 
     monkeypatch.setattr("diptych.slots.data_shift.update_metadata", refused)
-    report = collection.populate(documents(SEA, 250, "sea"))
-    assert report.new == 250
-    (warning,) = report.warnings
+    collection.populate(documents(SEA, 250, "sea"))
+    (warning,) = kept(collection)
     assert warning.startswith("no sample of the vectors could be kept")
     assert warning.endswith("PermissionError: this key only reads collections")

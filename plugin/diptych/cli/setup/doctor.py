@@ -33,7 +33,9 @@ def doctor(
     ] = False,
     accept_data: Annotated[
         bool,
-        typer.Option("--accept-data", help="Compare later documents with today's, not with earlier ones."),
+        typer.Option(
+            "--accept-data", help="Keep a sample of today's vectors, and warn when later documents differ from them."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

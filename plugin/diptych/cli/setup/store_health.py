@@ -79,7 +79,7 @@ def compare_data(collection: Collection, metadata: CollectionMetadata, *, accept
     client, name = collection.client, collection.name
     try:
         if accept:
-            for warning in keep_samples(client, name, metadata, anew=True):
+            for warning in keep_samples(client, name, metadata):
                 yield Check("data", "warn", warning)
         for slot, generation in metadata.live.slots.items():
             if generation.kind == "dense" and (shift := data_shift(client, name, slot, generation, metadata.layout)):
