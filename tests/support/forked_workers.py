@@ -101,12 +101,13 @@ class ForkedWorkers:
         if terminal := cast(Any, self.config.pluginmanager.get_plugin("terminalreporter")):
             terminal.showfspath = False  # files come in turns
         gc.collect()
-        gc.freeze()  # what is collected stays: no worker looks through it again, or copies it, nor does the end
+        gc.freeze()  # what is collected stays: no worker looks through it again, or copies it
         try:
             for _ in range(min(self.count, len(self.groups))):
                 self._start([])
             self._listen()
         finally:
+            gc.unfreeze()  # or libraries tell at the end of what was left
             self._stop()
         return True
 
