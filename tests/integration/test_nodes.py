@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -242,9 +243,14 @@ def test_a_read_that_a_single_server_cannot_answer_just_now_is_repeated(
         assert len(calls) > len(store_errors.PAUSES)
     with ExitStack() as stack:
         monkeypatch.setattr(store_errors, "PAUSES", (60.0,))
+        monkeypatch.setattr(store_errors, "time", SimpleNamespace(sleep=not_waited))
         client, calls = stumbles(protocol, 1000, stack)
         with deadline(1), pytest.raises(StoreError, match="shard is gone"):  # no pause is as long as that
             store_errors.ask(Asked(client), lambda: client.count("c"))
+
+
+def not_waited(seconds: float) -> None:
+    raise AssertionError(f"waited {seconds} s")
 
 
 @dataclass
@@ -275,6 +281,7 @@ def test_a_read_over_grpc_is_repeated_where_its_connection_broke() -> None:
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_server_that_is_gone_is_not_waited_for(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_errors, "PAUSES", (60.0,))
+    monkeypatch.setattr(store_errors, "time", SimpleNamespace(sleep=not_waited))
     client = ServerClient(timeout=60, search_timeout=600, **place_of(GONE.replace("http", protocol)))
     with closing(client), pytest.raises(StoreUnavailable, match="the store does not answer"):
         store_errors.ask(Asked(client), lambda: client.count("c"))

@@ -28,10 +28,10 @@ SETTLED = 120.0  # seconds until all replicas must be active again
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 
 
-def config(nodes: list[QdrantProcess], seed: int) -> Config:
+def config(nodes: list[QdrantProcess], seed: int, *, grpc: bool = False) -> Config:
     return Config.model_validate(
         {
-            "store": [node.url for node in nodes],
+            "store": [node.grpc_url if grpc else node.url for node in nodes],
             "collection": "c",
             "slots": slots(seed),
             "populate": {"chunk": 64},
@@ -70,10 +70,13 @@ def swaps(nodes: list[QdrantProcess], over: threading.Event) -> None:
 
 
 class Searcher:
-    """Searches without an end, in a thread: `asked` counts them, `failed` says what each one that failed met."""
+    """Searches without an end, in a thread.
+
+    `asked` counts them, `longest` is the most seconds that one took, `failed` says what each one that failed met.
+    """
 
     def __init__(self, config: Config) -> None:
-        self.asked, self.failed = 0, list[str]()
+        self.asked, self.longest, self.failed = 0, 0.0, list[str]()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(config,), daemon=True)
         self._thread.start()
@@ -86,12 +89,13 @@ class Searcher:
     def _run(self, config: Config) -> None:
         with Collection.stored(config, registry=REGISTRY) as collection:
             while not self._over.is_set():
-                self.asked += 1
+                self.asked, begin = self.asked + 1, time.monotonic()
                 try:
                     if not collection.search(f"word{self.asked % 17}", limit=5):
                         self.failed.append("no hit")
                 except DiptychError as error:
                     self.failed.append(str(error))
+                self.longest = max(self.longest, time.monotonic() - begin)
 
 
 def test_no_document_is_lost_when_nodes_are_killed_one_at_a_time(nodes: list[QdrantProcess]) -> None:
@@ -100,7 +104,7 @@ def test_no_document_is_lost_when_nodes_are_killed_one_at_a_time(nodes: list[Qdr
     writer.start()
     swapping = threading.Thread(target=swaps, args=(nodes, over), daemon=True)
     swapping.start()
-    searcher = Searcher(config(nodes, 0))
+    searchers = {way: Searcher(config(nodes, 0, grpc=way == "gRPC")) for way in ("HTTP", "gRPC")}
     with closing(open_store_of(config(nodes, 0))) as client:
         for _ in range(KILLS):
             time.sleep(chance.uniform(1, 4))
@@ -109,14 +113,18 @@ def test_no_document_is_lost_when_nodes_are_killed_one_at_a_time(nodes: list[Qdr
             time.sleep(chance.uniform(0, 3))
             node.start()
             settle(client)
-        searcher.stop()
+        for searcher in searchers.values():
+            searcher.stop()
         over.set()
         swapping.join()
         writer.stop()
         settle(client)
     assert writer.ended is None, writer.ended
-    assert not searcher.failed, (searcher.asked, searcher.failed)
+    for way, searcher in searchers.items():
+        assert not searcher.failed, (way, searcher.asked, searcher.failed)
+        assert searcher.asked > KILLS, way
+        print(f"{way}: {searcher.asked:,} searches, the longest took {searcher.longest:.2f} s")
     for node in nodes:
         found = compare(node.url, writer)
         assert not found.faults, found
-    print(f"{KILLS} nodes killed, {found.compared:,} acknowledged documents, {searcher.asked:,} searches")
+    print(f"{KILLS} nodes killed, {found.compared:,} acknowledged documents")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from diptych.runtime.amounts import duration
 from diptych.runtime.phases import detail
 from diptych.stores.versions import keeps_log
 
@@ -160,6 +161,18 @@ def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stop
         chosen = "gentle" if keeps_log(client) else "full"
     probe = _probe(client, name, live) if chosen == "gentle" else None
     return Pace(server=keeps_log(client)) if probe is None else Gentle(probe, stopped)
+
+
+def pace_warnings(chosen: str | None, client: QdrantBase, documents: int) -> list[str]:
+    """A sentence for a plan, where a server is written to at the gentle pace because nothing was chosen.
+
+    Only where so many documents may take more than a minute.
+    """
+    seconds = documents / LEAST
+    if chosen is not None or not keeps_log(client) or seconds <= 60:
+        return []
+    most, pace = duration(seconds), "a server is written to at the gentle pace, for those who search meanwhile"
+    return [f"{pace}: {documents:,} documents may take up to {most}; where nobody searches: diptych apply --pace full"]
 
 
 def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | None:

@@ -31,6 +31,7 @@ from diptych.swap.estimate import Estimate
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.gate.vector_health import coverage
+from diptych.swap.pace import pace_warnings
 from diptych.swap.query_override import comparable, query_side
 from diptych.swap.sample import CorpusSample
 from diptych.types import Document
@@ -155,6 +156,8 @@ def plan(
     retrieved = _retrieved(config, slot_changes)
     foreign = vocabulary_warnings(unread_slots(retrieved, handle.texts), config.search, len(retrieved))
     doubts += [*threshold_warnings(metadata, config, slot_changes), *spread_warnings(config.cluster, params), *lacks]
+    most = max((step.encode for step in steps), default=0)
+    doubts += pace_warnings(config.swap.pace, handle.client, most)
     doubts += unnoted_warnings(handle.client, handle.name, metadata.layout)
     doubts += [*foreign, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
     warnings = (*_warnings(metadata, steps, silent), *doubts)

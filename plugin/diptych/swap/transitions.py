@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from diptych.handle.create import now, who
 from diptych.metadata.models import DRIFT, KEY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.metadata.store import behind_key, metadata_of, metadata_payload, raw_metadata, same_values, update_metadata
 from diptych.protocols import Kind
-from diptych.stores.vector_names import retirement_dates
+from diptych.stores.vector_names import LEAST, retirement_dates
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -39,7 +40,10 @@ def write(
     used = {asking.drift for asking in metadata.live.asking.values()}
     idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
     dates = retirement_dates(client, name, metadata, kept)
+    begin = time.monotonic()
     update_metadata(client, name, {**metadata_payload(metadata), **idle, **dates, **(more or {})})
+    if dates and time.monotonic() - begin > LEAST:  # until it was written, others could write what it retires
+        update_metadata(client, name, retirement_dates(client, name, metadata, kept))
 
 
 def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name: str) -> None:

@@ -79,13 +79,13 @@ class BringsRetired:
         return [AdapterSpec(name="retired", kind="dense", factory=f"{__name__}:Retired", summary="gone one day")]
 
 
-backfill.CHECKPOINT = 0.0  # a checkpoint a page: more moments to be killed at
 REGISTRY = Registry(fakes_plugin, BringsRetired())
 
 
 def work(task: Mapping[str, Any]) -> dict[str, Any]:
     os.chdir(task["folder"])
     Mortal.last = task.get("last")
+    backfill.CHECKPOINT = task.get("checkpoint", 0.0)  # one a page unless told: more moments to be killed at
     config = Config.model_validate({"collection": "c", **task["config"]})
     with Mortal("store") as client:
         if task["do"] == "populate":

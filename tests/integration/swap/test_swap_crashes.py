@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
@@ -19,10 +21,11 @@ from diptych import Collection
 from diptych.collection.verify import verify
 from diptych.errors import StoreUnavailable
 from diptych.metadata.models import RETIRED, CollectionMetadata, State
+from diptych.metadata.store import raw_metadata, update_metadata
 from diptych.stores import open_store, vector_names
 from diptych.stores.server_client import ServerClient
 from diptych.stores.vector_names import drop_orphans, existing
-from diptych.swap import ApplyOptions, finish
+from diptych.swap import ApplyOptions, finish, transitions
 from diptych.swap.transitions import intended, write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
@@ -191,6 +194,27 @@ def test_what_finish_left_for_later_is_dropped_by_the_next_populate_once_it_is_s
     assert kept(client) == {"dense.1"}
     assert found.apply(config({"dense": THIRD}), UNGATED).retired == ()
     assert kept(client) == set()
+
+
+@pytest.mark.parametrize(("took", "writes"), [(0.5, 1), (20, 2)])
+def test_a_retirement_that_took_long_to_write_counts_from_when_it_was_written(
+    patient: Any, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch, took: float, writes: int
+) -> None:
+    """Until the metadata were written, another process could write the vector that they retire."""
+    found, written = swapped(open_store(patient.url), config, opened), list[str]()
+
+    def update(client: QdrantBase, name: str, changes: Mapping[str, Any]) -> Any:
+        done = update_metadata(client, name, changes)
+        if changes.get(RETIRED):
+            written.append(datetime.now(UTC).isoformat())
+        return done
+
+    monkeypatch.setattr(transitions, "update_metadata", update)
+    monkeypatch.setattr(transitions, "time", SimpleNamespace(monotonic=count(0, took).__next__))
+    found.finish(later=True)
+    assert len(written) == writes
+    dated = raw_metadata(found.client, "c")[RETIRED]["dense.1"]["at"]
+    assert (dated > written[0]) == (writes == 2)
 
 
 def test_a_wait_that_is_ended_goes_on_from_where_it_was(
@@ -403,6 +427,8 @@ def test_a_crash_trial_fails_where_no_kill_met_a_live_writer(crashing: Any, monk
     with pytest.raises(AssertionError, match="no kill met a live writer: 0 crashes"):
         settled([missed])
     met = Found(met_writer=True, compared=10)
-    assert settled([missed, met]).startswith("1 crashes (1 more kills met no writer), 10 acknowledged documents")
+    assert settled([missed, met]).startswith(
+        "1 crashes (1 more kills met no writer, or work that had failed), 10 acknowledged documents"
+    )
     with pytest.raises(AssertionError, match="1 lost"):
         settled([met, replace(missed, lost=["7"])])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from qdrant_client.client_base import QdrantBase
@@ -14,6 +17,7 @@ from diptych import Collection
 from diptych.runtime.phases import watched
 from diptych.stores import open_store
 from diptych.swap import ApplyOptions
+from diptych.swap import pace as pace_module
 from diptych.swap.backfill import backfill
 from diptych.swap.lease import Lease
 from diptych.swap.records import Checkpoint
@@ -97,6 +101,25 @@ def test_a_server_is_filled_at_the_gentle_pace_unless_another_is_wanted(
     assert all(words in line for line in told)
 
 
+@pytest.mark.parametrize(("pace", "told"), [(None, True), ("full", False), ("gentle", False)])
+def test_a_plan_says_how_long_the_gentle_pace_may_take_where_nobody_chose_it(
+    small_server: Callable[..., Any],
+    config: Callable[..., Any],
+    opened: Callable[..., Collection],
+    monkeypatch: pytest.MonkeyPatch,
+    pace: str | None,
+    told: bool,
+) -> None:
+    found = opened(open_store(small_server().url), config(OLD))
+    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
+    new = config(NEW, swap={"pace": pace} if pace else {})
+    assert not [line for line in found.plan(new).warnings if "pace" in line], "240 documents take seconds at any pace"
+    monkeypatch.setattr(pace_module, "LEAST", 1.0)
+    lines = [line for line in found.plan(new).warnings if "240 documents may take up to 4 min" in line]
+    assert len(lines) == told
+    assert all("diptych apply --pace full" in line for line in lines)
+
+
 class StopsAfter:
     """Stops the apply once so many documents are filled."""
 
@@ -135,6 +158,25 @@ def test_a_checkpoint_follows_the_last_one_after_a_while_and_the_end_at_once(
     found.apply(config(NEW, populate={"chunk": 8}))
     first, last = checkpoints
     assert (0 < first.done < SIZE, first.complete, last.complete, last.done) == (True, False, True, SIZE)
+
+
+def test_checkpoints_are_a_second_apart(
+    memory: QdrantBase,
+    config: Callable[..., Any],
+    opened: Callable[..., Collection],
+    checkpoints: list[Checkpoint],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backfill, "CHECKPOINT", 1.0)
+    pages = Mock(side_effect=backfill.Backfill._keep)
+    monkeypatch.setattr(backfill.Backfill, "_keep", lambda own, page: pages(own, page))
+    clock = count(0, 0.4)  # each look at it is .4 s later than the one before
+    monkeypatch.setattr(backfill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    found = opened(memory, config(OLD))
+    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
+    found.apply(config(NEW, populate={"chunk": 8}))
+    assert 2 < len(checkpoints) < pages.call_count
+    assert checkpoints == sorted(checkpoints, key=lambda reached: reached.done)
 
 
 def test_an_apply_that_is_stopped_writes_down_all_that_it_has_done(
