@@ -1,7 +1,7 @@
-"""Writes docs/studio.md as the page that Studio itself links as its guide: plugin/diptych/studio/guide.html.
+"""Writes docs/studio.md as plugin/diptych/studio/guide.html, the guide that Studio's page links to.
 
-`make docs` runs it. The wheel has no other page of the documentation, so links to those become plain words, and
-pictures are left out.
+`make docs` runs it. The wheel contains no other page of the documentation, so links to other pages become plain words,
+and pictures are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEAD = """\
     <main class="main">
 """
 LINK = r"\[([^\]]+)\]\((?!#)[^)]*\)"
-CUTS = (  # pictures, what only refers to another page, and links to other pages
+CUTS = (  # pictures, references to another page alone, and links to other pages
     (r"^!\[[^\]]*\]\([^)]*\)\n\n?", ""),
     (rf"\s+\({LINK}\)| See {LINK}\.$", ""),
     (LINK, r"\1"),
@@ -47,7 +47,7 @@ FOOT = """\
 
 
 def guide() -> str:
-    """The page of the guide."""
+    """The guide as an HTML page."""
     text = SOURCE.read_text("utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()
     for pattern, words in CUTS:
@@ -63,7 +63,7 @@ def guide() -> str:
 
 
 def main() -> None:
-    """Write it."""
+    """Write the guide."""
     GUIDE.write_text(guide(), "utf-8")
 
 
