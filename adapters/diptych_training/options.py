@@ -75,7 +75,7 @@ class SyntheticQueries(Section):
 
 
 class DocumentsOptions(Section):
-    """The documents to learn from, of a source or of a live collection."""
+    """The documents to learn from: a source or a live collection."""
 
     corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
     collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")

@@ -1,12 +1,12 @@
-"""How often doctor reports documents of another kind, where there are none and where there are some.
+"""How often doctor reports documents of another kind, when there are none and when there are some.
 
     DIPTYCH_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/compare_shift.py [--trials 100]
 
 Vectors of all-MiniLM-L6-v2, 48 tokens, of the 6,606 descriptions of the harness H-deb, Debian's packages. A trial draws
 a sample of them and vectors of today, both as doctor does, of which a share is new: packages of one kind that the
-others lack (by the beginning of their names), or one-line descriptions. Reported is the share of trials with a
-shift, with Wilson's interval, 95 %: where nothing is new these are false alarms. Beside it: vectors projected at random
-to 64 numbers, the distance of the means instead of the discrepancy, and a sample of twice the size.
+others lack (by the beginning of their names), or one-line descriptions. It prints the share of trials with a
+shift, with Wilson's 95 % interval; if nothing is new, these are false alarms. For comparison: vectors projected at
+random to 64 numbers, the distance of the means instead of the discrepancy, and a sample of twice the size.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def config(url: str, seed: int) -> Config:
 class Found:
     """What a crash left: documents compared, those lost, and those with an older payload or another text's vector.
 
-    `met_writer`: whether documents were still being written at the kill. Only then it is a crash in the midst of work.
+    `met_writer`: whether documents were still being written at the kill. Only then does the kill count as a crash.
     """
 
     met_writer: bool = True

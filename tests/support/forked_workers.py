@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What collecting makes stays: to look for garbage among it would take a quarter of the time."""
+    """Collect without garbage collection: what is made stays, and searching it would take a quarter of the time."""
     gc.disable()
     try:
         return (yield)
@@ -101,7 +101,7 @@ class ForkedWorkers:
         if terminal := cast(Any, self.config.pluginmanager.get_plugin("terminalreporter")):
             terminal.showfspath = False  # files come in turns
         gc.collect()
-        gc.freeze()  # what is collected stays: no worker looks through it again, or copies it
+        gc.freeze()  # what is collected stays: no worker looks through it or copies it again
         try:
             for _ in range(min(self.count, len(self.groups))):
                 self._start([])

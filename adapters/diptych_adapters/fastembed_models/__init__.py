@@ -1,1 +1,1 @@
-"""Adapters for FastEmbed's models of texts and of pictures; `model` loads a model for all of them."""
+"""Adapters for FastEmbed's text and image models; `model` loads a model for all of them."""

@@ -1,4 +1,4 @@
-"""Encoders of pictures of FastEmbed: alone, beside the model for texts of the same space, and by late interaction."""
+"""FastEmbed's image encoders: alone, with the text model of the same space, and by late interaction."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class FastEmbedModel:
     def of(cls, **options: Any) -> Self:
         """The adapter from its options as keywords, as a config file gives them."""
         parsed: Any = cls.options_model(**options)
-        return cls(parsed)  # type: ignore[call-arg]  # each adapter is made of its options alone
+        return cls(parsed)  # type: ignore[call-arg]  # each adapter takes only its options
 
     @property
     def tokenizer(self) -> Any:

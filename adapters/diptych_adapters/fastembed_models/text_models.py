@@ -1,4 +1,4 @@
-"""Models of texts of FastEmbed: dense, sparse and late-interaction encoders, and cross-encoders."""
+"""FastEmbed's text models: dense, sparse and late-interaction encoders, and cross-encoders."""
 
 from __future__ import annotations
 

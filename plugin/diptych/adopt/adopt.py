@@ -57,7 +57,7 @@ def adopt(
     registry: Registry | None = None,
     media: Mapping[str, str] | None = None,
 ) -> AdoptReport:
-    """Adopt a collection that another program filled. Only metadata is written, and with `media` references to these.
+    """Adopt a collection that another program filled. Writes only metadata and, with `media`, references.
 
     Args:
         client, name: the collection.
@@ -66,8 +66,8 @@ def adopt(
         layout: where documents lie in the payloads; found in a sample unless given, see `stated_layout`.
         sample: points whose texts are encoded again to verify the encoders.
         registry: where adapters come from; everything installed unless given.
-        media: for slots of media, by payload key the modality of what it names by path or URL: {"photo": "image"}.
-            All of these files are read once. A point gets a reference to its own beside its payload.
+        media: for slots of media, the payload keys that hold paths or URLs, with their modalities: {"photo": "image"}.
+            Each file is read once, and a reference to it is stored in the point's payload.
 
     Raises:
         FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
@@ -93,7 +93,7 @@ class _Adoption:
         }
 
     def _require_keys(self) -> None:
-        """Raise CollectionError if it is not said which files made the vectors of a slot of media."""
+        """Raise CollectionError if no payload key is given for the files of a slot of media."""
         silent = {f"{name}: of {slot.of}": slot.of for name, slot in self._config.slots.items()}
         silent = {what: of for what, of in silent.items() if of != "text" and of not in self._keys}
         if silent:
@@ -120,7 +120,7 @@ class _Adoption:
         )
         statistics = calibrate(self._slots, texts_of(self._client, self._name, adopted_layout, self._reading))
         verified = verifier.require(adopted_layout, self._reading)
-        # References first: without the metadata nobody sees them, and after a kill the same adoption goes on.
+        # References come first: nobody sees them without the metadata, so the adoption can be run again after a kill.
         noted = note_media(self._client, self._name, adopted_layout, self._media)
         self._write(self._metadata(vectors, available, adopted_layout, statistics, verified))
         warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)

@@ -64,13 +64,13 @@ def layouts_of(
     """The layouts that the points may have, the most likely first.
 
     Args:
-        media: by modality, the key that names media, which is no text; with it there need be none.
+        media: by modality, the key that names media. It is not taken for a text, and with it no text is required.
 
     Raises:
         CollectionError: the points have several layouts, or nothing in them is text.
     """
     named = dict(media or {})
-    if named:  # what names a file is no text, and a collection of pictures may have none
+    if named:  # the name of a file is not a text, and a collection of pictures may have no texts
         points = {point: reduce(without, named.values(), payload) for point, payload in points.items()}
     origins = Counter(_origin(payload) for payload in points.values() if _strings(payload))
     if len(origins) > 1:

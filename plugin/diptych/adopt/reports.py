@@ -31,7 +31,7 @@ class AdoptReport:
     """An adopted collection: its points, the layout of its documents, its slots, and warnings.
 
     Args:
-        media: references to media that were noted, by modality.
+        media: how many references to media were stored, by modality.
     """
 
     collection: str

@@ -50,7 +50,7 @@ def sampled(client: QdrantBase, name: str, size: int, *, having: str | None = No
 def with_media(
     points: Sequence[Sampled], vector: str, modality: str, layout: Layout, store: MediaStore
 ) -> tuple[list[Sampled], list[Media], str]:
-    """The points with the vector and readable media of a modality, these media, and why the first is unreadable."""
+    """The points with the vector and readable media of a modality, those media, and why others cannot be read."""
     kept: list[Sampled] = []
     found: list[Media] = []
     reason = ""
@@ -60,7 +60,7 @@ def with_media(
             continue
         try:
             media = store.take(modality, raw)
-            store.content(media)  # one that is damaged must not hide what the others show
+            store.content(media)  # a damaged file must not hide what the others show
             found.append(media)
             kept.append(point)
         except MediaError as error:

@@ -120,7 +120,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A slot's likeness, the points over which it was measured, in the same order, and what it reads of them."""
+    """A slot's likeness, the points it was measured on, in the same order, and what the slot reads of them."""
 
     slot: str
     likeness: Likeness
@@ -206,7 +206,7 @@ class Verifier:
         return verified
 
     def _inputs(self, name: str, trial: Trial) -> tuple[list[Sampled], list[Input]]:
-        """The points that have both the slot's vector and what it reads, and that as the encoder gets it."""
+        """The points that have both the slot's vector and its input, and the inputs as the encoder gets them."""
         slot, vector = self._slots[name], self._vectors[name].name
         if not slot.reads_media:
             points, texts = _texts(self._points[name], vector, trial)

@@ -268,7 +268,7 @@ class Collection(CollectionPopulate, Searching):
 
         return documents.count(self.handle, filter, where=where, tenant=tenant)
 
-    @needs_answers("look again once it does")
+    @needs_answers("try again once it does")
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors. Loads no encoder."""
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}

@@ -33,7 +33,7 @@ from diptych.types import Hit, Passage, Query
 if TYPE_CHECKING:
     from qdrant_client import models
 
-SEVERAL = 1000  # points of one document id that are looked through for the one that was found
+SEVERAL = 1000  # points with one document id that are searched for the one that was found
 SHOWN = 240  # characters of a passage in an explanation
 
 
@@ -173,11 +173,11 @@ class _Explainer:
         )
 
     def _notes_on(self, point: PointId, hit: Hit | None) -> Iterable[str]:
-        """Notes on a pin, a document id that is not the point's alone, and parts that do not sum to the fused score."""
+        """Notes on a pin, a document id that several points share, and parts that do not sum to the fused score."""
         if hit and PINNED in hit.stages:
             yield "pinned"
         if point in self._shared:
-            yield f"several points carry this document's id: this is about point {point}"
+            yield f"several points have this document's id; this explains point {point}"
         if point in self._parts and point in self._fused:
             total = sum(self._parts[point].values())
             if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-5):
@@ -256,14 +256,14 @@ def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:
 def _records(
     request: SearchRequest, wanted: Sequence[tuple[str, PointId | None]]
 ) -> tuple[list[models.Record], set[PointId]]:
-    """The points of these documents, in order, and those whose document id other points carry too.
+    """The points of these documents, in order, and the points that share their document id with others.
 
     Args:
-        wanted: the id of each document, and the point that was found, which decides where several points carry the id.
+        wanted: the id of each document, and the point that was found, which is chosen if several have the id.
     """
     ids = list(dict.fromkeys(identifier for identifier, _ in wanted))
     found = _with_ids(request, ids, len(ids) + 1) if ids else {}
-    if sum(map(len, found.values())) > len(ids):  # points of one document may have kept others out
+    if sum(map(len, found.values())) > len(ids):  # the points of one document may have used up the limit
         found = {identifier: _with_ids(request, [identifier], SEVERAL).get(identifier, []) for identifier in ids}
     if missing := [identifier for identifier in ids if not found.get(identifier)]:
         where = f"collection {request.handle.name!r}"

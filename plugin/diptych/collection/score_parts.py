@@ -1,4 +1,4 @@
-"""Scores of given documents: `scores` for a batch of queries; of points in each slot, and the parts of those scores.
+"""Scores given documents: `scores` for a batch of queries, the others for points in each slot, with their parts.
 
 Parts are the terms of sparse vectors and the blocks of dense ones.
 """

@@ -1,6 +1,6 @@
 """Copies what was written to the source after the last pass, before writers moved to the copy.
 
-`Base` is the state of the source when both sides were last equal, on disk, by which later writes are found.
+`Base` keeps on disk the state of the source when both sides were last equal, so that later writes can be found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The record in a copy's metadata, its source and how far the copy has come, and the report of a run."""
+"""The record in a copy's metadata (its source and its progress), and the report of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Minimal pairs of pictures: twins of other colours or mirrored, to see what an encoder of pictures tells apart."""
+"""Minimal pairs of pictures: twins in other colours or mirrored, to see what an encoder of pictures tells apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diptych.media import MediaStore
 from diptych.types import Document, Query
 
 Pixels: TypeAlias = NDArray[np.uint8]
-CHANGED = 4.0  # mean difference of 255 from which a twin is another picture
+CHANGED = 4.0  # least mean difference, of 255, that makes a twin another picture
 _COLOUR = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|violet|pink|brown)\b", re.IGNORECASE)
 _SIDE = re.compile(r"\b(?:left|right)(?:ward|wards)?\b", re.IGNORECASE)
 
@@ -24,16 +24,16 @@ _SIDE = re.compile(r"\b(?:left|right)(?:ward|wards)?\b", re.IGNORECASE)
 def picture_pairs(
     queries: Iterable[Query], qrels: Qrels, documents: Mapping[str, Document], store: MediaStore
 ) -> list[MinimalPair]:
-    """Twins of judged documents with a picture, in which what the query says of it is changed.
+    """Make twins of judged documents, with what the query says of the picture changed in it.
 
-    - `colour`, where the query names one: red becomes green, green blue, blue red, and others between; greys stay;
-    - `side`, where it says left or right, not both: the picture is mirrored.
+    - `colour`, if the query names one: red becomes green, green blue, blue red, other hues likewise; greys stay.
+    - `side`, if the query says either left or right: the picture is mirrored.
 
     Twins have their pictures as arrays and no text: a caption would give them away. A picture that hardly changes,
-    since it is grey or symmetric, gives none. `preferences` says how often a system prefers the documents.
+    because it is grey or symmetric, has no twin. `preferences` says how often a system prefers the documents.
 
     Args:
-        queries: with ids; English.
+        queries: with ids, in English.
         qrels: documents of grade 1 or more are edited.
         documents: by id, with `image` among their media; others are skipped.
         store: reads the pictures, such as `collection.handle.media`.

@@ -1,4 +1,4 @@
-"""Compares the slots of a config with a state of a collection, and says a state as the lines of a config."""
+"""Compares the slots of a config with a state of a collection, and writes a state as lines of a config."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def asks(config: SlotConfig, asking: Asking | None) -> bool:
 
 
 def live_lines(config: Config, live: State) -> list[str]:
-    """The lines of a config file, as YAML, in which a config differs from what is live; without secrets."""
+    """The lines of a config file, as YAML, that would make it name what is live; without secrets."""
     changed = [name for name in live.slots if not _describes_slot(config, live, name)]
     lines = [f"  {name}: {_flow(_live_slot(live, name))}" for name in changed]
     lines += [f"  # remove {name}" for name in config.slots if name not in live.slots]
@@ -64,7 +64,7 @@ def _describes_slot(config: Config, live: State, name: str) -> bool:
 
 
 def _live_slot(live: State, name: str) -> dict[str, Any]:
-    """A slot as a config file says it."""
+    """A slot as a config file describes it."""
     generation, asking = live.slots[name], live.asking.get(name)
     slot: dict[str, Any] = {"adapter": generation.adapter, **redacted(generation.options)}
     if generation.reading.modality != "text":

@@ -33,7 +33,7 @@ def media_of(config: Config | None) -> MediaStore:
 
 
 def metadata_for_search(client: QdrantBase, name: str) -> CollectionMetadata:
-    """The metadata of a collection, which a server is given the time of a search to send.
+    """The metadata of a collection, read within the deadline of a search.
 
     Raises:
         StoreUnavailable: it does not answer.
@@ -63,10 +63,10 @@ def opened_slots(
         return _opened_slots(config, metadata, maker, verify=verify)
     except CollectionError as error:
         if verify and config is not None and not describes(config, metadata.live):
-            error.add_note("live are these encoders; to keep them, restore their lines in the config:")
+            error.add_note("other encoders are live; to keep them, restore their lines in the config:")
             for line in live_lines(config, metadata.live):
                 error.add_note(f"  {line}")
-            error.add_note("or leave the config out: --store and --collection open it with the encoders that it has")
+            error.add_note("or leave out the config: --store and --collection open it with its live encoders")
         raise
 
 

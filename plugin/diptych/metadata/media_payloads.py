@@ -53,7 +53,7 @@ def with_keys(
 
     Args:
         keys: by modality, that program's payload key.
-        existing: the payload so far: media that the document has lost are no longer named.
+        existing: the payload so far; the keys of media that the document no longer has are removed.
     """
     had, named = media_of(existing), dict(payload)
     for modality, key in keys.items():

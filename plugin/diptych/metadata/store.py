@@ -112,7 +112,7 @@ def await_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) ->
 def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:
     """The metadata in the form for `create_collection(metadata=...)` and `update_collection`."""
     # What no tenant asked for is left out, so that releases before tenants read it. They refuse a collection that has
-    # tenants, of which they know nothing, rather than answer over all of them. So it is with media of another program.
+    # tenants, of which they know nothing, rather than answer over all of them. The same holds for foreign media.
     content = metadata.model_dump(mode="json", exclude={"search", "behind"})
     if metadata.tenancy is None:
         del content["tenancy"]

@@ -1,4 +1,4 @@
-"""`Split`: cuts a text into passages of at most so many tokens, at the best places.
+"""`Split`: cuts a text at the best places into passages of at most a given number of tokens.
 
 Those are headings, paragraphs and sentences; code blocks stay whole where they fit. Sentences end as in Unicode's text
 segmentation (UAX 29), simplified: at a sentence terminator of any script, closing quotes included, unless a small

@@ -1,7 +1,7 @@
-"""Notes the media that another program's payloads name, so that they are found again as diptych's own are.
+"""Stores references to the media that another program's payloads name, so that diptych can read them again.
 
-A payload key of an adopted collection holds a path or URL. Its file is read once, and a reference with its digest is
-stored beside it, under `_diptych.media`. The program's own keys stay as they are.
+A payload key of an adopted collection holds a path or URL. The file is read once, and a reference with its digest is
+stored in the payload, under `_diptych.media`. The program's own keys stay as they are.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 PAGE = 64  # points whose files are read before their references are written
 SHOWN = 3  # points that a warning names
-LONGEST = 4096  # characters of a path or URL; what is longer holds the media itself
+LONGEST = 4096  # characters of a path or URL; a longer text holds the media itself
 
 
 @dataclass(slots=True)
 class NotedMedia:
-    """What `note_media` did: references written by modality, points whose media cannot be read, and some reasons."""
+    """What `note_media` did: references stored by modality, points whose media cannot be read, and some reasons."""
 
     noted: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
@@ -45,9 +45,9 @@ class NotedMedia:
 
 
 def note_media(client: QdrantBase, name: str, layout: Layout, store: MediaStore) -> NotedMedia:
-    """Write a reference to the media of each point whose payload names some under `layout.media` and has none yet.
+    """Store a reference for each point whose payload names media under `layout.media` and has no reference yet.
 
-    What is written again meanwhile by the other program, or deleted, is left to the next call.
+    Points that the other program rewrites or deletes meanwhile are left to the next call.
     """
     result = NotedMedia()
     for modality, key in layout.media.items():
@@ -64,19 +64,19 @@ def note_media(client: QdrantBase, name: str, layout: Layout, store: MediaStore)
 
 
 def unnoted_warnings(client: QdrantBase, name: str, layout: Layout) -> list[str]:
-    """A sentence about points that another program has written since their media were noted last."""
+    """A sentence about points that another program has written since references were last stored."""
     counts = {
         of: client.count(name, count_filter=unnoted(of, key), exact=True).count for of, key in layout.media.items()
     }
     return [
-        f"{count:,} points name {of} media under {layout.media[of]!r} that no reference was noted of: apply reads them"
+        f"{count:,} points name {of} media under {layout.media[of]!r} but have no reference: apply reads them"
         for of, count in counts.items()
         if count
     ]
 
 
 def media_named(payload: Mapping[str, Any] | None, key: str) -> Any:
-    """What a payload says of media under a key; None where that is nothing."""
+    """What a payload names under a key of media; None if there is nothing."""
     return find(payload or {}, key) or None
 
 
@@ -102,7 +102,7 @@ def _unnoted(client: QdrantBase, name: str, layout: Layout, modality: str, key: 
 def _taken(
     store: MediaStore, modality: str, record: models.Record, key: str, result: NotedMedia
 ) -> dict[str, Any] | None:
-    """The reference to the media of a point; None, counted with the reason, where they cannot be read."""
+    """The reference to the media of a point; None, counted with the reason, if they cannot be read."""
     try:
         return store.to_payload(store.take(modality, media_named(record.payload, key)))
     except MediaError as error:

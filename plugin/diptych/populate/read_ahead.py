@@ -1,4 +1,4 @@
-"""Reads sources: ahead, while a thread processes what was read, and twice, where a source can be read only once."""
+"""Reads sources ahead, while a thread processes what was read, and twice, even if a source can be read only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How times and sizes are written."""
+"""Times and sizes as text."""
 
 from __future__ import annotations
 

@@ -75,10 +75,10 @@ class Progress(Protocol):
 
 @runtime_checkable
 class PlannedProgress(Progress, Protocol):
-    """A progress that is told its stages before they begin, so that it can show all of them as one."""
+    """A progress that is told its stages in advance, so that it can show all of them as one."""
 
     def plan(self, stages: Mapping[str, int]) -> None:
-        """These stages will come in this order, each with so many steps; a step takes about as long in all of them."""
+        """Announce the stages in order, each with its number of steps. Steps should take about equally long in all."""
         ...
 
 

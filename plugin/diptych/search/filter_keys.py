@@ -39,7 +39,7 @@ def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: st
     try:
         with search_deadline(view.client):
             missing = _missing(view, new, tenant)
-    except Exception:  # the search was answered; a store failing since is reported by the next call
+    except Exception:  # the search was answered; the next call reports a store that has failed since
         return
     for key in missing:
         memory[tenant, key] = now

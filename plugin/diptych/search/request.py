@@ -220,7 +220,7 @@ def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) 
 
 
 def check_pipeline(pipeline: Pipeline, handle: View) -> None:
-    """Raise SearchError if a stage needs a slot that does not exist or does not support it, or StoreUnsupported."""
+    """Raise SearchError if a slot is missing or does not suit its stage, StoreUnsupported if the server is too old."""
     if not isinstance(pipeline, Pipeline):
         raise SearchError("not a pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve")
     for name in pipeline.slots:
@@ -257,7 +257,7 @@ def direction(slot: Slot) -> int:
 
 
 def _require_roles(pipeline: Pipeline, handle: View) -> None:
-    """Raise where a slot of anchors is searched by queries, an old server's text index, or anchors by another slot."""
+    """Raise if queries search a slot of anchors or an old server's text index, or a reranker explores another slot."""
     for slot in (handle.slots[name] for name in pipeline.slots):
         if slot.anchored:
             what, do = "queries have no vector for scores of anchors", "name it in Explore(...) of a Rerank instead"

@@ -1,6 +1,6 @@
 """`application`: the service as an ASGI application, for `diptych serve` or any ASGI server.
 
-`Extension` is what a package above the service adds to it.
+An `Extension` is what another package adds to the service.
 """
 
 from __future__ import annotations

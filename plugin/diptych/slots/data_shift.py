@@ -1,9 +1,9 @@
-"""Data shift: whether today's documents are still like those that a slot's encoder was admitted on.
+"""Data shift: whether today's documents are still like those that a slot's encoder was chosen for.
 
 Once asked for (`diptych doctor --accept-data`), a slot keeps a sample of its vectors in the collection's metadata, and
-takes a new one at each cut-over. `data_shift` compares it with vectors of today by the maximum mean discrepancy
+takes a new one at each cut-over. `data_shift` compares it with current vectors by the maximum mean discrepancy
 (Gretton et al., "A Kernel Two-Sample Test", JMLR 2012), by which PaD-TS compares populations of series; the threshold
-comes from permutations. Measured on docs/methods/data_shift.md.
+comes from permutations. docs/methods/data_shift.md has figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 LEAST = 200  # vectors below which no sample is kept
-KEPT, TODAY = 256, 1000  # vectors in the sample, and vectors of today that are compared with it
+KEPT, TODAY = 256, 1000  # vectors in the sample, and current vectors that are compared with it
 DIMENSIONS = 512  # of the sample; longer vectors are projected at random, which keeps their distances roughly
 LEVEL, PERMUTATIONS = 0.01, 999
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, in median squared distances
@@ -36,15 +36,15 @@ SHOWN = 3  # documents that are named
 
 
 class VectorSample(Record):
-    """Some vectors of a slot as they were once.
+    """A sample of a slot's vectors, taken at some time.
 
     Args:
-        vector: the physical vector that they are of.
+        vector: name of the physical vector.
         when: when they were taken, ISO 8601.
         points: documents that the collection had then.
-        dimensions: numbers of each, after a projection.
-        scale: what the numbers are multiplied by, above 0.
-        vectors: the numbers as bytes with a sign, in base64.
+        dimensions: numbers of each vector, after a projection.
+        scale: what the stored numbers are multiplied by, above 0.
+        vectors: the numbers as signed bytes, in base64.
     """
 
     vector: str
@@ -57,15 +57,15 @@ class VectorSample(Record):
 
 @dataclass(frozen=True, slots=True)
 class DataShift:
-    """A slot's vectors of today compared with its sample.
+    """A slot's current vectors compared with its sample.
 
     Args:
         since: when the sample was taken.
         points: documents that the collection had then.
-        compared: vectors of today that were drawn for the comparison.
-        discrepancy: the squared maximum mean discrepancy, unbiased, so that it may be below 0; at most about 2.
-        chance: share of random divisions of both samples' vectors that differ as much.
-        examples: ids of drawn documents that are the least like the sample and the most like the others of today.
+        compared: current vectors that were drawn for the comparison.
+        discrepancy: the squared maximum mean discrepancy; unbiased, so it may be below 0; at most about 2.
+        chance: share of random divisions of all these vectors that differ at least as much.
+        examples: ids of drawn documents that are least like the sample and most like other current ones.
     """
 
     since: str
@@ -77,7 +77,7 @@ class DataShift:
 
     @property
     def shifted(self) -> bool:
-        """Whether they differ more than chance allows."""
+        """Whether they differ by more than chance."""
         return self.chance <= LEVEL
 
 
@@ -88,7 +88,7 @@ def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *,
         renew: only replace samples of vectors that are no longer live.
 
     Returns:
-        Warnings: of slots with too few vectors, or that the store does not let it.
+        Warnings about slots with too few vectors, or a store that does not allow it.
     """
     dense = {slot: own for slot, own in metadata.live.slots.items() if own.kind == "dense"}
     try:
@@ -104,13 +104,13 @@ def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *,
             update_metadata(client, name, changes)
         few = [slot for slot, sample in taken.items() if sample is None]
         return [f"slot {slot!r} has too few vectors for a sample: {LEAST} are needed" for slot in few]
-    except Exception as error:  # whatever was to be done is done; a restricted key may not change metadata
+    except Exception as error:  # the caller's work is complete by now; a restricted key may not change metadata
         what = error.what if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"[:200]
-        return [f"no sample of the vectors could be kept, which `diptych doctor` compares later ones with: {what}"]
+        return [f"no sample of the vectors could be kept for `diptych doctor` to compare later ones with: {what}"]
 
 
 def data_shift(client: QdrantBase, name: str, slot: str, generation: Generation, layout: Layout) -> DataShift | None:
-    """Compare a dense slot's vectors of today with its sample; None where there is no sample."""
+    """Compare a dense slot's current vectors with its sample; None if there is no sample."""
     found = _sample_in(raw_metadata(client, name), slot, generation)
     if found is None:
         return None
@@ -126,10 +126,10 @@ def data_shift(client: QdrantBase, name: str, slot: str, generation: Generation,
 
 
 def compared(then: Floats, now: Floats, *, permutations: int = PERMUTATIONS) -> tuple[float, float, Floats]:
-    """The squared maximum mean discrepancy of two samples, its chance, and how unlike `then` each row of `now` is.
+    """The squared maximum mean discrepancy of two samples, its p value, and how unlike `then` each row of `now` is.
 
-    The kernel is a mean of Gaussian ones. Bandwidths follow from both samples together, so that the chance is exact:
-    if both come from one distribution, it is at most p with probability p.
+    The kernel is a mean of Gaussians. Bandwidths follow from both samples together, so that the p value is exact: if
+    both come from one distribution, it is at most p with probability p.
 
     Args:
         then: `[n, dimensions]`, two rows or more.
@@ -137,7 +137,7 @@ def compared(then: Floats, now: Floats, *, permutations: int = PERMUTATIONS) -> 
         permutations: random divisions that are tried.
 
     Returns:
-        Discrepancy, chance, and of each row of `now` its mean kernel with `now` less that with `then`, `[m]`.
+        Discrepancy, p value, and for each row of `now` its mean kernel with `now` less that with `then`, `[m]`.
     """
     rows, first = np.concatenate([then, now]).astype(np.float32), len(then)
     kernel = _kernel(rows)
@@ -154,7 +154,7 @@ def compared(then: Floats, now: Floats, *, permutations: int = PERMUTATIONS) -> 
 
 
 def projected(vectors: Floats) -> Floats:
-    """The vectors `[n, dimension]` with at most `DIMENSIONS` numbers each, by a projection that is always the same."""
+    """The vectors `[n, dimension]` with at most `DIMENSIONS` numbers each, by a fixed projection."""
     dimension = vectors.shape[1]
     if dimension <= DIMENSIONS:
         return vectors
@@ -164,7 +164,7 @@ def projected(vectors: Floats) -> Floats:
 
 
 def rounded(vectors: Floats, scale: float) -> NDArray[np.int8]:
-    """The vectors in steps of `scale`: today's are rounded as the sample was, or rounding would be a shift."""
+    """The vectors in steps of `scale`. Current ones are rounded like the sample, so that rounding is no shift."""
     return np.asarray(np.clip(np.rint(vectors / scale), -127, 127), np.int8)
 
 
@@ -180,7 +180,7 @@ def _kernel(rows: Floats) -> Floats:
 
 
 def _discrepancies(kernel: Floats, divisions: Floats, first: int) -> Floats:
-    """The discrepancy of each division, a row of 1 for the rows of the first sample and 0 for the others."""
+    """The discrepancy of each division: a row with 1 for members of the first sample and 0 for the others."""
     second = kernel.shape[0] - first
     of_first = divisions @ kernel.sum(axis=1, dtype=np.float64)
     within = np.einsum("pn,pn->p", divisions @ kernel, divisions, dtype=np.float64)
@@ -191,7 +191,7 @@ def _discrepancies(kernel: Floats, divisions: Floats, first: int) -> Floats:
 
 
 def _taken(client: QdrantBase, name: str, generation: Generation) -> dict[str, Any] | None:
-    """A new sample as the metadata keep it; None where there are too few vectors."""
+    """A new sample in the form of the metadata; None if there are too few vectors."""
     points = client.count(name, exact=True).count
     drawn = _drawn(client, name, generation.vector, KEPT, []) if points >= LEAST else []
     if len(drawn) < LEAST:
@@ -207,7 +207,7 @@ def _taken(client: QdrantBase, name: str, generation: Generation) -> dict[str, A
 
 
 def _sample_in(stored: Mapping[str, Any], slot: str, generation: Generation) -> tuple[VectorSample, Floats] | None:
-    """The slot's sample and its vectors; None where there is none of this generation, or none that is intact."""
+    """The slot's sample and its vectors; None if there is none, or none that is intact and of this generation."""
     try:
         sample = VectorSample.model_validate(stored.get(f"{SAMPLE}{slot}"))
         numbers = np.frombuffer(base64.b64decode(sample.vectors, validate=True), np.int8)
@@ -223,7 +223,7 @@ def _sample_in(stored: Mapping[str, Any], slot: str, generation: Generation) -> 
 def _drawn(
     client: QdrantBase, name: str, vector: str, size: int, payload: list[str]
 ) -> list[tuple[models.ScoredPoint, Floats]]:
-    """At most `size` random points with their vectors, without those that are not finite."""
+    """At most `size` random points with their vectors; vectors that are not finite are left out."""
     response = client.query_points(
         name,
         query=models.SampleQuery(sample=models.Sample.RANDOM),

@@ -70,7 +70,7 @@ def needs_answers(do: str) -> Iterator[None]:
     """Raise diptych's own error in place of the client's; `do` says what helps once the server answers.
 
     Raises:
-        StoreUnavailable: the server does not answer, fails for the moment, or refuses the key.
+        StoreUnavailable: the server does not answer, fails temporarily, or refuses the key.
         StoreError: it refuses a request; status and the server's own sentence are in `got`.
     """
     try:
@@ -87,12 +87,12 @@ def comes_from_server(error: BaseException) -> bool:
 
 
 def store_error(error: BaseException, do: str) -> StoreError:
-    """The error for one that comes from a server; see `needs_answers`."""
+    """diptych's error for one that comes from a server; see `needs_answers`."""
     if refuses_key(error):
         return StoreUnavailable("the store refuses the key", got=told(error), do="check api_key")
     if gave_no_answer(error) or falters(error):
         return StoreUnavailable("the store does not answer", got=told(error), do=do)
-    return StoreError("the store refuses a request", got=told(error), do="see what it says, and its log")
+    return StoreError("the store refuses a request", got=told(error), do="see its message and its log")
 
 
 def connection_broke(error: BaseException) -> bool:

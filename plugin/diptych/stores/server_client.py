@@ -175,7 +175,7 @@ class ServerClient(QdrantClient):
         return self._nodes.each(lambda node: node.get_collection(collection_name).config.metadata or {})
 
     def search_seconds(self, collection_name: str, point: models.ExtendedPointId, using: str, limit: int) -> float:
-        """Time of a neighbour search, in seconds, as measured by the server. It is waited for as for any search."""
+        """Seconds that a neighbour search takes, by the server's measure. The deadline of searches applies."""
         with search_deadline(self):
             if self._speaks_grpc:
                 query = grpc.Query(nearest=grpc.VectorInput(id=RestToGrpc.convert_extended_point_id(point)))

@@ -1,6 +1,6 @@
 """What an embedded store needs before and after many writes, and how much of the disk it takes.
 
-A server does this by itself.
+A server does its own upkeep.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Feature:
         since: the first version that has it.
         without: what happens below.
         kind: of the slots that need it; None where every collection may.
-        in_filters: whether it is for filters, of which nothing is known before a search: then warnings leave it out.
+        in_filters: whether only filters need it. Warnings leave it out, since filters are unknown before a search.
     """
 
     needs: str
@@ -102,7 +102,7 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
 
 
 def require_version(client: QdrantBase, since: tuple[int, ...], lacks: str, *, where: str, do: str) -> None:
-    """Raise StoreUnsupported if the store is a server that is older than `since`, and so `lacks` something."""
+    """Raise StoreUnsupported if the store is a server older than `since`; `lacks` says what it cannot do."""
     version = server_version(client) if keeps_log(client) else None
     if version is not None and version < since:
         got, expected = f"Qdrant {dotted(version)}", f"{dotted(since)} or newer"

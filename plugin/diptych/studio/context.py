@@ -1,4 +1,4 @@
-"""What the routes of Studio share beside the service: `Studio`, and `unless_gone`, which ends what nobody waits for.
+"""What Studio's routes share: `Studio`, and `unless_gone`, which ends work that nobody waits for.
 
 A page cancels its search with each further key that is typed.
 """

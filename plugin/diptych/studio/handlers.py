@@ -212,7 +212,7 @@ async def collection_health(request: Request) -> Response:
 async def _of_collection(request: Request, described: Callable[[Collection], dict[str, Any]]) -> Response:
     body = read_query(request, OneCollection)
     collection = Serving.of(request).served.collection(body.collection)
-    answered = needs_answers("look again once it does")(described)
+    answered = needs_answers("try again once it does")(described)
     return json_of(await asyncio.to_thread(answered, collection))
 
 

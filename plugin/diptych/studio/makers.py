@@ -25,7 +25,7 @@ def encoder(generation: Generation, beside: Generation | None = None) -> str:
 
 
 def difference(generation: Generation, beside: Generation | None) -> str:
-    """What tells a generation from another: the options that differ, else the encoder."""
+    """How a generation differs from another: the options that differ, else the encoder."""
     options = own_options(generation, beside)
     alike = beside is not None and beside.options.get("model") == generation.options.get("model")
     return ", ".join(options) if options and alike else encoder(generation, beside)

@@ -39,11 +39,11 @@ _OF_SWAP = ("state:", "generation:")
 _STATES = {
     BUILDING: (
         "no swap is under way, so no state is being built",
-        f"ask another side; {BUILDING} is there from diptych apply until the cut-over",
+        f"choose another side; {BUILDING} exists from diptych apply until the cut-over",
     ),
     KEPT: (
         "no earlier state is kept: no swap was cut over, or the last one is finished",
-        f"ask another side; {KEPT} is there from the cut-over until diptych finish",
+        f"choose another side; {KEPT} exists from the cut-over until diptych finish",
     ),
 }
 MOST_VIEWS = 32  # of states and own sections that a collection keeps
@@ -119,7 +119,7 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
 
 
 def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
-    """What to say of a side that is not there. Those of swaps come and go, so a link to one may have been right."""
+    """The error for a side that does not exist. Sides of swaps come and go, so a link to one may have been right."""
     state = _STATES.get(wanted)
     if state is not None:
         what, do = state
@@ -127,7 +127,7 @@ def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
     what = f"there is no side {wanted[:80]!r}"
     if wanted.startswith("state:"):
         return SearchError(what, where=where, expected=" or ".join(_STATES), do=nearest(wanted, _STATES))
-    do = nearest(wanted, names) or "choose another side; a swap's generations go when it is finished"
+    do = nearest(wanted, names) or "choose another side; a swap's generations are dropped when it is finished"
     return SearchError(what, where=where, expected=", ".join(names), do=do)
 
 
@@ -233,7 +233,7 @@ def _keep(views: dict[str, tuple[object, View]], key: str, of: object, made: Vie
 
 
 def _changes(metadata: CollectionMetadata, state: State, search: Mapping[str, Any] | None) -> str:
-    """In what a state differs from the live one: encoders, slots that it has not, or settings of searching alone."""
+    """How a state differs from the live one: encoders, missing slots, or only search settings."""
     live, slots = metadata.live.vectors(), state.slots
     changed = [
         f"{name} generation {own.number}, {difference(own, beside(metadata, name, own))}"
@@ -244,4 +244,4 @@ def _changes(metadata: CollectionMetadata, state: State, search: Mapping[str, An
         changed.append(f"without {' and '.join(gone)}")
     now, other = metadata.search or {}, (metadata.search if search is None else search) or {}
     keys = [key for key in {**now, **other} if now.get(key) != other.get(key)]
-    return "; ".join(changed) or " ".join(["other settings of the search", *([f"({', '.join(keys)})"] if keys else [])])
+    return "; ".join(changed) or " ".join(["other search settings", *([f"({', '.join(keys)})"] if keys else [])])

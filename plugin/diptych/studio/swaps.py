@@ -108,7 +108,7 @@ def _kept(metadata: CollectionMetadata, before: State) -> str:
     if before.vectors() - metadata.live.vectors():
         return "the other generation is kept until diptych finish drops it"
     added = [name for name in metadata.live.slots if name not in before.slots]
-    how = f"without {' and '.join(added)}" if added else "with the settings of before"
+    how = f"without {' and '.join(added)}" if added else "with the earlier settings"
     return f"no vectors were replaced, and a rollback searches {how} again, until diptych finish"
 
 
@@ -228,7 +228,7 @@ def _rollback(metadata: CollectionMetadata) -> str:
     without = " and ".join(name for name in live if name not in before)
     if without and not changed:
         return f"search without {without} again, in one update"
-    doing = f"make {' and '.join(changed) or 'the settings of before'} live again, in one update"
+    doing = f"make {' and '.join(changed) or 'the earlier settings'} live again, in one update"
     return f"{doing}; and search without {without}" if without else doing
 
 

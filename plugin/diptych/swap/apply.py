@@ -63,7 +63,7 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    If it is killed, run it again to continue; at most a chunk and the last second are encoded twice. Encoding
+    If it is killed, run it again to continue; at most a chunk and the last second's work are repeated. Encoding
     runs at low priority, so that queries that this process answers meanwhile come first.
 
     Args:

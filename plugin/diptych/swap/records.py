@@ -1,4 +1,4 @@
-"""What a collection's metadata says of an apply: lease, checkpoints and trials, and why a gate refused."""
+"""What a collection's metadata record of an apply: lease, checkpoints, trials, and why a gate refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A sample of a collection's points, the same in every run: seeded by the collection's name.
 
-`CorpusSample` tells by it whether corpus averages have shifted since an encoder was calibrated.
+`CorpusSample` uses it to tell whether corpus averages have shifted since an encoder was calibrated.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Status:
     history: tuple[Event, ...] = ()
 
 
-@needs_answers("look again once it does")
+@needs_answers("try again once it does")
 def status(handle: CollectionHandle) -> Status:
     """The state of a collection. Loads no encoder.
 

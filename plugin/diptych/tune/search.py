@@ -152,7 +152,7 @@ class _Run:
         stages += map(rescoring, rescorers)
         stages += [asking(slot, other) for other in others for slot in self._dense(slots)]
         counts = dict.fromkeys([*stages, *self._reranking.values(), PRESENT], len(self.queries))
-        # About as many requests of different shapes are timed, one by one, as there are slots, fusions and parameters.
+        # An estimate: requests are timed one by one, in about one shape for each slot, fusion, depth and parameter set.
         shapes = (len(slots) + 2) * len(self.depths) * (1 + len(others))
         self.progress.plan({**counts, TIMING: shapes * min(ASKED, len(self.queries))})
 

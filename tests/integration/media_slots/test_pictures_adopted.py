@@ -112,9 +112,7 @@ def test_its_encoder_is_swapped_and_what_the_program_wrote_meanwhile_is_encoded_
     finer = made(slots=FINER)
     with opened(filled, made(), colours) as collection:
         warnings = plan(collection.handle, finer).warnings
-        assert any(
-            w.startswith("1 points name image media under 'photo' that no reference was noted of") for w in warnings
-        )
+        assert any(w.startswith("1 points name image media under 'photo' but have no reference: ") for w in warnings)
         report = apply(collection.handle, finer)
         assert (report.outcome, report.encoded) == ("cut over", {"picture.2": 5})
         assert best(collection, "half.png").id == "9"

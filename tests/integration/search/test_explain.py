@@ -86,7 +86,7 @@ def test_a_document_id_that_several_points_carry_is_said_and_hides_no_other_docu
     assert [why.document.id for why in found] == [hit.id for hit in hits], "none of them was deleted"
     best = next(hit for hit in hits if hit.id == "d0")
     for why in found:
-        said = f"several points carry this document's id: this is about point {best.point}"
+        said = f"several points have this document's id; this explains point {best.point}"
         assert why.notes == ((said,) if why.document.id == "d0" else ())
     each = collection.explain("word0 words", limit=6)
     assert [why.rank for why in each] == [1, 2, 3, 4, 5, 6]

@@ -174,17 +174,15 @@ def test_documents_of_another_kind_are_a_warning_until_they_are_accepted(
     run("populate", animals(tmp_path / "a.jsonl", "cat dog owl hen cow farm", "farm"))
     assert data() == {}
     assert data("--accept-data")["status"] == "ok"
-    assert re.match(
-        r"today's documents are like those of 20..-..-.. ..:.. UTC, 250 documents then \(MMD .*, p ", data()["found"]
-    )
+    assert re.match(r"today's documents are like the 250 of 20..-..-.. ..:.. UTC \(MMD .*, p ", data()["found"])
     run("populate", animals(tmp_path / "b.jsonl", "shark squid ray eel cod sea", "sea"))
     found = data()
     assert found["status"] == "warn"
-    assert "today's documents are not like those of 20" in found["found"]
+    assert "today's documents differ from the 250 of 20" in found["found"]
     assert found["found"].count("'sea") == 3
     assert "diptych doctor --accept-data" in found["do"]
     assert data("--accept-data")["status"] == data()["status"] == "ok"
-    assert "500 documents then" in data()["found"]
+    assert "the 500 of 20" in data()["found"]
 
 
 @pytest.mark.parametrize(("seed", "code", "told"), [(1, 0, "ok   "), (2, 1, "fail ")])

@@ -25,7 +25,7 @@ Rest: TypeAlias = Callable[[int], None]
 
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Rest:
-    """Let so many nanoseconds pass since now, by the clock that tells how old a file is."""
+    """Let this many nanoseconds pass, by the clock that tells how old a file is."""
 
     def until(nanoseconds: int) -> None:
         later = time.time_ns() + nanoseconds

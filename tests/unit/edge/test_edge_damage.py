@@ -71,7 +71,7 @@ def store(request: pytest.FixtureRequest, stores: Mapping[str, Path], tmp_path: 
 
 
 def copied(source: Path, target: Path) -> None:
-    """Copy a store but for the socket that a killed process leaves, and for the holes of its files."""
+    """Copy a store without the socket that a killed process leaves and without the holes of its files."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(".socket"), copy_function=copy_without_holes)
 
 

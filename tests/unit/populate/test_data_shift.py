@@ -1,4 +1,4 @@
-"""Whether a collection's documents are still like those that its encoder was admitted on."""
+"""Whether a collection's documents are still like those that its encoder was chosen for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References to media are noted for what a payload names when they are written, and for nothing else."""
+"""References are stored for the media that a payload names at that moment, and for nothing else."""
 
 from __future__ import annotations
 

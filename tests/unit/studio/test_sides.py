@@ -119,7 +119,7 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     collection.finish()
     assert not [side for side in sides(client) if side.startswith(("state:", "generation:"))]
     said = {
-        "generation:dense.1": "go when it is finished",
+        "generation:dense.1": "are dropped when it is finished",
         "state:kept": "no earlier state is kept: no swap was cut over, or the last one is finished",
         "state:building": "no swap is under way, so no state is being built",
         "state:keept": "did you mean 'state:kept'?",

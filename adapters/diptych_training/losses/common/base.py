@@ -1,4 +1,4 @@
-"""The base of the losses: it embeds the columns of a batch with a sentence-transformers model; and their draws."""
+"""The base of the losses, which embeds the columns of a batch with a sentence-transformers model, and their draws."""
 
 from __future__ import annotations
 

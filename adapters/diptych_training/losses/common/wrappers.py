@@ -1,4 +1,4 @@
-"""Losses around another loss: with a teacher that scores documents during training, and over batches in pieces."""
+"""Losses that wrap another loss: with a teacher that scores documents during training, or over batches in pieces."""
 
 from __future__ import annotations
 

@@ -236,13 +236,15 @@ def encode_once(
     encode: Callable[[Sequence[str]], Sequence[Any] | Floats],
     stage: str,
 ) -> None:
-    """Store the texts, then their vectors, in the training's folder: where the vectors are, so are the texts.
+    """Encode the texts, and store them and their vectors in the training's folder.
+
+    The vectors are stored last, so that a folder that has vectors has their texts.
 
     Args:
-        training: whose folder and progress.
-        texts: each once.
+        training: has the folder and the progress.
+        texts: without repetitions.
         encode: makes a vector of each text.
-        stage: of the progress.
+        stage: name of the stage of the progress.
     """
     training.watcher.begin(stage, len(texts))
     parts = []

@@ -54,7 +54,7 @@ def adopt(
         list[str] | None,
         typer.Option(
             metavar="KEY=MODALITY",
-            help="Payload key of paths or URLs of media: photo=image; also sound, video, series or points.",
+            help="Payload key that holds paths or URLs of media: photo=image; also sound, video, series or points.",
         ),
     ] = None,
     sample: Annotated[
@@ -64,8 +64,8 @@ def adopt(
 ) -> None:
     """Adopt a collection of LangChain, LlamaIndex, Haystack, FastEmbed or your own after verifying its encoders.
 
-    Only the collection's metadata is written, and with --media references to these. The program that filled it can go
-    on using it.
+    Writes only the collection's metadata and, with --media, references to media. The program that filled the collection
+    can continue to use it.
 
     [dim]Examples:[/dim]
 
@@ -128,7 +128,7 @@ def _show(report: AdoptReport) -> None:
     console.print(f"{report.collection}: {report.points:,} points, adopted", style="bold", soft_wrap=True)
     console.print(f"layout: {report.layout.origin}, text in {report.layout.text!r}", soft_wrap=True)
     for modality, count in report.media.items():
-        console.print(f"{modality}: references to the media of {count:,} points were noted", soft_wrap=True)
+        console.print(f"{modality}: references to the media of {count:,} points were stored", soft_wrap=True)
     for slot in report.slots:
         vector = repr(slot.vector) if slot.vector else "the unnamed vector"
         likeness = f"cosine over {slot.sampled} sampled points: median {slot.median:.4f}, lowest {slot.lowest:.4f}"

@@ -50,7 +50,7 @@ def run_checks(
         download: let them be fetched.
         verify: look at every point, and encode `sample` documents again, all of them for None.
         repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
-        accept: compare later documents with today's.
+        accept: keep a sample of today's vectors, with which later ones are compared.
     """
     if not download:
         os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there

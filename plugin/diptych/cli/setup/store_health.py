@@ -1,4 +1,4 @@
-"""Doctor's checks of what the store holds: `--verify`, `--repair`, and whether the documents have changed in kind."""
+"""Doctor's checks of what the store holds: `--verify`, `--repair`, and whether documents differ from earlier ones."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
 
 
 def compare_data(collection: Collection, metadata: CollectionMetadata, *, accept: bool) -> Iterator[Check]:
-    """Compare each dense slot's vectors of today with those that its encoder was admitted on.
+    """Compare each dense slot's current vectors with its sample of earlier ones.
 
     Args:
-        accept: take today's documents as those to compare with from now on.
+        accept: first take a new sample, of today's documents.
     """
     from diptych.slots.data_shift import data_shift, keep_samples
 
@@ -89,13 +89,13 @@ def compare_data(collection: Collection, metadata: CollectionMetadata, *, accept
 
 
 def _data_check(name: str, shift: DataShift) -> Check:
-    then = f"those of {moment(shift.since)}, {shift.points:,} documents then"
+    then = f"the {shift.points:,} of {moment(shift.since)}"
     figures = f"(MMD {shift.discrepancy:.4f} on {shift.compared:,} vectors, p {shift.chance:.3f})"
     if not shift.shifted:
         return Check(name, "ok", f"today's documents are like {then} {figures}")
     examples = ", ".join(map(repr, shift.examples))
-    found = f"today's documents are not like {then} {figures}; the least like them are such as {examples}"
-    do = "see whether the encoder finds them: diptych evaluate with queries about them\n"
+    found = f"today's documents differ from {then} {figures}; among the most different: {examples}"
+    do = "to see whether searches find them: diptych evaluate with queries about them\n"
     return Check(
         name, "warn", found, f"{do}to compare with today's documents from now on: diptych doctor --accept-data"
     )

@@ -36,7 +36,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
 
 
 class Command:
-    """A function as typer calls it: with one option more, and with errors as text and exit codes."""
+    """A command's function as typer calls it: adds `--debug`, and turns errors into text and exit codes."""
 
     def __init__(self, name: str, function: Callable[..., None]) -> None:
         functools.update_wrapper(self, function)
@@ -44,7 +44,7 @@ class Command:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """What the command takes; evaluated when it is asked for, since a run asks for one command's alone."""
+        """The command's parameters. Evaluated on request, since a run needs those of one command only."""
         own = inspect.signature(self._function, eval_str=True)
         return own.replace(parameters=[*own.parameters.values(), DEBUG])
 
@@ -54,7 +54,7 @@ class Command:
             begin = time.perf_counter()
             self._function(*args, **options)
             sys.stdout.flush()
-            LOG.info("diptych %s: %.2f s, and what came before to import", self._name, time.perf_counter() - begin)
+            LOG.info("diptych %s: %.2f s, imports before it not included", self._name, time.perf_counter() - begin)
 
 
 @contextmanager

@@ -89,10 +89,9 @@ class Job:
                 self.state = "cancelled"
 
     def plan(self, stages: Mapping[str, int]) -> None:
-        """Say which stages will come and how many steps each has, so that all of them are one progress.
+        """Announce the stages and how many steps each has, so that one bar covers all of them.
 
-        A stage may count in other units than its steps here. Other stages may come too: they leave the progress where
-        it is.
+        A stage may count in other units than its steps here. Stages that were not announced leave the bar where it is.
         """
         self._plan = dict(stages)
 
@@ -103,7 +102,7 @@ class Job:
             JobCancelled: nobody wants it any more.
         """
         self.require_wanted()
-        with self._lock:  # else a look in between would see the steps of one stage and the name of another
+        with self._lock:  # otherwise a reader could see the steps of one stage with the name of another
             if stage in self._plan:
                 self._past = self._before(stage)
             elif self.stage in self._plan:

@@ -38,7 +38,7 @@ def checked(collection: Collection, queries: QuerySet | None, sample: int, job: 
         JobCancelled: nobody wants it any more.
     """
     view = collection.handle.now()
-    job.begin("choosing what to ask", None)
+    job.begin("choosing the queries", None)
     asked = list(queries.queries[:sample]) if queries else _known_items(view, sample)
     job.plan(dict(_stages(view, len(asked))))
     rows = [_slot(view, name, asked, job) for name in view.slots]

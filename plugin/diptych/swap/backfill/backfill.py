@@ -1,9 +1,9 @@
 """`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
 
 A page is read, encoded and written, then read again: a document that changed between the two readings is encoded
-again, so that no vector made from another text remains. Only then it is settled. Meanwhile the next pages are read,
-encoded and written; at most a chunk is not settled. The checkpoint follows once a second, because on a cluster all
-nodes agree on each one.
+again, so that no vector made from another text remains. Only then is it settled. Meanwhile the next pages are read,
+encoded and written; at most a chunk is unsettled. The checkpoint follows once a second, because on a cluster all nodes
+must agree on each one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
 SERVER_PIECES = 2  # the same on a server, where every read and every checkpoint is a request
-CHECKPOINT = 1.0  # seconds from one checkpoint to the next, which a kill costs besides a chunk
+CHECKPOINT = 1.0  # seconds between checkpoints; a kill costs these and a chunk
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
 

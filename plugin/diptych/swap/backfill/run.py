@@ -67,7 +67,7 @@ class BackfillRun:
                 self._count({vector: view.slots[name]}, Backfill.repair)
 
     def _note_media(self) -> None:
-        """Note, once, the media of points that another program has written into an adopted collection since."""
+        """Store, once, references to media of points that another program has since added to an adopted collection."""
         layout = self._handle.view.layout
         if not self._noted and layout.media:
             noted = note_media(self._handle.client, self._handle.name, layout, self._handle.media)

@@ -1,6 +1,6 @@
 """`Quality`: how good a drift map is, measured on documents and queries that it was not fitted on.
 
-`offer` decides by it whether the map is good enough to propose. It is never used unasked.
+`offer` uses it to decide whether the map is good enough to propose. A map is used only if asked for.
 """
 
 from __future__ import annotations
