@@ -36,7 +36,7 @@ from diptych.swap.records import Checkpoint
 from diptych.types import Document
 
 PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
-SERVER_PIECES = 2  # the same on a server, where every read and every checkpoint is a request
+SERVER_PIECES = 2  # the same on a server, where every read is a request
 CHECKPOINT = 1.0  # seconds between checkpoints; a kill costs these and a chunk
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
