@@ -149,6 +149,31 @@ def dense(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "folder", {**LEXICAL, **DENSE}, 300)
 
 
+@pytest.mark.parametrize(
+    "met",
+    ["class Met:\n    def __del__(self): signal.raise_signal(signal.SIGINT)", "class Met: pass"],
+    ids=["a finalizer", "a callback of a weak reference"],
+)
+def test_an_interrupt_where_exceptions_are_only_printed_comes_again(met: str) -> None:
+    program = f"""
+import signal, time, weakref
+from diptych.runtime import interrupts
+
+{met}
+
+def command():
+    met = Met()
+    weakref.finalize(met, signal.raise_signal, signal.SIGINT) if "__del__" not in dir(Met) else None
+    del met
+    while True:
+        time.sleep(0.001)
+
+interrupts.run(command)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.slow
 def test_populate_and_search_by_words(lexical: Folder) -> None:
     interrupted_at_random(lexical, "populate", "corpus.jsonl", restore=True)

@@ -12,18 +12,21 @@ since what comes after it takes a second.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePath
-from types import FrameType
+from types import CodeType, FrameType
 
 EXIT = 130  # as shells say of a program that Ctrl-C ended
+AGAIN = 0.01  # seconds until an interrupt comes again that met a moment at which nothing can be raised
 GRACE = 1.2  # seconds for what is open to be closed
 SHOW_CURSOR = b"\r\x1b[?25h\x1b[K"  # a progress bar hides it, and clears its line no more
 IMPORTING = "<frozen importlib"
@@ -95,14 +98,22 @@ def mark_told() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if _state["first"] or not _state["running"] or _importing(frame):
         _leave()
-    _state["first"] = True
     threading.Thread(target=_leave_later, name="interrupt", daemon=True).start()
+    if _is_below(frame, lambda code: code.co_filename == weakref.__file__ or code.co_name == "__del__"):
+        threading.Timer(AGAIN, _thread.interrupt_main).start()  # there an exception would only be printed
+        return
+    _state["first"] = True
     raise KeyboardInterrupt
 
 
 def _importing(frame: FrameType | None) -> bool:
+    return _is_below(frame, lambda code: code.co_filename.startswith(IMPORTING))
+
+
+def _is_below(frame: FrameType | None, wanted: Callable[[CodeType], bool]) -> bool:
+    """Whether a function whose code is wanted is running."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith(IMPORTING):
+        if wanted(frame.f_code):
             return True
         frame = frame.f_back
     return False
