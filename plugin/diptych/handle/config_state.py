@@ -24,14 +24,8 @@ def storage_of(config: SlotConfig) -> dict[str, Any]:
 
 def describes(config: Config, state: State) -> bool:
     """Whether the config's slots are exactly those of the state."""
-    if config.slots.keys() != state.slots.keys():
-        return False
-    return all(
-        (wanted.adapter, wanted.options, storage_of(wanted), reading_of(config.populate, wanted))
-        == (have.adapter, have.options, have.storage, have.reading)
-        and asks(wanted, state.asking.get(name))
-        for name, wanted, have in ((name, config.slots[name], state.slots[name]) for name in config.slots)
-    )
+    same = config.slots.keys() == state.slots.keys()
+    return same and all(_describes_slot(config, state, name) for name in config.slots)
 
 
 def asks(config: SlotConfig, asking: Asking | None) -> bool:
@@ -56,11 +50,17 @@ def live_lines(config: Config, live: State) -> list[str]:
     return text
 
 
-def _describes_slot(config: Config, live: State, name: str) -> bool:
+def _describes_slot(config: Config, state: State, name: str) -> bool:
+    """Whether a slot of the state is in the config as it is."""
     if name not in config.slots:
         return False
-    one = config.model_copy(update={"slots": {name: config.slots[name]}})
-    return describes(one, live.model_copy(update={"slots": {name: live.slots[name]}}))
+    wanted, have = config.slots[name], state.slots[name]
+    return (wanted.adapter, wanted.options, storage_of(wanted), reading_of(config.populate, wanted)) == (
+        have.adapter,
+        have.options,
+        have.storage,
+        have.reading,
+    ) and asks(wanted, state.asking.get(name))
 
 
 def _live_slot(live: State, name: str) -> dict[str, Any]:
