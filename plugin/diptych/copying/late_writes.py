@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +14,7 @@ from qdrant_client import models
 
 from diptych.copying.points import PointId, hash_of_payload, hash_of_point, plain_id, struct
 from diptych.copying.side import Side
+from diptych.populate.seen_ids import temporary_tables
 
 
 def copy_late_writes(source: Side, target: Side, base: Base, *, batch: int) -> int:
@@ -77,9 +77,7 @@ class Base:
     """A table in a temporary file, about 60 bytes per point; deleted with the process. For one thread."""
 
     def __init__(self) -> None:
-        self._table = sqlite3.connect("", isolation_level=None)  # "" is SQLite's private temporary file
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
-            self._table.execute(f"PRAGMA {pragma}")
+        self._table = temporary_tables(CACHE_KIB)
         self._table.execute("CREATE TABLE known (id TEXT PRIMARY KEY, point BLOB, payload BLOB) WITHOUT ROWID")
         self._table.execute("BEGIN")
 

@@ -27,6 +27,14 @@ class Meeting(Enum):
     OTHER_CONTENT = auto()
 
 
+def temporary_tables(cache_kib: int) -> sqlite3.Connection:
+    """A database of this process alone, with so much of it in memory; the rest goes with the process."""
+    base = sqlite3.connect("", isolation_level=None)  # "" is SQLite's private temporary file
+    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{cache_kib}"):
+        base.execute(f"PRAGMA {pragma}")
+    return base
+
+
 class SeenIds:
     """The ids seen so far: the newest in a dictionary, the others in a table on disk, about 60 bytes per document.
 
@@ -35,9 +43,7 @@ class SeenIds:
     """
 
     def __init__(self) -> None:
-        self._base = sqlite3.connect("", isolation_level=None)  # "" is SQLite's private temporary file
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
-            self._base.execute(f"PRAGMA {pragma}")
+        self._base = temporary_tables(CACHE_KIB)
         self._base.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, held BLOB) WITHOUT ROWID")
         self._base.execute("CREATE TABLE points (point BLOB PRIMARY KEY, id BLOB) WITHOUT ROWID")
         self._base.execute("BEGIN")
