@@ -52,11 +52,8 @@ class FastEmbedImageEncoder(FastEmbedModel):
         try:
             return int(self._pictures([np.full((32, 48, 3), 128, np.uint8)]).shape[1])
         except Exception as error:  # numpy, Pillow and onnxruntime each raise their own
-            raise ModelError(
-                f"model {self.name!r} does not take what its own preprocessing gives",
-                where=self.folder / self.description.model_file,
-                got=f"{type(error).__name__}: {error}",
-                expected="a graph of pictures, and the preprocessor_config.json of the same model",
+            raise _unfit(
+                self, error, expected="a graph of pictures, and the preprocessor_config.json of the same model"
             ) from error
 
     def encode_query(self, inputs: Sequence[str | Content]) -> Floats:
@@ -187,12 +184,7 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
             trial = list(self._vectors(["a", np.full((32, 48, 3), 128, np.uint8)]))
             (dimension,) = {vectors.shape[1] for vectors in trial}
         except Exception as error:  # numpy, Pillow and onnxruntime each raise their own
-            raise ModelError(
-                f"model {self.name!r} does not take what its own preprocessing gives",
-                where=self.folder / self.description.model_file,
-                got=f"{type(error).__name__}: {error}",
-                expected="the files of the model that FastEmbed lists under this name",
-            ) from error
+            raise _unfit(self, error, expected="the files of the model that FastEmbed lists under this name") from error
         return int(dimension)
 
     def encode_query(self, inputs: Sequence[str | Content]) -> list[Floats]:
@@ -218,3 +210,12 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
                     do="say `of: image` in the slot, or take the adapter of what the slot reads",
                 )
             yield np.ascontiguousarray(vectors, np.float32)
+
+
+def _unfit(model: FastEmbedModel, error: Exception, *, expected: str) -> ModelError:
+    return ModelError(
+        f"model {model.name!r} does not take what its own preprocessing gives",
+        where=model.folder / model.description.model_file,
+        got=f"{type(error).__name__}: {error}",
+        expected=expected,
+    )
