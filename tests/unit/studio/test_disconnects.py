@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,6 +15,8 @@ import pytest
 from starlette.requests import Request
 
 from diptych import Collection, Registry
+from diptych.search import run
+from diptych.search.microbatch import MicroBatcher
 from diptych.service.application import application
 from diptych.service.error_answers import Refused
 from diptych.service.readiness import Readiness
@@ -94,6 +97,7 @@ def test_a_search_that_waits_is_never_begun_when_its_page_has_gone(
         return whole(name, requests, **more)
 
     monkeypatch.setattr(Readiness, "start", lambda self: None)  # its checks are batches of their own
+    monkeypatch.setattr(run, "MicroBatcher", partial(MicroBatcher, patience=300))  # however slow the machine is
     app = application(Served([collection], registry=fakes), extension=studio())
     with served(app) as url, httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor() as pool:
         monkeypatch.setattr(collection.client, "query_batch_points", slow)
