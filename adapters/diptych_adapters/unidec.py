@@ -18,7 +18,7 @@ from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import find, load, prompts_of
 from diptych_adapters.pipelines.pipeline import Pipeline
-from diptych_adapters.pipelines.weights import check_modules
+from diptych_adapters.pipelines.weight_checks import check_modules
 from diptych_adapters.sentence_transformers import check_dense
 
 LABELS = "labels"

@@ -43,8 +43,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
 from diptych.stores import open_store
+from diptych.stores.protobuf_points import Point
 from diptych.stores.versions import server_version
-from diptych.stores.wire import Point
 from diptych.swap import ApplyOptions, apply
 from diptych.swap.pace import IN_FLIGHT, PART
 from drawn_corpus import WIDTH, WORDS, Documents, Drawn, config_of, opened, table_in_memory, vectors

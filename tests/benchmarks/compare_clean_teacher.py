@@ -26,7 +26,7 @@ from compare_students import Quiet
 from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats
-from diptych_training.data.unlabelled import corrupted
+from diptych_training.data.unlabelled_media import corrupted
 from diptych_training.models.patch_encoders import EncoderShape, SeriesBody
 from effects.running import FEW, ONE, Condition, above, effect, plateau
 from machine import facts

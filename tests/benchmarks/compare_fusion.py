@@ -28,7 +28,7 @@ import numpy as np
 
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
-from diptych.slots.vocabulary import UNREAD_WEIGHT
+from diptych.slots.vocabulary_check import UNREAD_WEIGHT
 from diptych.tune.choose import choose
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search import DEPTHS

@@ -22,13 +22,13 @@ from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
-from diptych.search import store_errors
+from diptych.search import store_calls
 from diptych.search.filter_keys import missing_keys
 from diptych.search.filters import combined
 from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import seconds_left
+from diptych.stores.protobuf_points import Point
 from diptych.stores.server_client import ServerClient
-from diptych.stores.wire import Point
 from faulty_server import faulty_server, hang, reset, send
 from grpc_server import grpc_server, refuse
 from small_server import Routes
@@ -82,7 +82,7 @@ def test_a_node_that_is_gone_is_left_for_the_next_one(small_server: Callable[...
 def test_a_node_that_fails_is_left_by_reads(
     small_server: Callable[..., Routes], fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_errors, "PAUSES", ())
+    monkeypatch.setattr(store_calls, "PAUSES", ())
     first = small_server()
     second = small_server(store=first.store)
     with Collection.open(config(first.url, second.url), registry=fakes) as collection:
@@ -231,22 +231,22 @@ def stumbles(protocol: str, times: int, stack: ExitStack) -> tuple[ServerClient,
 def test_a_read_that_a_single_server_cannot_answer_just_now_is_repeated(
     protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_errors, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(store_calls, "PAUSES", (0.01, 0.01, 0.01))
     with ExitStack() as stack:
         client, calls = stumbles(protocol, 3, stack)
-        assert store_errors.ask(Asked(client), lambda: client.count("c")).count == 3
+        assert store_calls.ask(Asked(client), lambda: client.count("c")).count == 3
         assert set(calls) == {"Count"}
     with ExitStack() as stack:
         client, calls = stumbles(protocol, 1000, stack)
         with pytest.raises(StoreError, match="shard is gone"):
-            store_errors.ask(Asked(client), lambda: client.count("c"))
-        assert len(calls) > len(store_errors.PAUSES)
+            store_calls.ask(Asked(client), lambda: client.count("c"))
+        assert len(calls) > len(store_calls.PAUSES)
     with ExitStack() as stack:
-        monkeypatch.setattr(store_errors, "PAUSES", (60.0,))
-        monkeypatch.setattr(store_errors, "time", SimpleNamespace(sleep=not_waited))
+        monkeypatch.setattr(store_calls, "PAUSES", (60.0,))
+        monkeypatch.setattr(store_calls, "time", SimpleNamespace(sleep=not_waited))
         client, calls = stumbles(protocol, 1000, stack)
         with deadline(1), pytest.raises(StoreError, match="shard is gone"):  # no pause is as long as that
-            store_errors.ask(Asked(client), lambda: client.count("c"))
+            store_calls.ask(Asked(client), lambda: client.count("c"))
 
 
 def not_waited(seconds: float) -> None:
@@ -280,11 +280,11 @@ def test_a_read_over_grpc_is_repeated_where_its_connection_broke() -> None:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_server_that_is_gone_is_not_waited_for(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_errors, "PAUSES", (60.0,))
-    monkeypatch.setattr(store_errors, "time", SimpleNamespace(sleep=not_waited))
+    monkeypatch.setattr(store_calls, "PAUSES", (60.0,))
+    monkeypatch.setattr(store_calls, "time", SimpleNamespace(sleep=not_waited))
     client = ServerClient(timeout=60, search_timeout=600, **place_of(GONE.replace("http", protocol)))
     with closing(client), pytest.raises(StoreUnavailable, match="the store does not answer"):
-        store_errors.ask(Asked(client), lambda: client.count("c"))
+        store_calls.ask(Asked(client), lambda: client.count("c"))
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

@@ -27,7 +27,7 @@ from diptych.config import Config
 from diptych.copying import copy_collection, export_collection
 from diptych.errors import DiptychError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.search import store_errors
+from diptych.search import store_calls
 from diptych.stores import place_of
 from diptych.stores.server_client import ServerClient
 from diptych.swap import ApplyOptions
@@ -104,7 +104,7 @@ def filled(registry: Registry) -> Collection:
 @pytest.fixture(autouse=True)
 def _no_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(store_errors, "PAUSES", ())
+    monkeypatch.setattr(store_calls, "PAUSES", ())
 
 
 @pytest.fixture(scope="module", params=["http", "grpc"])

@@ -29,12 +29,12 @@ from diptych.handle import create
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
-from diptych.search import Diversify, Retrieve, store_errors
-from diptych.search.store_errors import ask
-from diptych.stores import open_store, vector_names
-from diptych.stores.answers import is_conflict, refuses_key, told
+from diptych.search import Diversify, Retrieve, store_calls
+from diptych.search.store_calls import ask
+from diptych.stores import open_store, retired_vectors
+from diptych.stores.retired_vectors import drop_retired, existing
 from diptych.stores.server_client import ServerClient
-from diptych.stores.vector_names import drop_retired, existing
+from diptych.stores.server_errors import is_conflict, refuses_key, told
 from diptych.stores.versions import FEATURES, dotted, server_version, version_warnings
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
@@ -156,18 +156,18 @@ def test_in_a_cluster_the_command_populate_drops_what_is_retired_once_its_shards
 ) -> None:
     server = small_server()
     server.cluster = {"remote_shards": [{"shard_id": 0, "peer_id": 2, "state": "Active"}]}
-    monkeypatch.setattr(vector_names, "LEAST", 0.1)
+    monkeypatch.setattr(retired_vectors, "LEAST", 0.1)
     collection = Collection.open(config(server.url), registry=fakes)
     collection.populate(DOCUMENTS)
     slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
     collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
     assert collection.finish(later=True).retired == ("dense.1",)
     drop = partial(drop_retired, collection.client, "c", collection.handle.read)
-    time.sleep(vector_names.FLUSHES * vector_names.LEAST)
+    time.sleep(retired_vectors.FLUSHES * retired_vectors.LEAST)
     assert drop() == ()
     assert existing(collection.client, "c") == {"dense.1", "dense.2"}
     server.cluster["remote_shards"][0]["state"] = "Partial"
-    monkeypatch.setattr(vector_names, "PATIENCE", 0.1)
+    monkeypatch.setattr(retired_vectors, "PATIENCE", 0.1)
     assert drop(watch=True) == ()
     assert existing(collection.client, "c") == {"dense.1", "dense.2"}
     server.cluster["remote_shards"][0]["state"] = "Active"
@@ -392,7 +392,7 @@ def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any]
 def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
     small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_errors, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(store_calls, "PAUSES", (0.01, 0.01))
     server = small_server()
     with Collection.open(config(server.url), registry=fakes) as collection:
         collection.populate(DOCUMENTS)

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from qdrant_client import QdrantClient, models
 
 from diptych.errors import StoreUnavailable
-from diptych.stores.vector_names import existing
+from diptych.stores.retired_vectors import existing
 from qdrant_edge_client import rest
 from qdrant_edge_client.rest.request import Request
 from qdrant_edge_client.rest.routes import NoRoute

@@ -25,7 +25,7 @@ import numpy as np
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import Pair
 from diptych.types import Floats
-from diptych_adapters.engines.cores import keep_to, shares
+from diptych_adapters.engines.numa_cores import keep_to, shares
 
 LEAST = 16  # fewest inputs sent to a process at once
 TURNS = 4  # pieces for each process in one call, so that all end at about the same time

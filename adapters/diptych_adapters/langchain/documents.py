@@ -22,6 +22,7 @@ from typing import Any
 from langchain_core.documents import Document as Text
 
 from diptych import Document, Hit
+from diptych_adapters.framework_media import MEDIA, Reads, as_text
 from diptych_adapters.hit_details import (
     SEARCH_KEY,
     Content,
@@ -31,7 +32,6 @@ from diptych_adapters.hit_details import (
     named,
     require_document,
 )
-from diptych_adapters.media_forms import MEDIA, Reads, as_text
 
 _SET, _HIDDEN = "set", "hidden"  # in `_diptych`
 

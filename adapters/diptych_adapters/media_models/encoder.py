@@ -24,7 +24,7 @@ from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import loading, quiet
 from diptych_adapters.pipelines.prepared import identity_of, state_of
-from diptych_adapters.pipelines.weights import check_complete, recorded
+from diptych_adapters.pipelines.weight_checks import check_complete, recorded
 
 _GREY = np.full((2, 32, 48, 3), 128, np.uint8)
 _WAVE = np.sin(np.arange(8000) / 5).astype(np.float32)

@@ -21,7 +21,7 @@ from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import find, load, numerics, prompts_of
 from diptych_adapters.pipelines.steps import pipeline_steps
-from diptych_adapters.pipelines.weights import answers
+from diptych_adapters.pipelines.weight_checks import answers
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 

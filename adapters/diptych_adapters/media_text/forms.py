@@ -14,7 +14,7 @@ from diptych.media import Content, Sound
 from diptych_adapters.media_text.bodies import Frames, convolutional, layered
 from diptych_adapters.media_text.spectra import spectrograms
 from diptych_adapters.models import ModelError
-from diptych_adapters.shapes import ShapeDescriptor
+from diptych_adapters.shape_descriptor import ShapeDescriptor
 
 WHITE = 255
 SLOWEST = 1000  # samples a second
@@ -139,7 +139,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Point clouds as descriptors that rotations do not change, float32 `[numbers]`; see `diptych_adapters.shapes`.
+    """Point clouds as float32 descriptors `[numbers]` that rotations do not change; see `shape_descriptor`.
 
     Args:
         shells, degrees: how fine the descriptor is.

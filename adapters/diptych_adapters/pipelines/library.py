@@ -45,7 +45,7 @@ def load(
         ModelError: weights are missing, too many or of another shape.
     """
     processor.import_torch()
-    from diptych_adapters.pipelines.weights import check_complete, check_modules, recorded
+    from diptych_adapters.pipelines.weight_checks import check_complete, check_modules, recorded
 
     model_class = getattr(import_module("sentence_transformers"), kind)
     with loading, quiet(), recorded() as loads:
@@ -86,7 +86,7 @@ def load_transformer(
     import torch
     import transformers
 
-    from diptych_adapters.pipelines.weights import check_complete, recorded
+    from diptych_adapters.pipelines.weight_checks import check_complete, recorded
 
     local: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with loading, quiet(), recorded() as loads:

@@ -8,9 +8,9 @@ from typing import Any
 
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
-from diptych_adapters.remote.answers import as_text
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import space
+from diptych_adapters.remote.json_answers import as_text
 from diptych_adapters.remote.options import OPENAI, YesNoApiOptions
 from diptych_adapters.yes_no_prompt import LEAST_SHARE, question, scores_of
 

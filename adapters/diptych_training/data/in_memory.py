@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diptych.errors import ContractError
 from diptych.protocols import DenseEncoder, Similarity, SparseEncoder
 from diptych.types import Floats, SparseVector
-from diptych_training.data.sources import SearchResult
+from diptych_training.data.candidate_sources import SearchResult
 
 
 class EncoderSource:

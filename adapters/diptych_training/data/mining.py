@@ -21,8 +21,8 @@ from itertools import islice
 import numpy as np
 
 from diptych import Reranker
+from diptych_training.data.candidate_sources import CandidateSource, SearchResult
 from diptych_training.data.negatives import Mined, MiningOptions, MiningReport, Scored
-from diptych_training.data.sources import CandidateSource, SearchResult
 
 Qrels = Mapping[str, Mapping[str, float]]
 BATCH = 64  # queries that a source is asked at once

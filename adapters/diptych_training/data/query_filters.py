@@ -14,9 +14,9 @@ import numpy as np
 
 from diptych import DenseEncoder
 from diptych.types import Floats
+from diptych_training.data.candidate_sources import CandidateSource
 from diptych_training.data.generators import Generator
 from diptych_training.data.in_memory import unit
-from diptych_training.data.sources import CandidateSource
 
 BATCH = 64  # queries of which a source is asked at once
 _WORD = re.compile(r"\w+")

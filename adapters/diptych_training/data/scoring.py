@@ -13,7 +13,7 @@ from pathlib import Path
 
 from diptych import Reranker
 from diptych.errors import ConfigError
-from diptych_training.data.lines import append_lines, read_lines
+from diptych_training.data.json_lines import append_lines, read_lines
 from diptych_training.teacher_scores import scored
 
 Lists = Mapping[str, Sequence[str]]

@@ -21,9 +21,9 @@ import numpy as np
 
 from diptych import DenseEncoder, Document
 from diptych.errors import ConfigError
+from diptych_training.data.candidate_sources import CandidateSource, text_of
 from diptych_training.data.generators import Generator
 from diptych_training.data.query_filters import Leaks, SyntheticQuery, far_apart, once, round_trip, unleaked
-from diptych_training.data.sources import CandidateSource, text_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class AR2RetrieverLoss(RowDistillation):
     reward under the softmax over the negatives, or the sum of `reward_i log p_i` over the row, the authors' released
     form, here averaged over the batch; they add it up, so that theirs weighs as many times more as a batch has rows. It
     asks for no judgements: negatives that are judged relevant must not be in the rows (see
-    `diptych_training.data.model_source`).
+    `diptych_training.data.model_candidates`).
 
     Args:
         model, tau, similarity: see `RowDistillation`.

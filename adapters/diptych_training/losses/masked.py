@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych_training.data.masks import Masks, Policy, drawn_masks
-from diptych_training.data.unlabelled import Unlabelled
+from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.losses.common.momentum_encoder import Twin
 from diptych_training.models.masked import MaskedModule, picked
 from diptych_training.running.evaluation import HeldOut

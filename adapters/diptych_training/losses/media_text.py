@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from diptych_adapters.media_text.network import MediaTextNetwork
+from diptych_training.data.augmentation import VARIATIONS
 from diptych_training.data.media_items import Items
-from diptych_training.data.variation import VARIATIONS
 from diptych_training.losses.contrastive import SHARPEST, both_ways
 from diptych_training.losses.flops import flops
 
@@ -34,7 +34,7 @@ class MediaTextLoss(torch.nn.Module):
         vectors: of all texts, float32 `[texts, dimension]`, at unit length.
         terms: of each text, the terms of its words; None without a lexicon.
         first: how often the drawn text is the row's first.
-        augment: strength of the augmentation; see `data.variation`.
+        augment: strength of the augmentation; see `data.augmentation`.
         tau: initial temperature; it is trained.
         weight: w.
         sparsity: f, once the ramp is over.

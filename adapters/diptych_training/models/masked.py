@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diptych.media import Modality
 from diptych_training.data.masks import Grid
-from diptych_training.data.unlabelled import Unlabelled
+from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.models.patch_encoders import BODIES, Body, EncoderShape, positions
 from diptych_training.models.trained_module import TrainedModule
 

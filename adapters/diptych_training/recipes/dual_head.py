@@ -12,7 +12,7 @@ from pydantic import Field
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
-from diptych_training.data.sources import CandidateSource
+from diptych_training.data.candidate_sources import CandidateSource
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
 from diptych_training.models.dual_head import best_mix, dual_head, export_dual_head

@@ -15,6 +15,7 @@ from pydantic import Field
 from diptych.errors import ConfigError, DocumentError
 from diptych.training import RelativePath
 from diptych_training.corpus import TrainingData
+from diptych_training.data.candidate_sources import text_of
 from diptych_training.data.dual_view import (
     DualViews,
     Instructed,
@@ -25,8 +26,7 @@ from diptych_training.data.dual_view import (
     view_rows,
 )
 from diptych_training.data.generators import Generator
-from diptych_training.data.lines import read_lines
-from diptych_training.data.sources import text_of
+from diptych_training.data.json_lines import read_lines
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from diptych.errors import ConfigError
 from diptych.training import Registration, RelativePath
 from diptych_training.data.masks import Policy
-from diptych_training.data.unlabelled import Unlabelled, contents_of, corrupted, read_unlabelled
+from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
 from diptych_training.losses.masked import Filling, MaskedLoss
 from diptych_training.models.masked import MaskedModule, centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape

@@ -10,10 +10,10 @@ import numpy as np
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from diptych.evaluate import ScorePool
-from diptych.evaluate.pooled import POOLED
+from diptych.evaluate.score_pool import POOLED
 from diptych.protocols import Kind
 from diptych_training.corpus import TrainingData
-from diptych_training.data.model_source import ModelSource
+from diptych_training.data.model_candidates import ModelSource
 from diptych_training.precision import Precision, computed_in
 
 PRIMARY, AUC = "nDCG@10", "pooled AUC"

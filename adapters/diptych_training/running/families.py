@@ -57,7 +57,7 @@ class Family:
         """
         import torch
 
-        from diptych_adapters.pipelines.weights import check_complete, check_modules, recorded
+        from diptych_adapters.pipelines.weight_checks import check_complete, check_modules, recorded
 
         folder = resolve(name)
         check_safe(folder, trust_remote_code=False, allow_pickle_weights=False)

@@ -27,9 +27,9 @@ from diptych.handle.create import now, who
 from diptych.handle.open_handle import media_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata import node_payloads
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import CollectionMetadata, Event, Layout, State
 from diptych.metadata.payloads import NATIVE, field_of, from_payload, id_filter, text_fields
-from diptych.metadata.reading import Reading
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.media_references import note_media
 from diptych.populate.read_ahead import batched
@@ -39,7 +39,7 @@ from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts
 from diptych.slots.calibration_texts import texts_of as texts_read
 from diptych.slots.slot import Slot
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -11,9 +11,9 @@ from diptych.adopt.match_vectors import Physical
 from diptych.adopt.sample import Sampled, with_media
 from diptych.errors import CollectionError, FingerprintMismatch
 from diptych.media import MediaStore
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
-from diptych.metadata.reading import Reading
 from diptych.slots.encode import Input, Side, Vector
 from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
 from diptych.slots.slot import Slot

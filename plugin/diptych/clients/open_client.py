@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from diptych.clients.classes import (
+from diptych.clients.inference_clients import (
     AsyncInferenceClient,
     ClusterInferenceClient,
     EdgeInferenceClient,

@@ -1,7 +1,7 @@
 """What users import: `Collection`, and `TenantCollection`, the same collection as one tenant sees it.
 
 Begin with `collection`. Its methods are grouped in base classes: `populate_methods` writes documents, `queries`
-searches. `documents` reads and deletes documents, `explain` breaks a score down, `score_parts` scores given documents,
-`verify` checks the stored vectors, and `pipeline_runs` makes the runs that evaluations compare. The work behind them is
-in `diptych.populate` and `diptych.search`.
+searches. `documents` reads and deletes documents, `explain` breaks a score down, `score_documents` scores given
+documents, `verify` checks the stored vectors, and `pipeline_runs` makes the runs that evaluations compare. The work
+behind them is in `diptych.populate` and `diptych.search`.
 """

@@ -25,7 +25,7 @@ from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
 from diptych.slots.calibration_texts import SAMPLE
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.search.filters import FilterLike, Where, combined
-from diptych.search.store_errors import ask, is_refusal
+from diptych.search.store_calls import ask, is_refusal
 from diptych.types import Document, is_unicode
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.collection.explanation import Explanation, Explanations, SlotScore, Term
-from diptych.collection.score_parts import BlocksLike, blocks_of_slots, matched_terms, scores_of
+from diptych.collection.score_documents import BlocksLike, blocks_of_slots, matched_terms, scores_of
 from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -26,7 +26,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Passage, Query
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from diptych.collection.explanation import Explanations
-    from diptych.collection.score_parts import BlocksLike
+    from diptych.collection.score_documents import BlocksLike
 
 
 class Searching:
@@ -127,7 +127,7 @@ class Searching:
         slot: str,
         tenant: str | None = None,
     ) -> list[dict[str, float]]:
-        """For each query the scores of given documents, in one slot and one request. See `score_parts.scores`.
+        """For each query the scores of given documents, in one slot and one request. See `score_documents.scores`.
 
         Args:
             queries: their words, or `Query`.
@@ -135,7 +135,7 @@ class Searching:
             slot: by whose vectors.
             tenant: as in `search`.
         """
-        from diptych.collection.score_parts import scores
+        from diptych.collection.score_documents import scores
 
         return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
 

@@ -25,7 +25,7 @@ from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
 from diptych.slots.slot import Slot
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:

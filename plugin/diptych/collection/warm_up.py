@@ -14,7 +14,7 @@ from diptych.search.pipeline import Pipeline
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view, reranked
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.canaries import TEXTS
 from diptych.types import Query
 

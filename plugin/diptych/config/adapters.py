@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from diptych.anchors import anchored
+from diptych.anchor_scores import anchored
 from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, raise_problems, shown

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from diptych.config.limits import check_values
 from diptych.config.locations import Source
 from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import read_yaml
+from diptych.config.size_limits import check_values
 
 
 def load_config(path: str | Path = "diptych.yaml") -> Config:

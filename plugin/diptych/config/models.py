@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from diptych.anchors import ANCHORS, AnchorOptions
+from diptych.anchor_scores import ANCHORS, AnchorOptions
 from diptych.config.boost import boost_problems, recent_problems
 from diptych.config.cluster import ClusterConfig, cluster_problems
 from diptych.config.locations import Source
@@ -32,7 +32,7 @@ from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, Vecto
 from diptych.config.tenant import TenantConfig, tenant_problems
 from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
-from diptych.reduction import REDUCE, ReduceOptions
+from diptych.token_pooling import REDUCE, ReduceOptions
 
 __all__ = [
     "CANDIDATES",

@@ -12,9 +12,9 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from diptych.config.limits import MAX_BYTES, LimitedComposer, check_aliases, check_values
 from diptych.config.locations import Location, Source
 from diptych.config.secrets import is_secret
+from diptych.config.size_limits import MAX_BYTES, LimitedComposer, check_aliases, check_values
 from diptych.errors import ConfigError
 
 _BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\s[^\"]*?)?)\s*(?:\s#.*)?$")

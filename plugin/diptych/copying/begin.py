@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.copying import layout
+from diptych.copying import target_collection
 from diptych.copying.record import CopyRecord, record_of
 from diptych.copying.side import Side
+from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
 from diptych.handle.create import now, who
 from diptych.metadata.models import KEY
 from diptych.metadata.store import read_metadata
-from diptych.stores.vector_names import existing, orphans
+from diptych.stores.retired_vectors import existing, orphans
 
 if TYPE_CHECKING:
     from diptych.metadata.models import CollectionMetadata
@@ -29,10 +30,10 @@ class Preparation:
     info: models.CollectionInfo
     indexes: dict[str, Any]
     resumed: bool
-    extra: layout.Extra
+    extra: Extra
 
 
-def begin(source: Side, target: Side, registry: Registry | None, extra: layout.Extra = layout.NO_EXTRA) -> Preparation:
+def begin(source: Side, target: Side, registry: Registry | None, extra: Extra = NO_EXTRA) -> Preparation:
     """Create the target, or find it unfinished or finished.
 
     Raises:
@@ -44,17 +45,15 @@ def begin(source: Side, target: Side, registry: Registry | None, extra: layout.E
     info = source.info()
     require_coherent(source, info)
     extra = _without_orphans(source, target, metadata, extra)
-    indexes = layout.indexes_of(source, info, metadata, registry)
+    indexes = target_collection.indexes_of(source, info, metadata, registry)
     if target.exists():
         return Preparation(_existing_record(source, target, info, extra), info, indexes, True, extra)
     record = CopyRecord(store=source.place, collection=source.name, began=now(), by=who())
-    layout.create(source, target, info, record.payload(), extra)
+    target_collection.create(source, target, info, record.payload(), extra)
     return Preparation(record, info, indexes, False, extra)
 
 
-def _without_orphans(
-    source: Side, target: Side, metadata: CollectionMetadata | None, extra: layout.Extra
-) -> layout.Extra:
+def _without_orphans(source: Side, target: Side, metadata: CollectionMetadata | None, extra: Extra) -> Extra:
     """The parts of the target that differ: without vectors that diptych made or adopted and no state needs."""
     orphaned = orphans(source.client, source.name, metadata) if metadata else {}
     unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
@@ -82,7 +81,7 @@ def _require_distinct(source: Side, target: Side) -> None:
         raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
 
 
-def _existing_record(source: Side, target: Side, info: models.CollectionInfo, extra: layout.Extra) -> CopyRecord:
+def _existing_record(source: Side, target: Side, info: models.CollectionInfo, extra: Extra) -> CopyRecord:
     target_info = target.info()
     record = record_of(target_info.config.metadata or {}, str(target))
     if record is None:
@@ -100,7 +99,7 @@ def _existing_record(source: Side, target: Side, info: models.CollectionInfo, ex
             expected=str(source),
             do="copy under another name: --as NAME; if it is the same source, call it what it was called then",
         )
-    layout.require_same(source, target, info, target_info, extra)
+    target_collection.require_same(source, target, info, target_info, extra)
     return record
 
 

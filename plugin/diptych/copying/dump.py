@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.copying import layout
+from diptych.copying import target_collection
 from diptych.copying.begin import require_coherent
-from diptych.copying.rows import Header, document_row, point_row
+from diptych.copying.export_rows import Header, document_row, point_row
 from diptych.copying.side import Side
 from diptych.errors import CopyError, brief
 from diptych.handle.collection_handle import CollectionHandle
@@ -27,7 +27,7 @@ from diptych.metadata.payloads import NATIVE, OWN, from_payload
 from diptych.populate.sources.readers import HEADER, LONGEST_LINE
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _header(handle: CollectionHandle, total: int, vectors: bool) -> Header:
     side = Side(handle.client, handle.name)
     info = side.info()
     require_coherent(side, info)
-    indexes = layout.indexes_of(side, info, handle.metadata, handle.registry)
+    indexes = target_collection.indexes_of(side, info, handle.metadata, handle.registry)
     schemas = {
         name: schema.model_dump(mode="json") if hasattr(schema, "model_dump") else str(schema.value)
         for name, schema in indexes.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from diptych.copying.rows import Header, Shapes
+from diptych.copying.export_rows import Header, Shapes
 from diptych.populate.sources.readers import HEADER
 
 ROWS = 1024

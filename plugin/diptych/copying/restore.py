@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.copying import layout
+from diptych.copying import target_collection
+from diptych.copying.export_rows import Header, Shapes
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
-from diptych.copying.rows import Header, Shapes
 from diptych.copying.side import Side
 from diptych.errors import CopyError, DocumentError
 from diptych.handle.create import now, who
@@ -22,7 +22,7 @@ from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources import readers
 from diptych.reports import SetAside
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 from diptych.stores.upkeep import optimized
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Import:
     def run(self) -> ImportReport:
         """Create the collection, write the points, and store the metadata last."""
         record = self._copy_record()
-        layout.ensure_indexes(self._target, self._indexes())
+        target_collection.ensure_indexes(self._target, self._indexes())
         self._progress.begin("import", self._header.points)
         for batch in batched(self._points(), BATCH):
             self._target.write(batch)
@@ -135,7 +135,7 @@ class _Import:
             store=f"file:{self._path.resolve()}", collection=self._header.collection, began=now(), by=who()
         )
         if not self._target.exists():
-            layout.create(self._target, self._target, self._info, record.payload())
+            target_collection.create(self._target, self._target, self._info, record.payload())
             return record
         existing = record_of(self._target.metadata(), str(self._target))
         if (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from diptych.copying import layout
+from diptych.copying import target_collection
 from diptych.copying.begin import Preparation, begin, require_coherent
 from diptych.copying.compare import rules_of
 from diptych.copying.late_writes import Base
@@ -14,10 +14,11 @@ from diptych.copying.passes import Comparison, Pass
 from diptych.copying.points import struct
 from diptych.copying.record import CopyRecord, CopyReport, copied_metadata, hash_of
 from diptych.copying.side import Side
+from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
 from diptych.handle.create import now
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.versions import is_local
 
@@ -45,7 +46,7 @@ def copy_collection(
     progress: Progress | None = None,
     registry: Registry | None = None,
     places: tuple[str, str] = ("", ""),
-    extra: layout.Extra = layout.NO_EXTRA,
+    extra: Extra = NO_EXTRA,
     base: Base | None = None,
 ) -> CopyReport:
     """Copy a collection: points with vectors and payloads, settings, payload indexes and metadata.
@@ -105,7 +106,7 @@ class _Copy:
     def run(self, *, verify: bool, overwrite: bool) -> CopyReport:
         """Copy, compare, complete."""
         prepared, record = self._prepared, self._prepared.record
-        layout.ensure_indexes(self._target, prepared.indexes)
+        target_collection.ensure_indexes(self._target, prepared.indexes)
         verified = verify or record.stage == "done"
         if record.stage == "done":
             self._update(record, overwrite=overwrite)
@@ -113,7 +114,7 @@ class _Copy:
             record = self._points(record) if record.stage == "points" else record
             record = self._compared(record) if verify else self._counted(record)
             finish(self._source, self._target, record, self._extra)
-        warnings = layout.warnings_of(self._source, self._prepared.info)
+        warnings = target_collection.warnings_of(self._source, self._prepared.info)
         if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)
         return self._report(prepared.resumed, verified, tuple(prepared.indexes), tuple(warnings))
@@ -217,7 +218,7 @@ class _Copy:
 # The end of a copy: the target becomes complete in one update.
 
 
-def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra = layout.NO_EXTRA) -> None:
+def finish(source: Side, target: Side, record: CopyRecord, extra: Extra = NO_EXTRA) -> None:
     """Write the metadata that describes the vectors: from now on the copy can be opened.
 
     Raises:
@@ -225,7 +226,7 @@ def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra =
     """
     info = source.info()
     require_coherent(source, info)
-    layout.require_same(source, target, info, target.info(), extra)
+    target_collection.require_same(source, target, info, target.info(), extra)
     metadata = copied_metadata(info.config.metadata or {})
     update = {"stage": "done", "metadata": hash_of(metadata), "finished": now()}
     removed = dict.fromkeys(copied_metadata(target.metadata()).keys() - metadata.keys())

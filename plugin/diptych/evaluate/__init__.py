@@ -10,13 +10,13 @@ from diptych.evaluate.ann import ann_recall, ann_recall_per_query
 from diptych.evaluate.comparison import Comparison, Difference, compare
 from diptych.evaluate.display import comparison_table, table, to_data, to_json
 from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
-from diptych.evaluate.measures import DEFAULT_METRICS
+from diptych.evaluate.metric_names import DEFAULT_METRICS
 from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences
 from diptych.evaluate.picture_pairs import picture_pairs
 from diptych.evaluate.plots import plot_calibration, plot_differences
-from diptych.evaluate.pooled import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.queries import read_beir, read_queries
+from diptych.evaluate.score_pool import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
 from diptych.evaluate.scoring import Evaluation, evaluate
 from diptych.evaluate.slices import Slice, SliceDifference, differences_by_slice, slices_of
 from diptych.evaluate.trec import from_trec, to_trec

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from diptych.errors import EvaluationError
-from diptych.evaluate.rankings import Ranking, ordered
+from diptych.evaluate.ranking_order import Ranking, ordered
 from diptych.types import Run
 
 _TOLERANCE = 1e-5  # relative: one float32 dot product summed in another order

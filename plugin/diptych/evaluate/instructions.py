@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from diptych.errors import EvaluationError
 from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.rankings import ordered
+from diptych.evaluate.ranking_order import ordered
 from diptych.types import Run
 
 

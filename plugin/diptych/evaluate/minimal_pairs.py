@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych.errors import EvaluationError
 from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.rankings import ordered
+from diptych.evaluate.ranking_order import ordered
 from diptych.evaluate.significance import Doubles, bootstrap_means, percentile_interval
 from diptych.types import Document, Query, Run
 

@@ -11,7 +11,7 @@ import numpy as np
 from diptych.errors import EvaluationError
 from diptych.evaluate._extras import load
 from diptych.evaluate.comparison import Comparison, Difference
-from diptych.evaluate.pooled import ScorePool
+from diptych.evaluate.score_pool import ScorePool
 
 _WIN, _LOSS, _MEAN = "#0072b2", "#d55e00", "#222222"  # Okabe and Ito's palette: told apart by colour-blind readers
 

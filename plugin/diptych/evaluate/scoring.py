@@ -8,9 +8,9 @@ from typing import Any
 
 from diptych.errors import EvaluationError
 from diptych.evaluate._extras import load
-from diptych.evaluate.measures import DEFAULT_METRICS, cutoff, parse_metrics
+from diptych.evaluate.metric_names import DEFAULT_METRICS, cutoff, parse_metrics
 from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.rankings import ordered, rank_scores
+from diptych.evaluate.ranking_order import ordered, rank_scores
 from diptych.repr_html import ReprHtml
 from diptych.types import Run
 
@@ -82,8 +82,8 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
     """The values of `run` on each judged query, computed by ir-measures.
 
     nDCG has gains equal to the grades and log2 discounts; the other default metrics count grades of 1 or more as
-    relevant. See `diptych.evaluate.rankings.ordered` for how ties are broken: for each measure as ir-measures' provider
-    does, which for `MRR@k` is MS MARCO's script.
+    relevant. Ties are broken for each measure as ir-measures' provider does, which for `MRR@k` is MS MARCO's script;
+    see `diptych.evaluate.ranking_order.ordered`.
 
     Raises:
         EvaluationError: an unknown metric, a document twice in a ranking, a score that is NaN, or no query in common.

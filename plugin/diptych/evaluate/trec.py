@@ -11,7 +11,7 @@ from typing import Literal
 
 from diptych.errors import EvaluationError
 from diptych.evaluate._lines import numbered_lines, place
-from diptych.evaluate.rankings import Ranking, ordered, rank_scores
+from diptych.evaluate.ranking_order import Ranking, ordered, rank_scores
 from diptych.types import Run, is_unicode
 
 

@@ -33,7 +33,7 @@ from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import CollectionTexts
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
-from diptych.stores.answers import told
+from diptych.stores.server_errors import told
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

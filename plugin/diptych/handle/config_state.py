@@ -7,8 +7,8 @@ from typing import Any
 
 from diptych.config.models import Config, PopulateConfig, SlotConfig
 from diptych.config.secrets import redacted
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Asking, State
-from diptych.metadata.reading import Reading
 
 
 def reading_of(config: PopulateConfig, slot: SlotConfig | None = None) -> Reading:

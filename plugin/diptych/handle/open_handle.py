@@ -16,9 +16,9 @@ from diptych.metadata.models import Asking, CollectionMetadata, State
 from diptych.metadata.store import known_metadata
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
-from diptych.slots.vocabulary import LEAST_TEXTS, UnreadSlot, unread_fusion
-from diptych.stores.answers import needs_answers
+from diptych.slots.vocabulary_check import LEAST_TEXTS, UnreadSlot, unread_fusion
 from diptych.stores.nodes import search_deadline
+from diptych.stores.server_errors import needs_answers
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

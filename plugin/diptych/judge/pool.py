@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.errors import EvaluationError
-from diptych.evaluate.measures import cutoff, parse_metrics
-from diptych.evaluate.rankings import ordered
+from diptych.evaluate.metric_names import cutoff, parse_metrics
+from diptych.evaluate.ranking_order import ordered
 from diptych.types import Query, Run
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.errors import MediaError, brief
-from diptych.media import pictures, read, samples
+from diptych.media import pictures, read, signals
 from diptych.media.config import MediaConfig
 from diptych.media.values import Content, Media, Modality, RawMedia, Sound, checked_modality, digest_of, reference
 from diptych.media.values import from_payload as _from_payload
@@ -26,9 +26,9 @@ _Decode: TypeAlias = Callable[[bytes, MediaConfig, str], Content]
 _DECODERS: Mapping[Modality, tuple[_Check, _Decode]] = {
     "image": (pictures.check_image, pictures.decode_image),
     "video": (pictures.check_video, pictures.decode_video),
-    "sound": (samples.check_sound, samples.decode_sound),
-    "series": (samples.check_table, samples.decode_series),
-    "points": (samples.check_table, samples.decode_points),
+    "sound": (signals.check_sound, signals.decode_sound),
+    "series": (signals.check_table, signals.decode_series),
+    "points": (signals.check_table, signals.decode_points),
 }
 
 
@@ -147,7 +147,7 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
     if isinstance(raw, bytes | bytearray | memoryview):
         return bytes(raw)
     if isinstance(raw, Sound) and modality == "sound":
-        return samples.wave_bytes(raw, modality)
+        return signals.wave_bytes(raw, modality)
     if isinstance(raw, np.ndarray) and modality != "sound":
         if raw.dtype.hasobject:
             raise MediaError(
@@ -159,7 +159,7 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
         np.save(file, raw, allow_pickle=False)
         return file.getvalue()
     if isinstance(raw, list) and modality in ("series", "points"):
-        return _given_bytes(modality, samples.array_of_lists(raw, modality), max_bytes)
+        return _given_bytes(modality, signals.array_of_lists(raw, modality), max_bytes)
     if isinstance(raw, dict) and "digest" in raw:
         what, do = "the media come from a collection that does not store their bytes", "give the bytes or the file"
         raise MediaError(what, where=modality, got=f"digest {brief(raw['digest'])}", do=do)

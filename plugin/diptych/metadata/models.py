@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from diptych.metadata.reading import Reading
+from diptych.metadata.encoder_input import Reading
 from diptych.protocols import Fingerprint, Kind, Similarity
 
 KEY = "diptych"
@@ -45,7 +45,7 @@ SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply",
 UNREAD = f"{KEY}_unread_"  # and a vector
 CLAIM = f"{KEY}_claim_"  # and the token of the lease
 GATE = f"{KEY}_gate"
-RETIRED = f"{KEY}_retired"  # by vector; see stores.vector_names
+RETIRED = f"{KEY}_retired"  # by vector; see stores.retired_vectors
 DRIFT = f"{KEY}_drift_"  # and a slot's name
 SAMPLE = f"{KEY}_sample_"  # and a slot's name
 FORMAT = 2

@@ -11,16 +11,16 @@ from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from diptych.anchors import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
+from diptych.anchor_scores import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
 from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
 from diptych.passages import vector_kind as kind_with_passages
 from diptych.plugins.extras import check_requirements
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
-from diptych.reduction import REDUCE, ReducedEncoder, ReduceOptions
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
+from diptych.token_pooling import REDUCE, ReducedEncoder, ReduceOptions
 
 
 def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.stores.answers import is_conflict
+from diptych.stores.server_errors import is_conflict
 from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:

@@ -42,8 +42,8 @@ class PointMaker:
     """Builds complete points: a vector for each slot, and the text for text-index slots."""
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE, media: MediaStore | None = None) -> None:
+        from diptych.stores.protobuf_points import Point
         from diptych.stores.server_client import ServerClient
-        from diptych.stores.wire import Point
         from qdrant_edge_client import EdgeClient, SharedEdgeClient
 
         server = isinstance(client, ServerClient)

@@ -18,8 +18,8 @@ from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import MediaStore
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Generation
-from diptych.metadata.reading import Reading
 from diptych.populate.encode import SlotEncoder, taken_unread
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer

@@ -19,7 +19,7 @@ from typing import IO, ClassVar, Protocol, Self
 
 from diptych.errors import DocumentError, MediaError, PopulateError, brief
 from diptych.reports import SetAside
-from diptych.stores.answers import told
+from diptych.stores.server_errors import told
 
 EXAMPLES = 10  # kept in the report itself
 

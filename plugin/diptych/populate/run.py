@@ -44,10 +44,10 @@ from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.slot import Slot
-from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
+from diptych.slots.vocabulary_check import unread_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
+from diptych.stores.retired_vectors import drop_retired
 from diptych.stores.upkeep import optimized
-from diptych.stores.vector_names import drop_retired
 from diptych.types import Document
 
 

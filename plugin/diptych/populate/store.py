@@ -39,7 +39,7 @@ from diptych.metadata.payloads import (
     text_fields,
 )
 from diptych.populate.rejects import reason_of
-from diptych.stores.answers import grpc_code
+from diptych.stores.server_errors import grpc_code
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

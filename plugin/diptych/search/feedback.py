@@ -13,7 +13,7 @@ from diptych.metadata.payloads import from_payload, id_fields
 from diptych.search.mixed_queries import Given, media_read, paired, vectors_of_queries
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.slot import Slot
 from diptych.stores.versions import FEEDBACK, require_version
 from diptych.types import Query

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.handle.tenancy import narrowed, scope
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.stores.nodes import search_deadline
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from diptych.search.qdrant_retrieval import hits_of
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:

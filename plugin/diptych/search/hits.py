@@ -13,7 +13,7 @@ from diptych import frames
 from diptych.metadata.media_payloads import stored_thumbnail, thumbnail_fields
 from diptych.repr_html import ReprHtml
 from diptych.search.request import SearchRequest
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.types import Hit, Query
 
 

@@ -14,9 +14,9 @@ from diptych.metadata.payloads import from_payload, text_fields
 from diptych.passages import PassageEncoder
 from diptych.protocols import Calibrated
 from diptych.search.fusion import PointId
+from diptych.search.passage_cache import DocumentPassages, PassageTerms, ShownDocuments
 from diptych.search.request import SearchRequest
-from diptych.search.shown_documents import DocumentPassages, PassageTerms, ShownDocuments
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.encode import encode
 from diptych.slots.slot import Slot
 from diptych.types import Document, Floats, Hit, Passage

@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload
 from diptych.search.request import SearchRequest
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.types import Hit
 
 PINNED = "pinned"  # key of `Hit.stages` that holds a pinned document's place, from 1

@@ -18,7 +18,7 @@ from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
 from diptych.search.request import MOST, SearchRequest, direction
 from diptych.search.stages import Dbsf, Linear, Rrf
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part

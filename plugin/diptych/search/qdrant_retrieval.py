@@ -25,7 +25,7 @@ from diptych.search.qdrant_query import (
 )
 from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.stores.versions import keeps_log
 from diptych.types import Hit
 

@@ -14,9 +14,9 @@ import numpy as np
 from diptych.errors import AdapterCrashed, ContractError, SearchError
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
-from diptych.search.explore import Explored, explored
 from diptych.search.fusion import weighed
 from diptych.search.request import SearchRequest
+from diptych.search.rerank_explore import Explored, explored
 from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit, Passage
 

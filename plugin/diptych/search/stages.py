@@ -149,7 +149,7 @@ class EarlyExit:
 
 @dataclass(frozen=True, slots=True)
 class Explore:
-    """How a reranker finds documents beyond its candidates; see `diptych.search.explore`.
+    """How a reranker finds documents beyond its candidates; see `diptych.search.rerank_explore`.
 
     Args:
         anchors: the slot with the same reranker's scores of its anchors.

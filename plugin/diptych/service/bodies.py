@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from diptych.collection.score_parts import MOST_BLOCKS
+from diptych.collection.score_documents import MOST_BLOCKS
 from diptych.media import Modality
 from diptych.search.boost import MOST_PARTS
 from diptych.search.options import MOST_IDS, MOST_PASSAGES

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from diptych.anchors import anchored
+from diptych.anchor_scores import anchored
 from diptych.config.models import SlotConfig
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Asking, Generation, vector_name
-from diptych.metadata.reading import Reading
 from diptych.passages import MARK, OPTION
 from diptych.plugins.factory import vector_kind
 from diptych.protocols import Kind, Statistics

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 from diptych.config.tenant import placement
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate
-from diptych.stores.answers import refuses_key, told
 from diptych.stores.nodes import deadline
+from diptych.stores.server_errors import refuses_key, told
 from diptych.stores.versions import server_version
 from diptych.types import is_unicode
 

@@ -17,7 +17,7 @@ from qdrant_client import grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
-from diptych.stores.answers import connection_broke, falters, gave_no_answer, was_not_sent
+from diptych.stores.server_errors import connection_broke, falters, gave_no_answer, was_not_sent
 
 T = TypeVar("T")
 SEARCH_TIMEOUT = 10  # seconds that a search waits for a server, unless its client says otherwise
@@ -92,7 +92,8 @@ class Node(QdrantRemote):
         Args:
             method: `Upsert` or `UpdateVectors`.
             head: the request without its points.
-            points: its field of points as bytes, see `wire`. In a message they would be read and written once more.
+            points: its field of points as bytes, see `protobuf_points`. In a message they would be read and
+                written once more.
             seconds: to wait at most.
         """
         if method not in self._writes:

@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from diptych.stores import wire
+from diptych.stores import protobuf_points
 from diptych.stores.nodes import SEARCH_TIMEOUT, Nodes, search_deadline
 
 READING = (
@@ -79,7 +79,7 @@ class ServerClient(QdrantClient):
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
             head = grpc.UpsertPoints(collection_name=collection_name, wait=wait, **routing)
-            answer = self._nodes.current.write("Upsert", head, wire.upserted(given), self._seconds)
+            answer = self._nodes.current.write("Upsert", head, protobuf_points.upserted(given), self._seconds)
             return GrpcToRest.convert_update_result(answer.result)
         api: Any = self.http.points_api  # its annotations lack what its defaults allow
         body = JsonPoints(given, shard_key_selector)
@@ -103,7 +103,7 @@ class ServerClient(QdrantClient):
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
             head = grpc.UpdatePointVectors(collection_name=collection_name, wait=wait, **routing)
-            answer = self._nodes.current.write("UpdateVectors", head, wire.updated(given), self._seconds)
+            answer = self._nodes.current.write("UpdateVectors", head, protobuf_points.updated(given), self._seconds)
             return GrpcToRest.convert_update_result(answer.result)
         api: Any = self.http.points_api
         body = JsonPoints(given, shard_key_selector)
@@ -128,11 +128,11 @@ class ServerClient(QdrantClient):
             return super().retrieve(collection_name, ids, with_payload, with_vectors, *routing, **options)
         request = grpc.GetPoints(
             collection_name=collection_name,
-            ids=map(wire.point_id, ids),
+            ids=map(protobuf_points.point_id, ids),
             with_payload=RestToGrpc.convert_with_payload_interface(with_payload),
             with_vectors=RestToGrpc.convert_with_vectors(False),
         )
-        return wire.records(self._nodes.current.answer("Get", request).result)
+        return protobuf_points.records(self._nodes.current.answer("Get", request).result)
 
     def scroll(  # type: ignore[override]  # as above
         self,
@@ -157,13 +157,13 @@ class ServerClient(QdrantClient):
             collection_name=collection_name,
             filter=None if scroll_filter is None else RestToGrpc.convert_filter(scroll_filter),
             limit=limit,
-            offset=None if offset is None else wire.point_id(offset),
+            offset=None if offset is None else protobuf_points.point_id(offset),
             with_payload=RestToGrpc.convert_with_payload_interface(with_payload),
             with_vectors=RestToGrpc.convert_with_vectors(False),
         )
         answer = self._nodes.current.answer("Scroll", request)
-        following = wire.id_in(answer.next_page_offset) if answer.HasField("next_page_offset") else None
-        return wire.records(answer.result), following
+        following = protobuf_points.id_in(answer.next_page_offset) if answer.HasField("next_page_offset") else None
+        return protobuf_points.records(answer.result), following
 
     def _is_plain(self, payload: object, vectors: object, routing: tuple[Any, ...], options: dict[str, Any]) -> bool:
         """Whether a read goes over gRPC, wants no vectors, and says nothing that only qdrant-client converts."""
@@ -214,7 +214,7 @@ for _method, _function in inspect.getmembers(QdrantBase, inspect.isfunction):
 # Points on their way to a server.
 
 
-_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors, wire.Point), (np.ndarray, models.SparseVector)
+_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors, protobuf_points.Point), (np.ndarray, models.SparseVector)
 
 
 def is_columnar(points: object) -> bool:
@@ -234,7 +234,7 @@ class JsonPoints:
     """The body of a write over HTTP, with the same interface as qdrant-client's own models."""
 
     def __init__(
-        self, points: Sequence[models.PointStruct | models.PointVectors | wire.Point], shard_key: Any = None
+        self, points: Sequence[models.PointStruct | models.PointVectors | protobuf_points.Point], shard_key: Any = None
     ) -> None:
         self._points, self._shard_key = points, shard_key
 
@@ -245,7 +245,7 @@ class JsonPoints:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _json_point(point: models.PointStruct | models.PointVectors | wire.Point) -> dict[str, Any]:
+def _json_point(point: models.PointStruct | models.PointVectors | protobuf_points.Point) -> dict[str, Any]:
     vectors: Any = point.vector
     made = {"id": point.id, "vector": {name: _json_vector(vector) for name, vector in vectors.items()}}
     payload = getattr(point, "payload", None)

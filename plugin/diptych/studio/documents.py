@@ -19,12 +19,12 @@ from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.media.read import format_of
 from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
 from diptych.metadata.payloads import from_payload
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
 from diptych.service.route_context import Serving
+from diptych.studio.display import document_fields
 from diptych.studio.search import json_text
-from diptych.studio.shown import document_fields
 
 
 class OneDocument(BaseModel):

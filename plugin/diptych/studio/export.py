@@ -18,8 +18,8 @@ from starlette.responses import Response
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
+from diptych.studio.display import isolated
 from diptych.studio.page import assets
-from diptych.studio.shown import isolated
 
 LARGEST = 32 * 1024 * 1024  # bytes of a view with its answers
 SCRIPT, STYLE = "studio.js", "studio.css"

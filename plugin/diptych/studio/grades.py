@@ -16,11 +16,11 @@ from diptych.metadata.payloads import from_payload, id_fields, text_fields
 from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving
 from diptych.studio.context import Studio
+from diptych.studio.display import name_of
 from diptych.studio.documents import records_of
 from diptych.studio.jobs.query_sets import Judged
 from diptych.studio.question import Words
 from diptych.studio.search import json_text
-from diptych.studio.shown import name_of
 from diptych.types import Document
 
 NAMED, MOST = 100, 1000  # relevant documents that are named, and judged ones that are looked up beside them

@@ -18,13 +18,13 @@ from diptych.service.allowed_inputs import accepted, require_words
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query, require_room
 from diptych.service.route_context import Serving, json_of
-from diptych.stores.answers import needs_answers
+from diptych.stores.server_errors import needs_answers
 from diptych.studio.context import Studio
 from diptych.studio.health import health
 from diptych.studio.jobs.evaluations import Wanted, evaluated, names_of
 from diptych.studio.jobs.query_sets import QuerySet
 from diptych.studio.jobs.queue import Work
-from diptych.studio.jobs.recall import checked
+from diptych.studio.jobs.thorough_health import checked
 from diptych.studio.jobs.tuning import tuned
 from diptych.studio.judging import Comparison, typed_queries
 from diptych.studio.sides import Side, SideId, side_of

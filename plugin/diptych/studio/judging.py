@@ -19,14 +19,14 @@ from typing import Any
 from diptych.collection.collection import Collection
 from diptych.collection.pipeline_runs import run_queries
 from diptych.errors import EvaluationError
-from diptych.evaluate.measures import cutoff, parse_metrics
+from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.judge import Judgements, Judging, Pooled
 from diptych.judge.judgement_files import LOG
 from diptych.judge.judgements import Grade, Pair
 from diptych.service.error_answers import Refused
+from diptych.studio.display import Window, document_fields
 from diptych.studio.jobs.evaluations import names_of
 from diptych.studio.jobs.queue import Job, Jobs
-from diptych.studio.shown import Window, document_fields
 from diptych.studio.sides import Side
 from diptych.types import Query, said
 

@@ -19,10 +19,10 @@ from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
 from diptych.studio.context import Studio, unless_gone
+from diptych.studio.display import document_fields, isolated, name_of
 from diptych.studio.documents import record_of
 from diptych.studio.question import Question, Wanted, checked, options_of
 from diptych.studio.search import before, explanations, json_text, parts_of
-from diptych.studio.shown import document_fields, isolated, name_of
 from diptych.studio.sides import Side, side_of
 
 DEEPEST = 10_000  # ranks of a slot in which a document is looked for

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from diptych.config.limits import check_values
 from diptych.config.locations import Source
 from diptych.config.models import RerankStage, SearchConfig
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import Sort, parse_yaml
+from diptych.config.size_limits import check_values
 from diptych.errors import ConfigError
 from diptych.service.error_answers import Refused
 from diptych.slots.slot import Slot

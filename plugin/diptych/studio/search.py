@@ -20,13 +20,13 @@ from diptych.errors import DiptychError
 from diptych.search.filter_keys import some_missing
 from diptych.search.options import Options
 from diptych.search.run import Answered, answered_later
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
 from diptych.studio.context import Studio, unless_gone
+from diptych.studio.display import shown_hits
 from diptych.studio.question import Question, checked, options_of
-from diptych.studio.shown import shown_hits
 from diptych.studio.sides import Side, asks_no_store, side_of
 from diptych.studio.state import fields_of
 from qdrant_edge_client.validation_messages import nearest

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from diptych.anchors import has_anchors
+from diptych.anchor_scores import has_anchors
 from diptych.collection.collection import Collection
 from diptych.config.models import SearchConfig
 from diptych.errors import SearchError
@@ -28,9 +28,9 @@ from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.slot import Slot
-from diptych.studio.makers import beside, difference, rolled_back
+from diptych.studio.generation_labels import beside, difference, rolled_back
 from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
 

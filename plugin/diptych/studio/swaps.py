@@ -16,7 +16,7 @@ from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.runtime.amounts import moment
 from diptych.studio.config_file import stale_config
-from diptych.studio.makers import beside, encoder, maker, own_options, rolled_back
+from diptych.studio.generation_labels import beside, encoder, maker, own_options, rolled_back
 from diptych.studio.sides import sides_of
 from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
 from diptych.swap.changes import compared

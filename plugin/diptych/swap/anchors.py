@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.anchors import ANCHORS, anchors_digest, choose_anchors, has_anchors, read_anchors, write_anchors
+from diptych.anchor_scores import ANCHORS, anchors_digest, choose_anchors, has_anchors, read_anchors, write_anchors
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle

@@ -33,9 +33,9 @@ from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.data_shift import keep_samples
-from diptych.stores.answers import needs_answers
+from diptych.stores.retired_vectors import Dropped, drop_orphans
+from diptych.stores.server_errors import needs_answers
 from diptych.stores.upkeep import optimized
-from diptych.stores.vector_names import Dropped, drop_orphans
 from diptych.swap.anchors import require_same_files
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.run import BackfillRun

@@ -13,7 +13,7 @@ from diptych.metadata.models import Asking, CollectionMetadata, Generation, Pref
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
-from diptych.stores.vector_names import drop_orphans, orphans
+from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.swap.apply_context import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change, fingerprint

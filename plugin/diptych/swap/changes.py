@@ -13,8 +13,8 @@ from diptych.config.secrets import redacted
 from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Asking, CollectionMetadata, Generation
-from diptych.metadata.reading import Reading
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry

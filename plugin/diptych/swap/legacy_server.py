@@ -16,9 +16,9 @@ from qdrant_client import models
 
 from diptych.copying import copy_collection
 from diptych.copying.late_writes import Base, copy_late_writes
-from diptych.copying.layout import Extra, Params, shapes
 from diptych.copying.record import record_of
 from diptych.copying.side import Side
+from diptych.copying.target_collection import Extra, Params, shapes
 from diptych.errors import StoreUnsupported
 from diptych.metadata.models import APPLY, COPY
 from diptych.metadata.store import await_metadata

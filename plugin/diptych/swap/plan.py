@@ -22,8 +22,8 @@ from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.slots.unread import sampled_unread, unread_warnings
-from diptych.slots.vocabulary import unread_slots, vocabulary_warnings
-from diptych.stores.answers import needs_answers
+from diptych.slots.vocabulary_check import unread_slots, vocabulary_warnings
+from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.cluster_warnings import spread_warnings

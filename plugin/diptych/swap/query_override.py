@@ -6,7 +6,7 @@ back-fill goes on. It is measured, never assumed, done only on request, and repo
 
 from __future__ import annotations
 
-from diptych.anchors import has_anchors
+from diptych.anchor_scores import has_anchors
 from diptych.config.models import GateConfig, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle

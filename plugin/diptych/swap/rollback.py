@@ -12,8 +12,8 @@ from diptych.errors import DiptychError, StateChanged, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata
 from diptych.populate.rejects import reason_of
-from diptych.stores.answers import needs_answers
-from diptych.stores.vector_names import drop_orphans, orphans
+from diptych.stores.retired_vectors import drop_orphans, orphans
+from diptych.stores.server_errors import needs_answers
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.lease import Lease
@@ -88,8 +88,8 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
     """Drop the vectors of the previous generation; populates then write only the live ones.
 
     On a server the vectors are retired at once and dropped three flush intervals of the collection later: a crash in
-    between would lose documents (see `diptych.stores.vector_names`). Killed or stopped in that wait, the next finish,
-    apply or populate drops them.
+    between would lose documents (see `diptych.stores.retired_vectors`). After a kill or stop in that wait, the next
+    finish, apply or populate drops them.
 
     Running it again is harmless: the outcome is then `nothing to finish`, or `finished` when there were vectors left
     to drop.

@@ -21,9 +21,9 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.media import Media
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
-from diptych.metadata.reading import Reading
 from diptych.populate.statistics import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.calibration_texts import texts_of

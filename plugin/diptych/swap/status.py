@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import APPLY, CollectionMetadata, Event, Generation, Swap
 from diptych.metadata.store import raw_metadata
-from diptych.stores.answers import needs_answers
-from diptych.stores.vector_names import orphans
+from diptych.stores.retired_vectors import orphans
+from diptych.stores.server_errors import needs_answers
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.query_override import query_encoders
 from diptych.swap.records import LeaseRecord, lease_of, refusal_of

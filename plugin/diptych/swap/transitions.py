@@ -11,7 +11,7 @@ from diptych.handle.create import now, who
 from diptych.metadata.models import DRIFT, KEY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.metadata.store import behind_key, metadata_of, metadata_payload, raw_metadata, same_values, update_metadata
 from diptych.protocols import Kind
-from diptych.stores.vector_names import LEAST, retirement_dates
+from diptych.stores.retired_vectors import LEAST, retirement_dates
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

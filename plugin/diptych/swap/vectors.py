@@ -15,8 +15,8 @@ from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import slot_config
-from diptych.stores.answers import too_old
-from diptych.stores.vector_names import existing
+from diptych.stores.retired_vectors import existing
+from diptych.stores.server_errors import too_old
 from diptych.swap.legacy_server import CannotAddVectors, fits
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from diptych.testing import checks, fakes_plugin
-from diptych.testing.failures import ConformanceFailure
+from diptych.testing.conformance import ConformanceFailure
 from diptych.testing.fake_parts import Call, FakeFailure
 from diptych.testing.fakes import (
     FakeCalibratedEncoder,

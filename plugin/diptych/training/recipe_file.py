@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
-from diptych.config.limits import check_values
 from diptych.config.locations import Source
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import Sort, read_yaml
+from diptych.config.size_limits import check_values
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
 from diptych.plugins.factory import load_object
 from diptych.runtime.environment import conceal, interpolate

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from diptych.anchors import reranker_space
+from diptych.anchor_scores import reranker_space
 from diptych.config.models import SearchParams
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload, id_filter
@@ -20,7 +20,7 @@ from diptych.search.pipeline import Retrieve, search_params
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.tune.legs import Doubles, Legs, pools_of
 from diptych.tune.search_report import params_text
 from diptych.types import Floats, Query, said

@@ -21,13 +21,13 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.search.explore import require_anchors
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.request import SearchRequest
+from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.tune.answers import OnceScored
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow

@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from qdrant_edge_client.engine.catalog import Catalog
 from qdrant_edge_client.engine.collection import EdgeCollection
-from qdrant_edge_client.engine.faults import edge_errors
+from qdrant_edge_client.engine.native_errors import edge_errors
 
 
 class EdgeBase(QdrantBase):

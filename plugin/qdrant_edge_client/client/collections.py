@@ -11,7 +11,7 @@ from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.client.settings import reconfigure
 from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.convert.config import dense_vectors
-from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.convert.json_payloads import jsonable
 from qdrant_edge_client.engine.catalog import check_name
 from qdrant_edge_client.engine.describe import describe
 from qdrant_edge_client.errors import CollectionError, CollectionNotFound

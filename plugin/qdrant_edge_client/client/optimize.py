@@ -15,7 +15,7 @@ from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.engine.collection import EdgeCollection
 from qdrant_edge_client.engine.describe import deleted_points, needs_optimizing, wasteful
-from qdrant_edge_client.engine.faults import edge_errors
+from qdrant_edge_client.engine.native_errors import edge_errors
 from qdrant_edge_client.engine.optimization import OnStage, Optimization
 from qdrant_edge_client.health.repair import RepairReport
 

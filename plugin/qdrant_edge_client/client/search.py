@@ -12,8 +12,8 @@ from qdrant_client.http.models import QueryResponse
 from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.client.unsupported import check_arguments, unsupported
 from qdrant_edge_client.convert import answers
-from qdrant_edge_client.convert.examples import Examples
 from qdrant_edge_client.convert.queries import Lookup, edge_request
+from qdrant_edge_client.convert.query_vectors import Examples
 from qdrant_edge_client.engine.shard import Shard
 from qdrant_edge_client.errors import SearchError
 from qdrant_edge_client.unchecked import unchecked

@@ -13,10 +13,10 @@ from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.client.unsupported import check_arguments, unsupported
 from qdrant_edge_client.convert.config import member
 from qdrant_edge_client.convert.filters import edge_filter
-from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.convert.json_payloads import jsonable
 from qdrant_edge_client.convert.points import edge_point_vectors, edge_points
 from qdrant_edge_client.engine.collection import EdgeCollection
-from qdrant_edge_client.engine.faults import edge_errors
+from qdrant_edge_client.engine.native_errors import edge_errors
 from qdrant_edge_client.errors import CollectionError
 
 Operation = edge.UpdateOperation

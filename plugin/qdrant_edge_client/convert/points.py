@@ -13,9 +13,9 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.convert.payloads import jsonable, require_json
+from qdrant_edge_client.convert.json_payloads import jsonable, require_json
 from qdrant_edge_client.convert.vector_flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
-from qdrant_edge_client.engine.faults import reason
+from qdrant_edge_client.engine.native_errors import reason
 from qdrant_edge_client.errors import CollectionError, StoreUnsupported
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]

@@ -8,8 +8,8 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.convert.examples import Examples
 from qdrant_edge_client.convert.filters import edge_condition, edge_filter, geo_point, iso
+from qdrant_edge_client.convert.query_vectors import Examples
 from qdrant_edge_client.errors import SearchError
 
 Build = Callable[..., Any]

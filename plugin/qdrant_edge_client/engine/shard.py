@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
-from qdrant_edge_client.engine.faults import PANICKED, edge_errors, reason
+from qdrant_edge_client.engine.native_errors import PANICKED, edge_errors, reason
 from qdrant_edge_client.errors import DiptychError, StoreDamaged, StoreError
 from qdrant_edge_client.health.inspection import REPAIR
 from qdrant_edge_client.health.ledger import Ledger, trim_log

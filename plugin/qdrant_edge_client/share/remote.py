@@ -12,7 +12,7 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.convert.json_payloads import jsonable
 from qdrant_edge_client.engine.optimization import OnStage
 from qdrant_edge_client.errors import (
     CollectionError,
@@ -24,7 +24,7 @@ from qdrant_edge_client.errors import (
 )
 from qdrant_edge_client.rest.answers import rebuilt
 from qdrant_edge_client.share.address import TOKEN_HEADER, Address
-from qdrant_edge_client.share.replies import holds_points, points_in
+from qdrant_edge_client.share.reply_points import holds_points, points_in
 from qdrant_edge_client.share.request_bodies import body, check
 from qdrant_edge_client.share.transport import LIMITS, transport
 

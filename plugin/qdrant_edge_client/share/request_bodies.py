@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel
 from qdrant_client import models
 
-from qdrant_edge_client.convert.payloads import require_json
+from qdrant_edge_client.convert.json_payloads import require_json
 from qdrant_edge_client.convert.points import misfit
 from qdrant_edge_client.convert.vector_flaws import FINITE, flaw_of_dense, flaw_of_sparse
 from qdrant_edge_client.errors import CollectionError

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych_training.adversarial import AR2, Game, Mined, Round
-from diptych_training.data.model_source import mine
+from diptych_training.ar2_rounds import AR2, Game, Mined, Round
+from diptych_training.data.model_candidates import mine
 from diptych_training.losses import ContrastiveLoss, RetrievalLoss
 from diptych_training.relevance import Relevance
 from diptych_training.running import family

@@ -17,7 +17,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.populate import populate
 from diptych.search import search
-from diptych.stores.answers import too_old
+from diptych.stores.server_errors import too_old
 from diptych.swap import ApplyOptions, apply, finish, rollback
 from diptych.swap.legacy_server import CannotAddVectors
 from diptych.testing import fakes_plugin

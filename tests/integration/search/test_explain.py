@@ -15,7 +15,7 @@ from qdrant_client import models
 from diptych import AdapterSpec, hookimpl
 from diptych.collection.collection import Collection
 from diptych.collection.explain import explain, explained_hits
-from diptych.collection.score_parts import block_parts
+from diptych.collection.score_documents import block_parts
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.registry import Registry
 from diptych.search import (

@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.anchors import AnchorEncoder, write_anchors
+from diptych.anchor_scores import AnchorEncoder, write_anchors
 from diptych.collection.explanation import Explanation
 from diptych.copying import copy_collection
 from diptych.swap import plan

@@ -17,7 +17,7 @@ from diptych.metadata.models import APPLY
 from diptych.metadata.store import update_metadata
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
-from diptych.stores.vector_names import existing
+from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats

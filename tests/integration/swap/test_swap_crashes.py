@@ -22,9 +22,9 @@ from diptych.collection.verify import verify
 from diptych.errors import StoreUnavailable
 from diptych.metadata.models import RETIRED, CollectionMetadata, State
 from diptych.metadata.store import raw_metadata, update_metadata
-from diptych.stores import open_store, vector_names
+from diptych.stores import open_store, retired_vectors
+from diptych.stores.retired_vectors import drop_orphans, existing
 from diptych.stores.server_client import ServerClient
-from diptych.stores.vector_names import drop_orphans, existing
 from diptych.swap import ApplyOptions, finish, transitions
 from diptych.swap.transitions import intended, write
 from diptych.testing.fakes import FakeDenseEncoder
@@ -56,7 +56,7 @@ def kept(client: QdrantBase) -> set[str]:
 @pytest.fixture
 def server(request: pytest.FixtureRequest, small_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """A server that flushes each second, in a world where a second is short."""
-    monkeypatch.setattr(vector_names, "FLUSHES", vector_names.FLUSHES * SECOND_LASTS)
+    monkeypatch.setattr(retired_vectors, "FLUSHES", retired_vectors.FLUSHES * SECOND_LASTS)
     return small_server(flush=1, second=SECOND_LASTS, version=getattr(request, "param", "1.18.3"))
 
 
@@ -92,7 +92,7 @@ def test_a_crash_after_finish_loses_no_document(
 def test_dropping_without_the_wait_would_lose_documents(
     small_server: Callable[..., Any], config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_names, "FLUSHES", 0)
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 0)
     server = small_server(flush=1000, version="1.18.3")
     found = swapped(open_store(server.url), config, opened)
     found.populate(corpus(40, "new"))
@@ -187,7 +187,7 @@ def test_what_finish_left_for_later_is_dropped_by_the_next_populate_once_it_is_s
     found.populate(corpus(31))
     assert found.finish(later=True).retired == ("dense.1",)
     assert existing(client, "c") == {"dense.1", "dense.2"}
-    monkeypatch.setattr(vector_names, "FLUSHES", 0)  # an hour later
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 0)  # an hour later
     found.populate(corpus(32))
     assert existing(client, "c") == {"dense.2"}
     assert found.finish().outcome == "nothing to finish"
@@ -226,7 +226,7 @@ def test_a_wait_that_is_ended_goes_on_from_where_it_was(
     over.start()
     done = finish(found.handle, stopped=ended)
     assert (done.retired, "the wait was ended" in done.warnings[0]) == (("dense.1",), True)
-    monkeypatch.setattr(vector_names, "FLUSHES", 4e-4)  # of 1,000 s
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 4e-4)  # of 1,000 s
     time.sleep(0.5)
     assert finish(found.handle, stopped=ended).dropped == ("dense.1",), "the time since the first one counts"
 
@@ -268,9 +268,9 @@ def test_nothing_is_dropped_while_shards_move_or_recover(
     client = open_store(server.url)
     found = swapped(client, config, opened)
     server.cluster = cluster
-    monkeypatch.setattr(vector_names, "PATIENCE", 0.2)
-    monkeypatch.setattr(vector_names, "LOOK", 0.05)
-    monkeypatch.setattr(vector_names, "LEAST", 0.1)
+    monkeypatch.setattr(retired_vectors, "PATIENCE", 0.2)
+    monkeypatch.setattr(retired_vectors, "LOOK", 0.05)
+    monkeypatch.setattr(retired_vectors, "LEAST", 0.1)
     done = found.finish()
     assert (done.dropped, done.retired) == ((), ("dense.1",))
     assert why in done.warnings[0]
@@ -328,7 +328,7 @@ def test_what_a_crash_had_damaged_is_found_by_verify_and_mended_by_populate_and_
     server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "_second", 1000.0)  # nothing is flushed
-    monkeypatch.setattr(vector_names, "FLUSHES", 0)  # and nothing waited for, as in earlier releases
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 0)  # and nothing waited for, as in earlier releases
     found = opened(far, config({"dense": FIRST}))
     found.populate(corpus(30))
     server.flush()
@@ -368,7 +368,7 @@ def test_an_unnamed_vector_which_no_server_can_drop_is_kept_and_its_size_told(
 def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
     server: Any, far: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_names, "FLUSHES", 0)
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 0)
     found = opened(far, config({"dense": FIRST}))
     found.populate(corpus(3))
     before = found.handle.read()
@@ -382,7 +382,7 @@ def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
 def test_a_wait_ends_when_the_server_is_gone(patient: Any, config: Make, opened: Open) -> None:
     client = open_store(patient.url)
     swapped(client, config, opened).finish(later=True)
-    wait = vector_names.Wait(client, "c", True, threading.Event())
+    wait = retired_vectors.Wait(client, "c", True, threading.Event())
     wait._client = ServerClient(grpc=False, timeout=1, url="http://127.0.0.1:9")
     left = wait.over(["dense.1"])
     assert (left.dropped, left.waiting, left.why) == ((), ("dense.1",), "the server does not answer")
@@ -414,7 +414,7 @@ def crashing() -> Iterator[Any]:
 
 
 def test_a_crash_trial_counts_kills_that_met_a_live_writer(crashing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_names, "FLUSHES", vector_names.FLUSHES * SECOND_LASTS)
+    monkeypatch.setattr(retired_vectors, "FLUSHES", retired_vectors.FLUSHES * SECOND_LASTS)
     found = crash_within(crashing, "apply", flush=1, seed=1, lasts=0.0)
     assert found.met_writer
     assert settled([found]).startswith(f"1 crashes, {found.compared:,} acknowledged documents: 0 lost, 0 with")

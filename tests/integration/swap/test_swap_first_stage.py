@@ -12,7 +12,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
 from diptych.populate import Progress
-from diptych.stores.vector_names import existing
+from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document

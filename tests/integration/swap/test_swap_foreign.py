@@ -15,7 +15,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.stores.vector_names import existing
+from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document

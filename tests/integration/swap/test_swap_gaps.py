@@ -14,7 +14,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.errors import ApplyRunning, GateFailed, SwapError
 from diptych.metadata.payloads import point_id
-from diptych.stores import vector_names
+from diptych.stores import retired_vectors
 from diptych.swap import ApplyOptions
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.swap.backfill.live_points import LivePoints
@@ -178,9 +178,9 @@ def test_no_swap_begins_while_another_still_clears_up_after_its_cut_over(
     first.populate(corpus(20))
     second = opened(client)
     first.apply(config({"dense": OTHER}))
-    drop, refused = vector_names.drop_orphans, list[str]()
+    drop, refused = retired_vectors.drop_orphans, list[str]()
 
-    def between(*given: Any, **more: Any) -> vector_names.Dropped:
+    def between(*given: Any, **more: Any) -> retired_vectors.Dropped:
         if more:  # the rest, for which the lease is not needed
             return drop(*given, **more)
         with pytest.raises(ApplyRunning) as told:

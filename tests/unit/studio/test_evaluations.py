@@ -17,7 +17,7 @@ from diptych.studio.jobs.answers import HealthAnswer, JobAnswer
 from diptych.studio.jobs.evaluations import Wanted, evaluated
 from diptych.studio.jobs.query_sets import QuerySets
 from diptych.studio.jobs.queue import Job, Work
-from diptych.studio.jobs.recall import checked
+from diptych.studio.jobs.thorough_health import checked
 from diptych.studio.jobs.tuning import tuned
 from diptych.studio.sides import side_of
 from diptych.types import Run

@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from diptych import Collection, Document
 from diptych.collection.explain import explain
 from diptych.search import Retrieve
+from diptych.studio.display import isolated, name_of
 from diptych.studio.search import _no_field
-from diptych.studio.shown import isolated, name_of
 
 Ask = Callable[..., Any]
 Over = Callable[..., TestClient]

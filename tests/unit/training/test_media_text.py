@@ -16,8 +16,8 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
+from diptych_training.data.augmentation import varied, varied_clips, varied_spectrograms, varied_vectors
 from diptych_training.data.media_items import Items, read_items
-from diptych_training.data.variation import varied, varied_clips, varied_spectrograms, varied_vectors
 from diptych_training.losses.contrastive import both_ways
 from diptych_training.losses.flops import flops
 from diptych_training.losses.media_text import MediaTextLoss

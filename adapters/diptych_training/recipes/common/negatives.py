@@ -11,10 +11,10 @@ from diptych import Collection, Document
 from diptych.errors import ConfigError
 from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
+from diptych_training.data.candidate_sources import CandidateSource, CollectionSource
 from diptych_training.data.mining import batches, mine
-from diptych_training.data.model_source import ModelSource
+from diptych_training.data.model_candidates import ModelSource
 from diptych_training.data.negatives import Mined, MiningOptions
-from diptych_training.data.sources import CandidateSource, CollectionSource
 from diptych_training.options import DocumentsOptions, RetrievalOptions
 from diptych_training.rows import Lists
 

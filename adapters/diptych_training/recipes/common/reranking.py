@@ -10,8 +10,8 @@ import numpy as np
 
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
+from diptych_training.data.candidate_sources import CandidateSource
 from diptych_training.data.mining import batches
-from diptych_training.data.sources import CandidateSource
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.common.negatives import searched
 from diptych_training.rows import Lists, Scores, pairs, without_row

@@ -16,9 +16,9 @@ import numpy as np
 from diptych.errors import ConfigError
 from diptych.training import Recipe, TrainReport
 from diptych_training.corpus import TrainingData
+from diptych_training.data.candidate_sources import CandidateSource
 from diptych_training.data.generators import Generator
 from diptych_training.data.saturation import Saturation, doubled
-from diptych_training.data.sources import CandidateSource
 from diptych_training.data.synthetic import Synthetic, synthesize
 from diptych_training.options import RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.common.negatives import searched

@@ -13,7 +13,7 @@ import numpy as np
 from diptych.errors import ConfigError
 from diptych.training import Watcher
 from diptych_training.corpus import TrainingData
-from diptych_training.data.model_source import ModelSource
+from diptych_training.data.model_candidates import ModelSource
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.common.base import scores_by_query
 from diptych_training.recipes.common.negatives import ranked_by

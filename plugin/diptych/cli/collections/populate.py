@@ -150,7 +150,7 @@ def populate(
 
 def _without_retired(collection: Collection, report: PopulateReport) -> PopulateReport:
     """The report, once vectors are dropped that populate itself could not drop: of a cluster, whose shards may move."""
-    from diptych.stores.vector_names import drop_retired
+    from diptych.stores.retired_vectors import drop_retired
 
     if not collection.handle.exists:
         return report

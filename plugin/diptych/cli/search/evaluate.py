@@ -227,7 +227,7 @@ def _evaluate(
 
 def _depth(metrics: Sequence[str]) -> int:
     """How many hits the metrics read."""
-    from diptych.evaluate.measures import cutoff, parse_metrics
+    from diptych.evaluate.metric_names import cutoff, parse_metrics
 
     return max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
 

@@ -159,7 +159,7 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 
 def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
     from diptych.collection.pipeline_runs import run_queries
-    from diptych.evaluate.measures import cutoff
+    from diptych.evaluate.metric_names import cutoff
 
     depth = cutoff(metric) or 10
     with Bars() as bars:

@@ -110,7 +110,7 @@ def check(
 def _outcomes(spec: AdapterSpec, adapter: Any) -> Iterator[Outcome]:
     from diptych.protocols import Calibrated
     from diptych.testing.checks import CHECKS, MEDIA_CHECKS, Conditions
-    from diptych.testing.failures import ConformanceFailure
+    from diptych.testing.conformance import ConformanceFailure
 
     takes_texts, modalities = "text" in spec.accepts, [own for own in spec.accepts if own != "text"]
     of_media = [Conditions(kind=spec.kind, modality=own, takes_texts=takes_texts) for own in modalities]

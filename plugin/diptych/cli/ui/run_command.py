@@ -104,7 +104,7 @@ def _of_system(error: OSError) -> DiptychError:
 
 
 def _unexpected(error: BaseException) -> DiptychError:
-    from diptych.stores.answers import comes_from_server, store_error
+    from diptych.stores.server_errors import comes_from_server, store_error
 
     if comes_from_server(error):
         return store_error(error, "run it again once it does")

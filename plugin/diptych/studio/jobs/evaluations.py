@@ -12,7 +12,7 @@ import numpy as np
 from diptych.collection.pipeline_runs import run_queries
 from diptych.errors import EvaluationError
 from diptych.evaluate import Comparison, Evaluation, Qrels, compare, differences_by_slice, evaluate, slices_of
-from diptych.evaluate.measures import cutoff, parse_metrics
+from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.search import search
 from diptych.studio.jobs.query_sets import QuerySet

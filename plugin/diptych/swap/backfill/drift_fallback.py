@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from diptych.anchors import has_anchors
+from diptych.anchor_scores import has_anchors
 from diptych.config.models import SearchConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View

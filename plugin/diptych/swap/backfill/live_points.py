@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.metadata.payloads import text_fields
 from diptych.populate.store import PointId, Refused, Store, plain_id
-from diptych.stores.answers import not_found, told
+from diptych.stores.server_errors import not_found, told
 
 TRIES = 20  # tries for a point that keeps being deleted and rewritten
 

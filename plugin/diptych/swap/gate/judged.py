@@ -24,7 +24,7 @@ from diptych.evaluate import (
     read_queries,
     slices_of,
 )
-from diptych.evaluate.measures import cutoff, parse_metrics
+from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.handle.snapshot import View
 from diptych.swap.gate.answers import answers
 from diptych.swap.gate.document_fields import fields_of_queries

@@ -58,7 +58,7 @@ from diptych.testing.checks.sparse import (
 )
 from diptych.testing.checks.text_indexes import check_index_params, check_text_query
 from diptych.testing.checks.token_limits import check_token_limit
-from diptych.testing.failures import Check
+from diptych.testing.conformance import Check
 
 _ENCODER: tuple[Check, ...] = (
     check_declared_facts,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import brief
 from diptych.testing.checks.conditions import Conditions, Side
-from diptych.testing.failures import ConformanceFailure
+from diptych.testing.conformance import ConformanceFailure
 from diptych.types import SparseVector
 
 SIDES: tuple[Side, Side] = ("query", "document")

@@ -10,7 +10,7 @@ import numpy as np
 from diptych.protocols import CONTRACTS, Fingerprint, Similarity
 from diptych.testing.checks.compare import SIDES, call, gap, numbers, score, vectors
 from diptych.testing.checks.conditions import ODD_TEXTS, Conditions, Side, Triple
-from diptych.testing.failures import ConformanceFailure, conformance_check
+from diptych.testing.conformance import ConformanceFailure, conformance_check
 from diptych.types import SparseVector
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from diptych.protocols import Calibrated
 from diptych.testing.checks.compare import SIDES, vectors
 from diptych.testing.checks.conditions import Conditions, Side
-from diptych.testing.failures import ConformanceFailure, conformance_check
+from diptych.testing.conformance import ConformanceFailure, conformance_check
 from diptych.types import SparseVector
 
 

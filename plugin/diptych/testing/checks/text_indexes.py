@@ -6,7 +6,7 @@ from typing import Any
 
 from diptych.protocols import TextIndex
 from diptych.testing.checks.conditions import Conditions
-from diptych.testing.failures import ConformanceFailure, conformance_check
+from diptych.testing.conformance import ConformanceFailure, conformance_check
 
 
 @conformance_check

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from diptych.protocols import TokenLimit
 from diptych.testing.checks.compare import gap, vectors
 from diptych.testing.checks.conditions import ODD_TEXTS, Conditions
-from diptych.testing.failures import ConformanceFailure, conformance_check
+from diptych.testing.conformance import ConformanceFailure, conformance_check
 
 LONGEST = 8192  # tokens of the longest limit that is tried: encoding more takes minutes on a CPU
 

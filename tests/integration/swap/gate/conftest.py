@@ -18,16 +18,16 @@ from diptych.errors import RemoteError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.hookspecs import hookimpl
+from diptych.metadata.encoder_input import Reading
 from diptych.metadata.models import Generation, State, vector_name
 from diptych.metadata.payloads import point_id
-from diptych.metadata.reading import Reading
 from diptych.populate import populate
 from diptych.populate.points import PointMaker
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
-from diptych.stores import vector_names
+from diptych.stores import retired_vectors
 from diptych.swap import vectors
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Document, Floats
@@ -160,7 +160,7 @@ class Swapping:
         inputs = [Reading().of(document.title, document.text) for document in self.documents]
         statistics = slot.encoder.measure(inputs) if isinstance(slot.encoder, Calibrated) else None
         made = slot.generation = slot.describe(number=number, vector=vector, reading=Reading(), statistics=statistics)
-        vector_names.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
+        retired_vectors.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
         vectors.create(client, self.handle.name, slot, registry, (name,))
         self._fill(slot, vector, inputs, skip)
         return made

@@ -23,7 +23,7 @@ from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextE
 from diptych_adapters.media_text.forms import FORMS, Clip, Cloud, Form, Spectrogram
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
 from diptych_adapters.models import ModelError, resolve
-from diptych_adapters.shapes import descriptor
+from diptych_adapters.shape_descriptor import descriptor
 
 SMALL: dict[str, Form] = {"sound": Spectrogram(4000, 16, 24), "video": Clip(16, 3), "points": Cloud(3, 3)}
 LEXICON = ["audio", "hund", "music", "perro", "sound", "video"]

@@ -273,7 +273,7 @@ def test_loads_of_other_threads_meanwhile_are_left_alone(models: Path) -> None:
 
     from transformers import AutoModel
 
-    from diptych_adapters.pipelines.weights import recorded
+    from diptych_adapters.pipelines.weight_checks import recorded
 
     found: list[object] = []
     with recorded() as loads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diptych_training.data.sources import SearchResult
+from diptych_training.data.candidate_sources import SearchResult
 from diptych_training.precision import Precision, computed_in
 
 CHUNK = 256  # queries that are compared with all documents at a time

@@ -26,7 +26,7 @@ from diptych.metadata.models import RETIRED, CollectionMetadata, Record
 from diptych.metadata.store import raw_metadata
 from diptych.protocols import Kind
 from diptych.runtime.phases import phase
-from diptych.stores.answers import gave_no_answer, told, too_old
+from diptych.stores.server_errors import gave_no_answer, told, too_old
 from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """Search by a reranker's own scores: each round scores the documents that the scores so far point to.
 
-Every document's vector holds the reranker's scores of fixed queries, the anchors (`diptych.anchors`). A new query's
-scores are close to a weighted sum of those, plus the document's mean. The weights are fitted to the documents scored so
-far; with them Qdrant finds the documents of the highest estimates, the reranker scores these, and so on. Estimates only
-choose what is scored: the order is that of the reranker's scores.
+Every document's vector holds the reranker's scores of fixed queries, the anchors (`diptych.anchor_scores`). A new
+query's scores are close to a weighted sum of those, plus the document's mean. The weights are fitted to the documents
+scored so far; with them Qdrant finds the documents of the highest estimates, the reranker scores these, and so on.
+Estimates only choose what is scored: the order is that of the reranker's scores.
 
 Yadav et al., "Efficient k-NN Search with Cross-Encoders using Adaptive Multi-Round CUR Decomposition", Findings of
 EMNLP 2023, by ridge regression and with the documents' means apart.
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from diptych.anchors import ANCHORS, reranker_space
+from diptych.anchor_scores import ANCHORS, reranker_space
 from diptych.errors import SearchError
 from diptych.metadata.payloads import from_payload
 from diptych.protocols import Reranker
@@ -28,7 +28,7 @@ from diptych.search.pipeline import search_params
 from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest
 from diptych.search.stages import Explore, Rerank
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Hit
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from diptych.errors import RemoteError
 from diptych.protocols import Fingerprint
-from diptych_adapters.remote.answers import as_text
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import document_facts, space, text_facts
+from diptych_adapters.remote.json_answers import as_text
 from diptych_adapters.remote.options import TeiOptions, TeiRerankerOptions, TeiSparseOptions
 
 _MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")

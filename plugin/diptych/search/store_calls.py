@@ -10,8 +10,8 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
-from diptych.stores.answers import falters, gave_no_answer, grpc_code, refuses_key, told
 from diptych.stores.nodes import search_deadline, seconds_left
+from diptych.stores.server_errors import falters, gave_no_answer, grpc_code, refuses_key, told
 
 T = TypeVar("T")
 _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or moment, not the request

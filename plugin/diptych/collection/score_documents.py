@@ -27,7 +27,7 @@ from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view
-from diptych.search.store_errors import ask
+from diptych.search.store_calls import ask
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
 from qdrant_edge_client.validation_messages import nearest

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ContractError
 from diptych.protocols import Kind
-from diptych_training.data.model_source import excluded, mine
+from diptych_training.data.model_candidates import excluded, mine
 from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
