@@ -115,9 +115,9 @@ class SentenceTransformerEncoder(EncoderPipeline):
         after = tokens.special_after if tokens else 0
         most = self.max_tokens
         counts = [len(own) if most is None else min(len(own), most) for own in self.token_spans(inputs)]
-        ends = [(len(own) - after, count) for own, count in zip(outputs, counts, strict=True)]
-        rows = [own[max(0, end - count) : end] for own, (end, count) in zip(outputs, ends, strict=True)]
-        return [np.asarray(own.float().cpu().numpy()[:, : self.dimension], np.float32) for own in rows]
+        ends = [(len(output) - after, count) for output, count in zip(outputs, counts, strict=True)]
+        rows = [output[max(0, end - count) : end] for output, (end, count) in zip(outputs, ends, strict=True)]
+        return [np.asarray(row.float().cpu().numpy()[:, : self.dimension], np.float32) for row in rows]
 
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that the tokenizer leaves unknown or reads one by one, 0 to 1."""

@@ -160,8 +160,8 @@ class YesNoReranker:
 
         longest, pad = max(map(len, prompts)), self.tokenizer.pad_token_id or 0
         # Padding is on the left, so that every prompt ends at the last position, whose logits give the answer.
-        ids = torch.tensor([[pad] * (longest - len(own)) + own for own in prompts])
-        mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in prompts])
+        ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
         device = self.model.device
         with torch.inference_mode():

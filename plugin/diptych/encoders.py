@@ -137,7 +137,7 @@ class Encoders:
         """
         registry = registry or Registry.default()
         config = None if source is None else config_at(source, registry)
-        slots = {name: _unopened(name, own, registry) for name, own in config.slots.items()} if config else {}
+        slots = {name: _unopened(name, slot, registry) for name, slot in config.slots.items()} if config else {}
         stages = {stage.adapter: stage.options for stage in config.search.rerank} if config else {}
         return cls(lambda: slots, registry, stages)
 

@@ -122,7 +122,7 @@ def text_of(document: Document, meta_fields: Sequence[str] = (), separator: str 
 
 def media_of_query(media: Mapping[str, Any]) -> dict[str, RawMedia]:
     """The media of a query by modality: byte streams as their bytes, images of chat messages too, all else as it is."""
-    return {modality: _content_of(own) for modality, own in media.items()}
+    return {modality: _content_of(content) for modality, content in media.items()}
 
 
 def _content_of(given: Any) -> Any:

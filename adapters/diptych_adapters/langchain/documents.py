@@ -64,7 +64,11 @@ def to_langchain(document: Document, reads: Reads) -> Text:
     """The document, its title and its media in its metadata."""
     title = {"title": document.title} if document.title else {}
     known = reads.modalities if MEDIA not in document.metadata else ()
-    given = {modality: form for modality, own in document.media.items() if modality in known and (form := as_text(own))}
+    given = {
+        modality: form
+        for modality, content in document.media.items()
+        if modality in known and (form := as_text(content))
+    }
     media = {SEARCH_KEY: details} if (details := media_details(document)) else {}
     media |= {MEDIA: given} if given else {}
     return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **media})

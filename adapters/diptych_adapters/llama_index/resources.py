@@ -48,16 +48,18 @@ def node_media(node: BaseNode, reads: Reads) -> dict[str, RawMedia]:
 def plain_fields(document: Document, reads: Reads) -> dict[str, dict[str, Any]]:
     """For each modality that LlamaIndex knows the `data`, `path` or `url` of a resource, where there is one."""
     fields = {
-        modality: resource_fields(own, reads.root) for modality, own in document.media.items() if modality in FIELDS
+        modality: resource_fields(content, reads.root)
+        for modality, content in document.media.items()
+        if modality in FIELDS
     }
-    return {modality: own for modality, own in fields.items() if own and modality in reads.modalities}
+    return {modality: part for modality, part in fields.items() if part and modality in reads.modalities}
 
 
 def image_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an image node for those of a resource."""
     data = fields.get("data")
     image = {"image": base64.b64encode(data).decode(), "image_mimetype": mime_type(data)} if data else {}
-    return {**image, **{f"image_{name}": own for name, own in fields.items() if name != "data"}}
+    return {**image, **{f"image_{name}": part for name, part in fields.items() if name != "data"}}
 
 
 def filled(content: dict[str, Any], document: Document, reads: Reads, *, of_image: bool) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def filled(content: dict[str, Any], document: Document, reads: Reads, *, of_imag
 
 def resources(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, MediaResource]:
     """The resources of a node for these fields of each modality."""
-    return {FIELDS[modality]: MediaResource.model_validate(_jsonable(own)) for modality, own in fields.items()}
+    return {FIELDS[modality]: MediaResource.model_validate(_jsonable(part)) for modality, part in fields.items()}
 
 
 def _jsonable(fields: Mapping[str, Any]) -> dict[str, Any]:

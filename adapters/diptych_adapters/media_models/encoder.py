@@ -168,7 +168,7 @@ class MediaEncoder:
             return cast(torch.Tensor, tokens[:, 0])
         if tokens.ndim == 4:  # of series: [n, channels, patches, dimension]
             tokens = tokens.flatten(1, 2)
-        rows = [own[self._family.leading : length].mean(dim=0) for own, length in zip(tokens, lengths, strict=True)]
+        rows = [token[self._family.leading : length].mean(dim=0) for token, length in zip(tokens, lengths, strict=True)]
         return torch.stack(rows)
 
     def _load(self, config: Any) -> Any:

@@ -85,7 +85,7 @@ class _Encoder(Generic[V]):
         """A result for each input, in order; media and texts are encoded apart."""
         results: dict[int, V] = {}
         for kind, encode in ((True, texts), (False, media)):
-            places = [place for place, own in enumerate(inputs) if isinstance(own, str) is kind]
+            places = [place for place, entry in enumerate(inputs) if isinstance(entry, str) is kind]
             results |= dict(zip(places, encode([inputs[place] for place in places]) if places else [], strict=True))  # type: ignore[misc]  # of one kind
         return [results[place] for place in range(len(inputs))]
 

@@ -206,15 +206,15 @@ def encoded(network: MediaTextNetwork, contents: Iterable[Content], batch_size: 
     """
     device, form = network.vector.weight.device, network.shape.form
     parts = [form.parts(content) for content in contents]
-    counts, flat = [len(own) for own in parts], [part for own in parts for part in own]
+    counts, flat = [len(part) for part in parts], [part for own in parts for part in own]
     outputs = [
         network(form.normalized(torch.stack(flat[start : start + batch_size]).to(device)))
         for start in range(0, len(flat), batch_size)
     ]
-    vectors = _averaged(torch.cat([own[0] for own in outputs]).cpu(), counts)
+    vectors = _averaged(torch.cat([output[0] for output in outputs]).cpu(), counts)
     if not network.shape.terms:
         return vectors, None
-    return vectors, _averaged(torch.cat([own[1] for own in outputs if own[1] is not None]).cpu(), counts)
+    return vectors, _averaged(torch.cat([output[1] for output in outputs if output[1] is not None]).cpu(), counts)
 
 
 def _averaged(rows: Tensor, counts: Sequence[int]) -> Tensor:

@@ -44,8 +44,8 @@ def spectrograms(sound: Sound, rate: int, frames: int, bands: int) -> list[Tenso
     length = frames * hop
     starts = [*range(0, len(samples) - length, length), max(0, len(samples) - length)]
     powers = [_power(samples[start : start + length], rate, frames, bands) for start in starts]
-    loudest = max(float(own.max()) for own in powers)
-    return [_decibels(own, loudest)[None] for own in powers]
+    loudest = max(float(power.max()) for power in powers)
+    return [_decibels(power, loudest)[None] for power in powers]
 
 
 def _power(window: Floats, rate: int, frames: int, bands: int) -> Tensor:

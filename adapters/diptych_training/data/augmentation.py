@@ -30,7 +30,7 @@ def varied_clips(clips: Tensor, strength: float) -> Tensor:
         return clips
     frames = clips.shape[1]
     changes = _Changes.drawn(len(clips), strength, clips.device)
-    repeated = _Changes(*(own.repeat_interleave(frames, 0) for own in changes))
+    repeated = _Changes(*(change.repeat_interleave(frames, 0) for change in changes))
     return repeated.made(clips.flatten(0, 1)).view(clips.shape)
 
 

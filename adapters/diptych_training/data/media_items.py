@@ -108,7 +108,7 @@ def read_items(path: Path, form: Form) -> Items:
     names: dict[str, int] = {}
     places, groups, texts = [], [], []
     for where, row in _rows(path, modalities):
-        item = next((own, row[own]) for own in modalities if row.get(own))
+        item = next((modality, row[modality]) for modality in modalities if row.get(modality))
         if item not in seen:
             parts = form.parts(_read(store, *item, where))
             seen[item] = range(len(inputs), len(inputs) + len(parts))
@@ -140,7 +140,7 @@ def _checked(line: Any, where: str, modalities: Sequence[str]) -> Mapping[str, A
         row = json.loads(line) if isinstance(line, str) else dict(line)
         texts = row["texts"].split(SEPARATOR) if isinstance(row["texts"], str) else row["texts"]
         row["texts"] = [text.strip() for text in texts]
-        named = [row[own] for own in modalities if row.get(own)]
+        named = [row[modality] for modality in modalities if row.get(modality)]
         usable = isinstance(texts, list) and len(named) == 1 and isinstance(named[0], str)
         usable = usable and all((texts, *row["texts"]))
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -65,10 +65,10 @@ class ElasticLoss(torch.nn.Module):
 
     def of_vectors(self, exits: Sequence[Tensor], teacher: Tensor) -> dict[str, Tensor]:
         """The parts of the loss of each exit's vectors and the teacher's, all `[B, D]`; scalars by name."""
-        exits, teacher = [own.float() for own in exits], _unit(teacher.float())
+        exits, teacher = [vectors.float() for vectors in exits], _unit(teacher.float())
         whole = exits[-1]
         parts = {"teacher": (1 - (_unit(whole) * teacher).sum(1)).mean() + (whole - teacher).square().sum(1).mean()}
-        short = [[_unit(own[:, :width]) for own in exits] for width in self.widths]
+        short = [[_unit(vectors[:, :width]) for vectors in exits] for width in self.widths]
         if self.weight and len(teacher) > 2:
             terms = [self._divergence(own, level[-1], teacher) for level in short for own in level]
             parts["divergence"] = self.weight * torch.stack(terms).mean()

@@ -99,8 +99,8 @@ class MediaTextLoss(torch.nn.Module):
         draws = torch.rand(len(rows), 2).tolist()
         texts = (self._items.texts[row] for row in rows)
         return [
-            own[0] if len(own) == 1 or main < self._first else own[1 + int(other * (len(own) - 1))]
-            for own, (main, other) in zip(texts, draws, strict=True)
+            text[0] if len(text) == 1 or main < self._first else text[1 + int(other * (len(text) - 1))]
+            for text, (main, other) in zip(texts, draws, strict=True)
         ]
 
     def _bags(self, texts: Sequence[int], like: Tensor) -> Tensor:

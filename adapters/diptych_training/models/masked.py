@@ -125,7 +125,7 @@ def centre(model: SentenceTransformer, items: Unlabelled) -> float:
     model.eval()
     parts = torch.arange(0, len(items), max(1, len(items) // SAMPLE)).split(BATCH)
     inputs = (items.inputs(part.tolist()).to(model.device) for part in parts)
-    vectors = torch.cat([module({"inputs": own})["sentence_embedding"].float() for own in inputs])
+    vectors = torch.cat([module({"inputs": entry})["sentence_embedding"].float() for entry in inputs])
     mean = vectors.mean(0)
     module.body.centre(mean)
     return float((vectors - mean).square().sum(1).mean() / mean.square().sum())

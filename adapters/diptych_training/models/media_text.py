@@ -60,7 +60,9 @@ class ByName(HeldOut):
         groups = dict(zip(items.places, items.groups, strict=True))
         self._places = sorted(groups)
         self._relevant = (
-            items.relevant().matrix([own[0] for own in items.texts], [groups[place] for place in self._places]).numpy()
+            items.relevant()
+            .matrix([text[0] for text in items.texts], [groups[place] for place in self._places])
+            .numpy()
         )
 
     @torch.no_grad()
@@ -70,10 +72,10 @@ class ByName(HeldOut):
         model.eval()
         form, inputs = model[0].network.shape.form, self._items.inputs[self._places]
         outputs = [model({"inputs": form.normalized(part.to(device))}) for part in inputs.split(BATCH)]
-        vectors = torch.cat([own["sentence_embedding"] for own in outputs]).float().cpu()
+        vectors = torch.cat([output["sentence_embedding"] for output in outputs]).float().cpu()
         values = ranked(self._vectors @ vectors.T, self._relevant)
         if self._bags is not None:
-            words = torch.cat([own["words"] for own in outputs]).float().cpu()
+            words = torch.cat([output["words"] for output in outputs]).float().cpu()
             weights = model[0].network.query_weights.detach().relu().cpu()
             of_lexicon = ranked((self._bags * weights) @ words.T, self._relevant)
             values |= {f"{LEXICON}{name}": value for name, value in of_lexicon.items()}

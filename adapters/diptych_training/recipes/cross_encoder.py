@@ -204,7 +204,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         """Save the model; a config reads pairs as it was trained to."""
         saved = super().export(model)
         two_way = {"two_way": True} if self.options.two_way else {}
-        return [replace(own, options={**own.options, **two_way}) for own in saved]
+        return [replace(registration, options={**registration.options, **two_way}) for registration in saved]
 
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
         """The model's values beside those of the candidates' original order, which it should improve."""

@@ -154,7 +154,7 @@ class Configurations(OverTheIndex):
         if not has_exits(model):
             return super().measured(model)
         values = list(self.each(model).values())
-        return {name: float(np.mean([own[name] for own in values])) for name in values[0]}
+        return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
     def each(self, model: Any) -> dict[str, dict[str, float]]:
         """The values of each exit and width, by name and measure."""

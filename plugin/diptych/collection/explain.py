@@ -87,7 +87,11 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: Blocks
     (retrieved,) = retrieve_together([request])
     (hits,), (unscored,) = reranked(request, retrieved), retrieved.unscored
     places = {hit.id: hit.point for hit in reversed(hits)}
-    wanted = [(hit.id, hit.point) for hit in hits] if ids is None else [(own, places.get(own)) for own in ids]
+    wanted = (
+        [(hit.id, hit.point) for hit in hits]
+        if ids is None
+        else [(identifier, places.get(identifier)) for identifier in ids]
+    )
     records, shared = _records(request, wanted)
     return _Explainer(request, hits, unscored, records, shared, retrieved.notes[0], blocks).explanations()
 
@@ -119,7 +123,7 @@ class _Explainer:
             if slot.kind == "sparse" and slot.name in self._inputs
         }
         layout = request.handle.layout
-        self._found = [Hit(from_payload(own.id, own.payload, layout), 0.0, point=own.id) for own in records]
+        self._found = [Hit(from_payload(record.id, record.payload, layout), 0.0, point=record.id) for record in records]
         self._words = dict(
             zip(self._points, matching_words(request, [own.document.text for own in self._found]), strict=True)
         )

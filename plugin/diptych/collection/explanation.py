@@ -159,10 +159,10 @@ class Explanation(ReprHtml):
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""
         lists = {
-            name: {key: [*map(asdict, getattr(own, key))] for key in ("terms", "blocks")}
-            for name, own in self.slots.items()
+            name: {key: [*map(asdict, getattr(slot, key))] for key in ("terms", "blocks")}
+            for name, slot in self.slots.items()
         }
-        slots = {name: {**asdict(own), **lists[name]} for name, own in self.slots.items()}
+        slots = {name: {**asdict(slot), **lists[name]} for name, slot in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         numbers["boosts"] = dict(self.boosts)
         rest = {"lost": self.lost, "notes": [*self.notes], "words": [*map(list, self.words)]}

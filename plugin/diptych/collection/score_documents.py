@@ -137,7 +137,7 @@ def _given(request: SearchRequest, blocks: BlocksLike | None) -> dict[str, Width
     if blocks is not None and not isinstance(blocks, Mapping):
         raise SearchError("blocks are not usable", got=brief(blocks), expected='{"SLOT": [384, 384]}')
     given: dict[str, Widths] = {}
-    retrieved = [own.slot for own in request.pipeline.retrieve]
+    retrieved = [branch.slot for branch in request.pipeline.retrieve]
     for name, widths in (blocks or {}).items():
         if name not in retrieved:
             what, do = f"the pipeline does not retrieve from slot {name!r}", nearest(str(name), retrieved)

@@ -105,7 +105,7 @@ def minimal_pairs(
     Raises:
         EvaluationError: an unknown property, a group with fewer than two words, or more than a word in one place.
     """
-    if unknown := [own for own in properties if own not in PROPERTIES]:
+    if unknown := [trait for trait in properties if trait not in PROPERTIES]:
         raise EvaluationError("unknown property", got=unknown[0], expected=", ".join(PROPERTIES))
     groups = _groups(names)
     edits: dict[Property, Callable[[str, Document, random.Random], _Change | None]] = {
@@ -185,7 +185,7 @@ def _other_number(query: str, document: Document, chance: random.Random) -> _Cha
     old = chance.choice(shared)
     head, dot, last = old.rpartition(".")
     others = [f"{head}{dot}{int(last) + step}" for step in (-3, -2, -1, 1, 2, 3) if int(last) + step >= 0]
-    new = chance.choice([own for own in others if own not in there | asked] or [f"{old}9"])
+    new = chance.choice([other for other in others if other not in there | asked] or [f"{old}9"])
     return re.compile(rf"(?<![\w.]){re.escape(old)}(?!\w|\.\d)"), lambda _: new, 0
 
 

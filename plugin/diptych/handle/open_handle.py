@@ -171,7 +171,7 @@ def _last(metadata: CollectionMetadata) -> str:
 
 def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
     if configs.keys() != live.slots.keys():
-        new = [own for name, own in configs.items() if name not in live.slots]
+        new = [config for name, config in configs.items() if name not in live.slots]
         build = "; to score its anchors: diptych anchors build" if any(own.anchors is not None for own in new) else ""
         raise CollectionError(
             "config and collection name different slots",

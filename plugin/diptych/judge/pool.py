@@ -41,7 +41,7 @@ class Pool:
         documents = sorted({document for ranking in rankings.values() for document in ranking})
         random.Random(f"{seed} {query.id}").shuffle(documents)
         is_ndcg = metric.startswith("nDCG@")
-        return cls(tuple(documents), max(_most(base, own) for own in rankings.values()) if is_ndcg else 1.0)
+        return cls(tuple(documents), max(_most(base, ranking) for ranking in rankings.values()) if is_ndcg else 1.0)
 
 
 def _most(one: Sequence[str], other: Sequence[str]) -> float:

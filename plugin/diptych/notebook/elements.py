@@ -140,7 +140,7 @@ def marked(text: str, places: Sequence[Place], *, limit: int = TEXT) -> Html:
         places: begin and end of each word, in the text; others than these are ignored.
         limit: characters that are shown.
     """
-    known = sorted(own for own in places if 0 <= own[0] < own[1] <= len(text))
+    known = sorted(place for place in places if 0 <= place[0] < place[1] <= len(text))
     begin = max(0, known[0][0] - limit // 4) if known and known[0][1] > limit else 0
     end = min(len(text), begin + limit)
     parts: list[Content] = ["…"] if begin else []

@@ -58,23 +58,23 @@ def _interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def comparison(value: Comparison) -> Html:
     """Each run against the baseline: the verdict, the interval, and every query's difference."""
-    verdicts = [_verdict(value, own) for own in value.differences]
-    ends = around(0.0, *(end for own in value.differences for end in (own.low, own.high)))
+    verdicts = [_verdict(value, difference) for difference in value.differences]
+    ends = around(0.0, *(end for difference in value.differences for end in (difference.low, difference.high)))
     rows = [
         (
-            foreign(own.name),
-            f"{own.mean:+.4f}",
-            f"{own.low:+.4f} to {own.high:+.4f}",
-            interval(own.mean, own.low, own.high, ends=ends),
-            f"{own.adjusted:.4f}",
-            f"{own.wins}, {own.ties}, {own.losses}",
-            strip([*own.per_query.values()]),
+            foreign(difference.name),
+            f"{difference.mean:+.4f}",
+            f"{difference.low:+.4f} to {difference.high:+.4f}",
+            interval(difference.mean, difference.low, difference.high, ends=ends),
+            f"{difference.adjusted:.4f}",
+            f"{difference.wins}, {difference.ties}, {difference.losses}",
+            strip([*difference.per_query.values()]),
         )
-        for own in value.differences
+        for difference in value.differences
     ]
     level = f"{100 * value.confidence:g}% interval"
     names = ("run", value.metric, level, "", "p", "better, equal, worse", "queries, worst to best")
-    colour = _colour([own for own in value.differences if value.significant(own.name)])
+    colour = _colour([difference for difference in value.differences if value.significant(difference.name)])
     about = note(foreign(f"against {value.baseline}; {value.describe()}", limit=1000))
     return page(join(*verdicts), table(names, rows, right=1), about, mark=colour)
 
@@ -89,25 +89,25 @@ def _verdict(value: Comparison, own: Difference) -> Html:
 def _colour(significant: Sequence[Difference]) -> str:
     if not significant:
         return GREY
-    return GOOD if all(own.mean > 0 for own in significant) else BAD
+    return GOOD if all(difference.mean > 0 for difference in significant) else BAD
 
 
 def verdict(value: Verdict) -> Html:
     """What judgements show so far."""
     lines = value.sentence.splitlines()
-    ends = around(0.0, *(end for own in value.differences for end in (own.low, own.high)))
+    ends = around(0.0, *(end for difference in value.differences for end in (difference.low, difference.high)))
     rows = [
         (
-            foreign(own.name),
-            own.outcome,
-            f"{own.mean:+.4f}",
-            f"{own.low:+.4f} to {own.high:+.4f}",
-            interval(own.mean, own.low, own.high, ends=ends),
+            foreign(difference.name),
+            difference.outcome,
+            f"{difference.mean:+.4f}",
+            f"{difference.low:+.4f} to {difference.high:+.4f}",
+            interval(difference.mean, difference.low, difference.high, ends=ends),
         )
-        for own in value.differences
+        for difference in value.differences
     ]
     colours: Mapping[str, str] = {"better": GOOD, "worse": BAD}
-    outcomes = {own.outcome for own in value.differences}
+    outcomes = {difference.outcome for difference in value.differences}
     colour = colours.get(outcomes.pop(), GREY) if len(outcomes) == 1 else GREY
     level = f"{100 * value.confidence:g}% interval"
     sentence = join(*(tag("div", foreign(line, limit=1000)) for line in lines[1:] or lines))

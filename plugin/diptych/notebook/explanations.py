@@ -55,7 +55,7 @@ def _body(value: Explanation, scale: tuple[float, float]) -> Html:
 def _slots(value: Explanation) -> Iterator[Html]:
     """The figures of each slot, and below them those of later stages."""
     names = ("slot", "rank", "score", "adds", "matching words, blocks or best passage")
-    yield table(names, [_row(name, own) for name, own in value.slots.items()], right=5)
+    yield table(names, [_row(name, slot) for name, slot in value.slots.items()], right=5)
     if value.stages:
         shown = [join(tag("bdi", name), f" {score:.4f}") for name, score in value.stages.items()]
         yield note("later stages: ", *(tag("span", own, style="margin-right:12px") for own in shown))

@@ -96,7 +96,9 @@ def _document(value: Hit) -> Html:
     document = value.document
     facts = [join(tag("bdi", f"{key}: "), foreign(str(own), limit=VALUE)) for key, own in document.metadata.items()]
     more = f"and {len(facts) - KEYS} more" if len(facts) > KEYS else None
-    media = [foreign(str(own) if isinstance(own, Media | str) else name) for name, own in document.media.items()]
+    media = [
+        foreign(str(content) if isinstance(content, Media | str) else name) for name, content in document.media.items()
+    ]
     small = [tag("span", fact, style="margin-right:12px") for fact in [*media, *facts[:KEYS]]]
     body = tag("div", excerpt(value)) if document.text or value.passages else None
     return join(heading(document), body, tag("div", quiet(*small, more)) if small else None)
@@ -104,7 +106,7 @@ def _document(value: Hit) -> Html:
 
 def _score(value: Hit) -> Html:
     """The score, and those of single stages."""
-    stages = [tag("div", quiet(tag("bdi", name), f" {_number(own)}")) for name, own in value.stages.items()]
+    stages = [tag("div", quiet(tag("bdi", name), f" {_number(score)}")) for name, score in value.stages.items()]
     several = len(stages) > 1 or "pinned" in value.stages
     return join(_number(value.score), *(stages if several else ()))
 

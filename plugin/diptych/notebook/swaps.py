@@ -85,13 +85,14 @@ def _gate(value: GateReport) -> Iterator[Html]:
         yield _known_items(items)
     if value.overlaps:
         rows = [
-            (tag("bdi", own.of), f"{own.mean:.2f}", f"{own.lowest:.2f}", str(own.documents)) for own in value.overlaps
+            (tag("bdi", overlap.of), f"{overlap.mean:.2f}", f"{overlap.lowest:.2f}", str(overlap.documents))
+            for overlap in value.overlaps
         ]
         yield table(("neighbours in common", "mean", "lowest", "documents"), rows, right=1)
     checks: list[tuple[Content, Content]] = [
         (tag("bdi", own.vector), f"{own.points - own.missing:,} of {own.points:,} points") for own in value.coverage
     ]
-    checks += [(join("canaries of ", tag("bdi", own.slot)), _likeness(own)) for own in value.canaries]
+    checks += [(join("canaries of ", tag("bdi", canary.slot)), _likeness(canary)) for canary in value.canaries]
     if checks:
         yield table(("check", ""), checks)
     if value.latency is not None:
@@ -130,16 +131,16 @@ def _judged(value: JudgedComparison) -> Iterator[Html]:
 
 
 def _known_items(items: Sequence[KnownItem]) -> Html:
-    ends = around(0.0, *(end for own in items for end in (own.low, own.high)))
+    ends = around(0.0, *(end for item in items for end in (item.low, item.high)))
     rows = [
         (
-            foreign(own.by),
-            f"{own.old:.1%} -> {own.new:.1%}",
-            f"{own.difference:+.3f}",
-            f"{own.low:+.3f} to {own.high:+.3f}",
-            interval(own.difference, own.low, own.high, ends=ends),
+            foreign(item.by),
+            f"{item.old:.1%} -> {item.new:.1%}",
+            f"{item.difference:+.3f}",
+            f"{item.low:+.3f} to {item.high:+.3f}",
+            interval(item.difference, item.low, item.high, ends=ends),
         )
-        for own in items
+        for item in items
     ]
     return table(("documents found by", "old -> new", "difference", "interval", ""), rows, right=1)
 
@@ -171,7 +172,10 @@ def applyreport(value: ApplyReport) -> Html:
         decision,
         *(_gate(gate) if gate else ()),
         join(title("points without the new vector"), table(("point", "why"), rows)) if rows else None,
-        *(note(tag("bdi", slot), ": queries by ", foreign(own, limit=1000)) for slot, own in value.asking.items()),
+        *(
+            note(tag("bdi", slot), ": queries by ", foreign(override, limit=1000))
+            for slot, override in value.asking.items()
+        ),
         *map(warning, value.warnings),
         mark=BAD if gate and not gate.passed else WARNING if value.warnings else GOOD,
     )

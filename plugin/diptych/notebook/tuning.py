@@ -100,22 +100,22 @@ def rerankreport(value: RerankReport) -> Html:
 def indexreport(value: IndexReport) -> Html:
     """Which storage and search settings give the recall that is wanted, at what cost."""
     drawn = _drawn(
-        [(own.p50, own.recall, own.front) for own in value.rows],
+        [(row.p50, row.recall, row.front) for row in value.rows],
         chosen=value.rows.index(value.chosen),
         names=("milliseconds", f"recall@{value.k}"),
     )
     rows = [
         (
-            _mark(own.front, own == value.chosen, own.setup.now),
-            own.setup.stored,
-            own.setup.asked,
-            f"{own.recall:.3f}",
-            f"{own.p50:.2f}",
-            f"{own.p95:.2f}",
-            size(own.memory),
-            size(own.disk),
+            _mark(row.front, row == value.chosen, row.setup.now),
+            row.setup.stored,
+            row.setup.asked,
+            f"{row.recall:.3f}",
+            f"{row.p50:.2f}",
+            f"{row.p95:.2f}",
+            size(row.memory),
+            size(row.disk),
         )
-        for own in value.rows
+        for row in value.rows
     ]
     reached = value.rule if value.reached else f"nothing is of {value.rule}; this one comes closest"
     sentence = f"{value.chosen.setup.stored}, searched with {value.chosen.setup.asked}: {reached}"
@@ -168,15 +168,15 @@ def _mark(front: bool, chosen: bool, present: bool) -> Content:
 def _gains(gains: Sequence[Against], confidence: float, more: Sequence[str]) -> Html | None:
     if not gains:
         return None
-    ends = around(0.0, *(end for own in gains for end in (own.low, own.high)))
+    ends = around(0.0, *(end for gain in gains for end in (gain.low, gain.high)))
     rows = [
         (
-            foreign(own.name),
-            f"{own.mean:+.4f}",
-            f"{own.low:+.4f} to {own.high:+.4f}",
-            interval(own.mean, own.low, own.high, ends=ends),
+            foreign(gain.name),
+            f"{gain.mean:+.4f}",
+            f"{gain.low:+.4f} to {gain.high:+.4f}",
+            interval(gain.mean, gain.low, gain.high, ends=ends),
             advice,
         )
-        for own, advice in zip(gains, more, strict=True)
+        for gain, advice in zip(gains, more, strict=True)
     ]
     return table(("gain over", "nDCG@10", f"{confidence:.0%} interval", "", ""), rows, right=1)

@@ -94,7 +94,7 @@ class Splitter:
         """The passages of each input, which is title and text with `MARK` between them, or all text without it."""
         pairs = [
             (title.strip(), text) if mark else ("", title)
-            for title, mark, text in (own.partition(MARK) for own in inputs)
+            for title, mark, text in (entry.partition(MARK) for entry in inputs)
         ]
         spans = self.token_spans([part for pair in pairs for part in pair])
         return [self._document(*pair, spans[2 * n], spans[2 * n + 1]) for n, pair in enumerate(pairs)]
@@ -109,7 +109,7 @@ class Splitter:
             written = self._hooks.context(request=request)
         if written is None:
             written = [""] * len(texts)
-        elif len(written) != len(texts) or not all(isinstance(own, str) for own in written):
+        elif len(written) != len(texts) or not all(isinstance(text, str) for text in written):
             what = "diptych_passage_context returned something else than a text a passage"
             raise HookError(what, got=brief(written), expected=f"{len(texts)} texts")
         return [" ".join(filter(None, (document.title, *parts))) for parts in zip(above, written, texts, strict=True)]
@@ -117,10 +117,10 @@ class Splitter:
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         """The tokens of each text; long texts are cut into tokens piece by piece."""
         pieces = [[*_segments(text)] for text in texts]
-        flat = (text[begin:end] for text, own in zip(texts, pieces, strict=True) for begin, end in own)
+        flat = (text[begin:end] for text, piece in zip(texts, pieces, strict=True) for begin, end in piece)
         spans = chain.from_iterable(map(self._tell, _together(flat)))
         empty = np.zeros((0, 2), np.int32)
-        return [np.concatenate([empty, *(next(spans) + begin for begin, _ in own)]) for own in pieces]
+        return [np.concatenate([empty, *(next(spans) + begin for begin, _ in piece)]) for piece in pieces]
 
     def _document(self, title: str, text: str, title_spans: Spans, spans: Spans) -> SplitDocument:
         boundaries = Boundaries.of(text)

@@ -121,12 +121,12 @@ class PassageEncoder:
             return self._late_pooled(documents)
         texts = [self.splitter.read(document) for document in documents]
         vectors = self._encoded([text for own in texts for text in own])
-        return [self._joined([next(vectors) for _ in own]) for own in texts]
+        return [self._joined([next(vectors) for _ in text]) for text in texts]
 
     def places(self, inputs: Sequence[str]) -> list[Places]:
         """Begin and end of each passage of each input, in characters of its text. Those used last are kept."""
         known = self._known.of(inputs)
-        missing = [own for own, places in zip(inputs, known, strict=True) if places is None]
+        missing = [entry for entry, places in zip(inputs, known, strict=True) if places is None]
         found = [document.places for document in self.splitter.split(missing)]
         self._known.add(missing, found)
         rest = iter(found)
@@ -134,7 +134,7 @@ class PassageEncoder:
 
     def token_spans(self, inputs: Sequence[str]) -> list[Spans]:
         """As of `TokenLimit`."""
-        return self.splitter.token_spans([own.replace(MARK, " ") for own in inputs])
+        return self.splitter.token_spans([entry.replace(MARK, " ") for entry in inputs])
 
     def _look_at(self, texts: Sequence[str]) -> None:
         self.inner.look_at([text.replace(MARK, " ") for text in texts])  # type: ignore[attr-defined]
@@ -151,7 +151,9 @@ class PassageEncoder:
         vectors = late_pooled(inner, documents, inner.max_tokens)
         if not inner.normalized:
             return list(vectors)
-        return [own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), np.float32(1e-12)) for own in vectors]
+        return [
+            vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), np.float32(1e-12)) for vector in vectors
+        ]
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[Any]:
         for begin in range(0, len(texts), _PIECE):
@@ -188,7 +190,9 @@ class KnownPlaces:
 
     def add(self, texts: Sequence[str], places: Sequence[Places]) -> None:
         """Keep the places of these texts; if there are too many, forget those that were used longest ago."""
-        rows = [(_key(text), own) for text, own in zip(texts, places, strict=True) if len(own) <= self._most_passages]
+        rows = [
+            (_key(text), spans) for text, spans in zip(texts, places, strict=True) if len(spans) <= self._most_passages
+        ]
         with self._lock:
             for key, own in rows:
                 self._forget(key)
@@ -264,8 +268,8 @@ def _unfit(inner: Any, kind: Kind, options: PassageOptions, most: int | None) ->
 
 def _highest(vectors: Sequence[SparseVector]) -> SparseVector:
     """Each term's highest weight."""
-    indices = np.concatenate([own.indices for own in vectors])
-    values = np.concatenate([own.values for own in vectors])
+    indices = np.concatenate([vector.indices for vector in vectors])
+    values = np.concatenate([vector.values for vector in vectors])
     order = np.lexsort((values, indices))
     last = np.append(indices[order][1:] != indices[order][:-1], True) if len(order) else np.zeros(0, bool)
     return SparseVector(indices[order][last], values[order][last])

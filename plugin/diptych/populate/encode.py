@@ -94,7 +94,9 @@ class SlotEncoder:
         if len(readable) == len(inputs):
             return self._halves(inputs, error)
         following = iter(self._outcomes(readable) if readable else ())
-        return [f"{self.slot.where}: {reason_of(error)}" if own == error.media else next(following) for own in inputs]
+        return [
+            f"{self.slot.where}: {reason_of(error)}" if entry == error.media else next(following) for entry in inputs
+        ]
 
     def _halves(self, inputs: Sequence[Input], error: Exception) -> list[Outcome]:
         if len(inputs) == 1:

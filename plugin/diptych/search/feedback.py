@@ -73,7 +73,7 @@ def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> m
     liked = [vectors[example] for example in request.like if example in vectors] or [query]
     unliked = [vectors[example] for example in request.unlike if example in vectors] or [query]
     make = models.FeedbackItem.model_construct  # unchecked, since checking each number costs more than the search
-    graded = [*((own, 1.0) for own in liked), *((own, 0.0) for own in unliked)]
+    graded = [*((example, 1.0) for example in liked), *((example, 0.0) for example in unliked)]
     items = [make(example=own, score=score) for own, score in graded]
     naive = models.NaiveFeedbackStrategyParams(a=1.0, b=1.0, c=WEIGHT / (len(liked) * len(unliked)))
     feedback = models.RelevanceFeedbackInput.model_construct(
@@ -95,7 +95,9 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     given = paired([query.text for query in texts], media)
     for slot in slots:
         found = _encoded(slot, texts, given)
-        found |= {own: vector for own in ids if (vector := _of_slot(stored[own], slot)) is not None}
+        found |= {
+            identifier: vector for identifier in ids if (vector := _of_slot(stored[identifier], slot)) is not None
+        }
         vectors[slot.name] = found
     return vectors
 

@@ -151,5 +151,7 @@ def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], se
 def _of_terms(slot: Slot, terms: set[int], words: Sequence[str]) -> set[str]:
     vectors: list[Any] = encode(slot.encoder, "sparse", "query", words, where=slot.where)
     return {
-        word for word, own in zip(words, vectors, strict=True) if len(own) and terms.issuperset(own.indices.tolist())
+        word
+        for word, vector in zip(words, vectors, strict=True)
+        if len(vector) and terms.issuperset(vector.indices.tolist())
     }

@@ -89,10 +89,10 @@ def vectors_of_queries(slot: Slot, queries: Sequence[Given], remember: int) -> l
     """
     parts = [parts_of(slot, query) for query in queries]
     if slot.kind == "text_index":
-        return [slot.encoder.query(own[0]) if own else None for own in parts]
+        return [slot.encoder.query(part[0]) if part else None for part in parts]
     inputs = [part for own in parts for part in own]
     vectors = iter(slot.encode_queries(inputs, remember=remember) if inputs else ())
-    return [_together([next(vectors) for _ in own], slot) for own in parts]
+    return [_together([next(vectors) for _ in part], slot) for part in parts]
 
 
 def _together(vectors: Sequence[Any], slot: Slot) -> Any:

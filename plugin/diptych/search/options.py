@@ -126,7 +126,9 @@ def ids_of(name: str, ids: Sequence[str]) -> tuple[str, ...]:
         SearchError: they are not ids of documents, or too many.
     """
     listed = isinstance(ids, Sequence) and not isinstance(ids, str)
-    if not listed or not all(isinstance(own, str) and own and is_unicode(own) for own in ids):
+    if not listed or not all(
+        isinstance(identifier, str) and identifier and is_unicode(identifier) for identifier in ids
+    ):
         raise SearchError(f"{name} is not a list of ids", got=brief(ids), expected='["id", ...]')
     if len(ids) > MOST_IDS:
         raise SearchError(f"{name} has too many ids", got=f"{len(ids):,}", expected=f"at most {MOST_IDS:,}")

@@ -59,7 +59,7 @@ def with_passages(
     words = _word_slot(request) if slot is None else None
     slot = slot or passage_slot(request)
     if slot is None or not any(hits):
-        return [list(own) for own in hits]
+        return [list(page) for page in hits]
     queries = [unit(query[0], slot) for query in _queries(request, slot)]
     terms = [[] for _ in hits] if words is None else _terms(request, words)
     found = {hit.point: hit for own in hits for hit in own if hit.point is not None and not hit.passages}
@@ -99,9 +99,9 @@ def _documents(
         read = {point: hits[point].document for point in missing if point in stored}
         places = _places(slot, read, [missing[point] for point in read])
         fit = {
-            point: DocumentPassages(stored[point], own, _terms_of(words, read[point].text, own) if words else None)
-            for point, own in places.items()
-            if len(own) == len(stored[point])
+            point: DocumentPassages(stored[point], spans, _terms_of(words, read[point].text, spans) if words else None)
+            for point, spans in places.items()
+            if len(spans) == len(stored[point])
         }
         # Qdrant's local mode says version 0 of all points, so these are read each time.
         shown.add({keys[point]: own for point, own in fit.items() if hits[point].version})

@@ -66,7 +66,7 @@ def rerank(
                 how = ", until" if stage.explore else " within"
                 until = f"{how} its deadline of {stage.seconds:g} s" if own.stopped else ""
                 notes[place].append(f"{label} scored {count}{until}")
-        lists = [_ordered(own, values, label, stage.weight) for own, values in zip(lists, scores, strict=True)]
+        lists = [_ordered(entries, values, label, stage.weight) for entries, values in zip(lists, scores, strict=True)]
     return lists
 
 

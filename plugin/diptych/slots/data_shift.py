@@ -90,7 +90,7 @@ def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *,
     Returns:
         Warnings about slots with too few vectors, or a store that does not allow it.
     """
-    dense = {slot: own for slot, own in metadata.live.slots.items() if own.kind == "dense"}
+    dense = {slot: generation for slot, generation in metadata.live.slots.items() if generation.kind == "dense"}
     try:
         stored = {key: raw for key, raw in raw_metadata(client, name).items() if key.startswith(SAMPLE) and raw}
         changes: dict[str, Any] = {key: None for key in stored if key.removeprefix(SAMPLE) not in dense}

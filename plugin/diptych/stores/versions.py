@@ -94,7 +94,9 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
     if version is None or version >= max(feature.since for feature in FEATURES):
         return []
     name = dotted(version)
-    lacking = [own for own in FEATURES if own.kind in wanted and not own.in_filters and version < own.since]
+    lacking = [
+        feature for feature in FEATURES if feature.kind in wanted and not feature.in_filters and version < feature.since
+    ]
     return [
         f"this server is Qdrant {name}, and {feature.needs} need {dotted(feature.since)}: {feature.without}"
         for feature in lacking

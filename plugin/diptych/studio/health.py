@@ -55,7 +55,7 @@ def _row(
     unread: UnreadTokens | None,
     used: DiskUse | None,
 ) -> dict[str, Any]:
-    role = next((own.role for own in found.vectors if own.vector == generation.vector), "live")
+    role = next((vector.role for vector in found.vectors if vector.vector == generation.vector), "live")
     points, missing = _counts(collection, generation, found.documents)
     size, estimated = _bytes(generation, points - missing, used)
     return {
@@ -126,9 +126,9 @@ def _sentences(
     ]
     said += unread_warnings({row["name"]: unread[row["vector"]] for row in live if row["vector"] in unread})
     said += [
-        f"{own.vector or own.slot} misses documents that a populate could not write"
-        for own in found.vectors
-        if own.behind
+        f"{vector.vector or vector.slot} misses documents that a populate could not write"
+        for vector in found.vectors
+        if vector.behind
     ]
     if found.swap:
         said.append("a swap is under way: see its timeline")

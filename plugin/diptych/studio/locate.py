@@ -49,7 +49,7 @@ def _located(collection: Collection, body: Wanted) -> dict[str, Any]:
         return _absent(collection, body)
     chosen = None if body.filter is None else read_filter(body.filter)
     excluded = chosen is not None and record_of(view, body.id, body.tenant, chosen=chosen) is None
-    legs = [_leg(side, view, options, question, name, own, why) for name, own in why.slots.items()]
+    legs = [_leg(side, view, options, question, name, slot, why) for name, slot in why.slots.items()]
     sentence = _sentence(why, options.limit or 0, excluded=excluded, legs=legs)
     return {
         "sentence": sentence,

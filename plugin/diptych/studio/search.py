@@ -121,7 +121,7 @@ def before(why: Explanation) -> list[dict[str, Any]]:
     """Where a later stage gave the whole score: the slots' parts of the score before it, and what boosts add."""
     if not any(part.kind == "stage" for part in why.parts):
         return []
-    slots = {name: own.contribution if why.pipeline.fuse else own.score for name, own in why.slots.items()}
+    slots = {name: slot.contribution if why.pipeline.fuse else slot.score for name, slot in why.slots.items()}
     parts = [{"name": name, "kind": "slot", "value": value} for name, value in slots.items() if value is not None]
     boosts = {} if why.pipeline.rescore else why.boosts  # else they are added to the rescorer's scores
     return [*parts, *({"name": name, "kind": "boost", "value": value} for name, value in boosts.items())]

@@ -236,9 +236,9 @@ def _changes(metadata: CollectionMetadata, state: State, search: Mapping[str, An
     """How a state differs from the live one: encoders, missing slots, or only search settings."""
     live, slots = metadata.live.vectors(), state.slots
     changed = [
-        f"{name} generation {own.number}, {difference(own, beside(metadata, name, own))}"
-        for name, own in slots.items()
-        if own.vector not in live
+        f"{name} generation {generation.number}, {difference(generation, beside(metadata, name, generation))}"
+        for name, generation in slots.items()
+        if generation.vector not in live
     ]
     if gone := [name for name in metadata.live.slots if name not in slots]:
         changed.append(f"without {' and '.join(gone)}")

@@ -29,7 +29,7 @@ _TYPES: dict[type, str] = {bool: "bool", int: "integer", float: "float", str: "k
 async def state(request: Request) -> Response:
     """`GET /studio/api/state`."""
     serving, studio = Serving.of(request), Studio.of(request)
-    collections = [asyncio.to_thread(_described, own) for own in serving.served.collections.values()]
+    collections = [asyncio.to_thread(_described, collection) for collection in serving.served.collections.values()]
     return json_of(
         {
             "version": __version__,
@@ -79,7 +79,7 @@ def _facts(collection: Collection, view: View) -> dict[str, Any]:
 def fields_of(view: View) -> list[dict[str, Any]]:
     """Payload keys that filters can use: those with an index, then those of some documents."""
     schema = ask(view, lambda: view.client.get_collection(view.name)).payload_schema
-    found = {key: {"key": key, "type": str(own.data_type.value), "indexed": True} for key, own in schema.items()}
+    found = {key: {"key": key, "type": str(part.data_type.value), "indexed": True} for key, part in schema.items()}
     if view.tenancy is not None:  # whose documents these are is not for everybody
         return list(found.values())
     texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long

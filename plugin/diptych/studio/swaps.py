@@ -216,7 +216,8 @@ def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str
 def _rollback(metadata: CollectionMetadata) -> str:
     """What a rollback would do."""
     if metadata.swap is not None:
-        return f"abandon the swap, and drop {', '.join(own.vector for own in metadata.swap.building.values())}"
+        building = ", ".join(generation.vector for generation in metadata.swap.building.values())
+        return f"abandon the swap, and drop {building}"
     if metadata.previous is None:
         return ""
     live, before = metadata.live.slots, metadata.previous.slots
@@ -236,7 +237,7 @@ def _change(metadata: CollectionMetadata) -> str:
     """What the swap under way replaces by what."""
     assert metadata.swap is not None
     live = metadata.live.slots
-    parts = [_replaced(name, live.get(name), own) for name, own in metadata.swap.building.items()]
+    parts = [_replaced(name, live.get(name), generation) for name, generation in metadata.swap.building.items()]
     return "; ".join(parts) or "other settings"
 
 

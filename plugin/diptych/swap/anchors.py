@@ -78,9 +78,9 @@ def require_same_files(live: State, config: Config) -> None:
         SwapError: such a file is lost, or holds other anchors.
     """
     digests = {
-        Path(own.options[ANCHORS]["texts"]): own.space.rpartition(":")[2]
-        for own in live.slots.values()
-        if has_anchors(own.options)
+        Path(generation.options[ANCHORS]["texts"]): generation.space.rpartition(":")[2]
+        for generation in live.slots.values()
+        if has_anchors(generation.options)
     }
     for name, slot in config.slots.items():
         if slot.anchors is None or (path := Path(slot.options[ANCHORS]["texts"])) not in digests:

@@ -89,10 +89,12 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
             document = from_payload(record.id, record.payload, view.layout)
             text = view.reading.of(document.title, document.text)
             item = known_item(document.title, document.text)
-            media: dict[str, Media] = {own.modality: own for own in document.media.values() if isinstance(own, Media)}
+            media: dict[str, Media] = {
+                content.modality: content for content in document.media.values() if isinstance(content, Media)
+            }
             if (text.strip() and item) or media:
                 texts = (text[:MOST_OF_A_TEXT], item, excerpt(text)) if text.strip() and item else ("", "", "")
-                key = "\0".join([texts[0], *(own.key for own in media.values())])
+                key = "\0".join([texts[0], *(content.key for content in media.values())])
                 samples.setdefault(key, Sampled(record.id, document.id, *texts, media))
     return sorted(samples.values(), key=lambda sampled: order[sampled.point])
 

@@ -192,7 +192,7 @@ class EncoderTrials:
                 begin = time.perf_counter()
                 slot.encode("query", [text])
                 times[name].append(1000 * (time.perf_counter() - begin))
-        return {name: float(np.median(own)) for name, own in times.items()}
+        return {name: float(np.median(time_of)) for name, time_of in times.items()}
 
     def _pairs(self, documents: Mapping[str, Floats], queries: Mapping[str, Floats]) -> dict[str, list[str]]:
         """By encoder of documents, the encoders of queries that find something with it, by exact search."""
@@ -205,7 +205,7 @@ class EncoderTrials:
         least = UNRELATED * max(values.values())
         kept = {pair for pair, value in values.items() if value >= least} | {(NOW, NOW)}
         self.left_out += [pair for pair in values if pair not in kept]
-        by_documents = {name: [own for own in queries if (name, own) in kept] for name in documents}
+        by_documents = {name: [query for query in queries if (name, query) in kept] for name in documents}
         return {name: own for name, own in by_documents.items() if own}
 
     def _widths(self, name: str, dimension: int, wanted: Sequence[int]) -> list[int]:

@@ -220,7 +220,7 @@ def _trials(
 
 def _widened(pipeline: Pipeline, candidates: int) -> Pipeline:
     """The pipeline with at least so many candidates of each stage."""
-    branches = tuple(replace(own, candidates=max(own.candidates, candidates)) for own in pipeline.retrieve)
+    branches = tuple(replace(branch, candidates=max(branch.candidates, candidates)) for branch in pipeline.retrieve)
     stages = {
         name: replace(own, candidates=max(own.candidates, candidates))
         for name, own in (("rescore", pipeline.rescore), ("diversify", pipeline.diversify))
@@ -240,7 +240,7 @@ def _texts(view: View, found: models.Filter | None) -> dict[object, str]:
             ),
         )
         documents = {record.id: from_payload(record.id, record.payload, view.layout) for record in records}
-        texts |= {point: view.reading.of(own.title, own.text) for point, own in documents.items()}
+        texts |= {point: view.reading.of(document.title, document.text) for point, document in documents.items()}
         if offset is None:
             return texts
 

@@ -157,7 +157,7 @@ def pipeline_label(pipeline: Pipeline, *, with_candidates: bool = True) -> str:
         with_candidates: whether to say how many candidates each slot gives.
     """
     counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
-    branches = (f"{own.slot} {own.candidates}" if counted else own.slot for own in pipeline.retrieve)
+    branches = (f"{branch.slot} {branch.candidates}" if counted else branch.slot for branch in pipeline.retrieve)
     params = params_text(pipeline.retrieve[0].params)
     slots = " + ".join(branches) + (f" ({params})" if params else "")
     stages = (

@@ -139,7 +139,9 @@ class LearningVectors(Training[V], Generic[V]):
     @cached_property
     def _sentences(self) -> list[str]:
         """Titles and sentences of all documents, each once."""
-        parts = (part for own in self._documents.values() for part in (own.title, *sentences_of(own.text)))
+        parts = (
+            part for document in self._documents.values() for part in (document.title, *sentences_of(document.text))
+        )
         return list(dict.fromkeys(part for part in parts if part.strip()))
 
     @cached_property

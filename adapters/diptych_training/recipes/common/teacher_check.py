@@ -76,7 +76,7 @@ def candidates(model: Any, options: RetrievalOptions, held: TrainingData) -> dic
     texts = draw_documents(some, min(DOCUMENTS, options.data.dev.documents), options.seed)
     source = ModelSource(model, texts, precision=options.training.precision)
     results = source.find([some.queries[query] for query in queries], [[] for _ in queries], DEPTH)
-    return {query: [name for name, _ in own.ranking] for query, own in zip(queries, results, strict=True)}
+    return {query: [name for name, _ in result.ranking] for query, result in zip(queries, results, strict=True)}
 
 
 def compared(held: TrainingData, lists: Lists, scores: Scores) -> Standing | None:

@@ -151,7 +151,9 @@ class Outcome:
 
     def _best_single(self, metric: str) -> str:
         """The single slot with the highest mean; the first run where none is there."""
-        singles = [own for own in self.evaluations if own.name in self.singles] or self.evaluations[:1]
+        singles = [
+            evaluation for evaluation in self.evaluations if evaluation.name in self.singles
+        ] or self.evaluations[:1]
         return max(singles, key=lambda own: own.means[metric]).name
 
     @property
@@ -161,10 +163,11 @@ class Outcome:
             return []
         first = self.comparisons[0]
         return [
-            f"{own.name} is below {first.baseline} alone by {-own.mean:.3f} {first.metric} [{own.low:+.3f}, "
-            f"{own.high:+.3f}]: search by {first.baseline} alone, or let diptych tune search find weights"
-            for own in first.differences
-            if own.name not in self.singles and own.mean < 0
+            f"{difference.name} is below {first.baseline} alone by {-difference.mean:.3f} {first.metric} "
+            f"[{difference.low:+.3f}, {difference.high:+.3f}]: search by {first.baseline} alone, "
+            "or let diptych tune search find weights"
+            for difference in first.differences
+            if difference.name not in self.singles and difference.mean < 0
         ]
 
     def calibrated(self, qrels: Qrels, path: Path) -> Outcome:

@@ -57,7 +57,10 @@ def sliced(
             part.value,
             len(part.queries),
             metric,
-            {own.name: sum(own.values(metric)[q] for q in part.queries) / len(part.queries) for own in evaluations},
+            {
+                evaluation.name: sum(evaluation.values(metric)[q] for q in part.queries) / len(part.queries)
+                for evaluation in evaluations
+            },
         )
         for part in parts
     ]

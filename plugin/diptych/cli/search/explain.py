@@ -111,10 +111,10 @@ def parse_blocks(given: Sequence[str]) -> dict[str, list[int] | dict[str, int]]:
         pairs = [part.rpartition(":") for part in listed.split(",")]
         names, widths = [name.strip() for name, _, _ in pairs], [width.strip() for _, _, width in pairs]
         named = len({*names} - {""}) == len(pairs)
-        if not slot or slot in blocks or not all(own.isdecimal() for own in widths) or (any(names) and not named):
+        if not slot or slot in blocks or not all(width.isdecimal() for width in widths) or (any(names) and not named):
             expected = "SLOT=384,384, or SLOT=NAME:384,NAME:384, each slot and name once"
             raise SearchError("the blocks cannot be read", where="--blocks", got=text, expected=expected)
-        numbers = [int(own) for own in widths]
+        numbers = [int(width) for width in widths]
         blocks[slot] = dict(zip(names, numbers, strict=True)) if named else numbers
     return blocks
 

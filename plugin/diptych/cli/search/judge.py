@@ -151,9 +151,9 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 
     if only:
         return choose(pipelines, only)
-    last = {id(own.collection): name for name, own in pipelines.items()}
+    last = {id(pipeline.collection): name for name, pipeline in pipelines.items()}
     wholes = list(last.values())
-    singles = [name for name, own in pipelines.items() if not own.pipeline.stages and name not in wholes]
+    singles = [name for name, pipeline in pipelines.items() if not pipeline.pipeline.stages and name not in wholes]
     return choose(pipelines, wholes if configs > 1 else [*wholes, *singles])
 
 

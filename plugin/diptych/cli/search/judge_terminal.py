@@ -39,7 +39,7 @@ class DocumentTexts:
         for collection in self._collections:
             if missing := [name for name in wanted if name not in self._known]:
                 documents = collection.get(missing, tenant=self._tenant)
-                self._known |= {own.id: f"{own.title}\n{own.text}".strip() for own in documents}
+                self._known |= {document.id: f"{document.title}\n{document.text}".strip() for document in documents}
         return {name: self._known[name] for name in wanted if name in self._known}
 
 

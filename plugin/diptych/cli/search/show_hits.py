@@ -145,7 +145,7 @@ def document_fields(document: Document) -> dict[str, Any]:
 
 def media_of(document: Document) -> list[tuple[str, Media]]:
     """The document's media by modality, as the collection knows them."""
-    return [(modality, own) for modality, own in document.media.items() if isinstance(own, Media)]
+    return [(modality, content) for modality, content in document.media.items() if isinstance(content, Media)]
 
 
 def _drawn(picture: bytes) -> Text:

@@ -201,7 +201,8 @@ def document(found: EncoderReport, change: ConfigChange, *, synthetic: bool, wri
     facts = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     facts |= {"rows": rows, "gain": found.gain and dataclasses.asdict(found.gain), "verdict": found.verdict}
     facts["choices"] = {
-        name: {"adapter": own.adapter, "model": own.options.get("model")} for name, own in found.choices.items()
+        name: {"adapter": choice.adapter, "model": choice.options.get("model")}
+        for name, choice in found.choices.items()
     }
     return {**facts, "synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
 

@@ -112,8 +112,8 @@ def _outcomes(spec: AdapterSpec, adapter: Any) -> Iterator[Outcome]:
     from diptych.testing.checks import CHECKS, MEDIA_CHECKS, Conditions
     from diptych.testing.conformance import ConformanceFailure
 
-    takes_texts, modalities = "text" in spec.accepts, [own for own in spec.accepts if own != "text"]
-    of_media = [Conditions(kind=spec.kind, modality=own, takes_texts=takes_texts) for own in modalities]
+    takes_texts, modalities = "text" in spec.accepts, [modality for modality in spec.accepts if modality != "text"]
+    of_media = [Conditions(kind=spec.kind, modality=modality, takes_texts=takes_texts) for modality in modalities]
     conditions = Conditions(kind=spec.kind)
     if isinstance(adapter, Calibrated):
         adapter.calibrate(adapter.measure(conditions.texts))

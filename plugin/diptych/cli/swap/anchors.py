@@ -73,11 +73,11 @@ def build(
                 say(stdout(), f"wrote {path}: titles of the collection, by seed {seed}")
             _show_costs(costs)
         if dry_run:
-            return write_json({"anchors": [_cost(own) for own in costs]}) if as_json else None
+            return write_json({"anchors": [_cost(cost) for cost in costs]}) if as_json else None
         options = ApplyOptions(gate=not no_gate, judged=applying.judgements(new_config, None, None))
         report = applying.run_apply(opened, new_config, options, as_json)
     if as_json:
-        return write_json({"anchors": [_cost(own) for own in costs], **dataclasses.asdict(report)})
+        return write_json({"anchors": [_cost(cost) for cost in costs], **dataclasses.asdict(report)})
     return applying.show_report(report)
 
 
@@ -100,7 +100,7 @@ def status(
     with session.stored(config, store, collection) as opened:
         states = anchors_status(opened.handle)
     if as_json:
-        return write_json({"collection": opened.name, "anchors": [dataclasses.asdict(own) for own in states]})
+        return write_json({"collection": opened.name, "anchors": [dataclasses.asdict(state) for state in states]})
     return _show_states(opened.name, states)
 
 

@@ -198,7 +198,7 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
         with waiting("comparing with the collection"):
             plan = opened.plan(unjudged(config), again=again, sample=0)
         # made without judgements, the plan would call a threshold stale that the gate carries over and speaks of below
-        doubts = tuple(own for own in plan.warnings if not own.startswith("search.score_threshold"))
+        doubts = tuple(warning for warning in plan.warnings if not warning.startswith("search.score_threshold"))
         planning.show(dataclasses.replace(plan, warnings=doubts))
     elif progress := under_way(opened.handle.read(), config):
         say(stdout(), progress.partition("; ")[0])

@@ -100,11 +100,11 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
     return {
         "metric": wanted.metric,
         "verdict": _verdict(evaluations, comparison, wanted.metric),
-        "remarks": [*(remark for own in evaluations for remark in own.remarks()), *remarks],
+        "remarks": [*(remark for evaluation in evaluations for remark in evaluation.remarks()), *remarks],
         "queries_judged": len(evaluations[0].queries),
         "sides": [
-            _side(side, own, wanted.metric, time_of)
-            for side, own, time_of in zip(wanted.sides, evaluations, milliseconds, strict=True)
+            _side(side, evaluation, wanted.metric, time_of)
+            for side, evaluation, time_of in zip(wanted.sides, evaluations, milliseconds, strict=True)
         ],
         "difference": _difference(comparison),
         "queries": _queries(wanted, queries, runs, evaluations),
@@ -143,7 +143,7 @@ def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Comparison | 
 def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, metric: str) -> str:
     if comparison is not None:
         return comparison.sentence(evaluations[1].name)
-    means = ", ".join(f"{own.name} has {metric} {own.means[metric]:.3f}" for own in evaluations)
+    means = ", ".join(f"{evaluation.name} has {metric} {evaluation.means[metric]:.3f}" for evaluation in evaluations)
     count = len(evaluations[0].queries)
     why = "; one query is no comparison" if count == 1 else ""
     return f"{means} over {count} judged {'query' if count == 1 else 'queries'}{why}"

@@ -90,9 +90,9 @@ def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str
     said: list[str] = []
     try:
         canaries = _canaries(slot)
-        if problems := [own.problem for own in canaries if own.likeness is None]:
+        if problems := [canary.problem for canary in canaries if canary.likeness is None]:
             return {**row, "attention": True, "text": "; ".join(problems)}
-        if lowest := min((own.likeness for own in canaries if own.likeness is not None), default=None):
+        if lowest := min((canary.likeness for canary in canaries if canary.likeness is not None), default=None):
             row["canary"] = {"lowest": lowest}
             said.append(f"the encoder makes the same vectors, lowest cosine {lowest:.4f}")
         if is_local(view.client):
@@ -112,7 +112,9 @@ def _canaries(slot: Slot) -> list[Canary]:
     """The encoders of documents and of queries, compared now; none where there are no vectors to compare with."""
     gone = slot.asking is not None and slot.asking.drift is not None  # then the other encoder makes documents, too
     encoders = [own for own in (None if gone else slot, slot.asker) if own is not None]
-    return [check_canary(own) for own in encoders if own.generation is not None and own.generation.canaries]
+    return [
+        check_canary(encoder) for encoder in encoders if encoder.generation is not None and encoder.generation.canaries
+    ]
 
 
 def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
@@ -134,4 +136,4 @@ def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
 def _known_items(view: View, sample: int) -> list[Query]:
     """Titles or first sentences of some documents, as queries."""
     documents = sample_documents(view, sample_points(view.client, view.name, sample))
-    return [Query(own.item, own.id) for own in documents if own.item]
+    return [Query(document.item, document.id) for document in documents if document.item]

@@ -42,7 +42,7 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
         "chosen": found.chosen,
         "passed": found.passed,
         "queries": found.queries,
-        "gains": [f"{own.name}: {own.mean:+.4f} [{own.low:+.4f}, {own.high:+.4f}]" for own in found.gains],
+        "gains": [f"{gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" for gain in found.gains],
         "trials": [_trial(row, n, found, changes.get(n)) for n, row in enumerate(found.rows)],
         "diff": chosen.diff if chosen and found.passed else "",
         "file": path.name if (path := _file(collection)) else "",

@@ -108,7 +108,7 @@ def run_gate(
         report, texts = _with_judgements(base, old, new, judged, config), judged.asked
     else:
         report = _without_judgements(base, old, new, documents, config)
-        texts = [Query(own.item) for own in documents if own.item and report.known_item]
+        texts = [Query(document.item) for document in documents if document.item and report.known_item]
     return _timed(report, old, new, texts, config)
 
 
@@ -174,9 +174,9 @@ def _without_judgements(
     silent, pipelines = silence(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
     pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
-    overlaps, least = [own for own in pairs if own is not None], _least_kept(old, new)
+    overlaps, least = [pair for pair in pairs if pair is not None], _least_kept(old, new)
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
-    worded = [own for own in documents if own.item and all(map(takes_words, (old, new), pipelines))]
+    worded = [document for document in documents if document.item and all(map(takes_words, (old, new), pipelines))]
     if not worded:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
         return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(remark,))

@@ -94,13 +94,13 @@ def neighbour_overlap(
 
 
 def _as_query(document: Sampled, views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> Query | None:
-    sides = [[view.slots[name] for name in own.slots] for view, own in zip(views, pipelines, strict=True)]
+    sides = [[view.slots[name] for name in pipeline.slots] for view, pipeline in zip(views, pipelines, strict=True)]
     if document.text and all(any(not slot.reads_media for slot in slots) for slots in sides):
         return Query(document.text, document.id)
     read = set.intersection(*({slot.reading.modality for slot in slots} for slots in sides))
-    media: dict[str, RawMedia] = {name: own for name, own in document.media.items() if name in read}
-    readable = all(_is_readable(views[0], own) for name, own in document.media.items() if name in read)
-    reranked = any(own.rerank for own in pipelines)  # by a reader of texts
+    media: dict[str, RawMedia] = {name: content for name, content in document.media.items() if name in read}
+    readable = all(_is_readable(views[0], content) for name, content in document.media.items() if name in read)
+    reranked = any(pipeline.rerank for pipeline in pipelines)  # by a reader of texts
     return Query("", document.id, media=media) if media and readable and not reranked else None
 
 
