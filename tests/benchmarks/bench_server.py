@@ -250,7 +250,7 @@ def met(
     }
     good = {name: [took for took in part if took >= 0] for name, part in parts.items()}
     known = {name: np.percentile(part, [50, 99]) * 1e3 for name, part in good.items() if part}
-    wanted = "<= 3" if pace == "gentle" else ""
+    wanted = "<= 3" if pace == "gentle" and ended else ""  # a stopped apply shows only its beginning
     if "during apply" in known:
         for at, name in enumerate(("p50", "p99")):
             value = [known["during apply"][at] / known["quiet"][at]]
