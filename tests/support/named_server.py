@@ -57,18 +57,21 @@ def server_client(**cluster: Any) -> QdrantBase:
 
 
 @contextmanager
-def emptied(*names: str) -> Iterator[dict[str, Any]]:
-    """`settings()`, without these collections before and after."""
+def emptied(*names: str, **cluster: Any) -> Iterator[dict[str, Any]]:
+    """`settings(**cluster)`, without these collections before and after."""
     delete(*names)
-    yield settings()
+    yield settings(**cluster)
     delete(*names)
 
 
 @contextmanager
-def placed(kind: str, folder: Path, *names: str) -> Iterator[dict[str, Any]]:
-    """What a config says of an empty store: `memory:`, `edge:` in a folder, or `server` without these collections."""
+def placed(kind: str, folder: Path, *names: str, **cluster: Any) -> Iterator[dict[str, Any]]:
+    """What a config says of an empty store: `memory:`, `edge:` in a folder, or `server` without these collections.
+
+    On a cluster each shard chooses candidates of its own, so a test of which are chosen asks for `shards=1`.
+    """
     if kind == "server":
-        with emptied(*names) as found:
+        with emptied(*names, **cluster) as found:
             yield found
     else:
         yield {"store": kind if kind == "memory:" else f"edge:{folder}"}

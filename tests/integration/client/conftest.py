@@ -43,7 +43,7 @@ def encoders(registry: Registry) -> Encoders:
 @pytest.fixture(params=["memory:", "edge:", "server"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What a config says of a store of each kind."""
-    with placed(request.param, tmp_path / "store", "demo", "demo_collection", "shots", "things") as found:
+    with placed(request.param, tmp_path / "store", "demo", "demo_collection", "shots", "things", shards=1) as found:
         yield found
 
 

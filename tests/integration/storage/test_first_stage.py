@@ -35,7 +35,7 @@ Open: TypeAlias = Callable[..., Collection]
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens a filled collection with a first stage in each store."""
     names = [f"c{number}" for number in range(4)]
-    with placed(request.param, tmp_path / "store", *names) as place, ExitStack() as stack:
+    with placed(request.param, tmp_path / "store", *names, shards=1) as place, ExitStack() as stack:
         left = iter(names)
 
         def make(first: Mapping[str, Any] = FIRST, *, similarity: str = "cosine", **more: Any) -> Collection:
