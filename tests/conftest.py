@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer.main
 import typer.testing
@@ -58,6 +59,16 @@ def one_reading_of_certificates() -> Iterator[None]:
     """Certificates of authorities are read once: each HTTP client would take 20 ms to read them, for plain HTTP too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ssl.create_default_context", functools.cache(ssl.create_default_context))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_http_clients() -> Iterator[None]:
+    """Clients that are given no time-out wait a minute, not httpx's 5 s: a busy machine may stand still for longer."""
+    own = httpx._config.DEFAULT_TIMEOUT_CONFIG
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "read", "write", "pool"):
+            patch.setattr(own, name, 60.0)
         yield
 
 

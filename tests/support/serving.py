@@ -47,7 +47,7 @@ def animals(folder: Path, registry: Registry, *, name: str = "animals", **change
 def served(app: Any, bounds: Bounds | None = None) -> Iterator[str]:
     """The URL of an application that runs in a thread until the end of the block."""
     with listen("127.0.0.1", 0) as listening:
-        server = server_of(app, grace=10, bounds=bounds)
+        server = server_of(app, grace=60, bounds=bounds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -55,10 +55,10 @@ def served(app: Any, bounds: Bounds | None = None) -> Iterator[str]:
             yield address(listening, "127.0.0.1")
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(90)
 
 
-def until(condition: Any, seconds: float = 20.0) -> None:
+def until(condition: Any, seconds: float = 60.0) -> None:
     """Wait for `condition()`."""
     end = time.monotonic() + seconds
     while not condition():

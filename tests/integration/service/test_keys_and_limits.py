@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -204,11 +205,13 @@ def test_a_name_that_is_not_the_services_is_not_answered(fakes: Registry) -> Non
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(fakes: Registry) -> None:
-    def pieces() -> Iterator[bytes]:
-        yield b'{"query": '
-        time.sleep(0.5)
-        yield b'"cat"}'
-
-    with served(application(Served(registry=fakes), limits=Limits(body_seconds=0.1))) as url:
-        answer = httpx.post(f"{url}/search", content=pieces(), headers=JSON)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")
+    with (
+        served(application(Served(registry=fakes), limits=Limits(body_seconds=0.1))) as url,
+        closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)) as client,
+    ):
+        client.putrequest("POST", "/search")
+        for name, value in {**JSON, "Content-Length": "16"}.items():
+            client.putheader(name, value)
+        client.endheaders(b'{"query": ')  # and the rest never comes
+        answer = client.getresponse()
+        assert (answer.status, json.load(answer)["error"]["code"]) == (408, "timeout")

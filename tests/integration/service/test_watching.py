@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+import panicking
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.service import readiness as module
 from diptych.service.api_keys import Keys
 from diptych.service.application import application
 from diptych.service.served import Served
+from diptych.testing import fakes_plugin
 from serving import SEARCH, SLOTS, animals, served, until
 
 SECRET = "s3cret-key"
@@ -134,11 +136,14 @@ def test_a_fault_of_an_encoder_is_told_without_its_text(
     assert not any("zebra" in record.getMessage() for record in caplog.records)
 
 
-def test_requests_under_way_end_before_the_service_does(tmp_path: Path, fakes: Registry) -> None:
-    slots = {"dense": {"adapter": "fake-dense", "delay": 0.5}}
-    collection = animals(tmp_path, fakes, slots=slots, search={})
+def test_requests_under_way_end_before_the_service_does(tmp_path: Path) -> None:
+    registry = Registry(fakes_plugin, panicking, installed=False)
+    slots = {"dense": {"adapter": "panicking", "on": str(tmp_path)}}
+    collection = animals(tmp_path, registry, slots=slots, search={})
     answers: list[int] = []
-    with served(application(Served([collection], registry=fakes))) as url:
+    with served(application(Served([collection], registry=registry))) as url:
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        (tmp_path / "hang").touch()
 
         def ask() -> None:
             answers.append(httpx.post(f"{url}/search", json={"query": "cat"}, timeout=60).status_code)
@@ -146,7 +151,8 @@ def test_requests_under_way_end_before_the_service_does(tmp_path: Path, fakes: R
         asking = threading.Thread(target=ask)
         asking.start()
         until(lambda: "diptych_requests_in_flight 2.0" in httpx.get(f"{url}/metrics").text)
-    asking.join(20)
+        threading.Timer(0.5, (tmp_path / "hang").unlink).start()  # while the service waits
+    asking.join(60)
     assert answers == [200]
-    with Collection.open(f"edge:{tmp_path / 'qdrant'}", "animals", registry=fakes, create=False) as again:
+    with Collection.open(f"edge:{tmp_path / 'qdrant'}", "animals", registry=registry, create=False) as again:
         assert again.count() == 4  # the store was closed, else it would be locked

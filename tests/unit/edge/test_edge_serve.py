@@ -22,6 +22,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_edge_client import SharedEdgeClient
 from qdrant_edge_client.rest import connection, server
 from qdrant_edge_client.share.ports import serve_at
+from serving import until
 
 Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -166,17 +167,31 @@ def test_a_connection_for_which_no_thread_is_left_is_closed_and_the_next_is_answ
     assert httpx.get(f"http://{serve_once[0]}:{serve_once[1]}/healthz", timeout=60).status_code == 200
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[connection.Connection]:
+    """The connections that servers will take, in order."""
+    taken = list[connection.Connection]()
+
+    class Noted(connection.Connection):
+        def __init__(self, accepted: socket.socket) -> None:
+            super().__init__(accepted)
+            taken.append(self)
+
+    monkeypatch.setattr(connection, "Connection", Noted)
+    return taken
+
+
 def test_where_all_connections_are_busy_a_new_one_waits_for_its_turn(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST", 3)
+    open_now = noted(monkeypatch)
     begun, rest = b"GET /healthz HTTP/1.1\r\nhost: local", b"host\r\n\r\n"
     with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
         place = ("127.0.0.1", int(served.url.rpartition(":")[2]))
         busy = [stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3)]
         for connected in busy:
             connected.sendall(begun)
-        time.sleep(0.5)  # the server reads what has begun
+        until(lambda: len(open_now) == 3 and all(own.idle_since is None for own in open_now))  # it reads what has begun
         late = stack.enter_context(socket.create_connection(place, timeout=0.5))
         late.sendall(begun + rest)
         with pytest.raises(TimeoutError):
@@ -191,20 +206,22 @@ def test_where_too_many_connections_are_open_the_one_that_is_idle_longest_ends(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST", 3)
-    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    request, open_now = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", noted(monkeypatch)
 
-    def ask(connected: socket.socket) -> bytes:
+    def ask(connected: socket.socket, place: int) -> bytes:
+        before = open_now[place].idle_since if place < len(open_now) else None
         connected.sendall(request)
         answer = connected.recv(4096)
-        time.sleep(0.5)  # the server notes the time after its answer
+        until(lambda: open_now[place].idle_since not in (before, None))  # the server notes the time after its answer
         return answer
 
     with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
         place = ("127.0.0.1", int(served.url.rpartition(":")[2]))
         first, second, third = (stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3))
-        for connected in (first, second, third, first):  # so the second is idle longest
-            assert b"200" in ask(connected)
+        until(lambda: len(open_now) == 3)
+        for number, connected in ((0, first), (1, second), (2, third), (0, first)):  # so the second is idle longest
+            assert b"200" in ask(connected, number)
         fourth = stack.enter_context(socket.create_connection(place, timeout=60))
-        assert b"200" in ask(fourth)
+        assert b"200" in ask(fourth, 3)
         assert second.recv(1) == b""
-        assert b"200" in ask(first)
+        assert b"200" in ask(first, 0)

@@ -38,6 +38,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay: float = 0.0
+    beside: int = 0  # answered once there were so many requests at once
     hang_up: bool = False
     change: Callable[[Any], Any] = lambda answer: answer
 
@@ -50,6 +51,7 @@ class Service:
         self.replies: list[Reply] = []
         self.most_at_once = 0
         self.once = False  # whether each connection is closed instead of answering its second request
+        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._at_once = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -62,6 +64,7 @@ class Service:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -100,7 +103,9 @@ class Service:
                 seen = Seen(self.path, headers, json.loads(raw) if raw else None)
                 reply = service.take(seen)
                 try:
-                    time.sleep(reply.delay)
+                    service.closing.wait(reply.delay)
+                    while service.most_at_once < reply.beside:
+                        time.sleep(0.005)
                     self._send(seen, reply)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client did not wait
