@@ -151,10 +151,8 @@ class Outcome:
 
     def _best_single(self, metric: str) -> str:
         """The single slot with the highest mean; the first run where none is there."""
-        singles = [
-            evaluation for evaluation in self.evaluations if evaluation.name in self.singles
-        ] or self.evaluations[:1]
-        return max(singles, key=lambda own: own.means[metric]).name
+        singles = [run for run in self.evaluations if run.name in self.singles] or self.evaluations[:1]
+        return max(singles, key=lambda run: run.means[metric]).name
 
     @property
     def advice(self) -> list[str]:
