@@ -234,19 +234,19 @@ def test_a_read_that_a_single_server_cannot_answer_just_now_is_repeated(
     monkeypatch.setattr(store_calls, "PAUSES", (0.01, 0.01, 0.01))
     with ExitStack() as stack:
         client, calls = stumbles(protocol, 3, stack)
-        assert store_calls.ask(Asked(client), lambda: client.count("c")).count == 3
+        assert store_calls.read_store(Asked(client), lambda: client.count("c")).count == 3
         assert set(calls) == {"Count"}
     with ExitStack() as stack:
         client, calls = stumbles(protocol, 1000, stack)
         with pytest.raises(StoreError, match="shard is gone"):
-            store_calls.ask(Asked(client), lambda: client.count("c"))
+            store_calls.read_store(Asked(client), lambda: client.count("c"))
         assert len(calls) > len(store_calls.PAUSES)
     with ExitStack() as stack:
         monkeypatch.setattr(store_calls, "PAUSES", (60.0,))
         monkeypatch.setattr(store_calls, "time", SimpleNamespace(sleep=not_waited))
         client, calls = stumbles(protocol, 1000, stack)
         with deadline(1), pytest.raises(StoreError, match="shard is gone"):  # no pause is as long as that
-            store_calls.ask(Asked(client), lambda: client.count("c"))
+            store_calls.read_store(Asked(client), lambda: client.count("c"))
 
 
 def not_waited(seconds: float) -> None:
@@ -284,7 +284,7 @@ def test_a_server_that_is_gone_is_not_waited_for(protocol: str, monkeypatch: pyt
     monkeypatch.setattr(store_calls, "time", SimpleNamespace(sleep=not_waited))
     client = ServerClient(timeout=60, search_timeout=600, **place_of(GONE.replace("http", protocol)))
     with closing(client), pytest.raises(StoreUnavailable, match="the store does not answer"):
-        store_calls.ask(Asked(client), lambda: client.count("c"))
+        store_calls.read_store(Asked(client), lambda: client.count("c"))
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

@@ -30,11 +30,11 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
 from diptych.search import Diversify, Retrieve, store_calls
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.stores import open_store, retired_vectors
 from diptych.stores.retired_vectors import drop_retired, existing
 from diptych.stores.server_client import ServerClient
-from diptych.stores.server_errors import is_conflict, refuses_key, told
+from diptych.stores.server_errors import error_line, is_conflict, refuses_key
 from diptych.stores.versions import FEATURES, dotted, server_version, version_warnings
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
@@ -332,7 +332,7 @@ def rest_error(status: int, reason: str, body: bytes) -> UnexpectedResponse:
     ],
 )
 def test_an_error_tells_the_status_and_the_servers_own_sentence(error: Exception, sentence: str) -> None:
-    assert told(error) == sentence
+    assert error_line(error) == sentence
 
 
 def test_conflicts_and_refused_keys_are_known_over_both_protocols() -> None:
@@ -385,7 +385,7 @@ def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any]
         collection.populate(DOCUMENTS)
         view = replace(collection.handle.view, client=ServerClient(grpc=False, timeout=1, url=url))
         with pytest.raises(StoreUnavailable, match="the store does not answer"):
-            ask(view, lambda: view.client.count("c"))
+            read_store(view, lambda: view.client.count("c"))
     assert len(calls) == 1
 
 

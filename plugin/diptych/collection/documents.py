@@ -15,7 +15,7 @@ from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.search.filters import FilterLike, Where, combined
-from diptych.search.store_calls import ask, is_refusal
+from diptych.search.store_calls import is_refusal, read_store
 from diptych.types import Document, is_unicode
 
 
@@ -121,7 +121,7 @@ def count(
     """
     condition = combined(filter, where)
     scoped = None if condition is None and tenant is None else narrowed(_scope(handle, tenant), condition)
-    return ask(handle.view, lambda: handle.client.count(handle.name, scoped).count) if handle.exists else 0
+    return read_store(handle.view, lambda: handle.client.count(handle.name, scoped).count) if handle.exists else 0
 
 
 def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:

@@ -26,7 +26,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Passage, Query
 
@@ -283,7 +283,7 @@ def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[st
     """The points whose documents have these ids, by id, `limit` at most."""
     handle, keys = request.handle, request.shard_key_selector
     scoped = narrowed(request.scope, id_filter(ids, handle.layout))
-    records, _ = ask(
+    records, _ = read_store(
         handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)
     )
     found: dict[str, list[models.Record]] = {}

@@ -15,7 +15,7 @@ from diptych.collection.documents import having
 from diptych.collection.explanation import Block, Term
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import watched
+from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.protocols import Blocks
@@ -27,7 +27,7 @@ from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
 from qdrant_edge_client.validation_messages import nearest
@@ -178,7 +178,9 @@ def _dense(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dic
     """The points' stored vectors."""
     names: Any = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
     view, keys = request.handle, request.shard_key_selector
-    records = ask(view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **keys))
+    records = read_store(
+        view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **keys)
+    )
     found = {r.id: r.vector.get(slot.vector) if isinstance(r.vector, dict) else r.vector for r in records}
     return {point: vector for point, vector in found.items() if vector is not None}
 
@@ -199,7 +201,9 @@ def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, sl
 def _stored(handle: View, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
     """The points' document weights by term."""
     names = [slot.vector]
-    records = ask(handle, lambda: handle.client.retrieve(handle.name, points, with_payload=False, with_vectors=names))
+    records = read_store(
+        handle, lambda: handle.client.retrieve(handle.name, points, with_payload=False, with_vectors=names)
+    )
     vectors: Mapping[PointId, Any] = {r.id: r.vector for r in records}
     return {point: _weights(found.get(slot.vector) if found else None) for point, found in vectors.items()}
 
@@ -258,7 +262,7 @@ def scores(
             for position in range(len(ids))
         ]
 
-    return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, score_all))
+    return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, score_all))
 
 
 def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> Options:

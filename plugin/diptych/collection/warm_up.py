@@ -14,7 +14,7 @@ from diptych.search.pipeline import Pipeline
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view, reranked
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
 from diptych.types import Query
 
@@ -48,7 +48,7 @@ def check(handle: CollectionHandle) -> None:
 def _check(view: View) -> None:
     pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
     if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
-        ask(view, lambda: view.client.count(view.name, exact=False))
+        read_store(view, lambda: view.client.count(view.name, exact=False))
     else:
         retrieve_together([SearchRequest.of(_unremembered(view), _queries(view)[:1], Options(pipeline, 1))])
 

@@ -33,7 +33,7 @@ from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import CollectionTexts
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
-from diptych.stores.server_errors import told
+from diptych.stores.server_errors import error_line
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -291,7 +291,7 @@ class CollectionHandle:
         try:
             step()
         except Exception as error:
-            what = error if isinstance(error, DiptychError) else told(error)
+            what = error if isinstance(error, DiptychError) else error_line(error)
             warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
 
     def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:

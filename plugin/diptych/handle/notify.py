@@ -14,17 +14,17 @@ from diptych.reports import FailureReport
 T = TypeVar("T")
 
 
-def watched(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
+def notifying_failure(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
     """Run `work` and return its result; if it raises, plugins are notified and the error is raised again."""
     started = time.time_ns()
     try:
         return work()
     except Exception as error:
-        tell_failure(registry, collection, operation, error, started)
+        notify_failure(registry, collection, operation, error, started)
         raise
 
 
-def tell_failure(registry: Registry, collection: str, operation: str, error: Exception, started: int) -> None:
+def notify_failure(registry: Registry, collection: str, operation: str, error: Exception, started: int) -> None:
     """Notify plugins of an error. A plugin that fails is a PluginWarning."""
     if registry.listening("diptych_after_failure"):
         report = FailureReport(collection, operation, type(error).__name__, started, time.time_ns())

@@ -12,7 +12,7 @@ from diptych.config.models import Config
 from diptych.errors import CollectionError, DocumentError, TenantError, brief
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
-from diptych.metadata.payloads import NATIVE, field_of, id_filter, own_point, point_id, points_are_free
+from diptych.metadata.payloads import NATIVE, field_of, has_foreign_point_ids, id_filter, own_point, point_id
 from diptych.types import Document, is_unicode
 
 
@@ -83,7 +83,7 @@ def tenant_of(metadata: Mapping[str, Any], tenancy: Tenancy | None) -> str | Non
     return tenant if isinstance(tenant, str) and tenant else None
 
 
-def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> Document:
+def with_tenant(document: Document, tenancy: Tenancy | None, tenant: str | None) -> Document:
     """The document with its tenant filled in: its own, or `tenant` if it names none.
 
     Raises:
@@ -104,7 +104,7 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
     return document
 
 
-def identity(identifier: str, tenant: str | None, tenancy: Tenancy | None, layout: Layout) -> str:
+def document_key(identifier: str, tenant: str | None, tenancy: Tenancy | None, layout: Layout) -> str:
     """The key that distinguishes a document: its id, with its tenant where each tenant has ids of its own.
 
     Tenants have ids of their own where every document has a tenant and diptych chooses the points.
@@ -116,12 +116,12 @@ def identity(identifier: str, tenant: str | None, tenancy: Tenancy | None, layou
 
 def needs_payloads(view: View) -> bool:
     """Whether a document's point can only be found by reading payloads."""
-    return points_are_free(view.layout) or bool(view.registry.hook.diptych_point_id.get_hookimpls())
+    return has_foreign_point_ids(view.layout) or bool(view.registry.hook.diptych_point_id.get_hookimpls())
 
 
 def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | str]:
     """The points that documents with these ids would have: diptych's own, and those of other programs."""
-    names = {identifier: identity(identifier, tenant, view.tenancy, view.layout) for identifier in ids}
+    names = {identifier: document_key(identifier, tenant, view.tenancy, view.layout) for identifier in ids}
     own = (point_id(Document(i, ""), view.registry, view.layout, identity=name) for i, name in names.items())
     other = (point for identifier in ids if (point := own_point(identifier)) is not None)
     return list(dict.fromkeys([*own, *other]))
@@ -130,10 +130,9 @@ def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | 
 def with_ids(view: View, ids: Sequence[str], tenant: str | None) -> models.Filter:
     """Qdrant's filter for documents with these ids, of any tenant; without ids it matches nothing."""
     tenancy = view.metadata.tenancy if view.metadata else None
-    of_all = (
-        tenancy is not None and tenancy.required and tenant is None
-    )  # each tenant's documents have points of their own
-    if ids and (of_all or needs_payloads(view)):
+    # Each tenant's documents have points of their own, so the ids do not give the points of all tenants.
+    of_all_tenants = tenancy is not None and tenancy.required and tenant is None
+    if ids and (of_all_tenants or needs_payloads(view)):
         return id_filter(ids, view.layout)
     return models.Filter(must=[models.HasIdCondition(has_id=points_of(view, ids, tenant))])
 

@@ -126,7 +126,7 @@ def point_id(
     return hashed_point(identity or document.id) if chosen is None else chosen
 
 
-def points_are_free(layout: Layout) -> bool:
+def has_foreign_point_ids(layout: Layout) -> bool:
     """Whether only the store knows a document's point, because another program chose the point ids."""
     return layout.origin not in (NATIVE.origin, *DERIVED) and layout.id is not None and not layout.own_points
 

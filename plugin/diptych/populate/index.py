@@ -19,14 +19,14 @@ from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
-from diptych.metadata.payloads import points_are_free
+from diptych.metadata.payloads import has_foreign_point_ids
 from diptych.populate.encode import has_vector
 from diptych.populate.engine import Engine, Outcomes, Work, Written
 from diptych.populate.points import PointMaker, Ready, Refusal, Stale, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
 from diptych.populate.store import PointId, Store, lacking, plain_id
-from diptych.populate.validate import Item, Tally, upon
+from diptych.populate.validate import Item, Tally, merged_into
 from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
 
@@ -63,7 +63,7 @@ class Changes:
         gaps: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
         if gaps and not self._store.count(models.Filter(should=gaps)):
             gaps = []  # nothing lacks a vector, so no point need be asked about
-        for batch in map(self._placed, batches) if points_are_free(layout) else batches:
+        for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
             points = [item.point for item in batch]
             held, incomplete = self._store.owned(points), self._lacking(points, gaps)
             for item in batch:
@@ -77,7 +77,7 @@ class Changes:
                 if own.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
                     self.reject(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
-                item = upon(item, own["payload"], layout) if "payload" in own else item
+                item = merged_into(item, own["payload"], layout) if "payload" in own else item
                 if own.get("hash") == item.hash and item.point not in incomplete:
                     self._tally.unchanged += 1
                     self._progress.advance("index", 1)

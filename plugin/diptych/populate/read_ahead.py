@@ -105,7 +105,7 @@ class _Reading(Generic[T]):
             raise Abandoned
 
 
-def watched(documents: Iterable[object], stage: str, progress: Progress) -> Iterator[object]:
+def with_progress(documents: Iterable[object], stage: str, progress: Progress) -> Iterator[object]:
     """Yield the documents and report progress; an exception of the source becomes a PopulateError."""
     try:
         progress.begin(stage, length_of(documents))

@@ -19,7 +19,7 @@ from typing import IO, ClassVar, Protocol, Self
 
 from diptych.errors import DocumentError, MediaError, PopulateError, brief
 from diptych.reports import SetAside
-from diptych.stores.server_errors import told
+from diptych.stores.server_errors import error_line
 
 EXAMPLES = 10  # kept in the report itself
 
@@ -170,7 +170,7 @@ def _is_report(path: Path) -> bool:
 def reason_of(error: BaseException) -> str:
     """The error in one line."""
     if not isinstance(error, DocumentError):
-        return told(error)
+        return error_line(error)
     place = error.where if isinstance(error, MediaError) else ""  # the document's id does not name its files
     parts = ((" (", place), (" (got ", error.got), (" (expected ", error.expected))
     return error.what + "".join(f"{opening}{value})" for opening, value in parts if value)

@@ -24,20 +24,20 @@ from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import tell_failure
+from diptych.handle.notify import notify_failure
 from diptych.handle.open_handle import search_with_unread
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
 from diptych.populate.locks import created, turn
-from diptych.populate.read_ahead import Spool, length_of, require_documents, watched
+from diptych.populate.read_ahead import Spool, length_of, require_documents, with_progress
 from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
-from diptych.populate.validate import Intake, Item, Tally
+from diptych.populate.validate import Item, Tally, Validator
 from diptych.populate.write_targets import Targets
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
@@ -101,7 +101,7 @@ def populate(
         try:
             run.fill(documents)
         except Exception as error:
-            tell_failure(handle.registry, handle.name, "populate", error, started)
+            notify_failure(handle.registry, handle.name, "populate", error, started)
             if isinstance(error, DiptychError):
                 error.add_note(run.kept())
             raise
@@ -161,9 +161,11 @@ class _Run:
         """Read everything and count what `fill` would write and delete."""
         self._require_collection()
         require_documents(documents)
-        intake = Intake(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
+        intake = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         changes = Changes(self._store, self._rejects, self._tally, Unwatched())
-        compare(intake.items(watched(documents, "read", self._progress)), changes, self._tally, self._handle.metadata)
+        compare(
+            intake.items(with_progress(documents, "read", self._progress)), changes, self._tally, self._handle.metadata
+        )
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
@@ -221,22 +223,26 @@ class _Run:
         require_documents(documents)
         self._expected = length_of(documents)
         measure = Measure(_calibrated(self._handle))
-        intake = Intake(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
+        intake = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
-            return measure.watch(intake.items(watched(documents, "read", self._progress))), measure
+            return measure.watch(intake.items(with_progress(documents, "read", self._progress))), measure
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
-            self._expected = spool.fill(measure.watch(intake.items(watched(documents, "measure", self._progress))))
+            self._expected = spool.fill(
+                measure.watch(intake.items(with_progress(documents, "measure", self._progress)))
+            )
             self._check_sync(self._seen, self._tally, self._rejects)
             return spool.items(), measure
         with SeenIds() as seen:
             # Separate counters: what this first reading counts and rejects would appear twice in the report.
             tally, rejects = Tally(), Rejects(None)
-            trial = Intake(self._handle, seen, rejects, tally, tenant=self._tenant)
-            self._expected = sum(1 for _ in measure.watch(trial.items(watched(documents, "measure", self._progress))))
+            trial = Validator(self._handle, seen, rejects, tally, tenant=self._tenant)
+            self._expected = sum(
+                1 for _ in measure.watch(trial.items(with_progress(documents, "measure", self._progress)))
+            )
             self._check_sync(seen, tally, rejects)
-        return intake.items(watched(documents, "read", self._progress)), measure
+        return intake.items(with_progress(documents, "read", self._progress)), measure
 
     def _check_sync(self, seen: SeenIds, tally: Tally, rejects: Rejects) -> None:
         """Raise SyncRefused, before anything is written, if a sync would delete too many."""

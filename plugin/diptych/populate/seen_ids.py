@@ -19,7 +19,7 @@ KEY, HELD = 16, 33  # bytes of a digest, and of the record kept per id: a mark, 
 MENTIONED = bytes(HELD)  # record of an id that the source names, but whose document was rejected
 
 
-class Meeting(Enum):
+class ClaimResult(Enum):
     """The result of `SeenIds.claim`."""
 
     FIRST = auto()
@@ -59,14 +59,14 @@ class SeenIds:
         self._base.close()
         self._filter.close()
 
-    def claim(self, identifier: str, content_hash: str, point: int | str) -> Meeting:
+    def claim(self, identifier: str, content_hash: str, point: int | str) -> ClaimResult:
         """Claim the id for this content, unless an earlier document has it."""
         key, content = _digest(identifier), bytes.fromhex(content_hash)
         known = self._known(key)
         if known in (None, MENTIONED):
             self._hold(key, b"\x01" + content + _digest(str(point)))
-            return Meeting.FIRST
-        return Meeting.SAME if known[1 : 1 + KEY] == content else Meeting.OTHER_CONTENT
+            return ClaimResult.FIRST
+        return ClaimResult.SAME if known[1 : 1 + KEY] == content else ClaimResult.OTHER_CONTENT
 
     def claim_point(self, point: int | str, identifier: str) -> bool:
         """Claim the point for a document; False if another document of this run has it."""

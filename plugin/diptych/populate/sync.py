@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from diptych.errors import PopulateError, SyncRefused, brief
-from diptych.handle.tenancy import identity
-from diptych.metadata.payloads import points_are_free
+from diptych.handle.tenancy import document_key
+from diptych.metadata.payloads import has_foreign_point_ids
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejects
 from diptych.populate.seen_ids import SeenIds
@@ -144,9 +144,9 @@ class Gone:
         self._file.close()
 
     def _find(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
-        free = points_are_free(store.layout)
+        free = has_foreign_point_ids(store.layout)
         for point, document, owner in store.documents(tenant):
-            name = identity(document, tenant, store.tenancy, store.layout)
+            name = document_key(document, tenant, store.tenancy, store.layout)
             self.held[owner] += 1
             if seen.accounts_for(name, None if free else point):
                 continue

@@ -15,11 +15,11 @@ import numpy as np
 
 from diptych.errors import DocumentError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.tenancy import identity, settled, tenant_of
+from diptych.handle.tenancy import document_key, tenant_of, with_tenant
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, written_as
 from diptych.populate.rejects import Rejected, Rejects, reason_of
-from diptych.populate.seen_ids import Meeting, SeenIds
+from diptych.populate.seen_ids import ClaimResult, SeenIds
 from diptych.populate.sources.readers import Row
 from diptych.types import LONGEST_ID, Document
 
@@ -59,13 +59,13 @@ class Item:
     held: Mapping[str, Any] | None = None
 
 
-def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
+def merged_into(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
     """The item as it will be after being merged into payload `held`."""
     document = written_as(item.document, layout, item.point, held)
     return replace(item, document=document, hash=document.content_hash(), held=held)
 
 
-class Intake:
+class Validator:
     """Checks documents; rejects those that cannot be indexed with the reason, and yields the others as items.
 
     With a `tenant`, all documents belong to it: those that name none get it, those of others are rejected.
@@ -118,12 +118,12 @@ class Intake:
             raise DocumentError("nothing to encode: the parts that encoders read are empty", expected=expected)
         content_hash, tenancy = document.content_hash(), self._tenancy
         tenant = tenant_of(document.metadata, tenancy) if tenancy else None
-        name = identity(document.id, tenant, tenancy, self._layout) if tenancy else document.id
+        name = document_key(document.id, tenant, tenancy, self._layout) if tenancy else document.id
         point = self._point(document, name)
-        meeting = self._seen.claim(name, content_hash, point)
-        if meeting is Meeting.SAME:
+        claim = self._seen.claim(name, content_hash, point)
+        if claim is ClaimResult.SAME:
             return None
-        if meeting is Meeting.OTHER_CONTENT:
+        if claim is ClaimResult.OTHER_CONTENT:
             raise DocumentError("duplicate id with other text", do="give it another id; the first one was kept")
         if self._chosen_points and not self._seen.claim_point(point, name):
             raise DocumentError("another document of the source has the same point id", got=repr(point))
@@ -136,7 +136,7 @@ class Intake:
         if document.media:
             document = self._media_read(document)
         if self._tenancy is not None:
-            document = settled(document, self._tenancy, self._tenant)
+            document = with_tenant(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
@@ -176,7 +176,7 @@ class Intake:
         identifier = _id_of(raw)
         place = identifier or getattr(raw, "where", "")
         if identifier:
-            self._seen.mention(identity(identifier, self._tenant, self._tenancy, self._layout))
+            self._seen.mention(document_key(identifier, self._tenant, self._tenancy, self._layout))
         elif self._rejects is not None:
             self._rejects.unidentified += 1
             self._rejects.first_unidentified = self._rejects.first_unidentified or place

@@ -21,7 +21,7 @@ from diptych.metadata.models import Layout
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of
 from diptych.search.boost_parts import KINDS, BoostPart, Expression
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 MOST_PARTS = 32
@@ -115,7 +115,7 @@ def require_fitting_indexes(view: View, boost: Boost) -> None:
     """Raise SearchError if a field has a payload index that its boost cannot read."""
     types: dict[str, str] | None = view.kept.get("payload_schema")
     if types is None:
-        schema = ask(view, lambda: view.client.get_collection(view.name)).payload_schema
+        schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
         types = view.kept["payload_schema"] = {key: str(own.data_type.value) for key, own in schema.items()}
     for part in boost.parts:
         index = types.get(key_of(part, view.layout))

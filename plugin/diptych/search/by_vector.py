@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import watched
+from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
 from diptych.search.hits import Hits, hits_of
 from diptych.search.options import Options, VectorOptions
@@ -60,7 +60,7 @@ def search_by_vector(
         notify_plugins(request, seconds, clock.began, len(array[0]))
         return hits_of(request, array[0], "")
 
-    return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
+    return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
 
 
 _UNKNOWN = "(a vector)"

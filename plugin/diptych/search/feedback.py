@@ -13,7 +13,7 @@ from diptych.metadata.payloads import from_payload, id_fields
 from diptych.search.mixed_queries import Given, media_read, paired, vectors_of_queries
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import FEEDBACK, require_version
 from diptych.types import Query
@@ -123,7 +123,7 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
     names: Any = [slot.vector for slot in slots if slot.vector] or True
     fields = models.PayloadSelectorInclude(include=id_fields(view.layout))
     options = {"limit": 2 * len(ids), "with_payload": fields, "with_vectors": names, **request.shard_key_selector}
-    records, _ = ask(view, lambda: view.client.scroll(view.name, matching, **options))
+    records, _ = read_store(view, lambda: view.client.scroll(view.name, matching, **options))
     vectors = {from_payload(record.id, record.payload, view.layout).id: record.vector for record in records}
     for identifier in ids:
         if identifier not in vectors:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.handle.tenancy import narrowed, scope
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.stores.nodes import search_deadline
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def some_missing(view: View, filter: models.Filter, *, tenant: str | None) -> li
         TenantError: no tenant where one is required, or one that cannot be.
         StoreUnavailable, StoreError: the store does not answer, or fails.
     """
-    return ask(view, lambda: _missing(view, _some_keys(filter), tenant))
+    return read_store(view, lambda: _missing(view, _some_keys(filter), tenant))
 
 
 def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
@@ -83,7 +83,7 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
     """
     if filter is None or not handle.exists:
         return []
-    return ask(handle.view, lambda: _missing(handle.view, dict.fromkeys(_keys(filter, "")), tenant))
+    return read_store(handle.view, lambda: _missing(handle.view, dict.fromkeys(_keys(filter, "")), tenant))
 
 
 def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:

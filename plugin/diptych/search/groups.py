@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import watched
+from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
 from diptych.repr_html import ReprHtml
@@ -22,7 +22,7 @@ from diptych.search.qdrant_retrieval import hits_of
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def search_groups(
     def once(view: View) -> list[list[HitGroup]]:
         return _groups(SearchRequest.of(view, queries, Options(**options, offset=0)), group_by, group_size)
 
-    return watched(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
+    return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
 
 
 def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list[HitGroup]]:
@@ -149,7 +149,7 @@ def _grouped_by_qdrant(
     request: SearchRequest, query: models.QueryRequest, group_by: str, group_size: int
 ) -> list[HitGroup]:
     client = request.handle.client
-    answer = ask(
+    answer = read_store(
         request.handle,
         lambda: client.query_points_groups(
             request.handle.name,
@@ -187,7 +187,7 @@ def _payloads(request: SearchRequest, hits: Sequence[Hit], group_by: str) -> dic
     if view.layout == NATIVE or not points:
         return {point: to_payload(hit.document, "", view.layout) for point, hit in points.items()}
     fields, shard_key = [group_by], request.shard_key_selector
-    records = ask(view, lambda: view.client.retrieve(view.name, [*points], with_payload=fields, **shard_key))
+    records = read_store(view, lambda: view.client.retrieve(view.name, [*points], with_payload=fields, **shard_key))
     return {record.id: record.payload or {} for record in records}
 
 

@@ -13,7 +13,7 @@ from diptych import frames
 from diptych.metadata.media_payloads import stored_thumbnail, thumbnail_fields
 from diptych.repr_html import ReprHtml
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.types import Hit, Query
 
 
@@ -107,7 +107,9 @@ class ThumbnailStore:
     def read(self, points: Sequence[models.ExtendedPointId]) -> dict[models.ExtendedPointId, bytes]:
         """The thumbnails of those points that have one."""
         selector = models.PayloadSelectorInclude(include=thumbnail_fields())
-        records = ask(self, lambda: self.client.retrieve(self.name, points, with_payload=selector, **self.shard_key))
+        records = read_store(
+            self, lambda: self.client.retrieve(self.name, points, with_payload=selector, **self.shard_key)
+        )
         found = {record.id: stored_thumbnail(record.payload) for record in records}
         return {point: picture for point, picture in found.items() if picture is not None}
 

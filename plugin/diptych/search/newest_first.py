@@ -13,7 +13,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import without_ids
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 
 
 def recent_ids(
@@ -50,7 +50,7 @@ def recent_ids(
             )[0]
 
         try:
-            records = ask(view, read)
+            records = read_store(view, read)
         except SearchError as error:
             raise SearchError(
                 "the newest documents cannot be found",

@@ -16,7 +16,7 @@ from diptych.protocols import Calibrated
 from diptych.search.fusion import PointId
 from diptych.search.passage_cache import DocumentPassages, PassageTerms, ShownDocuments
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.encode import encode
 from diptych.slots.slot import Slot
 from diptych.types import Document, Floats, Hit, Passage
@@ -159,7 +159,7 @@ def _stored(request: SearchRequest, slot: Slot, hits: Mapping[PointId, Hit]) -> 
     """The stored vectors of these hits, `[passages, dimension]` each; without those that were rewritten meanwhile."""
     view, names, fields = request.handle, [slot.vector], text_fields(request.handle.layout)
     shard_key = request.shard_key_selector
-    records = ask(
+    records = read_store(
         view,
         lambda: view.client.retrieve(view.name, [*hits], with_payload=fields, with_vectors=names, **shard_key),
     )

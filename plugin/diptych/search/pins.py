@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.types import Hit
 
 PINNED = "pinned"  # key of `Hit.stages` that holds a pinned document's place, from 1
@@ -21,11 +21,9 @@ def pinned_hits(request: SearchRequest) -> list[Hit]:
     view = request.handle
     with_pinned_ids = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
     matching = narrowed(request.scope, narrowed(request.chosen, with_pinned_ids))
-    shard_key, limit = (
-        request.shard_key_selector,
-        2 * len(request.pin),
-    )  # an id may also be that of a point of another program
-    records, _ = ask(
+    shard_key = request.shard_key_selector
+    limit = 2 * len(request.pin)  # an id may also be that of a point of another program
+    records, _ = read_store(
         view, lambda: view.client.scroll(view.name, matching, limit=limit, with_payload=request.selector, **shard_key)
     )
     hits = [Hit(from_payload(r.id, r.payload, view.layout), 0.0, point=r.id) for r in records]

@@ -18,7 +18,7 @@ from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
 from diptych.search.request import MOST, SearchRequest, direction
 from diptych.search.stages import Dbsf, Linear, Rrf
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
@@ -183,7 +183,7 @@ def _with_idf(view: View) -> frozenset[str]:
     """The sparse vectors with an IDF modifier; for others a store refuses the tenant's IDF statistics."""
     names: frozenset[str] | None = view.kept.get("idf")
     if names is None:
-        vectors = ask(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
+        vectors = read_store(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
         names = frozenset(name for name, own in vectors.items() if own.modifier == models.Modifier.IDF)
         view.kept["idf"] = names
     return names

@@ -25,7 +25,7 @@ from diptych.search.qdrant_query import (
 )
 from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.stores.versions import keeps_log
 from diptych.types import Hit
 
@@ -93,7 +93,7 @@ def _has_shards(view: View) -> bool:
         return False
     known: bool | None = view.kept.get("shards")
     if known is None:
-        params = ask(view, lambda: view.client.get_collection(view.name)).config.params
+        params = read_store(view, lambda: view.client.get_collection(view.name)).config.params
         known = (params.shard_number or 1) > 1 or params.sharding_method == models.ShardingMethod.CUSTOM
         view.kept["shards"] = known
     return known
@@ -133,7 +133,9 @@ def _page(request: SearchRequest) -> _Page:
 def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
     """The points for each request in one call; none for a missing request."""
     queries = list(filter(None, requests))
-    answers = iter(ask(handle, partial(handle.client.query_batch_points, handle.name, queries)) if queries else ())
+    answers = iter(
+        read_store(handle, partial(handle.client.query_batch_points, handle.name, queries)) if queries else ()
+    )
     return [next(answers).points if request else [] for request in requests]
 
 
@@ -266,7 +268,9 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
         request.handle.layout,
         request.shard_key_selector,
     )
-    records = ask(request.handle, lambda: client.retrieve(name, ids, request.selector, **shard_key)) if ids else []
+    records = (
+        read_store(request.handle, lambda: client.retrieve(name, ids, request.selector, **shard_key)) if ids else []
+    )
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = request.pipeline.label
     return [

@@ -28,7 +28,7 @@ from diptych.search.pipeline import search_params
 from diptych.search.qdrant_retrieval import query_points
 from diptych.search.request import SearchRequest
 from diptych.search.stages import Explore, Rerank
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Hit
 
@@ -218,7 +218,7 @@ def _stored(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> di
     ids = list(dict.fromkeys(points))
     if not ids:
         return {}
-    records = ask(
+    records = read_store(
         view, lambda: view.client.retrieve(view.name, ids, with_payload=False, with_vectors=names, **shard_keys)
     )
     return {record.id: _vector(record, slot) for record in records if slot.vector in (record.vector or {})}

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar, Unpack
 
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import tell_failure, watched
+from diptych.handle.notify import notify_failure, notifying_failure
 from diptych.handle.snapshot import View
 from diptych.metadata.payload_paths import head
 from diptych.metadata.payloads import NATIVE
@@ -81,7 +81,7 @@ def answered(handle: CollectionHandle | View, queries: Sequence[str | Query], op
     try:
         return on_current_view(handle, partial(_answered, queries, options))
     except Exception as error:
-        tell_failure(handle.registry, handle.name, "search", error, started)
+        notify_failure(handle.registry, handle.name, "search", error, started)
         raise
 
 
@@ -115,14 +115,16 @@ async def answered_later(handle: CollectionHandle | View, query: str | Query, op
         except SearchError:
             pass  # the slots may have changed; `answered` reads the metadata again
         except Exception as error:
-            await asyncio.to_thread(tell_failure, handle.registry, handle.name, "search", error, started)
+            await asyncio.to_thread(notify_failure, handle.registry, handle.name, "search", error, started)
             raise
         else:
             # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
             if not request.reads_text and not handle.registry.listening("diptych_after_search"):
                 hits = finish(request, retrieved)
             else:
-                work = partial(watched, handle.registry, handle.name, "search", partial(finish, request, retrieved))
+                work = partial(
+                    notifying_failure, handle.registry, handle.name, "search", partial(finish, request, retrieved)
+                )
                 hits = await asyncio.to_thread(work)
             if request.chosen is not None and not any(hits):
                 await asyncio.to_thread(warn_of_missing_keys, request.handle, request.chosen, tenant=request.tenant)

@@ -11,14 +11,14 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
 from diptych.stores.nodes import search_deadline, seconds_left
-from diptych.stores.server_errors import falters, gave_no_answer, grpc_code, refuses_key, told
+from diptych.stores.server_errors import error_line, gave_no_answer, grpc_code, is_temporary, refuses_key
 
 T = TypeVar("T")
 _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or moment, not the request
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
 
 
-class Searched(Protocol):
+class StoredCollection(Protocol):
     """A collection in its store, such as a `View`."""
 
     @property
@@ -32,7 +32,7 @@ class Searched(Protocol):
         ...
 
 
-def ask(handle: Searched, call: Callable[[], T]) -> T:
+def read_store(handle: StoredCollection, call: Callable[[], T]) -> T:
     """The result of `call`, which only reads; a temporary failure of a server is retried until the deadline.
 
     The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
@@ -48,7 +48,7 @@ def ask(handle: Searched, call: Callable[[], T]) -> T:
             except DiptychError:
                 raise
             except Exception as error:
-                if pause is None or pause > seconds_left() or not falters(error):
+                if pause is None or pause > seconds_left() or not is_temporary(error):
                     raise _failure(handle, error) from error
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
@@ -63,10 +63,10 @@ def is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
 
 
-def _failure(handle: Searched, error: Exception) -> DiptychError:
+def _failure(handle: StoredCollection, error: Exception) -> DiptychError:
     """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
-    where, got = f"collection {handle.name!r}", told(error)
-    if gave_no_answer(error) and not falters(error):  # else it may say whether the collection exists
+    where, got = f"collection {handle.name!r}", error_line(error)
+    if gave_no_answer(error) and not is_temporary(error):  # else it may say whether the collection exists
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if refuses_key(error):
         return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")

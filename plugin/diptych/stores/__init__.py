@@ -27,7 +27,7 @@ from diptych.config.tenant import placement
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate
 from diptych.stores.nodes import deadline
-from diptych.stores.server_errors import refuses_key, told
+from diptych.stores.server_errors import error_line, refuses_key
 from diptych.stores.versions import server_version
 from diptych.types import is_unicode
 
@@ -261,7 +261,7 @@ def _reachable(client: QdrantBase, place: str) -> QdrantBase:
         client.get_collections()
     except Exception as error:
         client.close()
-        got = told(error)
+        got = error_line(error)
         if refuses_key(error):
             do = "check api_key: it may be missing, of another server, or not allowed to list collections"
             raise StoreUnavailable("the Qdrant server refuses the key", where=place, got=got, do=do) from error

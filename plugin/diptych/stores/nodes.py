@@ -17,7 +17,7 @@ from qdrant_client import grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
-from diptych.stores.server_errors import connection_broke, falters, gave_no_answer, was_not_sent
+from diptych.stores.server_errors import connection_broke, gave_no_answer, is_temporary, was_not_sent
 
 T = TypeVar("T")
 SEARCH_TIMEOUT = 10  # seconds that a search waits for a server, unless its client says otherwise
@@ -147,7 +147,7 @@ class Nodes:
                 with deadline(seconds_left() / (1 if alone else left)):
                     return call()
             except Exception as error:
-                elsewhere = not alone and (gave_no_answer(error) or falters(error))
+                elsewhere = not alone and (gave_no_answer(error) or is_temporary(error))
                 if left == 1 or not (elsewhere or connection_broke(error)):
                     raise
                 self._leave(node)
@@ -178,7 +178,7 @@ class Nodes:
                 with deadline(LOOK):
                     found.append(call(node))
             except Exception as error:
-                if not (gave_no_answer(error) or falters(error)):
+                if not (gave_no_answer(error) or is_temporary(error)):
                     raise
                 node.skipped_until, failure = time.monotonic() + SKIPPED, error
         if not found:

@@ -26,7 +26,7 @@ from diptych.metadata.models import RETIRED, CollectionMetadata, Record
 from diptych.metadata.store import raw_metadata
 from diptych.protocols import Kind
 from diptych.runtime.phases import phase
-from diptych.stores.server_errors import gave_no_answer, told, too_old
+from diptych.stores.server_errors import error_line, gave_no_answer, too_old
 from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def drop_retired(
         if due:
             drop_orphans(client, name, read(), only=due, wait=watch)
     except Exception as error:
-        return (f"all is written, but retired vectors could not be dropped: {told(error)}",)
+        return (f"all is written, but retired vectors could not be dropped: {error_line(error)}",)
     return ()
 
 
@@ -266,7 +266,7 @@ class Wait:
         except Exception as error:
             if too_old(error):
                 return True, ""
-            return False, SILENT if gave_no_answer(error) else f"its shards cannot be looked at: {told(error)}"
+            return False, SILENT if gave_no_answer(error) else f"its shards cannot be looked at: {error_line(error)}"
         shards: list[Any] = [*found.local_shards, *found.remote_shards]
         states = sorted({shard.state.value for shard in shards if shard.state != models.ReplicaState.ACTIVE})
         unrest = f"a replica is {' and another is '.join(states)}" if states else ""

@@ -17,7 +17,7 @@ _NO_CONNECTION = ("failed to connect", "DNS resolution failed")  # how gRPC says
 LONGEST = 300  # characters that are shown of an answer
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """The error in one line; for a server's refusal its status and message."""
     if isinstance(error, ResourceExhaustedResponse):
         return f"too many requests, again in {error.retry_after_s} s: {_line(str(error))}"
@@ -48,7 +48,7 @@ def refuses_key(error: BaseException) -> bool:
     return grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
-def falters(error: BaseException) -> bool:
+def is_temporary(error: BaseException) -> bool:
     """Whether the server reports a temporary failure, as a cluster does while one of its nodes is gone.
 
     gRPC calls it UNAVAILABLE, too, when a connection is lost during a call.
@@ -89,10 +89,10 @@ def comes_from_server(error: BaseException) -> bool:
 def store_error(error: BaseException, do: str) -> StoreError:
     """diptych's error for one that comes from a server; see `needs_answers`."""
     if refuses_key(error):
-        return StoreUnavailable("the store refuses the key", got=told(error), do="check api_key")
-    if gave_no_answer(error) or falters(error):
-        return StoreUnavailable("the store does not answer", got=told(error), do=do)
-    return StoreError("the store refuses a request", got=told(error), do="see its message and its log")
+        return StoreUnavailable("the store refuses the key", got=error_line(error), do="check api_key")
+    if gave_no_answer(error) or is_temporary(error):
+        return StoreUnavailable("the store does not answer", got=error_line(error), do=do)
+    return StoreError("the store refuses a request", got=error_line(error), do="see its message and its log")
 
 
 def connection_broke(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.media.read import format_of
 from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
 from diptych.metadata.payloads import from_payload
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
 from diptych.service.route_context import Serving
@@ -129,7 +129,9 @@ def records_of(
     keys: dict[str, Any] = {}
     if view.tenancy is not None and view.tenancy.shard_keys and tenant is not None:
         keys["shard_key_selector"] = tenant
-    found, _ = ask(view, lambda: view.client.scroll(view.name, wanted, limit=len(ids), with_payload=payload, **keys))
+    found, _ = read_store(
+        view, lambda: view.client.scroll(view.name, wanted, limit=len(ids), with_payload=payload, **keys)
+    )
     return list(found)
 
 

@@ -20,7 +20,7 @@ from diptych.errors import DiptychError
 from diptych.search.filter_keys import some_missing
 from diptych.search.options import Options
 from diptych.search.run import Answered, answered_later
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
@@ -136,7 +136,7 @@ def _missing(found: Answered) -> list[str]:
         if missing := some_missing(view, chosen, tenant=request.tenant):
             known = [str(field["key"]) for field in fields_of(view)]
             return [_no_field(key, [name for name in known if name != key]) for key in missing]
-        points, _ = ask(view, lambda: view.client.scroll(view.name, request.filter, limit=1, with_payload=False))
+        points, _ = read_store(view, lambda: view.client.scroll(view.name, request.filter, limit=1, with_payload=False))
     except DiptychError:  # the search was answered; a store failing since is reported by the next call
         return []
     if not points:

@@ -28,7 +28,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.studio.generation_labels import beside, difference, rolled_back
 from diptych.studio.own_search import own_search
@@ -159,7 +159,7 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
 
     The metadata are read now: the view may be some seconds behind what another process does.
     """
-    metadata = ask(handle.view, handle.read)
+    metadata = read_store(handle.view, handle.read)
     kept = handle.view.kept.get("studio", {})
     for key, state in ((BUILDING, metadata.swap), (KEPT, metadata.previous)):
         if state is None:

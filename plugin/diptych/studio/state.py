@@ -16,7 +16,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.media_payloads import content_fields
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.service.allowed_inputs import accepted
 from diptych.service.route_context import Serving, json_of
 from diptych.studio.context import Studio
@@ -66,7 +66,7 @@ def _facts(collection: Collection, view: View) -> dict[str, Any]:
         for name, slot in view.slots.items()
     ]
     return {
-        "documents": ask(view, lambda: view.client.count(view.name)).count,
+        "documents": read_store(view, lambda: view.client.count(view.name)).count,
         "sides": [side.facts for side in sides_of(collection)],
         "slots": slots,
         "tenants": view.tenancy is not None,
@@ -78,14 +78,14 @@ def _facts(collection: Collection, view: View) -> dict[str, Any]:
 
 def fields_of(view: View) -> list[dict[str, Any]]:
     """Payload keys that filters can use: those with an index, then those of some documents."""
-    schema = ask(view, lambda: view.client.get_collection(view.name)).payload_schema
+    schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
     found = {key: {"key": key, "type": str(part.data_type.value), "indexed": True} for key, part in schema.items()}
     if view.tenancy is not None:  # whose documents these are is not for everybody
         return list(found.values())
     texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
     content = content_fields() if view.has_media else []
     left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies, *content])
-    records, _ = ask(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
+    records, _ = read_store(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
     for record in records:
         for name, value in from_payload(record.id, record.payload, view.layout).metadata.items():
             key = quoted(field_of(view.layout, name))

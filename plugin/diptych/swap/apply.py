@@ -28,7 +28,7 @@ from diptych.config.models import Config, SearchConfig
 from diptych.errors import GateFailed, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import describes
-from diptych.handle.notify import watched
+from diptych.handle.notify import notifying_failure
 from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.runtime.phases import Progress, Unwatched, phase
@@ -92,7 +92,7 @@ def apply(
         return _cleared(handle, report, given, event)
 
     started, registry = time.time_ns(), handle.registry
-    report = replace(watched(registry, handle.name, "swap", work), started=started)
+    report = replace(notifying_failure(registry, handle.name, "swap", work), started=started)
     failures = registry.tell("diptych_after_swap", report)
     return replace(report, warnings=(*report.warnings, *failures)) if failures else report
 

@@ -20,7 +20,7 @@ from diptych.search.pipeline import Retrieve, search_params
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.tune.legs import Doubles, Legs, pools_of
 from diptych.tune.search_report import params_text
 from diptych.types import Floats, Query, said
@@ -175,7 +175,7 @@ class Answers:
         for page in _blocks(sorted(ids), PAGE):
             where, offset = id_filter(page, view.layout), None
             while True:
-                records, offset = ask(
+                records, offset = read_store(
                     view,
                     lambda where=where, offset=offset: view.client.scroll(  # type: ignore[misc]
                         view.name, where, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
@@ -196,14 +196,14 @@ class Answers:
         )
         return [(hit.id, hit.score) for hit in hits]
 
-    def _once(self, what: str, ask: Callable[[], Rankings]) -> Rankings:
+    def _once(self, what: str, compute: Callable[[], Rankings]) -> Rankings:
         path = self._path(what)
         if path is not None and path.is_file():
             cached: Rankings = [
                 [(name, score) for name, score in ranking] for ranking in json.loads(path.read_text("utf-8"))
             ]
             return cached
-        rankings = ask()
+        rankings = compute()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".part")

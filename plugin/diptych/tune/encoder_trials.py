@@ -16,7 +16,7 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import Similarity
 from diptych.runtime.phases import Progress
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.swap.sample import sample_points
 from diptych.tune.encoder_report import NOW, EncoderChoice, EncoderRow
@@ -139,7 +139,7 @@ class EncoderTrials:
         for page in _blocks(sorted(relevant), PAGE):
             offset = None
             while True:
-                records, offset = ask(
+                records, offset = read_store(
                     view,
                     lambda page=page, offset=offset: view.client.scroll(  # type: ignore[misc]
                         view.name, id_filter(page, view.layout), limit=PAGE, offset=offset, with_payload=False
@@ -150,7 +150,7 @@ class EncoderTrials:
                     break
         points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, most)]))
         for page in _blocks(points, PAGE):
-            for record in ask(
+            for record in read_store(
                 view,
                 lambda page=page: view.client.retrieve(  # type: ignore[misc]
                     view.name, page, with_payload=True, with_vectors=names

@@ -27,7 +27,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.search.store_calls import ask
+from diptych.search.store_calls import read_store
 from diptych.tune.answers import OnceScored
 from diptych.tune.legs import Doubles, Legs
 from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
@@ -233,7 +233,7 @@ def _texts(view: View, found: models.Filter | None) -> dict[object, str]:
     """What the reranker reads of every document that a search may find, by point."""
     texts, offset = dict[object, str](), None
     while True:
-        records, offset = ask(
+        records, offset = read_store(
             view,
             lambda offset=offset: view.client.scroll(  # type: ignore[misc]
                 view.name, scroll_filter=found, limit=PAGE, offset=offset, with_payload=True, with_vectors=False

@@ -5,17 +5,17 @@ import random
 import pytest
 
 from diptych.populate import seen_ids
-from diptych.populate.seen_ids import Meeting, SeenIds
+from diptych.populate.seen_ids import ClaimResult, SeenIds
 
 ONE, TWO = "0" * 32, "f" * 32
 
 
 def test_an_id_is_met_first_then_the_same_or_with_other_content() -> None:
     with SeenIds() as seen:
-        assert seen.claim("a", ONE, 1) is Meeting.FIRST
-        assert seen.claim("a", ONE, 1) is Meeting.SAME
-        assert seen.claim("a", TWO, 1) is Meeting.OTHER_CONTENT
-        assert seen.claim("b", ONE, 2) is Meeting.FIRST
+        assert seen.claim("a", ONE, 1) is ClaimResult.FIRST
+        assert seen.claim("a", ONE, 1) is ClaimResult.SAME
+        assert seen.claim("a", TWO, 1) is ClaimResult.OTHER_CONTENT
+        assert seen.claim("b", ONE, 2) is ClaimResult.FIRST
 
 
 @pytest.mark.parametrize("newest", [1, 7, 8192], ids=["each at once", "some at a time", "all in memory"])
@@ -28,9 +28,9 @@ def test_it_agrees_with_a_dictionary_over_many_ids(monkeypatch: pytest.MonkeyPat
     with SeenIds() as seen:
         for _ in range(5000):
             identifier, content = f"id{chance.randrange(2000)}", chance.choice([ONE, TWO])
-            expected = Meeting.FIRST if identifier not in known else Meeting.OTHER_CONTENT
-            if known.setdefault(identifier, content) == content and expected is not Meeting.FIRST:
-                expected = Meeting.SAME
+            expected = ClaimResult.FIRST if identifier not in known else ClaimResult.OTHER_CONTENT
+            if known.setdefault(identifier, content) == content and expected is not ClaimResult.FIRST:
+                expected = ClaimResult.SAME
             assert seen.claim(identifier, content, identifier) is expected
         assert all(seen.accounts_for(identifier, identifier) for identifier in known)
         assert not any(seen.accounts_for(f"id{number}", None) for number in range(2000, 2100))
@@ -40,9 +40,9 @@ def test_an_id_that_was_put_down_as_mentioned_can_be_claimed(monkeypatch: pytest
     monkeypatch.setattr(seen_ids, "NEWEST", 1)
     with SeenIds() as seen:
         seen.mention("a")
-        assert seen.claim("a", ONE, 7) is Meeting.FIRST
+        assert seen.claim("a", ONE, 7) is ClaimResult.FIRST
         seen.mention("a")
-        assert seen.claim("a", TWO, 7) is Meeting.OTHER_CONTENT
+        assert seen.claim("a", TWO, 7) is ClaimResult.OTHER_CONTENT
         assert seen.accounts_for("a", 7)
         assert not seen.accounts_for("a", 8)
 
@@ -52,9 +52,9 @@ def test_a_mentioned_id_is_accounted_for_wherever_its_point_lies_and_can_still_b
         seen.mention("a")
         assert seen.accounts_for("a", 1)
         assert seen.accounts_for("a", "other")
-        assert seen.claim("a", ONE, 1) is Meeting.FIRST
+        assert seen.claim("a", ONE, 1) is ClaimResult.FIRST
         seen.mention("a")
-        assert seen.claim("a", ONE, 1) is Meeting.SAME
+        assert seen.claim("a", ONE, 1) is ClaimResult.SAME
 
 
 def test_only_the_point_of_this_run_is_accounted_for() -> None:
@@ -75,6 +75,6 @@ def test_a_point_belongs_to_one_document() -> None:
 @pytest.mark.parametrize("odd", ["", "é" * 5000, "\ud800", "a\0b"])
 def test_any_text_can_be_an_id(odd: str) -> None:
     with SeenIds() as seen:
-        assert seen.claim(odd, ONE, 1) is Meeting.FIRST
-        assert seen.claim(odd, ONE, 1) is Meeting.SAME
+        assert seen.claim(odd, ONE, 1) is ClaimResult.FIRST
+        assert seen.claim(odd, ONE, 1) is ClaimResult.SAME
         assert not seen.accounts_for(odd + "x", 1)

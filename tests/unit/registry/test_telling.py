@@ -8,7 +8,7 @@ import pytest
 
 from diptych import Registry, hookimpl
 from diptych.errors import PluginWarning
-from diptych.handle.notify import watched
+from diptych.handle.notify import notifying_failure
 from diptych.reports import FailureReport, SearchReport
 
 REPORT = SearchReport("c", "Retrieve('dense', 100)", 1, {}, texts=("a secret",), tenant="acme")
@@ -80,7 +80,7 @@ def test_nobody_listens_when_none_wants_to() -> None:
 def test_a_failure_is_told_with_its_class_and_goes_on() -> None:
     listener = Listener(True)
     with pytest.raises(ValueError, match="words of a user"):
-        watched(Registry(listener, installed=False), "c", "search", fails)
+        notifying_failure(Registry(listener, installed=False), "c", "search", fails)
     (report,) = listener.told
     assert (report.collection, report.operation, report.error) == ("c", "search", "ValueError")
     assert 0 < report.started <= report.ended
@@ -90,7 +90,7 @@ def test_a_failure_is_told_with_its_class_and_goes_on() -> None:
 def test_a_plugin_that_fails_while_it_is_told_of_a_failure_hides_nothing() -> None:
     registry = Registry(Broken(), installed=False)
     with pytest.warns(PluginWarning, match="RuntimeError: no"), pytest.raises(ValueError, match="words"):
-        watched(registry, "c", "search", fails)
+        notifying_failure(registry, "c", "search", fails)
 
 
 def test_neither_the_texts_of_queries_nor_their_tenant_are_in_a_reports_repr() -> None:

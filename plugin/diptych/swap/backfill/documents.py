@@ -19,7 +19,7 @@ from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
 from diptych.populate.seen_ids import SeenIds
 from diptych.populate.store import plain_id
-from diptych.populate.validate import Intake, Tally
+from diptych.populate.validate import Tally, Validator
 from diptych.types import Document
 
 CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process
@@ -63,7 +63,7 @@ class SourceDocuments:
     def _fill(self, handle: CollectionHandle, documents: Iterable[object]) -> int:
         count = 0
         with SeenIds() as seen:
-            for item in Intake(handle, seen, None, Tally()).items(documents):
+            for item in Validator(handle, seen, None, Tally()).items(documents):
                 document = item.document
                 content = json.dumps([document.id, document.text, document.title, to_rows(document.media)])
                 self._base.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (str(item.point), content))

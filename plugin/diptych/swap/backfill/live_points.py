@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.metadata.payloads import text_fields
 from diptych.populate.store import PointId, Refused, Store, plain_id
-from diptych.stores.server_errors import not_found, told
+from diptych.stores.server_errors import error_line, not_found
 
 TRIES = 20  # tries for a point that keeps being deleted and rewritten
 
@@ -113,7 +113,7 @@ def names_missing_point(error: Exception) -> bool:
     cause = error.__cause__
     if isinstance(cause, KeyError) or "no point" in str(cause).lower():
         return True
-    return cause is not None and not_found(cause) and "collection" not in told(cause).lower()
+    return cause is not None and not_found(cause) and "collection" not in error_line(cause).lower()
 
 
 def _halves(points: Mapping[Any, Any]) -> list[dict[Any, Any]]:
@@ -127,6 +127,6 @@ def _refused(name: str, error: Exception) -> Exception:
     return PopulateError(
         "the store refuses the new vectors",
         where=f"collection {name!r}",
-        got=told(error.__cause__ or error),
+        got=error_line(error.__cause__ or error),
         do="run diptych apply again; if it says the same, roll back and look at the encoder's options",
     )
