@@ -113,7 +113,7 @@ class _Explainer:
         self._hits = {hit.point: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
-        slots = [request.handle.slots[name] for name in request.pipeline.slots]
+        slots = [request.view.slots[name] for name in request.pipeline.slots]
         ((self._inputs,),) = inputs_of([request])
         (self._rankings,) = rank_branches(request, [self._inputs])
         self._scores = scores_of(request, self._inputs, self._points)
@@ -122,7 +122,7 @@ class _Explainer:
             for slot in slots
             if slot.kind == "sparse" and slot.name in self._inputs
         }
-        layout = request.handle.layout
+        layout = request.view.layout
         self._found = [Hit(from_payload(record.id, record.payload, layout), 0.0, point=record.id) for record in records]
         self._words = dict(
             zip(self._points, matching_words(request, [own.document.text for own in self._found]), strict=True)
@@ -142,7 +142,7 @@ class _Explainer:
         return [*map(self._explanation, self._records)]
 
     def _explanation(self, record: models.Record) -> Explanation:
-        document = from_payload(record.id, record.payload, self._request.handle.layout)
+        document = from_payload(record.id, record.payload, self._request.view.layout)
         rank, hit = self._hits.get(record.id, (None, None))
         return Explanation(
             document=document,
@@ -238,7 +238,7 @@ def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Rankin
     if fuses_in_host(request):
         return dict(fuse(fusion, rankings))
     width = sum(len(ranking) for ranking in rankings.values())
-    (points,) = query_points(request.handle, [fusion_request(request, inputs, limit=max(1, width))])
+    (points,) = query_points(request.view, [fusion_request(request, inputs, limit=max(1, width))])
     return {point.id: point.score for point in points}
 
 
@@ -270,7 +270,7 @@ def _records(
     if sum(map(len, found.values())) > len(ids):  # the points of one document may have used up the limit
         found = {identifier: _with_ids(request, [identifier], SEVERAL).get(identifier, []) for identifier in ids}
     if missing := [identifier for identifier in ids if not found.get(identifier)]:
-        where = f"collection {request.handle.name!r}"
+        where = f"collection {request.view.name!r}"
         raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
     records = []
     for identifier, point in wanted:
@@ -281,7 +281,7 @@ def _records(
 
 def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[str, list[models.Record]]:
     """The points whose documents have these ids, by id, `limit` at most."""
-    handle, keys = request.handle, request.shard_key_selector
+    handle, keys = request.view, request.shard_key_selector
     scoped = narrowed(request.scope, id_filter(ids, handle.layout))
     records, _ = read_store(
         handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)

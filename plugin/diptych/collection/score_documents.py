@@ -40,7 +40,7 @@ NEAR = 5e-4  # how far the sum of the parts may be from the score, for vectors o
 
 def scores_of(request: SearchRequest, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
     """For each slot the points' scores, higher is better; points without a score are left out. One call for all."""
-    handle = request.handle
+    handle = request.view
     requests = [_of_points(request, points, query, handle.slots[name]) for name, query in inputs.items()]
     scores = {}
     for name, found in zip(inputs, query_points(handle, requests if points else []), strict=bool(points)):
@@ -57,10 +57,10 @@ def matched_terms(
     Each term is searched alone, so that the store itself computes its contribution, IDF included.
     """
     weights = dict(zip(query.indices, query.values, strict=True))
-    stored = _stored(request.handle, slot, points)
+    stored = _stored(request.view, slot, points)
     shared = [index for index in weights if any(index in vector for vector in stored.values())]
     alone = [models.SparseVector(indices=[index], values=[weights[index]]) for index in shared]
-    answers = query_points(request.handle, [_of_points(request, points, vector, slot) for vector in alone])
+    answers = query_points(request.view, [_of_points(request, points, vector, slot) for vector in alone])
     terms: dict[PointId, list[Term]] = {point: [] for point in points}
     for index, found in zip(shared, answers, strict=True):
         word = _word(slot, index, weights[index])
@@ -85,7 +85,7 @@ def blocks_of_slots(
     """
     named, parts, notes = _given(request, given), {}, []
     for name in (branch.slot for branch in request.pipeline.retrieve):
-        slot = request.handle.slots[name]
+        slot = request.view.slots[name]
         if widths := named.get(name) or _declared(slot):
             try:
                 parts[name] = block_parts(request, slot, inputs.get(name, ()), scores.get(name, {}), widths)
@@ -177,7 +177,7 @@ def _check_blocks(slot: Slot, query: Input, widths: Widths) -> None:
 def _dense(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dict[PointId, Any]:
     """The points' stored vectors."""
     names: Any = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
-    view, keys = request.handle, request.shard_key_selector
+    view, keys = request.view, request.shard_key_selector
     records = read_store(
         view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **keys)
     )
@@ -198,12 +198,10 @@ def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, sl
     )
 
 
-def _stored(handle: View, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
+def _stored(view: View, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
     """The points' document weights by term."""
     names = [slot.vector]
-    records = read_store(
-        handle, lambda: handle.client.retrieve(handle.name, points, with_payload=False, with_vectors=names)
-    )
+    records = read_store(view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names))
     vectors: Mapping[PointId, Any] = {r.id: r.vector for r in records}
     return {point: _weights(found.get(slot.vector) if found else None) for point, found in vectors.items()}
 

@@ -75,7 +75,7 @@ def _slot_of(request: SearchRequest) -> Slot:
             where=repr(pipeline),
             do='give Retrieve("SLOT"), perhaps with Diversify("SLOT")',
         )
-    slot = request.handle.slots[pipeline.slots[0]]
+    slot = request.view.slots[pipeline.slots[0]]
     if slot.kind == "text_index":
         raise SearchError("this slot has no vectors", where=slot.where, got="a text index", expected="a text to search")
     return slot

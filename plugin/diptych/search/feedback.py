@@ -33,7 +33,7 @@ def with_examples(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Inpu
         StoreUnsupported: the server is too old.
     """
     slots = slots_for_examples(request)
-    view = request.handle
+    view = request.view
     lacks, do = "has no relevance feedback, which like and unlike need", "update the server, or search without them"
     require_version(view.client, FEEDBACK, lacks, where=f"collection {view.name!r}", do=do)
     vectors = _vectors(request, slots)
@@ -52,7 +52,7 @@ def slots_for_examples(request: SearchRequest) -> list[Slot]:
     Raises:
         SearchError: there is none.
     """
-    view = request.handle
+    view = request.view
     slots = [view.slots[branch.slot] for branch in request.pipeline.retrieve]
     suitable = [slot for slot in slots if slot.kind == "dense" and slot.similarity != "euclidean"]
     if not suitable:
@@ -91,7 +91,7 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     stored = _stored(request, ids, slots) if ids else {}
     vectors: dict[str, Vectors] = {}
     texts = [example for example in examples if isinstance(example, Query)]
-    media = media_read(request.handle, texts) if any(slot.reads_media for slot in slots) else ()
+    media = media_read(request.view, texts) if any(slot.reads_media for slot in slots) else ()
     given = paired([query.text for query in texts], media)
     for slot in slots:
         found = _encoded(slot, texts, given)
@@ -118,7 +118,7 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
     Raises:
         SearchError: a document does not exist, or belongs to another tenant; both give the same error.
     """
-    view = request.handle
+    view = request.view
     matching = narrowed(request.scope, models.Filter(must=[with_ids(view, ids, request.tenant)]))
     names: Any = [slot.vector for slot in slots if slot.vector] or True
     fields = models.PayloadSelectorInclude(include=id_fields(view.layout))

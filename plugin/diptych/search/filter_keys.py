@@ -91,9 +91,9 @@ def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:
     return [key for key in keys if not _is_there(view, key, own)]
 
 
-def _is_there(handle: View, key: str, own: models.Filter | None) -> bool:
+def _is_there(view: View, key: str, own: models.Filter | None) -> bool:
     with_key = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=key))])
-    found, _ = handle.client.scroll(handle.name, narrowed(own, with_key), limit=1, with_payload=False)
+    found, _ = view.client.scroll(view.name, narrowed(own, with_key), limit=1, with_payload=False)
     return bool(found)
 
 

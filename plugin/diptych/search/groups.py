@@ -148,11 +148,11 @@ def _from_qdrant(
 def _grouped_by_qdrant(
     request: SearchRequest, query: models.QueryRequest, group_by: str, group_size: int
 ) -> list[HitGroup]:
-    client = request.handle.client
+    client = request.view.client
     answer = read_store(
-        request.handle,
+        request.view,
         lambda: client.query_points_groups(
-            request.handle.name,
+            request.view.name,
             group_by=group_by,
             query=query.query,
             using=query.using,
@@ -182,7 +182,7 @@ def _from_hits(
 
 def _payloads(request: SearchRequest, hits: Sequence[Hit], group_by: str) -> dict[PointId, Mapping[str, Any]]:
     """The payloads to group by: rebuilt from the documents, or read again where documents leave a part of them out."""
-    view = request.handle
+    view = request.view
     points = {hit.point: hit for hit in hits if hit.point is not None}
     if view.layout == NATIVE or not points:
         return {point: to_payload(hit.document, "", view.layout) for point, hit in points.items()}

@@ -32,7 +32,7 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
         request: the search; its hits hold title and text.
         hits: of each query.
     """
-    slots = [request.handle.slots[name] for name in request.pipeline.slots]
+    slots = [request.view.slots[name] for name in request.pipeline.slots]
     sentences = _sentences(request, next(filter(_reads_sentences, slots), None), hits)
     matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
     return [
@@ -44,7 +44,7 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
 def matching_words(request: SearchRequest, texts: Sequence[str]) -> list[tuple[Place, ...]]:
     """The places of the words in each text that match the request's only query in a sparse slot or text index."""
     (query,) = request.texts
-    slots = [request.handle.slots[name] for name in request.pipeline.slots] if query.strip() else []
+    slots = [request.view.slots[name] for name in request.pipeline.slots] if query.strip() else []
     matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
     return [_places_of_words(text, 0, LONGEST, 0, matchers) for text in texts]
 
@@ -66,7 +66,7 @@ def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequenc
         return
     asked = slot.asker or slot  # documents and queries of one encoder are compared, whoever made the stored vectors
     encoder = asked.encoder.inner if isinstance(asked.encoder, PassageEncoder) else asked.encoder
-    queries = asked.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    queries = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
     places = [[_places(hit, slot, encoder) for hit in own] for own in hits]
     texts = {
         hit.document.text[begin:end]: None
@@ -140,7 +140,7 @@ def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], se
         terms = [{word.casefold() for word in _WORD.findall(text)} for text in request.texts]
         return lambda query, words: {word for word in words if word.casefold() in terms[query]}
     asked = slot.asker or slot
-    queries: list[Any] = asked.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    queries: list[Any] = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
     if isinstance(asked.encoder, Calibrated):  # a word's own terms, after stemming and the like
         ids = [set(vector.indices.tolist()) for vector in queries]
         return lambda query, words: _of_terms(asked, ids[query], sorted(words))

@@ -121,7 +121,7 @@ def answers_of(request: SearchRequest, pages: Iterable[Sequence[Hit]], queries: 
 
 def hits_of(request: SearchRequest, page: Iterable[Hit], query: str | Query) -> Hits:
     """The final hits of one query, as a caller gets them."""
-    view = request.handle
+    view = request.view
     store = ThumbnailStore(view.client, view.name, request.shard_key_selector) if view.has_media else None
     return Hits(page, query=query, store=store)
 

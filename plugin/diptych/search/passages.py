@@ -32,7 +32,7 @@ def passage_slot(request: SearchRequest) -> Slot | None:
 
     None also while another encoder makes the slot's queries, since the passages are cut by the documents' encoder.
     """
-    slots = (request.handle.slots[name] for name in request.pipeline.slots)
+    slots = (request.view.slots[name] for name in request.pipeline.slots)
     return next(filter(has_passages, slots), None)
 
 
@@ -72,14 +72,14 @@ def with_passages(
 
 def _word_slot(request: SearchRequest) -> Slot | None:
     """The first slot of the pipeline that counts words, such as BM25, whose terms of a text cost next to nothing."""
-    slots = (request.handle.slots[name] for name in request.pipeline.slots) if request.vector is None else ()
+    slots = (request.view.slots[name] for name in request.pipeline.slots) if request.vector is None else ()
     of_texts = (slot for slot in slots if slot.kind == "sparse" and slot.asker is None and not slot.reads_media)
     return next((slot for slot in of_texts if isinstance(slot.encoder, Calibrated)), None)
 
 
 def _terms(request: SearchRequest, slot: Slot) -> list[list[int]]:
     """Each query's distinct terms; none where all its words are stop words."""
-    queries: list[Any] = slot.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    queries: list[Any] = slot.encode_queries(request.texts, remember=request.view.search_config.remember)
     return [sorted({*query.indices.tolist()}) for query in queries]
 
 
@@ -87,7 +87,7 @@ def _documents(
     request: SearchRequest, slot: Slot, words: Slot | None, hits: Mapping[PointId, Hit]
 ) -> dict[PointId, DocumentPassages]:
     """The passages of the hits' documents; without those that other texts or passages are stored for by now."""
-    reading, shown = slot.reading, request.handle.kept.setdefault("shown documents", ShownDocuments())
+    reading, shown = slot.reading, request.view.kept.setdefault("shown documents", ShownDocuments())
     texts = {point: reading.of(hit.document.title, hit.document.text) for point, hit in hits.items()}
     # A version changes with each write of a point; the text tells points of a collection that was made anew.
     vectors = (slot.vector, words.vector if words else None)
@@ -113,7 +113,7 @@ def _queries(request: SearchRequest, slot: Slot) -> Sequence[Any]:
     """The queries' vectors, `[1, dimension]` each."""
     if request.vector is not None:
         return [request.vector]
-    return slot.encode_queries(request.texts, remember=request.handle.search_config.remember)
+    return slot.encode_queries(request.texts, remember=request.view.search_config.remember)
 
 
 def _terms_of(slot: Slot, text: str, places: Sequence[tuple[int, int]]) -> PassageTerms:
@@ -157,7 +157,7 @@ def unit(vector: Floats, slot: Slot) -> Floats:
 
 def _stored(request: SearchRequest, slot: Slot, hits: Mapping[PointId, Hit]) -> dict[PointId, Floats]:
     """The stored vectors of these hits, `[passages, dimension]` each; without those that were rewritten meanwhile."""
-    view, names, fields = request.handle, [slot.vector], text_fields(request.handle.layout)
+    view, names, fields = request.view, [slot.vector], text_fields(request.view.layout)
     shard_key = request.shard_key_selector
     records = read_store(
         view,

@@ -18,7 +18,7 @@ PINNED = "pinned"  # key of `Hit.stages` that holds a pinned document's place, f
 
 def pinned_hits(request: SearchRequest) -> list[Hit]:
     """The pinned documents that exist and match tenant and filter, in the order of their pins, without scores."""
-    view = request.handle
+    view = request.view
     with_pinned_ids = models.Filter(must=[with_ids(view, request.pin, request.tenant)])
     matching = narrowed(request.scope, narrowed(request.chosen, with_pinned_ids))
     shard_key = request.shard_key_selector

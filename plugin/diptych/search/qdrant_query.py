@@ -112,7 +112,7 @@ def _leaves(request: SearchRequest, inputs: Inputs, width: int = 0) -> dict[str,
     for branch in request.pipeline.retrieve:
         if branch.slot not in inputs:
             continue
-        slot, params = request.handle.slots[branch.slot], branch.params if request.params is None else request.params
+        slot, params = request.view.slots[branch.slot], branch.params if request.params is None else request.params
         if request.scope is not None:
             params = params_for(request, slot, params)
         generation = slot.generation
@@ -163,7 +163,7 @@ def using(slot: Slot) -> str | None:
 
 def params_for(request: SearchRequest, slot: Slot, params: models.SearchParams | None) -> models.SearchParams | None:
     """The parameters with which a slot is searched: IDF counts the tenant's documents only, if the store can."""
-    if request.scope is None or not _counts(slot, request.handle):
+    if request.scope is None or not _counts(slot, request.view):
         return params
     own = params.idf if params else None
     corpus = narrowed(request.scope, own.corpus if isinstance(own, models.IdfCorpusParams) else None)
@@ -191,7 +191,7 @@ def _with_idf(view: View) -> frozenset[str]:
 
 def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     """Rescoring, boost and diversification; None if the query has no terms for their slots."""
-    rescore, diversify, slots = request.pipeline.rescore, request.pipeline.diversify, request.handle.slots
+    rescore, diversify, slots = request.pipeline.rescore, request.pipeline.diversify, request.view.slots
     levels: list[_Level] = []
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
@@ -199,7 +199,7 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
         levels.append(_Level(without_examples(inputs[rescore.slot]), using(slots[rescore.slot]), rescore.candidates))
     if request.pipeline.boost:
         reads = rescore.candidates if rescore else sum(branch.candidates for branch in request.pipeline.retrieve)
-        formula = request.pipeline.boost.formula(request.handle.layout, request.now, unboosted_direction(request))
+        formula = request.pipeline.boost.formula(request.view.layout, request.now, unboosted_direction(request))
         levels.append(_Level(formula, None, reads))
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
@@ -210,7 +210,7 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
 
 def unboosted_direction(request: SearchRequest) -> int:
     """-1 if the scores that Qdrant gives before a boost are distances, else 1."""
-    pipeline, slots = request.pipeline, request.handle.slots
+    pipeline, slots = request.pipeline, request.view.slots
     if pipeline.diversify or pipeline.rescore:
         return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
     return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
@@ -232,7 +232,7 @@ def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[l
         alone = [_prefetch({"prefetch": [node], "query": plain, "limit": node.limit}) for node in nodes]
         scaled = [w * t for w, t in zip(weights, trifles, strict=True)]
         return alone, _Level(_weighted_sum(scaled, [0.0] * len(scaled)), None, 0)
-    signs = [direction(request.handle.slots[slot]) for slot in leaves]
+    signs = [direction(request.view.slots[slot]) for slot in leaves]
     if isinstance(fusion, Dbsf):
         if -1 in signs:  # Qdrant adds distances as if higher were better
             return _z_scores(nodes, [sign / 6 for sign in signs], [-3 * sign for sign in signs], 0.5 * len(signs))

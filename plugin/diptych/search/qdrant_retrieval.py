@@ -38,7 +38,7 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
     requests, pages = [], []
     for request, queries in zip(batch, inputs, strict=True):
         if request.pipeline.boost:
-            require_fitting_indexes(request.handle, request.pipeline.boost)
+            require_fitting_indexes(request.view, request.pipeline.boost)
         if fuses_in_host(request) or _weighs(request):
             hits.append(_with_host_steps(request, queries))
             continue
@@ -48,7 +48,7 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
         for query in queries:
             requests.append(pipeline_request(request, query, limit=page.limit, offset=page.offset))
             pages.append((request, page, lists))
-    for points, (request, page, lists) in zip(query_points(batch[0].handle, requests), pages, strict=True):
+    for points, (request, page, lists) in zip(query_points(batch[0].view, requests), pages, strict=True):
         lists.append(page.cut(hits_of(request, points)))
     return hits
 
@@ -75,7 +75,7 @@ def fuses_in_host(request: SearchRequest) -> bool:
     if pipeline.fuse is None or (isinstance(pipeline.fuse, Linear) and pipeline.fuse.missing is None):
         return pipeline.fuse is not None
     nested = _by_formula(request)
-    return bool(nested or pipeline.rescore or pipeline.boost or pipeline.diversify) and _has_shards(request.handle)
+    return bool(nested or pipeline.rescore or pipeline.boost or pipeline.diversify) and _has_shards(request.view)
 
 
 def _by_formula(request: SearchRequest) -> bool:
@@ -83,7 +83,7 @@ def _by_formula(request: SearchRequest) -> bool:
     fuse = request.pipeline.fuse
     if isinstance(fuse, Rrf):
         return not {1.0}.issuperset(fuse.weights.values())
-    distances = any(direction(request.handle.slots[branch.slot]) < 0 for branch in request.pipeline.retrieve)
+    distances = any(direction(request.view.slots[branch.slot]) < 0 for branch in request.pipeline.retrieve)
     return isinstance(fuse, Linear) or distances
 
 
@@ -130,12 +130,10 @@ def _page(request: SearchRequest) -> _Page:
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
 
 
-def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
+def query_points(view: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
     """The points for each request in one call; none for a missing request."""
     queries = list(filter(None, requests))
-    answers = iter(
-        read_store(handle, partial(handle.client.query_batch_points, handle.name, queries)) if queries else ()
-    )
+    answers = iter(read_store(view, partial(view.client.query_batch_points, view.name, queries)) if queries else ())
     return [next(answers).points if request else [] for request in requests]
 
 
@@ -143,8 +141,8 @@ def rank_branches(request: SearchRequest, inputs: Sequence[Inputs]) -> list[dict
     """For each query, each slot's candidates, best first, higher scores better; one call for all."""
     batch = [(n, slot, r) for n, query in enumerate(inputs) for slot, r in branch_requests(request, query).items()]
     rankings: list[dict[str, Ranking]] = [{} for _ in inputs]
-    for (n, slot, _), points in zip(batch, query_points(request.handle, [r for _, _, r in batch]), strict=True):
-        sign = direction(request.handle.slots[slot])
+    for (n, slot, _), points in zip(batch, query_points(request.view, [r for _, _, r in batch]), strict=True):
+        sign = direction(request.view.slots[slot])
         rankings[n][slot] = [(point.id, sign * point.score) for point in points]
     return rankings
 
@@ -171,7 +169,7 @@ def _with_host_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[l
             rest_request(rest, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
             for query, ranking in zip(inputs, rankings, strict=True)
         ]
-        return [page.cut(hits_of(request, points)) for points in query_points(request.handle, requests)]
+        return [page.cut(hits_of(request, points)) for points in query_points(request.view, requests)]
     limit, offset = request.window
     return _fetched(request, [ranking[offset : offset + limit] for ranking in rankings], shown)
 
@@ -184,7 +182,7 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
     if fuses_in_host(request):
         return [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
     limit = _reads(request)
-    answers = query_points(request.handle, [fusion_request(request, query, limit=limit) for query in inputs])
+    answers = query_points(request.view, [fusion_request(request, query, limit=limit) for query in inputs])
     fused = [[(point.id, point.score) for point in points] for points in answers]
     return [sorted(ranking, key=lambda pair: (-pair[1], str(pair[0]))) for ranking in fused]
 
@@ -203,14 +201,14 @@ def _weighed(
     rescore = request.pipeline.rescore
     assert rescore is not None, "the caller has checked"
     alone = replace(request, pipeline=replace(request.pipeline, boost=None, diversify=None), with_payload=False)
-    width, sign = rescore.candidates, direction(request.handle.slots[rescore.slot])
+    width, sign = rescore.candidates, direction(request.view.slots[rescore.slot])
     requests = [
         rest_request(alone, query, [point for point, _ in ranking], limit=width, offset=0)
         for query, ranking in zip(inputs, rankings, strict=True)
     ]
     weighted: list[Ranking] = []
     shown: list[_Shown] = []
-    for ranking, points in zip(rankings, query_points(request.handle, requests), strict=True):
+    for ranking, points in zip(rankings, query_points(request.view, requests), strict=True):
         new = {point.id: sign * point.score for point in points}
         both = [(point, new[point], score) for point, score in ranking[:width] if point in new]
         scores, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
@@ -241,9 +239,9 @@ def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId
     ids = models.Filter.model_construct(must=[models.HasIdCondition.model_construct(has_id=list(points))])
     node = models.Prefetch.model_construct(filter=narrowed(request.scope, ids), limit=len(points))
     fields = {"prefetch": [node], "limit": len(points), "with_payload": False, **request.shard_key}
-    values = [boost.weighted(part, request.handle.layout, request.now) for part in boost.parts]
+    values = [boost.weighted(part, request.view.layout, request.now) for part in boost.parts]
     requests = [models.QueryRequest.model_construct(query=models.FormulaQuery(formula=v), **fields) for v in values]
-    answers = query_points(request.handle, requests) if points else []
+    answers = query_points(request.view, requests) if points else []
     added: dict[PointId, list[float]] = {}
     for place, answer in enumerate(answers):
         for point in answer:
@@ -263,14 +261,12 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
     """
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
     client, name, layout, shard_key = (
-        request.handle.client,
-        request.handle.name,
-        request.handle.layout,
+        request.view.client,
+        request.view.name,
+        request.view.layout,
         request.shard_key_selector,
     )
-    records = (
-        read_store(request.handle, lambda: client.retrieve(name, ids, request.selector, **shard_key)) if ids else []
-    )
+    records = read_store(request.view, lambda: client.retrieve(name, ids, request.selector, **shard_key)) if ids else []
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = request.pipeline.label
     return [
@@ -285,7 +281,7 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
 
 def hits_of(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
-    label, layout = request.pipeline.label, request.handle.layout
+    label, layout = request.pipeline.label, request.view.layout
     sign = 1 if request.pipeline.boost else unboosted_direction(request)
     hits = []
     for point in points:

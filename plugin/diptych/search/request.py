@@ -51,7 +51,7 @@ class SearchRequest:
     `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
     """
 
-    handle: View
+    view: View
     pipeline: Pipeline
     texts: Sequence[str]
     limit: int
@@ -110,7 +110,7 @@ class SearchRequest:
             pin = (*pin, *found)
         left_out = (*pin, *exclude)
         return cls(
-            handle=view,
+            view=view,
             pipeline=checked_pipeline,
             texts=texts,
             media=media,
@@ -157,12 +157,12 @@ class SearchRequest:
     def selector(self) -> bool | models.PayloadSelector:
         """The payload to fetch: the wanted keys, the document's id, references to media, and what a reranker reads."""
         if self.with_payload is True:
-            left_out = [*self.handle.copies, *(content_fields() if self.handle.has_media else ())]
+            left_out = [*self.view.copies, *(content_fields() if self.view.has_media else ())]
             return models.PayloadSelectorExclude(exclude=left_out) if left_out else True
-        layout = self.handle.layout
+        layout = self.view.layout
         names = [*self.wanted, *(("text", "title") if self.reads_text else ())]
         fields = [*(field_of(layout, name) for name in names), *id_fields(layout)]
-        fields += reference_fields() if self.handle.has_media else []
+        fields += reference_fields() if self.view.has_media else []
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
     @property
@@ -202,44 +202,44 @@ def _examples(name: str, examples: Sequence[str | Query]) -> tuple[str | Query, 
     return tuple(dict.fromkeys(examples))
 
 
-def _checked_pipeline(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
+def _checked_pipeline(view: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
     """The pipeline, by default the config's, checked against the slots; the last valid one is remembered."""
     if isinstance(pipeline, str):
-        pipeline = called(pipeline, handle)
-    source = handle.search_config if pipeline is None else pipeline
-    remembered = handle.kept.get("pipeline")
+        pipeline = called(pipeline, view)
+    source = view.search_config if pipeline is None else pipeline
+    remembered = view.kept.get("pipeline")
     if remembered is not None and remembered[0] is source:
         checked: Pipeline = remembered[1]
         return checked
-    chosen_pipeline = Pipeline.from_config(handle.search_config, handle.slots) if pipeline is None else pipeline
+    chosen_pipeline = Pipeline.from_config(view.search_config, view.slots) if pipeline is None else pipeline
     if isinstance(chosen_pipeline, Retrieve):
         chosen_pipeline = Pipeline((chosen_pipeline,))
-    check_pipeline(chosen_pipeline, handle)
-    handle.kept["pipeline"] = (source, chosen_pipeline)
+    check_pipeline(chosen_pipeline, view)
+    view.kept["pipeline"] = (source, chosen_pipeline)
     return chosen_pipeline
 
 
-def check_pipeline(pipeline: Pipeline, handle: View) -> None:
+def check_pipeline(pipeline: Pipeline, view: View) -> None:
     """Raise SearchError if a slot is missing or does not suit its stage, StoreUnsupported if the server is too old."""
     if not isinstance(pipeline, Pipeline):
         raise SearchError("not a pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve")
     for name in pipeline.slots:
-        if name not in handle.slots:
+        if name not in view.slots:
             raise SearchError(
                 f"the pipeline names slot {name!r}, which the collection does not have",
-                where=f"collection {handle.name!r}, {pipeline!r}",
-                expected=", ".join(handle.slots),
-                do=nearest(name, handle.slots),
+                where=f"collection {view.name!r}, {pipeline!r}",
+                expected=", ".join(view.slots),
+                do=nearest(name, view.slots),
             )
     if len(pipeline.retrieve) > 1 and pipeline.fuse is None:
         raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
         raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
-    _require_roles(pipeline, handle)
+    _require_roles(pipeline, view)
     if pipeline.rescore:
-        _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
+        _require_kind(view.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
-        _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
+        _require_kind(view.slots[pipeline.diversify.slot], ("dense",), "diversify")
 
 
 def _passages(view: View, pipeline: Pipeline, options: Options) -> int:
@@ -256,17 +256,17 @@ def direction(slot: Slot) -> int:
     return -1 if slot.similarity == "euclidean" else 1
 
 
-def _require_roles(pipeline: Pipeline, handle: View) -> None:
+def _require_roles(pipeline: Pipeline, view: View) -> None:
     """Raise if queries search a slot of anchors or an old server's text index, or a reranker explores another slot."""
-    for slot in (handle.slots[name] for name in pipeline.slots):
+    for slot in (view.slots[name] for name in pipeline.slots):
         if slot.anchored:
             what, do = "queries have no vector for scores of anchors", "name it in Explore(...) of a Rerank instead"
             raise SearchError(what, where=f"slot {slot.name!r}, {pipeline!r}", do=do)
         if slot.kind == "text_index":
             lacks, do = "cannot search a text index", "update the server, name other slots in the pipeline, or use bm25"
-            require_version(handle.client, TEXT_INDEX, lacks, where=slot.where, do=do)
+            require_version(view.client, TEXT_INDEX, lacks, where=slot.where, do=do)
     for explore in filter(None, (stage.explore for stage in pipeline.rerank)):
-        of_anchors = [name for name, slot in handle.slots.items() if slot.anchored]
+        of_anchors = [name for name, slot in view.slots.items() if slot.anchored]
         if explore.anchors not in of_anchors:
             got, expected = repr(explore.anchors), ", ".join(of_anchors) or "none has any: diptych anchors build"
             what = "a reranker explores by a slot without scores of anchors"

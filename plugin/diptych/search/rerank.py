@@ -98,7 +98,7 @@ def _scored(request: SearchRequest, stage: Rerank, lists: Sequence[Sequence[Hit]
     """Each query's hits, those with a score first: all, the first of them, or those that the stage explored."""
     reranker: Any = stage.adapter
     if isinstance(reranker, str):
-        reranker = request.handle.reranker(reranker, stage.options)
+        reranker = request.view.reranker(reranker, stage.options)
     where, begin = f"reranker {stage.label!r}", time.monotonic()
 
     def left() -> float:
@@ -126,7 +126,7 @@ def _scored(request: SearchRequest, stage: Rerank, lists: Sequence[Sequence[Hit]
 
 def _input(request: SearchRequest, stage: Rerank, hit: Hit, most: int | None) -> str:
     """What the reranker reads of a document."""
-    return request.handle.reading.of(hit.document.title, _text_of(hit, stage, most))
+    return request.view.reading.of(hit.document.title, _text_of(hit, stage, most))
 
 
 def _text_of(hit: Hit, stage: Rerank, most: int | None) -> str:

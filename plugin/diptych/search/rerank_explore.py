@@ -118,7 +118,7 @@ def require_anchors(request: SearchRequest, stage: Rerank, reranker: Reranker) -
         SearchError: it is another reranker's, or was never filled.
     """
     assert stage.explore is not None, "the caller has checked"
-    slot = request.handle.slots[stage.explore.anchors]
+    slot = request.view.slots[stage.explore.anchors]
     where = f"{slot.where}, reranker {stage.label!r}"
     if slot.generation is None:
         raise SearchError("the anchors are not built", where=where, do="diptych anchors build")
@@ -170,9 +170,9 @@ def _pointed_to(
         _request(request, slot, own, _query(own, vectors, explore, slot), share) if share else None
         for own, share in zip(found, shares, strict=True)
     ]
-    answers = query_points(request.handle, requests)
+    answers = query_points(request.view, requests)
     vectors |= {point.id: _vector(point, slot) for points in answers for point in points}
-    layout = request.handle.layout
+    layout = request.view.layout
     return [
         [
             Hit(from_payload(point.id, point.payload, layout), point.score, {EXPLORED: float(number)}, point=point.id)
@@ -196,7 +196,7 @@ def _query(own: Explored, vectors: dict[PointId, Floats], explore: Explore, slot
 
 def _request(request: SearchRequest, slot: Slot, own: Explored, query: Floats, limit: int) -> models.QueryRequest:
     scored = [hit.point for hit in own.hits if hit.point is not None]
-    params = request.params or search_params(request.handle.search_config.params)
+    params = request.params or search_params(request.view.search_config.params)
     return models.QueryRequest.model_construct(
         query=query.tolist(),
         using=slot.vector,
@@ -214,7 +214,7 @@ def _request(request: SearchRequest, slot: Slot, own: Explored, query: Floats, l
 
 def _stored(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dict[PointId, Floats]:
     """The anchor scores of these points; a point that has none yet is left out."""
-    view, names, shard_keys = request.handle, [slot.vector], request.shard_key_selector
+    view, names, shard_keys = request.view, [slot.vector], request.shard_key_selector
     ids = list(dict.fromkeys(points))
     if not ids:
         return {}

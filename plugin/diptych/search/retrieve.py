@@ -82,7 +82,7 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
         for place in own:
             texts, media = requests[place].texts, requests[place].media
             given += paired(texts, media) if media else texts
-        view = requests[own[0]].handle
+        view = requests[own[0]].view
         encoded = encode_inputs(view.slots, names, given, view.search_config.remember)
         if not all(encoded):
             require_takers(requests[own[0]].pipeline, view.slots, given, encoded)

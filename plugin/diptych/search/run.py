@@ -127,7 +127,7 @@ async def answered_later(handle: CollectionHandle | View, query: str | Query, op
                 )
                 hits = await asyncio.to_thread(work)
             if request.chosen is not None and not any(hits):
-                await asyncio.to_thread(warn_of_missing_keys, request.handle, request.chosen, tenant=request.tenant)
+                await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
             return Answered(request, hits, retrieved.seconds)
     return await asyncio.to_thread(answered, handle, [query], options)
 
@@ -146,7 +146,7 @@ def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]
 
 def batcher(request: SearchRequest) -> MicroBatcher[SearchRequest, Retrieved]:
     """Return what joins single queries to these slots; one per set of slots, so a stuck encoder delays no others."""
-    kept, key = request.handle.kept, " ".join(["batcher", *sorted(request.pipeline.slots)])
+    kept, key = request.view.kept, " ".join(["batcher", *sorted(request.pipeline.slots)])
     known: MicroBatcher[SearchRequest, Retrieved] | None = kept.get(key)
     # `setdefault` is atomic: two threads that both found nothing get the same object.
     return known or kept.setdefault(key, MicroBatcher(retrieve_together))
@@ -188,7 +188,7 @@ def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[li
         pages = with_highlights(request, pages)
     if request.reads_text and not request.passages:  # those that a reranker or the highlights have read
         pages = [[replace(hit, passages=()) if hit.passages else hit for hit in page] for page in pages]
-    if request.with_payload is not True and (request.reads_text or request.handle.layout != NATIVE):
+    if request.with_payload is not True and (request.reads_text or request.view.layout != NATIVE):
         pages = [[replace(hit, document=_selected(hit.document, request)) for hit in page] for page in pages]
     return list(map(list, pages))
 
@@ -200,9 +200,9 @@ def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: flo
         began: start of the first stage, by `time.perf_counter`.
         hits: number of hits.
     """
-    if request.handle.registry.listening("diptych_after_search"):
+    if request.view.registry.listening("diptych_after_search"):
         report = _report(request, seconds, began, hits)
-        for failure in request.handle.registry.tell("diptych_after_search", report):
+        for failure in request.view.registry.tell("diptych_after_search", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
 
 
@@ -219,7 +219,7 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
         last = begin + duration
         times[stage] = (clock(begin), clock(last))
     return SearchReport(
-        request.handle.name,
+        request.view.name,
         repr(request.pipeline),
         len(request.texts),
         seconds,
@@ -236,7 +236,7 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
 def _selected(document: Document, request: SearchRequest) -> Document:
     """The document without what was fetched only for rerankers and passages."""
     wanted, metadata = request.wanted, document.metadata
-    if request.handle.layout != NATIVE:
+    if request.view.layout != NATIVE:
         named = {head(key) for key in wanted}
         metadata = {key: value for key, value in metadata.items() if key in named}
     text = document.text if "text" in wanted else ""

@@ -32,7 +32,7 @@ class StoredCollection(Protocol):
         ...
 
 
-def read_store(handle: StoredCollection, call: Callable[[], T]) -> T:
+def read_store(collection: StoredCollection, call: Callable[[], T]) -> T:
     """The result of `call`, which only reads; a temporary failure of a server is retried until the deadline.
 
     The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
@@ -41,7 +41,7 @@ def read_store(handle: StoredCollection, call: Callable[[], T]) -> T:
         SearchError: the store refuses the request.
         CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
-    with search_deadline(handle.client):
+    with search_deadline(collection.client):
         for pause in (*PAUSES, None):
             try:
                 return call()
@@ -49,7 +49,7 @@ def read_store(handle: StoredCollection, call: Callable[[], T]) -> T:
                 raise
             except Exception as error:
                 if pause is None or pause > seconds_left() or not is_temporary(error):
-                    raise _failure(handle, error) from error
+                    raise _failure(collection, error) from error
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
 
@@ -63,15 +63,15 @@ def is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
 
 
-def _failure(handle: StoredCollection, error: Exception) -> DiptychError:
+def _failure(collection: StoredCollection, error: Exception) -> DiptychError:
     """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
-    where, got = f"collection {handle.name!r}", error_line(error)
+    where, got = f"collection {collection.name!r}", error_line(error)
     if gave_no_answer(error) and not is_temporary(error):  # else it may say whether the collection exists
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if refuses_key(error):
         return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")
     try:
-        exists = handle.client.collection_exists(handle.name)
+        exists = collection.client.collection_exists(collection.name)
     except Exception:
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if not exists:

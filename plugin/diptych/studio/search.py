@@ -131,7 +131,7 @@ def _missing(found: Answered) -> list[str]:
     """Why a search with a filter found nothing: fields that no document has, values that none has, or the query."""
     request = found.request
     assert request.chosen is not None, "the caller has checked"
-    view, chosen = request.handle.now(), request.chosen
+    view, chosen = request.view.now(), request.chosen
     try:
         if missing := some_missing(view, chosen, tenant=request.tenant):
             known = [str(field["key"]) for field in fields_of(view)]

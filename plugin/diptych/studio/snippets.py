@@ -242,7 +242,7 @@ def _qdrant(request: SearchRequest, body: Question) -> tuple[dict[str, Any], lis
     """The first requests that the engine gets, and what diptych does with the answers."""
     ((inputs,),) = inputs_of([request])
     asked = [_json(own) for own in first_requests(request, inputs)]
-    path = f"/collections/{request.handle.name}/points/query/batch"
+    path = f"/collections/{request.view.name}/points/query/batch"
     return {"method": "POST", "path": path, "body": {"searches": asked}}, [*_notes(request, len(asked))]
 
 

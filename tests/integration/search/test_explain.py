@@ -379,7 +379,7 @@ def test_a_distance_has_no_blocks(opened: Open, tmp_path: Path) -> None:
 
 def test_parts_that_do_not_add_up_to_a_quantized_score_are_not_shown(filled: Collection) -> None:
     request = SearchRequest.of(filled.handle.now(), ["word1"], Options(pipeline=Retrieve("dense")))
-    slot = request.handle.slots["dense"]
+    slot = request.view.slots["dense"]
     (query,) = slot.encode("query", ["word1"])
     (record,), _ = filled.client.scroll(filled.name, limit=1)
     with pytest.raises(SearchError, match="which is of quantized vectors"):
