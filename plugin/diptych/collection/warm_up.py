@@ -64,7 +64,7 @@ def _queries(view: View) -> list[Query]:
 
 def _unremembered(view: View) -> View:
     config = view.search_config.model_copy(update={"remember": 0})
-    return replace(whole(view), search_config=config, kept={})
+    return replace(whole(view), search_config=config, memo={})
 
 
 def _search(view: View) -> None:

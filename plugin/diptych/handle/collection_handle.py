@@ -25,7 +25,7 @@ from diptych.errors import CollectionError, CollectionNotFound, DiptychError, Fo
 from diptych.handle import config_state, open_handle, tenancy
 from diptych.handle import create as creation
 from diptych.handle.snapshot import Rerankers, View
-from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
+from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
 from diptych.metadata.store import known_metadata, metadata_payload, search_payload, update_metadata
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
@@ -294,6 +294,6 @@ class CollectionHandle:
             what = error if isinstance(error, DiptychError) else error_line(error)
             warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
 
-    def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
+    def _slot(self, name: str, generation: Generation, asking: QueryEncoder | None) -> Slot:
         """The slot of a generation; an existing slot of the same generation is used again, with its encoder."""
         return self._maker.stored(name, generation, asking, (*self.view.slots.values(), *self._writers.values()))

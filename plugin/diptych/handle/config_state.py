@@ -8,7 +8,7 @@ from typing import Any
 from diptych.config.models import Config, PopulateConfig, SlotConfig
 from diptych.config.secrets import redacted
 from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Asking, State
+from diptych.metadata.models import QueryEncoder, State
 
 
 def reading_of(config: PopulateConfig, slot: SlotConfig | None = None) -> Reading:
@@ -28,7 +28,7 @@ def describes(config: Config, state: State) -> bool:
     return same and all(_describes_slot(config, state, name) for name in config.slots)
 
 
-def asks(config: SlotConfig, asking: Asking | None) -> bool:
+def asks(config: SlotConfig, asking: QueryEncoder | None) -> bool:
     """Whether the config's student, or that there is none, is what a state says."""
     wanted = config.student
     if wanted is None or asking is None or not asking.student:

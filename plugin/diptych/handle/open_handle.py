@@ -12,11 +12,11 @@ from diptych.errors import CollectionError, CollectionNotFound, FollowWarning
 from diptych.handle.config_state import asks, describes, live_lines, reading_of, storage_of
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
-from diptych.metadata.models import Asking, CollectionMetadata, State
+from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
 from diptych.metadata.store import known_metadata
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
-from diptych.slots.vocabulary_check import LEAST_TEXTS, UnreadSlot, unread_fusion
+from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
 from diptych.stores.nodes import search_deadline
 from diptych.stores.server_errors import needs_answers
 
@@ -106,34 +106,32 @@ def with_stored_default(config: Config, metadata: CollectionMetadata) -> Config:
     """
     stored = stored_search(metadata)
     fused, fuses = len(stored.retrieved(metadata.live.slots)) > 1, len(config.search.retrieved(config.slots)) > 1
-    is_default = stored.fuse == FIRST_DEFAULT or _is_for_unread(stored, config, metadata.live)
+    is_default = stored.fuse == FIRST_DEFAULT or _is_for_unfit(stored, config, metadata.live)
     if "fuse" in config.search.model_fields_set or not is_default or (fuses and not fused):
         return config
     return config.model_copy(update={"search": config.search.model_copy(update={"fuse": stored.fuse})})
 
 
-def search_with_unread(
-    config: Config | None, search: SearchConfig, unread: Sequence[UnreadSlot]
-) -> SearchConfig | None:
-    """A new collection's search settings, with little weight for unread slots; None where these change nothing.
+def search_with_unfit(config: Config | None, search: SearchConfig, unfit: Sequence[UnfitSlot]) -> SearchConfig | None:
+    """A new collection's search settings, with little weight for unfit slots; None where these change nothing.
 
     Args:
         config: decides where it names a fusion, or a score threshold, which is for the scores of one fusion.
         search: the settings as the collection is opened with them.
-        unread: the slots that cannot read the texts.
+        unfit: the slots that cannot read the texts.
     """
     if config is None or {"fuse", "score_threshold"} & config.search.model_fields_set:
         return None
-    names = {own.name for own in unread if own.texts >= LEAST_TEXTS}
+    names = {slot.name for slot in unfit if slot.texts >= LEAST_TEXTS}
     if not names or not search.retrieved(config.slots).keys() - names:
         return None
-    return search.model_copy(update={"fuse": unread_fusion(names)})
+    return search.model_copy(update={"fuse": unfit_fusion(names)})
 
 
-def _is_for_unread(stored: SearchConfig, config: Config, live: State) -> bool:
+def _is_for_unfit(stored: SearchConfig, config: Config, live: State) -> bool:
     """Whether the fusion is the default for slots that cannot read the texts, and the config changes none of them."""
     fusion, retrieved = stored.fuse, config.search.retrieved(config.slots)
-    if not isinstance(fusion, LinearFusion) or not fusion.weights or fusion != unread_fusion(fusion.weights):
+    if not isinstance(fusion, LinearFusion) or not fusion.weights or fusion != unfit_fusion(fusion.weights):
         return False
     return all(
         name in retrieved
@@ -206,7 +204,7 @@ def _require_same_modality(slot: Slot) -> None:
         )
 
 
-def _require_same_student(config: SlotConfig, asking: Asking | None, where: str) -> None:
+def _require_same_student(config: SlotConfig, asking: QueryEncoder | None, where: str) -> None:
     """Refuse another student than the live one, or none beside it; where none is live, warn of one that waits."""
     live = asking.generation.options.get("model") if asking and asking.student else None
     if live is None and config.query is not None:

@@ -51,9 +51,9 @@ class Rerankers:
 class View:
     """Everything a search needs: client, slots and pipeline as they were live when it began.
 
-    `kept` is for the parts above, such as search: what they need not work out again for this view. `layout` says where
-    documents lie in payloads, `copies` which of their keys are no documents'. `has_media`: whether documents may have
-    pictures or other media, so that payloads may hold their bytes.
+    `memo` caches what other packages, such as search, derive from this view. `layout` says where documents lie in
+    payloads, `copies` which payload keys do not belong to documents. `has_media`: whether documents may have pictures
+    or other media, so that payloads may hold their bytes.
     """
 
     client: QdrantBase
@@ -66,7 +66,7 @@ class View:
     rerankers: Rerankers
     tenancy: Tenancy | None = None
     media: MediaStore | None = None
-    kept: dict[str, Any] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
     layout: Layout = field(init=False)
     copies: tuple[str, ...] = field(init=False)
     has_media: bool = field(init=False)

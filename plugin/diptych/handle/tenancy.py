@@ -73,8 +73,8 @@ def narrowed(scope: models.Filter | None, filter: models.Filter | None) -> model
 
 def whole(view: View) -> View:
     """A view over all tenants, for code that examines encoders rather than documents."""
-    # `kept` is emptied: what search has worked out for a view may depend on its tenancy.
-    return replace(view, tenancy=None, kept={}) if view.tenancy else view
+    # `memo` is emptied: what search has worked out for a view may depend on its tenancy.
+    return replace(view, tenancy=None, memo={}) if view.tenancy else view
 
 
 def tenant_of(metadata: Mapping[str, Any], tenancy: Tenancy | None) -> str | None:

@@ -172,7 +172,7 @@ class Generation(Record):
         return Fingerprint(self.space, self.numerics, self.documents)
 
 
-class Asking(Record):
+class QueryEncoder(Record):
     """Another encoder for a slot's queries than for its documents: until the swap's cut-over, or a student for good.
 
     Args:
@@ -192,9 +192,9 @@ class State(Record):
     """Everything that decides answers: a live generation for each slot, and query encoders that differ from it."""
 
     slots: dict[str, Generation]
-    asking: dict[str, Asking] = {}
+    asking: dict[str, QueryEncoder] = {}
 
-    def at_rest(self) -> State:
+    def without_temporary_queries(self) -> State:
         """The state without the query encoders that last until a cut-over; students stay."""
         return State(slots=self.slots, asking={name: asking for name, asking in self.asking.items() if asking.student})
 

@@ -40,12 +40,12 @@ PIECES = 2
 class _Sent(NamedTuple):
     """A piece on its way to the store: its outcomes, the rows that are written, and the requests.
 
-    `known` are the vectors that its points have.
+    `vectors` are the names of those that its points have.
     """
 
     outcomes: Outcomes
     rows: list[int]
-    known: frozenset[str]
+    vectors: frozenset[str]
     ready: list[Ready]
     requests: list[Future[list[Refusal]]]
 
@@ -60,9 +60,9 @@ class Changes:
         """The items to write; `metadata` names the vectors that a point must have."""
         layout = self._store.layout
         live = metadata.live.slots.values() if metadata else ()
-        gaps: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
+        gaps: list[models.Condition] = [lacking(generation) for generation in live if generation.kind != "text_index"]
         if gaps and not self._store.count(models.Filter(should=gaps)):
-            gaps = []  # nothing lacks a vector, so no point need be asked about
+            gaps = []  # nothing lacks a vector, so no point needs to be checked
         for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
             points = [item.point for item in batch]
             held, incomplete = self._store.owned(points), self._lacking(points, gaps)
@@ -70,15 +70,15 @@ class Changes:
                 if item.point not in held:
                     yield item
                     continue
-                own = held[item.point] or {}
-                if own.get("id") != item.document.id and not _is_mended(own):
-                    self.reject(item, f"its point id {item.point!r} belongs to {_owner(own)}")
+                stored = held[item.point] or {}
+                if stored.get("id") != item.document.id and not _is_mended(stored):
+                    self.reject(item, f"its point id {item.point!r} belongs to {_owner(stored)}")
                     continue
-                if own.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
+                if stored.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
                     self.reject(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
-                item = merged_into(item, own["payload"], layout) if "payload" in own else item
-                if own.get("hash") == item.hash and item.point not in incomplete:
+                item = merged_into(item, stored["payload"], layout) if "payload" in stored else item
+                if stored.get("hash") == item.hash and item.point not in incomplete:
                     self._tally.unchanged += 1
                     self._progress.advance("index", 1)
                 else:
@@ -130,7 +130,7 @@ class Indexer:
         self._points = PointMaker(handle.client, store.layout, handle.media)
         self._upload = Upload(store)
         self._sent: deque[_Sent] = deque()  # pieces that are on their way to the store, in order
-        self._counting, self._looking = threading.Lock(), threading.Lock()
+        self._counting, self._refreshing = threading.Lock(), threading.Lock()
 
     def index(self, items: Iterable[Item], engine: Engine, *, fresh: bool, stopped: threading.Event) -> None:
         """Write `items` to the collection; `fresh` if it is still empty.
@@ -192,7 +192,7 @@ class Indexer:
         """Begin to write a piece."""
         self._count(outcomes)
         if time.monotonic() - self._targets.looked > FRESH:
-            self._look()
+            self._read_targets()
         self._sent.append(self._begun(piece, outcomes))
 
     def confirm(self, piece: Sequence[Item]) -> None:
@@ -201,7 +201,7 @@ class Indexer:
         while True:
             try:
                 refused = refusals(sent.requests)
-                if self._look() == sent.known:
+                if self._read_targets() == sent.vectors:
                     return self._settle(sent.ready, refused)
             except Stale:
                 pass
@@ -209,19 +209,19 @@ class Indexer:
 
     def _begun(self, piece: Sequence[Item], outcomes: Outcomes, rows: list[int] | None = None) -> _Sent:
         """Begin to write these rows of a piece; unless they are given, the rows that can be written."""
-        with self._looking:  # the slots of one look: the other thread may look again meanwhile
+        with self._refreshing:  # the slots of one reading: the other thread may read the metadata again meanwhile
             slots, encoders = self._targets.slots, self._targets.encoders
         if outcomes.keys() != encoders.keys():  # for exactly the vectors to write now; missing ones are encoded
             more = {vector: encoder(piece) for vector, encoder in encoders.items() if vector not in outcomes}
             self._count(more)
             outcomes = {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}
         rows = self._accepted(piece, outcomes) if rows is None else rows
-        known, ready = frozenset(slots), self._points.ready(piece, outcomes, rows, slots)
-        return _Sent(outcomes, rows, known, ready, self._upload.begin(ready, known, self._look))
+        vectors, ready = frozenset(slots), self._points.ready(piece, outcomes, rows, slots)
+        return _Sent(outcomes, rows, vectors, ready, self._upload.begin(ready, vectors, self._read_targets))
 
-    def _look(self) -> frozenset[str]:
+    def _read_targets(self) -> frozenset[str]:
         """Read which vectors are to be written now; one thread at a time."""
-        with self._looking:
+        with self._refreshing:
             self._store.request(self._targets.refresh)
             return frozenset(self._targets.slots)
 
@@ -248,7 +248,7 @@ class Indexer:
                 self._tally.encoded[self._targets.name_of(vector)] += sum(map(has_vector, found))
 
     def _settle(self, ready: Sequence[Ready], refused: Sequence[Refusal]) -> None:
-        blamed = [refusal for refusal in refused if not refusal.own]
+        blamed = [refusal for refusal in refused if not refusal.document_at_fault]
         if blamed and len(blamed) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
             raise PopulateError(
                 "the store refuses every document",
@@ -257,8 +257,8 @@ class Indexer:
                 do="check that the collection's vectors are the ones that the config describes",
             )
         out = set()
-        for item, reason, own in refused:
-            self._changes.reject(item, reason if own else f"the store refuses it: {reason}")
+        for item, reason, document_at_fault in refused:
+            self._changes.reject(item, reason if document_at_fault else f"the store refuses it: {reason}")
             out.add(item.position)
         for item, _ in ready:
             if item.position not in out:
@@ -267,10 +267,10 @@ class Indexer:
         self._progress.advance("index", len(ready) - len(out))
 
 
-def _is_mended(own: Mapping[str, Any]) -> bool:
+def _is_mended(stored: Mapping[str, Any]) -> bool:
     """Whether `diptych.collection.verify.mend` has marked the point, whose payload no longer names its document."""
-    return "id" not in own and own.get("hash") == ""
+    return "id" not in stored and stored.get("hash") == ""
 
 
-def _owner(own: Mapping[str, object]) -> str:
-    return f"document {own['id']!r}" if "id" in own else "a point that diptych did not write"
+def _owner(stored: Mapping[str, object]) -> str:
+    return f"document {stored['id']!r}" if "id" in stored else "a point that diptych did not write"

@@ -1,6 +1,6 @@
 """Keeps conflicting runs of populate apart, and creates the collection once.
 
-`turn` serialises runs of one process. `created` uses the collection of another process if that was faster.
+`populate_lock` serialises runs of one process. `created` uses the collection of another process if that was faster.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
     from diptych.protocols import Statistics
 
-_TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
+_LOCKS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
 _MAKING = threading.Lock()
 PATIENCE, PAUSE = 30.0, 0.1  # seconds to wait for a collection that another process is creating, and between checks
 
 
 @contextmanager
-def turn(handle: CollectionHandle) -> Iterator[None]:
+def populate_lock(handle: CollectionHandle) -> Iterator[None]:
     """Wait for other populates through the same client that would conflict, and make later ones wait.
 
-    While the collection does not exist, both would create it. Local mode cannot take two writes at once, so there runs
-    always take turns.
+    While the collection does not exist, both would create it. Local mode cannot take two writes at once, so its runs
+    are always serialised.
     """
     if handle.exists and not is_local(handle.client):
-        # An existing collection needs no turns: ids are fixed, so two runs at worst write the same point twice.
+        # An existing collection needs no lock: point ids are fixed, so two runs at worst write the same point twice.
         yield
         return
-    with _turns_of(handle.client):
+    with _lock_of(handle.client):
         if not handle.exists and handle.client.collection_exists(handle.name):
             handle.require()  # the run before created it
         yield
@@ -65,6 +65,6 @@ def _appears(handle: CollectionHandle, patience: float) -> bool:
     return True
 
 
-def _turns_of(client: QdrantBase) -> threading.RLock:
+def _lock_of(client: QdrantBase) -> threading.RLock:
     with _MAKING:
-        return _TURNS.setdefault(client, threading.RLock())
+        return _LOCKS.setdefault(client, threading.RLock())

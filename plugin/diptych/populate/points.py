@@ -35,7 +35,7 @@ REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
 _BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # in JSON, roughly; of a point beside its numbers and texts
 IN_FLIGHT, AT_ONCE = 3, 256  # requests on their way to a server, and points of each
 Ready: TypeAlias = "tuple[Item, models.PointStruct]"
-Look = Callable[[], frozenset[str]]
+ReadTargets = Callable[[], frozenset[str]]
 
 
 class PointMaker:
@@ -62,7 +62,7 @@ class PointMaker:
         for row in rows:
             item = piece[row]
             document = item.document
-            vectors = {vector: own for vector, found in outcomes.items() if has_vector(own := found[row])}
+            vectors = {vector: outcome for vector, found in outcomes.items() if has_vector(outcome := found[row])}
             payload = to_payload(document, item.hash, self._layout, item.held, self._media)
             for key, reading in copied.items():
                 payload[key] = reading.of(document.title, document.text)
@@ -82,19 +82,19 @@ class PointMaker:
                 found[name] = models.SparseVector.model_construct(indices=indices, values=values)
             else:
                 found[name] = vector if self._numpy else vector.tolist()
-            own = slots[name].generation
-            first = own.first_stage if own is not None and own.storage else None
+            generation = slots[name].generation
+            first = generation.first_stage if generation is not None and generation.storage else None
             if first is not None:
                 found[first.vector] = found[name][: first.dimension]
         return found
 
 
 class Refusal(NamedTuple):
-    """A document that cannot be written: the reason, and whether the document itself or the store is at fault."""
+    """A document that cannot be written, and why: the document itself or the store is at fault."""
 
     item: Item
     reason: str
-    own: bool
+    document_at_fault: bool
 
 
 class Stale(Exception):
@@ -117,21 +117,23 @@ class Upload:
         """Whether the store takes several calls at once. Reading local mode during a write breaks it."""
         return self._writers is not None
 
-    def begin(self, ready: Sequence[Ready], known: frozenset[str], look: Look) -> list[Future[list[Refusal]]]:
+    def begin(
+        self, ready: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets
+    ) -> list[Future[list[Refusal]]]:
         """Begin to write points.
 
         Args:
-            known: the vectors that they have.
-            look: reads which vectors are to be written now.
+            vectors: the names of the vectors that the points have.
+            read_targets: reads the names of the vectors to write now.
         """
         sent = []
         for batch in requests(ready, AT_ONCE if self._writers else None):
             if self._writers is not None:
-                sent.append(self._writers.submit(self._written, batch, known, look))
+                sent.append(self._writers.submit(self._written, batch, vectors, read_targets))
                 continue
             future = Future[list[Refusal]]()  # of a write that has been made in this thread
             try:
-                future.set_result(self._written(batch, known, look))
+                future.set_result(self._written(batch, vectors, read_targets))
             except BaseException as error:
                 future.set_exception(error)
             sent.append(future)
@@ -142,29 +144,32 @@ class Upload:
         if self._writers is not None:
             self._writers.shutdown()
 
-    def _written(self, batch: Sequence[Ready], known: frozenset[str], look: Look) -> list[Refusal]:
+    def _written(self, batch: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets) -> list[Refusal]:
         """Write the points; a refused request is halved until the faulty points are alone.
 
         Raises:
-            Stale: it named a vector that is to be written no more, so the points are not at fault.
+            Stale: the request named a vector that is no longer written, so the points are not at fault.
         """
         try:
             self._store.upsert([point for _, point in batch])
         except Refused as refusal:
-            if look() != known:
+            if read_targets() != vectors:
                 raise Stale from refusal
             if len(batch) == 1:
                 cause = refusal.__cause__ or refusal
                 return [Refusal(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
             middle = len(batch) // 2
-            return [*self._written(batch[:middle], known, look), *self._written(batch[middle:], known, look)]
+            return [
+                *self._written(batch[:middle], vectors, read_targets),
+                *self._written(batch[middle:], vectors, read_targets),
+            ]
         return []
 
 
 def refusals(sent: Sequence[Future[list[Refusal]]]) -> list[Refusal]:
     """What the store refused of these requests, once all of them are over.
 
-    None may come later than what is written anew after a failure: it would undo that.
+    A request that ended after a later rewrite of its points would undo the rewrite.
     """
     wait(sent)
     return [refusal for one in sent for refusal in one.result()]

@@ -25,12 +25,12 @@ from typing import Any
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import notify_failure
-from diptych.handle.open_handle import search_with_unread
+from diptych.handle.open_handle import search_with_unfit
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
-from diptych.populate.locks import created, turn
+from diptych.populate.locks import created, populate_lock
 from diptych.populate.read_ahead import Spool, length_of, require_documents, with_progress
 from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
@@ -44,7 +44,7 @@ from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.slot import Slot
-from diptych.slots.vocabulary_check import unread_slots, vocabulary_warnings
+from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired
 from diptych.stores.upkeep import optimized
@@ -91,7 +91,7 @@ def populate(
     share = handle.populate_config.max_deleted if max_deleted is None else share_of(max_deleted)
     path = Path(report_path) if report_path else (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
-        stack.enter_context(turn(handle))
+        stack.enter_context(populate_lock(handle))
         rejects = stack.enter_context(Rejects(path, keep=report_path is None))
         run = _Run(handle, progress or Unwatched(), rejects, stack, engine, tenant, share if sync else None)
         if dry_run:
@@ -161,10 +161,13 @@ class _Run:
         """Read everything and count what `fill` would write and delete."""
         self._require_collection()
         require_documents(documents)
-        intake = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
+        validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         changes = Changes(self._store, self._rejects, self._tally, Unwatched())
         compare(
-            intake.items(with_progress(documents, "read", self._progress)), changes, self._tally, self._handle.metadata
+            validator.items(with_progress(documents, "read", self._progress)),
+            changes,
+            self._tally,
+            self._handle.metadata,
         )
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
@@ -215,22 +218,22 @@ class _Run:
             )
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
-        """The items to index, and the corpus measure: complete for a new collection.
+        """The items to index, and the corpus statistics: complete for a new collection.
 
-        For an existing collection the measure grows as items pass. The statistics of a new collection and the sync of
+        For an existing collection the statistics grow as items pass. The statistics of a new collection and the sync of
         an existing one need the whole source beforehand: it is read twice or, if it can be read once only, spooled.
         """
         require_documents(documents)
         self._expected = length_of(documents)
         measure = Measure(_calibrated(self._handle))
-        intake = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
+        validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
-            return measure.watch(intake.items(with_progress(documents, "read", self._progress))), measure
+            return measure.watch(validator.items(with_progress(documents, "read", self._progress))), measure
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
             self._expected = spool.fill(
-                measure.watch(intake.items(with_progress(documents, "measure", self._progress)))
+                measure.watch(validator.items(with_progress(documents, "measure", self._progress)))
             )
             self._check_sync(self._seen, self._tally, self._rejects)
             return spool.items(), measure
@@ -242,7 +245,7 @@ class _Run:
                 1 for _ in measure.watch(trial.items(with_progress(documents, "measure", self._progress)))
             )
             self._check_sync(seen, tally, rejects)
-        return intake.items(with_progress(documents, "read", self._progress)), measure
+        return validator.items(with_progress(documents, "read", self._progress)), measure
 
     def _check_sync(self, seen: SeenIds, tally: Tally, rejects: Rejects) -> None:
         """Raise SyncRefused, before anything is written, if a sync would delete too many."""
@@ -253,7 +256,7 @@ class _Run:
         fresh = not self._handle.exists
         try:
             is_first = fresh or not self._store.count()
-            items = self._shown(items) if is_first else items
+            items = self._provide_texts(items) if is_first else items
             fresh = fresh and created(self._handle, measure.sums)
             if not fresh:
                 self._handle.ensure_indexes()
@@ -269,10 +272,10 @@ class _Run:
         indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets)
         indexer.index(items, self._engine, fresh=fresh, stopped=self._stopped)
         self._warnings += targets.keep_unread()
-        self._warnings += _weigh_unread(self._handle) if is_first else []
+        self._warnings += _downweight_unfit(self._handle) if is_first else []
 
-    def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, after encoders that want texts have seen some of them; for an empty collection."""
+    def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, after encoders that need sample texts have read some of them; for an empty collection."""
         encoders = [slot.encoder for slot in self._handle.slots.values()]
         first, items = take_sample(encoders, items)
         self._handle.texts.coming = [item.document for item in first]
@@ -287,13 +290,13 @@ def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
 
 
-def _weigh_unread(handle: CollectionHandle) -> list[str]:
-    """Give slots that cannot read the first texts little weight unless the config decides; what to say of them."""
+def _downweight_unfit(handle: CollectionHandle) -> list[str]:
+    """Give slots that cannot read the first texts little weight unless the config decides; returns warnings."""
     retrieved = handle.search_config.retrieved(handle.slots)
-    unread = unread_slots(map(handle.slot, retrieved), handle.texts)
-    if search := search_with_unread(handle.config, handle.search_config, unread):
+    unfit = unfit_slots(map(handle.slot, retrieved), handle.texts)
+    if search := search_with_unfit(handle.config, handle.search_config, unfit):
         handle.keep_pipeline(search)
-    return vocabulary_warnings(unread, handle.search_config, len(retrieved))
+    return vocabulary_warnings(unfit, handle.search_config, len(retrieved))
 
 
 def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) -> None:

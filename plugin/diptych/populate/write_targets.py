@@ -91,7 +91,9 @@ class Targets:
 
     def unread(self) -> dict[str, UnreadTokens]:
         """What encoders did not read in this run, by slot, without those that read everything or do not say."""
-        return {self.name_of(vector): own.total for vector, own in self._unread.items() if own.total is not None}
+        return {
+            self.name_of(vector): counter.total for vector, counter in self._unread.items() if counter.total is not None
+        }
 
     def keep_unread(self) -> list[str]:
         """Store what encoders did not read in this run; return all warnings, also where that is too much or unknown."""

@@ -113,10 +113,10 @@ def key_of(part: BoostPart, layout: Layout) -> str:
 
 def require_fitting_indexes(view: View, boost: Boost) -> None:
     """Raise SearchError if a field has a payload index that its boost cannot read."""
-    types: dict[str, str] | None = view.kept.get("payload_schema")
+    types: dict[str, str] | None = view.memo.get("payload_schema")
     if types is None:
         schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
-        types = view.kept["payload_schema"] = {key: str(own.data_type.value) for key, own in schema.items()}
+        types = view.memo["payload_schema"] = {key: str(own.data_type.value) for key, own in schema.items()}
     for part in boost.parts:
         index = types.get(key_of(part, view.layout))
         if index is not None and index not in INDEXES[part.kind]:

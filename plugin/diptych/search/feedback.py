@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.errors import SearchError
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
-from diptych.search.mixed_queries import Given, media_read, paired, vectors_of_queries
+from diptych.search.mixed_queries import QueryInput, media_read, vectors_of_queries, with_media
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store
@@ -92,7 +92,7 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     vectors: dict[str, Vectors] = {}
     texts = [example for example in examples if isinstance(example, Query)]
     media = media_read(request.view, texts) if any(slot.reads_media for slot in slots) else ()
-    given = paired([query.text for query in texts], media)
+    given = with_media([query.text for query in texts], media)
     for slot in slots:
         found = _encoded(slot, texts, given)
         found |= {
@@ -102,7 +102,7 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     return vectors
 
 
-def _encoded(slot: Slot, examples: Sequence[Query], given: Sequence[Given]) -> Vectors:
+def _encoded(slot: Slot, examples: Sequence[Query], given: Sequence[QueryInput]) -> Vectors:
     """The vectors of examples that are no documents, without those that the slot cannot take."""
     if slot.reads_media:
         made = vectors_of_queries(slot, given, remember=0)

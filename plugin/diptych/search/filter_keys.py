@@ -64,7 +64,7 @@ def some_missing(view: View, filter: models.Filter, *, tenant: str | None) -> li
 
 def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
     """When keys were found missing, by tenant and key; under None the time of the last check."""
-    found: dict[tuple[str | None, str] | None, float] = view.kept.setdefault("missing keys", {})
+    found: dict[tuple[str | None, str] | None, float] = view.memo.setdefault("missing keys", {})
     return found
 
 

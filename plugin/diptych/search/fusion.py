@@ -76,8 +76,8 @@ def minmax(scores: np.ndarray) -> np.ndarray:
     return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))
 
 
-def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
-    """`weight` of these scores and the rest of those before, each scaled from 0 to 1; equal ones count as 1. `[n]`."""
+def mixed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
+    """These scores and those before as a weighted mean `[n]`, each scaled from 0 to 1; equal ones count as 1."""
     return np.asarray(weight * minmax(scores) + (1 - weight) * minmax(before))
 
 

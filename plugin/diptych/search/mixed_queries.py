@@ -17,7 +17,7 @@ from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
 
-Given: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text, or its text and its media by modality
+QueryInput: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text, or its text and its media by modality
 
 
 def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[str, Media]]:
@@ -38,9 +38,9 @@ def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[s
     return [{modality: store.take(modality, raw) for modality, raw in media.items()} for media in given]
 
 
-def paired(texts: Sequence[str], media: Sequence[Mapping[str, Media]]) -> list[Given]:
+def with_media(texts: Sequence[str], media: Sequence[Mapping[str, Media]]) -> list[QueryInput]:
     """Each text, in a pair with its media if it has any; `media` as `media_read` returns them."""
-    return [(text, own) if own else text for text, own in zip(texts, media or [{}] * len(texts), strict=True)]
+    return [(text, parts) if parts else text for text, parts in zip(texts, media or [{}] * len(texts), strict=True)]
 
 
 def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]) -> Pipeline:
@@ -55,19 +55,19 @@ def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]
     return replace(pipeline, rerank=())
 
 
-def parts_of(slot: Slot, query: Given) -> list[Input]:
+def parts_of(slot: Slot, query: QueryInput) -> list[Input]:
     """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
     text, media = (query, {}) if isinstance(query, str) else query
     kinds = [kind for kind in slot.query_inputs if kind in media]
     return [*([text] if text.strip() and slot.takes_texts else []), *(media[kind] for kind in kinds)]
 
 
-def require_takers(
-    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Given], inputs: Sequence[Mapping[str, Any]]
+def require_encodable(
+    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[QueryInput], inputs: Sequence[Mapping[str, Any]]
 ) -> None:
     """Raise SearchError if no slot of the pipeline takes what a query gives; `inputs` are the encoded queries."""
-    for query, own in zip(queries, inputs, strict=True):
-        if not own and not any(parts_of(slots[name], query) for name in pipeline.slots):
+    for query, encoded in zip(queries, inputs, strict=True):
+        if not encoded and not any(parts_of(slots[name], query) for name in pipeline.slots):
             raise SearchError(
                 "no slot of the pipeline takes this query",
                 where=repr(pipeline),
@@ -76,7 +76,7 @@ def require_takers(
             )
 
 
-def vectors_of_queries(slot: Slot, queries: Sequence[Given], remember: int) -> list[Any]:
+def vectors_of_queries(slot: Slot, queries: Sequence[QueryInput], remember: int) -> list[Any]:
     """For each query its vector, or None if the slot takes no part of it.
 
     The vector of a text and an image is their mean: of unit vectors if the slot compares by cosine, term by term if
@@ -90,7 +90,7 @@ def vectors_of_queries(slot: Slot, queries: Sequence[Given], remember: int) -> l
     parts = [parts_of(slot, query) for query in queries]
     if slot.kind == "text_index":
         return [slot.encoder.query(part[0]) if part else None for part in parts]
-    inputs = [part for own in parts for part in own]
+    inputs = [part for of_query in parts for part in of_query]
     vectors = iter(slot.encode_queries(inputs, remember=remember) if inputs else ())
     return [_together([next(vectors) for _ in part], slot) for part in parts]
 

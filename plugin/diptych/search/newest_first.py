@@ -16,7 +16,7 @@ from diptych.metadata.payloads import field_of, from_payload, id_fields
 from diptych.search.store_calls import read_store
 
 
-def recent_ids(
+def newest_ids(
     view: View,
     recent: Recent,
     matching: models.Filter | None,

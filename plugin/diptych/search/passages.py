@@ -87,7 +87,7 @@ def _documents(
     request: SearchRequest, slot: Slot, words: Slot | None, hits: Mapping[PointId, Hit]
 ) -> dict[PointId, DocumentPassages]:
     """The passages of the hits' documents; without those that other texts or passages are stored for by now."""
-    reading, shown = slot.reading, request.view.kept.setdefault("shown documents", ShownDocuments())
+    reading, shown = slot.reading, request.view.memo.setdefault("shown documents", ShownDocuments())
     texts = {point: reading.of(hit.document.title, hit.document.text) for point, hit in hits.items()}
     # A version changes with each write of a point; the text tells points of a collection that was made anew.
     vectors = (slot.vector, words.vector if words else None)

@@ -181,11 +181,11 @@ def _counts(slot: Slot, view: View) -> bool:
 
 def _with_idf(view: View) -> frozenset[str]:
     """The sparse vectors with an IDF modifier; for others a store refuses the tenant's IDF statistics."""
-    names: frozenset[str] | None = view.kept.get("idf")
+    names: frozenset[str] | None = view.memo.get("idf")
     if names is None:
         vectors = read_store(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
         names = frozenset(name for name, own in vectors.items() if own.modifier == models.Modifier.IDF)
-        view.kept["idf"] = names
+        view.memo["idf"] = names
     return names
 
 
@@ -221,16 +221,16 @@ def _fused(request: SearchRequest, leaves: dict[str, dict[str, Any]]) -> tuple[l
     fusion, nodes = request.pipeline.fuse, [*map(_prefetch, leaves.values())]
     if isinstance(fusion, Rrf):
         weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
-        # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
-        # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
-        trifles = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
+        # Ranks tie often, and Qdrant orders ties at random, even where a later stage reads only the best. So each slot
+        # counts slightly less than the one before; the relative change of a score is at most 1e-5 for each slot.
+        tie_breaks = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
         if set(weights) == {1.0}:
-            return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=trifles)), None, 0)
+            return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=tie_breaks)), None, 0)
         # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the
         # plain 1 / (k + rank), which a formula can weigh.
         plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
         alone = [_prefetch({"prefetch": [node], "query": plain, "limit": node.limit}) for node in nodes]
-        scaled = [w * t for w, t in zip(weights, trifles, strict=True)]
+        scaled = [w * t for w, t in zip(weights, tie_breaks, strict=True)]
         return alone, _Level(_weighted_sum(scaled, [0.0] * len(scaled)), None, 0)
     signs = [direction(request.view.slots[slot]) for slot in leaves]
     if isinstance(fusion, Dbsf):

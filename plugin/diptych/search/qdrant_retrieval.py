@@ -14,7 +14,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload
 from diptych.search.boost import require_fitting_indexes
-from diptych.search.fusion import PointId, Ranking, fuse, weighed
+from diptych.search.fusion import PointId, Ranking, fuse, mixed
 from diptych.search.qdrant_query import (
     Inputs,
     branch_requests,
@@ -57,12 +57,12 @@ def first_requests(request: SearchRequest, inputs: Inputs) -> list[models.QueryR
     """What `retrieve` asks Qdrant first for one query; fusions and weights of the host need the answers."""
     if not (fuses_in_host(request) or _weighs(request)):
         page = _page(request)
-        asked = [pipeline_request(request, inputs, limit=page.limit, offset=page.offset)]
+        first = [pipeline_request(request, inputs, limit=page.limit, offset=page.offset)]
     elif request.pipeline.fuse is None or fuses_in_host(request):
-        asked = [*branch_requests(request, inputs).values()]
+        first = [*branch_requests(request, inputs).values()]
     else:
-        asked = [fusion_request(request, inputs, limit=_reads(request))]
-    return [own for own in asked if own is not None]
+        first = [fusion_request(request, inputs, limit=_reads(request))]
+    return [query_request for query_request in first if query_request is not None]
 
 
 def fuses_in_host(request: SearchRequest) -> bool:
@@ -91,11 +91,11 @@ def _has_shards(view: View) -> bool:
     """Whether the collection has several shards, or shard keys."""
     if not keeps_log(view.client):
         return False
-    known: bool | None = view.kept.get("shards")
+    known: bool | None = view.memo.get("shards")
     if known is None:
         params = read_store(view, lambda: view.client.get_collection(view.name)).config.params
         known = (params.shard_number or 1) > 1 or params.sharding_method == models.ShardingMethod.CUSTOM
-        view.kept["shards"] = known
+        view.memo["shards"] = known
     return known
 
 
@@ -212,7 +212,7 @@ def _weighed(
         new = {point.id: sign * point.score for point in points}
         both = [(point, new[point], score) for point, score in ranking[:width] if point in new]
         scores, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
-        final = weighed(scores, before, rescore.weight).tolist()
+        final = mixed(scores, before, rescore.weight).tolist()
         weighted.append(_sorted([point for point, _, _ in both], final))
         shown.append({point: {rescore.slot: score} for point, score, _ in both})
     return weighted, shown

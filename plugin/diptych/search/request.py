@@ -21,7 +21,7 @@ from diptych.search.boost import Boost
 from diptych.search.checks import require_count
 from diptych.search.filters import combined
 from diptych.search.mixed_queries import media_read, without_rerankers
-from diptych.search.newest_first import recent_ids
+from diptych.search.newest_first import newest_ids
 from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
 from diptych.slots.slot import Slot
@@ -48,7 +48,7 @@ class SearchRequest:
     `highlight`: whether hits say which sentence and which words answer.
     `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
     `media`: of each query, by modality; empty where no query has any.
-    `at`: time of the request by `time.perf_counter`; `now`: the same by the calendar, for boosts by recency.
+    `at`: time of the request by `time.perf_counter`; `now`: the same as a date, for boosts by recency.
     """
 
     view: View
@@ -106,7 +106,7 @@ class SearchRequest:
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
         shard_key = {"shard_key": options.tenant} if with_keys else {}
         if config.recent is not None and options.pipeline is None:
-            found = recent_ids(view, config.recent, matching, (*pin, *exclude), options.tenant, shard_key)
+            found = newest_ids(view, config.recent, matching, (*pin, *exclude), options.tenant, shard_key)
             pin = (*pin, *found)
         left_out = (*pin, *exclude)
         return cls(
@@ -207,7 +207,7 @@ def _checked_pipeline(view: View, pipeline: Pipeline | Retrieve | str | None) ->
     if isinstance(pipeline, str):
         pipeline = called(pipeline, view)
     source = view.search_config if pipeline is None else pipeline
-    remembered = view.kept.get("pipeline")
+    remembered = view.memo.get("pipeline")
     if remembered is not None and remembered[0] is source:
         checked: Pipeline = remembered[1]
         return checked
@@ -215,7 +215,7 @@ def _checked_pipeline(view: View, pipeline: Pipeline | Retrieve | str | None) ->
     if isinstance(chosen_pipeline, Retrieve):
         chosen_pipeline = Pipeline((chosen_pipeline,))
     check_pipeline(chosen_pipeline, view)
-    view.kept["pipeline"] = (source, chosen_pipeline)
+    view.memo["pipeline"] = (source, chosen_pipeline)
     return chosen_pipeline
 
 

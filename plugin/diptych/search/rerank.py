@@ -14,7 +14,7 @@ import numpy as np
 from diptych.errors import AdapterCrashed, ContractError, SearchError
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
-from diptych.search.fusion import weighed
+from diptych.search.fusion import mixed
 from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import Explored, explored
 from diptych.search.stages import EarlyExit, Rerank
@@ -210,7 +210,7 @@ def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> 
     if not len(scores):
         return list(hits)
     padded = np.pad(scores, (0, len(hits) - len(scores)), constant_values=scores.min())
-    final = padded if weight == 1 else weighed(padded, np.array([hit.score for hit in hits]), weight)
+    final = padded if weight == 1 else mixed(padded, np.array([hit.score for hit in hits]), weight)
     shown = [{label: own} for own in scores.tolist()] + [{}] * (len(hits) - len(scores))
     ordered = [
         replace(hit, score=score, stages={**hit.stages, **own})

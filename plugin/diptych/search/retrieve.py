@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.runtime.phases import LOG
 from diptych.search.feedback import with_examples
-from diptych.search.mixed_queries import Given, paired, require_takers, vectors_of_queries
+from diptych.search.mixed_queries import QueryInput, require_encodable, vectors_of_queries, with_media
 from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve
@@ -78,14 +78,14 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
         places.setdefault(request.pipeline.slots, []).append(place)
     inputs: dict[int, list[Inputs]] = {}
     for names, own in places.items():
-        given: list[Given] = []
+        given: list[QueryInput] = []
         for place in own:
             texts, media = requests[place].texts, requests[place].media
-            given += paired(texts, media) if media else texts
+            given += with_media(texts, media) if media else texts
         view = requests[own[0]].view
         encoded = encode_inputs(view.slots, names, given, view.search_config.remember)
         if not all(encoded):
-            require_takers(requests[own[0]].pipeline, view.slots, given, encoded)
+            require_encodable(requests[own[0]].pipeline, view.slots, given, encoded)
         following = iter(encoded)
         for place in own:
             request, of_request = requests[place], list(islice(following, len(requests[place].texts)))
@@ -94,7 +94,7 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
 
 
 def encode_inputs(
-    slots: Mapping[str, Slot], names: Sequence[str], queries: Sequence[Given], remember: int = 0
+    slots: Mapping[str, Slot], names: Sequence[str], queries: Sequence[QueryInput], remember: int = 0
 ) -> list[Inputs]:
     """Each query encoded for each slot. Slots that get nothing from it are left out, such as BM25 for stop words alone.
 

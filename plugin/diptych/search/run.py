@@ -146,10 +146,10 @@ def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]
 
 def batcher(request: SearchRequest) -> MicroBatcher[SearchRequest, Retrieved]:
     """Return what joins single queries to these slots; one per set of slots, so a stuck encoder delays no others."""
-    kept, key = request.view.kept, " ".join(["batcher", *sorted(request.pipeline.slots)])
-    known: MicroBatcher[SearchRequest, Retrieved] | None = kept.get(key)
+    memo, key = request.view.memo, " ".join(["batcher", *sorted(request.pipeline.slots)])
+    known: MicroBatcher[SearchRequest, Retrieved] | None = memo.get(key)
     # `setdefault` is atomic: two threads that both found nothing get the same object.
-    return known or kept.setdefault(key, MicroBatcher(retrieve_together))
+    return known or memo.setdefault(key, MicroBatcher(retrieve_together))
 
 
 def finish(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:

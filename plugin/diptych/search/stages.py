@@ -168,7 +168,7 @@ class Explore:
             require_count(name, getattr(self, name), type(self).__name__)
         if not 2 <= self.rounds <= self.budget:
             got, expected = f"{self.rounds} rounds, budget {self.budget}", "2 rounds or more, and a document for each"
-            raise SearchError("the budget does not last for the rounds", where="Explore", got=got, expected=expected)
+            raise SearchError("rounds and budget do not fit", where="Explore", got=got, expected=expected)
         if not is_number(self.ridge) or self.ridge <= 0:
             raise SearchError("ridge is not usable", where="Explore", got=brief(self.ridge), expected="more than 0")
 
@@ -210,28 +210,28 @@ class Rerank:
             object.__setattr__(self, "deadline", require_duration("deadline", self.deadline, "Rerank"))
         if self.deadline is not None and self.early_exit is not None:
             raise SearchError(
-                "a deadline keeps the candidates that were not scored, early_exit drops them",
+                "a deadline and early_exit cannot be combined: one keeps unscored candidates, the other drops them",
                 where="Rerank",
                 got=f"deadline={self.deadline!r} and {self.early_exit!r}",
                 do="leave one of them out",
             )
         if self.weight < 1 and self.early_exit is not None:
             raise SearchError(
-                "early_exit looks at the reranker's scores alone, which do not settle a weighed order",
+                "early_exit cannot be combined with a weight: it looks at the reranker's scores alone",
                 where="Rerank",
                 got=f"weight={self.weight!r} and {self.early_exit!r}",
                 do="leave one of them out",
             )
         if self.explore is not None and (self.weight < 1 or self.early_exit is not None):
             raise SearchError(
-                "a reranker that explores orders by its scores alone, and spends its budget",
+                "explore cannot be combined with weight or early_exit: it ranks by the reranker's scores alone",
                 where="Rerank",
                 got=f"weight={self.weight!r}, early_exit={self.early_exit!r} and {self.explore!r}",
                 do="leave weight and early_exit out",
             )
         if not isinstance(self.adapter, str | Reranker):
             raise SearchError(
-                "this cannot rerank",
+                "this is not a reranker",
                 where="Rerank",
                 got=type(self.adapter).__name__,
                 expected="an adapter's name, or an object with predict, max_length and independent",

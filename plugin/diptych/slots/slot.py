@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.config.models import SlotConfig
 from diptych.media import Media, MediaStore
 from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Asking, Generation
+from diptych.metadata.models import Generation, QueryEncoder
 from diptych.protocols import Calibrated, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
@@ -54,7 +54,7 @@ class Slot(SlotFacts):
         registry: Registry,
         *,
         verify: bool = True,
-        asking: Asking | None = None,
+        asking: QueryEncoder | None = None,
         asker: Slot | None = None,
         drift: Map | None = None,
         cache: EmbeddingCache | None = None,
@@ -268,7 +268,7 @@ class Slot(SlotFacts):
 
 
 def _query_slot(
-    name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None, media: MediaStore | None
+    name: str, asking: QueryEncoder, registry: Registry, verify: bool, texts: Texts | None, media: MediaStore | None
 ) -> Slot:
     generation = asking.generation
     config = SlotConfig(adapter=generation.adapter, of=generation.reading.modality, options=generation.options)

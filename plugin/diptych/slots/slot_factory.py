@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from diptych.config.models import SlotConfig, VectorStorage
 from diptych.errors import CollectionError
 from diptych.media import MediaStore
-from diptych.metadata.models import Asking, Generation
+from diptych.metadata.models import Generation, QueryEncoder
 from diptych.metadata.store import raw_metadata
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import Texts
@@ -48,12 +48,14 @@ class SlotMaker:
         self._verify, self._cache, self._texts = verify, cache, texts
 
     def configured(
-        self, name: str, config: SlotConfig, generation: Generation | None = None, asking: Asking | None = None
+        self, name: str, config: SlotConfig, generation: Generation | None = None, asking: QueryEncoder | None = None
     ) -> Slot:
         """A slot as the config describes it, with the generation it matches or, before the first populate, none."""
         return self._make(name, config, generation, asking, ())
 
-    def stored(self, name: str, generation: Generation, asking: Asking | None, existing: Iterable[Slot] = ()) -> Slot:
+    def stored(
+        self, name: str, generation: Generation, asking: QueryEncoder | None, existing: Iterable[Slot] = ()
+    ) -> Slot:
         """A slot as the collection describes it; an identical one of `existing`, with its encoder, is reused."""
         slots = [*existing]
         for slot in slots:
@@ -66,7 +68,7 @@ class SlotMaker:
         name: str,
         config: SlotConfig,
         generation: Generation | None,
-        asking: Asking | None,
+        asking: QueryEncoder | None,
         existing: Iterable[Slot],
     ) -> Slot:
         askers = [slot.asker for slot in existing if slot.asker is not None]

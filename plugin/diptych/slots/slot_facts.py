@@ -12,7 +12,7 @@ from typing import Any
 from diptych.anchor_scores import anchored
 from diptych.config.models import SlotConfig
 from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Asking, Generation, vector_name
+from diptych.metadata.models import Generation, QueryEncoder, vector_name
 from diptych.passages import MARK, OPTION
 from diptych.plugins.factory import vector_kind
 from diptych.protocols import Kind, Statistics
@@ -33,7 +33,12 @@ class SlotFacts:
     """
 
     def __init__(
-        self, name: str, config: SlotConfig, generation: Generation | None, asking: Asking | None, registry: Registry
+        self,
+        name: str,
+        config: SlotConfig,
+        generation: Generation | None,
+        asking: QueryEncoder | None,
+        registry: Registry,
     ) -> None:
         self.name, self.config, self.generation, self.asking = name, config, generation, asking
         self.where = f"slot {name!r}"

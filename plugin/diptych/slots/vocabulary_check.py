@@ -1,4 +1,4 @@
-"""Finds dense slots whose model cannot read a collection's texts, which makes a fusion worse."""
+"""Finds unfit slots: dense ones whose model cannot read a collection's texts, which makes a fusion worse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_TEXTS = 20  # fewer texts may differ from those that follow, so they warn 
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadSlot:
+class UnfitSlot:
     """A dense slot whose model cannot read most of a collection's texts: their share of such letters, and how many."""
 
     name: str
@@ -26,14 +26,14 @@ class UnreadSlot:
     texts: int
 
 
-def unread_slots(slots: Iterable[Slot], texts: Texts) -> list[UnreadSlot]:
+def unfit_slots(slots: Iterable[Slot], texts: Texts) -> list[UnfitSlot]:
     """The dense slots whose encoders cannot read most letters of the collection's texts.
 
     Args:
         slots: the slots that a search retrieves from.
         texts: gives a sample of the collection's texts.
     """
-    unread = []
+    unfit = []
     for slot in slots:
         if slot.spec.kind != "dense" or slot.reads_media or not isinstance(slot.encoder, VocabularyCheck):
             continue
@@ -41,30 +41,30 @@ def unread_slots(slots: Iterable[Slot], texts: Texts) -> list[UnreadSlot]:
         with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
             share = slot.encoder.unread_share(sample) if sample else 0.0
         if share > MOST_UNREAD:
-            unread.append(UnreadSlot(slot.name, share, len(sample)))
-    return unread
+            unfit.append(UnfitSlot(slot.name, share, len(sample)))
+    return unfit
 
 
-def unread_fusion(names: Iterable[str]) -> LinearFusion:
+def unfit_fusion(names: Iterable[str]) -> LinearFusion:
     """The fusion in which slots that cannot read the texts have little weight; Qdrant computes it in one request."""
     return LinearFusion(
         kind="linear", normalize="zscore", missing=-2.5, weights=dict.fromkeys(sorted(names), UNREAD_WEIGHT)
     )
 
 
-def vocabulary_warnings(unread: Sequence[UnreadSlot], search: SearchConfig, retrieved: int) -> list[str]:
-    """A warning for each unread slot, with what becomes of it in the collection's searches.
+def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrieved: int) -> list[str]:
+    """A warning for each unfit slot, with what becomes of it in the collection's searches.
 
     Args:
-        unread: the slots.
+        unfit: the slots.
         search: the settings of the searches.
         retrieved: how many slots they retrieve from.
     """
     weights = getattr(search.fuse, "weights", {})
     return [
-        f"slot {own.name!r}: {own.share:.0%} of the letters of the first {own.texts} documents are not in its model's "
-        f"vocabulary, or only one by one, so it finds little{_consequence(own.name, weights, retrieved)}"
-        for own in unread
+        f"slot {slot.name!r}: {slot.share:.0%} of the letters of the first {slot.texts} documents are not in its "
+        f"model's vocabulary, or only one by one, so it finds little{_consequence(slot.name, weights, retrieved)}"
+        for slot in unfit
     ]
 
 

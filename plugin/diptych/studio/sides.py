@@ -160,7 +160,7 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
     The metadata are read now: the view may be some seconds behind what another process does.
     """
     metadata = read_store(handle.view, handle.read)
-    kept = handle.view.kept.get("studio", {})
+    kept = handle.view.memo.get("studio", {})
     for key, state in ((BUILDING, metadata.swap), (KEPT, metadata.previous)):
         if state is None:
             kept.pop(key, None)  # with the encoders that it has loaded
@@ -194,7 +194,7 @@ def _at(
     handle: CollectionHandle, metadata: CollectionMetadata, key: str, state: State, search: Mapping[str, Any] | None
 ) -> View:
     """The view of a state, made once for each metadata of the collection; encoders that are loaded are used again."""
-    views: dict[str, tuple[object, View]] = handle.view.kept.setdefault("studio", {})
+    views: dict[str, tuple[object, View]] = handle.view.memo.setdefault("studio", {})
     known = views.get(key)
     if known and known[0] == metadata:
         return known[1]
@@ -217,11 +217,11 @@ def _same(before: Slot | None, now: Slot) -> Slot:
 def _own(handle: CollectionHandle, text: str) -> Side:
     """The whole pipeline with the `search` section of a text."""
     view = handle.now()
-    views: dict[str, tuple[object, View]] = view.kept.setdefault("studio", {})
+    views: dict[str, tuple[object, View]] = view.memo.setdefault("studio", {})
     known = views.get(f"yaml {text}")
     if known is None or known[0] is not view:
         search: SearchConfig = own_search(text, view.search_config, view.slots)
-        known = view, replace(view, search_config=search, kept={})
+        known = view, replace(view, search_config=search, memo={})
         _keep(views, f"yaml {text}", *known)
     return Side("yaml", "own pipeline", "yaml", known[1])
 

@@ -89,7 +89,7 @@ def apply(
         require_same_files(metadata.live, completed)
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
-        return _cleared(handle, report, given, event)
+        return _drop_retired(handle, report, given, event)
 
     started, registry = time.time_ns(), handle.registry
     report = replace(notifying_failure(registry, handle.name, "swap", work), started=started)
@@ -97,7 +97,7 @@ def apply(
     return replace(report, warnings=(*report.warnings, *failures)) if failures else report
 
 
-def _cleared(
+def _drop_retired(
     handle: CollectionHandle, report: ApplyReport, options: ApplyOptions, stopped: threading.Event
 ) -> ApplyReport:
     """Drop what could not be dropped during the apply. Other swaps may run: retired names are never reused."""
@@ -140,7 +140,7 @@ class _Apply:
             metadata = start.announce(metadata)
         elif not describes(self._context.config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
-        if self._options.switch_queries and metadata.live.asking == metadata.live.at_rest().asking:
+        if self._options.switch_queries and metadata.live.asking == metadata.live.without_temporary_queries().asking:
             metadata = self._switch_queries(metadata)
         return self._finish(metadata)
 

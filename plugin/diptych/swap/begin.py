@@ -9,7 +9,7 @@ from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.handle.create import named_params, now, who
 from diptych.metadata.media_payloads import has_media
-from diptych.metadata.models import Asking, CollectionMetadata, Generation, Prefix, State, Swap, vector_name
+from diptych.metadata.models import CollectionMetadata, Generation, Prefix, QueryEncoder, State, Swap, vector_name
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
@@ -173,12 +173,12 @@ class SwapStart:
                 return _require_documents(sums, slot, self.context.handle.name)
 
 
-def _student(student: Slot, documents: Generation) -> Asking:
+def _student(student: Slot, documents: Generation) -> QueryEncoder:
     """The student as what asks vectors of the generation `documents`."""
     generation = student.describe(
         number=documents.number, vector=documents.vector, reading=documents.reading, statistics=None
     )
-    return Asking(generation=generation, student=True, why="named by the config")
+    return QueryEncoder(generation=generation, student=True, why="named by the config")
 
 
 def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:

@@ -14,7 +14,7 @@ from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
 from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Asking, CollectionMetadata, Generation
+from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry
@@ -131,7 +131,7 @@ def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
     return replace(change, action="recalibrate", why="; ".join(filter(None, (moved, change.why)))) if moved else change
 
 
-def _with_student(change: Change, slot: Slot, student: Slot | None, asking: Asking | None) -> Change:
+def _with_student(change: Change, slot: Slot, student: Slot | None, asking: QueryEncoder | None) -> Change:
     """The change with the config's student; one that is not the live one changes the queries."""
     live = asking.generation if asking is not None and asking.student else None
     then, now = {} if live is None else live.options, {} if student is None else student.config.options

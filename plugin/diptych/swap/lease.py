@@ -23,7 +23,7 @@ from diptych.errors import ApplyRunning, StoreUnavailable
 from diptych.handle.create import now, who
 from diptych.metadata.models import APPLY, CLAIM
 from diptych.metadata.store import raw_metadata, update_metadata
-from diptych.swap.records import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, place, read_lease
+from diptych.swap.records import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, process_scope, read_lease
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -100,7 +100,7 @@ class Lease:
                     self.checkpoints[vector] = reached
             self._write()
 
-    def repaired(self, vectors: Iterable[str]) -> list[int | str]:
+    def interrupted_repairs(self, vectors: Iterable[str]) -> list[int | str]:
         """The points at which a repair of these vectors was interrupted."""
         known = (self.checkpoints[vector].repairing for vector in vectors if vector in self.checkpoints)
         return list(dict.fromkeys(point for points in known for point in points))
@@ -185,7 +185,7 @@ class Lease:
             token=self._token,
             by=who(),
             host=socket.gethostname(),
-            place=place(),
+            place=process_scope(),
             pid=os.getpid(),
             at=now(),
             released=released,

@@ -22,7 +22,7 @@ from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.slots.unread import sampled_unread, unread_warnings
-from diptych.slots.vocabulary_check import unread_slots, vocabulary_warnings
+from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
@@ -142,11 +142,11 @@ def plan(
         _step(change, *_affected(handle, metadata, change, count), _inputs(change, config, documents))
         for change in slot_changes
     )
-    steps, doubts = _with_query_side(handle, metadata, config, slot_changes, steps)
+    steps, warnings = _with_query_side(handle, metadata, config, slot_changes, steps)
     search = config.search.model_dump(mode="json")
     stored = stored_search(metadata).model_dump(mode="json") if metadata.search else None
     search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
-    silent = {
+    missing_modalities = {
         change.slot.reading.modality
         for change in slot_changes
         if change.slot and change.action in ENCODES and documents and not _inputs(change, config, documents)
@@ -154,14 +154,18 @@ def plan(
     params = handle.client.get_collection(handle.name).config.params
     lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
     retrieved = _retrieved(config, slot_changes)
-    foreign = vocabulary_warnings(unread_slots(retrieved, handle.texts), config.search, len(retrieved))
-    doubts += [*threshold_warnings(metadata, config, slot_changes), *spread_warnings(config.cluster, params), *lacks]
+    vocabulary = vocabulary_warnings(unfit_slots(retrieved, handle.texts), config.search, len(retrieved))
+    warnings += [
+        *threshold_warnings(metadata, config, slot_changes),
+        *spread_warnings(config.cluster, params),
+        *lacks,
+    ]
     most = max((step.encode for step in steps), default=0)
-    doubts += pace_warnings(config.swap.pace, handle.client, most)
-    doubts += unnoted_warnings(handle.client, handle.name, metadata.layout)
-    doubts += [*foreign, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
-    warnings = (*_warnings(metadata, steps, silent), *doubts)
-    return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, warnings)
+    warnings += pace_warnings(config.swap.pace, handle.client, most)
+    warnings += unnoted_warnings(handle.client, handle.name, metadata.layout)
+    warnings += [*vocabulary, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
+    all_warnings = (*_warnings(metadata, steps, missing_modalities), *warnings)
+    return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, all_warnings)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:
@@ -217,14 +221,14 @@ def _with_query_side(
     steps: Sequence[Step],
 ) -> tuple[tuple[Step, ...], list[str]]:
     """The steps with the measured effect of the new encoders' queries on the old vectors, or why it is unknown."""
-    judged, measured, doubts = Judged.of(config.evaluate), [], []
+    judged, measured, warnings = Judged.of(config.evaluate), [], []
     for change, step in zip(slot_changes, steps, strict=True):
         try:
             measured.append(_query_side(handle, metadata, config, change, step, judged))
         except (RegistryError, FingerprintMismatch) as error:
-            doubts.append(f"slot {step.slot!r}: the encoder that made its vectors cannot be loaded: {error.what}")
+            warnings.append(f"slot {step.slot!r}: the encoder that made its vectors cannot be loaded: {error.what}")
             measured.append(step)
-    return tuple(measured), doubts
+    return tuple(measured), warnings
 
 
 def _query_side(
@@ -277,12 +281,12 @@ def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
     return [slots[name] for name in config.search.retrieved(slots) if name in slots]
 
 
-def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: Iterable[str]) -> list[str]:
+def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], missing_modalities: Iterable[str]) -> list[str]:
     swaps = any(step.action in SWAPS for step in steps)
     warnings = []
     if swaps and metadata.previous is not None:
         kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
         if kept and not any(step.action == "reuse" for step in steps):
             warnings.append(f"the cut-over will drop {kept}, which is kept for a rollback")
-    told = "the sampled points hold no {}: give apply the documents with --source FILE"
-    return [*warnings, *(told.format(modality) for modality in sorted(silent))]
+    text = "the sampled points hold no {}: give apply the documents with --source FILE"
+    return [*warnings, *(text.format(modality) for modality in sorted(missing_modalities))]

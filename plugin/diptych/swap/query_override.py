@@ -10,7 +10,7 @@ from diptych.anchor_scores import has_anchors
 from diptych.config.models import GateConfig, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
+from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.transitions import own_queries, switched_queries, write
 
@@ -47,7 +47,7 @@ def query_side(
     # The slot alone: fused with other slots or reranked, a difference between its query encoders would be diluted.
     alone = SearchConfig(retrieve={slot: CANDIDATES})
     old = State(slots=metadata.live.slots)
-    switched = State(slots=metadata.live.slots, asking={slot: Asking(generation=new)})
+    switched = State(slots=metadata.live.slots, asking={slot: QueryEncoder(generation=new)})
     return compare_judged(handle.at(old, metadata, alone), handle.at(switched, metadata, alone), judged, config)
 
 
@@ -65,7 +65,7 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, comparison: Jud
             expected="an interval of the difference above 0",
         )
     metadata = handle.read()  # again: the comparison took a while, and others may have written meanwhile
-    after = switched_queries(metadata, slot, Asking(generation=new, why=describe(comparison)))
+    after = switched_queries(metadata, slot, QueryEncoder(generation=new, why=describe(comparison)))
     write(handle.client, handle.name, metadata, after)
     handle.install(after)
     return after
@@ -91,7 +91,7 @@ def query_encoders(live: State) -> dict[str, str]:
     return {slot: _told(asking) for slot, asking in live.asking.items()}
 
 
-def _told(asking: Asking) -> str:
+def _told(asking: QueryEncoder) -> str:
     generation = asking.generation
     through = " through a drift map" if asking.drift else ""
     encoder = f"{generation.adapter} {generation.options.get('model', '')}".strip()

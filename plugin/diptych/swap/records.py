@@ -69,7 +69,7 @@ class LeaseRecord(Record):
         """Whether the holder may still be running."""
         if self.released:
             return False
-        if (self.host, self.place) == (socket.gethostname(), place()):
+        if (self.host, self.place) == (socket.gethostname(), process_scope()):
             if self.pid == os.getpid():
                 return self.token in HELD
             if not _runs(self.pid):
@@ -90,7 +90,7 @@ def lease_of(raw: Any) -> LeaseRecord | None:
         return None  # written by a release with another format; its work is found again by reading the points
 
 
-def place() -> str:
+def process_scope() -> str:
     """The scope in which process numbers are unique: containers may share a host name and each have a process 1."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -80,7 +80,7 @@ def rollback(
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
         needless = orphans(handle.client, handle.name, after)
         warnings = _done(handle, before, after, lease)
-    return _cleared(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
+    return _drop_needless(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
 
 
 @needs_answers("run the same finish again once it does")
@@ -116,7 +116,7 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
         after = finished(before) if before.previous is not None else before
         needless = orphans(handle.client, handle.name, after)
         warnings = _done(handle, before, after, lease) if after is not before else ()
-    done = _cleared(handle, "finished", needless, later, stopped, warnings)
+    done = _drop_needless(handle, "finished", needless, later, stopped, warnings)
     if before.previous is None and not (done.dropped or done.retired):
         return replace(done, outcome="nothing to finish")
     return done
@@ -153,7 +153,7 @@ def _done(
     return tuple(_gaps(handle, before, after))
 
 
-def _cleared(
+def _drop_needless(
     handle: CollectionHandle,
     outcome: str,
     needless: Collection[str],

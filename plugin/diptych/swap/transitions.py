@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SwapError
 from diptych.handle.create import now, who
-from diptych.metadata.models import DRIFT, KEY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.metadata.models import DRIFT, KEY, CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
 from diptych.metadata.store import behind_key, metadata_of, metadata_payload, raw_metadata, same_values, update_metadata
 from diptych.protocols import Kind
 from diptych.stores.retired_vectors import LEAST, retirement_dates
@@ -76,7 +76,7 @@ def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) 
     return _with(metadata, event, swap=swap, numbers={**metadata.numbers, **numbers})
 
 
-def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) -> CollectionMetadata:
+def switched_queries(metadata: CollectionMetadata, slot: str, asking: QueryEncoder) -> CollectionMetadata:
     """The metadata with another encoder for a slot's queries until the cut-over."""
     live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
     event = _event("switched queries", live, asking.why)
@@ -99,7 +99,7 @@ def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
         metadata,
         event,
         live=swap.target,
-        previous=metadata.live.at_rest(),
+        previous=metadata.live.without_temporary_queries(),
         previous_search=metadata.search,
         search=swap.search,
         swap=None,
@@ -118,7 +118,7 @@ def changed_settings(
 def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
     """The metadata without the swap that was under way."""
     event = _event("abandoned", _swap(metadata).target, why)
-    return _with(metadata, event, swap=None, live=metadata.live.at_rest())
+    return _with(metadata, event, swap=None, live=metadata.live.without_temporary_queries())
 
 
 def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
@@ -150,7 +150,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
         metadata,
         event,
         live=previous,
-        previous=metadata.live.at_rest(),
+        previous=metadata.live.without_temporary_queries(),
         search=metadata.previous_search,
         previous_search=metadata.search,
         behind=tuple(vector for vector in metadata.behind if vector not in behind),

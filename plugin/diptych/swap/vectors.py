@@ -73,7 +73,7 @@ def configure(
 ) -> None:
     """Change the settings of a live vector that can be changed: graph, quantization, place."""
     if isinstance(params, models.SparseVectorParams):
-        return place(client, name, vector, params.index.on_disk if params.index else None)
+        return set_sparse_on_disk(client, name, vector, params.index.on_disk if params.index else None)
     diff = models.VectorParamsDiff(
         hnsw_config=params.hnsw_config, quantization_config=params.quantization_config, on_disk=params.on_disk
     )
@@ -87,7 +87,7 @@ def restore(client: QdrantBase, name: str, storage: VectorStorage, generation: G
     """
     first, then = generation.first_stage, generation.storage
     if generation.kind == "sparse":
-        return place(client, name, generation.vector, _on_disk(storage, then))
+        return set_sparse_on_disk(client, name, generation.vector, _on_disk(storage, then))
     defaults = client.get_collection(name).config.hnsw_config
     configure_dense(client, name, generation.vector, _difference(storage, then, defaults))
     if first is not None and storage.first_stage is not None:
@@ -111,7 +111,7 @@ def _difference(section: Stored, then: Mapping[str, Any], defaults: models.HnswC
     return diff
 
 
-def place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
+def set_sparse_on_disk(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
     """Set whether a sparse vector's index is on disk; None changes nothing."""
     if on_disk is not None:
         params = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=on_disk))

@@ -48,7 +48,7 @@ def milliseconds(
         progress: receives the progress of stage `timing`.
     """
     config = view.search_config.model_copy(update={"remember": 0})
-    forgetful = replace(view, search_config=config, kept={})
+    forgetful = replace(view, search_config=config, memo={})
     seconds: dict[object, list[float]] = {shape: [] for shape in shapes}
     order = list(shapes.items())
     progress.begin(TIMING, len(queries))

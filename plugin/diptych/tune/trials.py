@@ -155,7 +155,7 @@ def parts_of(fusion: Fusion, legs: Legs) -> Doubles:
 
 
 def reordered(before: Doubles, scores: Doubles, stage: Rescore | Rerank) -> Doubles:
-    """The best of each query by the stage's scores, or weighed as `diptych.search.fusion.weighed` does.
+    """The best of each query by the stage's scores, or weighed as `diptych.search.fusion.mixed` does.
 
     The others, and those without a score, are left out.
     """

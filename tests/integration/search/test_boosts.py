@@ -258,7 +258,7 @@ def test_the_config_boosts_and_an_empty_list_does_not() -> None:
 
 def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collection, tmp_path: Path) -> None:
     collection.client.create_payload_index(collection.name, "kind", models.PayloadSchemaType.KEYWORD)
-    collection.handle.view.kept.pop("payload_schema", None)
+    collection.handle.view.memo.pop("payload_schema", None)
     types = collection.client.get_collection(collection.name).payload_schema
     if types:  # local mode keeps no indexes
         with pytest.raises(

@@ -96,7 +96,7 @@ def test_a_pipeline_by_name_is_the_one_that_evaluate_shows(
 def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
     filled: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = filled.handle.now().kept
+    kept = filled.handle.now().memo
     kept.pop("missing keys", None)
     assert filled.search(QUERY, where={"parity": "odd", "paritty": "odd"}) == []
     (record,) = caplog.records
@@ -117,7 +117,7 @@ def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
 def test_a_search_that_finds_nothing_by_keys_that_are_there_logs_nothing(
     filled: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    filled.handle.now().kept.pop("missing keys", None)
+    filled.handle.now().memo.pop("missing keys", None)
     assert filled.search(QUERY, where={"parity": "neither"}) == []
     assert filled.search(QUERY, where={"n": 7}, score_threshold=1e9) == []
     assert caplog.records == []

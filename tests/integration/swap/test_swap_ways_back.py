@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, hookimpl
 from diptych.errors import AdapterFactoryError, SwapError
-from diptych.metadata.models import Asking
+from diptych.metadata.models import QueryEncoder
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
 from diptych.swap.transitions import switched_queries, write
@@ -158,7 +158,7 @@ def test_a_swap_is_not_given_up_by_a_handle_that_serves_when_the_old_encoder_is_
     serving.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False, gate=False))
     metadata = serving.handle.read()
     assert metadata.swap is not None
-    asking = Asking(generation=metadata.swap.building["dense"])
+    asking = QueryEncoder(generation=metadata.swap.building["dense"])
     write(client, "c", metadata, switched_queries(metadata, "dense", asking))
     serving.handle.catch_up()
     before = [hit.id for hit in serving.search("word3")]

@@ -15,7 +15,7 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config.models import SlotConfig
 from diptych.config.secrets import is_secret, redacted
-from diptych.metadata.models import Asking
+from diptych.metadata.models import QueryEncoder
 from diptych.metadata.store import metadata_payload
 from diptych.slots.slot import Slot
 from diptych.testing import fakes_plugin
@@ -196,7 +196,7 @@ def test_the_encoder_that_asks_instead_is_looked_at_too(
         asker = Slot("dense", SlotConfig(adapter="fake-dense", options={"seed": 1}), None, registry)
         asks = asker.describe(number=2, vector="dense.2", reading=metadata.reading, statistics=None)
         asks = asks.model_copy(update={"options": {"seed": seed}})
-        live = metadata.live.model_copy(update={"asking": {"dense": Asking(generation=asks)}})
+        live = metadata.live.model_copy(update={"asking": {"dense": QueryEncoder(generation=asks)}})
         changed = metadata.model_copy(update={"live": live})
         collection.client.update_collection("animals", metadata=metadata_payload(changed))
     answer = run("doctor")

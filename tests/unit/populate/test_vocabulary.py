@@ -11,7 +11,7 @@ from diptych.config import Config, parse_config
 from diptych.handle.open_handle import with_stored_default
 from diptych.protocols import VocabularyCheck
 from diptych.registry import Registry
-from diptych.slots.vocabulary_check import unread_fusion
+from diptych.slots.vocabulary_check import unfit_fusion
 from diptych.specs import AdapterSpec
 from diptych.swap.plan import plan
 from diptych.testing import fakes_plugin
@@ -82,11 +82,11 @@ def test_a_new_collection_gives_an_unread_slot_little_weight_and_keeps_to_it(tmp
     with opened(store) as collection:
         (warning,) = collection.populate(documents(24)).warnings
         assert "so it finds little: it has a weight of 0.2 in search.fuse; a model for this language" in warning
-        assert collection.handle.search_config.fuse == unread_fusion(["dense"])
+        assert collection.handle.search_config.fuse == unfit_fusion(["dense"])
         assert collection.info().fusion["weights"] == {"dense": 0.2}
         assert collection.search("кошка")[0].stages.keys() == {"linear"}
     with opened(store) as again:
-        assert again.handle.search_config.fuse == unread_fusion(["dense"])
+        assert again.handle.search_config.fuse == unfit_fusion(["dense"])
         assert again.handle.config is not None
         found = plan(again.handle, again.handle.config)
         assert (found.pending, found.warnings) == (False, (warning,))

@@ -132,5 +132,5 @@ def test_a_deadline_is_a_time(deadline: object) -> None:
 
 
 def test_a_deadline_and_an_early_exit_are_not_combined() -> None:
-    with pytest.raises(SearchError, match=r"(?s)early_exit drops them.*deadline=1.0 and EarlyExit.*leave one"):
+    with pytest.raises(SearchError, match=r"(?s)the other drops them.*deadline=1.0 and EarlyExit.*leave one"):
         Rerank("a", deadline=1, early_exit=EarlyExit())

@@ -12,7 +12,7 @@ from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, SearchError
 from diptych.protocols import Pair
 from diptych.search import EarlyExit, Pipeline, Rerank, rerank
-from diptych.search.fusion import weighed
+from diptych.search.fusion import mixed
 from diptych.search.rerank import score, score_pairs
 from diptych.testing import FakeReranker
 
@@ -98,13 +98,13 @@ def test_a_weighed_order_is_the_formula_in_numbers(weight: float) -> None:
     scores, before = random.normal(size=9).astype(np.float32), random.normal(size=9)
     scaled = [[(x - min(side)) / (max(side) - min(side)) for x in side] for side in (scores.tolist(), before.tolist())]
     expected = [weight * own + (1 - weight) * first for own, first in zip(*scaled, strict=True)]
-    assert weighed(scores, before, weight) == pytest.approx(expected)
+    assert mixed(scores, before, weight) == pytest.approx(expected)
 
 
 def test_equal_scores_leave_the_order_to_the_other_side() -> None:
     falling = np.array([3.0, 2.0, 1.0])
-    assert weighed(np.zeros(3), falling, 0.5).tolist() == [1.0, 0.75, 0.5]
-    assert weighed(falling, np.zeros(3), 0.5).tolist() == [1.0, 0.75, 0.5]
+    assert mixed(np.zeros(3), falling, 0.5).tolist() == [1.0, 0.75, 0.5]
+    assert mixed(falling, np.zeros(3), 0.5).tolist() == [1.0, 0.75, 0.5]
 
 
 def test_a_weight_is_a_share() -> None:
@@ -114,7 +114,7 @@ def test_a_weight_is_a_share() -> None:
 
 
 def test_a_weight_and_an_early_exit_are_not_combined() -> None:
-    with pytest.raises(SearchError, match=r"(?s)do not settle a weighed order.*weight=0.5 and EarlyExit.*leave one"):
+    with pytest.raises(SearchError, match=r"(?s)early_exit cannot be combined with a weight.*weight=0.5 and EarlyExit.*leave one"):
         Rerank("mine", weight=0.5, early_exit=EarlyExit())
 
 

@@ -82,7 +82,7 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
         (lambda: Linear("softmax"), "unknown normalisation"),  # type: ignore[arg-type]
         (lambda: Diversify("dense", relevance=1.5), "relevance is out of range"),
         (lambda: Rescore("late", -3), "candidates is not a positive integer"),
-        (lambda: Rerank(3), "this cannot rerank"),  # type: ignore[arg-type]
+        (lambda: Rerank(3), "this is not a reranker"),  # type: ignore[arg-type]
         (lambda: PAIR >> Rrf(weights={"late": 1}), "a weight for 'late', which is not retrieved"),
         (lambda: PAIR + Retrieve("dense", 3), "slot 'dense' is retrieved twice"),
         (lambda: PAIR >> Rrf() >> Dbsf(), r"Dbsf\(\) comes too late"),

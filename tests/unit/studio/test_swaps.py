@@ -15,7 +15,7 @@ from diptych import Collection, Registry
 from diptych.config import Config, load_config, parse_config
 from diptych.errors import CollectionError, GateFailed
 from diptych.handle.config_state import describes, live_lines, reading_of, storage_of
-from diptych.metadata.models import GATE, Asking, Generation, State
+from diptych.metadata.models import GATE, Generation, QueryEncoder, State
 from diptych.metadata.store import raw_metadata
 from diptych.studio.jobs.answers import SwapAnswer
 from diptych.swap import ApplyOptions
@@ -66,7 +66,7 @@ def _state_of(config: Config) -> State:
         slots[name] = Generation(vector=name, reading=reading_of(config.populate, slot), **made, **facts)
         if student := slot.student:
             own = Generation(vector="", adapter=student.adapter, options=student.options, **facts)
-            asking[name] = Asking(generation=own, student=True)
+            asking[name] = QueryEncoder(generation=own, student=True)
     return State(slots=slots, asking=asking)
 
 

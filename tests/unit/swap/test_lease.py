@@ -21,12 +21,12 @@ from diptych.metadata.models import APPLY, CLAIM
 from diptych.metadata.store import raw_metadata
 from diptych.swap import lease as leases
 from diptych.swap.lease import Lease
-from diptych.swap.records import STALE, Checkpoint, LeaseRecord, place, read_lease
+from diptych.swap.records import STALE, Checkpoint, LeaseRecord, process_scope, read_lease
 from qdrant_edge_client import EdgeClient
 
 
 def record(**changes: Any) -> LeaseRecord:
-    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "place": place(), "pid": os.getpid()}
+    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "place": process_scope(), "pid": os.getpid()}
     own |= {"at": ago(1), **changes}
     return LeaseRecord.model_validate(own)
 
@@ -280,9 +280,9 @@ def test_points_that_are_being_repaired_are_known_to_the_next_holder_until_they_
         lease.checkpoint({"dense.2": Checkpoint(complete=True, done=5)})
         lease.repairing(["dense.2", "late.2"], [3, "a"])
     with Lease(client, "c") as lease:
-        assert lease.repaired(["late.2", "dense.2"]) == [3, "a"]
+        assert lease.interrupted_repairs(["late.2", "dense.2"]) == [3, "a"]
         lease.repairing(["dense.2", "late.2"], ())
-        assert lease.repaired(["late.2", "dense.2"]) == []
+        assert lease.interrupted_repairs(["late.2", "dense.2"]) == []
         assert lease.checkpoints == {"dense.2": Checkpoint(complete=True, done=5)}
 
 

@@ -246,4 +246,4 @@ def _milliseconds(wanted: Wanted, timed: Sequence[Query], job: Job) -> list[floa
 def _forgetful(side: Side) -> Any:
     """The side's view, which remembers no vectors of queries."""
     view = side.view.now()
-    return replace(view, search_config=view.search_config.model_copy(update={"remember": 0}), kept={})
+    return replace(view, search_config=view.search_config.model_copy(update={"remember": 0}), memo={})

@@ -88,7 +88,7 @@ class Backfill:
         for slot in self._slots.values():
             _ = slot.encoder  # one after another: some heavy packages cannot be imported in several threads at once
         with self._pace.kept(), self._writer.working():
-            self._finish_broken_off()
+            self._finish_interrupted()
             start = self._start()
             if not start.complete:
                 self._pass(self._scrolled(start.offset), start.done)
@@ -101,14 +101,14 @@ class Backfill:
     def repair(self) -> Filled:
         """Fill the points that lack a vector, and those of an interrupted repair."""
         with self._pace.kept(), self._writer.working():
-            self._finish_broken_off()
+            self._finish_interrupted()
             self._repaired()
         add_unread(self._handle.client, self._handle.name, taken_unread(self._encoders))
         return self.filled
 
-    def _finish_broken_off(self) -> None:
+    def _finish_interrupted(self) -> None:
         """Write the points of a killed repair again, since their texts may have changed meanwhile."""
-        if points := self._lease.repaired(self._slots):
+        if points := self._lease.interrupted_repairs(self._slots):
             self._repair(self._items(self._store.read(points)))
             self._note(())
 
@@ -258,7 +258,7 @@ class Backfill:
     def _read(self, document: Document) -> str:
         """All that the slots read of a document, to tell whether it changed."""
         found = (reading.input_of(document) for reading in self._readings)
-        return "\n".join(own.key if isinstance(own, Media) else own for own in found if own is not None)
+        return "\n".join(entry.key if isinstance(entry, Media) else entry for entry in found if entry is not None)
 
     def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
         begin, passed = time.monotonic(), 0

@@ -18,7 +18,7 @@ from diptych.anchor_scores import has_anchors
 from diptych.config.models import SearchConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.metadata.models import DRIFT, Asking, CollectionMetadata, Generation, State
+from diptych.metadata.models import DRIFT, CollectionMetadata, Generation, QueryEncoder, State
 from diptych.metadata.store import raw_metadata
 from diptych.populate.store import Store
 from diptych.slots.drift_maps import Map, load
@@ -27,7 +27,7 @@ from diptych.slots.slot_factory import slot_config
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.pairs import MINIMUM
 from diptych.swap.drift.quality import MOST_ASKED, PAIRS, likenesses
-from diptych.swap.gate.answers import BATCH, silence_of
+from diptych.swap.gate.answers import BATCH, query_obstacle_of
 from diptych.swap.gate.judged import Judged, mean_of
 from diptych.swap.query_override import CANDIDATES, withdraw
 from diptych.swap.sample import FETCH, sample_points
@@ -117,7 +117,7 @@ class Bridge:
 
     def _serve(self, fitted: Fitted, why: str) -> None:
         key = f"{DRIFT}{self.slot}"
-        asking = Asking(generation=self.new, drift=key, why=why)
+        asking = QueryEncoder(generation=self.new, drift=key, why=why)
         if self.judged is not None and self.judged.asked:
             asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})
         before = self.handle.read()
@@ -135,7 +135,7 @@ class Bridge:
             slot_config(self.old),
             self.old,
             self.handle.registry,
-            asking=Asking(generation=self.new),
+            asking=QueryEncoder(generation=self.new),
             asker=self.handle.building(self.slot, self.new),
             drift=drift,
         )
@@ -161,7 +161,7 @@ def bridges(
         for name, generation in old.items()
         if generation.kind == building[name].kind == "dense" and not has_anchors(generation.options)
     ]
-    students = metadata.live.at_rest().asking
+    students = metadata.live.without_temporary_queries().asking
     gone = [name for name in dense if name not in students and _is_gone(handle, metadata, name, warn)]
     points = store.count()
     if gone and points < PAIRS:
@@ -183,7 +183,7 @@ def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -
 def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:
     """Whether the slot's own encoder cannot be loaded, is not the one that made its vectors, or does not answer."""
     itself = handle.at(State(slots={name: metadata.live.slots[name]}), metadata).slots[name]
-    if silence_of({itself.name: itself}, [itself.name]):
+    if query_obstacle_of({itself.name: itself}, [itself.name]):
         return True
     if withdraw(handle, name, "the slot's own encoder works again"):
         warn(f"slot {name!r}: the old encoder works again and makes the queries; the drift map is withdrawn")

@@ -62,8 +62,8 @@ class BackfillRun:
             vector = generation.vector
             if vector in leave:
                 continue
-            broken_off = self._context.lease.repaired([vector])
-            if broken_off or coverage(self._handle.client, self._handle.name, generation).missing:
+            interrupted = self._context.lease.interrupted_repairs([vector])
+            if interrupted or coverage(self._handle.client, self._handle.name, generation).missing:
                 self._count({vector: view.slots[name]}, Backfill.repair)
 
     def _note_media(self) -> None:

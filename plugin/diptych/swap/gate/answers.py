@@ -15,7 +15,7 @@ from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
 
 BATCH = 64  # queries that are encoded and searched together
-_ANSWERS = "answers of a gate"  # of a view's `kept`
+_ANSWERS = "answers of a gate"  # of a view's `memo`
 
 
 def pipeline_of(view: View) -> Pipeline:
@@ -26,13 +26,13 @@ def pipeline_of(view: View) -> Pipeline:
 
 def remembering(view: View) -> View:
     """The view with a cache for `answers`, so that it can be compared after the storage of its vectors has changed."""
-    return replace(view, kept={**view.kept, _ANSWERS: {}})
+    return replace(view, memo={**view.memo, _ANSWERS: {}})
 
 
 def without_threshold(view: View) -> View:
     """The view without its score threshold, and without remembered answers, which depend on the threshold."""
     search = view.search_config.model_copy(update={"score_threshold": None})
-    return replace(view, search_config=search, kept={key: value for key, value in view.kept.items() if key != _ANSWERS})
+    return replace(view, search_config=search, memo={key: value for key, value in view.memo.items() if key != _ANSWERS})
 
 
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
@@ -46,12 +46,12 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
     return replace(ours, rerank=()), replace(theirs, rerank=())
 
 
-def silence(view: View) -> str:
+def query_obstacle(view: View) -> str:
     """Why the view's encoders cannot make a query, such as a retired API; empty if they can."""
-    return silence_of(view.slots, pipeline_of(view).slots)
+    return query_obstacle_of(view.slots, pipeline_of(view).slots)
 
 
-def silence_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
+def query_obstacle_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
     """Why these slots' encoders cannot make a query; empty if they can."""
     try:
         encode_inputs(slots, names, ["a question"])
@@ -83,13 +83,13 @@ def answers(
     """
     if view is None:
         return [[] for _ in queries]
-    kept: dict[object, list[list[Hit]]] | None = view.kept.get(_ANSWERS)
-    if kept is None:
+    cached: dict[object, list[list[Hit]]] | None = view.memo.get(_ANSWERS)
+    if cached is None:
         return _answers(view, queries, depth, pipeline, texts)
     key = (tuple(queries), depth, repr(pipeline), texts)
-    if key not in kept:
-        kept[key] = _answers(view, queries, depth, pipeline, texts)
-    return kept[key]
+    if key not in cached:
+        cached[key] = _answers(view, queries, depth, pipeline, texts)
+    return cached[key]
 
 
 def _answers(

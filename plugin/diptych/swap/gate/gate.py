@@ -14,7 +14,7 @@ from diptych.handle.snapshot import View
 from diptych.reports import GateSummary
 from diptych.repr_html import ReprHtml
 from diptych.slots.slot import Slot
-from diptych.swap.gate.answers import alone, pipeline_of, silence, without_common_rerankers
+from diptych.swap.gate.answers import alone, pipeline_of, query_obstacle, without_common_rerankers
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.gate.latency import Latency, measure_latency
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap, takes_words
@@ -114,7 +114,7 @@ def run_gate(
 
 def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], config: GateConfig) -> GateReport:
     """The report with the time of a query, where the config limits it."""
-    if config.max_slowdown is None or not texts or silence(old):
+    if config.max_slowdown is None or not texts or query_obstacle(old):
         return report
     latency = measure_latency(old, new, texts)
     slow = latency.ratio > config.max_slowdown
@@ -160,7 +160,7 @@ def _strange(canaries: tuple[Canary, ...]) -> list[str]:
 
 
 def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
-    silent = silence(old)
+    silent = query_obstacle(old)
     comparison = compare_judged(None if silent else old, new, judged, config)
     reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
@@ -171,7 +171,7 @@ def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, con
 def _without_judgements(
     base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig
 ) -> GateReport:
-    silent, pipelines = silence(old), without_common_rerankers(old, new)
+    silent, pipelines = query_obstacle(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
     pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
     overlaps, least = [pair for pair in pairs if pair is not None], _least_kept(old, new)

@@ -14,7 +14,7 @@ from diptych.search import search
 from diptych.types import Query
 
 QUERIES = 100  # asked one by one at most
-_TIMES = "latency of a gate"  # of a view's `kept`
+_TIMES = "latency of a gate"  # of a view's `memo`
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,14 @@ def measure_latency(old: View, new: View, queries: Sequence[str | Query]) -> Lat
     The old view's times are taken once, where the view remembers its answers: its storage may have changed since.
     """
     queries = list(dict.fromkeys(queries))[:QUERIES]
-    known: list[float] | None = old.kept.get(_TIMES)
+    known: list[float] | None = old.memo.get(_TIMES)
     sides: list[tuple[View, list[float] | None]] = [(old, [] if known is None else None), (new, [])]
     for query in queries:
         for view, times in sides:
             if times is not None:
                 times.append(_milliseconds(view, query))
     before, after = known if known is not None else sides[0][1] or [], sides[1][1] or []
-    old.kept[_TIMES] = before
+    old.memo[_TIMES] = before
     (a, b), (c, d) = (np.percentile(times, (50, 95)) for times in (before, after))
     return Latency(len(queries), float(a), float(c), float(b), float(d))
 

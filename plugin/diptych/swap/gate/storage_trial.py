@@ -19,7 +19,7 @@ from diptych.slots.slot_factory import slot_config
 from diptych.stores.upkeep import optimized
 from diptych.swap.lease import Lease
 from diptych.swap.records import Trial
-from diptych.swap.vectors import configure_dense, place, restore
+from diptych.swap.vectors import configure_dense, restore, set_sparse_on_disk
 
 PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server still builds an index, and before the first
 
@@ -55,7 +55,7 @@ class StorageTrial:
         """Store the vectors as they were before the trial."""
         for vector, trial in self._lease.trials.items():
             if trial.sparse:
-                place(self._client, self._name, vector, trial.before["on_disk"])
+                set_sparse_on_disk(self._client, self._name, vector, trial.before["on_disk"])
             else:
                 configure_dense(self._client, self._name, vector, models.VectorParamsDiff.model_validate(trial.before))
         self._settle()

@@ -19,7 +19,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata
 from diptych.search import Pipeline
 from diptych.swap.changes import SWAPS, Change
-from diptych.swap.gate.answers import answers, pipeline_of, silence, without_threshold
+from diptych.swap.gate.answers import answers, pipeline_of, query_obstacle, without_threshold
 from diptych.swap.gate.judged import Judged
 from diptych.types import Hit, Query
 
@@ -79,7 +79,7 @@ def carried_threshold(old: View, new: View, judged: Judged | None) -> Threshold 
         return None
     if judged is None or not judged.asked:
         return Threshold(threshold, reason="without judged queries no equal precision can be measured")
-    if silent := silence(old):
+    if silent := query_obstacle(old):
         return Threshold(threshold, reason=f"the old pipeline answers nothing ({silent})")
     return _of_equal_precision(threshold, old, new, judged)
 
