@@ -265,7 +265,7 @@ def test_what_does_not_fit_the_collection_is_an_error(shop: Shop, pipeline: Pipe
     [
         ({"explore": {"anchors": "scores", "rounds": 9, "budget": 8}}, "at least a document a round, here 9"),
         ({"explore": {"anchors": "scores"}, "weight": 0.5}, "needs scores of the previous stage"),
-        ({"explore": {"anchors": "scores"}, "early_exit": {"block": 5}}, "the one spends its budget"),
+        ({"explore": {"anchors": "scores"}, "early_exit": {"block": 5}}, "one uses the whole budget"),
         ({"explore": {"anchors": "nowhere"}}, "there is no slot 'nowhere'"),
         ({"explore": {"anchors": "dense"}}, "slot 'dense' holds no scores of anchors"),
         ({"adapter": "fake-reranker", "explore": {"anchors": "scores"}}, "scored by another reranker"),
