@@ -124,7 +124,9 @@ class RerankStage(Section):
     @model_validator(mode="after")
     def _explores_by_its_scores_alone(self) -> RerankStage:
         if self.explore is not None and self.early_exit is not None:
-            raise ValueError("`explore` and `early_exit` exclude each other: one uses the whole budget, the other stops before")
+            raise ValueError(
+                "`explore` and `early_exit` exclude each other: one uses the whole budget, the other stops before"
+            )
         if self.explore is not None and self.weight < 1:
             raise ValueError("`weight` needs scores of the previous stage, which `explore` finds documents without")
         return self
@@ -132,7 +134,9 @@ class RerankStage(Section):
     @model_validator(mode="after")
     def _one_way_to_stop(self) -> RerankStage:
         if self.deadline is not None and self.early_exit is not None:
-            raise ValueError("`deadline` and `early_exit` exclude each other: one keeps unscored candidates, the other drops them")
+            raise ValueError(
+                "`deadline` and `early_exit` exclude each other: one keeps unscored candidates, the other drops them"
+            )
         return self
 
     @model_validator(mode="before")

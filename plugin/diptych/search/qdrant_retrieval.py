@@ -39,7 +39,7 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
     for request, queries in zip(batch, inputs, strict=True):
         if request.pipeline.boost:
             require_fitting_indexes(request.view, request.pipeline.boost)
-        if fuses_in_host(request) or _weighs(request):
+        if fuses_in_host(request) or _combines_scores(request):
             hits.append(_with_host_steps(request, queries))
             continue
         page = _page(request)
@@ -55,7 +55,7 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
 
 def first_requests(request: SearchRequest, inputs: Inputs) -> list[models.QueryRequest]:
     """What `retrieve` asks Qdrant first for one query; fusions and weights of the host need the answers."""
-    if not (fuses_in_host(request) or _weighs(request)):
+    if not (fuses_in_host(request) or _combines_scores(request)):
         page = _page(request)
         first = [pipeline_request(request, inputs, limit=page.limit, offset=page.offset)]
     elif request.pipeline.fuse is None or fuses_in_host(request):
@@ -79,7 +79,7 @@ def fuses_in_host(request: SearchRequest) -> bool:
 
 
 def _by_formula(request: SearchRequest) -> bool:
-    """Whether Qdrant's own fusions lie below a formula that weighs them, or turns distances round."""
+    """Whether a formula weights Qdrant's own fusions or negates distances."""
     fuse = request.pipeline.fuse
     if isinstance(fuse, Rrf):
         return not {1.0}.issuperset(fuse.weights.values())
@@ -147,21 +147,21 @@ def rank_branches(request: SearchRequest, inputs: Sequence[Inputs]) -> list[dict
     return rankings
 
 
-def _weighs(request: SearchRequest) -> bool:
+def _combines_scores(request: SearchRequest) -> bool:
     """Whether old and new scores are combined, which needs the lowest and highest of both after a request."""
     rescore = request.pipeline.rescore
     return rescore is not None and rescore.weight < 1
 
 
 def _with_host_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[list[Hit]]:
-    pipeline, weighs = request.pipeline, _weighs(request)
+    pipeline, combines = request.pipeline, _combines_scores(request)
     rankings, shown = _first_rankings(request, inputs), list[_Shown]({} for _ in inputs)
-    if weighs:
-        rankings, shown = _weighed(request, inputs, rankings)
-    boosts = pipeline.boost is not None and (weighs or pipeline.rescore is None)
+    if combines:
+        rankings, shown = _combined(request, inputs, rankings)
+    boosts = pipeline.boost is not None and (combines or pipeline.rescore is None)
     if boosts:
         rankings = _boosted(request, rankings)
-    left = replace(pipeline, rescore=None if weighs else pipeline.rescore, boost=None if boosts else pipeline.boost)
+    left = replace(pipeline, rescore=None if combines else pipeline.rescore, boost=None if boosts else pipeline.boost)
     rest = replace(request, pipeline=left)
     if rest.pipeline.rescore or rest.pipeline.diversify:
         page = _page(request)
@@ -188,13 +188,13 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
 
 
 def _reads(request: SearchRequest) -> int:
-    """How many fused hits are fetched for a rescorer whose scores are weighed."""
+    """How many fused hits are fetched for a rescorer whose scores are combined with the earlier ones."""
     rescore = request.pipeline.rescore
     assert rescore is not None, "otherwise Qdrant computes the whole pipeline"
     return rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
 
 
-def _weighed(
+def _combined(
     request: SearchRequest, inputs: Sequence[Inputs], rankings: Sequence[Ranking]
 ) -> tuple[list[Ranking], list[_Shown]]:
     """The rankings by combined old and new scores, and the new scores alone."""
@@ -260,14 +260,10 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
         shown: for each ranking and point the scores of earlier stages, for `Hit.stages`.
     """
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    client, name, layout, shard_key = (
-        request.view.client,
-        request.view.name,
-        request.view.layout,
-        request.shard_key_selector,
-    )
-    records = read_store(request.view, lambda: client.retrieve(name, ids, request.selector, **shard_key)) if ids else []
-    documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
+    view, shard_key = request.view, request.shard_key_selector
+    read = partial(view.client.retrieve, view.name, ids, request.selector, **shard_key)
+    records = read_store(view, read) if ids else []
+    documents = {record.id: from_payload(record.id, record.payload, view.layout) for record in records}
     label = request.pipeline.label
     return [
         [

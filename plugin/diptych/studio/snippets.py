@@ -260,7 +260,7 @@ def _notes(request: SearchRequest, count: int) -> list[str]:
     if fuses_in_host(request):
         notes.append(f"diptych then fuses the {count} answers by {pipeline.fuse!r} and fetches the best documents.")
     if pipeline.rescore and pipeline.rescore.weight < 1:
-        notes.append(f"diptych then weighs the scores of {pipeline.rescore!r} with those before.")
+        notes.append(f"diptych then combines the scores of {pipeline.rescore!r} with those before.")
     notes += [f"diptych then reranks by {stage!r}." for stage in pipeline.rerank]
     if request.pin:
         notes.append(f"diptych puts {len(request.pin)} pinned documents first.")

@@ -79,7 +79,7 @@ def changes(
 
     Raises:
         RegistryError: an encoder cannot be made.
-        SwapError: a student makes vectors of another space.
+        SwapError: the queries of a student do not fit the slot's vectors.
     """
     live, slot_changes = metadata.live.slots, []
     for name, slot_config in config.slots.items():
@@ -148,17 +148,16 @@ def _with_student(change: Change, slot: Slot, student: Slot | None, asking: Quer
 def _is(slot: Slot, generation: Generation) -> bool:
     """Whether the slot's encoder makes the vectors of the generation."""
     now = fingerprint(slot)
-    alike = now.space == generation.space and compare(slot, generation).lowest >= guard.minimum_likeness(
-        now, generation
-    )
-    return bool(alike)
+    if now.space != generation.space:
+        return False
+    return bool(compare(slot, generation).lowest >= guard.minimum_likeness(now, generation))
 
 
 def _require_space_of(student: Slot, slot: Slot) -> None:
-    """Refuse a student whose vectors are no queries for those of the slot's encoder.
+    """Refuse a student whose queries do not fit the vectors of the slot's encoder.
 
     Raises:
-        SwapError: its vectors are of another length, or it was trained for another encoder.
+        SwapError: its vectors have another dimension, or it was trained for another encoder.
     """
     lengths = student.encoder.dimension, slot.encoder.dimension
     trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
@@ -166,7 +165,7 @@ def _require_space_of(student: Slot, slot: Slot) -> None:
     documents = without_passages(now.documents or now.space)
     if lengths[0] != lengths[1] or (trained and documents not in trained):
         raise SwapError(
-            "the student is of another space than the slot's vectors",
+            "the student's queries do not fit the slot's vectors",
             where=f"{slot.where}, query.student",
             got=f"{lengths[0]} dimensions" + (f", trained for {', '.join(trained)}" if trained else ""),
             expected=f"{lengths[1]} dimensions, for {documents}",

@@ -21,11 +21,8 @@ def comparable(old: Generation, new: Generation) -> bool:
     """Whether the new encoder's queries can search the old vectors at all."""
     if has_anchors(old.options) or has_anchors(new.options):
         return False  # their queries are found in the search, round by round
-    return (old.kind, old.dimension, old.similarity) == (
-        new.kind,
-        new.dimension,
-        new.similarity,
-    ) and old.kind == "dense"
+    same = (old.kind, old.dimension, old.similarity) == (new.kind, new.dimension, new.similarity)
+    return same and old.kind == "dense"
 
 
 def query_side(

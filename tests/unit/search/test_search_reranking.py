@@ -114,7 +114,9 @@ def test_a_weight_is_a_share() -> None:
 
 
 def test_a_weight_and_an_early_exit_are_not_combined() -> None:
-    with pytest.raises(SearchError, match=r"(?s)early_exit cannot be combined with a weight.*weight=0.5 and EarlyExit.*leave one"):
+    with pytest.raises(
+        SearchError, match=r"(?s)early_exit cannot be combined with a weight.*weight=0.5 and EarlyExit.*leave one"
+    ):
         Rerank("mine", weight=0.5, early_exit=EarlyExit())
 
 
