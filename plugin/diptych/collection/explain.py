@@ -125,7 +125,7 @@ class _Explainer:
         layout = request.view.layout
         self._found = [Hit(from_payload(record.id, record.payload, layout), 0.0, point=record.id) for record in records]
         self._words = dict(
-            zip(self._points, matching_words(request, [own.document.text for own in self._found]), strict=True)
+            zip(self._points, matching_words(request, [hit.document.text for hit in self._found]), strict=True)
         )
         self._passages = {slot.name: self._passages_of(slot) for slot in slots if has_passages(slot)}
         self._blocks, lacking = blocks_of_slots(request, self._inputs, self._scores, blocks)

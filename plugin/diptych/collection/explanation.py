@@ -146,12 +146,12 @@ class Explanation(ReprHtml):
             value = self.stages.get(slot) if self.score is None else self.score - added
             return () if value is None else (ScorePart(slot, "stage", value),)
         if self.pipeline.fuse:
-            shares = ((name, own.contribution) for name, own in self.slots.items())
+            shares = ((name, slot_score.contribution) for name, slot_score in self.slots.items())
             return tuple(ScorePart(name, "slot", value) for name, value in shares if value is not None)
-        ((name, own),) = self.slots.items()
-        words = tuple(ScorePart(term.word, "word", term.contribution) for term in own.terms)
-        blocks = tuple(ScorePart(block.name, "block", block.contribution) for block in own.blocks)
-        return words or blocks or (() if own.score is None else (ScorePart(name, "slot", own.score),))
+        ((name, slot_score),) = self.slots.items()
+        words = tuple(ScorePart(term.word, "word", term.contribution) for term in slot_score.terms)
+        blocks = tuple(ScorePart(block.name, "block", block.contribution) for block in slot_score.blocks)
+        return words or blocks or (() if slot_score.score is None else (ScorePart(name, "slot", slot_score.score),))
 
     def _boost_parts(self) -> tuple[ScorePart, ...]:
         return tuple(ScorePart(name, "boost", value) for name, value in self.boosts.items())
@@ -177,9 +177,9 @@ class Explanation(ReprHtml):
             f"  {name}: {rank}, {score}{part}",
             *(f"    {part}" for part in (*slot_score.terms, *slot_score.blocks)),
         ]
-        if own := slot_score.passage:
-            which = f"best of {slot_score.passages} passages, {own.start} to {own.end}"
-            lines.append(f"    {which}, {own.score:.4f}: {' '.join(own.text.split())}")
+        if passage := slot_score.passage:
+            which = f"best of {slot_score.passages} passages, {passage.start} to {passage.end}"
+            lines.append(f"    {which}, {passage.score:.4f}: {' '.join(passage.text.split())}")
         return lines
 
 

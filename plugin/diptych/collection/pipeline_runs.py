@@ -46,7 +46,7 @@ def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] =
     for label, collection in collections.items():
         whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
         for name, pipeline in {**parts(whole), **fused_by(whole, fusions)}.items():
-            if not any(_same(own, collection, pipeline) for own in found.values()):
+            if not any(_same(other, collection, pipeline) for other in found.values()):
                 found[f"{label}: {name}" if len(collections) > 1 else name] = Searched(collection, pipeline)
     return found
 

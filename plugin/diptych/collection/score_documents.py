@@ -144,11 +144,11 @@ def _given(request: SearchRequest, blocks: BlocksLike | None) -> dict[str, Width
             raise SearchError(what, where=repr(request.pipeline), expected=", ".join(retrieved), do=do)
         listed = isinstance(widths, Sequence) and not isinstance(widths, str)
         by_name = dict(widths) if isinstance(widths, Mapping) else dict(enumerate(widths if listed else (), 1))
-        usable = all(isinstance(own, int) and not isinstance(own, bool) and own > 0 for own in by_name.values())
+        usable = all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in by_name.values())
         if not usable or not 0 < len(by_name) <= MOST_BLOCKS:
             where, expected = f"blocks of slot {name!r}", f"1 to {MOST_BLOCKS} widths, or names and widths"
             raise SearchError("the widths are not usable", where=where, got=brief(widths), expected=expected)
-        given[name] = {str(key): own for key, own in by_name.items()}
+        given[name] = {str(key): width for key, width in by_name.items()}
     return given
 
 

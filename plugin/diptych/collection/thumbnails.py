@@ -23,8 +23,8 @@ def thumbnails(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | No
     Raises:
         CollectionError, TenantError, PopulateError: as `documents.get`.
     """
-    found = {name: _thumbnails(handle.media, own) for name, own in payloads(handle, ids, tenant=tenant).items()}
-    first = {identifier: next(own, None) for identifier, own in found.items()}
+    found = {name: _thumbnails(handle.media, stored) for name, stored in payloads(handle, ids, tenant=tenant).items()}
+    first = {identifier: next(pictures, None) for identifier, pictures in found.items()}
     return {identifier: picture for identifier, picture in first.items() if picture is not None}
 
 

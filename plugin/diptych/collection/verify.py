@@ -225,7 +225,7 @@ def _encoded(
     try:
         vectors = iter(slot.encode("document", present, fresh=True) if present else ())
     except MediaError:
-        return [_encoded_alone(slot, *own, unread) for own in zip(records, inputs, strict=True)]
+        return [_encoded_alone(slot, *pair, unread) for pair in zip(records, inputs, strict=True)]
     return [None if given is None else next(vectors) for given in inputs]
 
 

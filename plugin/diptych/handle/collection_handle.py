@@ -183,8 +183,8 @@ class CollectionHandle:
         slots = {name: self._slot(name, generation, state.asking.get(name)) for name, generation in state.slots.items()}
         reading = next(iter(state.slots.values())).reading.as_text() if state.slots else metadata.reading
         pipeline = search or open_handle.stored_search(metadata)
-        own = (self._rerankers, metadata.tenancy, self.media)
-        return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, *own)
+        shared = (self._rerankers, metadata.tenancy, self.media)
+        return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, *shared)
 
     def keep(self, slot: Slot) -> None:
         """Use this slot, with its loaded encoder, wherever its generation is needed."""
@@ -259,8 +259,8 @@ class CollectionHandle:
             raise
         reading = metadata.reading if metadata else config_state.reading_of(self.populate_config)
         tenants = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
-        own = (self._rerankers, tenants, self.media)
-        return View(self.client, self.name, self.registry, metadata, slots, search, reading, *own)
+        shared = (self._rerankers, tenants, self.media)
+        return View(self.client, self.name, self.registry, metadata, slots, search, reading, *shared)
 
     def _look(self) -> None:
         """Follow a cut-over; after a failure the view stays as it is, and the next look tries again."""

@@ -170,7 +170,7 @@ def _last(metadata: CollectionMetadata) -> str:
 def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
     if configs.keys() != live.slots.keys():
         new = [config for name, config in configs.items() if name not in live.slots]
-        build = "; to score its anchors: diptych anchors build" if any(own.anchors is not None for own in new) else ""
+        build = "; to score its anchors: diptych anchors build" if any(slot.anchors is not None for slot in new) else ""
         raise CollectionError(
             "config and collection name different slots",
             got=", ".join(sorted(configs)),

@@ -122,9 +122,9 @@ def needs_payloads(view: View) -> bool:
 def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | str]:
     """The points that documents with these ids would have: diptych's own, and those of other programs."""
     names = {identifier: document_key(identifier, tenant, view.tenancy, view.layout) for identifier in ids}
-    own = (point_id(Document(i, ""), view.registry, view.layout, identity=name) for i, name in names.items())
-    other = (point for identifier in ids if (point := own_point(identifier)) is not None)
-    return list(dict.fromkeys([*own, *other]))
+    derived = (point_id(Document(i, ""), view.registry, view.layout, identity=name) for i, name in names.items())
+    foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
+    return list(dict.fromkeys([*derived, *foreign]))
 
 
 def with_ids(view: View, ids: Sequence[str], tenant: str | None) -> models.Filter:

@@ -67,8 +67,8 @@ def with_keys(
 
 def media_of(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a payload holds of media, by modality."""
-    own = payload.get(OWN)
-    media = own.get(MEDIA) if isinstance(own, Mapping) else None
+    internal = payload.get(OWN)
+    media = internal.get(MEDIA) if isinstance(internal, Mapping) else None
     return media if isinstance(media, Mapping) else {}
 
 

@@ -277,7 +277,7 @@ class CollectionMetadata(Record):
     @property
     def copies(self) -> tuple[str, ...]:
         """The payload keys in which texts are copied for text indexes, live ones and others."""
-        return tuple(own.vector for _, own in self.written().values() if own.kind == "text_index")
+        return tuple(generation.vector for _, generation in self.written().values() if generation.kind == "text_index")
 
     def written(self) -> dict[str, tuple[str, Generation]]:
         """The vectors that populate must write: slot and generation by physical vector, the live ones first."""

@@ -56,8 +56,8 @@ def to_payload(
         return payload if media is None else with_keys(payload, document, layout.media, existing or {})
     require_unreserved(document)
     title = {"title": document.title} if document.title else {}
-    own = {"id": document.id, "hash": content_hash, **(payload_of(document, media) if document.media else {})}
-    return {**document.metadata, "text": document.text, **title, OWN: own}
+    internal = {"id": document.id, "hash": content_hash, **(payload_of(document, media) if document.media else {})}
+    return {**document.metadata, "text": document.text, **title, OWN: internal}
 
 
 def require_unreserved(document: Document) -> None:
@@ -86,8 +86,8 @@ def text_fields(layout: Layout, *, media: bool = False) -> list[str]:
 
 def id_fields(layout: Layout) -> list[str]:
     """The payload keys that `from_payload` needs for the id."""
-    own = f"{OWN}.id"  # not all of it, which may hold the bytes of media
-    return [own, *([payload_paths.head(layout.id)] if layout.id and layout.id != own else [])]
+    id_key = f"{OWN}.id"  # not all of it, which may hold the bytes of media
+    return [id_key, *([payload_paths.head(layout.id)] if layout.id and layout.id != id_key else [])]
 
 
 def field_of(layout: Layout, name: str) -> str:
@@ -190,8 +190,8 @@ def _adopted_payload(
 ) -> dict[str, Any]:
     metadata, existing = _with_title(document, layout), without_media(existing)
     _require_free(document, metadata, layout)
-    own = {"id": document.id} if layout.id is None and own_point(document.id) is None else {}
-    internal = {OWN: {**own, **media}} if own or media else {}
+    named = {"id": document.id} if layout.id is None and own_point(document.id) is None else {}
+    internal = {OWN: {**named, **media}} if named or media else {}
     if layout.origin == node_payloads.ORIGIN:
         return {
             **node_payloads.node_payload(document.id, usual_point(document.id), document.text, metadata, existing),

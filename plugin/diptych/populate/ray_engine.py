@@ -116,8 +116,8 @@ def connected() -> Iterator[None]:
     import ray
     from ray.data import DataContext
 
-    own = not ray.is_initialized()
-    if own:
+    started_here = not ray.is_initialized()
+    if started_here:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     context = DataContext.get_current()
     before = context.enable_progress_bars, context.execution_options.preserve_order
@@ -127,7 +127,7 @@ def connected() -> Iterator[None]:
         yield
     finally:
         context.enable_progress_bars, context.execution_options.preserve_order = before
-        if own:
+        if started_here:
             ray.shutdown()
 
 

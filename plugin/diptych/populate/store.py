@@ -189,9 +189,9 @@ class Store:
         fields = [*own_fields, *self.tenant_fields]
         chosen = scope(self.tenancy, layout, tenant, f"collection {self.name!r}") if tenant is not None else None
         for record in self.scrolled(chosen, fields):
-            own = self._own(record)
-            if own and "id" in own and own.get("text", True):
-                yield plain_id(record.id), str(own["id"]), own.get("tenant")
+            stored = self._own(record)
+            if stored and "id" in stored and stored.get("text", True):
+                yield plain_id(record.id), str(stored["id"]), stored.get("tenant")
 
     def count(self, wanted: models.Filter | None = None) -> int:
         """Number of points, or of those that match a filter."""

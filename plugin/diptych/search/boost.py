@@ -47,7 +47,7 @@ class Boost:
             raise SearchError("unusable number of boosts", got=len(parts), expected=f"1 to {MOST_PARTS}")
         for part in parts:
             if type(part) not in KINDS.values():
-                expected = ", ".join(own.__name__ for own in KINDS.values())
+                expected = ", ".join(part_kind.__name__ for part_kind in KINDS.values())
                 raise SearchError("not a part of a boost", where="Boost", got=brief(part), expected=expected)
         object.__setattr__(self, "parts", parts)
 
@@ -116,7 +116,7 @@ def require_fitting_indexes(view: View, boost: Boost) -> None:
     types: dict[str, str] | None = view.memo.get("payload_schema")
     if types is None:
         schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
-        types = view.memo["payload_schema"] = {key: str(own.data_type.value) for key, own in schema.items()}
+        types = view.memo["payload_schema"] = {key: str(index.data_type.value) for key, index in schema.items()}
     for part in boost.parts:
         index = types.get(key_of(part, view.layout))
         if index is not None and index not in INDEXES[part.kind]:

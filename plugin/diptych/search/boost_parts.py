@@ -41,7 +41,7 @@ class _Part:
         name, place = getattr(self, "field", None), type(self).__name__
         if not isinstance(name, str) or not name:
             raise SearchError("field is not a metadata key", where=place, got=brief(name), expected="such as 'section'")
-        numbers = {own.name: getattr(self, own.name) for own in fields(self) if own.type == "float"}
+        numbers = {each.name: getattr(self, each.name) for each in fields(self) if each.type == "float"}
         for name, value in numbers.items():
             if not is_number(value):
                 raise SearchError(f"{name} is not a number", where=place, got=brief(value), expected="a finite number")
@@ -56,7 +56,9 @@ class _Part:
 
     def __repr__(self) -> str:
         """The call that makes this part, without default values."""
-        given = [(own.name, getattr(self, own.name)) for own in fields(self) if getattr(self, own.name) != own.default]
+        given = [
+            (each.name, getattr(self, each.name)) for each in fields(self) if getattr(self, each.name) != each.default
+        ]
         ordered = sorted(given, key=lambda pair: pair[0] in ("weight", "relative"))
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in ordered)})"
 
@@ -213,7 +215,7 @@ class GeoBoost(_Part):
 
 BoostPart: TypeAlias = FieldBoost | RecencyBoost | NumberBoost | RangeBoost | GeoBoost
 KINDS: dict[str, type[BoostPart]] = {
-    own.kind: own for own in (FieldBoost, RecencyBoost, NumberBoost, RangeBoost, GeoBoost)
+    part.kind: part for part in (FieldBoost, RecencyBoost, NumberBoost, RangeBoost, GeoBoost)
 }
 
 

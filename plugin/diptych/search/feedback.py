@@ -74,7 +74,7 @@ def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> m
     unliked = [vectors[example] for example in request.unlike if example in vectors] or [query]
     make = models.FeedbackItem.model_construct  # unchecked, since checking each number costs more than the search
     graded = [*((example, 1.0) for example in liked), *((example, 0.0) for example in unliked)]
-    items = [make(example=own, score=score) for own, score in graded]
+    items = [make(example=example, score=score) for example, score in graded]
     naive = models.NaiveFeedbackStrategyParams(a=1.0, b=1.0, c=WEIGHT / (len(liked) * len(unliked)))
     feedback = models.RelevanceFeedbackInput.model_construct(
         target=query,

@@ -87,13 +87,13 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
 
 
 def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:
-    own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
-    return [key for key in keys if not _is_there(view, key, own)]
+    tenant_scope = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+    return [key for key in keys if not _is_there(view, key, tenant_scope)]
 
 
-def _is_there(view: View, key: str, own: models.Filter | None) -> bool:
+def _is_there(view: View, key: str, tenant_scope: models.Filter | None) -> bool:
     with_key = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=key))])
-    found, _ = view.client.scroll(view.name, narrowed(own, with_key), limit=1, with_payload=False)
+    found, _ = view.client.scroll(view.name, narrowed(tenant_scope, with_key), limit=1, with_payload=False)
     return bool(found)
 
 

@@ -172,10 +172,10 @@ def require_small(filter: object, *, name: str = "filter") -> None:
         if isinstance(value, Mapping):
             objects += 1
             _require_conditions(value, name, where)
-            nodes += [(own, depth + 1, _below(where, key)) for key, own in value.items()]
+            nodes += [(child, depth + 1, _below(where, key)) for key, child in value.items()]
         elif isinstance(value, list):
             _require_fitting(value, name, where)
-            nodes += [(own, depth + 1, where) for own in value]
+            nodes += [(child, depth + 1, where) for child in value]
         else:
             values += 1
         if objects > MOST_OBJECTS or values + len(nodes) > MOST_VALUES:
@@ -202,12 +202,12 @@ def _require_fitting(values: list[Any], name: str, where: str) -> None:
 def _require_conditions(value: Mapping[str, Any], name: str, where: str) -> None:
     """Raise SearchError if a list of conditions contains anything else."""
     for key in CLAUSES & value.keys():
-        for number, own in enumerate(value[key]) if isinstance(value[key], list) else ():
-            if not isinstance(own, Mapping):
+        for number, condition in enumerate(value[key]) if isinstance(value[key], list) else ():
+            if not isinstance(condition, Mapping):
                 raise SearchError(
                     f"{name} is not a Qdrant filter",
                     where=_below(where, f"{key}.{number}"),
-                    got=shown(own),
+                    got=shown(condition),
                     expected="an object",
                 )
 

@@ -25,8 +25,8 @@ def contributions(fusion: Fusion, rankings: Mapping[str, Ranking]) -> dict[Point
     parts: dict[PointId, dict[str, float]] = {point: {} for point in points}
     for slot, ranking in rankings.items():
         values, missing = _values(fusion, slot, ranking)
-        for point, own in parts.items():
-            own[slot] = values.get(point, missing)
+        for point, by_slot in parts.items():
+            by_slot[slot] = values.get(point, missing)
     return parts
 
 

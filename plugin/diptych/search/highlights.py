@@ -36,8 +36,8 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
     sentences = _sentences(request, next(filter(_reads_sentences, slots), None), hits)
     matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
     return [
-        [replace(hit, highlight=Highlight(next(sentences), _matching(hit, n, matchers))) for hit in own]
-        for n, own in enumerate(hits)
+        [replace(hit, highlight=Highlight(next(sentences), _matching(hit, n, matchers))) for hit in page]
+        for n, page in enumerate(hits)
     ]
 
 
@@ -62,22 +62,22 @@ def _reads_sentences(slot: Slot) -> bool:
 def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequence[Hit]]) -> Iterator[Passage | None]:
     """The best sentence of each hit, in order; all of them are encoded in one call."""
     if slot is None:
-        yield from (None for own in hits for _ in own)
+        yield from (None for page in hits for _ in page)
         return
     asked = slot.asker or slot  # documents and queries of one encoder are compared, whoever made the stored vectors
     encoder = asked.encoder.inner if isinstance(asked.encoder, PassageEncoder) else asked.encoder
     queries = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
-    places = [[_places(hit, slot, encoder) for hit in own] for own in hits]
+    places = [[_places(hit, slot, encoder) for hit in page] for page in hits]
     texts = {
         hit.document.text[begin:end]: None
-        for own, of_query in zip(hits, places, strict=True)
-        for hit, of_hit in zip(own, of_query, strict=True)
+        for page, of_query in zip(hits, places, strict=True)
+        for hit, of_hit in zip(page, of_query, strict=True)
         for begin, end in of_hit
     }
     made = encode(encoder, "dense", "document", [*texts], where=asked.where) if texts else []
     vectors = dict(zip(texts, made, strict=True))
-    for own, of_query, query in zip(hits, places, queries, strict=True):
-        for hit, of_hit in zip(own, of_query, strict=True):
+    for page, of_query, query in zip(hits, places, queries, strict=True):
+        for hit, of_hit in zip(page, of_query, strict=True):
             yield _best(hit, of_hit, np.ravel(np.asarray(query)), vectors, asked)
 
 
@@ -86,7 +86,7 @@ def _best(hit: Hit, places: Sequence[Place], query: Floats, vectors: dict[str, A
     scored = [(_score(query, vectors[text[begin:end]], slot), begin, end) for begin, end in places]
     if not scored:
         return None
-    score, begin, end = max(scored, key=lambda own: (own[0], -own[1]))
+    score, begin, end = max(scored, key=lambda entry: (entry[0], -entry[1]))
     return Passage(text[begin:end], begin, end, score)
 
 

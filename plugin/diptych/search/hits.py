@@ -116,7 +116,7 @@ class ThumbnailStore:
 
 def answers_of(request: SearchRequest, pages: Iterable[Sequence[Hit]], queries: Sequence[str | Query]) -> Answers:
     """The final hits of each query, as a caller gets them."""
-    return Answers([hits_of(request, *own) for own in zip(pages, queries, strict=True)], queries=queries)
+    return Answers([hits_of(request, *pair) for pair in zip(pages, queries, strict=True)], queries=queries)
 
 
 def hits_of(request: SearchRequest, page: Iterable[Hit], query: str | Query) -> Hits:

@@ -51,7 +51,7 @@ class PassageTerms:
             whole += weight
             for passage in self.passages[begin:end]:
                 found[passage] += weight
-        return [own / whole for own in found]
+        return [weight / whole for weight in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

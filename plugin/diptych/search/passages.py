@@ -62,11 +62,11 @@ def with_passages(
         return [list(page) for page in hits]
     queries = [unit(query[0], slot) for query in _queries(request, slot)]
     terms = [[] for _ in hits] if words is None else _terms(request, words)
-    found = {hit.point: hit for own in hits for hit in own if hit.point is not None and not hit.passages}
+    found = {hit.point: hit for page in hits for hit in page if hit.point is not None and not hit.passages}
     documents = _documents(request, slot, words, found)
     return [
-        [_with_best(hit, query, of_query, documents, most) for hit in own]
-        for own, query, of_query in zip(hits, queries, terms, strict=True)
+        [_with_best(hit, query, of_query, documents, most) for hit in page]
+        for page, query, of_query in zip(hits, queries, terms, strict=True)
     ]
 
 
@@ -104,7 +104,7 @@ def _documents(
             if len(spans) == len(stored[point])
         }
         # Qdrant's local mode says version 0 of all points, so these are read each time.
-        shown.add({keys[point]: own for point, own in fit.items() if hits[point].version})
+        shown.add({keys[point]: found_part for point, found_part in fit.items() if hits[point].version})
         found |= fit
     return found
 
@@ -175,7 +175,7 @@ def _stored(request: SearchRequest, slot: Slot, hits: Mapping[PointId, Hit]) -> 
 def _array(rows: Sequence[Sequence[float]]) -> Floats:
     """The rows as float32; numpy alone takes four times as long to read lists of lists."""
     row = struct.Struct(f"{len(rows[0])}f")
-    return np.frombuffer(b"".join([row.pack(*own) for own in rows]), np.float32).reshape(len(rows), -1)
+    return np.frombuffer(b"".join([row.pack(*values) for values in rows]), np.float32).reshape(len(rows), -1)
 
 
 def _places(
@@ -185,8 +185,8 @@ def _places(
     encoder = slot.encoder
     assert isinstance(encoder, PassageEncoder), "the slot has passages"
     shifted = {}
-    for (point, document), own in zip(documents.items(), encoder.places(inputs), strict=True):
+    for (point, document), spans in zip(documents.items(), encoder.places(inputs), strict=True):
         length = len(document.text)
         shift = length - len(document.text.lstrip())  # white space before it is not encoded
-        shifted[point] = [(min(start + shift, length), min(end + shift, length)) for start, end in own]
+        shifted[point] = [(min(start + shift, length), min(end + shift, length)) for start, end in spans]
     return shifted

@@ -186,7 +186,7 @@ def called(name: str, view: View) -> Pipeline:
         raise SearchError(
             f"there is no pipeline {name!r}",
             where=f"collection {view.name!r}",
-            expected=", ".join(repr(own) for own in names),
+            expected=", ".join(repr(other) for other in names),
             do=nearest(name, names),
         )
     return known[name]

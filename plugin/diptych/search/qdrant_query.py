@@ -165,8 +165,8 @@ def params_for(request: SearchRequest, slot: Slot, params: models.SearchParams |
     """The parameters with which a slot is searched: IDF counts the tenant's documents only, if the store can."""
     if request.scope is None or not _counts(slot, request.view):
         return params
-    own = params.idf if params else None
-    corpus = narrowed(request.scope, own.corpus if isinstance(own, models.IdfCorpusParams) else None)
+    idf_params = params.idf if params else None
+    corpus = narrowed(request.scope, idf_params.corpus if isinstance(idf_params, models.IdfCorpusParams) else None)
     assert corpus is not None, "a scope narrows to a filter"
     idf = models.IdfCorpusParams(corpus=corpus)
     return (params or models.SearchParams()).model_copy(update={"idf": idf})
@@ -184,7 +184,9 @@ def _with_idf(view: View) -> frozenset[str]:
     names: frozenset[str] | None = view.memo.get("idf")
     if names is None:
         vectors = read_store(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
-        names = frozenset(name for name, own in vectors.items() if own.modifier == models.Modifier.IDF)
+        names = frozenset(
+            name for name, vector_params in vectors.items() if vector_params.modifier == models.Modifier.IDF
+        )
         view.memo["idf"] = names
     return names
 

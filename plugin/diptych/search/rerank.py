@@ -55,16 +55,16 @@ def rerank(
         again = sum(other.label == stage.label for other in stages[:number])
         label = stage.label if again == 1 else f"{stage.label}#{again}"
         found = _scored(request, stage, lists, best)
-        lists, scores = [own.hits for own in found], [np.array(own.scores, np.float32) for own in found]
-        for place, own in enumerate(found):
-            rest = own.hits[len(own.scores) :]
-            if rest and not own.stopped:
+        lists, scores = [result.hits for result in found], [np.array(result.scores, np.float32) for result in found]
+        for place, result in enumerate(found):
+            rest = result.hits[len(result.scores) :]
+            if rest and not result.stopped:
                 unscored[place].update({hit.id: stage for hit in rest})
-                lists[place] = own.hits[: len(own.scores)]
-            if stage.explore is not None or (rest and own.stopped):
-                count = str(own) if stage.explore else f"{len(own.scores)} of {len(own.hits)} candidates"
+                lists[place] = result.hits[: len(result.scores)]
+            if stage.explore is not None or (rest and result.stopped):
+                count = str(result) if stage.explore else f"{len(result.scores)} of {len(result.hits)} candidates"
                 how = ", until" if stage.explore else " within"
-                until = f"{how} its deadline of {stage.seconds:g} s" if own.stopped else ""
+                until = f"{how} its deadline of {stage.seconds:g} s" if result.stopped else ""
                 notes[place].append(f"{label} scored {count}{until}")
         lists = [_ordered(entries, values, label, stage.weight) for entries, values in zip(lists, scores, strict=True)]
     return lists
@@ -139,7 +139,7 @@ def _text_of(hit: Hit, stage: Rerank, most: int | None) -> str:
             break
         room -= len(passage.text)
         read.append(passage)
-    return "\n".join(passage.text for passage in sorted(read, key=lambda own: own.start))
+    return "\n".join(passage.text for passage in sorted(read, key=lambda passage: passage.start))
 
 
 def score_until_settled(
@@ -185,12 +185,12 @@ def score_until(
     begin, done, size = clock(), 0, FIRST_BATCH
     while done < len(order) and size >= 1:
         batch = order[done : done + size]
-        for (_, n), own in zip(batch, _predict(reranker, [groups[n][rank] for rank, n in batch], where), strict=True):
-            scores[n].append(float(own))
+        for (_, n), score in zip(batch, _predict(reranker, [groups[n][rank] for rank, n in batch], where), strict=True):
+            scores[n].append(float(score))
         done, passed = done + len(batch), clock() - begin
         fitting = int(done * max(0.0, seconds - passed) / passed) if passed > 0 else PAIRS_PER_CALL
         size = min(PAIRS_PER_CALL, max(fitting // 2, min(fitting, FIRST_BATCH)))
-    return [np.array(own, np.float32) for own in scores]
+    return [np.array(of_group, np.float32) for of_group in scores]
 
 
 def _require_independent(reranker: Reranker, where: str, option: str) -> None:
@@ -211,10 +211,10 @@ def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> 
         return list(hits)
     padded = np.pad(scores, (0, len(hits) - len(scores)), constant_values=scores.min())
     final = padded if weight == 1 else mixed(padded, np.array([hit.score for hit in hits]), weight)
-    shown = [{label: own} for own in scores.tolist()] + [{}] * (len(hits) - len(scores))
+    shown = [{label: value} for value in scores.tolist()] + [{}] * (len(hits) - len(scores))
     ordered = [
-        replace(hit, score=score, stages={**hit.stages, **own})
-        for hit, score, own in zip(hits, final.tolist(), shown, strict=True)
+        replace(hit, score=score, stages={**hit.stages, **stages})
+        for hit, score, stages in zip(hits, final.tolist(), shown, strict=True)
     ]
     return sorted(ordered, key=lambda hit: -hit.score)
 

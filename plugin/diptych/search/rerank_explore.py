@@ -87,28 +87,28 @@ def explored(
     vectors: dict[PointId, Floats] = {}
     found = [Explored() for _ in lists]
     for number in range(explore.rounds):
-        shares = [math.ceil((explore.budget - len(own.scores)) / (explore.rounds - number)) for own in found]
+        shares = [math.ceil((explore.budget - len(state.scores)) / (explore.rounds - number)) for state in found]
         if number == 0:
             batch = [list(hits[: min(share, stage.candidates)]) for hits, share in zip(lists, shares, strict=True)]
             vectors |= _stored(request, slot, [hit.point for hits in batch for hit in hits if hit.point is not None])
         elif late():
-            found = [replace(own, stopped=True) for own in found]
+            found = [replace(state, stopped=True) for state in found]
             break
         else:
             pointed_to = _pointed_to(request, slot, explore, found, shares, vectors, number)
             batch = [
-                [*hits, *_unscored(own, hits, candidates)[: share - len(hits)]]
-                for own, hits, candidates, share in zip(found, pointed_to, lists, shares, strict=True)
+                [*hits, *_unscored(state, hits, candidates)[: share - len(hits)]]
+                for state, hits, candidates, share in zip(found, pointed_to, lists, shares, strict=True)
             ]
         scores = score(batch)
-        for own, hits, values in zip(found, batch, scores, strict=True):
-            own.hits += hits[: len(values)]
-            own.scores += values.tolist()
-            own.rounds += [len(values)] if len(values) else []
-            own.stopped = len(values) < len(hits)
-        if any(own.stopped for own in found) or (number and not any(batch)):
+        for state, hits, values in zip(found, batch, scores, strict=True):
+            state.hits += hits[: len(values)]
+            state.scores += values.tolist()
+            state.rounds += [len(values)] if len(values) else []
+            state.stopped = len(values) < len(hits)
+        if any(state.stopped for state in found) or (number and not any(batch)):
             break
-    return [_with_rest(own, hits) for own, hits in zip(found, lists, strict=True)]
+    return [_with_rest(state, hits) for state, hits in zip(found, lists, strict=True)]
 
 
 def require_anchors(request: SearchRequest, stage: Rerank, reranker: Reranker) -> Slot:
@@ -123,12 +123,12 @@ def require_anchors(request: SearchRequest, stage: Rerank, reranker: Reranker) -
     if slot.generation is None:
         raise SearchError("the anchors are not built", where=where, do="diptych anchors build")
     recorded = slot.generation.space.rpartition(f" {ANCHORS}:")[0]
-    own = reranker_space(reranker, stage.label, stage.options)
-    if own != recorded:
+    space = reranker_space(reranker, stage.label, stage.options)
+    if space != recorded:
         raise SearchError(
             "the anchors were scored by another reranker",
             where=where,
-            got=f"a reranker of {own}",
+            got=f"a reranker of {space}",
             expected=recorded,
             do="name the same adapter and options in the slot and in the stage, then: diptych anchors build",
         )
@@ -167,8 +167,8 @@ def _pointed_to(
 ) -> list[list[Hit]]:
     """For each query the documents of the highest estimates that are not scored yet; `vectors` gets theirs."""
     requests = [
-        _request(request, slot, own, _query(own, vectors, explore, slot), share) if share else None
-        for own, share in zip(found, shares, strict=True)
+        _request(request, slot, state, _query(state, vectors, explore, slot), share) if share else None
+        for state, share in zip(found, shares, strict=True)
     ]
     answers = query_points(request.view, requests)
     vectors |= {point.id: _vector(point, slot) for points in answers for point in points}
@@ -182,11 +182,11 @@ def _pointed_to(
     ]
 
 
-def _query(own: Explored, vectors: dict[PointId, Floats], explore: Explore, slot: Slot) -> Floats:
+def _query(state: Explored, vectors: dict[PointId, Floats], explore: Explore, slot: Slot) -> Floats:
     """The fit to the scored documents that have a vector."""
     known = [
         (vectors[hit.point], score)
-        for hit, score in zip(own.hits, own.scores, strict=False)
+        for hit, score in zip(state.hits, state.scores, strict=False)
         if hit.point is not None and hit.point in vectors
     ]
     assert slot.generation is not None, "require_anchors has checked"
@@ -194,8 +194,8 @@ def _query(own: Explored, vectors: dict[PointId, Floats], explore: Explore, slot
     return fitted(rows, [score for _, score in known], explore.ridge)
 
 
-def _request(request: SearchRequest, slot: Slot, own: Explored, query: Floats, limit: int) -> models.QueryRequest:
-    scored = [hit.point for hit in own.hits if hit.point is not None]
+def _request(request: SearchRequest, slot: Slot, state: Explored, query: Floats, limit: int) -> models.QueryRequest:
+    scored = [hit.point for hit in state.hits if hit.point is not None]
     params = request.params or search_params(request.view.search_config.params)
     return models.QueryRequest.model_construct(
         query=query.tolist(),
@@ -229,12 +229,12 @@ def _vector(point: models.Record | models.ScoredPoint, slot: Slot) -> Floats:
     return np.asarray(named[slot.vector], np.float32)
 
 
-def _unscored(own: Explored, others: Sequence[Hit], candidates: Sequence[Hit]) -> list[Hit]:
+def _unscored(state: Explored, others: Sequence[Hit], candidates: Sequence[Hit]) -> list[Hit]:
     """The candidates that were not scored and are not among the others."""
-    taken = {hit.id for hits in (own.hits, others) for hit in hits}
+    taken = {hit.id for hits in (state.hits, others) for hit in hits}
     return [hit for hit in candidates if hit.id not in taken]
 
 
-def _with_rest(own: Explored, candidates: Sequence[Hit]) -> Explored:
+def _with_rest(state: Explored, candidates: Sequence[Hit]) -> Explored:
     """With the candidates that were not scored behind the others."""
-    return replace(own, hits=[*own.hits, *_unscored(own, (), candidates)])
+    return replace(state, hits=[*state.hits, *_unscored(state, (), candidates)])

@@ -77,17 +77,17 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
     for place, request in enumerate(requests):
         places.setdefault(request.pipeline.slots, []).append(place)
     inputs: dict[int, list[Inputs]] = {}
-    for names, own in places.items():
+    for names, numbers in places.items():
         given: list[QueryInput] = []
-        for place in own:
+        for place in numbers:
             texts, media = requests[place].texts, requests[place].media
             given += with_media(texts, media) if media else texts
-        view = requests[own[0]].view
+        view = requests[numbers[0]].view
         encoded = encode_inputs(view.slots, names, given, view.search_config.remember)
         if not all(encoded):
-            require_encodable(requests[own[0]].pipeline, view.slots, given, encoded)
+            require_encodable(requests[numbers[0]].pipeline, view.slots, given, encoded)
         following = iter(encoded)
-        for place in own:
+        for place in numbers:
             request, of_request = requests[place], list(islice(following, len(requests[place].texts)))
             inputs[place] = with_examples(request, of_request) if request.like or request.unlike else of_request
     return [inputs[place] for place in range(len(requests))]

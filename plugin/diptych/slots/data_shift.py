@@ -96,9 +96,11 @@ def keep_samples(client: QdrantBase, name: str, metadata: CollectionMetadata, *,
         changes: dict[str, Any] = {key: None for key in stored if key.removeprefix(SAMPLE) not in dense}
         chosen = dense
         if renew:
-            old = {slot: own for slot, own in dense.items() if f"{SAMPLE}{slot}" in stored}
-            chosen = {slot: own for slot, own in old.items() if _sample_in(stored, slot, own) is None}
-        taken = {slot: _taken(client, name, own) for slot, own in chosen.items()}
+            old = {slot: generation for slot, generation in dense.items() if f"{SAMPLE}{slot}" in stored}
+            chosen = {
+                slot: generation for slot, generation in old.items() if _sample_in(stored, slot, generation) is None
+            }
+        taken = {slot: _taken(client, name, generation) for slot, generation in chosen.items()}
         changes |= {f"{SAMPLE}{slot}": sample for slot, sample in taken.items()}
         if changes:
             update_metadata(client, name, changes)

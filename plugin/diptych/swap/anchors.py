@@ -142,7 +142,11 @@ def anchors_status(handle: CollectionHandle) -> list[AnchorsState]:
     Raises:
         CollectionNotFound: there is no collection yet.
     """
-    generations = {vector: own for vector, (_, own) in handle.read().written().items() if has_anchors(own.options)}
+    generations = {
+        vector: generation
+        for vector, (_, generation) in handle.read().written().items()
+        if has_anchors(generation.options)
+    }
     return [
         AnchorsState(
             found.slot,

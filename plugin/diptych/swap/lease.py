@@ -130,23 +130,23 @@ class Lease:
 
     def _take(self) -> None:
         """Claim the lease, and take it where no other process has claimed it."""
-        own = f"{CLAIM}{self._token}"
+        claim_key = f"{CLAIM}{self._token}"
         for _ in range(TRIES):
             try:
-                seen = update_metadata(self._client, self._name, {own: self._described()})
+                seen = update_metadata(self._client, self._name, {claim_key: self._described()})
                 self._require_free(seen)
-                claims = {key: lease_of(raw) for key, raw in seen.items() if key.startswith(CLAIM) and key != own}
+                claims = {key: lease_of(raw) for key, raw in seen.items() if key.startswith(CLAIM) and key != claim_key}
                 rivals = [claim for claim in claims.values() if claim is not None and claim.alive]
                 if not rivals:
                     lease = lease_of(seen.get(APPLY))
                     self.checkpoints = dict(lease.checkpoints) if lease else {}
                     self.trials = dict(lease.trials) if lease else {}
-                    return self._write(dict.fromkeys([own, *claims]))
+                    return self._write(dict.fromkeys([claim_key, *claims]))
             except BaseException:
                 with contextlib.suppress(Exception):  # the first failure says more
-                    self._client.update_collection(self._name, metadata={own: None})
+                    self._client.update_collection(self._name, metadata={claim_key: None})
                 raise
-            update_metadata(self._client, self._name, {own: None})
+            update_metadata(self._client, self._name, {claim_key: None})
             time.sleep(random.uniform(0, PAUSE))  # else the same rivals would meet again
         raise _running(self._name, rivals[0])
 

@@ -152,6 +152,6 @@ def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Seque
 def _filled(lease: LeaseRecord | None, swap: Swap, vectors: Sequence[VectorStatus]) -> bool:
     """Whether each new vector is complete, by its checkpoint or because no point lacks it."""
     reached = lease.checkpoints if lease else {}
-    missing = {own.vector: own.missing for own in vectors}
+    missing = {vector_status.vector: vector_status.missing for vector_status in vectors}
     names = (generation.vector for generation in swap.building.values())
     return all((name in reached and reached[name].complete) or not missing.get(name) for name in names)

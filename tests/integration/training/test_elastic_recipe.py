@@ -93,7 +93,7 @@ def test_plan_takes_an_exit_for_the_queries_of_the_whole_encoder_alone(
     with Collection.open(config) as collection:
         collection.populate([{"id": "a", "text": "word1"}])
         register(config, run[1].models[1], REGISTRY)
-        with pytest.raises(SwapError, match="the student.s queries do not fit"):
+        with pytest.raises(SwapError, match="the student's queries do not fit"):
             collection.plan(load_config(config))
 
 
