@@ -163,12 +163,8 @@ class _Run:
         require_documents(documents)
         validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         changes = Changes(self._store, self._rejects, self._tally, Unwatched())
-        compare(
-            validator.items(with_progress(documents, "read", self._progress)),
-            changes,
-            self._tally,
-            self._handle.metadata,
-        )
+        entries = with_progress(documents, "read", self._progress)
+        compare(validator.items(entries), changes, self._tally, self._handle.metadata)
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
@@ -230,20 +226,17 @@ class _Run:
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
             return measure.watch(validator.items(with_progress(documents, "read", self._progress))), measure
+        entries = with_progress(documents, "measure", self._progress)
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
-            self._expected = spool.fill(
-                measure.watch(validator.items(with_progress(documents, "measure", self._progress)))
-            )
+            self._expected = spool.fill(measure.watch(validator.items(entries)))
             self._check_sync(self._seen, self._tally, self._rejects)
             return spool.items(), measure
         with SeenIds() as seen:
             # Separate counters: what this first reading counts and rejects would appear twice in the report.
             tally, rejects = Tally(), Rejects(None)
             trial = Validator(self._handle, seen, rejects, tally, tenant=self._tenant)
-            self._expected = sum(
-                1 for _ in measure.watch(trial.items(with_progress(documents, "measure", self._progress)))
-            )
+            self._expected = sum(1 for _ in measure.watch(trial.items(entries)))
             self._check_sync(seen, tally, rejects)
         return validator.items(with_progress(documents, "read", self._progress)), measure
 
