@@ -34,7 +34,7 @@ from torch import nn
 from corpora import folder_of
 from diptych import Registry
 from diptych.evaluate import Qrels, read_queries
-from diptych.tune.legs import Candidates, Legs
+from diptych.tune.slot_candidates import Candidates, Legs
 from diptych.types import Floats
 from effects.running import student_interval
 from fusion_sets import MINILM, _matrix

@@ -30,8 +30,8 @@ from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.slots.vocabulary_check import UNREAD_WEIGHT
 from diptych.tune.choose import choose
-from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search import DEPTHS
+from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.tune.trials import Trial, Values, trials
 from fusion_sets import DENSE, SPARSE, VARIATIONS, Judged, Vectors, excerpts, load
 

@@ -28,7 +28,7 @@ import numpy as np
 from compare_fusion import ROUNDS, interval, pairs
 from diptych.search.stages import Dbsf, Linear
 from diptych.tune.choose import FOLDS, choose
-from diptych.tune.legs import Doubles, Legs
+from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.tune.trials import Trial, Values, trials
 from fusion_sets import VARIATIONS, Judged, Vectors, load
 

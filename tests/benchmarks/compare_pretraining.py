@@ -28,7 +28,7 @@ from compare_students import Quiet
 from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats
-from diptych_training.data.masks import Policy
+from diptych_training.data.patch_masks import Policy
 from diptych_training.losses.masked import MaskedLoss
 from diptych_training.models.masked import masked_model
 from diptych_training.models.patch_encoders import EncoderShape, PictureBody

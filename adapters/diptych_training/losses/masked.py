@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from diptych_training.data.masks import Masks, Policy, drawn_masks
+from diptych_training.data.patch_masks import Masks, Policy, drawn_masks
 from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.losses.common.momentum_encoder import Twin
 from diptych_training.models.masked import MaskedModule, picked

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
 from diptych.training import Registration, RelativePath
-from diptych_training.data.masks import Policy
+from diptych_training.data.patch_masks import Policy
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
 from diptych_training.losses.masked import Filling, MaskedLoss
 from diptych_training.models.masked import MaskedModule, centre, masked_model
@@ -70,7 +70,7 @@ class EncoderOptions(Section):
 
 
 class MaskOptions(Section):
-    """What is hidden; see `diptych_training.data.masks`."""
+    """What is hidden; see `diptych_training.data.patch_masks`."""
 
     kind: Policy = Field(
         "random", description="random; disjoint: no patch is seen twice (DMJD); dual: half is filled in (VideoMAE V2)."

@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.errors import SearchError
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
-from diptych.search.mixed_queries import QueryInput, media_read, vectors_of_queries, with_media
+from diptych.search.media_queries import QueryInput, media_read, vectors_of_queries, with_media
 from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store

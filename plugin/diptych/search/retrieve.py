@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.runtime.phases import LOG
 from diptych.search.feedback import with_examples
-from diptych.search.mixed_queries import QueryInput, require_encodable, vectors_of_queries, with_media
+from diptych.search.media_queries import QueryInput, require_encodable, vectors_of_queries, with_media
 from diptych.search.pins import pinned_hits
 from diptych.search.qdrant_query import Input, Inputs
 from diptych.search.qdrant_retrieval import retrieve

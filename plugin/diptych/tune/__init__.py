@@ -1,11 +1,10 @@
 """Measures which settings suit a collection: of its indexes on its own vectors, of its search on judged queries.
 
 Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
-holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `legs` holds the
-slots' candidates, `trials` lists the trials and computes their values, `choose` decides, `config_change` puts it into
-a config. `rerank` measures what a
-reranker's calls buy, `encoder` which encoders, widths and bits do. Matplotlib (`pip install
-'diptych[eval]'`) is imported by plots alone.
+holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `slot_candidates`
+holds the slots' candidates, `trials` lists the trials and computes their values, `choose` decides, `config_change` puts
+it into a config. `rerank` measures what a reranker's calls buy, `encoder` which encoders, widths and bits do.
+Matplotlib (`pip install 'diptych[eval]'`) is imported by plots alone.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
 from diptych.search.store_calls import read_store
-from diptych.tune.legs import Doubles, Legs, pools_of
 from diptych.tune.search_report import params_text
+from diptych.tune.slot_candidates import Doubles, Legs, pools_of
 from diptych.types import Floats, Query, said
 
 BATCH, PAGE = 64, 256

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
-from diptych.tune.legs import Doubles
+from diptych.tune.slot_candidates import Doubles
 from diptych.tune.trials import Trial
 
 FOLDS, ROUNDS = 5, 4

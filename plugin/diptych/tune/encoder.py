@@ -23,9 +23,9 @@ from diptych.tune.encoder_report import NOW, EncoderBudget, EncoderChoice, Encod
 from diptych.tune.encoder_trials import EncoderTrials
 from diptych.tune.grid import Setup, of_bits
 from diptych.tune.index import slot_to_tune
-from diptych.tune.legs import Doubles
 from diptych.tune.rerank import sampled
 from diptych.tune.sample import require_dense
+from diptych.tune.slot_candidates import Doubles
 from diptych.types import Query
 
 

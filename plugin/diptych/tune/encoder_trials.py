@@ -21,9 +21,9 @@ from diptych.slots.slot import Slot
 from diptych.swap.sample import sample_points
 from diptych.tune.encoder_report import NOW, EncoderChoice, EncoderRow
 from diptych.tune.grid import Setup, bytes_read
-from diptych.tune.legs import Doubles, Legs
 from diptych.tune.sample import Sample, unit
 from diptych.tune.scratch_collections import Scratch
+from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.types import Floats, Query
 
 CUTOFF, TIMED, BATCH, PAGE = 10, 20, 64, 256

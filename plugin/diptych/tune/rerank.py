@@ -29,8 +29,8 @@ from diptych.search.run import search
 from diptych.search.stages import Rerank
 from diptych.search.store_calls import read_store
 from diptych.tune.answers import OnceScored
-from diptych.tune.legs import Doubles, Legs
 from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
+from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.types import Hit, Query
 
 BUDGETS, SAMPLE, BATCH, PAGE = (25, 50, 100, 200), 50, 64, 256

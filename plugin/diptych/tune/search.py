@@ -22,8 +22,8 @@ from diptych.search.stages import Rerank
 from diptych.stores.versions import is_local
 from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings, asking, rescoring
 from diptych.tune.choose import choose
-from diptych.tune.legs import Doubles, Legs
 from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
+from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.tune.trial_times import TIMING, milliseconds, reranker_milliseconds, shape_of
 from diptych.tune.trials import Trial, Values, bases_of, stage_key, trials
 from diptych.types import Hit, Query

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.config.models import SearchParams
 from diptych.search.pipeline import Pipeline, Retrieve, search_params
 from diptych.search.stages import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
-from diptych.tune.legs import Doubles, Legs
+from diptych.tune.slot_candidates import Doubles, Legs
 
 KS = (5, 20, 60)  # of RRF
 MISSING = (-2.5, -1.0)  # deviations that a document counts where a slot did not find it

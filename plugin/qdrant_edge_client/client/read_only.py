@@ -25,7 +25,7 @@ from qdrant_edge_client.engine.folders import COLLECTIONS, opening
 from qdrant_edge_client.engine.lock import LOCK
 from qdrant_edge_client.engine.sidecar import RECORD, Record
 from qdrant_edge_client.errors import StoreError, StoreLocked, StoreReadOnly
-from qdrant_edge_client.health.copies import copy_sparse
+from qdrant_edge_client.health.copy_shard import copy_sparse
 
 WRITES = (
     "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",

@@ -23,7 +23,7 @@ from qdrant_edge_client.engine.folders import remove
 from qdrant_edge_client.engine.shard import Journal
 from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.health import space
-from qdrant_edge_client.health.copies import link_data, unlink_data
+from qdrant_edge_client.health.copy_shard import link_data, unlink_data
 from qdrant_edge_client.health.inspection import Findings, begin
 from qdrant_edge_client.health.wal import allocated, log_end, newest_version, restart_log
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from qdrant_edge_client.engine.folders import DAMAGED, remove
 from qdrant_edge_client.engine.sidecar import SHARD, Record
 from qdrant_edge_client.health import salvage, space
-from qdrant_edge_client.health.copies import copy_data, copy_log
+from qdrant_edge_client.health.copy_shard import copy_data, copy_log
 from qdrant_edge_client.health.inspection import is_json
 from qdrant_edge_client.health.ledger import read_mark
 from qdrant_edge_client.health.seal import read_seal

@@ -21,7 +21,7 @@ from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.engine import optimizer
 from qdrant_edge_client.engine import shard as shards
 from qdrant_edge_client.engine.optimization import STAGES
-from qdrant_edge_client.health.copies import link_data, unlink_data
+from qdrant_edge_client.health.copy_shard import link_data, unlink_data
 from qdrant_edge_client.health.wal import allocated
 
 Start = Callable[[str], subprocess.Popen[str]]

@@ -13,7 +13,7 @@ from torch.nn.functional import layer_norm, mse_loss, smooth_l1_loss
 
 from diptych.errors import DocumentError
 from diptych.media import Modality
-from diptych_training.data.masks import Grid, Policy, drawn_masks, visible_places
+from diptych_training.data.patch_masks import Grid, Policy, drawn_masks, visible_places
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
 from diptych_training.losses.masked import MaskedLoss, patch_targets
 from diptych_training.models.masked import centre, masked_model

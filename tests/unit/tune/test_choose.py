@@ -11,7 +11,7 @@ from diptych.evaluate import Qrels, evaluate
 from diptych.search import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.search.fusion import fuse
 from diptych.tune.choose import choose, simplest, simplicity
-from diptych.tune.legs import Legs
+from diptych.tune.slot_candidates import Legs
 from diptych.tune.trials import Trial, Values, trials
 from diptych.types import Run
 
