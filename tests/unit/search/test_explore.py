@@ -230,7 +230,7 @@ def test_groups_are_formed_of_what_was_found(shop: Shop) -> None:
         (lambda: Explore("scores", 5, 4), r"rounds and budget do not fit\n.*\n.*5 rounds, budget 4"),
         (lambda: Explore("scores", 1, 4), r"1 rounds, budget 4\n.*2 rounds or more"),
         (lambda: Explore("scores", ridge=0), r"ridge is not usable"),
-        (lambda: Rerank("tastes", explore=Explore("scores"), weight=0.5), r"orders by its scores alone"),
+        (lambda: Rerank("tastes", explore=Explore("scores"), weight=0.5), r"ranks by the reranker.s scores alone"),
         (
             lambda: Rerank("tastes", explore=Explore("scores"), early_exit=EarlyExit()),
             r"leave weight and early_exit",
