@@ -20,14 +20,19 @@ __all__ = [
 ]
 
 _PACKAGE = "diptych_training.recipes"
+_MODULES = {  # recipes that share a module; each has options of its own name there
+    **dict.fromkeys(("cprd", "distill"), "reranker_scores"),
+    **dict.fromkeys(("image_text", "sound_text", "video_text", "points_text"), "media_text"),
+}
 
 
 def _recipe(name: str, kind: Kind, recipe_class: str, summary: str) -> RecipeSpec:
+    module, own = _MODULES.get(name, name), recipe_class if name in _MODULES else ""
     return RecipeSpec(
         name=name,
         kind=kind,
-        factory=f"{_PACKAGE}.{name}:{recipe_class}",
-        options=f"{_PACKAGE}.{name}:Options",
+        factory=f"{_PACKAGE}.{module}:{recipe_class}",
+        options=f"{_PACKAGE}.{module}:{own}Options",
         summary=summary,
         requires=("torch", "sentence_transformers", "accelerate", "datasets"),
         extra="diptych[train]",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from diptych.training import TrainReport, load_recipe
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.cprd import Cprd
+from diptych_training.recipes.reranker_scores import Cprd
 from every_recipe import COUNT, REGISTRY, options_of, write_world
 from tiny_models import cross_encoder
 from tiny_training import Told, lines

@@ -13,7 +13,7 @@ from diptych.plugins.factory import load_object
 from diptych.training import load_recipe
 from diptych_training.options import NegativesOptions
 from diptych_training.recipes.ar2 import Options as AdversarialOptions
-from diptych_training.recipes.cprd import Options as OrderOptions
+from diptych_training.recipes.reranker_scores import CprdOptions
 
 RECIPES = [spec.name for spec in Registry.default().recipes.sorted()]
 DATA = {"corpus": "c", "queries": "q", "qrels": "j"}
@@ -42,7 +42,7 @@ def test_ranks_that_are_no_window_are_refused_when_options_are_read() -> None:
 
 def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
     known: dict[str, Any] = {"model": "m", "output": "o", "data": DATA}
-    order = OrderOptions.model_validate(
+    order = CprdOptions.model_validate(
         {**known, "negatives": {"last_rank": 50}, "teacher": {"adapter": "a"}}, strict=False
     )
     assert (order.negatives.per_query, order.negatives.last_rank) == (16, 50)

@@ -1,0 +1,171 @@
+"""`image_text`, `sound_text`, `video_text`, `points_text`: vectors of a frozen text encoder, and words, for media.
+
+Each trains a small network of its own; see `diptych_training.recipes.common.media_text`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from diptych.training import RelativePath
+from diptych_adapters.media_text.forms import Clip, Cloud, Picture, Spectrogram
+from diptych_adapters.media_text.network import MediaTextNetwork
+from diptych_adapters.media_text.spectra import FRAMES_A_SECOND
+from diptych_adapters.media_text.transformer import TransformerBody, shape_of
+from diptych_adapters.models import resolve
+from diptych_training.options import Positive
+from diptych_training.recipes.common.media_text import MediaText, MediaTextOptions, NetworkOptions
+
+
+class ImageOptions(NetworkOptions):
+    """The network and the pictures that it gets."""
+
+    size: int = Field(48, ge=16, le=512, description="Pixels a side to which pictures are scaled.")
+    start: RelativePath | None = Field(
+        None, description="Folder of a picture encoder of recipe `pretrain` to begin with, which brings size and width."
+    )
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: turning, recolouring, blurring.")
+
+    @model_validator(mode="after")
+    def _shape_of_the_start(self) -> Self:
+        if self.start is not None and (names := {"size", "width"} & self.model_fields_set):
+            raise ValueError(f"{min(names)} is that of start: leave it out")
+        return self
+
+
+class ImageTextOptions(MediaTextOptions):
+    """Options of `image_text`."""
+
+    image: ImageOptions = Field(default_factory=ImageOptions)
+
+
+class ImageText(MediaText[ImageTextOptions]):
+    """Trains the network on pictures and their texts."""
+
+    name: ClassVar[str] = "image_text"
+    items_noun: ClassVar[str] = "pictures"
+
+    @property
+    def form(self) -> Picture:
+        """What the network gets of an item."""
+        return Picture(self.options.image.size if self.vit is None else self.vit["image_size"])
+
+    @cached_property
+    def vit(self) -> dict[str, int] | None:
+        """The shape of the encoder that it begins with."""
+        start = self.options.image.start
+        return None if start is None else shape_of(resolve(str(start)))
+
+    def begin(self, network: MediaTextNetwork) -> None:
+        """Take the weights of the encoder that it begins with."""
+        if isinstance(network.body, TransformerBody):
+            network.body.begin_with(resolve(str(self.options.image.start)))
+
+    @property
+    def network(self) -> NetworkOptions:
+        """The width of the network, and the strength of the augmentation."""
+        return self.options.image
+
+
+class SoundOptions(NetworkOptions):
+    """The network and the spectrograms that it gets."""
+
+    rate: int = Field(16_000, ge=1000, le=96_000, description="Samples a second to which sounds are resampled.")
+    seconds: float = Field(2.0, gt=0, le=60, description="Of a spectrogram; a longer sound has several.")
+    bands: int = Field(64, ge=16, le=256, description="Of the mel scale, from 30 Hz to half the rate.")
+    width: Positive = Field(16, description="Channels of the first layer; three stages double them.")
+    augment: float = Field(
+        0.6, ge=0, le=2, description="Strength of the augmentation: other pitch, begin and loudness, silenced bands."
+    )
+
+
+class SoundTextOptions(MediaTextOptions):
+    """Options of `sound_text`."""
+
+    sound: SoundOptions = Field(default_factory=SoundOptions)
+
+
+class SoundText(MediaText[SoundTextOptions]):
+    """Trains the network on sounds and their texts."""
+
+    name: ClassVar[str] = "sound_text"
+    items_noun: ClassVar[str] = "sounds"
+
+    @property
+    def form(self) -> Spectrogram:
+        """What the network gets of an item."""
+        sound = self.options.sound
+        return Spectrogram(sound.rate, max(8, round(sound.seconds * FRAMES_A_SECOND)), sound.bands)
+
+    @property
+    def network(self) -> NetworkOptions:
+        """The width of the network, and the strength of the augmentation."""
+        return self.options.sound
+
+
+class VideoOptions(NetworkOptions):
+    """The network and the frames that it gets."""
+
+    size: int = Field(48, ge=16, le=512, description="Pixels a side to which frames are scaled.")
+    frames: int = Field(4, ge=1, le=64, description="Of a clip, evenly spaced from its first to its last.")
+    augment: float = Field(
+        0.6, ge=0, le=2, description="Strength of the augmentation: turning, recolouring, blurring, as of pictures."
+    )
+
+
+class VideoTextOptions(MediaTextOptions):
+    """Options of `video_text`."""
+
+    video: VideoOptions = Field(default_factory=VideoOptions)
+
+
+class VideoText(MediaText[VideoTextOptions]):
+    """Trains the network on clips and their texts."""
+
+    name: ClassVar[str] = "video_text"
+    items_noun: ClassVar[str] = "clips"
+
+    @property
+    def form(self) -> Clip:
+        """What the network gets of an item."""
+        return Clip(self.options.video.size, self.options.video.frames)
+
+    @property
+    def network(self) -> NetworkOptions:
+        """The width of the network, and the strength of the augmentation."""
+        return self.options.video
+
+
+class PointsOptions(NetworkOptions):
+    """The network and the descriptors that it gets."""
+
+    shells: int = Field(8, ge=1, le=32, description="Distances from the centre that are told apart.")
+    degrees: int = Field(12, ge=0, le=32, description="How finely directions are told apart.")
+    width: Positive = Field(16, description="A sixteenth of the units of both layers.")
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: noise.")
+
+
+class PointsTextOptions(MediaTextOptions):
+    """Options of `points_text`."""
+
+    points: PointsOptions = Field(default_factory=PointsOptions)
+
+
+class PointsText(MediaText[PointsTextOptions]):
+    """Trains the network on point clouds and their texts."""
+
+    name: ClassVar[str] = "points_text"
+    items_noun: ClassVar[str] = "point clouds"
+
+    @property
+    def form(self) -> Cloud:
+        """What the network gets of an item."""
+        return Cloud(self.options.points.shells, self.options.points.degrees)
+
+    @property
+    def network(self) -> NetworkOptions:
+        """The width of the network, and the strength of the augmentation."""
+        return self.options.points
