@@ -106,7 +106,7 @@ MEDIA = [
     AdapterSpec(
         name="shape-descriptor",
         kind="dense",
-        factory=f"{_PACKAGE}.shapes:ShapeDescriptor",
+        factory=f"{_PACKAGE}.media_models.shape_descriptor:ShapeDescriptor",
         options=f"{_OPTIONS}:ShapeDescriptorOptions",
         summary="Point clouds as vectors that rotations do not change, without training.",
         extra="diptych",

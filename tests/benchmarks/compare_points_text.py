@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from compare_shapes import COUNT, grid, vectors
 from diptych.types import Floats
+from diptych_adapters.media_models.shape_descriptor import descriptor
 from diptych_adapters.media_text.encoders import text_encoder
-from diptych_adapters.shape_descriptor import descriptor
 from ldraw import Parts, cloud, rotation
 from machine import facts
 from media_text import MODEL, measures, scores_of, told, train

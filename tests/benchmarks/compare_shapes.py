@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych_adapters.shape_descriptor import descriptor, unit_sized
+from diptych_adapters.media_models.shape_descriptor import descriptor, unit_sized
 from effects.running import query_interval
 from ldraw import Parts, cloud, rotation
 from machine import facts

@@ -25,9 +25,16 @@ from haystack.dataclasses import ByteStream, ImageContent
 
 import diptych
 from diptych.media import Media, RawMedia
-from diptych_adapters.framework_media import NO_MEDIA, Reads, mime_type
+from diptych_adapters.frameworks.hit_details import (
+    SEARCH_KEY,
+    Content,
+    hit_details,
+    media_details,
+    media_of,
+    require_document,
+)
+from diptych_adapters.frameworks.media import NO_MEDIA, Reads, mime_type
 from diptych_adapters.haystack.errors import UnusableDocument
-from diptych_adapters.hit_details import SEARCH_KEY, Content, hit_details, media_details, media_of, require_document
 
 BLOB = "_blob"  # metadata key for the MIME type and `meta` of a blob, where its bytes do not tell them
 _MODALITIES = {"image": "image", "audio": "sound", "video": "video"}  # by the first part of a MIME type

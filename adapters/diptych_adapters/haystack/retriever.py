@@ -16,14 +16,14 @@ from qdrant_client import models
 
 from diptych import Hit, Query
 from diptych.errors import CollectionNotFound, SearchError
-from diptych_adapters.framework_media import Reads
+from diptych_adapters.frameworks.hit_details import Content
+from diptych_adapters.frameworks.media import Reads
 from diptych_adapters.haystack.documents import hit_to_haystack, media_of_query
 from diptych_adapters.haystack.encoder_choice import unserializable
 from diptych_adapters.haystack.errors import UnusableFilter
 from diptych_adapters.haystack.filters import to_qdrant
 from diptych_adapters.haystack.ranker import require_top_k
 from diptych_adapters.haystack.store import DiptychDocumentStore
-from diptych_adapters.hit_details import Content
 
 logger = logging.getLogger(__name__)
 

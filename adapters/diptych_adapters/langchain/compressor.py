@@ -14,7 +14,7 @@ from diptych import Reranker
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError
 from diptych.search import score
-from diptych_adapters.hit_details import SEARCH_KEY
+from diptych_adapters.frameworks.hit_details import SEARCH_KEY
 from diptych_adapters.langchain.documents import with_values
 
 

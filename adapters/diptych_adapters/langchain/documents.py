@@ -22,8 +22,7 @@ from typing import Any
 from langchain_core.documents import Document as Text
 
 from diptych import Document, Hit
-from diptych_adapters.framework_media import MEDIA, Reads, as_text
-from diptych_adapters.hit_details import (
+from diptych_adapters.frameworks.hit_details import (
     SEARCH_KEY,
     Content,
     hit_details,
@@ -32,6 +31,7 @@ from diptych_adapters.hit_details import (
     named,
     require_document,
 )
+from diptych_adapters.frameworks.media import MEDIA, Reads, as_text
 
 _SET, _HIDDEN = "set", "hidden"  # in `_diptych`
 

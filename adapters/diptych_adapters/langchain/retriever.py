@@ -14,8 +14,8 @@ from qdrant_client import models
 
 from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
-from diptych_adapters.framework_media import Opened, Reads
-from diptych_adapters.hit_details import Content
+from diptych_adapters.frameworks.hit_details import Content
+from diptych_adapters.frameworks.media import Opened, Reads
 from diptych_adapters.langchain.documents import hit_to_langchain
 
 _EXPLAINED = ("filter", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")

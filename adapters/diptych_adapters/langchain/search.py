@@ -13,8 +13,8 @@ from diptych import Hit, Query
 from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import BoostLike, Diversify, Pipeline, Retrieve
-from diptych_adapters.framework_media import Opened, Reads
-from diptych_adapters.hit_details import Content
+from diptych_adapters.frameworks.hit_details import Content
+from diptych_adapters.frameworks.media import Opened, Reads
 from diptych_adapters.langchain.documents import hit_to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 

@@ -10,8 +10,8 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from diptych.errors import CollectionError, DocumentError
-from diptych_adapters.framework_media import Opened, Reads
-from diptych_adapters.hit_details import Content
+from diptych_adapters.frameworks.hit_details import Content
+from diptych_adapters.frameworks.media import Opened, Reads
 from diptych_adapters.langchain.documents import to_diptych, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 from diptych_adapters.langchain.search import Searches

@@ -35,8 +35,8 @@ from llama_index.core.schema import (
 )
 
 from diptych import Document, Hit
-from diptych_adapters.framework_media import NO_MEDIA, Reads
-from diptych_adapters.hit_details import Content, hit_details, media_details, media_of, require_document
+from diptych_adapters.frameworks.hit_details import Content, hit_details, media_details, media_of, require_document
+from diptych_adapters.frameworks.media import NO_MEDIA, Reads
 from diptych_adapters.llama_index.resources import filled, image_fields, node_media, plain_fields, resources
 
 SEARCH_KEY = "diptych"  # metadata key for scores, passages, highlights and explanation, hidden from LLMs and encoders

@@ -23,7 +23,7 @@ from llama_index.core.schema import BaseNode, ImageNode, MediaResource, Node
 from diptych import Document
 from diptych.errors import DocumentError
 from diptych.media import Media, RawMedia
-from diptych_adapters.framework_media import Reads, mime_type, resource_fields
+from diptych_adapters.frameworks.media import Reads, mime_type, resource_fields
 
 FIELDS = {"image": "image_resource", "sound": "audio_resource", "video": "video_resource"}
 _IMAGE = "image"

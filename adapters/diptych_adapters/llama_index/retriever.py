@@ -15,8 +15,8 @@ from qdrant_client import models
 
 from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
-from diptych_adapters.framework_media import Reads
-from diptych_adapters.hit_details import Content
+from diptych_adapters.frameworks.hit_details import Content
+from diptych_adapters.frameworks.media import Reads
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import hit_to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of

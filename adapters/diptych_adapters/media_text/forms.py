@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from diptych.media import Content, Sound
+from diptych_adapters.media_models.shape_descriptor import ShapeDescriptor
 from diptych_adapters.media_text.bodies import Frames, convolutional, layered
 from diptych_adapters.media_text.spectra import spectrograms
 from diptych_adapters.models import ModelError
-from diptych_adapters.shape_descriptor import ShapeDescriptor
 
 WHITE = 255
 SLOWEST = 1000  # samples a second

@@ -15,7 +15,7 @@ from diptych import Collection, Document, Query, Registry
 from diptych.errors import ConfigError, ContractError
 from diptych.media.canaries import media_canaries
 from diptych.testing import MediaEncoderContract
-from diptych_adapters.shape_descriptor import ShapeDescriptor, descriptor, power_spectrum, unit_sized
+from diptych_adapters.media_models.shape_descriptor import ShapeDescriptor, descriptor, power_spectrum, unit_sized
 from ldraw import Parts, cloud, rotation
 
 Doubles = NDArray[np.float64]
@@ -53,7 +53,7 @@ def test_the_power_is_what_legendres_polynomials_of_all_pairs_give(bent: Doubles
 
 def test_many_points_in_pieces_make_the_vector_of_one_piece(bent: Doubles, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = descriptor(bent, 5, 5)
-    monkeypatch.setattr("diptych_adapters.shape_descriptor.BLOCK", 7)
+    monkeypatch.setattr("diptych_adapters.media_models.shape_descriptor.BLOCK", 7)
     np.testing.assert_allclose(descriptor(bent, 5, 5), whole, atol=1e-9)
 
 

@@ -28,7 +28,7 @@ PUBLIC = (
     "qdrant_client.models",
 )
 # What a search says of a hit and how media look outside, alike in every framework.
-SHARED = ("diptych_adapters.hit_details.", "diptych_adapters.framework_media.")
+SHARED = ("diptych_adapters.frameworks.",)
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
 
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.

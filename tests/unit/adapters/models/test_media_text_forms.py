@@ -17,13 +17,13 @@ import torch
 
 from diptych.media import Content, Sound
 from diptych.testing import MediaEncoderContract
+from diptych_adapters.media_models.shape_descriptor import descriptor
 from diptych_adapters.media_text import encoders
 from diptych_adapters.media_text.bodies import Frames, convolutional
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
 from diptych_adapters.media_text.forms import FORMS, Clip, Cloud, Form, Spectrogram
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
 from diptych_adapters.models import ModelError, resolve
-from diptych_adapters.shape_descriptor import descriptor
 
 SMALL: dict[str, Form] = {"sound": Spectrogram(4000, 16, 24), "video": Clip(16, 3), "points": Cloud(3, 3)}
 LEXICON = ["audio", "hund", "music", "perro", "sound", "video"]

@@ -1,0 +1,1 @@
+"""What the bridges to LangChain, LlamaIndex and Haystack share: media and details of hits, alike in all of them."""
