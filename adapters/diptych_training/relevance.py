@@ -1,4 +1,4 @@
-"""Which documents of a batch are relevant to which of its queries.
+"""`Relevance`: which documents of a batch are relevant to which of its queries.
 
 A document that is relevant to one query may be in the batch as the positive of another, and a loss that does not know
 this would push it away. `Relevance` holds the judgements (qrels), and `Candidates` says for a batch which pairs are

@@ -1,4 +1,4 @@
-"""What a search says of a hit's text, and which media it has, as JSON values in a framework document's metadata."""
+"""A hit's passages, highlights and media as JSON values in the metadata of a framework's document."""
 
 from __future__ import annotations
 

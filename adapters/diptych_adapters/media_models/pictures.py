@@ -1,4 +1,4 @@
-"""What all adapters of pictures share. Imports no model library."""
+"""Shared by all adapters of pictures. Imports no model library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's folder says about its input: its config, and a reader for each kind of input."""
+"""The input of a model by its folder: its config, and a reader for each kind of input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network gets of an item: a picture of fixed size, spectrograms of a sound, frames of a clip, a descriptor."""
+"""The input forms of a network: a picture of fixed size, spectrograms of a sound, frames of a clip, a descriptor."""
 
 from __future__ import annotations
 

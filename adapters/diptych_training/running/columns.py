@@ -1,4 +1,4 @@
-"""How each column of a data set is encoded: with which prompt, and by which route of a model with a Router.
+"""The encoding of each column of a data set: its prompt, and its route in a model with a Router.
 
 Texts are encoded in training as in mining, evaluation and serving: queries after the model's prompt for queries,
 documents after that for documents.

@@ -1,4 +1,4 @@
-"""How a server spreads a collection over its machines, and which stores know of that."""
+"""The `cluster` section: how a server spreads a collection over its nodes, and which stores support that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the values of a config came from, so that errors can name file and line."""
+"""The locations of config values, so that errors can name file and line."""
 
 from __future__ import annotations
 

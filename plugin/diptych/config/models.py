@@ -1,4 +1,4 @@
-"""What `diptych.yaml` may say, as pydantic models. Every default is one that a careful engineer would choose."""
+"""The pydantic models of `diptych.yaml`. Every default is one that a careful engineer would choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every part of the config is."""
+"""`Section`: the base class of the config's models, and the types that several of them use."""
 
 from __future__ import annotations
 

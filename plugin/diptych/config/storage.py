@@ -1,4 +1,4 @@
-"""How Qdrant stores the vectors of a slot, and checks of these settings."""
+"""The `storage` section of a slot: how Qdrant stores its vectors. Includes the checks of these settings."""
 
 from __future__ import annotations
 

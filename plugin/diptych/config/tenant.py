@@ -1,4 +1,4 @@
-"""Whose documents lie in a collection: many tenants in one, told apart by a metadata key."""
+"""The tenants of a collection: several in one, told apart by a metadata key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well judges agree: Cohen's kappa, and the pairs that a second judge grades again.
+"""The agreement of judges: Cohen's kappa, and the pairs that a second judge grades again.
 
 Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement, 1960; with weights:
 "Weighted kappa", Psychological Bulletin, 1968. 1 is perfect agreement, 0 is agreement by chance.

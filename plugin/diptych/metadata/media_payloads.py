@@ -1,4 +1,4 @@
-"""How payloads store a document's media, next to its id: as references, with a thumbnail or the bytes if asked.
+"""A document's media in its payload, next to its id: as references, with a thumbnail or the bytes if configured.
 
     "_diptych": {"id": "lame", ..., "media": {"image": {"digest": "...", "bytes": 812, "source": "lame.png"}}}
 

@@ -1,4 +1,4 @@
-"""How a document is stored in a point: metadata, `text` and `title` as separate keys, which makes filters simple.
+"""Documents as payloads and back: metadata, `text` and `title` are separate keys, which makes filters simple.
 
 {"section": "sound", "text": "...", "title": "...", "_diptych": {"id": "lame", "hash": "..."}}
 

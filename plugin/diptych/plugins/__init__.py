@@ -1,4 +1,4 @@
-"""What `diptych.registry.Registry` is made of.
+"""The parts of `diptych.registry.Registry`.
 
 `catalogue` collects the adapters and recipes that plugins register, `factory` makes an adapter from its spec and
 checks the result, and `extras` says what to install when a package is missing.

@@ -1,4 +1,4 @@
-"""How requests of clients are read, and what is refused before."""
+"""Reads the requests of clients, and refuses invalid ones."""
 
 from __future__ import annotations
 

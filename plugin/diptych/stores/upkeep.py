@@ -1,4 +1,4 @@
-"""What an embedded store needs before and after many writes, and how much of the disk it takes.
+"""Checks the disk space of an embedded store before many writes, and optimises it afterwards.
 
 A server does its own upkeep.
 """

@@ -1,4 +1,4 @@
-"""Whether the config file names the encoders that are live. After a rollback it often does not."""
+"""Checks whether the config file names the live encoders. After a rollback it often does not."""
 
 from __future__ import annotations
 

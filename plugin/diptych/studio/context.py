@@ -1,4 +1,4 @@
-"""What Studio's routes share: `Studio`, and `unless_gone`, which ends work that nobody waits for.
+"""Shared by Studio's routes: `Studio`, and `unless_gone`, which ends work that nobody waits for.
 
 A page cancels its search with each further key that is typed.
 """

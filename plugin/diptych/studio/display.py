@@ -1,4 +1,4 @@
-"""How documents and hits are shown: texts cut to what a page needs, with the words that match, and safe payloads.
+"""Prepares documents and hits for a page: texts cut to what it needs, with the words that match, and safe payloads.
 
 Places in texts count UTF-16 units, as JavaScript does: an emoji is two.
 """

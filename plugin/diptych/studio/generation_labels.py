@@ -1,4 +1,4 @@
-"""Who made a generation of vectors, in few words for labels: the options that tell two generations apart are named."""
+"""Short labels for generations of vectors: the encoder, and the options that tell two generations apart."""
 
 from __future__ import annotations
 

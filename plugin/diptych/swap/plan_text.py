@@ -1,4 +1,4 @@
-"""How the steps of a plan are said in words, on the command line and in notebooks."""
+"""Texts for the steps of a plan, on the command line and in notebooks."""
 
 from __future__ import annotations
 

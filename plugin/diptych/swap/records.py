@@ -1,4 +1,4 @@
-"""What a collection's metadata record of an apply: lease, checkpoints, trials, and why a gate refused."""
+"""The records of an apply in a collection's metadata: lease, checkpoints, trials, and why a gate refused."""
 
 from __future__ import annotations
 

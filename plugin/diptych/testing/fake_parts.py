@@ -1,4 +1,4 @@
-"""What the fakes share: words, their hashed vectors and ids, and a record of calls."""
+"""Shared by the fakes: words, their hashed vectors and ids, and a record of calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a query takes in each pipeline that is tried; pipelines whose requests have the same shape share a time."""
+"""Times a query in each pipeline that is tried; pipelines whose requests have the same shape share a time."""
 
 from __future__ import annotations
 

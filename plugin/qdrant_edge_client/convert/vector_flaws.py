@@ -1,4 +1,4 @@
-"""What is wrong with the numbers of a vector, as text; "" when nothing is.
+"""Describes what is wrong with the numbers of a vector; "" when nothing is.
 
 Edge takes any: an infinite dot product then ranks first for ever, and a sparse index that is there twice counts twice.
 """

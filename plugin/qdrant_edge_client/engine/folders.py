@@ -1,4 +1,4 @@
-"""What lies under the path of an embedded store, and what of it is ours to change.
+"""The folders and files under the path of an embedded store, and which of them may be changed.
 
 Nothing is removed but folders named and filled as `Catalog` does it, and of these only what was being made or deleted:
 `unfinished.json` in the place of `collection.json` says so.

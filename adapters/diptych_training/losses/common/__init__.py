@@ -1,4 +1,4 @@
-"""What losses share. Begin with `base`, which embeds the columns of a batch.
+"""Shared by losses. Begin with `base`, which embeds the columns of a batch.
 
 `momentum_encoder` and `extra_negatives` add negatives; `wrappers` has gradient caching, and a teacher that scores
 during training.

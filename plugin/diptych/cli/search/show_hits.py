@@ -1,4 +1,4 @@
-"""How hits and groups of hits are written."""
+"""Prints hits and groups of hits."""
 
 from __future__ import annotations
 

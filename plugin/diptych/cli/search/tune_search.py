@@ -1,4 +1,4 @@
-"""What `diptych tune search` reads, shows and writes."""
+"""Reads the input of `diptych tune search`, shows its report and writes the config."""
 
 from __future__ import annotations
 

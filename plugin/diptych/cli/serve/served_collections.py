@@ -1,4 +1,4 @@
-"""What `serve` and `mcp` share: which collections they open, and that their packages are installed."""
+"""Shared by `serve` and `mcp`: opens their collections, and checks that their packages are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check of `diptych doctor` found."""
+"""`Check`: the result of one check of `diptych doctor`."""
 
 from __future__ import annotations
 

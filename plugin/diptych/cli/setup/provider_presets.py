@@ -1,4 +1,4 @@
-"""What `diptych init --provider` writes: encoders and rerankers of services and servers, by their published interfaces.
+"""Presets of `diptych init --provider`: encoders and rerankers of services and servers, by their published interfaces.
 
 Each follows the provider's documentation of 2026-11-27. The models are suggestions; the provider's others work, too.
 """

@@ -1,4 +1,4 @@
-"""How the measurements of a swap's gate are written."""
+"""Prints the measurements of a swap's gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands of a swap share: how encoders, amounts and a swap under way are written."""
+"""Texts that the commands of a swap share: for encoders, amounts and a swap under way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command works with, beside its options: config, registry, collection, store."""
+"""`Session`: the config, registry, collection and store of a command."""
 
 from __future__ import annotations
 
