@@ -137,7 +137,7 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
         text = line.strip()
         if text in places:
             got = f"{text[:60]!r} in lines {places[text]} and {number}"
-            raise AdapterOptionsError("an anchor stands twice", where=f"{where}, {path}", got=got, do="leave one out")
+            raise AdapterOptionsError("an anchor appears twice", where=f"{where}, {path}", got=got, do="leave one out")
         if text:
             places[text] = number
     if not FEWEST <= len(places) <= MOST:

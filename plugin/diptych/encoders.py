@@ -278,5 +278,7 @@ def _unopened(name: str, config: SlotConfig, registry: Registry) -> Slot:
 def _encoding(slot: Slot) -> Slot:
     if slot.kind not in ENCODES or slot.anchored:
         got = f"{slot.name!r}, a {slot.spec.kind.replace('_', ' ')}"
-        raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
+        raise AdapterOptionsError(
+            "this adapter makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES)
+        )
     return slot

@@ -140,7 +140,7 @@ class Registry:
             self._manager.register(plugin, name=source)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise HookError(
-                "a plugin implements a hook wrongly",
+                "a plugin's hook implementation is invalid",
                 where=source,
                 got=str(error).replace("\n", " "),
                 do="see the hooks and their arguments in docs/reference/hooks.md",

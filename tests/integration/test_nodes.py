@@ -93,7 +93,7 @@ def test_a_node_that_fails_is_left_by_reads(
         assert len(collection.search("other words", limit=3)) == 3
         assert first.stumbles == 99  # the second one is asked from then on
         second.stumbles = 100
-        with pytest.raises(StoreError, match="the store fails at the search"):
+        with pytest.raises(StoreError, match="the store failed during the search"):
             collection.search("still others", limit=3)
 
 

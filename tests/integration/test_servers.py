@@ -399,7 +399,7 @@ def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
         server.stumbles = 2
         assert len(collection.search("words", limit=3)) == 3
         server.stumbles = 3
-        with pytest.raises(StoreError, match="the store fails at the search"):
+        with pytest.raises(StoreError, match="the store failed during the search"):
             collection.search("number", limit=3)
 
 

@@ -84,7 +84,7 @@ def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physic
             configured["first_stage"] = slot.config.storage.first_stage.model_dump(mode="json", exclude_none=True)
         if not _within(configured, actual):
             raise CollectionError(
-                "the config asks for another storage than the vectors have",
+                "the config's storage differs from that of the vectors",
                 where=f"{where}, {slot.where}, storage",
                 got=configured,
                 expected=actual or "Qdrant's defaults",

@@ -123,7 +123,7 @@ def http_application(
     names = [*LOCAL, *hosts, *([] if host in _ANYWHERE else [f"[{host}]" if ":" in host else host])]
     if host in _ANYWHERE and not hosts:
         raise ConfigError(
-            "an address that stands for all of a machine's is no name",
+            "a wildcard address is not a host name",
             where=f"--host {host}",
             expected="the name that clients use",
             do="--allowed-host NAME",

@@ -174,7 +174,7 @@ def _is_placed(location: str | None, options: Mapping[str, Any]) -> bool:
 def _refuse(options: Mapping[str, Any], url: str) -> None:
     if options:
         raise ConfigError(
-            "these arguments are of QdrantClient alone",
+            "these arguments belong to QdrantClient alone",
             where=f"client, {_scheme(url) or url}: store",
             got=", ".join(sorted(options)),
             do="leave them out, or name the place as QdrantClient takes it: location, url, host or path",

@@ -246,7 +246,7 @@ def scores(
     """
     if len(ids) != len(queries):
         got = f"{len(queries)} queries, {len(ids)} lists of ids"
-        raise SearchError("not one list of ids for each query", where="scores", got=got)
+        raise SearchError("the number of id lists is not the number of queries", where="scores", got=got)
 
     def score_all(view: View) -> list[dict[str, float]]:
         requests = {

@@ -42,7 +42,7 @@ def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any
     if item.get(THUMBNAIL) is not None:
         if stored := thumbnail_in(item):
             return stored
-        raise MediaError("the stored thumbnail is no picture", where=modality, do="populate the document again")
+        raise MediaError("the stored thumbnail is not a picture", where=modality, do="populate the document again")
     media = MediaStore.from_payload(modality, item)
     if store is None or (media.data is None and is_url(media.source)):
         do = "media: {store: thumbnail} keeps small pictures in the collection"

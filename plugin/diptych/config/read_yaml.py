@@ -120,7 +120,7 @@ def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigErro
     context = str(getattr(error, "context", None) or "")
     if isinstance(error, DuplicateKeyError):
         key = problem.removeprefix("found duplicate key ").split(" with value")[0].strip("\"'")
-        return ConfigError(f"key {key!r} stands twice", where=where, do="keep one of the two")
+        return ConfigError(f"key {key!r} appears twice", where=where, do="keep one of the two")
     hint = "indent with spaces, not tabs" if "\\t" in problem else "check quotes, colons and indentation there"
     if mark and problem.startswith("mapping values"):
         hint = _to_quote(text.splitlines()[mark.line]) or hint

@@ -65,7 +65,7 @@ class Comparison:
         """One pass: all points of the source, then those that only the target has.
 
         Raises:
-            CopyError: the target does not give back what was written into it.
+            CopyError: the target does not return what was written to it.
         """
         result = Pass()
         if self._base is not None:
@@ -122,7 +122,7 @@ class Comparison:
 def mismatch(target: Side, count: int, examples: list[Difference]) -> CopyError:
     """The error of a target that does not keep what it is given."""
     return CopyError(
-        f"the target does not give back what was written into it: {count} points",
+        f"the target does not return what was written to it: {count} points",
         where=target,
         got="; ".join(map(str, examples)),
         expected="the source's payloads, and its vectors within the datatype",

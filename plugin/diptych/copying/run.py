@@ -245,7 +245,7 @@ def require_unchanged(target: Side, record: CopyRecord, result: Pass) -> None:
         return
     examples = "; ".join(map(str, result.examples))
     raise CopyError(
-        "the target went its own way since it was copied",
+        "the target has changed since it was copied",
         where=target,
         got=f"{got}; it differs from the source: {examples or 'in its metadata'}",
         do="copy under another name: --as NAME; or take the source's points all the same: --overwrite",

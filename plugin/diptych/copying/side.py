@@ -124,7 +124,7 @@ class Side:
                 f"cannot {verb} the store",
                 where=self,
                 got=reason_of(error),
-                do="see to the store and run it again: the copy continues where it stopped",
+                do="fix the store and run it again: the copy continues where it stopped",
             ) from error
 
 

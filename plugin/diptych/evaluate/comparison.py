@@ -169,7 +169,9 @@ def _per_query(run: Evaluation, base: Evaluation, metric: str) -> dict[str, floa
             do="evaluate both with the same qrels",
         )
     if len(theirs) < 2:
-        raise EvaluationError("one query is no comparison", got=f"{len(theirs)} judged queries", expected="at least 2")
+        raise EvaluationError(
+            "one query is not enough for a comparison", got=f"{len(theirs)} judged queries", expected="at least 2"
+        )
     gaps = {query: ours[query] - theirs[query] for query in theirs}
     return {query: 0.0 if abs(gap) < _EQUAL else gap for query, gap in gaps.items()}
 

@@ -26,7 +26,7 @@ def read_queries(path: str | Path) -> list[Query]:
     for number, line in numbered_lines(path):
         query = _query(line, place(path, number))
         if query.id in queries:
-            raise EvaluationError(f"query id {query.id!r} comes twice", where=place(path, number))
+            raise EvaluationError(f"query id {query.id!r} appears twice", where=place(path, number))
         queries[query.id] = query
     if not queries:
         raise EvaluationError("there are no queries", where=path, expected='lines like {"_id": "q1", "text": "..."}')

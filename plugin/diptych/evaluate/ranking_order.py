@@ -36,7 +36,7 @@ def _check(ranking: Ranking, where: str) -> None:
     for rank, (document, score) in enumerate(ranking, 1):
         if document in seen:
             raise EvaluationError(
-                f"document {document!r} comes twice in a ranking",
+                f"document {document!r} appears twice in a ranking",
                 where=f"{where}, rank {rank}",
                 do="rank each document once; with several chunks a document, keep its best one",
             )

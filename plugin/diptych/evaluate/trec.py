@@ -49,7 +49,7 @@ def from_trec(path: str | Path, *, name: str = "") -> Run:
     for number, line in numbered_lines(path):
         query, document, score, tag = _row(line, place(path, number))
         if document in rankings.setdefault(query, {}):
-            raise EvaluationError(f"document {document!r} comes twice for query {query!r}", where=place(path, number))
+            raise EvaluationError(f"document {document!r} appears twice for query {query!r}", where=place(path, number))
         rankings[query][document] = score
     if not rankings:
         raise EvaluationError("there is no ranked document", where=path, expected="query Q0 doc rank score tag")
@@ -80,7 +80,7 @@ def _check_falling(values: list[float], where: str) -> None:
 
 def _word(word: str, where: str) -> str:
     if word.split() != [word] or not is_unicode(word):
-        raise EvaluationError("TREC files are parted by spaces", where=where, got=repr(word), expected="one word")
+        raise EvaluationError("TREC files are separated by spaces", where=where, got=repr(word), expected="one word")
     return word
 
 

@@ -180,7 +180,7 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
             )
         if not isinstance(media, Mapping):
             expected = "{'image': PATH, ...}"
-            raise SearchError("media of a query is no mapping", got=type(media).__name__, expected=expected)
+            raise SearchError("media of a query is not a mapping", got=type(media).__name__, expected=expected)
         if not text.strip() and not media:
             raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
         if not is_unicode(text):

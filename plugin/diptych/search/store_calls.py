@@ -78,4 +78,4 @@ def _failure(collection: StoredCollection, error: Exception) -> DiptychError:
         return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
     if is_refusal(error):
         return SearchError("the store refuses the search", where=where, got=got, do="fix the filter or the parameters")
-    return StoreError("the store fails at the search", where=where, got=got, do="see the store's own log")
+    return StoreError("the store failed during the search", where=where, got=got, do="see the store's own log")

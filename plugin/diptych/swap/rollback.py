@@ -191,7 +191,7 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
             slot.load()
         except Exception as error:
             raise SwapError(
-                "nothing was changed: an encoder that would be live again cannot be loaded",
+                "nothing was changed: an encoder that the rollback needs cannot be loaded",
                 where=f"collection {handle.name!r}, {slot.where}",
                 got=f"{error.what}: {error.got}" if isinstance(error, DiptychError) and error.got else reason_of(error),
                 do="install what it needs; the command diptych rollback loads no encoder and goes back in any case",

@@ -91,7 +91,7 @@ class EncoderTrials:
         rows, values = list[EncoderRow](), list[Doubles]()
         if too_wide := [width for width in widths if width > max(rows.shape[1] for rows in documents.values())]:
             expected = f"at most {max(rows.shape[1] for rows in documents.values())}"
-            raise TuneError("no encoder has vectors so wide", where="width", got=too_wide[0], expected=expected)
+            raise TuneError("no encoder has vectors of this width", where="width", got=too_wide[0], expected=expected)
         cuts = [(name, width) for name in pairs for width in self._widths(name, documents[name].shape[1], widths)]
         self._progress.begin("search", len(cuts))
         for name, width in cuts:

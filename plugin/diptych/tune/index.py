@@ -195,7 +195,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
-            raise TuneError("this recall cannot be wanted", got=self.recall, expected="more than 0, at most 1")
+            raise TuneError("this recall is not usable", got=self.recall, expected="more than 0, at most 1")
         if self.least not in LEAST:
             raise TuneError("this is not measured", got=self.least, expected=", ".join(LEAST))
 

@@ -73,7 +73,7 @@ def draw(
     points = _points(view, slot, needed)
     if len(points) < LEAST:
         raise TuneError(
-            "too few vectors to tell anything by",
+            "too few vectors for a measurement",
             where=f"collection {view.name!r}, {slot.where}",
             got=f"{len(points)} vectors",
             expected=f"{LEAST} or more",

@@ -195,7 +195,7 @@ def test_a_distance_that_no_encoder_declares(memory: QdrantClient, registry: Reg
 def test_a_config_that_asks_for_another_storage(memory: QdrantClient, registry: Registry) -> None:
     fill(memory, plain(), encoded(TEXTS))
     slots = {"dense": {**DENSE["dense"], "storage": {"on_disk": True}}}
-    with pytest.raises(CollectionError, match="the config asks for another storage than the vectors have"):
+    with pytest.raises(CollectionError, match="the config's storage differs from that of the vectors"):
         adopt(memory, "c", config(slots), registry=registry)
     memory.delete_collection("c")
     fill(memory, plain(), encoded(TEXTS), COSINE.model_copy(update={"on_disk": True}))

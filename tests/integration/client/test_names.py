@@ -182,9 +182,9 @@ def test_a_config_gives_the_store_and_the_slots(tmp_path: Path, small_server: Ca
 
 
 def test_places_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)of QdrantClient alone.*got: cloud_inference"):
+    with pytest.raises(ConfigError, match=r"(?s)belong to QdrantClient alone.*got: cloud_inference"):
         diptych.client(f"edge:{tmp_path}", cloud_inference=True)
-    with pytest.raises(ConfigError, match=r"(?s)of QdrantClient alone.*got: api_key"):
+    with pytest.raises(ConfigError, match=r"(?s)belong to QdrantClient alone.*got: api_key"):
         diptych.client(config=config("memory:"), api_key="secret")
     with pytest.raises(StoreUnsupported, match=r"(?s)no asyncio client.*got: edge:.*asyncio.to_thread"):
         diptych.async_client(f"edge:{tmp_path}")

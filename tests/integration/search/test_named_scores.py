@@ -30,7 +30,9 @@ def test_documents_that_are_not_there_and_queries_without_documents_have_no_scor
 
 
 def test_each_query_needs_its_list(filled: Collection) -> None:
-    with pytest.raises(SearchError, match=r"(?s)not one list of ids for each query.*3 queries, 1 lists"):
+    with pytest.raises(
+        SearchError, match=r"(?s)the number of id lists is not the number of queries.*3 queries, 1 lists"
+    ):
         filled.scores(QUERIES, [["d1"]], slot="dense")
     with pytest.raises(SearchError, match=r"(?s)'gone'.*dense, lexical, late"):
         filled.scores(["word1"], [["d1"]], slot="gone")

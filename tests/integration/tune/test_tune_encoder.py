@@ -139,7 +139,7 @@ def test_few_queries_choose_nothing(collection: Collection) -> None:
 def test_what_cannot_be_tuned_is_refused(collection: Collection) -> None:
     for options, what in (
         ({"slot": "lexical"}, "only dense slots are tuned"),
-        ({"widths": [65]}, "no encoder has vectors so wide"),
+        ({"widths": [65]}, "no encoder has vectors of this width"),
         ({"others": [EncoderChoice("now", "cut")]}, "two encoders have one name"),
         ({"others": [EncoderChoice("sparse", "fake-sparse")]}, "this encoder makes no dense vectors"),
     ):

@@ -110,7 +110,7 @@ def test_anchors_are_read_as_they_were_written(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"one\n\n", r"number of anchors.*\n.*\n.*got: 1 in .*\n.*expected: 2 to"),
-        (b"one\ntwo\none\n", r"stands twice\n.*\n.*'one' in lines 1 and 3"),
+        (b"one\ntwo\none\n", r"appears twice\n.*\n.*'one' in lines 1 and 3"),
         (b"\xff\xfe\n", r"cannot be read\n.*\n.*utf-8"),
         (None, r"no file of anchors\n.*slot 's'\n.*a.txt\n.*diptych anchors build"),
     ],

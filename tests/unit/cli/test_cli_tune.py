@@ -89,7 +89,7 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_built(run: Run, conf
         (("--slot", "lexical"), "only dense slots are tuned"),
         (("--slot", "nothing"), "the collection has no slot 'nothing'"),
         (("--plot", "index.pdf"), "cannot write the plot"),
-        ((), "too few vectors to tell anything by"),
+        ((), "too few vectors for a measurement"),
     ):
         answer = run("tune", "index", *options, "--json")
         assert answer.code == 1

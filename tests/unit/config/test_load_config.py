@@ -129,8 +129,11 @@ BAD_FILES = {
     "only comments": ("# nothing\n", "the config file is empty"),
     "a list": ("- a\n- b\n", "not a mapping.*got: a list"),
     "a word": ("hello", "not a mapping.*got: text"),
-    "a duplicate key": ("collection: a\nslots: {}\ncollection: b\n", "key 'collection' stands twice.*line 3, column 1"),
-    "a duplicate slot": ("slots:\n  d: {adapter: a}\n  d: {adapter: b}\n", "key 'd' stands twice.*line 3, column 3"),
+    "a duplicate key": (
+        "collection: a\nslots: {}\ncollection: b\n",
+        "key 'collection' appears twice.*line 3, column 1",
+    ),
+    "a duplicate slot": ("slots:\n  d: {adapter: a}\n  d: {adapter: b}\n", "key 'd' appears twice.*line 3, column 3"),
     "a tab": ("collection: c\nslots:\n\td: 1\n", "not YAML.*line 3.*do: indent with spaces"),
     "an open bracket": ("collection: {a\n", "not YAML.*where: .*diptych.yaml, line 2"),
     "two documents": ("a: 1\n---\nb: 2\n", "not YAML.*expected a single document"),

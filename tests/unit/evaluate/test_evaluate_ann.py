@@ -83,7 +83,7 @@ def test_where_there_is_nothing_to_find_nothing_is_missed() -> None:
         (EXACT, EXACT, 0, r"recall needs a k of at least 1\n  got: 0"),
         (Run("h", {"q1": []}), EXACT, 5, r"'h' and 'exact' do not answer the same queries\n  got: 1 queries"),
         (Run("h", {}), Run("exact", {}), 5, r"do not answer the same queries\n  got: no queries"),
-        (found(("a", 0.9), ("a", 0.9)), EXACT, 5, r"document 'a' comes twice"),
+        (found(("a", 0.9), ("a", 0.9)), EXACT, 5, r"document 'a' appears twice"),
     ],
 )
 def test_what_cannot_be_measured_is_said(approximate: Run, exact: Run, k: int, message: str) -> None:

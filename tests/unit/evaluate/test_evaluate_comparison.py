@@ -138,7 +138,7 @@ def test_evaluations_that_do_not_pair_are_refused(others: list[Evaluation], mess
 
 
 def test_one_query_is_no_comparison() -> None:
-    with pytest.raises(EvaluationError, match=r"one query is no comparison\n  got: 1 judged queries"):
+    with pytest.raises(EvaluationError, match=r"one query is not enough for a comparison\n  got: 1 judged queries"):
         compare([evaluation("a", [0.1]), evaluation("b", [0.2])], "a", "nDCG@10")
 
 

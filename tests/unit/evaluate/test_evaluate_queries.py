@@ -37,7 +37,7 @@ def test_queries_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         ('{"_id": true, "text": "words"}\n', r"a line is not a query"),
         ('{"_id": "q1", "text": "  "}\n', r"a line is not a query"),
         ('{"_id": "q1", "text": 3}\n', r"a line is not a query"),
-        (LINES + LINES, r"query id 'q1' comes twice\n.*line 4"),
+        (LINES + LINES, r"query id 'q1' appears twice\n.*line 4"),
         ("\n", r"there are no queries"),
     ],
 )

@@ -168,7 +168,7 @@ def test_metrics_must_be_a_list_of_names(metrics: Sequence[str]) -> None:
 
 
 def test_a_document_twice_in_a_ranking_is_an_error() -> None:
-    with pytest.raises(EvaluationError, match=r"document 'a' comes twice.*\n.*run 'mine', query 'q1', rank 3"):
+    with pytest.raises(EvaluationError, match=r"document 'a' appears twice.*\n.*run 'mine', query 'q1', rank 3"):
         evaluate(run(q1=[("a", 3.0), ("b", 2.0), ("a", 1.0)]), QRELS)
 
 

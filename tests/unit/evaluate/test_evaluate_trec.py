@@ -66,7 +66,7 @@ def test_a_run_whose_scores_rise_is_written_by_rank_or_not_at_all(tmp_path: Path
 
 @pytest.mark.parametrize(("query", "document"), [("q 1", "a"), ("q1", "a\tb"), ("", "a"), ("q1", "")])
 def test_ids_that_would_break_the_columns_are_refused(tmp_path: Path, query: str, document: str) -> None:
-    with pytest.raises(EvaluationError, match=r"TREC files are parted by spaces"):
+    with pytest.raises(EvaluationError, match=r"TREC files are separated by spaces"):
         to_trec(Run("r", {query: [(document, 1.0)]}), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +82,7 @@ def test_a_name_of_several_words_becomes_one_tag(tmp_path: Path, name: str, tag:
     [
         ("q1 Q0 a 1 0.5\n", r"a line is not a ranked document\n.*line 1\n  got: 5 columns"),
         ("q1 Q0 a 1 0.5 t\nq1 Q0 b 2 high t\n", r"a score is not a number\n.*line 2\n  got: 'high'"),
-        ("q1 Q0 a 1 0.5 t\nq1 Q0 a 2 0.4 t\n", r"document 'a' comes twice for query 'q1'\n.*line 2"),
+        ("q1 Q0 a 1 0.5 t\nq1 Q0 a 2 0.4 t\n", r"document 'a' appears twice for query 'q1'\n.*line 2"),
         ("", r"there is no ranked document"),
     ],
 )
@@ -101,5 +101,5 @@ def test_a_score_that_cannot_be_ordered_is_told(tmp_path: Path, score: str) -> N
 
 
 def test_an_id_that_is_no_unicode_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="parted by spaces"):
+    with pytest.raises(EvaluationError, match="separated by spaces"):
         to_trec(Run("r", {"q": [("\ud800", 1.0)]}), tmp_path / "run.trec")

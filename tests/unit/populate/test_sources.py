@@ -192,7 +192,7 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
         ("corpus.gz", None, "does not tell its format"),
         ("corpus.jsonl", "xml", r"unknown format of a source(.|\n)*got: 'xml'(.|\n)*jsonl, csv, parquet, beir, files"),
         ("folder", "beir", r"not a BEIR folder(.|\n)*corpus.jsonl.gz or corpus.jsonl"),
-        ("folder", "jsonl", r"a folder is no jsonl file(.|\n)*beir or files"),
+        ("folder", "jsonl", r"a folder is not a jsonl file(.|\n)*beir or files"),
         ("corpus.jsonl", "beir", "not a BEIR folder"),
     ],
 )

@@ -97,6 +97,6 @@ def test_a_server_that_fails_is_not_blamed_on_the_caller(monkeypatch: pytest.Mon
     assert len(PAUSES) > 3
     monkeypatch.setattr("diptych.search.store_calls.PAUSES", (0.0,) * len(PAUSES))
     collection, client = refusing(500)
-    with pytest.raises(StoreError, match="the store fails at the search"):
+    with pytest.raises(StoreError, match="the store failed during the search"):
         collection.search("words", filter=FILTER)
     assert client.asked == 1 + len(PAUSES), "it is tried again after each pause"

@@ -206,8 +206,8 @@ def test_what_cannot_be_judged_is_refused_at_once(
         ({"grade": 4}, "grade"),
         ({"grade": True}, "grade"),
         ({"grade": "3"}, "grade"),
-        ({"document": "unicorn"}, "this is no pair to judge"),
-        ({"query": "other"}, "this is no pair to judge"),
+        ({"document": "unicorn"}, "this pair is not to be judged"),
+        ({"query": "other"}, "this pair is not to be judged"),
     ],
 )
 def test_a_grade_that_is_none_is_refused_and_nothing_is_saved(

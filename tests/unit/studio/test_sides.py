@@ -50,7 +50,7 @@ def test_an_empty_section_is_the_default_pipeline(asked: Ask) -> None:
         ("rerank: [{adapter: fake-reranker, model: ./other}]", ["only the rerankers"]),
         ("retrieve: {dense: 10001}", ["more candidates", "at most 10000"]),
         ("rerank: [{adapter: fake-reranker, candidates: 1001}]", ["more candidates"]),
-        ("limit: 3\nlimit: 4", ["stands twice"]),
+        ("limit: 3\nlimit: 4", ["appears twice"]),
         ("limit: 2024-99-99", ["pipeline"]),
         ("!!python/object/apply:os.system [x]", ["pipeline"]),
     ],

@@ -67,7 +67,7 @@ def test_where_no_row_has_the_recall_the_one_that_comes_closest_is_named_as_that
 
 
 def test_rules_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(TuneError, match=r"(?s)recall cannot be wanted.*got: 1\.5"):
+    with pytest.raises(TuneError, match=r"(?s)recall is not usable.*got: 1\.5"):
         Rule(1.5)
     with pytest.raises(TuneError, match=r"(?s)not measured.*memory, latency, disk"):
         Rule(0.9, "money")  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def limits_of(given: Sequence[str]) -> EncoderBudget:
         except (KeyError, ValueError):
             raise TuneError("the budget cannot be read", where="--budget", got=text, expected=EXPECTED) from None
         if not 0 < value < float("inf"):
-            raise TuneError("the budget is no limit", where="--budget", got=text, expected="more than 0")
+            raise TuneError("the budget limits nothing", where="--budget", got=text, expected="more than 0")
         limits[key] = value
     return EncoderBudget(**limits)
 

@@ -75,7 +75,9 @@ def init(
     if config.exists() and not force:
         raise ConfigError("the config file exists", where=config, do="edit it, or overwrite it with --force")
     if provider is not None and dense != DENSE:
-        raise ConfigError("--provider brings its dense encoder", got=f"--dense {dense}", do="give one of the two")
+        raise ConfigError(
+            "--provider already names the dense encoder", got=f"--dense {dense}", do="give one of the two"
+        )
     remote = provider_of(provider) if provider is not None else None
     slots = _slots(session.registry, dense if remote is None else NONE, lexical, language)
     slots = [remote.slot, *slots] if remote else slots

@@ -100,7 +100,9 @@ def _is_control_flow(error: BaseException) -> bool:
 def _of_system(error: OSError) -> DiptychError:
     """What the system refuses: a file that cannot be made, a name that is too long, a folder in a file's place."""
     where = str(error.filename or "")[:_LONGEST_PATH]
-    return DiptychError("the system refuses it", where=where, got=error.strerror or f"{type(error).__name__}: {error}")
+    return DiptychError(
+        "the operating system refuses it", where=where, got=error.strerror or f"{type(error).__name__}: {error}"
+    )
 
 
 def _unexpected(error: BaseException) -> DiptychError:

@@ -170,7 +170,7 @@ _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv
 
 def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -> Source:
     if path.is_dir() and format in ("jsonl", "csv", "parquet"):
-        raise PopulateError(f"a folder is no {format} file", where=str(path), expected="format beir or files")
+        raise PopulateError(f"a folder is not a {format} file", where=str(path), expected="format beir or files")
     match format:
         case "jsonl":
             return _json_lines(path, columns)

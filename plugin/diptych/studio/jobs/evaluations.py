@@ -145,7 +145,7 @@ def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, m
         return comparison.sentence(evaluations[1].name)
     means = ", ".join(f"{evaluation.name} has {metric} {evaluation.means[metric]:.3f}" for evaluation in evaluations)
     count = len(evaluations[0].queries)
-    why = "; one query is no comparison" if count == 1 else ""
+    why = "; one query is not enough for a comparison" if count == 1 else ""
     return f"{means} over {count} judged {'query' if count == 1 else 'queries'}{why}"
 
 
