@@ -80,10 +80,10 @@ def _text(x: int, y: int, text: str, *, bold: bool = False, size: int = 12) -> s
     return f"<text x='{x}' y='{y}' {style}>{escape(text)}</text>"
 
 
-def rooms() -> str:
-    """The packages and rooms, and which way calls go."""
+def packages() -> str:
+    """The packages, and which way calls go."""
     return drawing(
-        "The rooms of diptych: who calls whom",
+        "The packages of diptych: who calls whom",
         920,
         470,
         [
@@ -257,7 +257,7 @@ def populate_pipeline() -> str:
 
 
 DRAWINGS = {
-    "architecture.svg": rooms,
+    "architecture.svg": packages,
     "handle-states.svg": handle_states,
     "swap-states.svg": swap_states,
     "populate-pipeline.svg": populate_pipeline,

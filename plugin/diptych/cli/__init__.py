@@ -2,7 +2,7 @@
 
 Begin with `app`, which registers all commands. Each command is one module, grouped by purpose: `setup`,
 `collections`, `search`, `swap`, `train` and `serve`. Commands only read options and print: the work is done by the
-rooms they call. What commands share, such as output, progress and exit codes, is in `ui`.
+packages they call. What commands share, such as output, progress and exit codes, is in `ui`.
 """
 
 from diptych.cli.app import app, main

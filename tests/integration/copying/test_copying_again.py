@@ -125,7 +125,7 @@ def test_a_copy_that_went_its_own_way_is_not_overwritten_unasked(
 ) -> None:
     copy_collection(source, "c", target)
     numbered(target, range(300, 301))
-    with pytest.raises(CopyError, match=r"(?s)has changed since it was copied.*point 300: not in the source.*--overwrite"):
+    with pytest.raises(CopyError, match=r"(?s)changed since it was copied.*point 300: not in the source.*--overwrite"):
         copy_collection(source, "c", target)
     assert target.count("c").count == 101
     report = copy_collection(source, "c", target, overwrite=True)
@@ -262,7 +262,9 @@ def test_a_target_that_does_not_keep_what_it_gets_is_told_with_examples(source: 
             return super().upsert(collection_name, kept, *args, **kwargs)
 
     target = Forgetful(":memory:")
-    with pytest.raises(CopyError, match=r"(?s)does not return what was written.*1 points.*got: point 42: payload, 'n'") as caught:
+    with pytest.raises(
+        CopyError, match=r"(?s)not return what was written.*1 points.*got: point 42: payload, 'n'"
+    ) as caught:
         copy_collection(source, "c", target)
     assert [str(example) for example in caught.value.context["examples"]] == ["point 42: payload, 'n'"]  # type: ignore[attr-defined]
     assert record(target)["stage"] == "passes"
