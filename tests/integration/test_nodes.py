@@ -22,9 +22,9 @@ from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
-from diptych.search import store_calls
 from diptych.search.filter_keys import missing_keys
-from diptych.search.filters import combined
+from diptych.search.qdrant import store_calls
+from diptych.search.qdrant.filters import combined
 from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import seconds_left
 from diptych.stores.protobuf_points import Point

@@ -43,7 +43,7 @@ from diptych.collection.collection import Collection
 from diptych.errors import DiptychError, TenantError
 from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
-from diptych.search.filters import read_filter
+from diptych.search.qdrant.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_inline, require_words
 from diptych.service.search_answers import (
     CollectionDescription,

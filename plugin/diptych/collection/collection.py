@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.populate import Progress
-    from diptych.search.filters import FilterLike, Where
+    from diptych.search.qdrant.filters import FilterLike, Where
     from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 
 

@@ -14,8 +14,8 @@ from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope, t
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter
 from diptych.populate.store import PAGE, PointId, Store, plain_id
-from diptych.search.filters import FilterLike, Where, combined
-from diptych.search.store_calls import is_refusal, read_store
+from diptych.search.qdrant.filters import FilterLike, Where, combined
+from diptych.search.qdrant.store_calls import is_refusal, read_store
 from diptych.types import Document, is_unicode
 
 

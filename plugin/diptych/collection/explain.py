@@ -14,19 +14,19 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, id_filter
-from diptych.search.feedback import slots_for_examples
+from diptych.search.excerpts.highlights import matching_words
+from diptych.search.excerpts.passages import has_passages, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
-from diptych.search.highlights import matching_words
 from diptych.search.options import ExplainOptions, Options
-from diptych.search.passages import has_passages, with_passages
 from diptych.search.pins import PINNED
-from diptych.search.qdrant_query import Inputs, fusion_request
-from diptych.search.qdrant_retrieval import boosts_of, fuses_in_host, query_points, rank_branches, retrieve
+from diptych.search.qdrant.feedback import slots_for_examples
+from diptych.search.qdrant.query import Inputs, fusion_request
+from diptych.search.qdrant.retrieval import boosts_of, fuses_in_host, query_points, rank_branches, retrieve
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
 from diptych.search.stages import Rerank
-from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Passage, Query
 

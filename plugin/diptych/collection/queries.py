@@ -9,10 +9,10 @@ from diptych.collection.warm_up import warm
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
-from diptych.search.filters import FilterLike, Where
 from diptych.search.groups import HitGroups
 from diptych.search.hits import Answers, Hits, hits_of
 from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions
+from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.search.run import answer, answer_later, answered
 from diptych.types import Document, Query, SparseVector
 

@@ -22,12 +22,12 @@ from diptych.protocols import Blocks
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import Options
-from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples, params_for, using
-from diptych.search.qdrant_retrieval import query_points
+from diptych.search.qdrant.query import Input, Inputs, QueryWithExamples, params_for, using
+from diptych.search.qdrant.retrieval import query_points
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view
-from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
 from qdrant_edge_client.validation_messages import nearest

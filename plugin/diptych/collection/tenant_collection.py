@@ -15,7 +15,7 @@ from diptych.search.options import Options, SearchOptions
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.search.filters import FilterLike, Where
+    from diptych.search.qdrant.filters import FilterLike, Where
 
 
 class TenantCollection(CollectionPopulate, Searching):

@@ -11,10 +11,10 @@ from diptych.media import RawMedia
 from diptych.media.canaries import media_canaries
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view, reranked
-from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
 from diptych.types import Query
 

@@ -21,7 +21,7 @@ from diptych.metadata.models import Layout
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of
 from diptych.search.boost_parts import KINDS, BoostPart, Expression
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 MOST_PARTS = 32

@@ -12,7 +12,7 @@ from qdrant_client import models
 from diptych.config.boost import Curve
 from diptych.errors import SearchError, brief
 from diptych.search.checks import is_number, require_duration
-from diptych.search.filters import equals
+from diptych.search.qdrant.filters import equals
 
 Bounds: TypeAlias = models.Range | models.DatetimeRange | models.GeoBoundingBox
 Expression: TypeAlias = Any  # one of qdrant-client's expressions, a condition, a variable's name or a number

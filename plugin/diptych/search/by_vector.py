@@ -12,13 +12,13 @@ from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
+from diptych.search.excerpts.passages import has_passages
 from diptych.search.hits import Hits, hits_of
 from diptych.search.options import Options, VectorOptions
-from diptych.search.passages import has_passages
 from diptych.search.pins import pinned_hits
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.qdrant_query import Input
-from diptych.search.qdrant_retrieval import retrieve
+from diptych.search.qdrant.query import Input
+from diptych.search.qdrant.retrieval import retrieve
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, Retrieved
 from diptych.search.run import notify_plugins, on_current_view, reranked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.handle.tenancy import narrowed, scope
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 from diptych.stores.nodes import search_deadline
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from diptych.search.checks import require_count
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, Options
 from diptych.search.pins import PINNED
-from diptych.search.qdrant_query import pipeline_request
-from diptych.search.qdrant_retrieval import hits_of
+from diptych.search.qdrant.query import pipeline_request
+from diptych.search.qdrant.retrieval import hits_of
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
-from diptych.search.store_calls import read_store
 from diptych.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:

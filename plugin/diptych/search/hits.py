@@ -12,8 +12,8 @@ from qdrant_client.client_base import QdrantBase
 from diptych import frames
 from diptych.metadata.media_payloads import stored_thumbnail, thumbnail_fields
 from diptych.repr_html import ReprHtml
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import read_store
 from diptych.types import Hit, Query
 
 

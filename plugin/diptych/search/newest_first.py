@@ -13,7 +13,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import without_ids
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 
 
 def newest_ids(

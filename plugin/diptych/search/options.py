@@ -11,8 +11,8 @@ from diptych.errors import SearchError, brief
 from diptych.media import RawMedia
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import BoostPart
-from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.types import Query, is_unicode
 
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document

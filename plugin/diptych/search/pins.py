@@ -9,8 +9,8 @@ from qdrant_client import models
 
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import read_store
 from diptych.types import Hit
 
 PINNED = "pinned"  # key of `Hit.stages` that holds a pinned document's place, from 1

@@ -19,11 +19,11 @@ from diptych.metadata.media_payloads import content_fields, reference_fields
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
 from diptych.search.checks import require_count
-from diptych.search.filters import combined
 from diptych.search.media_queries import media_read, without_rerankers
 from diptych.search.newest_first import newest_ids
 from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
 from diptych.search.pipeline import Pipeline, Retrieve, called
+from diptych.search.qdrant.filters import combined
 from diptych.slots.slot import Slot
 from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query

@@ -25,10 +25,10 @@ from diptych.metadata.payloads import from_payload
 from diptych.protocols import Reranker
 from diptych.search.fusion import PointId
 from diptych.search.pipeline import search_params
-from diptych.search.qdrant_retrieval import query_points
+from diptych.search.qdrant.retrieval import query_points
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.stages import Explore, Rerank
-from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Hit
 

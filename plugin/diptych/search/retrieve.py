@@ -11,11 +11,11 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.runtime.phases import LOG
-from diptych.search.feedback import with_examples
 from diptych.search.media_queries import QueryInput, require_encodable, vectors_of_queries, with_media
 from diptych.search.pins import pinned_hits
-from diptych.search.qdrant_query import Input, Inputs
-from diptych.search.qdrant_retrieval import retrieve
+from diptych.search.qdrant.feedback import with_examples
+from diptych.search.qdrant.query import Input, Inputs
+from diptych.search.qdrant.retrieval import retrieve
 from diptych.search.request import SearchRequest
 from diptych.search.stages import Rerank
 from diptych.slots.slot import Slot

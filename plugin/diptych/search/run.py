@@ -17,12 +17,12 @@ from diptych.handle.snapshot import View
 from diptych.metadata.payload_paths import head
 from diptych.metadata.payloads import NATIVE
 from diptych.reports import SearchReport
+from diptych.search.excerpts.highlights import with_highlights
+from diptych.search.excerpts.passages import READ, with_passages
 from diptych.search.filter_keys import warn_of_missing_keys
-from diptych.search.highlights import with_highlights
 from diptych.search.hits import Answers, Hits, answers_of, hits_of
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.options import Options, SearchOptions, media_of
-from diptych.search.passages import READ, with_passages
 from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from diptych.media import Media
 from diptych.metadata.media_payloads import PICTURED
-from diptych.search.highlights import matching_words
+from diptych.search.excerpts.highlights import matching_words
 from diptych.search.request import SearchRequest
 from diptych.types import Document, Hit
 

@@ -19,7 +19,7 @@ from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.media.read import format_of
 from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
 from diptych.metadata.payloads import from_payload
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
 from diptych.service.route_context import Serving

@@ -12,8 +12,8 @@ from diptych.collection.explanation import Explanation, SlotScore
 from diptych.errors import DocumentNotFound, SearchError
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline, Retrieve
-from diptych.search.filters import read_filter
 from diptych.search.options import Options
+from diptych.search.qdrant.filters import read_filter
 from diptych.search.run import answered
 from diptych.service.requests import read
 from diptych.service.route_context import Serving

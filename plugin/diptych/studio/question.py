@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diptych.collection.collection import Collection
 from diptych.search import Pipeline
-from diptych.search.filters import read_filter
 from diptych.search.options import Options
+from diptych.search.qdrant.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_inline, require_words
 from diptych.service.bodies import InlineMedia
 from diptych.service.requests import require_room

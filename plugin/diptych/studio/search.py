@@ -19,8 +19,8 @@ from diptych.collection.explanation import Explanation
 from diptych.errors import DiptychError
 from diptych.search.filter_keys import some_missing
 from diptych.search.options import Options
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.run import Answered, answered_later
-from diptych.search.store_calls import read_store
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument

@@ -28,7 +28,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.studio.generation_labels import beside, difference, rolled_back
 from diptych.studio.own_search import own_search

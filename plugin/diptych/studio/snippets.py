@@ -20,7 +20,7 @@ from diptych.config.models import SearchConfig
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline
 from diptych.search.options import Options
-from diptych.search.qdrant_retrieval import first_requests, fuses_in_host
+from diptych.search.qdrant.retrieval import first_requests, fuses_in_host
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of
 from diptych.service.requests import read

@@ -16,7 +16,7 @@ from diptych.handle.snapshot import View
 from diptych.metadata.media_payloads import content_fields
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 from diptych.service.allowed_inputs import accepted
 from diptych.service.route_context import Serving, json_of
 from diptych.studio.context import Studio

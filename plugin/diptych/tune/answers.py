@@ -17,10 +17,10 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import Progress
 from diptych.search.pipeline import Retrieve, search_params
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.search.store_calls import read_store
 from diptych.tune.search_report import params_text
 from diptych.tune.slot_candidates import Doubles, Legs, pools_of
 from diptych.types import Floats, Query, said

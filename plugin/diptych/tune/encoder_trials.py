@@ -16,7 +16,7 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import Similarity
 from diptych.runtime.phases import Progress
-from diptych.search.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.swap.sample import sample_points
 from diptych.tune.encoder_report import NOW, EncoderChoice, EncoderRow

@@ -23,11 +23,11 @@ from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
 from diptych.search.stages import Rerank
-from diptych.search.store_calls import read_store
 from diptych.tune.answers import OnceScored
 from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
 from diptych.tune.slot_candidates import Doubles, Legs

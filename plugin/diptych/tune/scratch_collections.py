@@ -16,7 +16,7 @@ from diptych.config.models import Stored, VectorStorage
 from diptych.handle.vector_params import first_stage_params, vector_params
 from diptych.metadata.models import Prefix
 from diptych.search.pipeline import search_params
-from diptych.search.qdrant_query import Nearest
+from diptych.search.qdrant.query import Nearest
 from diptych.tune.grid import Setup
 from diptych.tune.sample import Sample
 from diptych.types import Floats

@@ -28,7 +28,7 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
         return None
     from qdrant_client import models
 
-    from diptych.search.filters import read_filter
+    from diptych.search.qdrant.filters import read_filter
 
     given = [read_filter(text, name="--filter")] if text is not None else []
     return models.Filter(must=[*given, *map(_condition, where)])
@@ -74,7 +74,7 @@ def _condition(text: str) -> models.FieldCondition | models.Filter:
     """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
     from qdrant_client import models
 
-    from diptych.search.filters import equals
+    from diptych.search.qdrant.filters import equals
 
     key, value, written = _pair(text)
     ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from diptych.collection.collection import Collection
 from diptych.collection.score_documents import BlocksLike
 from diptych.search.filter_keys import known_missing
-from diptych.search.filters import read_filter
+from diptych.search.qdrant.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_inline, require_words
 from diptych.service.bodies import SearchRequest
 from diptych.service.error_answers import Refused

@@ -11,9 +11,9 @@ from diptych.errors import SearchError
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload, id_fields
 from diptych.search.media_queries import QueryInput, media_read, vectors_of_queries, with_media
-from diptych.search.qdrant_query import Input, Inputs, QueryWithExamples
+from diptych.search.qdrant.query import Input, Inputs, QueryWithExamples
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import FEEDBACK, require_version
 from diptych.types import Query

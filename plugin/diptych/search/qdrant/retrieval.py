@@ -15,7 +15,7 @@ from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload
 from diptych.search.boost import require_fitting_indexes
 from diptych.search.fusion import PointId, Ranking, fuse, mixed
-from diptych.search.qdrant_query import (
+from diptych.search.qdrant.query import (
     Inputs,
     branch_requests,
     fusion_request,
@@ -23,9 +23,9 @@ from diptych.search.qdrant_query import (
     rest_request,
     unboosted_direction,
 )
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
-from diptych.search.store_calls import read_store
 from diptych.stores.versions import keeps_log
 from diptych.types import Hit
 

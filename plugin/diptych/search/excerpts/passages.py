@@ -13,10 +13,10 @@ import numpy as np
 from diptych.metadata.payloads import from_payload, text_fields
 from diptych.passages import PassageEncoder
 from diptych.protocols import Calibrated
+from diptych.search.excerpts.passage_cache import DocumentPassages, PassageTerms, ShownDocuments
 from diptych.search.fusion import PointId
-from diptych.search.passage_cache import DocumentPassages, PassageTerms, ShownDocuments
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
-from diptych.search.store_calls import read_store
 from diptych.slots.encode import encode
 from diptych.slots.slot import Slot
 from diptych.types import Document, Floats, Hit, Passage

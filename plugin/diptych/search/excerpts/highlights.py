@@ -13,7 +13,7 @@ import numpy as np
 from diptych.passages import PassageEncoder
 from diptych.passages.text_splitter import Boundaries
 from diptych.protocols import Calibrated, TokenLimit
-from diptych.search.passages import unit
+from diptych.search.excerpts.passages import unit
 from diptych.search.request import SearchRequest
 from diptych.slots.encode import encode
 from diptych.slots.slot import Slot

@@ -16,9 +16,9 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import MOST, SearchRequest, direction
 from diptych.search.stages import Dbsf, Linear, Rrf
-from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
