@@ -48,6 +48,23 @@ def test_the_words_that_match_are_marked_where_they_stand(long: Collection) -> N
     assert words_of(hits["mutt"]) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "query", "words"),
+    [
+        ("用于转换音频文件的WAV程序。音乐。", "音频文件 wav", ["音频文件", "WAV"]),
+        ("用于转换音频文件的程序", "音频", ["音频"]),
+        ("音の編集ソフト", "編集ソフト", ["編集ソフト"]),
+        ("Программа записи звука", "запись звука", ["звука"]),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_marked_too(text: str, query: str, words: list[str]) -> None:
+    slots = {"lexical": {"adapter": "bm25", "language": "none"}}
+    with Collection.open({"store": "memory:", "collection": "c", "slots": slots}) as collection:
+        collection.populate([Document("a", text)])
+        (hit,) = collection.search(query, highlight=True)
+        assert words_of(hit) == words
+
+
 def test_no_highlight_is_made_unless_asked_for(long: Collection) -> None:
     assert all(hit.highlight is None for hit in long.search(QUERY))
     with pytest.raises(SearchError, match="highlight is not usable"):

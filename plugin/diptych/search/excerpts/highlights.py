@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -22,6 +22,8 @@ from diptych.types import Floats, Highlight, Hit, Passage
 READ = 2_000  # characters of a document without passages, where the encoder does not tell how much it reads
 LONGEST = 100_000  # characters of a document without passages in which words are looked for
 _WORD = re.compile(r"\w+")
+# Kana and Chinese characters, which have no spaces between words: lexicons compare them by overlapping pairs.
+_UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)")
 Place: TypeAlias = tuple[int, int]
 
 
@@ -128,16 +130,42 @@ def _matching(hit: Hit, query: int, matchers: Sequence[Callable[[int, set[str]],
 def _places_of_words(
     text: str, begin: int, end: int, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]
 ) -> tuple[Place, ...]:
-    places = [match.span() for match in _WORD.finditer(text, begin, min(end, len(text)))] if matchers else []
+    places = list(_words(text, begin, min(end, len(text)))) if matchers else []
     words = {text[a:b] for a, b in places}
     matched = {word for matcher in matchers for word in matcher(query, words)} if words else set()
-    return tuple((a, b) for a, b in places if text[a:b] in matched)
+    return tuple(_joined((a, b) for a, b in places if text[a:b] in matched))
+
+
+def _words(text: str, begin: int, end: int) -> Iterator[Place]:
+    """The words of a part of the text; of scripts without spaces each two characters, which overlap."""
+    for match in _WORD.finditer(text, begin, end):
+        at = match.start()
+        for part in _UNSPACED.split(match[0]):
+            if len(part) > 1 and _UNSPACED.match(part):
+                yield from ((n, n + 2) for n in range(at, at + len(part) - 1))
+            elif part:
+                yield (at, at + len(part))
+            at += len(part)
+
+
+def _joined(places: Iterable[Place]) -> Iterator[Place]:
+    """The places, with those that overlap made one."""
+    last: Place | None = None
+    for begin, end in places:
+        if last is not None and begin < last[1]:
+            last = (last[0], end)
+        else:
+            if last is not None:
+                yield last
+            last = (begin, end)
+    if last is not None:
+        yield last
 
 
 def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], set[str]]:
     """Returns which of some words match the query of a number in this slot."""
     if slot.kind == "text_index":
-        terms = [{word.casefold() for word in _WORD.findall(text)} for text in request.texts]
+        terms = [{text[a:b].casefold() for a, b in _words(text, 0, len(text))} for text in request.texts]
         return lambda query, words: {word for word in words if word.casefold() in terms[query]}
     asked = slot.asker or slot
     queries: list[Any] = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
