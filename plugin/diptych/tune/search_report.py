@@ -129,7 +129,7 @@ class SearchReport(ReprHtml):
         gain = self.gains[0]
         change = f"gains {gain.mean:+.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
         figures = (
-            f"{self.rows[self.tuned].name} {change} nDCG@10 on held-out queries, "
+            f"searching {pipeline_words(self.rows[self.tuned].pipeline)}, {change} nDCG@10 on held-out queries, "
             f"{self.confidence:.0%} interval [{gain.low:+.4f}, {gain.high:+.4f}]"
         )
         if self.passed and not self.fits:
@@ -165,6 +165,30 @@ def pipeline_label(pipeline: Pipeline, *, with_candidates: bool = True) -> str:
         for stage in pipeline.stages
     )
     return " >> ".join([slots, *map(repr, stages)])
+
+
+def pipeline_words(pipeline: Pipeline) -> str:
+    """A pipeline in plain words, such as `dense and lexical, 100 candidates each, fused by rrf (k 60)`.
+
+    Args:
+        pipeline: the stages. Neither options of rerankers nor single weights are said.
+    """
+    slots = [branch.slot for branch in pipeline.retrieve]
+    counts = [f"{branch.candidates:,}" for branch in pipeline.retrieve]
+    said = [f"{', '.join(slots[:-1])} and {slots[-1]}" if len(slots) > 1 else f"{slots[0]} alone"]
+    if pipeline.stages:
+        each = " each" if len(counts) > 1 and len(set(counts)) == 1 else ""
+        said.append(f"{counts[0] if each else ' and '.join(counts)} candidates{each}")
+    if params := params_text(pipeline.retrieve[0].params):
+        said.append(f"with {params}")
+    if (fuse := pipeline.fuse) is not None:
+        details = [f"k {fuse.k}"] if isinstance(fuse, Rrf) else [fuse.normalize] if isinstance(fuse, Linear) else []
+        details += ["weighted"] if getattr(fuse, "weights", {}) else []
+        said.append(f"fused by {fuse.label}" + (f" ({', '.join(details)})" if details else ""))
+    if (rescore := pipeline.rescore) is not None:
+        said.append(f"the best {rescore.candidates:,} rescored by {rescore.slot}")
+    said += [f"the best {stage.candidates:,} reranked by {stage.label}" for stage in pipeline.rerank]
+    return ", ".join(said)
 
 
 def params_text(params: models.SearchParams | None) -> str:

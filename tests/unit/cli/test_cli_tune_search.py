@@ -43,7 +43,9 @@ def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
     config.write_text(config.read_text() + "  fuse: {kind: rrf}\n")
     shown(report(passed=True), config_change(config, report(passed=True), registry))
     out = capsys.readouterr().out
-    assert "gains +0.0500 nDCG@10 on held-out queries, 95% interval [+0.0200, +0.0800]: it is better than" in out
+    said = " ".join(out.split())
+    assert "searching dense and lexical, 100 candidates each, fused by linear (zscore, weighted), gains +0.0500" in said
+    assert "gains +0.0500 nDCG@10 on held-out queries, 95% interval [+0.0200, +0.0800]: it is better than" in said
     assert "\n-    kind: rrf\n+    kind: linear\n+    normalize: zscore\n" in out
     assert "\n   limit: 3\n" in out, "what stays is its surroundings"
     assert "dense + lexical >> Rrf(k=60) (now)" in out
