@@ -112,11 +112,11 @@ def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: list[dict[s
         return f"{name} is excluded by its id in the pipeline's settings."
     if any(leg["candidate"] for leg in legs):
         return f"{name} was lost on the way: it is {why.lost}."
-    return f"{name} is among the candidates of no slot: {'; '.join(map(_leg_text, legs))}."
+    return f"No slot passes {name} on: {'; '.join(map(_leg_text, legs))}."
 
 
 def _leg_text(leg: dict[str, Any]) -> str:
     if leg["score"] is None:
-        return f"{leg['slot']} finds nothing in it that the query has"
-    rank = f"rank {leg['rank']:,}" if leg["rank"] else f"a rank beyond {DEEPEST:,}"
-    return f"in {leg['slot']} it has {rank}, and {leg['candidates']:,} are read"
+        return f"{leg['slot']} finds nothing of the query in it"
+    rank = f"at rank {leg['rank']:,}" if leg["rank"] else f"beyond rank {DEEPEST:,}"
+    return f"{leg['slot']} has it {rank} and passes only its first {leg['candidates']:,} on"

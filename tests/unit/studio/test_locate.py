@@ -44,9 +44,9 @@ def test_a_document_that_no_slot_reads_has_its_place_further_down(
     dense, lexical = found["legs"]
     assert (found["rank"], dense["rank"], dense["candidate"]) == (None, order.index("x") + 1, False)
     assert (lexical["rank"], lexical["score"]) == (None, None)
-    assert "among the candidates of no slot" in found["sentence"]
-    assert f"in dense it has rank {order.index('x') + 1}, and 3 are read" in found["sentence"]
-    assert "lexical finds nothing in it" in found["sentence"]
+    assert found["sentence"].startswith("No slot passes “")
+    assert f"dense has it at rank {order.index('x') + 1} and passes only its first 3 on" in found["sentence"]
+    assert "lexical finds nothing of the query in it" in found["sentence"]
 
 
 def test_why_a_document_is_missing_is_said(asked: Ask) -> None:
