@@ -12,7 +12,8 @@ export function milliseconds(value: number): string {
 
 export function score(value: number): string {
   const size = Math.abs(value);
-  if (size !== 0 && size < 0.0001) return value.toExponential(1);
+  if (size !== 0 && size < 1e-7) return value.toExponential(1);
+  if (size !== 0 && size < 0.0001) return value.toFixed(1 - Math.floor(Math.log10(size))); // two figures
   return size >= 100 ? value.toFixed(1) : size >= 10 ? value.toFixed(2) : value.toFixed(4);
 }
 

@@ -54,7 +54,7 @@ export const Judged = memo(function Judged({ asked, grades, a, b }: Props) {
   return (
     <section class="judged-note small-text" aria-label="Judged documents">
       <p>
-        Judged in <b>{isolated(grades.judged ?? "")}</b>: {plural(total, "relevant document")}.{" "}
+        By the judgements in <b>{isolated(grades.judged ?? "")}</b>: {plural(total, "relevant document")}.{" "}
         {total > 0 && counts}
         {grades.absent > 0 && ` ${plural(grades.absent, "more is", "more are")} not in this collection.`}
       </p>

@@ -49,16 +49,20 @@ export function Excerpt({ text, places, passage, size = 320 }: { text: string; p
 }
 
 /** The begin of the word at this place, if it is near; so no pair of surrogates is cut either. */
-function wordStart(text: string, place: number): number {
+export function wordStart(text: string, place: number): number {
   const start = Math.max(0, Math.min(place, text.length));
   const cut = /\S{0,40}$/.exec(text.slice(0, start))?.[0].length ?? 0;
   return start - (cut < 40 ? cut : 0);
 }
 
-/** Places of these words in the text, whole words only, whatever their case. */
+const UNSPACED = /^[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+$/;
+
+/** Places of these words in the text, whatever their case: whole words, except in scripts without spaces. */
 export function placesOf(text: string, words: readonly string[]): Place[] {
   const wanted = new Set(words.map((word) => word.toLocaleLowerCase()));
-  return [...text.matchAll(/[\p{L}\p{N}_]+/gu)]
+  const spaced = [...text.matchAll(/[\p{L}\p{N}_]+/gu)]
     .filter((match) => wanted.has(match[0].toLocaleLowerCase()))
     .map((match): Place => [match.index, match.index + match[0].length]);
+  const unspaced = words.filter((word) => UNSPACED.test(word)).flatMap((word) => [...text.matchAll(new RegExp(word, "g"))].map((match): Place => [match.index, match.index + word.length]));
+  return [...spaced, ...unspaced];
 }

@@ -1,5 +1,6 @@
 /** Sentences to the user: errors, hints, empty views. */
 import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
 
 import type { ApiError } from "../api";
 
@@ -48,4 +49,16 @@ export function Loading({ label }: { label: string }) {
       <span class="visually-hidden">{label}</span>
     </div>
   );
+}
+
+const LATE = 2500; // milliseconds of waiting after which people ask why
+
+/** What may take so long, once it does; nothing before. */
+export function Late({ children }: { children: ComponentChildren }) {
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), LATE);
+    return () => clearTimeout(timer);
+  }, []);
+  return late ? <p class="hint late">{children}</p> : null;
 }

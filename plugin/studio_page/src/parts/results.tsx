@@ -9,7 +9,7 @@ import type { Answer } from "../request";
 import { sideLabel, useStudio } from "../studio";
 import type { Grades, SearchAnswer } from "../types/search";
 import { BesideHits, HitList, titleOf, type Beside } from "./hits";
-import { Empty, Failure, Loading } from "./notice";
+import { Empty, Failure, Late, Loading } from "./notice";
 import { pointed, Ribbons } from "./ribbons";
 import { Stages } from "./stages";
 import { overlapOf, Venn, type Group, type Overlap } from "./venn";
@@ -111,6 +111,7 @@ const Column = memo(function Column({ side, label, data, error, loading, reload,
         {data && <Stages total={data.milliseconds} stages={data.stages} />}
       </header>
       <div class="column-loading">{loading && <Loading label={`${side.toUpperCase()} is searching`} />}</div>
+      {loading && !exported && <Late>Still searching. The first search of a side loads its encoders, which takes seconds, on a busy machine longer.</Late>}
       {error && <Failure error={error} again={reload} />}
       {data && data.hits.length === 0 && (
         <Empty title="Nothing found">{data.warnings.map(sentence).join(" ") || "No document answers this query."}</Empty>

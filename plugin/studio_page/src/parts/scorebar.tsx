@@ -86,12 +86,12 @@ export function PartsTable({ mine, theirs, colours }: { mine: Scored; theirs?: S
       </thead>
       <tbody>
         {names.map((name) => {
-          const part = partOf(mine, name);
+          const words = wordsOf(partOf(mine, name), partOf(theirs, name));
           return (
             <tr key={name}>
               <td>
                 <span class={`swatch part-${colours.get(name) ?? 8}`} aria-hidden="true" /> {name}
-                {part?.words && part.words.length > 0 && <Words words={part.words} />}
+                {words.length > 0 && <Words words={words} two={theirs !== undefined} />}
               </td>
               <Value scored={mine} name={name} />
               {theirs && <Value scored={theirs} name={name} />}
@@ -128,12 +128,30 @@ function rankOf(leg: Leg): string {
   return leg.rank === null ? "" : `rank ${count(leg.rank)}`;
 }
 
-function Words({ words }: { words: NonNullable<Part["words"]> }) {
+interface WordValue {
+  word: string;
+  mine: number | undefined;
+  other: number | undefined;
+}
+
+/** The words of a slot that match in either document, those of the first before the other's. */
+function wordsOf(mine: Part | undefined, theirs: Part | undefined): WordValue[] {
+  const [own, others] = [mine, theirs].map((part) => new Map(part?.words?.map(({ word, value }) => [word, value])));
+  return [...new Set([...own!.keys(), ...others!.keys()])].map((word) => ({ word, mine: own!.get(word), other: others!.get(word) }));
+}
+
+function Words({ words, two }: { words: readonly WordValue[]; two: boolean }) {
+  const said = `Matched words and what each adds to the slot's own score${two ? ", in this document / in the other" : ""}`;
+  const shown = (value: number | undefined) => (value === undefined ? "–" : score(value));
   return (
-    <ul class="words" aria-label="Matched words and what each adds to the slot's own score" title="What each word adds to the slot's own score">
-      {words.slice(0, 12).map(({ word, value }) => (
+    <ul class="words" aria-label={said} title={said}>
+      {words.slice(0, 12).map(({ word, mine, other }) => (
         <li key={word}>
-          <mark>{word}</mark> <span class="muted number">{score(value)}</span>
+          <mark>{word}</mark>{" "}
+          <span class="muted number">
+            {shown(mine)}
+            {two && ` / ${shown(other)}`}
+          </span>
         </li>
       ))}
       {words.length > 12 && <li class="muted">and {words.length - 12} more</li>}

@@ -10,7 +10,7 @@ import type { Hit, LocateAnswer, Question, SearchAnswer } from "../types/search"
 import { Copy } from "./copy";
 import { Select } from "./field";
 import { distinctTitle, titleOf } from "./hits";
-import { Marked, placesOf, type Place } from "./marked";
+import { Marked, placesOf, wordStart, type Place } from "./marked";
 import { Failure, Loading } from "./notice";
 import { coloursOf, extentOf, PartsTable, ScoreBar, sumOf } from "./scorebar";
 import { Thumbnail } from "./thumbnail";
@@ -66,7 +66,7 @@ export const Why = memo(function Why({ id, asked, a, b, onClose }: WhyProps) {
             onAnswer={note}
           />
         ))}
-      {document && <Document document={document} places={hit?.highlights ?? placesOf(document.text, words)} />}
+      {document && <Document document={document} places={marksOf(document, hit) ?? placesOf(document.text, words)} from={startOf(document, hit)} />}
     </aside>
   );
 });
@@ -167,8 +167,12 @@ function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: Locat
   const difference = mine.score - theirs.score;
   const names = [...new Set([...mine.parts, ...theirs.parts].map((part) => part.name))];
   const valueOf = (answer: LocateAnswer, name: string) => answer.parts.filter((part) => part.name === name).reduce((sum, part) => sum + part.value, 0);
-  const gaps = names.map((name) => ({ name, gap: valueOf(mine, name) - valueOf(theirs, name) }));
-  const decisive = gaps.filter(({ gap }) => gap * difference > 0).sort((one, two) => Math.abs(two.gap) - Math.abs(one.gap))[0];
+  const isWord = (name: string) => [...mine.parts, ...theirs.parts].some((part) => part.name === name && part.kind === "word");
+  const gaps = names
+    .map((name) => ({ name: isWord(name) ? `the word “${name}”` : name, gap: valueOf(mine, name) - valueOf(theirs, name) }))
+    .sort((one, two) => Math.abs(two.gap) - Math.abs(one.gap));
+  const decisive = gaps.find(({ gap }) => gap * difference > 0);
+  const against = gaps.find(({ gap }) => gap * difference < 0 && score(Math.abs(gap)) !== "0.0000");
   if (difference === 0) return <p class="small-text">Both have the same score; equal scores are ordered by id.</p>;
   if (!decisive) return null;
   if (names.length === 1 && mine.before.length > 0 && mine.parts !== mine.before) {
@@ -181,13 +185,23 @@ function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: Locat
   const verb = difference > 0 ? "Above" : "Below";
   return (
     <p class="small-text why-difference">
-      {verb} “<bdi>{title}</bdi>” by <b class="number">{score(Math.abs(difference))}</b>. What counts most: <b>{decisive.name}</b> (
-      <span class="number">
-        {decisive.gap > 0 ? "+" : "−"}
-        {score(Math.abs(decisive.gap))}
-      </span>
-      ).
+      {verb} “<bdi>{title}</bdi>” by <b class="number">{score(Math.abs(difference))}</b>. What counts most: <b>{decisive.name}</b> (<Gap of={decisive.gap} />)
+      {against && (
+        <>
+          ; the other way counts {against.name} (<Gap of={against.gap} />)
+        </>
+      )}
+      .
     </p>
+  );
+}
+
+function Gap({ of }: { of: number }) {
+  return (
+    <span class="number">
+      {of > 0 ? "+" : "−"}
+      {score(Math.abs(of))}
+    </span>
   );
 }
 
@@ -210,7 +224,7 @@ function Legs({ found }: { found: LocateAnswer }) {
         {found.legs.map((leg) => (
           <tr key={leg.slot}>
             <td>{leg.slot}</td>
-            <td class="right">{leg.rank === null ? "none" : `${count(leg.rank)}${leg.candidate ? "" : ` (of ${count(leg.candidates)} read)`}`}</td>
+            <td class="right">{leg.rank === null ? "none" : `${count(leg.rank)}${leg.candidate ? "" : ` (${count(leg.candidates)} passed on)`}`}</td>
             <td class="right">{leg.score === null ? "–" : score(leg.score)}</td>
           </tr>
         ))}
@@ -221,17 +235,41 @@ function Legs({ found }: { found: LocateAnswer }) {
 
 type Shown = Omit<Hit, "score" | "highlights" | "passages">;
 
-function Document({ document, places }: { document: Shown; places: readonly Place[] }) {
+/** Where in the document's text that of the hit begins: of a long text a hit has the part around its best passage. */
+function startOf(document: Shown, hit: Hit | undefined): number {
+  return hit ? Math.max(0, hit.text_start - document.text_start) : 0;
+}
+
+function marksOf(document: Shown, hit: Hit | undefined): Place[] | undefined {
+  const shift = startOf(document, hit);
+  return hit?.highlights.map(([start, end]): Place => [start + shift, end + shift]);
+}
+
+const LONG = 4000; // characters: what is longer would push the metadata out of reach
+
+function Document({ document, places, from }: { document: Shown; places: readonly Place[]; from: number }) {
+  const [whole, setWhole] = useState(false);
+  useEffect(() => setWhole(false), [document.id]);
+  const { text } = document;
+  const begin = whole ? 0 : from;
+  const end = whole || text.length <= begin + LONG ? text.length : wordStart(text, begin + LONG);
   const payload = Object.entries(document.payload);
   return (
     <section class="stack" aria-label="Document">
       {document.thumbnail && <Thumbnail path={document.thumbnail} alt={titleOf(document)} />}
-      {document.text && (
+      {text && (
         <p class="why-text">
-          {document.text_start > 0 && "… "}
-          <Marked text={document.text} places={places} />
-          {document.text_start + document.text.length < document.text_length && " …"}
+          {document.text_start + begin > 0 && "… "}
+          <Marked text={text} places={places} from={begin} to={end} />
+          {document.text_start + end < document.text_length && " …"}
         </p>
+      )}
+      {end - begin < text.length && (
+        <div>
+          <button class="button small" type="button" onClick={() => setWhole(true)}>
+            Show all {count(document.text_length)} characters
+          </button>
+        </div>
       )}
       {payload.length > 0 && (
         <table class="table payload">
