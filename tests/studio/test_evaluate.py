@@ -210,7 +210,7 @@ def test_judged_hits_are_marked_and_relevant_ones_that_are_missing_are_found(
     note = visit.page.get_by_role("region", name="Judged documents")
     for query in (marked, missed):
         page = visit.open(**SIDES, q=query.text)
-        expect(note).to_contain_text("Judged in few: ")
+        expect(note).to_contain_text("By the judgements in few: ")
         for side, ids in zip("ab", found[query.id], strict=True):
             assert visit.ids(side) == ids
             hits = page.locator(f"[data-column={side}] .hit:has(.grade-tag[data-kind=good])").all()

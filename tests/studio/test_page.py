@@ -279,7 +279,8 @@ def test_a_long_document_is_shown_by_its_best_passage(browser: Browser, filled: 
     slots = {"dense": {"adapter": "fake-dense", "passages": {"tokens": 24, "overlap": 4}}}
     lines = [f"Part {n} says words{n} and more{n} once again." for n in range(400)]
     lines[300] = "The player can convert audio files to any format."
-    with filled([{"id": "1", "title": "A long manual", "text": " ".join(lines)}], slots=slots) as collection:
+    document = {"id": "1", "title": "A long manual", "text": " ".join(lines), "section": "manuals"}
+    with filled([document], slots=slots) as collection:
         app = application(Served([collection], registry=fakes), extension=studio())
         with visiting(browser, app) as visit:
             page = visit.open(q="convert audio files")
@@ -287,6 +288,30 @@ def test_a_long_document_is_shown_by_its_best_passage(browser: Browser, filled: 
             card = page.locator("[data-column=a] .hit")
             expect(card.locator(".hit-title")).to_contain_text("A long manual")
             expect(card.locator(".hit-text")).to_contain_text("convert audio files")
+            expect(page.locator("[data-column]")).to_have_count(1)  # one slot is compared with nothing
+            card.locator(".hit-title").click()
+            why = page.get_by_role("complementary")
+            expect(why.locator(".payload")).to_contain_text("manuals")
+            text, more = why.locator(".why-text"), why.get_by_role("button", name=re.compile("^Show all"))
+            expect(text).to_contain_text("convert audio files")
+            assert len(text.inner_text()) < 4_100
+            more.click()
+            expect(text).to_contain_text("Part 399 says")
+            expect(text).to_contain_text("Part 0 says")
+            expect(more).to_have_count(0)
+            assert visit.faults == []
+
+
+def test_a_collection_that_is_filled_while_the_page_is_open_is_shown(
+    browser: Browser, filled: Filled, fakes: Registry
+) -> None:
+    with filled([]) as collection:
+        app = application(Served([collection], registry=fakes), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open()
+            expect(page.get_by_role("main")).to_contain_text("Nothing has been populated yet")
+            collection.populate([{"id": "sox", "text": "converts audio files"}])
+            expect(page.get_by_role("searchbox", name="Query")).to_be_visible()
             assert visit.faults == []
 
 

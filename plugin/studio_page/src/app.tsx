@@ -44,6 +44,7 @@ export function App() {
   );
   const main = useViewFocus(view, view.name === "compare" ? (params.q ?? "") : "");
   useFocusAfterKey(wanted, state.data !== null, main);
+  useLookAgain(Boolean(collection?.error) && !exported, state.reload);
   const studio = useMemo(() => state.data && collection && { info: state.data, collection, reload: state.reload }, [state.data, collection, state.reload]);
   const Shown = view.component;
   return (
@@ -91,6 +92,7 @@ export function App() {
         {!view.alone && collection?.error && (
           <Notice kind="warning">
             <p>{collection.error}</p>
+            <p class="hint">This page looks again every few seconds.</p>
           </Notice>
         )}
         {!view.alone && studio && !studio.collection.error && (
@@ -131,10 +133,21 @@ function useFocusAfterKey(wanted: boolean, ready: boolean, main: { current: HTML
   }, [wanted, ready]);
 }
 
+const LOOK_AGAIN = 4000; // milliseconds
+
+/** A collection that cannot be shown yet, such as an empty one, is looked for until it can. */
+function useLookAgain(wanted: boolean, reload: () => void): void {
+  useEffect(() => {
+    if (!wanted) return undefined;
+    const timer = setInterval(() => document.visibilityState === "visible" && reload(), LOOK_AGAIN);
+    return () => clearInterval(timer);
+  }, [wanted, reload]);
+}
+
 function Navigation({ current }: { current: View }) {
   useRoute(); // links carry the collection and the sides of the current hash
   const shown = useRef<HTMLAnchorElement>(null);
-  useEffect(() => shown.current?.scrollIntoView({ block: "nearest", inline: "nearest" }), [current]);
+  useEffect(() => shown.current?.scrollIntoView({ block: "nearest", inline: "center" }), [current]);
   if (exported) return null;
   return (
     <nav class="tabs" aria-label="Views">

@@ -50,7 +50,7 @@ export function sideOf(id: string): Side {
   return id.startsWith(YAML) ? { yaml: id.slice(YAML.length) } : id;
 }
 
-/** The sides that are compared: those of the hash, else the whole pipeline beside the first slot. */
+/** The sides that are compared: those of the hash, else the whole pipeline beside what the server names next, unless both are one slot alone. */
 export function sidesOf(collection: CollectionInfo, params: Readonly<Record<string, string>>): { a: string; b: string } {
   const known = (id: string | undefined) => {
     if (id && (id === NONE || id.startsWith(YAML) || collection.sides.some((side) => side.id === id))) return id;
@@ -59,7 +59,8 @@ export function sidesOf(collection: CollectionInfo, params: Readonly<Record<stri
     return live && `slot:${live.name}`;
   };
   const a = known(params.a) ?? collection.sides[0]?.id ?? "pipeline";
-  return { a, b: known(params.b) ?? collection.sides[1]?.id ?? NONE };
+  const isOneSlot = collection.slots.length === 1 && collection.sides.length === 2; // else there is a stage or a generation to compare with
+  return { a, b: known(params.b) ?? (isOneSlot ? NONE : collection.sides[1]?.id) ?? NONE };
 }
 
 /** What POST /locate is asked for one document. The answers are exported under it, so it is made in one place. */
