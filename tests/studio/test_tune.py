@@ -104,7 +104,7 @@ def test_a_tuning_can_be_cancelled_and_says_what_it_does_meanwhile(visit: Visit)
 
 def test_a_budget_is_a_number_above_0(visit: Visit) -> None:
     page = visit.open("tune")
-    budget, start = page.get_by_label("Longest time of the median query"), page.get_by_role("button", name="Tune")
+    budget, start = page.get_by_label("Time limit for the median query"), page.get_by_role("button", name="Tune")
     for wrong in ("-1", "0", "fast"):
         budget.fill(wrong)
         expect(start).to_be_disabled()

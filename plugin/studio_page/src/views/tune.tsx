@@ -40,7 +40,7 @@ export function Tune() {
           <div class="fields">
             <QuerySetSelect label="Judged queries" value={judged} onChange={setJudged} />
             <TextField
-              label="Longest time of the median query, in ms"
+              label="Time limit for the median query, in ms"
               value={budget}
               onInput={setBudget}
               placeholder="no limit"
@@ -78,7 +78,7 @@ function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
       </section>
       <figure class="card stack">
         <figcaption>
-          <h2>Quality against time</h2>
+          <h2>{METRIC} against time</h2>
           <Legend />
         </figcaption>
         <Pareto trials={tuning.trials} metric={METRIC} picked={picked} onPick={setPicked} budget={budget} />
@@ -109,7 +109,7 @@ function Legend() {
         <i class="dot-sign present" /> present
       </span>
       <span>
-        <i class="dot-sign on-front" /> nothing is both better and faster
+        <i class="dot-sign on-front" /> front: no trial is both better and faster
       </span>
       <span>
         <i class="dot-sign" /> other trials
@@ -128,7 +128,7 @@ function Change({ trial, tuning }: { trial: Trial; tuning: Tuning }) {
       {!(trial.chosen && tuning.passed) && <p>Not recommended: this trial is not shown to be better than the present pipeline.</p>}
       <Diff text={text} what={tuning.file ? `Change of ${tuning.file}` : "Change of the search settings"} />
       <p class="hint">
-        Put it into the config, then <code>diptych plan</code> and <code>diptych apply</code>: the gate measures it before it goes live.
+        Set the lines with a plus in the config, whose style may differ; or let <code>diptych tune search --write</code> do it. Then <code>diptych plan</code> and <code>diptych apply</code>: the gate measures it before it goes live.
       </p>
     </section>
   );
