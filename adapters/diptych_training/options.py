@@ -14,6 +14,10 @@ from diptych_training.data.synthetic import SyntheticOptions
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 AboveZero = Annotated[float, Field(gt=0)]
+MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # options of the search for negatives
+# Options of the training section that no data step reads: data steps load models and encode texts, but do not train.
+STEPS = ("epochs", "batch_size", "mini_batch_size", "learning_rate", "warmup", "schedule", "weight_decay")
+OF_TRAINING = (*STEPS, "max_grad_norm", "untrained_share", "evaluate_every", "patience", "keep")
 
 
 class Section(BaseModel):
@@ -122,9 +126,6 @@ Relative = Annotated[
 ]
 
 
-MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # options of the search for negatives
-
-
 class NegativesOptions(Section):
     """Hard negatives, mined before training: from the live collection that `data` names, else by the model itself."""
 
@@ -220,11 +221,6 @@ class Prompts(Section):
 
     query: str | None = Field(None, description="Before each query; the model's own when not given, '' for none.")
     document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
-
-
-# Options of the training section that no data step reads: data steps load models and encode texts, but do not train.
-STEPS = ("epochs", "batch_size", "mini_batch_size", "learning_rate", "warmup", "schedule", "weight_decay")
-OF_TRAINING = (*STEPS, "max_grad_norm", "untrained_share", "evaluate_every", "patience", "keep")
 
 
 class RecipeOptions(Section):

@@ -33,6 +33,7 @@ TRIAL = ("a", "Straße, naïve café; жаркое лето, 東京の天気", "
 PAIRS = tuple((text[:40], text) for text in TRIAL)
 SPEED = ["a sentence of a longer text that is encoded to see how fast it goes. " * n for n in (2, 4, 6, 8)] * 4
 AUTO = ("torch", "openvino", "onnx")
+_PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,9 +233,6 @@ def _fitting_runner(job: Job, backend: str) -> Runner | None:
         what = f"backend auto leaves out {backend}, which cannot run model {job.options.model!r}"
         warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=2)
         return None
-
-
-_PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
 
 
 def _seconds(runner: Runner, job: Job) -> float:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import platformdirs
 
+MOST = 4 * 2**30  # bytes kept for each backend; the least recently used models are deleted
+
 
 def cache_folder(backend: str, *facts: object) -> Path:
     """The folder of a converted model; `facts` tell models, parts and library versions apart."""
     digest = hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:24]
     return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / backend / digest
-
-
-MOST = 4 * 2**30  # bytes kept for each backend; the least recently used models are deleted
 
 
 def cached_file(folder: Path, name: str) -> Path | None:

@@ -18,6 +18,8 @@ from diptych_adapters.fastembed_models.model import EncoderModel, FastEmbedModel
 from diptych_adapters.model_options import FastEmbedDenseOptions, FastEmbedOptions, FastEmbedRerankerOptions
 from diptych_adapters.models import ModelError
 
+HASHED = 2**32  # models without a vocabulary hash words to 32 bits
+
 
 class FastEmbedEncoder(EncoderModel):
     """A dense encoder of FastEmbed: a listed model, or a local folder with an ONNX file and a tokenizer.
@@ -77,9 +79,6 @@ class FastEmbedEncoder(EncoderModel):
         steps = [options.output, options.pooling, "normalize" if options.normalize else None]
         self._steps = [step for step in steps if step]
         return register(TextEmbedding, folder, facts), str(folder)
-
-
-HASHED = 2**32  # models without a vocabulary hash words to 32 bits
 
 
 class FastEmbedSparseEncoder(EncoderModel):

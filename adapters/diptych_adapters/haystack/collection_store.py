@@ -28,6 +28,7 @@ from diptych_adapters.haystack.shared_resources import Shared
 logger = logging.getLogger(__name__)
 _OPEN: Shared[Collection] = Shared(Collection.close)
 _WRITERS: weakref.WeakKeyDictionary[object, threading.Lock] = weakref.WeakKeyDictionary()
+_TYPES = {bool: "boolean", int: "long", float: "float"}  # and `keyword` for all else, in Haystack's words
 
 
 class CollectionStore:
@@ -212,9 +213,6 @@ def _write_lock(collection: Opened) -> threading.Lock:
 
 
 # Fields, extremes and distinct values of metadata, computed by reading the documents one by one.
-
-
-_TYPES = {bool: "boolean", int: "long", float: "float"}  # and `keyword` for all else, in Haystack's words
 
 
 def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:

@@ -24,6 +24,7 @@ Condition: TypeAlias = models.Condition
 LOGICAL = ("AND", "OR", "NOT")
 _EXAMPLE = '{"field": "meta.section", "operator": "==", "value": "sound"}'
 _WITHOUT_PAYLOAD = ("blob", "embedding", "score", "sparse_embedding")
+_NO_POINT = models.HasIdCondition(has_id=[])  # matches no point
 
 
 def to_qdrant(filters: Filters, collection: Opened) -> models.Filter | None:
@@ -161,7 +162,6 @@ def _moment(value: Any) -> datetime | None:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-_NO_POINT = models.HasIdCondition(has_id=[])  # matches no point
 COMPARISONS: Mapping[str, Callable[[str, Any], Condition]] = {
     "==": _equal,
     "!=": _negated(_equal),

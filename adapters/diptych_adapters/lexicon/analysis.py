@@ -20,6 +20,8 @@ BLOCK = 128  # characters, about those of a script
 # Scripts without spaces between words: kana and Chinese characters; then Thai, Lao, Burmese and Khmer.
 _CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
 _SOUTHEAST_ASIAN = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F))
+_IDENTIFIER = re.compile(r"\b(?=[A-Za-z0-9_]*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9]_+[A-Za-z0-9]))[A-Za-z0-9_]+\b")
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def _runs_of(*ranges: tuple[int, int]) -> re.Pattern[str]:
@@ -27,8 +29,6 @@ def _runs_of(*ranges: tuple[int, int]) -> re.Pattern[str]:
 
 
 _CJK, _SPACELESS = _runs_of(*_CJK_RANGES), _runs_of(*_CJK_RANGES, *_SOUTHEAST_ASIAN)
-_IDENTIFIER = re.compile(r"\b(?=[A-Za-z0-9_]*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9]_+[A-Za-z0-9]))[A-Za-z0-9_]+\b")
-_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 class Analyzer:

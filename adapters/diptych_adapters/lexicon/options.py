@@ -14,6 +14,7 @@ Language: TypeAlias = Literal[
     "chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual",
 ]  # fmt: skip
 UNSTEMMED = ("chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual")
+SPACELESS = ("chinese", "japanese", "thai")
 
 
 class LexiconOptions(BaseModel):
@@ -99,7 +100,6 @@ IndexLanguage: TypeAlias = Literal[
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish", "none",
     "chinese", "japanese", "thai",
 ]  # fmt: skip
-SPACELESS = ("chinese", "japanese", "thai")
 
 
 class TextIndexOptions(BaseModel):

@@ -27,6 +27,11 @@ from diptych_adapters.llama_index.nodes import hit_to_node, to_document, to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
 from diptych_adapters.llama_index.query import Request
 
+_EMBEDDINGS_UNUSED = (
+    "nodes came with embeddings, which DiptychVectorStore does not use: it encodes what is new by itself. "
+    "Give the index embed_model=store.embed_model, and nothing is encoded twice."
+)
+
 
 class DiptychVectorStore(BasePydanticVectorStore):
     """A collection that LlamaIndex fills and queries.
@@ -212,12 +217,6 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     def _delete(self, documents: Iterable[Document]) -> None:
         self._collection.delete([document.id for document in documents])
-
-
-_EMBEDDINGS_UNUSED = (
-    "nodes came with embeddings, which DiptychVectorStore does not use: it encodes what is new by itself. "
-    "Give the index embed_model=store.embed_model, and nothing is encoded twice."
-)
 
 
 def _require_own_layout(collection: Opened) -> None:

@@ -26,6 +26,7 @@ from diptych_adapters.media_text.forms import FORMS, Form
 from diptych_adapters.models import ModelError, ModelFolder
 
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "words.json"
+_ANALYZER = Analyzer(LexiconOptions(language="multilingual", min_token_length=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,6 @@ class _Rising(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (logits,), (gradient,) = ctx.saved_tensors, gradients
         return torch.where(logits > 0, gradient, gradient.clamp(max=0))
-
-
-_ANALYZER = Analyzer(LexiconOptions(language="multilingual", min_token_length=1))
 
 
 def words_of(text: str) -> list[str]:

@@ -30,6 +30,7 @@ from diptych_adapters.remote.secrets import Key, checked_url
 
 _EXCERPT = 200  # characters of an answer that an error shows
 _CONNECT_SECONDS = 10.0  # longest wait in seconds for a connection, and again for TLS
+T = TypeVar("T")
 
 
 class Endpoint:
@@ -225,9 +226,6 @@ class Endpoint:
             got=f"{type(error).__name__}: {error}".rstrip(": "),
             do="is it running, is base_url right?",
         )
-
-
-T = TypeVar("T")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

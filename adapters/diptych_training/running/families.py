@@ -31,6 +31,8 @@ _ADAPTERS = {
     "multivector": "sentence-transformers-multivector",
     "reranker": "cross-encoder",
 }
+WEIGHTS = "training.safetensors"
+ASIDE = "aside."  # begins the names of what losses keep aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,6 @@ def device(name: str) -> str:
 
 
 # sentence-transformers' trainers with checkpoints of ours: weights are kept as safetensors, and read as such.
-
-
-WEIGHTS = "training.safetensors"
-ASIDE = "aside."  # begins the names of what losses keep aside
 
 
 def with_own_checkpoints(trainer: Any) -> Any:

@@ -26,6 +26,7 @@ _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {
     "query_points_groups": ("query", ("query", "prefetch")),
     "query_batch_points": ("query", ("requests",)),
 }
+_CORE_BM25 = "qdrant/bm25"  # qdrant-client's name for what the server computes
 
 
 def infers(client: C) -> C:
@@ -119,9 +120,6 @@ def _argument_names(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]
         return arguments
 
     return arguments_of
-
-
-_CORE_BM25 = "qdrant/bm25"  # qdrant-client's name for what the server computes
 
 
 class Inferring:

@@ -15,6 +15,7 @@ Curve: TypeAlias = Literal["exp", "gauss", "linear"]
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 Distance: TypeAlias = Annotated[float, Field(gt=0)]
 MIDPOINT = "Value at a distance of `scale`; it is 1 at no distance."
+ORDERED = ("datetime", "integer", "float")  # types by which Qdrant can order points
 
 
 class _BoostSection(Section):
@@ -103,7 +104,6 @@ INDEXES: dict[str, tuple[str, ...]] = {
     "range": ("integer", "float"),
     "geo": ("geo",),
 }
-ORDERED = ("datetime", "integer", "float")  # types by which Qdrant can order points
 
 
 def boost_problems(boosts: Sequence[BoostConfig], indexes: Mapping[str, str]) -> Iterator[Problem]:

@@ -16,6 +16,8 @@ from diptych.copying.points import PointId, hash_of_payload, hash_of_point, plai
 from diptych.copying.side import Side
 from diptych.populate.seen_ids import temporary_tables
 
+CACHE_KIB = 16_384
+
 
 def copy_late_writes(source: Side, target: Side, base: Base, *, batch: int) -> int:
     """Copy what changed in the source since `base`, unless the target changed as well; returns the number of points.
@@ -60,9 +62,6 @@ def _untouched(target_record: models.Record | None, hashes: PointHashes | bool |
     if target_record is None or not isinstance(hashes, PointHashes):
         return target_record is None and hashes is None
     return hash_of_payload(target_record) == hashes.payload
-
-
-CACHE_KIB = 16_384
 
 
 @dataclass(frozen=True, slots=True)

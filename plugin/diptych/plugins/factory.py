@@ -22,6 +22,8 @@ from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
 from diptych.token_pooling import REDUCE, ReducedEncoder, ReduceOptions
 
+_OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions, ANCHORS: AnchorOptions}
+
 
 def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
     """The kind of the vectors that an adapter of this kind makes with these options."""
@@ -117,9 +119,6 @@ def validate_options(
     except ValidationError as error:
         raise _option_error(spec, error, sorted(model.model_fields), where, raw) from _cause(error, raw)
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
-
-
-_OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions, ANCHORS: AnchorOptions}
 
 
 def _of_slot(spec: AdapterSpec, name: str, model: type[BaseModel], raw: object, where: str) -> BaseModel:

@@ -24,6 +24,8 @@ from diptych.populate.sources.readers import Row
 from diptych.types import LONGEST_ID, Document
 
 _TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that do not index numbers or booleans
+DEEPEST = 64  # levels of metadata; Edge cannot read its own log again beyond 125, and then the collection is lost
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # integers beyond would silently become floats
 
 
 @dataclass(slots=True)
@@ -206,10 +208,6 @@ def _id_of(raw: object) -> str:
 
 
 # Checks that every store can hold a document and its point id: JSON values that Qdrant returns unchanged.
-
-
-DEEPEST = 64  # levels of metadata; Edge cannot read its own log again beyond 125, and then the collection is lost
-_SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # integers beyond would silently become floats
 
 
 def plain_document(document: Document) -> Document:

@@ -47,6 +47,8 @@ from diptych.service.served import Served
 from diptych.service.write_queue import Writes
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+ACCESS_LOG = logging.getLogger("diptych.access")
+_MODEL = "/v1/models/"
 
 
 def application(
@@ -192,10 +194,6 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 # `Watch`: metrics and the access log, which holds no texts.
-
-
-ACCESS_LOG = logging.getLogger("diptych.access")
-_MODEL = "/v1/models/"
 
 
 class Watch:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COLLECTIONS, POINTS = "collection", "storage.sqlite"
 _TABLE = "CREATE TABLE points (id TEXT PRIMARY KEY, point BLOB)"
 _MODELS = "qdrant_client.http.models.models"
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+_FLOATS = re.compile(rb"(?:G.{8})+", re.DOTALL)  # numbers of vectors: most of a point, passed over at once
 
 
 class _Fixed(type):
@@ -76,8 +78,6 @@ _KNOWN: Mapping[tuple[str, str], Any] = {
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone
     )},
 }  # fmt: skip  # What is not a stand-in is a class of C, on which nothing can be set
-_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
-_FLOATS = re.compile(rb"(?:G.{8})+", re.DOTALL)  # numbers of vectors: most of a point, passed over at once
 
 
 class _Looking(pickle.Unpickler):

@@ -25,6 +25,7 @@ _VALUE = b"\x12"  # field 2: the value of an entry
 _DENSE, _SPARSE, _MULTI = b"\xaa\x06", b"\xb2\x06", b"\xba\x06"  # fields 101, 102 and 103 of `Vector`
 _FLOAT = np.dtype("<f4")
 _INTEGERS = range(-(2**63), 2**63)
+_SHORT: Sequence[bytes] = [bytes([number]) for number in range(0x80)]
 
 
 @dataclass(slots=True)
@@ -148,9 +149,6 @@ def _varint(number: int) -> bytes:
         found.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*found, number])
-
-
-_SHORT: Sequence[bytes] = [bytes([number]) for number in range(0x80)]
 
 
 # Points as a server answers with them: qdrant-client looks at each id and payload in several ways.

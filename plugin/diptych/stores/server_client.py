@@ -21,6 +21,8 @@ READING = (
     "search_matrix_pairs", "search_matrix_offsets", "collection_exists", "get_collection", "get_collections",
     "get_aliases", "get_collection_aliases", "collection_cluster_info", "list_shard_keys", "info",
 )  # fmt: skip
+_OWN = {"close", "migrate", "recreate_collection", "upload_collection", "upload_points"}  # not one call of a node
+_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors, protobuf_points.Point), (np.ndarray, models.SparseVector)
 
 
 class ServerClient(QdrantClient):
@@ -205,16 +207,12 @@ def _at_a_node(method: str) -> Callable[..., Any]:
     return call
 
 
-_OWN = {"close", "migrate", "recreate_collection", "upload_collection", "upload_points"}  # not one call of a node
 for _method, _function in inspect.getmembers(QdrantBase, inspect.isfunction):
     if not _method.startswith("_") and _method not in _OWN:
         setattr(ServerClient, _method, _at_a_node(_method))
 
 
 # Points on their way to a server.
-
-
-_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors, protobuf_points.Point), (np.ndarray, models.SparseVector)
 
 
 def is_columnar(points: object) -> bool:

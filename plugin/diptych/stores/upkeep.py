@@ -18,6 +18,9 @@ from diptych.errors import DiptychError
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
+BLOCK = 512  # bytes of what `st_blocks` counts
+_PARTS = ("vector_storage-", "vector_index-")  # folders of a vector within a segment
+
 
 def optimized(client: QdrantBase, name: str) -> str:
     """Build the indexes that are due; returns a warning if that failed, else "". Returns at once for a server."""
@@ -55,10 +58,6 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
     held = wal.allocated(root / COLLECTIONS / folder_name(moving)) if moving else 0
     do = "free some space on that disk, or use another one, and run again"
     space.require_space(root, space.TO_WRITE + needed + held, purpose, do=do)
-
-
-BLOCK = 512  # bytes of what `st_blocks` counts
-_PARTS = ("vector_storage-", "vector_index-")  # folders of a vector within a segment
 
 
 @dataclass(frozen=True, slots=True)

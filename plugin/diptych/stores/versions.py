@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from diptych.protocols import Kind
 
+ADDS_VECTORS, FEEDBACK, WHOLE_WORDS, TEXT_INDEX = (1, 18), (1, 17), (1, 19, 1), (1, 20)
+_KNOWN: WeakKeyDictionary[QdrantBase, tuple[int, ...]] = WeakKeyDictionary()
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -37,7 +40,6 @@ class Feature:
     in_filters: bool = False
 
 
-ADDS_VECTORS, FEEDBACK, WHOLE_WORDS, TEXT_INDEX = (1, 18), (1, 17), (1, 19, 1), (1, 20)
 FEATURES = (
     Feature(
         "vectors that are added to a collection and dropped from it",
@@ -64,8 +66,6 @@ FEATURES = (
     ),
     Feature("searches of a text index", TEXT_INDEX, "its slots cannot be searched", "text_index"),
 )
-
-_KNOWN: WeakKeyDictionary[QdrantBase, tuple[int, ...]] = WeakKeyDictionary()
 
 
 def server_version(client: QdrantBase) -> tuple[int, ...] | None:

@@ -34,6 +34,11 @@ from diptych.studio.sides import PIPELINE, OwnSearch, Side, side_of
 KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
 MOST_SHOWN = 500  # characters of a query in a comment
 _CALLS = re.compile(r"\b([A-Z][A-Za-z]+)\(")
+_PRINT = (
+    "for hit in hits:",
+    '    name = hit.document.title or " ".join(hit.document.text.split())[:60]',
+    '    print(f"{hit.score:.4f}  {hit.id}  {name}")',
+)
 
 
 async def snippets(request: Request) -> Response:
@@ -162,13 +167,6 @@ def _python(
         return _of_state(imports, opened, side, query, listed)
     call = f"hits = collection.search(\n    {query}{listed},\n)"
     return "\n".join([*["from diptych import Collection", *imports], "", *_opening(opened), call, *_PRINT, ""])
-
-
-_PRINT = (
-    "for hit in hits:",
-    '    name = hit.document.title or " ".join(hit.document.text.split())[:60]',
-    '    print(f"{hit.score:.4f}  {hit.id}  {name}")',
-)
 
 
 def _opening(opened: str) -> list[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from diptych.repr_html import ReprHtml
 from diptych.tune.grid import Setup
 
+DEPTHS, CUTOFF = (10, 50), 10  # of recall of the reranker's own list, and of nDCG
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -62,9 +64,6 @@ class IndexReport(ReprHtml):
     chosen: Row
     rule: str
     reached: bool
-
-
-DEPTHS, CUTOFF = (10, 50), 10  # of recall of the reranker's own list, and of nDCG
 
 
 @dataclass(frozen=True, slots=True)

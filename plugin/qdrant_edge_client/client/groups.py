@@ -12,6 +12,8 @@ from qdrant_edge_client.client.search import Searching
 from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.errors import SearchError
 
+UNNARROWED_LIMIT = 1000  # points that are looked through before groups are searched one by one
+
 
 class Grouping(Searching, Reading):
     """The part of EdgeClient that searches groups."""
@@ -91,7 +93,6 @@ class Grouping(Searching, Reading):
 
 
 Ask = Callable[[models.Filter, int], list[models.ScoredPoint]]  # the best so many points that pass a filter
-UNNARROWED_LIMIT = 1000  # points that are looked through before groups are searched one by one
 
 
 class Groups:

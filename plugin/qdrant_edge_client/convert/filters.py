@@ -13,6 +13,7 @@ from qdrant_client import models
 from qdrant_edge_client.errors import SearchError
 
 Condition = models.Condition | models.Filter
+_SLICE: Any = edge.SliceCondition  # type: ignore[attr-defined] # its stubs forgot it
 
 
 def edge_filter(query_filter: models.Filter | None, exclude_ids: Iterable[models.ExtendedPointId] = ()) -> Any:
@@ -121,7 +122,6 @@ def _ring(line: models.GeoLineString) -> list[Any]:
     return [geo_point(point) for point in line.points]
 
 
-_SLICE: Any = edge.SliceCondition  # type: ignore[attr-defined] # its stubs forgot it
 _MATCHES: dict[type[Any], Callable[[Any], Any]] = {
     models.MatchValue: lambda m: _match_value(m.value),
     models.MatchText: lambda m: edge.MatchText(m.text),

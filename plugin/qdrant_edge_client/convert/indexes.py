@@ -18,6 +18,9 @@ _PARAMS: dict[type[Any], type[Any]] = {
     models.DatetimeIndexParams: edge.DatetimeIndexParams,
     models.UuidIndexParams: edge.UuidIndexParams,
 }
+_MODELS: dict[type[Any], type[Any]] = {edge_params: model for model, edge_params in _PARAMS.items()} | {
+    edge.TextIndexParams: models.TextIndexParams
+}
 
 
 def index_schema(schema: Any) -> Any:
@@ -99,8 +102,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, edge.TextScoringParams):
         return {"type": _json_value(value.type)}
     return str(value).rpartition(".")[2].lower()  # a member of an enum
-
-
-_MODELS: dict[type[Any], type[Any]] = {edge_params: model for model, edge_params in _PARAMS.items()} | {
-    edge.TextIndexParams: models.TextIndexParams
-}

@@ -13,6 +13,8 @@ from qdrant_edge_client.convert.query_vectors import Examples
 from qdrant_edge_client.errors import SearchError
 
 Build = Callable[..., Any]
+_E = edge.Expression
+LIMIT = 10  # what a request or prefetch without limit means, as on a server
 
 
 def edge_formula(query: models.FormulaQuery) -> Any:
@@ -51,7 +53,6 @@ def _decay(kind: Any, params: models.DecayParamsExpression) -> Any:
     return edge.Expression.Decay(kind, _expression(params.x), target, params.midpoint, params.scale)
 
 
-_E = edge.Expression
 _EXPRESSIONS: dict[type[Any], Build] = {
     models.SumExpression: lambda f: _E.Sum(_all(f.sum)),
     models.MultExpression: lambda f: _E.Mult(_all(f.mult)),
@@ -76,7 +77,6 @@ _EXPRESSIONS: dict[type[Any], Build] = {
 
 
 Lookup = Callable[[str | None, models.LookupLocation | None], Examples]
-LIMIT = 10  # what a request or prefetch without limit means, as on a server
 
 
 def edge_request(request: models.QueryRequest, lookup: Lookup) -> Any:

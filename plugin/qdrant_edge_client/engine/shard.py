@@ -21,6 +21,7 @@ from qdrant_edge_client.panics import contained
 Answer = TypeVar("Answer")
 JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes of a full journal, or a quarter of the data, if more
 PAUSE = 2.0  # seconds that a write waits at most while the journal is full
+_OVERHEAD = 1 << 10  # bytes that an operation counts for
 
 
 class Shard:
@@ -149,9 +150,6 @@ class Shard:
             raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
         with edge_errors(self.collection, reading=reading):
             return call(self._edge)
-
-
-_OVERHEAD = 1 << 10  # bytes that an operation counts for
 
 
 class Journal:

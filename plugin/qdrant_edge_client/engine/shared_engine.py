@@ -17,6 +17,11 @@ from qdrant_edge_client.engine.collection import EdgeCollection
 from qdrant_edge_client.engine.folders import COLLECTIONS
 from qdrant_edge_client.engine.lock import ENDING, LOCK
 
+_LOGGER = logging.getLogger(__name__)
+_ENGINES: dict[Path, Engine] = {}
+_OPENING: dict[Path, RLock] = {}  # opening one store may take long, and does not hold up another
+_GUARD = RLock()
+
 
 class Holder(Protocol):
     """A server for other processes."""
@@ -87,12 +92,6 @@ class Engine:
         self.catalog.leave_to_parent()
         if self.holder is not None:
             self.holder.leave_to_parent()
-
-
-_LOGGER = logging.getLogger(__name__)
-_ENGINES: dict[Path, Engine] = {}
-_OPENING: dict[Path, RLock] = {}  # opening one store may take long, and does not hold up another
-_GUARD = RLock()
 
 
 def _opening_of(path: Path) -> RLock:

@@ -33,6 +33,7 @@ from qdrant_edge_client.share.remote import HolderGone, RemoteEdgeClient
 
 ATTEMPTS = 20  # holders that may end under one call before the call is suspected of ending them
 _OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}
+_COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
 class SharedEdgeClient(QdrantBase):
@@ -256,7 +257,6 @@ def _renamed(arguments: Mapping[str, Any], error: CollectionError, client: Any) 
     return "there is no alias" in error.what and aliases.issuperset(new_names)
 
 
-_COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 _DONE: dict[str, tuple[Callable[[Mapping[str, Any], CollectionError, Any], bool], Any]] = {
     "create_collection": (_exists, True),
     "create_vector_name": (_has_vector, _COMPLETED),

@@ -15,6 +15,7 @@ from diptych_training.relevance import Candidates, Relevance
 
 Features = dict[str, Tensor]
 SIMILARITIES = ("cosine", "dot", "maxsim")
+SPREAD = 1_000_003  # from the seed of one draw to that of the next
 
 
 class RetrievalLoss(torch.nn.Module, ABC):
@@ -175,9 +176,6 @@ def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
     counted = chosen.any(1, keepdim=True)
     masked = torch.where(counted, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores))
     return masked.logsumexp(1) * counted[:, 0]
-
-
-SPREAD = 1_000_003  # from the seed of one draw to that of the next
 
 
 class Draws(torch.nn.Module):

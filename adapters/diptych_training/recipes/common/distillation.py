@@ -17,6 +17,7 @@ from diptych_training.recipes.common.teacher_options import CheckedTeacher, Teac
 from diptych_training.rows import Lists, Scores, left_out, scored_rows
 
 SCORES, STANDING = "scores", "standing"
+R = TypeVar("R", bound=RetrievalOptions)
 
 
 class TaughtNegatives(NegativesOptions):
@@ -41,7 +42,6 @@ class TaughtOptions(RetrievalOptions):
 
 
 T = TypeVar("T", bound=TaughtOptions)
-R = TypeVar("R", bound=RetrievalOptions)
 
 
 class WithTeacher(RetrievalTraining[R]):

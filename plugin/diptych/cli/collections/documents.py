@@ -26,6 +26,8 @@ from diptych.errors import CollectionError
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
 
+SHOWN = 5  # ids that the question names
+
 
 def get(
     context: typer.Context,
@@ -66,9 +68,6 @@ def get(
     if missing:
         stderr().print(printable(f"not there: {', '.join(missing)}"), style="yellow", soft_wrap=True)
         raise typer.Exit(FAILED)
-
-
-SHOWN = 5  # ids that the question names
 
 
 def delete(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from diptych.collection.collection import Collection
 
+_TEXT = "text:"
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
+
 
 def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
     """`--filter` and all of `--where` as one Qdrant filter, None when there is neither.
@@ -79,10 +82,6 @@ def _condition(text: str) -> models.FieldCondition | models.Filter:
     key, value, written = _pair(text)
     ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]
     return ways[0] if len(ways) == 1 else models.Filter(should=ways)
-
-
-_TEXT = "text:"
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
 
 
 def _pair(text: str) -> tuple[str, str | int | float | bool, str]:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from diptych.protocols import Kind
     from diptych.training import Registration, TrainReport
 
+BASELINES = {"first stage": "in the first stage's order", "before": "before training"}  # the first that was measured
+REFUSED = (
+    "until diptych apply has made the vectors anew, whatever opens {config} to search is refused, since another "
+    "encoder made the vectors; what has it open goes on"
+)
+
 
 class Watched(Bars):
     """Bars for the stages of a training, one after the other; sentences go to standard error."""
@@ -130,14 +136,6 @@ def _show_next(report: TrainReport, into: Path | None, change: Change | None) ->
 
 
 # `diptych train --into`: checks the config before anything is trained, and puts the trained model into it.
-
-
-BASELINES = {"first stage": "in the first stage's order", "before": "before training"}  # the first that was measured
-
-REFUSED = (
-    "until diptych apply has made the vectors anew, whatever opens {config} to search is refused, since another "
-    "encoder made the vectors; what has it open goes on"
-)
 
 
 def check(into: Path | None, kind: Kind | None, slot: str | None, session: Session) -> None:

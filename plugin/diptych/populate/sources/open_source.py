@@ -31,6 +31,9 @@ from diptych.populate.sources.columns import Columns, checked_media
 from diptych.populate.sources.extract import require_package
 
 Raw: TypeAlias = Mapping[str, Any] | Rejected
+FORMATS = ("jsonl", "csv", "parquet", "beir", "files", *MODALITIES)
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_CORPUS = ("corpus.jsonl.gz", "corpus.jsonl")
 
 
 class Source(Protocol):
@@ -164,10 +167,6 @@ def _require_table(format: str, columns: Columns, types: Mapping[str, str] | Non
         raise PopulateError(what, where=where, got=f"format {format}", do="leave --types out; other formats have types")
 
 
-FORMATS = ("jsonl", "csv", "parquet", "beir", "files", *MODALITIES)
-_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-
-
 def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -> Source:
     if path.is_dir() and format in ("jsonl", "csv", "parquet"):
         raise PopulateError(f"a folder is not a {format} file", where=str(path), expected="format beir or files")
@@ -225,9 +224,6 @@ def _format_of(path: Path) -> str:
 def _formats_for(suffix: str) -> Sequence[str]:
     """The formats to choose from: for a picture and the like its modalities."""
     return [modality for modality, suffixes in files.MEDIA_FILES.items() if suffix in suffixes] or FORMATS
-
-
-_CORPUS = ("corpus.jsonl.gz", "corpus.jsonl")
 
 
 def _beir_corpus(folder: Path) -> Path:

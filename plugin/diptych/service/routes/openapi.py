@@ -19,6 +19,7 @@ from diptych.service.bodies import (
 from diptych.service.search_answers import PopulateAnswer, SearchAnswer
 
 REFERENCE = "#/components/schemas/{model}"
+_REFUSALS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
 
 
 class Embedding(BaseModel):
@@ -114,7 +115,6 @@ class Operation(NamedTuple):
     errors: tuple[int, ...] = ()
 
 
-_REFUSALS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
 _READS = (
     Operation("post", "/search", "Search a collection", SearchAnswer, SearchRequest, errors=_REFUSALS),
     Operation(

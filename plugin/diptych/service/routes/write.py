@@ -27,6 +27,8 @@ from diptych.service.search_answers import PopulateAnswer
 from diptych.service.write_queue import Writes
 
 LINES = ("application/x-ndjson", "application/jsonl")
+_LOOK = 8 << 20  # bytes after which free space is looked at again
+_CLOSE = {"Connection": "close"}
 
 
 async def put_documents(request: Request) -> Response:
@@ -99,10 +101,6 @@ def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
 
 
 # `receive`: the documents of a populate, on their way to a file.
-
-
-_LOOK = 8 << 20  # bytes after which free space is looked at again
-_CLOSE = {"Connection": "close"}
 
 
 async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:

@@ -26,6 +26,8 @@ from diptych.slots.canaries import likenesses
 from diptych.slots.encode import Given, Input, Vector
 
 T = TypeVar("T")
+DECLARED = "declared:"  # prefix of fingerprints that the host derives from what an adapter declares
+SAME_MODEL = 0.9999  # likeness of canaries: endpoints answer with other last digits from call to call
 
 
 class EmbeddingCache:
@@ -185,10 +187,6 @@ def _close(opened: OpenTable, process: int) -> None:
 
 
 # `Namespace`: one encoder's part of the cache, and encoding through it.
-
-
-DECLARED = "declared:"  # prefix of fingerprints that the host derives from what an adapter declares
-SAME_MODEL = 0.9999  # likeness of canaries: endpoints answer with other last digits from call to call
 
 
 class Namespace:

@@ -38,6 +38,11 @@ PAUSE = 0.005  # seconds between tries
 EVICTED = 32  # a clean-up frees at least this part of the file, so that not every write needs one
 VACUUMED = 64  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
+_FIND = "SELECT key, packed, id, used FROM entries JOIN vectors USING (id) WHERE key IN ({})"
+_COUNT_VECTORS = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING (id) WHERE key = ?"
+_USAGE = (
+    "SELECT label, count(*), sum(size) FROM entries JOIN spaces ON spaces.id = space GROUP BY space ORDER BY 3 DESC"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +274,3 @@ class VectorTable:
     def _pragma(self, name: str) -> int:
         ((value,),) = self._db.execute(f"PRAGMA {name}")
         return int(value)
-
-
-_FIND = "SELECT key, packed, id, used FROM entries JOIN vectors USING (id) WHERE key IN ({})"
-_COUNT_VECTORS = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING (id) WHERE key = ?"
-_USAGE = (
-    "SELECT label, count(*), sum(size) FROM entries JOIN spaces ON spaces.id = space GROUP BY space ORDER BY 3 DESC"
-)

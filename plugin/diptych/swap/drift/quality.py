@@ -19,6 +19,11 @@ from diptych.types import Floats
 
 DEPTH = 10
 MOST_ASKED = 500
+_BLOCK = 256
+# The rule of docs/drift.md, drawn from tests/benchmarks/compare_drift.py.
+PAIRS = 200  # with fewer, the held-out tenth is too small to judge by
+LIKENESS = 0.8
+GAIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +131,6 @@ def _comparable(pairs: Pairs) -> bool:
 # Exact nearest neighbours by brute force, and how much two answers share.
 
 
-_BLOCK = 256
-
-
 def nearest(
     queries: Floats, documents: Floats, k: int, *, similarity: Similarity, but: Rows | None = None
 ) -> tuple[Rows, Floats]:
@@ -166,12 +168,6 @@ def shared(one: Rows, other: Rows) -> Floats:
 def _scores(queries: Floats, documents: Floats, similarity: Similarity) -> Floats:
     products = queries @ documents.T
     return products if similarity != "euclidean" else 2 * products - np.square(documents).sum(axis=1)
-
-
-# The rule of docs/drift.md, drawn from tests/benchmarks/compare_drift.py.
-PAIRS = 200  # with fewer, the held-out tenth is too small to judge by
-LIKENESS = 0.8
-GAIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
