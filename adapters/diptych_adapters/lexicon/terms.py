@@ -55,11 +55,6 @@ class Lexicon:
         stems = {**self._older.stems.get(term_id, {}), **self._memory.stems.get(term_id, {})}
         return "|".join(stems[stem] for stem in sorted(stems)) if stems else f"#{term_id}"
 
-    def collisions(self) -> dict[int, list[str]]:
-        """The ids that several of the known stems share, with those stems."""
-        memories = (self._older, self._memory)
-        return {term: sorted(stems) for memory in memories for term, stems in memory.stems.items() if len(stems) > 1}
-
     def _fresh_memory(self) -> _Memory:
         if len(self._memory) > self._limit:
             self._older, self._memory = self._memory, _Memory(self.analyzer)

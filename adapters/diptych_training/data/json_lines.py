@@ -13,17 +13,6 @@ from diptych.errors import DocumentError
 Row = Mapping[str, Any]
 
 
-def write_lines(path: Path, rows: Iterable[Row]) -> None:
-    """Write all rows; a reader, or a kill at any time, finds the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(_line(row) for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def append_lines(path: Path, rows: Iterable[Row]) -> None:
     """Append rows, durable when this returns. A line that a kill has cut off is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)

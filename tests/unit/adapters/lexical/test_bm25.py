@@ -179,7 +179,6 @@ def test_two_stems_with_one_id_are_both_shown(monkeypatch: pytest.MonkeyPatch) -
     words = Lexicon(Analyzer(Bm25Options(language="none", stopwords=[])))
     words.remember(["audio video sound text"])
     assert words.word(5) == "audio|sound|video"
-    assert words.collisions() == {5: ["audio", "sound", "video"]}
 
 
 def test_memory_of_words_is_bounded_and_keeps_the_last_call() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import DocumentError
-from diptych_training.data.json_lines import append_lines, read_lines, write_lines
+from diptych_training.data.json_lines import append_lines, read_lines
 
 ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=30) | st.floats(allow_nan=False)), max_size=8)
 
@@ -39,14 +39,6 @@ def test_a_line_longer_than_a_block_is_cut_off_too(tmp_path: Path) -> None:
         file.write(b'{"b": "' + b"x" * 200_000)
     append_lines(path, [{"c": 2}])
     assert list(read_lines(path)) == [{"a": 1}, {"c": 2}]
-
-
-def test_writing_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "rows.jsonl"
-    write_lines(path, [{"a": "ä"}, {"a": 2}])
-    write_lines(path, [{"b": 3}])
-    assert list(read_lines(path)) == [{"b": 3}]
-    assert [own.name for own in path.parent.iterdir()] == ["rows.jsonl"]
 
 
 def test_no_file_has_no_rows_and_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
