@@ -1,4 +1,4 @@
-"""`Registry`: finds plugins and checks what they register. `plugins.factory` makes the adapters."""
+"""`Registry`: finds plugins, checks what they register, and tells them what happened. `plugins.factory` makes them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import functools
 import importlib.metadata
 import inspect
 import json
+import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from diptych import hookspecs
-from diptych.errors import HookError
+from diptych.errors import HookError, PluginWarning
 from diptych.passages import PassageHooks
 from diptych.plugins.catalogue import Catalogue
 from diptych.plugins.factory import make
 from diptych.protocols import Adapter, Calibrated, Sampling
+from diptych.reports import FailureReport
 from diptych.specs import AdapterSpec, RecipeSpec
 
 GROUP = "diptych"
 HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("diptych_")))
+
+T = TypeVar("T")
 
 
 class Registry:
@@ -228,3 +233,21 @@ def _named(plugins: Iterable[object]) -> list[tuple[str, object]]:
 
 def _describe(plugin: object) -> str:
     return str(getattr(plugin, "__name__", None) or f"{type(plugin).__module__}.{type(plugin).__qualname__}")
+
+
+def notifying_failure(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
+    """Run `work` and return its result; if it raises, plugins are notified and the error is raised again."""
+    started = time.time_ns()
+    try:
+        return work()
+    except Exception as error:
+        notify_failure(registry, collection, operation, error, started)
+        raise
+
+
+def notify_failure(registry: Registry, collection: str, operation: str, error: Exception, started: int) -> None:
+    """Notify plugins of an error. A plugin that fails is a PluginWarning."""
+    if registry.listening("diptych_after_failure"):
+        report = FailureReport(collection, operation, type(error).__name__, started, time.time_ns())
+        for failure in registry.tell("diptych_after_failure", report):
+            warnings.warn(failure, PluginWarning, stacklevel=3)

@@ -12,13 +12,13 @@ from qdrant_client import models
 
 from diptych import Collection
 from diptych.config import Config, load_config
-from diptych.config.cluster import ClusterConfig
+from diptych.config.placement import ClusterConfig
 from diptych.copying import copy_collection
 from diptych.errors import ConfigError
 from diptych.registry import Registry
 from diptych.search import Dbsf, Pipeline, Rescore, Retrieve, Rrf
 from diptych.stores import open_store
-from diptych.swap.cluster_warnings import spread_warnings
+from diptych.swap.changes import spread_warnings
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
 PAIR = Retrieve("dense", 10) + Retrieve("other", 10)

@@ -16,8 +16,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import ApplyRunning
-from diptych.metadata.models import CLAIM
-from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.metadata.store import CLAIM, raw_metadata, update_metadata
 from diptych.stores import open_store
 from diptych.swap import lease as leases
 from diptych.swap.lease import Lease

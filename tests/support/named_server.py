@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych.config.cluster import ClusterConfig
+from diptych.config.placement import ClusterConfig
 from diptych.protocols import Kind
 from diptych.stores import open_store
 from diptych.stores.versions import FEATURES, dotted, keeps_log, server_version

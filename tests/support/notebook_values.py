@@ -12,8 +12,8 @@ from diptych.media import Media
 from diptych.repr_html import ReprHtml
 from diptych.search import Answers, Dbsf, HitGroup, HitGroups, Hits, Rerank, Retrieve
 from diptych.swap import ApplyReport, GateReport, Plan
+from diptych.swap.gate.answers import Latency
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss
-from diptych.swap.gate.latency import Latency
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide
 from diptych.swap.gate.vector_health import Canary, Coverage
 from diptych.swap.plan import Step

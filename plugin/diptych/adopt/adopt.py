@@ -27,11 +27,10 @@ from diptych.handle.create import now, who
 from diptych.handle.open_handle import media_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata import node_payloads
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import CollectionMetadata, Event, Layout, State
+from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
 from diptych.metadata.payloads import NATIVE, field_of, from_payload, id_filter, text_fields
 from diptych.metadata.store import metadata_payload, update_metadata
-from diptych.populate.media_references import note_media
+from diptych.populate.media_references import store_references
 from diptych.populate.read_ahead import batched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
@@ -39,10 +38,13 @@ from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts
 from diptych.slots.calibration_texts import texts_of as texts_read
 from diptych.slots.slot import Slot
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import needs_answers
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
+PAGE = 512  # points read in one call
 
 
 @needs_answers("adopt it again once it does")
@@ -121,7 +123,7 @@ class _Adoption:
         statistics = calibrate(self._slots, texts_of(self._client, self._name, adopted_layout, self._reading))
         verified = verifier.require(adopted_layout, self._reading)
         # References come first: nobody sees them without the metadata, so the adoption can be run again after a kill.
-        noted = note_media(self._client, self._name, adopted_layout, self._media)
+        references = store_references(self._client, self._name, adopted_layout, self._media)
         self._write(self._metadata(vectors, available, adopted_layout, statistics, verified))
         warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)
         return AdoptReport(
@@ -131,11 +133,11 @@ class _Adoption:
             slots=tuple(self._report(name, vectors[name], verified_slot) for name, verified_slot in verified.items()),
             warnings=(
                 *warnings,
-                *noted.warnings(),
+                *references.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
             ),
-            media=noted.noted,
+            media=references.stored,
         )
 
     def _points(self, vectors: Mapping[str, Physical], size: int) -> dict[str, list[Sampled]]:
@@ -256,9 +258,6 @@ def _highest(slot: str, available: Mapping[str, Physical]) -> int:
 # Corpus statistics of an adopted collection, for encoders that live on them, such as BM25 on the average length.
 
 
-PAGE = 512  # points read in one call
-
-
 def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Statistics]:
     """Measure the texts with each encoder that needs corpus statistics, and calibrate it."""
     calibrated = {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
@@ -274,14 +273,11 @@ def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Stat
 
 def texts_of(client: QdrantBase, name: str, layout: Layout, reading: Reading) -> Iterator[str]:
     """The encoders' input for each point of the collection with a text, page by page."""
-    offset: Any = None
-    while True:
-        records, offset = client.scroll(
-            name, limit=PAGE, offset=offset, with_payload=text_fields(layout), with_vectors=False
-        )
+    fields = text_fields(layout)
+    for records in pages(
+        lambda offset: client.scroll(name, limit=PAGE, offset=offset, with_payload=fields, with_vectors=False)
+    ):
         for record in records:
             document = from_payload(record.id, record.payload, layout)
             if text := reading.of(document.title, document.text):
                 yield text
-        if offset is None:
-            return

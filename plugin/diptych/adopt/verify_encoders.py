@@ -11,8 +11,7 @@ from diptych.adopt.match_vectors import Physical
 from diptych.adopt.sample import Sampled, with_media
 from diptych.errors import CollectionError, FingerprintMismatch
 from diptych.media import MediaStore
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Layout
+from diptych.metadata.models import Layout, Reading
 from diptych.metadata.payloads import from_payload
 from diptych.slots.encode import Input, Side, Vector
 from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
@@ -20,6 +19,10 @@ from diptych.slots.slot import Slot
 from diptych.types import Floats, SparseVector
 
 MOST = 0.95  # of the sampled points must have the encoder's vectors; a few may have been written by something else
+TRIAL = 16  # points with which variants are tried
+_SEPARATORS = (" ", "\n", "\n\n", ". ", ": ")
+# What models ask for before a text: E5, Nomic, BGE, EmbeddingGemma. Adapters have options for it.
+_PROMPTS = ("passage: ", "query: ", "search_document: ", "search_query: ", "title: none | text: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,6 @@ def _dense(vector: SparseVector, terms: np.ndarray) -> Floats:
     row = np.zeros(len(terms), np.float32)
     row[np.searchsorted(terms, vector.indices)] = vector.values
     return row
-
-
-TRIAL = 16  # points with which variants are tried
-_SEPARATORS = (" ", "\n", "\n\n", ". ", ": ")
-# What models ask for before a text: E5, Nomic, BGE, EmbeddingGemma. Adapters have options for it.
-_PROMPTS = ("passage: ", "query: ", "search_document: ", "search_query: ", "title: none | text: ")
 
 
 @dataclass(frozen=True, slots=True)

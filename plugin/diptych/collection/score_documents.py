@@ -15,10 +15,10 @@ from diptych.collection.documents import having
 from diptych.collection.explanation import Block, Term
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.protocols import Blocks
+from diptych.registry import notifying_failure
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import Options

@@ -25,6 +25,7 @@ from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
 from diptych.slots.slot import Slot
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import needs_answers
 from diptych.types import SparseVector
 
@@ -143,14 +144,12 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
 
 
 def _pages(handle: CollectionHandle, slots: Mapping[str, Slot]) -> Iterator[list[models.Record]]:
-    vectors, offset = [slot.vector for slot in slots.values()], None
-    while True:
-        records, offset = handle.client.scroll(
+    vectors = [slot.vector for slot in slots.values()]
+    return pages(
+        lambda offset: handle.client.scroll(
             handle.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=vectors
         )
-        yield records
-        if offset is None:
-            return
+    )
 
 
 def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:

@@ -1,7 +1,7 @@
 """The config file `diptych.yaml`: its models, loading, checks and JSON Schema.
 
-Begin with `models`, then `load`. `pipeline`, `storage`, `cluster` and `tenant` hold sections of the file; `read_yaml`
-and `locations` keep line numbers so that `problems` can name the line in errors. `adapters` checks options against the
+Begin with `models`, then `load`. `pipeline`, `storage` and `placement` hold sections of the file; `read_yaml` and
+`locations` keep line numbers so that `problems` can name the line in errors. `adapters` checks options against the
 installed adapters without importing a model.
 """
 

@@ -1,4 +1,4 @@
-"""Config files and mappings become a `Config`."""
+"""Config files and mappings become a `Config`, and a changed file is written back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import read_yaml
 from diptych.config.size_limits import check_values
+from diptych.errors import ConfigError
+
+T = TypeVar("T", SlotConfig, RerankStage)
+EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
 
 
 def load_config(path: str | Path = "diptych.yaml") -> Config:
@@ -37,6 +41,20 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     return _config(dict(raw), Source())
 
 
+def replace_config(path: Path, text: str) -> None:
+    """Replace a config file, whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigError("cannot write the config", where=path, got=error.strerror or str(error)) from error
+
+
 def _config(raw: dict[str, Any], source: Source) -> Config:
     problems: list[Problem] = []
     try:
@@ -48,11 +66,6 @@ def _config(raw: dict[str, Any], source: Source) -> Config:
 
 
 # Makes relative paths in a config absolute, from the folder of the config file.
-
-T = TypeVar("T", SlotConfig, RerankStage)
-
-
-EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
 
 
 def resolve_paths(config: Config, folder: Path) -> Config:

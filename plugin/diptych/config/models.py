@@ -10,7 +10,6 @@ from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, m
 
 from diptych.anchor_scores import ANCHORS, AnchorOptions
 from diptych.config.boost import boost_problems, recent_problems
-from diptych.config.cluster import ClusterConfig, cluster_problems
 from diptych.config.locations import Source
 from diptych.config.pipeline import (
     CANDIDATES,
@@ -26,10 +25,10 @@ from diptych.config.pipeline import (
     SearchParams,
     pipeline_problems,
 )
+from diptych.config.placement import ClusterConfig, TenantConfig, cluster_problems, tenant_problems
 from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
-from diptych.config.tenant import TenantConfig, tenant_problems
 from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
 from diptych.token_pooling import REDUCE, ReduceOptions

@@ -13,8 +13,7 @@ from diptych.copying.side import Side
 from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
 from diptych.handle.create import now, who
-from diptych.metadata.models import KEY
-from diptych.metadata.store import read_metadata
+from diptych.metadata.store import KEY, read_metadata
 from diptych.stores.retired_vectors import existing, orphans
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ from diptych.copying.side import Side
 from diptych.errors import CopyError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import narrowed, scope
-from diptych.metadata.models import COPY, RETIRED
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
+from diptych.metadata.store import COPY, RETIRED
 from diptych.populate.sources.readers import HEADER, LONGEST_LINE
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import needs_answers
 from diptych.types import Document
 
@@ -129,18 +131,14 @@ def _documents(handle: CollectionHandle, scoped_filter: models.Filter | None) ->
 
 
 def _points(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[dict[str, Any]]:
-    side, offset = Side(handle.client, handle.name), None
-    while True:
-        page = side.call(
-            "read from",
-            lambda start=offset: handle.client.scroll(  # type: ignore[misc]
-                handle.name, scoped_filter, limit=PAGE, offset=start, with_payload=True, with_vectors=True
-            ),
-        )
-        yield from map(point_row, page[0])
-        offset = page[1]
-        if offset is None:
-            return
+    side = Side(handle.client, handle.name)
+
+    def page(offset: Any) -> tuple[list[models.Record], Any]:
+        scroll = partial(handle.client.scroll, handle.name, scoped_filter, limit=PAGE, offset=offset)
+        return side.call("read from", partial(scroll, with_payload=True, with_vectors=True))
+
+    for records in pages(page):
+        yield from map(point_row, records)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from diptych.errors import CopyError
-from diptych.metadata.models import APPLY, CLAIM, COPY, GATE, RETIRED, Record
-from diptych.metadata.store import StoredId
+from diptych.metadata.models import Record
+from diptych.metadata.store import APPLY, CLAIM, COPY, GATE, RETIRED, StoredId
 from qdrant_edge_client.validation_messages import expectation
 
 

@@ -2,5 +2,5 @@
 
 Begin with `collection_handle`, which draws the states of a handle. `snapshot` is the immutable view that one search
 keeps; `open_handle` opens one, and `config_state` compares the config with it; `create` makes a collection; `tenancy`
-keeps tenants apart; `notify` calls the hooks of plugins.
+keeps tenants apart.
 """

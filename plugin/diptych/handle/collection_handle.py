@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, FollowWarning, StoreError
@@ -27,13 +27,14 @@ from diptych.handle import create as creation
 from diptych.handle.snapshot import Rerankers, View
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
 from diptych.metadata.store import known_metadata, metadata_payload, search_payload, update_metadata
-from diptych.protocols import Reranker, Statistics
+from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import CollectionTexts
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
-from diptych.stores.server_errors import error_line
+from diptych.stores.nodes import search_deadline
+from diptych.stores.server_errors import error_line, needs_answers
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -73,10 +74,9 @@ class CollectionHandle:
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache_config = config.cache if config else CacheConfig()
         self.cache = EmbeddingCache.open(self.cache_config)
-        self.media = open_handle.media_of(config)
+        self.media, self._rerankers = open_handle.media_of(config), Rerankers(registry)
         self._verify, self.texts = verify, CollectionTexts(client, name)
         self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, verify=verify)
-        self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
         self._written_as: CollectionMetadata | None = None  # what `_writers` follows, if nothing else was put there
@@ -113,15 +113,11 @@ class CollectionHandle:
         """The slot of this name; raises CollectionError if there is none."""
         return self.view.slot(name)
 
-    def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
-        """The reranker, created at the first call and kept; raises RegistryError if that fails."""
-        return self._rerankers.get(adapter, options)
-
     def require(self) -> None:
         """Raise CollectionNotFound when no process has populated the collection yet; reads as `catch_up` does."""
         if not self.exists:
             with self._lock:
-                self.view = self._opened(open_handle.metadata_for_search(self.client, self.name))
+                self.view = self._opened(self._read_in_time())
 
     def now(self) -> View:
         """The view to search with; notices cut-overs by other processes.
@@ -147,7 +143,7 @@ class CollectionHandle:
             StoreUnavailable: the store does not answer within `search_timeout`.
         """
         with self._lock:
-            self.install(open_handle.metadata_for_search(self.client, self.name))
+            self.install(self._read_in_time())
 
     def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
         """Make a view of `metadata` the current one, after loading and verifying the encoders of new slots.
@@ -204,13 +200,12 @@ class CollectionHandle:
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
                 self.view = self._renewed(metadata)
-            if metadata == self._written_as:
-                return dict(self._writers)
-            self._writers = {
-                vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
-                for vector, (name, generation) in metadata.written().items()
-            }
-            self._written_as = metadata
+            if metadata != self._written_as:
+                self._writers = {
+                    vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
+                    for vector, (name, generation) in metadata.written().items()
+                }
+                self._written_as = metadata
             return dict(self._writers)
 
     def create(self, statistics: Mapping[str, Statistics]) -> None:
@@ -231,7 +226,8 @@ class CollectionHandle:
         Raises:
             CollectionError: a field is indexed as another type.
         """
-        creation.ensure_indexes(self.view, self.populate_config)
+        if self.populate_config.indexes or self.view.tenancy is not None or self.view.copies:
+            creation.ensure_indexes(self.view, self.populate_config)
 
     def keep_pipeline(self, new: SearchConfig | None = None) -> None:
         """Store search settings: a new collection's, or the config's in one without any; others change by `apply`."""
@@ -250,6 +246,12 @@ class CollectionHandle:
             CollectionNotFound, CollectionError: it is gone, or diptych does not know it.
         """
         return known_metadata(self.client, self.name)
+
+    @needs_answers("try again once it does")
+    def _read_in_time(self) -> CollectionMetadata:
+        """As `read`, within the deadline of a search; raises StoreUnavailable after it."""
+        with search_deadline(self.client):
+            return self.read()
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:
@@ -273,12 +275,10 @@ class CollectionHandle:
     def _look_now(self) -> None:
         try:
             metadata = self.read()
-        except (CollectionNotFound, StoreError):
-            return None  # collection or store are gone, and the search says so better
-        except DiptychError:
-            raise
-        except Exception:
-            return None  # the store does not answer
+        except Exception as error:
+            if isinstance(error, DiptychError) and not isinstance(error, CollectionNotFound | StoreError):
+                raise
+            return None  # collection or store are gone, or do not answer, and the search says so better
         if self.metadata is not None and metadata.live == self.metadata.live:
             return self.install(metadata)
         # No daemon, as the thread that looks is: one that loads a model while Python ends makes it abort.

@@ -7,8 +7,7 @@ from typing import Any
 
 from diptych.config.models import Config, PopulateConfig, SlotConfig
 from diptych.config.secrets import redacted
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import QueryEncoder, State
+from diptych.metadata.models import QueryEncoder, Reading, State
 
 
 def reading_of(config: PopulateConfig, slot: SlotConfig | None = None) -> Reading:

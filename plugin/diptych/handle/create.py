@@ -14,10 +14,9 @@ from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.errors import CollectionError
 from diptych.handle.snapshot import View
 from diptych.handle.vector_params import first_stage_params, vector_params
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import KEY, CollectionMetadata, Event, Prefix, State, Tenancy, vector_name
+from diptych.metadata.models import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
 from diptych.metadata.payloads import field_of
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.store import KEY, raw_metadata
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.slot import Slot

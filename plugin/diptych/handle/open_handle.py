@@ -13,15 +13,12 @@ from diptych.handle.config_state import asks, describes, live_lines, reading_of,
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
-from diptych.metadata.store import known_metadata
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
-from diptych.stores.nodes import search_deadline
-from diptych.stores.server_errors import needs_answers
 
 if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
+    pass
 
 FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
@@ -30,17 +27,6 @@ APPLY = "to change it: diptych plan, then diptych apply"
 def media_of(config: Config | None) -> MediaStore:
     """Reads media as the config says; without one below the working directory."""
     return MediaStore(config.media, config.source.folder) if config else MediaStore(MediaConfig(), Path.cwd())
-
-
-def metadata_for_search(client: QdrantBase, name: str) -> CollectionMetadata:
-    """The metadata of a collection, read within the deadline of a search.
-
-    Raises:
-        StoreUnavailable: it does not answer.
-        CollectionNotFound, CollectionError: there is no such collection, or diptych does not know it.
-    """
-    with needs_answers("try again once it does"), search_deadline(client):
-        return known_metadata(client, name)
 
 
 def opened_slots(

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.config.models import SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError
 from diptych.media import MediaStore
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
+from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.slots.slot import Slot

@@ -1,23 +1,4 @@
-"""The models of a collection's metadata, stored in the collection itself.
-
-Qdrant merges metadata key by key, so each writer has a key of its own and none overwrites another's news:
-
-| key | written by | holds |
-|---|---|---|
-| `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
-| `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
-| `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
-| `diptych_unread_VECTOR` | populate, and a back-fill | how much of the documents encoded for this vector was not read |
-| `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
-| `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
-| `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
-| `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |
-| `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
-| `diptych_sample_SLOT` | doctor, a cut-over | some of a slot's vectors, for comparison with later ones |
-| `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
-
-So a collection can be opened and searched without a config file, and a process that serves it can follow a cut-over.
-"""
+"""The models of a collection's metadata, by which it can be opened and searched without a config file."""
 
 from __future__ import annotations
 
@@ -26,10 +7,10 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from diptych.metadata.encoder_input import Reading
+from diptych.media import Media, Readable
 from diptych.protocols import Fingerprint, Kind, Similarity
+from diptych.types import Document
 
-KEY = "diptych"
 What: TypeAlias = Literal[
     "created",
     "adopted",
@@ -41,13 +22,6 @@ What: TypeAlias = Literal[
     "abandoned",
     "finished",
 ]
-SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
-UNREAD = f"{KEY}_unread_"  # and a vector
-CLAIM = f"{KEY}_claim_"  # and the token of the lease
-GATE = f"{KEY}_gate"
-RETIRED = f"{KEY}_retired"  # by vector; see stores.retired_vectors
-DRIFT = f"{KEY}_drift_"  # and a slot's name
-SAMPLE = f"{KEY}_sample_"  # and a slot's name
 FORMAT = 2
 
 
@@ -69,6 +43,30 @@ class Canaries(Record):
     query: list[str]
     document: list[str]
     steady: float = 1.0
+
+
+class Reading(Record):
+    """What an encoder reads of a document: its text, the parts of which are joined, or media of one modality."""
+
+    input: tuple[Literal["title", "text"], ...] = ("title", "text")
+    separator: str = " "
+    modality: Readable = "text"
+
+    def input_of(self, document: Document) -> str | Media | None:
+        """The part of a document that an encoder reads; None if the document does not have it."""
+        if self.modality == "text":
+            return self.of(document.title, document.text) or None
+        found = document.media.get(self.modality)
+        return found if isinstance(found, Media) else None
+
+    def as_text(self) -> Reading:
+        """The same parts of texts, whatever this one reads."""
+        return self if self.modality == "text" else self.model_copy(update={"modality": "text"})
+
+    def of(self, title: str, text: str) -> str:
+        """The text that an encoder reads of a document; empty if all parts are."""
+        parts = {"title": title.strip(), "text": text.strip()}
+        return self.separator.join(filter(None, map(parts.__getitem__, self.input)))
 
 
 class Layout(Record):

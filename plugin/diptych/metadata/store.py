@@ -1,4 +1,21 @@
-"""Reads and writes the metadata of a collection. Older formats are upgraded; each writer has its own key."""
+"""Reads and writes the metadata of a collection; older formats are upgraded.
+
+Qdrant merges metadata key by key, so each writer has a key of its own and none overwrites another's news:
+
+| key | written by | holds |
+|---|---|---|
+| `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
+| `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
+| `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
+| `diptych_unread_VECTOR` | populate, and a back-fill | how much of the documents encoded for this vector was not read |
+| `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
+| `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
+| `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
+| `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |
+| `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
+| `diptych_sample_SLOT` | doctor, a cut-over | some of a slot's vectors, for comparison with later ones |
+| `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
+"""
 
 from __future__ import annotations
 
@@ -11,13 +28,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, PlainSerializer, ValidationError
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
-from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, UNREAD, CollectionMetadata
+from diptych.metadata.models import FORMAT, CollectionMetadata
 from diptych.reports import UnreadTokens
 from qdrant_edge_client.validation_messages import expectation
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
+KEY = "diptych"
+SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
+UNREAD = f"{KEY}_unread_"  # and a vector
+CLAIM, GATE = f"{KEY}_claim_", f"{KEY}_gate"  # the first and the token of the lease
+RETIRED = f"{KEY}_retired"  # by vector; see stores.retired_vectors
+DRIFT = f"{KEY}_drift_"  # and a slot's name
+SAMPLE = f"{KEY}_sample_"  # and a slot's name
 PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
 

@@ -1,11 +1,10 @@
 """Populate: takes documents and fills a collection with their vectors.
 
 Begin with `run`, which draws the pipeline; then `validate` (checked documents), `index` (what is new or changed),
-`encode` and `engine` (threads), `write_targets` (which vectors to write), `points` (their form, and uploads) and
-`store` (calls with retries). `sources` reads files and `read_ahead` reads them ahead or twice; `seen_ids` finds
-repeated ids, `statistics` measures the corpus, `locks` and `disk_room` precede writes.
-`rejects` collects documents that cannot be indexed, `sync` deletes what the source no longer has. `ray_engine` and
-`ray_worker` encode on a cluster of Ray.
+`encode` (by which slots) and `engine` (threads), `points` (their form, and uploads) and `store` (calls with retries).
+`sources` reads files and `read_ahead` reads them ahead or twice; `seen_ids` finds repeated ids, `statistics` measures
+the corpus, `locks` and `disk_room` precede writes. `rejects` collects documents that cannot be indexed, `sync` deletes
+what the source no longer has. `ray_engine` and `ray_worker` encode on a cluster of Ray.
 """
 
 from __future__ import annotations

@@ -1,23 +1,32 @@
-"""One slot's stage: encodes a piece of inputs, and finds the inputs that cannot be encoded."""
+"""`SlotEncoder`: a slot's stage, which finds the inputs that cannot be encoded. `Targets`: the slots that are written.
+
+The vectors that each document needs change when a swap begins or ends during a populate.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from diptych.errors import ContractError, FingerprintMismatch, MediaError, PopulateError, brief
+from diptych.errors import ContractError, DiptychError, FingerprintMismatch, MediaError, PopulateError, brief
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import CollectionMetadata
+from diptych.metadata.store import add_unread, behind_key, update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
 from diptych.reports import UnreadTokens
+from diptych.slots.cache import Namespace
 from diptych.slots.canaries import plain_documents
 from diptych.slots.encode import Input, Vector, all_finite, is_finite
 from diptych.slots.slot import Slot
-from diptych.slots.unread import UnreadCounter
+from diptych.slots.unread import UnreadCounter, unread_warnings
 
 Outcome = Vector | str | None  # a vector, the reason why there is none, or None where the document has no input
 MEDIA_AT_ONCE = 64  # inputs that are encoded again at most because one of them cannot be decoded
+_CUT_OVER = "it became live while this run went on without it; diptych apply fills documents that miss its vectors"
 
 
 def has_vector(outcome: Outcome) -> TypeGuard[Vector]:
@@ -25,11 +34,13 @@ def has_vector(outcome: Outcome) -> TypeGuard[Vector]:
     return outcome is not None and not isinstance(outcome, str)
 
 
+@dataclass(slots=True)
 class Busy:
     """When an encoder was working in a run: total seconds, and the first and last moment in ns since 1970."""
 
-    def __init__(self) -> None:
-        self.seconds, self.began, self.ended = 0.0, 0, 0
+    seconds: float = 0.0
+    began: int = 0
+    ended: int = 0
 
     def note(self, began: int) -> None:
         """Record that it worked from then until now."""
@@ -121,3 +132,141 @@ def taken_unread(encoders: Mapping[str, SlotEncoder]) -> dict[str, UnreadTokens]
     """What the encoders did not read since the last call, by vector."""
     taken = {vector: encoder.unread.take() for vector, encoder in encoders.items()}
     return {vector: unread for vector, unread in taken.items() if unread is not None}
+
+
+class Targets:
+    """The slots to write, by physical vector: the live ones, and those of a swap under way or not yet finished.
+
+    Which slots are live is read from the metadata; the handle's view is renewed only by searches and may be old.
+    An encoder of a live slot must work. One of a swap under way may be missing in this process: the process that
+    applies the swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its
+    vectors are marked as behind, so that a rollback is refused unless it is forced, and the report says so.
+    `looked` is when the metadata was last read, by `time.monotonic`; `live` are the slots that answered queries then,
+    by vector.
+    """
+
+    def __init__(self, handle: CollectionHandle) -> None:
+        self._handle = handle
+        self._metadata: CollectionMetadata | None = None
+        self.live: Mapping[str, str] = {}
+        self.encoders: Mapping[str, SlotEncoder] = {}
+        self.warnings: list[str] = []
+        self._given_up: set[str] = set()
+        self.slots: Mapping[str, Slot] = self._wanted()
+        self._busy: dict[str, Busy] = {}
+        self._unread: dict[str, UnreadCounter] = {}  # by vector
+        self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
+        self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
+
+    def load(self, wanted: Mapping[str, Slot] | None = None) -> None:
+        """Create the encoders one after another: heavy packages must not be imported in several threads at once.
+
+        Args:
+            wanted: the slots to write from now on, unless one of them fails; those of the last look unless given.
+
+        Raises:
+            DiptychError: one of a live slot cannot be made; nothing has changed, and the next look meets it again.
+        """
+        candidates = self.slots if wanted is None else wanted
+        loaded = {vector: slot for vector, slot in candidates.items() if self._works(vector, slot)}
+        self.slots = loaded
+        self.encoders = {
+            vector: SlotEncoder(
+                slot, self._busy.setdefault(vector, Busy()), self._unread.setdefault(vector, UnreadCounter())
+            )
+            for vector, slot in loaded.items()
+            if slot.kind != "text_index"
+        }  # replaced as a whole: another thread reads it
+        for vector, slot in loaded.items():
+            if (namespace := slot.namespace) is not None:
+                self._hits.setdefault(vector, (namespace, namespace.hits))
+
+    def refresh(self) -> bool:
+        """Read the metadata again; returns whether the set of vectors to write has changed.
+
+        Raises:
+            DiptychError: the encoder of a slot that has become live cannot be made.
+        """
+        before = set(self.slots)
+        wanted = self._wanted()
+        # Compared by vector name: a number is never given twice, so equal names are equal generations.
+        if wanted.keys() != before:
+            self.load(wanted)
+        return self.slots.keys() != before
+
+    def busy(self) -> dict[str, Busy]:
+        """When the encoders of this process were working, by slot, without idle ones."""
+        return {self.name_of(vector): found for vector, found in self._busy.items() if found.began}
+
+    def cache_hits(self) -> dict[str, int]:
+        """Number of vectors from the cache in this run, by slot, without slots that are not cached."""
+        hits: dict[str, int] = {}
+        for vector, (namespace, before) in self._hits.items():
+            name = self.name_of(vector)
+            hits[name] = hits.get(name, 0) + namespace.hits - before + self._elsewhere[vector]
+        return hits
+
+    def unread(self) -> dict[str, UnreadTokens]:
+        """What encoders did not read in this run, by slot, without those that read everything or do not say."""
+        return {
+            self.name_of(vector): counter.total for vector, counter in self._unread.items() if counter.total is not None
+        }
+
+    def keep_unread(self) -> list[str]:
+        """Store what encoders did not read in this run; return all warnings, also where that is too much or unknown."""
+        unread: dict[str, UnreadTokens] = {}
+        live: dict[str, UnreadTokens] = {}
+        failures = []
+        for vector, counter in self._unread.items():
+            failures += [counter.failure] if counter.failure else []
+            if counter.total is not None:
+                unread[vector] = counter.total
+                live |= {self.name_of(vector): counter.total} if vector in self.live else {}
+        if not unread:
+            return [*self.warnings, *failures]
+        add_unread(self._handle.client, self._handle.name, unread)
+        return [*self.warnings, *failures, *unread_warnings(live)]
+
+    def note_elsewhere(self, hits: Mapping[str, int], unread: Mapping[str, UnreadTokens]) -> None:
+        """Add cache hits of another process, and what its encoders did not read, by vector."""
+        self._elsewhere.update(hits)
+        for vector, more in unread.items():
+            self._unread.setdefault(vector, UnreadCounter()).add(more)
+
+    def name_of(self, vector: str) -> str:
+        """The name in reports: the slot's, or the vector's if it is not live."""
+        return self.live.get(vector, vector)
+
+    def _wanted(self) -> dict[str, Slot]:
+        """The vectors to write at this moment, without those this run has given up, unless they are live now."""
+        self.looked = time.monotonic()
+        self._metadata = self._handle.read()
+        self.live = {generation.vector: name for name, generation in self._metadata.live.slots.items()}
+        wanted = self._handle.writers(self._metadata)
+        return {v: slot for v, slot in wanted.items() if v not in self._given_up or v in self.live}
+
+    def _works(self, vector: str, slot: Slot) -> bool:
+        try:
+            slot.load_for_documents()
+        except Exception as error:
+            if vector in self.live:
+                if vector in self._given_up:
+                    error.add_note(_CUT_OVER)
+                raise
+            self._give_up(vector, error)
+            return False
+        return True
+
+    def _give_up(self, vector: str, error: Exception) -> None:
+        self._given_up.add(vector)
+        reason = error.what if isinstance(error, DiptychError) else reason_of(error)
+        metadata = self._metadata
+        building = metadata.swap.building.values() if metadata and metadata.swap else ()
+        if metadata is None or any(generation.vector == vector for generation in building):
+            self.warnings.append(f"vector {vector!r} is being built and was not written here: {reason}")
+            return
+        update_metadata(self._handle.client, self._handle.name, {behind_key(vector): True})
+        self.warnings.append(
+            f"vector {vector!r} of an earlier generation could not be written: {reason}. "
+            "It misses this run's documents, so `diptych rollback` is refused without `--anyway`."
+        )

@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.populate.encode import Outcome, SlotEncoder
+from diptych.populate.encode import Outcome, SlotEncoder, Targets
 from diptych.populate.validate import Item
-from diptych.populate.write_targets import Targets
 from diptych.reports import UnreadTokens
 
 Piece = list[Item]

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import has_foreign_point_ids
-from diptych.populate.encode import has_vector
+from diptych.populate.encode import Targets, has_vector
 from diptych.populate.engine import Engine, Outcomes, Work, Written
 from diptych.populate.points import PointMaker, Ready, Refusal, Stale, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
 from diptych.populate.store import PointId, Store, lacking, plain_id
 from diptych.populate.validate import Item, Tally, merged_into
-from diptych.populate.write_targets import Targets
 from diptych.runtime.phases import Progress
+from diptych.stores.versions import is_local
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most
 FRESH = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
@@ -50,22 +50,26 @@ class _Sent(NamedTuple):
     requests: list[Future[list[Refusal]]]
 
 
+@dataclass(frozen=True, slots=True)
 class Changes:
     """Finds the items to write: new, changed, or without a vector. The others are counted or rejected."""
 
-    def __init__(self, store: Store, rejects: RejectSink, tally: Tally, progress: Progress) -> None:
-        self._store, self._rejects, self._tally, self._progress = store, rejects, tally, progress
+    store: Store
+    rejects: RejectSink
+    tally: Tally
+    progress: Progress
 
     def among(self, batches: Iterable[list[Item]], metadata: CollectionMetadata | None) -> Iterator[Item]:
         """The items to write; `metadata` names the vectors that a point must have."""
-        layout = self._store.layout
-        live = metadata.live.slots.values() if metadata else ()
-        gaps: list[models.Condition] = [lacking(generation) for generation in live if generation.kind != "text_index"]
-        if gaps and not self._store.count(models.Filter(should=gaps)):
-            gaps = []  # nothing lacks a vector, so no point needs to be checked
+        layout = self.store.layout
+        # Counted when the first known document comes; in local mode before any write, since those break its reading.
+        gaps = self._gaps(metadata) if is_local(self.store.client) else None
         for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
             points = [item.point for item in batch]
-            held, incomplete = self._store.owned(points), self._lacking(points, gaps)
+            held = self.store.owned(points)
+            if held and gaps is None:
+                gaps = self._gaps(metadata)
+            incomplete = self._lacking(points, gaps) if held and gaps else ()
             for item in batch:
                 if item.point not in held:
                     yield item
@@ -74,32 +78,36 @@ class Changes:
                 if stored.get("id") != item.document.id and not _is_mended(stored):
                     self.reject(item, f"its point id {item.point!r} belongs to {_owner(stored)}")
                     continue
-                if stored.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
+                if stored.get("tenant") not in (None, tenant_of(item.document.metadata, self.store.tenancy)):
                     self.reject(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
                 item = merged_into(item, stored["payload"], layout) if "payload" in stored else item
                 if stored.get("hash") == item.hash and item.point not in incomplete:
-                    self._tally.unchanged += 1
-                    self._progress.advance("index", 1)
+                    self.tally.unchanged += 1
+                    self.progress.advance("index", 1)
                 else:
                     yield replace(item, new=False)
 
     def reject(self, item: Item, reason: str) -> None:
         """Reject a document that passed the checks of its content."""
-        self._rejects.add(item.document.id, item.position, reason)
-        self._progress.advance("index", 1)
+        self.rejects.add(item.document.id, item.position, reason)
+        self.progress.advance("index", 1)
+
+    def _gaps(self, metadata: CollectionMetadata | None) -> list[models.Condition]:
+        """The conditions of points that lack a vector; none if nothing does, so that no point needs to be checked."""
+        live = metadata.live.slots.values() if metadata else ()
+        gaps: list[models.Condition] = [lacking(generation) for generation in live if generation.kind != "text_index"]
+        return gaps if gaps and self.store.count(models.Filter(should=gaps)) else []
 
     def _lacking(self, points: Sequence[PointId], gaps: list[models.Condition]) -> set[PointId]:
         """Those of these points that a condition says lack a vector."""
-        if not gaps:
-            return set()
         here = models.HasIdCondition(has_id=list(points))
-        found = self._store.scrolled(models.Filter(must=[here], should=gaps), ["id"])
+        found = self.store.scrolled(models.Filter(must=[here], should=gaps), ["id"])
         return {plain_id(record.id) for record in found}
 
     def _placed(self, batch: Sequence[Item]) -> list[Item]:
         """The items, at the points of their stored documents if point ids do not follow from document ids."""
-        points = self._store.points_of([item.document.id for item in batch])
+        points = self.store.points_of([item.document.id for item in batch])
         return [replace(item, point=points.get(item.document.id, item.point)) for item in batch]
 
 
@@ -228,9 +236,9 @@ class Indexer:
     def _accepted(self, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows with a vector for every live slot and no conflict with a text index; others are refused.
 
-        `Intake` checks the text indexes that existed at the start. This checks those a swap added since.
+        `Validator` checks the text indexes that existed at the start. This checks those a swap added since.
         """
-        live = [found for vector, found in outcomes.items() if self._targets.is_live(vector)]
+        live = [found for vector, found in outcomes.items() if vector in self._targets.live]
         copies = [vector for vector, slot in self._targets.slots.items() if slot.kind == "text_index"]
         rows = []
         for row, item in enumerate(piece):

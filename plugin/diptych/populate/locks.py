@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.stores.server_errors import is_conflict
-from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -30,13 +29,8 @@ PATIENCE, PAUSE = 30.0, 0.1  # seconds to wait for a collection that another pro
 def populate_lock(handle: CollectionHandle) -> Iterator[None]:
     """Wait for other populates through the same client that would conflict, and make later ones wait.
 
-    While the collection does not exist, both would create it. Local mode cannot take two writes at once, so its runs
-    are always serialised.
+    While the collection does not exist, both would create it; and local mode cannot take two writes at once.
     """
-    if handle.exists and not is_local(handle.client):
-        # An existing collection needs no lock: point ids are fixed, so two runs at worst write the same point twice.
-        yield
-        return
     with _lock_of(handle.client):
         if not handle.exists and handle.client.collection_exists(handle.name):
             handle.require()  # the run before created it

@@ -19,6 +19,7 @@ from diptych.metadata.models import Layout
 from diptych.metadata.payload_paths import find, head, quoted
 from diptych.metadata.payloads import from_payload, text_fields
 from diptych.populate.rejects import reason_of
+from diptych.stores.scroll import pages
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -29,10 +30,10 @@ LONGEST = 4096  # characters of a path or URL; a longer text holds the media its
 
 
 @dataclass(slots=True)
-class NotedMedia:
-    """What `note_media` did: references stored by modality, points whose media cannot be read, and some reasons."""
+class StoredReferences:
+    """What `store_references` did: references by modality, points whose media cannot be read, and some reasons."""
 
-    noted: dict[str, int] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -44,29 +45,30 @@ class NotedMedia:
         return [f"{points}, so that no other encoder can encode them: {'; '.join(self.reasons)}"]
 
 
-def note_media(client: QdrantBase, name: str, layout: Layout, store: MediaStore) -> NotedMedia:
+def store_references(client: QdrantBase, name: str, layout: Layout, store: MediaStore) -> StoredReferences:
     """Store a reference for each point whose payload names media under `layout.media` and has no reference yet.
 
     Points that the other program rewrites or deletes meanwhile are left to the next call.
     """
-    result = NotedMedia()
+    result = StoredReferences()
     for modality, key in layout.media.items():
-        for records in _unnoted(client, name, layout, modality, key):
+        for records in _without_reference(client, name, layout, modality, key):
             operations: list[models.UpdateOperation] = []
             for record in records:
                 item = _taken(store, modality, record, key, result)
                 if item is not None:
                     operations += _changes(record, layout, key, modality, item)
-                    result.noted[modality] = result.noted.get(modality, 0) + 1
+                    result.stored[modality] = result.stored.get(modality, 0) + 1
             if operations:
                 client.batch_update_points(name, operations)
     return result
 
 
-def unnoted_warnings(client: QdrantBase, name: str, layout: Layout) -> list[str]:
+def reference_warnings(client: QdrantBase, name: str, layout: Layout) -> list[str]:
     """A sentence about points that another program has written since references were last stored."""
     counts = {
-        of: client.count(name, count_filter=unnoted(of, key), exact=True).count for of, key in layout.media.items()
+        of: client.count(name, count_filter=without_reference(of, key), exact=True).count
+        for of, key in layout.media.items()
     }
     return [
         f"{count:,} points name {of} media under {layout.media[of]!r} but have no reference: apply reads them"
@@ -80,27 +82,25 @@ def media_named(payload: Mapping[str, Any] | None, key: str) -> Any:
     return find(payload or {}, key) or None
 
 
-def unnoted(modality: str, key: str) -> models.Filter:
+def without_reference(modality: str, key: str) -> models.Filter:
     """A filter for points that name media under the key and have no reference to them."""
     named = models.IsEmptyCondition(is_empty=models.PayloadField(key=quoted(key)))
-    noted = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
+    missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
     nothing = models.FieldCondition(key=quoted(key), match=models.MatchValue(value=""))
-    return models.Filter(must=[noted], must_not=[named, nothing])
+    return models.Filter(must=[missing], must_not=[named, nothing])
 
 
-def _unnoted(client: QdrantBase, name: str, layout: Layout, modality: str, key: str) -> Iterator[list[models.Record]]:
-    fields, offset, chosen = [*text_fields(layout), head(key)], None, unnoted(modality, key)
-    while True:
-        records, offset = client.scroll(
-            name, chosen, limit=PAGE, offset=offset, with_payload=fields, with_vectors=False
-        )
-        yield records
-        if offset is None:
-            return
+def _without_reference(
+    client: QdrantBase, name: str, layout: Layout, modality: str, key: str
+) -> Iterator[list[models.Record]]:
+    fields, chosen = [*text_fields(layout), head(key)], without_reference(modality, key)
+    return pages(
+        lambda offset: client.scroll(name, chosen, limit=PAGE, offset=offset, with_payload=fields, with_vectors=False)
+    )
 
 
 def _taken(
-    store: MediaStore, modality: str, record: models.Record, key: str, result: NotedMedia
+    store: MediaStore, modality: str, record: models.Record, key: str, result: StoredReferences
 ) -> dict[str, Any] | None:
     """The reference to the media of a point; None, counted with the reason, if they cannot be read."""
     try:

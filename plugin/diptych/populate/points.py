@@ -104,18 +104,13 @@ class Stale(Exception):
 class Upload:
     """Writes points. While a server handles some requests, the next are prepared; other stores get one at a time.
 
-    Args:
-        store: the collection.
+    `overlaps`: whether the store takes several calls at once. Reading local mode during a write breaks it.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._writers = ThreadPoolExecutor(IN_FLIGHT, "write") if keeps_log(store.client) else None
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether the store takes several calls at once. Reading local mode during a write breaks it."""
-        return self._writers is not None
+        self.overlaps = keeps_log(store.client)
+        self._writers = ThreadPoolExecutor(IN_FLIGHT, "write") if self.overlaps else None
 
     def begin(
         self, ready: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets

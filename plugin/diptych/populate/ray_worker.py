@@ -18,15 +18,13 @@ from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import MediaStore
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Generation
-from diptych.populate.encode import SlotEncoder, taken_unread
+from diptych.metadata.models import Generation, Reading
+from diptych.populate.encode import SlotEncoder, Targets, taken_unread
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import Store
 from diptych.populate.validate import Tally
-from diptych.populate.write_targets import Targets
 from diptych.registry import Registry
 from diptych.runtime.phases import Unwatched
 from diptych.slots.cache import EmbeddingCache

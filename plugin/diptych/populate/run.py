@@ -24,10 +24,10 @@ from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import notify_failure
 from diptych.handle.open_handle import search_with_unfit
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
+from diptych.populate.encode import Targets
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
 from diptych.populate.locks import created, populate_lock
@@ -38,8 +38,8 @@ from diptych.populate.statistics import Measure, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
 from diptych.populate.validate import Item, Tally, Validator
-from diptych.populate.write_targets import Targets
 from diptych.protocols import Calibrated
+from diptych.registry import notify_failure
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
@@ -48,6 +48,7 @@ from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired
 from diptych.stores.upkeep import optimized
+from diptych.stores.versions import is_local
 from diptych.types import Document
 
 
@@ -91,7 +92,9 @@ def populate(
     share = handle.populate_config.max_deleted if max_deleted is None else share_of(max_deleted)
     path = Path(report_path) if report_path else (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
-        stack.enter_context(populate_lock(handle))
+        # An existing collection needs no lock: point ids are fixed, so two runs at worst write the same point twice.
+        if not handle.exists or is_local(handle.client):
+            stack.enter_context(populate_lock(handle))
         rejects = stack.enter_context(Rejects(path, keep=report_path is None))
         run = _Run(handle, progress or Unwatched(), rejects, stack, engine, tenant, share if sync else None)
         if dry_run:
@@ -138,7 +141,7 @@ class _Run:
         """Read everything, write what is new, then delete, warn and optimise."""
         self._require_collection()
         if self._handle.exists:
-            self._store.retried(self._handle.catch_up)  # to another process's cut-over, which brings other slots
+            self._store.retrying(self._handle.catch_up)  # to another process's cut-over, which brings other slots
             self._store.request(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
         # The first item is pulled before anything is created: an empty source must not leave an empty collection.
@@ -202,14 +205,12 @@ class _Run:
         )
 
     def _require_collection(self) -> None:
-        """Raise CollectionNotFound if the collection was deleted since it was opened.
-
-        It is not recreated: its encoders were calibrated on the deleted documents.
-        """
-        if self._handle.exists and not self._store.exists():
+        """Raise CollectionNotFound if the collection was deleted, on whose documents the encoders are calibrated."""
+        client, name = self._handle.client, self._handle.name
+        if self._handle.exists and not self._store.request(partial(client.collection_exists, name)):
             raise CollectionNotFound(
                 "the collection was deleted since it was opened",
-                where=f"collection {self._handle.name!r}",
+                where=f"collection {name!r}",
                 do="open it again and populate: Collection.open(config).populate(...)",
             )
 

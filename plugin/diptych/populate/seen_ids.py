@@ -27,9 +27,14 @@ class ClaimResult(Enum):
     OTHER_CONTENT = auto()
 
 
-def temporary_tables(cache_kib: int) -> sqlite3.Connection:
-    """A database of this process alone, with so much of it in memory; the rest goes with the process."""
-    base = sqlite3.connect("", isolation_level=None)  # "" is SQLite's private temporary file
+def temporary_tables(cache_kib: int, *, one_thread: bool = True) -> sqlite3.Connection:
+    """A database of this process alone, with so much of it in memory; the rest goes with the process.
+
+    Args:
+        one_thread: whether SQLite refuses other threads; otherwise the caller lets in one at a time.
+    """
+    # "" is SQLite's private temporary file.
+    base = sqlite3.connect("", isolation_level=None, check_same_thread=one_thread)
     for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{cache_kib}"):
         base.execute(f"PRAGMA {pragma}")
     return base
@@ -43,12 +48,9 @@ class SeenIds:
     """
 
     def __init__(self) -> None:
-        self._base = temporary_tables(CACHE_KIB)
-        self._base.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, held BLOB) WITHOUT ROWID")
-        self._base.execute("CREATE TABLE points (point BLOB PRIMARY KEY, id BLOB) WITHOUT ROWID")
-        self._base.execute("BEGIN")
         self._newest: dict[bytes, bytes] = {}
-        self._filter = _Filter()
+        self._base: sqlite3.Connection | None = None
+        self._filter: _Filter | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -56,8 +58,10 @@ class SeenIds:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._base.close()
-        self._filter.close()
+        if self._base is not None:
+            self._base.close()
+        if self._filter is not None:
+            self._filter.close()
 
     def claim(self, identifier: str, content_hash: str, point: int | str) -> ClaimResult:
         """Claim the id for this content, unless an earlier document has it."""
@@ -71,8 +75,9 @@ class SeenIds:
     def claim_point(self, point: int | str, identifier: str) -> bool:
         """Claim the point for a document; False if another document of this run has it."""
         key, owner = _digest(str(point)), _digest(identifier)
-        self._base.execute("INSERT OR IGNORE INTO points VALUES (?, ?)", (key, owner))
-        ((known,),) = self._base.execute("SELECT id FROM points WHERE point = ?", (key,))
+        tables = self._tables()
+        tables.execute("INSERT OR IGNORE INTO points VALUES (?, ?)", (key, owner))
+        ((known,),) = tables.execute("SELECT id FROM points WHERE point = ?", (key,))
         return bool(known == owner)
 
     def mention(self, identifier: str) -> None:
@@ -90,22 +95,32 @@ class SeenIds:
         """The earlier entry of an id."""
         if (held := self._newest.get(key)) is not None:
             return held
-        if not self._filter.may_hold(key):
+        if self._filter is None or not self._filter.may_hold(key):
             return None
-        row = self._base.execute("SELECT held FROM seen WHERE id = ?", (key,)).fetchone()
+        row = self._tables().execute("SELECT held FROM seen WHERE id = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def _hold(self, key: bytes, held: bytes) -> None:
         self._newest[key] = held
         if len(self._newest) >= NEWEST:
             rows = b"".join(one + self._newest[one] for one in sorted(self._newest))
-            self._base.execute(
+            self._tables().execute(
                 "WITH RECURSIVE row(at) AS (SELECT 1 UNION ALL SELECT at + :all FROM row WHERE at + :all <= :bytes) "
                 "INSERT OR REPLACE INTO seen SELECT substr(:rows, at, :key), substr(:rows, at + :key, :held) FROM row",
                 {"rows": rows, "all": KEY + HELD, "bytes": len(rows), "key": KEY, "held": HELD},
             )
+            self._filter = self._filter or _Filter()
             self._filter.add(b"".join(self._newest))
             self._newest.clear()
+
+    def _tables(self) -> sqlite3.Connection:
+        """The tables on disk, made when they are first needed: a run over a few documents needs none."""
+        if self._base is None:
+            self._base = temporary_tables(CACHE_KIB)
+            self._base.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, held BLOB) WITHOUT ROWID")
+            self._base.execute("CREATE TABLE points (point BLOB PRIMARY KEY, id BLOB) WITHOUT ROWID")
+            self._base.execute("BEGIN")
+        return self._base
 
 
 class _Filter:

@@ -39,6 +39,7 @@ from diptych.metadata.payloads import (
     text_fields,
 )
 from diptych.populate.rejects import reason_of
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import grpc_code
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Store:
         layout: the payload keys of documents.
         copies: payload keys that text indexes read, which are no part of the documents.
         tenancy: the metadata key that names a document's tenant.
+
+    `retrying` runs a call with retries; what it raises at last is its own error.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class Store:
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
         # The payload keys to fetch so that a point's tenant is known.
         self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
-        self._retrying = retrying(retries, stopped)
+        self.retrying = retrying(retries, stopped)
 
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
@@ -113,17 +116,9 @@ class Store:
             retries=handle.populate_config.retries,
             stopped=stopped,
             layout=handle.view.layout,
-            copies=handle.metadata.copies if handle.metadata else (),
+            copies=handle.view.copies,
             tenancy=handle.view.tenancy,
         )
-
-    def exists(self) -> bool:
-        """Whether the collection exists."""
-        return self.request(partial(self.client.collection_exists, self.name))
-
-    def retried(self, read: Callable[[], T]) -> T:
-        """Run `read` with retries; what it raises at last is its own error."""
-        return self._retrying(read)
 
     def request(self, call: Callable[[], T], verb: str = "read from") -> T:
         """Make a call with retries.
@@ -133,7 +128,7 @@ class Store:
             FingerprintMismatch, RegistryError, SwapError, StoreError: errors that say themselves what to do.
         """
         try:
-            return self._retrying(call)
+            return self.retrying(call)
         except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly):
             raise  # raised by the metadata read (encoder, lease), or by the embedded store, whose error says what to do
         except Exception as error:
@@ -210,12 +205,8 @@ class Store:
     def scrolled(self, chosen: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
         """All points that match `chosen`, page by page, with these payload keys; for None all documents."""
         wanted = self._fields(fields)
-        offset: Any = None
-        while True:
-            records, offset = self.request(partial(self._page, chosen, wanted, offset))
+        for records in pages(lambda offset: self.request(partial(self._page, chosen, wanted, offset))):
             yield from records
-            if offset is None:
-                return
 
     def _fields(self, only: list[str] | None) -> Any:
         """The payload to fetch: these keys, or the whole document's."""

@@ -71,9 +71,9 @@ class Boost:
         return cls(*(_read(part) if isinstance(part, Mapping) else part for part in parts)) if parts else None
 
     @classmethod
-    def from_config(cls, parts: Sequence[BoostConfig]) -> Boost | None:
-        """The boost of a config's `search.boost`; None for an empty list."""
-        return cls(*map(_part, parts)) if parts else None
+    def from_config(cls, parts: Sequence[BoostConfig]) -> Boost:
+        """The boost of a config's `search.boost`, which has parts."""
+        return cls(*map(_part, parts))
 
     def formula(self, layout: Layout, now: datetime, sign: int) -> models.FormulaQuery:
         """Qdrant's query for the boosted scores of the points of one prefetch.

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
+from diptych.registry import notifying_failure
 from diptych.search.excerpts.passages import has_passages
 from diptych.search.hits import Hits, hits_of
 from diptych.search.options import Options, VectorOptions
@@ -24,6 +24,9 @@ from diptych.search.retrieve import Clock, Retrieved
 from diptych.search.run import notify_plugins, on_current_view, reranked
 from diptych.slots.slot import Slot
 from diptych.types import SparseVector
+
+_UNKNOWN = "(a vector)"
+_LARGEST_TERM = 2**32 - 1
 
 
 def search_by_vector(
@@ -61,10 +64,6 @@ def search_by_vector(
         return hits_of(request, array[0], "")
 
     return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
-
-
-_UNKNOWN = "(a vector)"
-_LARGEST_TERM = 2**32 - 1
 
 
 def _slot_of(request: SearchRequest) -> Slot:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import notifying_failure
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
+from diptych.registry import notifying_failure
 from diptych.repr_html import ReprHtml
 from diptych.search.checks import require_count
 from diptych.search.fusion import PointId

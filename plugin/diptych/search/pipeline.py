@@ -109,7 +109,7 @@ class Pipeline:
             _rescore(config),
             _diversify(config),
             tuple(map(_rerank, config.rerank)),
-            Boost.from_config(config.boost),
+            Boost.from_config(config.boost) if config.boost else None,
         )
 
     @classmethod

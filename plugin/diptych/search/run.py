@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar, Unpack
 
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import notify_failure, notifying_failure
 from diptych.handle.snapshot import View
 from diptych.metadata.payload_paths import head
 from diptych.metadata.payloads import NATIVE
+from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
 from diptych.search.excerpts.highlights import with_highlights
 from diptych.search.excerpts.passages import READ, with_passages

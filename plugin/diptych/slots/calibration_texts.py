@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from diptych.errors import AdapterCrashed
-from diptych.metadata.encoder_input import Reading
+from diptych.metadata.models import Reading
 from diptych.metadata.payloads import from_payload
 from diptych.metadata.store import read_metadata
 from diptych.protocols import Sampling

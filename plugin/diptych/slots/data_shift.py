@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from diptych.errors import DiptychError
-from diptych.metadata.models import SAMPLE, CollectionMetadata, Generation, Layout, Record
+from diptych.metadata.models import CollectionMetadata, Generation, Layout, Record
 from diptych.metadata.payloads import from_payload, id_fields
-from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.metadata.store import SAMPLE, raw_metadata, update_metadata
 from diptych.types import Floats
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SlotConfig
 from diptych.media import Media, MediaStore
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Generation, QueryEncoder
+from diptych.metadata.models import Generation, QueryEncoder, Reading
 from diptych.protocols import Calibrated, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase

@@ -11,8 +11,7 @@ from typing import Any
 
 from diptych.anchor_scores import anchored
 from diptych.config.models import SlotConfig
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Generation, QueryEncoder, vector_name
+from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name
 from diptych.passages import MARK, OPTION
 from diptych.plugins.factory import vector_kind
 from diptych.protocols import Kind, Statistics

@@ -10,7 +10,7 @@
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
 The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`; `versions` says what older
-servers lack.
+servers lack, and `scroll` reads a collection page by page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from diptych.config.tenant import placement
+from diptych.config.placement import placement
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate
 from diptych.stores.nodes import deadline
@@ -34,11 +34,14 @@ from diptych.types import is_unicode
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.config.cluster import ClusterConfig
     from diptych.config.models import Config
+    from diptych.config.placement import ClusterConfig
     from diptych.registry import Registry
 
 __all__ = ["Classes", "deadline", "is_server", "is_store_url", "open_store", "open_store_of", "place_of"]
+READ_ONLY = "?mode=ro"
+_LONGEST_URL = 4096  # characters, as Linux's longest path
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +168,6 @@ def is_store_url(text: str) -> bool:
 def is_server(url: str) -> bool:
     """Whether the URL is that of a server. Variables of the environment are not resolved."""
     return urlsplit(url).scheme in _SERVERS
-
-
-READ_ONLY = "?mode=ro"
-_LONGEST_URL = 4096  # characters, as Linux's longest path
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def place_of(url: str) -> dict[str, Any]:

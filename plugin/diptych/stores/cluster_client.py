@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import QdrantClient, models
 
-from diptych.config.cluster import ClusterConfig
+from diptych.config.placement import ClusterConfig
 from diptych.stores.server_client import ServerClient
 from diptych.stores.shard_keys import ByField, Fixed, ShardKeys, make_shard_keys
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.metadata.models import RETIRED, CollectionMetadata, Record
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.models import CollectionMetadata, Record
+from diptych.metadata.store import RETIRED, raw_metadata
 from diptych.protocols import Kind
 from diptych.runtime.phases import phase
 from diptych.stores.server_errors import error_line, gave_no_answer, too_old

@@ -13,9 +13,9 @@ the algorithm; then `changes` and `plan` (what differs and costs), `begin`, `tra
 from __future__ import annotations
 
 from diptych.swap.apply import apply
+from diptych.swap.apply_types import ApplyOptions, ApplyReport
 from diptych.swap.gate.gate import GateReport, Judged
 from diptych.swap.plan import Plan, Step, plan
-from diptych.swap.reports import ApplyOptions, ApplyReport
 from diptych.swap.rollback import StepBack, finish, rollback, state_token
 from diptych.swap.status import Status, SwapStatus, VectorStatus, status
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from diptych.anchor_scores import ANCHORS, anchors_digest, choose_anchors, has_anchors, read_anchors, write_anchors
@@ -12,6 +13,7 @@ from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import State
 from diptych.metadata.payloads import from_payload
+from diptych.stores.scroll import pages
 from diptych.swap.plan import Plan
 from diptych.swap.status import Role, status
 
@@ -164,13 +166,8 @@ def anchors_status(handle: CollectionHandle) -> list[AnchorsState]:
 
 def _titles(handle: CollectionHandle) -> Iterator[tuple[str, str]]:
     """Title and text of every document."""
-    layout, offset = handle.read().layout, None
-    while True:
-        records, offset = handle.client.scroll(
-            handle.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
-        )
+    layout, scroll = handle.read().layout, partial(handle.client.scroll, handle.name, limit=PAGE, with_vectors=False)
+    for records in pages(lambda offset: scroll(offset=offset, with_payload=True)):
         for record in records:
             document = from_payload(record.id, record.payload, layout)
             yield document.title, document.text
-        if offset is None:
-            return

@@ -3,7 +3,7 @@
 1. Lease: only one apply works on a collection at a time (`lease`).
 2. Create, then announce: the new vector exists before the metadata names it, and from then on every populate,
    in every process, writes old and new vector (`begin`). A populate reads the metadata before and after each upload,
-   and completes an upload during which a vector was announced (`populate.write_targets`).
+   and completes an upload during which a vector was announced (`populate.encode`).
 3. Back-fill: per chunk read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, until there are none (`backfill.run`).
@@ -28,16 +28,16 @@ from diptych.config.models import Config, SearchConfig
 from diptych.errors import GateFailed, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import describes
-from diptych.handle.notify import notifying_failure
 from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
+from diptych.registry import notifying_failure
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.data_shift import keep_samples
 from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.swap.anchors import require_same_files
-from diptych.swap.apply_context import ApplyContext
+from diptych.swap.apply_types import SHOWN, ApplyContext, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.begin import SwapStart
 from diptych.swap.changes import SWAPS, Change, changes
@@ -47,7 +47,6 @@ from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
 from diptych.swap.records import note_refusal
-from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.sample import CorpusSample
 from diptych.swap.transitions import caught_up, changed_settings, cut_over, write
 from diptych.swap.vectors import restore_shared
@@ -86,7 +85,8 @@ def apply(
         given, event = options or ApplyOptions(), stopped or threading.Event()
         metadata = handle.read()
         completed = with_stored_default(config, metadata)
-        require_same_files(metadata.live, completed)
+        if any(slot.anchors for slot in completed.slots.values()):
+            require_same_files(metadata.live, completed)
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
         return _drop_retired(handle, report, given, event)

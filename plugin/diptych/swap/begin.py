@@ -14,7 +14,8 @@ from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
 from diptych.stores.retired_vectors import drop_orphans, orphans
-from diptych.swap.apply_context import ApplyContext
+from diptych.stores.scroll import pages
+from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.legacy_server import CannotAddVectors, provide
@@ -163,14 +164,12 @@ class SwapStart:
         """The statistics of the whole corpus, for an encoder that needs them."""
         if not isinstance(slot.encoder, Calibrated):
             return None
-        reading, sums, offset = reading_of(self.context.config.populate), dict[str, float](), None
-        while True:
-            records, offset = self.context.points.page(offset, PAGE)
-            layout, given = self.context.handle.view.layout, self.context.options.documents
+        reading, sums = reading_of(self.context.config.populate), dict[str, float]()
+        layout, given = self.context.handle.view.layout, self.context.options.documents
+        for records in pages(lambda offset: self.context.points.page(offset, PAGE)):
             documents = (document_of(record, layout, given) for record in records)
             sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
-            if offset is None:
-                return _require_documents(sums, slot, self.context.handle.name)
+        return _require_documents(sums, slot, self.context.handle.name)
 
 
 def _student(student: Slot, documents: Generation) -> QueryEncoder:

@@ -1,4 +1,7 @@
-"""`Change`: how the config's slot differs from the collection's, found by loading the encoder."""
+"""`Change`: how the config's slot differs from the collection's, found by loading the encoder.
+
+`spread_warnings` says which `cluster` settings differ, of which `apply` changes none.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from qdrant_client import models
+
 from diptych.config.models import Config
+from diptych.config.placement import ClusterConfig
 from diptych.config.secrets import redacted
 from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder
+from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
 from diptych.registry import Registry
@@ -253,3 +258,30 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
         return None
     limit = guard.minimum_likeness(fingerprint(slot), kept)
     return kept if compare(slot, kept).lowest >= limit else None
+
+
+def spread_warnings(cluster: ClusterConfig, params: models.CollectionParams) -> list[str]:
+    """A sentence for each setting that the collection was created with another value of."""
+    custom = params.sharding_method == models.ShardingMethod.CUSTOM
+    compared = {
+        "shards": (cluster.shards, params.shard_number or 1),
+        "replicas": (cluster.replicas, params.replication_factor or 1),
+        "write_consistency": (cluster.write_consistency, params.write_consistency_factor or 1),
+    }
+    sentences = [
+        _sentence(key, str(has), str(configured))
+        for key, (configured, has) in compared.items()
+        if configured not in (None, has)
+    ]
+    for key in ("shard_key", "shard_by"):
+        configured = getattr(cluster, key)
+        if configured is not None and not custom:
+            sentences.append(_sentence(key, "no shard keys", repr(configured)))
+    return sentences
+
+
+def _sentence(key: str, has: str, configured: str) -> str:
+    return (
+        f"cluster.{key}: the collection has {has}, the config says {configured}. `apply` cannot change that in place: "
+        "copy the collection into a new one with `diptych copy`, or leave the setting as it was"
+    )

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from diptych.errors import ApplyRunning, StoreUnavailable
 from diptych.handle.create import now, who
-from diptych.metadata.models import APPLY, CLAIM
-from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.metadata.store import APPLY, CLAIM, raw_metadata, update_metadata
 from diptych.swap.records import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, process_scope, read_lease
 
 if TYPE_CHECKING:

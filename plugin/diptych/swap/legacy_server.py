@@ -20,8 +20,7 @@ from diptych.copying.record import record_of
 from diptych.copying.side import Side
 from diptych.copying.target_collection import Extra, Params, shapes
 from diptych.errors import StoreUnsupported
-from diptych.metadata.models import APPLY, COPY
-from diptych.metadata.store import await_metadata
+from diptych.metadata.store import APPLY, COPY, await_metadata
 from diptych.runtime.phases import Progress
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload
-from diptych.populate.media_references import unnoted_warnings
+from diptych.populate.media_references import reference_warnings
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.repr_html import ReprHtml
@@ -25,8 +25,7 @@ from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
-from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
-from diptych.swap.cluster_warnings import spread_warnings
+from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, spread_warnings
 from diptych.swap.estimate import Estimate
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
@@ -162,7 +161,7 @@ def plan(
     ]
     most = max((step.encode for step in steps), default=0)
     warnings += pace_warnings(config.swap.pace, handle.client, most)
-    warnings += unnoted_warnings(handle.client, handle.name, metadata.layout)
+    warnings += reference_warnings(handle.client, handle.name, metadata.layout)
     warnings += [*vocabulary, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
     all_warnings = (*_warnings(metadata, steps, missing_modalities), *warnings)
     return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, all_warnings)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from diptych.handle.create import now, who
-from diptych.metadata.models import APPLY, GATE, Record, Swap
-from diptych.metadata.store import StoredId, raw_metadata, update_metadata
+from diptych.metadata.models import Record, Swap
+from diptych.metadata.store import APPLY, GATE, StoredId, raw_metadata, update_metadata
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -14,10 +14,10 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.populate.rejects import reason_of
 from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.server_errors import needs_answers
+from diptych.swap.apply_types import generation_names
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.lease import Lease
-from diptych.swap.reports import generation_names
 from diptych.swap.transitions import abandoned, caught_up, finished, rolled_back, write
 from diptych.swap.vectors import restore_shared
 

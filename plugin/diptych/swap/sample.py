@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from qdrant_client import models
@@ -21,12 +21,12 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.media import Media
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Layout
+from diptych.metadata.models import Layout, Reading
 from diptych.metadata.payloads import from_payload
 from diptych.populate.statistics import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.calibration_texts import texts_of
+from diptych.stores.scroll import pages
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ MOST_OF_A_TEXT = 2_000  # characters of a document that are used as a query; enc
 EXCERPT, READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
 LEAST_WORDS = 3  # of a query; shorter sentences are joined with the next
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
+SIZE = 1000  # points; the average length of texts is then known to 3% or so
+ERRORS = 3.0  # standard errors by which a shift must exceed the tolerance, so that noise is not reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,8 @@ def _digest(name: str, point: PointId) -> bytes:
 
 
 def _all_points(client: QdrantBase, name: str, wanted: models.Filter | None) -> Iterator[PointId]:
-    offset: Any = None
-    while True:
-        records, offset = client.scroll(name, wanted, limit=PAGE, offset=offset, with_payload=False)
+    for records in pages(lambda offset: client.scroll(name, wanted, limit=PAGE, offset=offset, with_payload=False)):
         yield from (record.id for record in records)
-        if offset is None:
-            return
 
 
 def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | None) -> list[PointId]:
@@ -226,10 +224,6 @@ class _Uuids(_Ids):
 
     def number(self, point: PointId) -> int:
         return uuid.UUID(str(point)).int
-
-
-SIZE = 1000  # points; the average length of texts is then known to 3% or so
-ERRORS = 3.0  # standard errors by which a shift must exceed the tolerance, so that noise is not reported
 
 
 class CorpusSample:

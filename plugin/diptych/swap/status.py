@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import APPLY, CollectionMetadata, Event, Generation, Swap
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.models import CollectionMetadata, Event, Generation, Swap
+from diptych.metadata.store import APPLY, raw_metadata
 from diptych.stores.retired_vectors import orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.swap.gate.vector_health import coverage

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SwapError
 from diptych.handle.create import now, who
-from diptych.metadata.models import DRIFT, KEY, CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
-from diptych.metadata.store import behind_key, metadata_of, metadata_payload, raw_metadata, same_values, update_metadata
+from diptych.metadata.models import CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
+from diptych.metadata.store import (
+    DRIFT,
+    KEY,
+    behind_key,
+    metadata_of,
+    metadata_payload,
+    raw_metadata,
+    same_values,
+    update_metadata,
+)
 from diptych.protocols import Kind
 from diptych.stores.retired_vectors import LEAST, retirement_dates
 

@@ -16,6 +16,7 @@ from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import slot_config
 from diptych.stores.retired_vectors import existing
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import too_old
 from diptych.swap.legacy_server import CannotAddVectors, fits
 
@@ -36,13 +37,10 @@ def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
         return vector in existing(client, name)
     if vector in client.get_collection(name).payload_schema:  # the cheap check; else every point is read once
         return True
-    offset: Any = None
-    while True:
-        records, offset = client.scroll(name, limit=PAGE, offset=offset, with_payload=[vector], with_vectors=False)
-        if any(vector in (record.payload or {}) for record in records):
-            return True
-        if offset is None:
-            return False
+    read = pages(
+        lambda offset: client.scroll(name, limit=PAGE, offset=offset, with_payload=[vector], with_vectors=False)
+    )
+    return any(vector in (record.payload or {}) for records in read for record in records)
 
 
 def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrieved: Iterable[str]) -> None:
@@ -53,8 +51,10 @@ def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrie
     """
     if slot.kind == "text_index":
         client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
+    there = existing(client, name)
     for vector, params in named_params(slot, registry, retrieved).items():
-        if not fits(client, name, vector, params):  # already there in a second collection (`legacy_server`)
+        # In a second collection (`legacy_server`) they are there already.
+        if vector not in there or not fits(client, name, vector, params):
             _add(client, name, vector, params)
             configure(client, name, vector, params)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from diptych.config import check_adapters, load_config, parse_config
+from diptych.config.load import replace_config
 from diptych.config.models import RerankStage, SlotConfig
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
@@ -59,7 +60,7 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     text = StringIO()
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
-    _write(config, text.getvalue())
+    replace_config(config, text.getvalue())
     return place
 
 
@@ -137,12 +138,3 @@ def relative(model: object, config: Path) -> str:
     """The model folder as the config names it: relative if it is below the config's folder."""
     path = os.path.relpath(str(model), config.absolute().parent)
     return str(model) if path.startswith("..") else f"./{path}"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigError("cannot write the config", where=path, got=error.strerror or str(error)) from error

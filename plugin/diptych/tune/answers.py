@@ -17,7 +17,7 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import Progress
 from diptych.search.pipeline import Retrieve, search_params
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.qdrant.store_calls import scrolled
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.search.stages import Rerank
@@ -173,20 +173,11 @@ class Answers:
         """The texts of these documents that rerankers read, by id."""
         view, texts = self._view, dict[str, str]()
         for page in _blocks(sorted(ids), PAGE):
-            where, offset = id_filter(page, view.layout), None
-            while True:
-                records, offset = read_store(
-                    view,
-                    lambda where=where, offset=offset: view.client.scroll(  # type: ignore[misc]
-                        view.name, where, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
-                    ),
-                )
+            for records in scrolled(view, id_filter(page, view.layout), PAGE):
                 self.calls += 1
                 for record in records:
                     document = from_payload(record.id, record.payload, view.layout)
                     texts[document.id] = view.reading.of(document.title, document.text)
-                if offset is None:
-                    break
         return texts
 
     def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:

@@ -10,9 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from diptych.config.load import replace_config
 from diptych.config.models import SearchConfig
 from diptych.config.secrets import redacted
-from diptych.errors import ConfigError
 from diptych.registry import Registry
 from diptych.tune.search_report import SearchReport
 
@@ -84,12 +84,7 @@ def write_config(config: Path, change: ConfigChange) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    beside = config.with_name(f"{config.name}.new")
-    try:
-        beside.write_text(change.text, "utf-8")
-        beside.replace(config)
-    except OSError as error:
-        raise ConfigError("cannot write the config", where=config, got=error.strerror or str(error)) from error
+    replace_config(config, change.text)
 
 
 def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import Similarity
 from diptych.runtime.phases import Progress
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.qdrant.store_calls import read_store, scrolled
 from diptych.slots.slot import Slot
 from diptych.swap.sample import sample_points
 from diptych.tune.encoder_report import NOW, EncoderChoice, EncoderRow
@@ -137,17 +137,8 @@ class EncoderTrials:
         names: Any = [self._slot.vector] if self._slot.vector else True  # the unnamed one cannot be asked for by name
         points: list[Any] = []
         for page in _blocks(sorted(relevant), PAGE):
-            offset = None
-            while True:
-                records, offset = read_store(
-                    view,
-                    lambda page=page, offset=offset: view.client.scroll(  # type: ignore[misc]
-                        view.name, id_filter(page, view.layout), limit=PAGE, offset=offset, with_payload=False
-                    ),
-                )
+            for records in scrolled(view, id_filter(page, view.layout), PAGE, payload=False):
                 points += [record.id for record in records]
-                if offset is None:
-                    break
         points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, most)]))
         for page in _blocks(points, PAGE):
             for record in read_store(

@@ -23,7 +23,7 @@ from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.qdrant.store_calls import scrolled
 from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
@@ -231,18 +231,11 @@ def _widened(pipeline: Pipeline, candidates: int) -> Pipeline:
 
 def _texts(view: View, found: models.Filter | None) -> dict[object, str]:
     """What the reranker reads of every document that a search may find, by point."""
-    texts, offset = dict[object, str](), None
-    while True:
-        records, offset = read_store(
-            view,
-            lambda offset=offset: view.client.scroll(  # type: ignore[misc]
-                view.name, scroll_filter=found, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
-            ),
-        )
+    texts: dict[object, str] = {}
+    for records in scrolled(view, found, PAGE):
         documents = {record.id: from_payload(record.id, record.payload, view.layout) for record in records}
         texts |= {point: view.reading.of(document.title, document.text) for point, document in documents.items()}
-        if offset is None:
-            return texts
+    return texts
 
 
 def _recall(hits: Sequence[Sequence[Hit]], own: Sequence[Sequence[float]], depth: int) -> Doubles:

@@ -208,8 +208,8 @@ def test_a_reranker_reads_what_the_encoders_read(opened: Open, tmp_path: Path) -
 
 def test_a_named_reranker_is_made_once(filled: Collection, queries: list[str]) -> None:
     handle = filled.handle
-    assert handle.reranker("fake-reranker", {}) is handle.reranker("fake-reranker", {})
-    assert handle.reranker("fake-reranker", {}) is not handle.reranker("fake-reranker", {"record": False})
+    assert handle.view.reranker("fake-reranker", {}) is handle.view.reranker("fake-reranker", {})
+    assert handle.view.reranker("fake-reranker", {}) is not handle.view.reranker("fake-reranker", {"record": False})
 
 
 def test_an_encoder_cannot_rerank(filled: Collection) -> None:

@@ -23,7 +23,7 @@ from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import APPLY, CLAIM
+from diptych.metadata.store import APPLY, CLAIM
 from diptych.populate import populate
 from diptych.swap import ApplyOptions, Judged
 from diptych.swap.backfill import backfill

@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient
 from diptych.errors import AdapterFactoryError, RemoteError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata.models import DRIFT
+from diptych.metadata.store import DRIFT
 from diptych.populate import populate
 from diptych.registry import Registry
 from diptych.runtime.phases import Unwatched

@@ -13,8 +13,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry, hookimpl
 from diptych.errors import ApplyRunning, GateFailed, PopulateError, SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import APPLY
-from diptych.metadata.store import update_metadata
+from diptych.metadata.store import APPLY, update_metadata
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.stores.retired_vectors import existing

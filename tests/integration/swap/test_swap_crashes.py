@@ -20,8 +20,8 @@ from crash_trial import Found, Writer, crash_within, settled
 from diptych import Collection
 from diptych.collection.verify import verify
 from diptych.errors import StoreUnavailable
-from diptych.metadata.models import RETIRED, CollectionMetadata, State
-from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.metadata.models import CollectionMetadata, State
+from diptych.metadata.store import RETIRED, raw_metadata, update_metadata
 from diptych.stores import open_store, retired_vectors
 from diptych.stores.retired_vectors import drop_orphans, existing
 from diptych.stores.server_client import ServerClient

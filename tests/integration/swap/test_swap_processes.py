@@ -21,8 +21,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 import named_server
-from diptych.metadata.models import APPLY
-from diptych.metadata.store import update_metadata
+from diptych.metadata.store import APPLY, update_metadata
 from diptych.stores import open_store
 from diptych.testing.fakes import FakeDenseEncoder
 from shared_process import key_of

@@ -16,7 +16,7 @@ from deaf_encoder import BringsDeaf
 from diptych import Collection
 from diptych.errors import GateFailed
 from diptych.evaluate import Qrels
-from diptych.metadata.models import APPLY
+from diptych.metadata.store import APPLY
 from diptych.swap import ApplyOptions, Judged
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.types import Document, Query

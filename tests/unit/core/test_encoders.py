@@ -110,7 +110,7 @@ def test_it_is_known_what_can_be_asked_for(encoders: Encoders) -> None:
 
 def test_a_reranker_that_serves_the_pipeline_is_not_made_twice(registry: Registry) -> None:
     with Collection.open(parse_config(CONFIG), registry=registry) as things:
-        assert things.encoders.reranker("fake-reranker") is things.handle.reranker("fake-reranker", {})
+        assert things.encoders.reranker("fake-reranker") is things.handle.view.reranker("fake-reranker", {})
 
 
 def test_a_slot_with_a_first_stage_says_how_few_numbers_are_of_use(registry: Registry) -> None:

@@ -15,8 +15,7 @@ from diptych.config import parse_config
 from diptych.errors import CollectionError, CollectionNotFound, ContractError, FingerprintMismatch
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata.models import KEY
-from diptych.metadata.store import read_metadata
+from diptych.metadata.store import KEY, read_metadata
 from diptych.registry import Registry
 from diptych.slots.encode import encode
 from diptych.specs import AdapterSpec

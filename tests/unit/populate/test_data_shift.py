@@ -11,8 +11,7 @@ import pytest
 
 from diptych import Collection, Document, Registry
 from diptych.config.models import Config
-from diptych.metadata.models import SAMPLE
-from diptych.metadata.store import raw_metadata, update_metadata
+from diptych.metadata.store import SAMPLE, raw_metadata, update_metadata
 from diptych.slots.data_shift import BANDWIDTHS, DIMENSIONS, KEPT, LEAST, compared, data_shift, keep_samples, projected
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych.media import Media, MediaConfig, MediaStore
 from diptych.metadata.models import Layout
-from diptych.populate.media_references import note_media, unnoted_warnings
+from diptych.populate.media_references import reference_warnings, store_references
 
 LAYOUT = Layout(text="text", title=None, id=None, origin="by hand", media={"series": "data.file"})
 
@@ -61,12 +61,12 @@ def test_each_point_that_names_media_gets_its_reference_once(client: QdrantClien
         write(client, point, "a.npy" if point % 2 else None)
     write(client, 200, "")
     write(client, 201, [[1.0], [2.0]])
-    assert unnoted_warnings(client, "c", LAYOUT)[0].startswith("76 points name series media under 'data.file'")
-    result = note_media(client, "c", LAYOUT, store)
-    assert (result.noted, result.warnings()) == ({"series": 76}, [])
+    assert reference_warnings(client, "c", LAYOUT)[0].startswith("76 points name series media under 'data.file'")
+    result = store_references(client, "c", LAYOUT, store)
+    assert (result.stored, result.warnings()) == ({"series": 76}, [])
     assert noted(client) == {**{point: "a.npy" for point in range(150) if point % 2}, 201: "rows"}
-    assert note_media(client, "c", LAYOUT, store).noted == {}
-    assert unnoted_warnings(client, "c", LAYOUT) == []
+    assert store_references(client, "c", LAYOUT, store).stored == {}
+    assert reference_warnings(client, "c", LAYOUT) == []
 
 
 def test_a_point_that_names_another_file_by_then_or_is_gone_waits_for_the_next_call(
@@ -80,16 +80,16 @@ def test_a_point_that_names_another_file_by_then_or_is_gone_waits_for_the_next_c
         client.delete("c", [2])
 
     store.then = meanwhile
-    note_media(client, "c", LAYOUT, store)
+    store_references(client, "c", LAYOUT, store)
     assert noted(client) == {3: "a.npy"}
-    note_media(client, "c", LAYOUT, store)
+    store_references(client, "c", LAYOUT, store)
     assert noted(client) == {1: "b.npy", 3: "a.npy"}
 
 
 def test_files_that_cannot_be_read_are_counted_and_three_of_them_named(client: QdrantClient, store: Meanwhile) -> None:
     for point, file in enumerate(["gone.npy", "../b.npy", 7, {"x": 1}, "a.npy"]):
         write(client, point, file)
-    result = note_media(client, "c", LAYOUT, store)
-    assert (result.noted, result.unreadable, len(result.reasons)) == ({"series": 1}, 4, 3)
+    result = store_references(client, "c", LAYOUT, store)
+    assert (result.stored, result.unreadable, len(result.reasons)) == ({"series": 1}, 4, 3)
     (warning,) = result.warnings()
     assert warning.startswith("media of 4 points cannot be read, so that no other encoder can encode them: 0: ")

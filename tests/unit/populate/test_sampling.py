@@ -12,7 +12,7 @@ from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import Config
 from diptych.config.models import CacheConfig, SlotConfig
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.encoder_input import Reading
+from diptych.metadata.models import Reading
 from diptych.populate.ray_worker import Encoding, Job
 from diptych.populate.validate import Item
 from diptych.protocols import Sampling

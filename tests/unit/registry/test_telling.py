@@ -8,7 +8,7 @@ import pytest
 
 from diptych import Registry, hookimpl
 from diptych.errors import PluginWarning
-from diptych.handle.notify import notifying_failure
+from diptych.registry import notifying_failure
 from diptych.reports import FailureReport, SearchReport
 
 REPORT = SearchReport("c", "Retrieve('dense', 100)", 1, {}, texts=("a secret",), tenant="acme")

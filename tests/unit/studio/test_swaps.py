@@ -15,8 +15,8 @@ from diptych import Collection, Registry
 from diptych.config import Config, load_config, parse_config
 from diptych.errors import CollectionError, GateFailed
 from diptych.handle.config_state import describes, live_lines, reading_of, storage_of
-from diptych.metadata.models import GATE, Generation, QueryEncoder, State
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.models import Generation, QueryEncoder, State
+from diptych.metadata.store import GATE, raw_metadata
 from diptych.studio.jobs.answers import SwapAnswer
 from diptych.swap import ApplyOptions
 from serving import ANIMALS

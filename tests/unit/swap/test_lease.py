@@ -17,8 +17,7 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.conversions.conversion import json_to_value
 
 from diptych.errors import ApplyRunning
-from diptych.metadata.models import APPLY, CLAIM
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.store import APPLY, CLAIM, raw_metadata
 from diptych.swap import lease as leases
 from diptych.swap.lease import Lease
 from diptych.swap.records import STALE, Checkpoint, LeaseRecord, process_scope, read_lease

@@ -21,7 +21,7 @@ from diptych.runtime import interrupts
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.config.cluster import ClusterConfig
+    from diptych.config.placement import ClusterConfig
     from diptych.copying import CopyReport
 
 RESUME = "what was copied stays; run it again to continue"

@@ -16,7 +16,6 @@ from qdrant_edge_client.validation_messages import actual_value, error_path, exp
 
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
 Where: TypeAlias = Mapping[str, Any]
-Bound: TypeAlias = int | float | str | date
 
 _HINT = (
     """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}, """
@@ -25,6 +24,13 @@ _HINT = (
 _BOUNDS = ("gt", "gte", "lt", "lte")
 _EXACT_IN_A_FLOAT = 2**53
 _VALUES = 'text, a number, True or False; a list of them; or bounds such as {"gte": 1990, "lt": 2000}'
+DEEPEST = 40  # nested objects and lists
+MOST_OBJECTS = 2_000  # conditions and their parts
+MOST_VALUES = 100_000  # keys and values, ids included
+CLAUSES = {"must", "should", "must_not", "conditions"}
+LONG = 100  # items from which on a list's types are checked before pydantic reads it
+SCALARS = {"any", "except", "has_id"}  # keys whose long lists hold scalars
+OBJECTS = {*CLAUSES, "points", "interiors"}  # keys whose long lists hold objects
 
 
 def combined(filter: FilterLike | None, where: Where | None = None) -> models.Filter | None:
@@ -148,13 +154,6 @@ def require_usable(filter: object, name: str = "filter") -> None:
 # Limits the size of a filter, before pydantic tries each value as every condition.
 
 
-DEEPEST = 40  # nested objects and lists
-MOST_OBJECTS = 2_000  # conditions and their parts
-MOST_VALUES = 100_000  # keys and values, ids included
-CLAUSES = {"must", "should", "must_not", "conditions"}
-LONG = 100  # items from which on a list's types are checked before pydantic reads it
-SCALARS = {"any", "except", "has_id"}  # keys whose long lists hold scalars
-OBJECTS = {*CLAUSES, "points", "interiors"}  # keys whose long lists hold objects
 Node: TypeAlias = tuple[Any, int, str]
 
 

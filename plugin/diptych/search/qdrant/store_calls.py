@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
+from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
 from diptych.stores.nodes import search_deadline, seconds_left
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import error_line, gave_no_answer, grpc_code, is_temporary, refuses_key
 
 T = TypeVar("T")
@@ -52,6 +54,20 @@ def read_store(collection: StoredCollection, call: Callable[[], T]) -> T:
                     raise _failure(collection, error) from error
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
+
+
+def scrolled(
+    collection: StoredCollection, chosen: models.Filter | None, size: int, *, payload: bool = True
+) -> Iterator[list[models.Record]]:
+    """The points that a filter finds, in pages of `size`; each page is read by `read_store`."""
+    return pages(
+        lambda offset: read_store(
+            collection,
+            lambda: collection.client.scroll(
+                collection.name, chosen, limit=size, offset=offset, with_payload=payload, with_vectors=False
+            ),
+        )
+    )
 
 
 def is_refusal(error: BaseException | None) -> bool:

@@ -26,7 +26,7 @@ from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
 from diptych.stores.versions import keeps_log
-from diptych.swap.apply_context import ApplyContext
+from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.backfill.drift_fallback import Bridge
 from diptych.swap.backfill.live_points import LivePoints

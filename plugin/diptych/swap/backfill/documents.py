@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from diptych.media import Media
 from diptych.metadata.media_payloads import from_rows, to_rows
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
-from diptych.populate.seen_ids import SeenIds
+from diptych.populate.seen_ids import SeenIds, temporary_tables
 from diptych.populate.store import plain_id
 from diptych.populate.validate import Tally, Validator
 from diptych.types import Document
@@ -34,10 +33,7 @@ class SourceDocuments:
     """
 
     def __init__(self, handle: CollectionHandle, documents: Iterable[object]) -> None:
-        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # SQLite's private file
-        self._lock = threading.Lock()
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
-            self._base.execute(f"PRAGMA {pragma}")
+        self._base, self._lock = temporary_tables(CACHE_KIB, one_thread=False), threading.Lock()
         self._base.execute("CREATE TABLE documents (point TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID")
         self._base.execute("BEGIN")
         self.count = self._fill(handle, documents)

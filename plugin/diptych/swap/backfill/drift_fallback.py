@@ -18,8 +18,8 @@ from diptych.anchor_scores import has_anchors
 from diptych.config.models import SearchConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.metadata.models import DRIFT, CollectionMetadata, Generation, QueryEncoder, State
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
+from diptych.metadata.store import DRIFT, raw_metadata
 from diptych.populate.store import Store
 from diptych.slots.drift_maps import Map, load
 from diptych.slots.slot import Slot
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
+MOST = 5000  # pairs that a map is fitted on
+WHOLE = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
+SAME = 0.9999  # an old vector this like the mapped one is taken to have been written through the map
 
 
 @dataclass(slots=True)
@@ -193,11 +196,6 @@ def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, 
 
 
 # Pairs for a drift map out of a live collection: documents that both encoders have encoded.
-
-
-MOST = 5000  # pairs that a map is fitted on
-WHOLE = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
-SAME = 0.9999  # an old vector this like the mapped one is taken to have been written through the map
 
 
 def live_pairs(

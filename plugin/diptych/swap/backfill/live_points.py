@@ -11,6 +11,7 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.metadata.payloads import text_fields
 from diptych.populate.store import PointId, Refused, Store, plain_id
+from diptych.stores.scroll import pages
 from diptych.stores.server_errors import error_line, not_found
 
 TRIES = 20  # tries for a point that keeps being deleted and rewritten
@@ -34,16 +35,9 @@ class LivePoints(Store):
 
     def matching(self, chosen: models.Filter, size: int) -> Iterator[list[models.Record]]:
         """The points that `chosen` finds, page by page."""
-        fields, offset = text_fields(self.layout, media=self.media), None
-        while True:
-            scroll = partial(
-                self.client.scroll, self.name, scroll_filter=chosen, limit=size, offset=offset, with_payload=fields
-            )
-            records, offset = self.request(scroll)
-            if records:
-                yield records
-            if offset is None:
-                return
+        fields = text_fields(self.layout, media=self.media)
+        scroll = partial(self.client.scroll, self.name, chosen, limit=size, with_payload=fields)
+        return pages(lambda offset: self.request(partial(scroll, offset=offset)))
 
     def read(self, points: Sequence[PointId]) -> list[models.Record]:
         """The points that are still there, with texts."""

@@ -60,7 +60,8 @@ class PageWriter:
         sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
         copied = self._pace.parts(page) if self._copied else ()
         sent += [self._sent(partial(self._add_copies, part)) for part in copied]
-        news = [page[row] for row in rows if page[row].document.media.keys() - media_in(_own(page[row])).keys()]
+        media = [page[row] for row in rows if page[row].document.media]
+        news = [item for item in media if item.document.media.keys() - media_in(_own(item)).keys()]
         return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
 
     def _sent(self, write: Callable[[], int]) -> Future[int]:

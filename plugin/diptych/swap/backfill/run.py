@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from diptych.metadata.models import CollectionMetadata, State
 from diptych.populate.disk_room import require_room_to_fill
-from diptych.populate.media_references import note_media
+from diptych.populate.media_references import store_references
 from diptych.slots.slot import Slot
-from diptych.swap.apply_context import ApplyContext
+from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled
 from diptych.swap.backfill.drift_fallback import Bridge, bridges
 from diptych.swap.gate.gate import coverage
@@ -29,7 +29,7 @@ class BackfillRun:
         self.encoded: dict[str, int] = {}
         self.cache_hits: dict[str, int] = {}
         self.filled = Filled()
-        self._noted = False
+        self._referenced = False
         self.asking: dict[str, str] = {}
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
@@ -44,7 +44,7 @@ class BackfillRun:
         Raises:
             StoreFull: the disk has too little space for all of them; nothing was written.
         """
-        self._note_media()
+        self._store_references()
         client, name = self._handle.client, self._handle.name
         generations = [slot.generation for slot in slots.values() if slot.generation]
         lacking = [coverage(client, name, generation).missing for generation in generations]
@@ -56,7 +56,7 @@ class BackfillRun:
 
         Needed after a populate was killed during a cut-over, or when other programs write points.
         """
-        self._note_media()
+        self._store_references()
         view = self._handle.at(state, metadata)
         for name, generation in state.slots.items():
             vector = generation.vector
@@ -66,13 +66,13 @@ class BackfillRun:
             if interrupted or coverage(self._handle.client, self._handle.name, generation).missing:
                 self._count({vector: view.slots[name]}, Backfill.repair)
 
-    def _note_media(self) -> None:
+    def _store_references(self) -> None:
         """Store, once, references to media of points that another program has since added to an adopted collection."""
         layout = self._handle.view.layout
-        if not self._noted and layout.media:
-            noted = note_media(self._handle.client, self._handle.name, layout, self._handle.media)
-            self._context.warnings.extend(noted.warnings())
-        self._noted = True
+        if not self._referenced and layout.media:
+            references = store_references(self._handle.client, self._handle.name, layout, self._handle.media)
+            self._context.warnings.extend(references.warnings())
+        self._referenced = True
 
     def _count(
         self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()

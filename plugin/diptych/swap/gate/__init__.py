@@ -2,6 +2,6 @@
 
 Begin with `gate`. With relevance judgements `judged` compares measures, by groups of queries where `document_fields`
 gives the groups; without them `overlap` compares answers. `vector_health` checks that the new vectors are complete and
-sound, `latency` times queries. `answers` searches a view, `storage_trial` changes storage so that it can be measured,
-and `decision` combines the results.
+sound. `answers` searches a view and times it, `storage_trial` changes storage so that it can be measured, and
+`decision` combines the results.
 """

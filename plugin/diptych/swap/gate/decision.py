@@ -11,7 +11,7 @@ from diptych.errors import DiptychError, GateFailed
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, State, Swap
-from diptych.swap.apply_context import ApplyContext
+from diptych.swap.apply_types import ApplyContext
 from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
 from diptych.swap.gate.gate import GateReport, coverage, run_gate
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
@@ -88,8 +88,11 @@ class Decision:
 
     def _carried(self, old: View, new: View) -> Threshold | None:
         """The threshold carried over; None if nothing changes, or if measuring fails and the gate does not decide."""
+        threshold = old.search_config.score_threshold
+        if threshold is None or new.search_config.score_threshold != threshold:
+            return None
         try:
-            return carried_threshold(old, new, self._context.judged)
+            return carried_threshold(threshold, old, new, self._context.judged)
         except DiptychError as error:
             if self._context.options.gate:
                 raise

@@ -14,9 +14,15 @@ from diptych.handle.snapshot import View
 from diptych.reports import GateSummary
 from diptych.repr_html import ReprHtml
 from diptych.slots.slot import Slot
-from diptych.swap.gate.answers import alone, pipeline_of, query_obstacle, without_common_rerankers
+from diptych.swap.gate.answers import (
+    Latency,
+    alone,
+    measure_latency,
+    pipeline_of,
+    query_obstacle,
+    without_common_rerankers,
+)
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
-from diptych.swap.gate.latency import Latency, measure_latency
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap, takes_words
 from diptych.swap.gate.vector_health import Canary, Coverage, StoredVectors, check_canary, check_stored, coverage
 from diptych.swap.sample import Sampled, sample_documents, sample_points

@@ -65,16 +65,14 @@ class Threshold:
         return f"measured with search.score_threshold {self.new:g}, as precise as {self.old:g} is now"
 
 
-def carried_threshold(old: View, new: View, judged: Judged | None) -> Threshold | None:
-    """The threshold that replaces one that the config keeps although the scores change; None if no change is needed.
+def carried_threshold(threshold: float, old: View, new: View, judged: Judged | None) -> Threshold | None:
+    """What replaces a threshold that the config keeps although the scores change; None if no change is needed.
 
     Args:
+        threshold: of both views.
         old, new: the views before and after the change.
         judged: the judged queries; None if there are none.
     """
-    threshold = old.search_config.score_threshold
-    if threshold is None or new.search_config.score_threshold != threshold:
-        return None
     if not scores_change(pipeline_of(old), pipeline_of(new), _changed_slots(old, new)):
         return None
     if judged is None or not judged.asked:

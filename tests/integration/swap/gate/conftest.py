@@ -18,8 +18,7 @@ from diptych.errors import RemoteError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.hookspecs import hookimpl
-from diptych.metadata.encoder_input import Reading
-from diptych.metadata.models import Generation, State, vector_name
+from diptych.metadata.models import Generation, Reading, State, vector_name
 from diptych.metadata.payloads import point_id
 from diptych.populate import populate
 from diptych.populate.points import PointMaker

@@ -1,15 +1,21 @@
-"""`ApplyOptions` and `ApplyReport`: how a swap is applied, and what an apply did."""
+"""`ApplyOptions`, `ApplyContext`, `ApplyReport`: how a swap is applied, what its parts share, and what it did."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diptych.config.models import Config
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.reports import SwapReport
 from diptych.repr_html import ReprHtml
+from diptych.runtime.phases import Progress
 from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.gate.gate import GateReport, Judged
+from diptych.swap.lease import Lease
 
 SHOWN = 20  # points without vector that a report names
 
@@ -70,3 +76,31 @@ def generation_names(names: Iterable[str]) -> tuple[str, ...]:
     """The names, without first stages whose generation is among them."""
     known = set(names)
     return tuple(sorted(n for n in known if not (n.endswith(".first") and n.removesuffix(".first") in known)))
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyContext:
+    """One apply: collection, config, options, progress.
+
+    Args:
+        handle, config, options, progress: as given to `apply`.
+        lease: held while the apply runs.
+        stopped: ends the work at the next chunk.
+        warnings: sentences for the report.
+
+    `points` reads and counts the collection's points. `judged` holds the judgements to compare by, if there are any.
+    """
+
+    handle: CollectionHandle
+    config: Config
+    options: ApplyOptions
+    lease: Lease
+    progress: Progress
+    stopped: threading.Event
+    warnings: list[str] = field(default_factory=list)
+    points: LivePoints = field(init=False)
+    judged: Judged | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", LivePoints.of(self.handle, self.stopped))
+        object.__setattr__(self, "judged", self.options.judged or Judged.of(self.config.evaluate))
