@@ -8,7 +8,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
 | `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
 | `diptych_unread_VECTOR` | populate, and a back-fill | how much of the documents encoded for this vector was not read |
-| `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
+| `diptych_retired` | whoever changes the state | when vectors were retired that are still to be dropped |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
 | `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |

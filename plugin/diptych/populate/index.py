@@ -176,7 +176,7 @@ class Indexer:
             engine.run(chain([first], pieces), work)
         finally:
             self._upload.close()
-            while self._sent:  # after a failure, count the pieces that the store has taken all the same
+            while self._sent:  # after a failure, count the pieces that the store has still accepted
                 sent = self._sent.popleft()
                 with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
                     self._settle(sent.ready, refusals(sent.requests))
@@ -204,7 +204,7 @@ class Indexer:
         self._sent.append(self._begun(piece, outcomes))
 
     def confirm(self, piece: Sequence[Item]) -> None:
-        """Wait until the piece that was sent first is written, and write it anew if the vectors have changed."""
+        """Wait until the piece that was sent first is written, and rewrite it if the vectors have changed."""
         sent = self._sent.popleft()
         while True:
             try:

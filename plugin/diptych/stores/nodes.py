@@ -161,7 +161,7 @@ class Nodes:
                 return call()
             except Exception as error:
                 if gave_no_answer(error):
-                    self._leave(node)  # whoever tries again, tries the next
+                    self._leave(node)  # the next attempt uses the next node
                 if left == 1 or not was_not_sent(error):
                     raise
         raise AssertionError("the last try returns or raises")

@@ -137,7 +137,7 @@ def drop_orphans(
     Several processes may do this at once.
 
     Args:
-        only: of these names; whoever holds no lease must say which, since an apply may be creating others just now.
+        only: of these names; a caller without the lease must name them, since an apply may be creating others just now.
         wait: until all of it can be dropped; else what cannot be dropped yet stays for the next time.
         stopped: ends the wait.
     """

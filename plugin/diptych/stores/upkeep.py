@@ -44,7 +44,7 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
 
     Args:
         needed: bytes of what it writes.
-        moving: a collection that it writes anew meanwhile, so that it is there twice.
+        moving: a collection that is rewritten meanwhile, so that it takes its space twice.
 
     Raises:
         StoreFull: it has not.

@@ -219,7 +219,7 @@ class _Apply:
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
-        self._context.lease.require()  # whoever has lost the lease unnoticed must not cut over another one's swap
+        self._context.lease.require()  # a process that has lost the lease must not cut over another one's swap
         before = self._handle.read()
         after = cut_over(self._with_threshold(before), gate.sentence if gate else "passed over")
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.

@@ -89,7 +89,7 @@ def _documents(
     """The passages of the hits' documents; without those that other texts or passages are stored for by now."""
     reading, shown = slot.reading, request.view.memo.setdefault("shown documents", ShownDocuments())
     texts = {point: reading.of(hit.document.title, hit.document.text) for point, hit in hits.items()}
-    # A version changes with each write of a point; the text tells points of a collection that was made anew.
+    # A version changes with each write of a point; the text identifies points of a recreated collection.
     vectors = (slot.vector, words.vector if words else None)
     keys = {point: (*vectors, point, hits[point].version, hash(text)) for point, text in texts.items()}
     found = {point: known for point, known in zip(keys, shown.get(keys.values()), strict=True) if known is not None}
