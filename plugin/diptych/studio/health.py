@@ -18,7 +18,7 @@ from diptych.reports import UnreadTokens
 from diptych.slots.unread import unread_warnings
 from diptych.stores.upkeep import DiskUse, disk_use
 from diptych.stores.versions import version_warnings
-from diptych.studio.config_file import stale_config
+from diptych.studio.generations import stale_config
 from diptych.swap import Status, status
 
 _WIDTHS = {"float16": 2, "uint8": 1}  # bytes of a number; 4 unless it is stored shorter

@@ -30,7 +30,7 @@ from diptych.search import Pipeline
 from diptych.search.pipeline import parts
 from diptych.search.qdrant.store_calls import read_store
 from diptych.slots.slot import Slot
-from diptych.studio.generation_labels import beside, difference, rolled_back
+from diptych.studio.generations import beside, difference, rolled_back
 from diptych.studio.own_search import own_search
 from qdrant_edge_client.validation_messages import nearest
 

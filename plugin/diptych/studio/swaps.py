@@ -15,8 +15,7 @@ from diptych.collection.collection import Collection
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.runtime.amounts import moment
-from diptych.studio.config_file import stale_config
-from diptych.studio.generation_labels import beside, encoder, maker, own_options, rolled_back
+from diptych.studio.generations import beside, encoder, maker, own_options, rolled_back, stale_config
 from diptych.studio.sides import sides_of
 from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
 from diptych.swap.changes import compared
