@@ -10,6 +10,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -30,6 +31,8 @@ PUBLIC = (
 # What a search says of a hit and how media look outside, alike in every framework.
 SHARED = ("diptych_adapters.frameworks.",)
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
+
+LINES, MODULES = 300, 20  # of a module, and of a folder
 
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -117,6 +120,15 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         list(TopologicalSorter({name: targets - {name} for name, targets in arrows.items()}).static_order())
     except CycleError as error:
         pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
+
+
+def test_no_module_and_no_folder_is_too_large_to_be_taken_in() -> None:
+    all_modules = [path for root in (HOST, EDGE, GUESTS, TRAINING) for path in modules(root)]
+    long = {relative(path): lines for path in all_modules if (lines := len(path.read_text().splitlines())) > LINES}
+    assert not long, f"split these modules, or take something away: {long}"
+    folders = Counter(path.parent for path in all_modules if path.stem != "__init__")
+    full = {relative(folder): number for folder, number in folders.items() if number > MODULES}
+    assert not full, f"give some of the modules of these folders a folder of their own: {full}"
 
 
 def _dotted(path: Path) -> str:
