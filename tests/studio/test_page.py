@@ -312,6 +312,10 @@ def test_a_collection_that_is_filled_while_the_page_is_open_is_shown(
             expect(page.get_by_role("main")).to_contain_text("Nothing has been populated yet")
             collection.populate([{"id": "sox", "text": "converts audio files"}])
             expect(page.get_by_role("searchbox", name="Query")).to_be_visible()
+            page.keyboard.type("/sox")  # the box has the focus already
+            expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox")
+            page.keyboard.type("/")
+            expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox/")
             assert visit.faults == []
 
 

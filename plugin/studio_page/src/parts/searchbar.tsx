@@ -15,6 +15,7 @@ export function SearchBar({ onDown }: { onDown: () => void }) {
   const [text, setText] = useParam("q");
   const box = useRef<HTMLInputElement>(null);
   const file = useRef<HTMLInputElement>(null);
+  const untouched = useRef(true); // the box has the focus when the page opens, and the key that goes to it is no text then
   const image = useStore(picture);
   const pictures = collection.accepts.includes("image");
   const words = collection.accepts.includes("text") || !collection.accepts.length;
@@ -59,7 +60,11 @@ export function SearchBar({ onDown }: { onDown: () => void }) {
           readOnly={exported !== null}
           onInput={(event) => setText(event.currentTarget.value)}
           onPaste={(event) => take(event.clipboardData?.files) && event.preventDefault()}
-          onKeyDown={(event) => event.key === "ArrowDown" && (event.preventDefault(), onDown())}
+          onKeyDown={(event) => {
+            if (event.key === "/" && untouched.current && event.currentTarget.value === "") event.preventDefault();
+            untouched.current = false;
+            if (event.key === "ArrowDown") (event.preventDefault(), onDown());
+          }}
         />
         {pictures && !exported && (
           <>
