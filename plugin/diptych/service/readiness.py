@@ -133,7 +133,9 @@ class _Check:
 
     def _log(self, error: Exception) -> None:
         """Log each reason once; it may come every few seconds."""
-        text = f"{error.what} ({error.where})" if isinstance(error, DiptychError) else f"{type(error).__name__}"
+        text = type(error).__name__
+        if isinstance(error, DiptychError):
+            text = f"{error.what} ({error.where})" if error.where else error.what
         if text not in self._reasons:
             LOG.warning("%s: not ready: %s", self._name or "--adapter", text)
         self._reasons.add(text)
