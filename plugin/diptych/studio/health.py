@@ -71,6 +71,7 @@ def _row(
         "canaries": _canaries(collection, slot, generation),
         "unread": unread.share if unread else None,
         "unread_sentence": str(unread) if unread else "",
+        "sampled": unread is not None and unread.sampled,
         "points": points,
         "missing": missing,
         "bytes": size,

@@ -12,6 +12,8 @@ export interface SlotHealth {
   /** The share of tokens that the encoder does not read, 0 to 1; null where it was not counted. */
   unread: number | null;
   unread_sentence: string;
+  /** Whether the unread tokens were counted of a sample of the documents. */
+  sampled: boolean;
   points: number;
   missing: number;
   bytes: number | null;

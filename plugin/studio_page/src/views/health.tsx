@@ -78,7 +78,7 @@ const COLUMNS: readonly Column<SlotHealth>[] = [
   { head: "State", cell: (slot) => <span class="tag" data-kind={slot.role === "live" ? "good" : undefined}>{slot.role}</span> },
   { head: "Made by", cell: madeBy, wide: true },
   { head: "Canaries", cell: (slot) => slot.canaries, wide: true },
-  { head: "Tokens not read", cell: (slot) => (slot.unread === null ? "not counted" : <span title={slot.unread_sentence}>{percent(slot.unread)}</span>), number: true },
+  { head: "Tokens not read", cell: (slot) => (slot.unread === null ? "not counted" : <span title={slot.unread_sentence}>{percent(slot.unread)}{slot.sampled && " of a sample"}</span>), number: true },
   { head: "Documents without this vector", cell: (slot) => `${count(slot.missing)} of ${count(slot.points)}`, number: true },
   { head: "On disk", cell: sizeOf, number: true },
 ];
