@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,64 @@ from diptych.config import Config
 from diptych.errors import DiptychError
 from diptych.populate.ray_engine import RayEngine
 
-config, corpora, folder = Config.model_validate(json.loads(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
 os.environ["OWNER"] = str(os.getpid())  # before workers start, which inherit it
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-         object_store_memory=80_000_000, _plasma_directory=folder)
-engine = RayEngine(workers=2, cpus=0.5, registry=registry, window=5)
-for corpus in corpora:
-    with Collection.open(config, registry=registry()) as collection:
-        try:
-            print(json.dumps(dataclasses.asdict(collection.populate(corpus, engine=engine))))
-        except DiptychError as error:
-            print(json.dumps({"error": str(error)}))
+         object_store_memory=80_000_000, _plasma_directory=sys.argv[1])
+for line in sys.stdin:
+    task, reports = json.loads(line), []
+    os.chdir(task["folder"])
+    engine = RayEngine(workers=2, cpus=0.5, registry=registry, window=task["window"])
+    for corpus in task["corpora"]:
+        with Collection.open(Config.model_validate(task["config"]), registry=registry()) as collection:
+            try:
+                reports.append(dataclasses.asdict(collection.populate(corpus, engine=engine)))
+            except DiptychError as error:
+                reports.append({"error": str(error)})
+    print(json.dumps(reports), flush=True)
 """
+
+
+class WithRay:
+    """A program that populates with a Ray of its own, which starts once for the tests of this file."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._said = folder / "said"
+        with self._said.open("w") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(folder)],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": paths},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+
+    def populate(self, raw: dict[str, Any], corpora: list[Any], folder: Path, window: int = 5) -> list[dict[str, Any]]:
+        """What it reports of each corpus, one after another."""
+        assert self._process.stdin
+        assert self._process.stdout
+        task = {"config": raw, "corpora": corpora, "folder": str(folder), "window": window}
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("["):
+                found: list[dict[str, Any]] = json.loads(line)
+                return found
+        raise AssertionError(self._said.read_text()[-3000:])
+
+    def close(self) -> None:
+        """End it, and its Ray."""
+        self._process.communicate(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def with_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WithRay]:
+    pytest.importorskip("ray")
+    started = WithRay(tmp_path_factory.mktemp("ray"))
+    yield started
+    started.close()
 
 
 def config(store: str, folder: Path, **dense: Any) -> dict[str, Any]:
@@ -68,17 +114,6 @@ def corpus(size: int) -> list[dict[str, Any]]:
     return [*found, found[3], {"id": "empty", "text": ""}, {"id": "bad", "text": "one nan"}]
 
 
-def with_ray(raw: dict[str, Any], corpora: list[Any], folder: Path) -> list[dict[str, Any]]:
-    """What a program that populates with Ray reports of each corpus, one after another."""
-    words = [sys.executable, "-c", PROGRAM, json.dumps(raw), json.dumps(corpora), str(folder)]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        words, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
 def with_threads(corpora: list[Any]) -> tuple[list[dict[str, Any]], QdrantBase]:
     """The same by the usual engine, in memory."""
     client, reports = open_store("memory:"), []
@@ -94,16 +129,15 @@ def told(report: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name not in differing}
 
 
-@pytest.mark.parametrize("store", ["edge", "server"])
+@pytest.mark.parametrize(("store", "window"), [("edge", 5), ("server", 10)])  # a window has workers of its own
 def test_ray_leaves_what_threads_leave_although_a_worker_is_killed(
-    store: str, tmp_path: Path, small_server: Callable[..., Any], contents: Contents
+    store: str, window: int, tmp_path: Path, small_server: Callable[..., Any], contents: Contents, with_ray: WithRay
 ) -> None:
-    pytest.importorskip("ray")
     server = small_server() if store == "server" else None
     changed = [document | {"text": f"{document['text']} again"} for document in corpus(120)[:30]]
     corpora = [corpus(120), changed, changed]
     raw = config(server.url if server else f"edge:{tmp_path}/qdrant", tmp_path)
-    reports = with_ray(raw, corpora, tmp_path)
+    reports = with_ray.populate(raw, corpora, tmp_path, window)
     assert (tmp_path / "grave").read_text().isdigit()
     expected, memory = with_threads(corpora)
     assert [told(report) for report in reports] == [told(report) for report in expected]
@@ -126,11 +160,10 @@ def assert_same(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
         assert found[point][1]["lexical.1"][1] == pytest.approx(vectors["lexical.1"][1], abs=1e-6)
 
 
-def test_an_encoder_that_fails_in_a_worker_ends_the_run_with_its_words(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+def test_an_encoder_that_fails_in_a_worker_ends_the_run_with_its_words(tmp_path: Path, with_ray: WithRay) -> None:
     (tmp_path / "grave").touch()
     raw = config(f"edge:{tmp_path}/qdrant", tmp_path, homesick=True)
-    (report,) = with_ray(raw, [corpus(60)], tmp_path)
+    (report,) = with_ray.populate(raw, [corpus(60)], tmp_path)
     assert report["error"] == "a worker failed\n  where: a Ray worker\n  got: RuntimeError: there is no model here"
 
 
