@@ -176,8 +176,14 @@ def ray(folder: Path) -> None:
         collection.populate(DOCUMENTS, engine=RayEngine(workers=1))
 
 
+def with_models(folder: Path) -> None:
+    """All that loads PyTorch, in one process, since loading it takes most of the time."""
+    for run in (commands, adopt, train):
+        run(folder)
+
+
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    own.__name__: own for own in (commands, others, adopt, lexical, train, services, bridges, ray)
+    own.__name__: own for own in (with_models, others, lexical, services, bridges, ray)
 }
 
 if __name__ == "__main__":
