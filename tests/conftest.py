@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import ssl
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "ignore:Api key is used with an insecure connection:UserWarning")
     os.environ["DIPTYCH_CACHE"] = "off"
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else its workers get what other tests leave of the cores
+    if "DIPTYCH_SHARED_VECTORS" not in os.environ:  # else this process is a worker
+        folder = tempfile.mkdtemp(prefix="vectors")
+        os.environ["DIPTYCH_SHARED_VECTORS"] = folder  # see shared_vectors
+        config.add_cleanup(functools.partial(_removed_by, os.getpid(), folder))
     workers = config.getoption("--workers") or int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
     if workers:  # or each would use all cores, and wait for the others
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
@@ -44,6 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hypothesis fails an example that takes more than 200 ms unless told otherwise: a busy machine would fail the test.
     settings.register_profile("diptych", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("diptych")
+
+
+def _removed_by(owner: int, folder: str) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop("DIPTYCH_SHARED_VECTORS", None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The process that imports for programs starts before the workers are forked, which then share it."""
+    preloaded = sys.modules.get("preloaded_process")
+    slow = any(item.get_closest_marker("slow") for item in session.items)
+    if preloaded and slow and session.config.getoption("--workers") and not session.config.option.collectonly:
+        preloaded.start()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,6 +121,15 @@ def on_disk(tmp_path: Path) -> Iterator[Path]:
 def debian() -> Path:
     """The committed example collection: 2,000 documents, 300 judged queries."""
     return ROOT / "examples" / "debian"
+
+
+@pytest.fixture
+def vectors_of_the_run() -> Iterator[None]:
+    """What torch has encoded for another test or program of the run is not encoded again; see `shared_vectors`."""
+    from shared_vectors import shared
+
+    with shared():
+        yield
 
 
 @pytest.fixture(scope="session")

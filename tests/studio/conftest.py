@@ -20,6 +20,7 @@ from diptych.service.application import application
 from diptych.service.served import Served
 from diptych.studio.routes import studio
 from serving import served
+from shared_vectors import shared
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def packages_store(debian: Path, tmp_path_factory: pytest.TempPathFactory, pytes
     filled = base / "packages"
     with portalocker.Lock(base / "packages.lock", timeout=500):
         if not filled.exists():
-            with opened(base / "packages-new") as collection:
+            with shared(), opened(base / "packages-new") as collection:
                 collection.populate(open_source(debian / "corpus.jsonl.gz"))
             (base / "packages-new").rename(filled)
     return filled

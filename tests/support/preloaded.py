@@ -3,7 +3,8 @@
 A program that loads PyTorch and sentence-transformers spends most of its time on imports. `python preloaded.py serve
 SOCKET` imports them once; `python preloaded.py SOCKET PROGRAM ...` then runs a program, or `diptych` with its
 arguments, as a child of that process: in the folder, with the environment and the open files of the caller, whose exit
-code is the program's. A program ends as usual: at the end of its main module, with its exit handlers.
+code is the program's. A program ends as usual: at the end of its main module, with its exit handlers. What one has
+encoded another need not encode again: see `shared_vectors`.
 
 What a command imports, and Ctrl-C while it does, is the business of tests that start an interpreter of their own.
 """
@@ -15,7 +16,6 @@ import importlib
 import json
 import os
 import pkgutil
-import signal
 import socket
 import struct
 import sys
@@ -55,15 +55,16 @@ def serve(path: str) -> list[str]:
         listening.listen(64)
         listening.settimeout(5)
         os.rename(f"{path}.new", path)  # who sees it may connect
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
         while os.getppid() == parent:
             with contextlib.suppress(TimeoutError):
                 connection, _ = listening.accept()
                 if os.fork() == 0:
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     listening.close()
                     return _answer(connection)
                 connection.close()
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:  # so that what they took counts as this process's
+                    pass
     sys.exit(0)
 
 
@@ -107,7 +108,7 @@ def run_program(words: list[str]) -> None:
 
 
 def preload() -> None:
-    """Import what programs load. A module whose extra is not installed is left out."""
+    """Import what programs load, and have them share vectors. A module whose extra is not installed is left out."""
     for name in ("diptych", "diptych_adapters"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
@@ -116,6 +117,8 @@ def preload() -> None:
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("shared_vectors").share()
 
 
 def main() -> None:

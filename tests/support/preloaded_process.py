@@ -1,4 +1,4 @@
-"""The process that `preloaded` describes, one for a test process, started where a test first wants it."""
+"""The process that `preloaded` describes: one for all workers of a run, else one where a test first wants it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def commands() -> Path:
 
 
 @functools.cache
-def _folder() -> Path:
-    """Where the process listens; it ends with this one, and what it has started with it."""
+def start() -> Path:
+    """Start the process; it ends with this one, and what it has started with it. The folder where it will listen."""
     folder = Path(tempfile.mkdtemp(prefix="dip"))  # a short path, as sockets want it
     (folder / "bin").mkdir()
     command = folder / "bin" / "diptych"
@@ -40,16 +40,24 @@ def _folder() -> Path:
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    atexit.register(_end, process, folder)
-    until = time.monotonic() + 300
+    atexit.register(_end, process, folder, os.getpid())
+    return folder
+
+
+@functools.cache
+def _folder() -> Path:
+    """The folder of the process, once it listens there."""
+    folder, until = start(), time.monotonic() + 600
     while not (folder / "socket").exists():
-        assert process.poll() is None, "the process that imports for others has ended"
+        assert folder.exists(), "the process that imports for others has ended"
         assert time.monotonic() < until
         time.sleep(0.05)
     return folder
 
 
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+def _end(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
+    if os.getpid() != owner:  # a worker that was forked after the start
+        return
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)
