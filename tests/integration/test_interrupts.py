@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+import preloaded_process
 from diptych import client
 from diptych.encoders import Encoders
 from every_recipe import options_of, write_world
@@ -56,10 +58,10 @@ class Folder:
         config = {"store": "edge:./store", "collection": "c", "slots": slots, "evaluate": evaluate}
         (self.path / "diptych.yaml").write_text(json.dumps(config))
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, command: Sequence[str] = (str(COMMAND),)) -> subprocess.Popen[str]:
         environment = {**os.environ, "XDG_CACHE_HOME": str(self.path.parent / "cache")}
         return subprocess.Popen(
-            [str(COMMAND), *words],
+            [*command, *words],
             cwd=self.path,
             env=environment,
             stdout=subprocess.PIPE,
@@ -67,20 +69,19 @@ class Folder:
             text=True,
         )
 
-    def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> float:
-        """Run a command to its end; the seconds that it took."""
+    def run(self, *words: str, codes: tuple[int, ...] = (0,), imported: bool = True) -> float:
+        """Run a command to its end, in a process that has imported what it needs, or not; the seconds that it took."""
         begin = time.monotonic()
-        process = self.start(*words)
+        process = self.start(*words, command=preloaded_process.words("diptych") if imported else (str(COMMAND),))
         out, said = process.communicate(timeout=600)
         assert process.returncode in codes, f"{words}: {process.returncode}\n{out}{said}"
         return time.monotonic() - begin
 
-    def interrupt(self, after: float, *words: str, presses: int = 1) -> tuple[int, str, float]:
-        """Start a command and press Ctrl-C after so many seconds: exit code, standard error, and how long it took."""
+    def interrupt(self, come: Callable[[], bool], *words: str, presses: int = 1) -> tuple[int, str, float]:
+        """Start a command, press Ctrl-C when the moment has come: exit code, standard error, and how long it took."""
         process = self.start(*words)
-        until = time.monotonic() + after
         handled = Path(f"/proc/{process.pid}/maps")
-        while process.poll() is None and (time.monotonic() < until or IMPORTED not in maps(handled)):
+        while process.poll() is None and (not come() or IMPORTED not in maps(handled)):
             time.sleep(0.005)
         begin = time.monotonic()
         for _ in range(presses):
@@ -104,25 +105,45 @@ def interrupted_at_random(
     restore: bool = False,
     times: int = TIMES,
     first: int = 1,
-) -> None:
-    """Interrupt a command at random moments, `first` by one Ctrl-C or by two; then it runs to its end."""
+    whole: float | None = None,
+) -> float:
+    """Interrupt a command at random moments, `first` by one Ctrl-C or by two; then it runs to its end.
+
+    Returns:
+        the seconds that it takes undisturbed, unless `whole` says so.
+    """
     kept = folder.path.with_name("kept")
     if restore:
         shutil.copytree(folder.path, kept)
-    whole = folder.run(*words, codes=codes)
+    whole = folder.run(*words, codes=codes, imported=False) if whole is None else whole
     for number in range(times):
         if restore:
             shutil.rmtree(folder.path)
             shutil.copytree(kept, folder.path)
         presses = 1 + (number + first - 1) % 2
         after = random.Random(f"{words} {number}").uniform(0, whole)
-        code, said, seconds = folder.interrupt(after, *words, presses=presses)
-        print(f"{words[0]}: {presses} x Ctrl-C after {after:.2f} of {whole:.2f} s took {seconds:.2f} s: {code}")
-        # -2: Python has given the signal back to the system, since it ends
-        assert code in (130, -signal.SIGINT, *codes), f"exit code {code} after {after:.2f} s\n{said}"
-        assert not any(word in said for word in BROKEN), said
-        assert code != 130 or "interrupted" in said
+        print(f"after {after:.2f} of {whole:.2f} s, ", end="")
+        interrupted(folder, passed(after), *words, presses=presses, codes=codes)
     folder.run(*words, codes=codes)
+    return whole
+
+
+def passed(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed since now."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() >= until
+
+
+def interrupted(
+    folder: Folder, come: Callable[[], bool], *words: str, presses: int = 1, codes: tuple[int, ...] = (0,)
+) -> None:
+    """Interrupt a command once."""
+    code, said, seconds = folder.interrupt(come, *words, presses=presses)
+    print(f"{words[0]}: {presses} x Ctrl-C took {seconds:.2f} s: {code}")
+    # -2: Python has given the signal back to the system, since it ends
+    assert code in (130, -signal.SIGINT, *codes), f"exit code {code}\n{said}"
+    assert not any(word in said for word in BROKEN), said
+    assert code != 130 or "interrupted" in said
 
 
 def static_slot(path: Path) -> dict[str, object]:
@@ -257,9 +278,18 @@ def test_taking_over_a_collection(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_populate_by_ray_and_none_of_its_processes_stays(lexical: Folder) -> None:
     pytest.importorskip("ray", reason="needs diptych[ray]")
-    interrupted_at_random(
-        lexical, "populate", "corpus.jsonl", "--engine", "ray", "--workers", "1", restore=True, times=FEW
-    )
+    words = ("populate", "corpus.jsonl", "--engine", "ray", "--workers", "1")
+
+    def come() -> bool:
+        """Whether so many of its processes have begun, of some fifteen."""
+        time.sleep(0.1)
+        return len(processes_of(lexical)) >= begun
+
+    for number in range(FEW):
+        begun = random.Random(number).randint(2, 12)
+        interrupted(lexical, come, *words)
+        print(f"of {begun} processes")
+    lexical.run(*words)
     until = time.monotonic() + 60
     while time.monotonic() < until and processes_of(lexical):
         time.sleep(0.5)
@@ -280,9 +310,10 @@ def processes_of(folder: Folder) -> list[str]:
 
 @pytest.mark.slow(first=True)
 def test_commands_that_load_torch(dense: Folder) -> None:
-    interrupted_at_random(dense, "populate", "corpus.jsonl", restore=True, times=FEW)
-    interrupted_at_random(dense, "search", "convert audio", times=FEW, first=2)
-    interrupted_at_random(dense, "evaluate", times=FEW)
+    # All of them load the encoder, which takes most of their time.
+    whole = interrupted_at_random(dense, "populate", "corpus.jsonl", restore=True, times=FEW)
+    interrupted_at_random(dense, "search", "convert audio", times=FEW, first=2, whole=whole)
+    interrupted_at_random(dense, "evaluate", times=FEW, whole=whole)
     dense.configure({**LEXICAL, "dense": {**DENSE["dense"], "max_length": 64}})
     shutil.rmtree(dense.path.with_name("kept"))
-    interrupted_at_random(dense, "apply", "--no-gate", restore=True, times=FEW, first=2)
+    interrupted_at_random(dense, "apply", "--no-gate", restore=True, times=FEW, first=2, whole=whole)
