@@ -26,6 +26,7 @@ class Evaluation(ReprHtml):
         unjudged: queries of the run without judgements; they count nowhere.
         without_relevant: judged queries that have no relevant document; each counts as 0, as in trec_eval.
         depth: length of the run's longest ranking.
+        foreign: a hit and a judged document where no hit is judged for any query, so that their ids may not be the same.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Evaluation(ReprHtml):
     unjudged: tuple[str, ...] = ()
     without_relevant: tuple[str, ...] = ()
     depth: int = 0
+    foreign: tuple[str, str] | None = None
     means: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,12 @@ class Evaluation(ReprHtml):
             (len(self.without_relevant), "judged queries have no relevant document and count as 0"),
         )
         remarks = [f"{self.name}: {count} {what}" for count, what in counts if count]
+        if self.foreign:
+            hit, judged = self.foreign
+            remarks.append(
+                f"{self.name}: no hit has a judgement. A hit is {hit!r}, a judged document {judged!r}: "
+                "judgements must name the ids of the collection's documents"
+            )
         if deeper:
             remarks.append(f"{self.name}: rankings end at rank {self.depth}, above the cutoff of {', '.join(deeper)}")
         return remarks
@@ -104,7 +112,17 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
         unjudged=tuple(query for query in rankings if query not in qrels.judgements),
         without_relevant=qrels.without_relevant,
         depth=max(map(len, answered.values()), default=0),
+        foreign=_foreign(answered, qrels),
     )
+
+
+def _foreign(answered: Mapping[str, list[str]], qrels: Qrels) -> tuple[str, str] | None:
+    """A hit and a judged document if no hit of a judged query is judged for any query: their ids may not be the same."""
+    judged = dict.fromkeys(document for grades in qrels.judgements.values() for document in grades)
+    hits = [document for query, ranking in answered.items() if query in qrels.judgements for document in ranking]
+    if not hits or not judged or not judged.keys().isdisjoint(hits):
+        return None
+    return hits[0], next(iter(judged))
 
 
 def _ranked(run: Run, *, greatest_first: bool) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

@@ -43,6 +43,7 @@ def test_the_table_has_a_row_for_each_slot_and_for_their_fusion(judged: Run) -> 
     rows = [line for line in answer.out.splitlines() if "1.000" in line]
     assert [row.split()[1] for row in rows] == ["dense", "lexical", "dbsf"]
     assert "3 judged queries" in answer.out
+    assert "lexical and dense have the same nDCG@3 on each of 3 queries" in answer.out
 
 
 def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registry: Registry) -> None:

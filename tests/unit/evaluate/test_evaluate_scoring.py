@@ -225,3 +225,14 @@ except MissingExtra as error:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f"{purpose} needs the package {module}" in said
     assert "do: pip install 'diptych[eval]'" in said
+
+
+def test_judgements_by_ids_that_no_hit_has_are_named_with_both_ids() -> None:
+    qrels = Qrels({"q1": {"sox": 1}, "q2": {"gimp": 1}})
+    found = evaluate(Run("dense", {"q1": [("17", 0.9)], "q2": [("18", 0.8)]}), qrels)
+    (remark,) = [remark for remark in found.remarks() if "no hit has a judgement" in remark]
+    assert "A hit is '17', a judged document 'sox'" in remark
+    mixed = evaluate(Run("dense", {"q1": [("17", 0.9)], "q2": [("sox", 0.8)]}), qrels)
+    assert not any("no hit has a judgement" in remark for remark in mixed.remarks())
+    empty = evaluate(Run("dense", {"q1": []}), qrels)
+    assert not any("no hit has a judgement" in remark for remark in empty.remarks())

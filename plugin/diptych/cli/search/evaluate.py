@@ -277,8 +277,9 @@ def _show(outcome: Outcome, plot: Path | None) -> None:
     console.print(caption, soft_wrap=not console.is_terminal)
     for name, recall in outcome.recalls.items():
         console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
-    for sentence in outcome.advice:
-        console.print(f"advice: {sentence}", soft_wrap=not console.is_terminal, markup=False)
+    verdicts = [own.sentence(found.name) for own in outcome.comparisons[:1] for found in own.differences]
+    for sentence in (*verdicts, *(f"advice: {advice}" for advice in outcome.advice)):
+        console.print(sentence, soft_wrap=not console.is_terminal, markup=False)
     show_slices(console, outcome.slices)
     if outcome.single_query:
         stderr().print("nothing is compared: only one query is judged", style="yellow")
