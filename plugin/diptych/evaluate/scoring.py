@@ -26,7 +26,7 @@ class Evaluation(ReprHtml):
         unjudged: queries of the run without judgements; they count nowhere.
         without_relevant: judged queries that have no relevant document; each counts as 0, as in trec_eval.
         depth: length of the run's longest ranking.
-        foreign: a hit and a judged document where no hit is judged for any query, so that their ids may not be the same.
+        foreign: a hit and a judged document where no hit is judged for any query: their ids may not be the same.
     """
 
     name: str
@@ -117,7 +117,7 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
 
 
 def _foreign(answered: Mapping[str, list[str]], qrels: Qrels) -> tuple[str, str] | None:
-    """A hit and a judged document if no hit of a judged query is judged for any query: their ids may not be the same."""
+    """A hit and a judged document if no hit is judged for any query."""
     judged = dict.fromkeys(document for grades in qrels.judgements.values() for document in grades)
     hits = [document for query, ranking in answered.items() if query in qrels.judgements for document in ranking]
     if not hits or not judged or not judged.keys().isdisjoint(hits):

@@ -300,6 +300,7 @@ def test_what_ctrl_c_leaves_behind_depends_on_whether_the_cut_over_is_done(fakes
         collection.populate([{"id": "1", "text": "word"}])
         told = hint(collection)
         assert told().startswith("nothing is lost and the collection answers as before; to continue: diptych apply")
+        assert "rollback" not in told()  # no swap has begun, so a rollback would undo an earlier cut-over
         slots["dense"]["seed"] = 1  # type: ignore[assignment]
         collection.apply(Config.model_validate(config), ApplyOptions(gate=False))
         assert told().startswith("the new encoders answer already; old vectors are dropped by the next diptych finish")
@@ -322,7 +323,7 @@ def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Pat
     assert (process.returncode, out) == (130, "")
     assert error == (
         "nothing is lost and the collection answers as before; to continue: diptych apply; "
-        "to abandon it: diptych rollback\ninterrupted\n"
+        "what is under way: diptych status\ninterrupted\n"
     )
     assert "no process is applying it; to continue: diptych apply" in run("status").out
     missing = run("status", "--json").json()["vectors"][1]["missing"]

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from diptych.swap.backfill.documents import SourceDocuments
 
 SHOWN = 5  # points without vector that are named
+# It does not name `diptych rollback`: before this swap has begun, that would undo the previous cut-over.
 RESUME = (
-    "nothing is lost and the collection answers as before; to continue: diptych apply; to abandon it: diptych rollback"
+    "nothing is lost and the collection answers as before; to continue: diptych apply; "
+    "what is under way: diptych status"
 )
 CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
 
