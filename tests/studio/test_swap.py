@@ -117,6 +117,7 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
     expect(page.get_by_role("button", name="Roll back")).to_be_focused()
     assert live(packages) != before
     page.keyboard.press("Enter")
+    dialog.get_by_label("Why? Kept in the history").fill("users find less")
     dialog.get_by_role("button", name="Roll back").press("Enter")
     expect(page.get_by_text("Rolled back", exact=False).first).to_be_visible()
     expect(dialog).to_have_count(0)
@@ -128,6 +129,7 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
     expect(table).to_contain_text("bm25, language: english")
     page.get_by_text("What was done before").press("Enter")
     expect(page.get_by_role("table", name="History of this collection's encoders")).to_contain_text("another language")
+    expect(page.get_by_role("cell", name="users find less")).to_be_visible()
 
 
 def test_without_leave_to_write_there_is_a_reason_and_no_button(

@@ -5,6 +5,7 @@ import { act, ApiError, exported } from "../api";
 import { count, plural, seconds, sentence, sentenceCase, typeset, utc } from "../format";
 import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
+import { TextField } from "../parts/field";
 import { Bar } from "../parts/job";
 import { Failure, Loading, Notice } from "../parts/notice";
 import { Stale } from "../parts/stale";
@@ -128,6 +129,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
   const { collection, reload } = useStudio();
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
+  const [why, setWhy] = useState("");
   const [error, setError] = useState<ApiError | null>(null);
   if (exported) return null;
   if (!swap.may_roll_back) {
@@ -143,7 +145,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
   const rollBack = () => {
     setBusy(true);
     setError(null);
-    act("POST", "/swap/rollback", { collection: collection.name, confirm: collection.name, seen: swap.seen }).then(
+    act("POST", "/swap/rollback", { collection: collection.name, confirm: collection.name, seen: swap.seen, ...(why.trim() ? { why: why.trim() } : {}) }).then(
       () => {
         setAsking(false);
         toast(swap.forward ? "Gone forward again." : "Rolled back.");
@@ -163,6 +165,7 @@ function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
         <Dialog title={`${swap.forward ? "Go forward again with" : "Roll back"} ${collection.name}?`} onClose={() => setAsking(false)}>
           <p>{sentence(`this will ${swap.rollback}`)}</p>
           <p class="muted">Programs that serve the collection follow within seconds. Edit the config file afterwards, so that it names the encoders that are live.</p>
+          <TextField label="Why? Kept in the history" value={why} onInput={setWhy} />
           {error && <Failure error={error} />}
           <div class="row">
             <button class="button danger" type="button" disabled={busy} onClick={rollBack}>
