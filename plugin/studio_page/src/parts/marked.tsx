@@ -38,7 +38,7 @@ export function Excerpt({ text, places, passage, size = 320 }: { text: string; p
   const first = Math.min(...places.map(([start]) => start), text.length);
   const wanted = passage ? passage[0] : first > size - BEFORE && places.length ? first - BEFORE : 0;
   const from = wordStart(text, wanted);
-  const to = Math.min(text.length, from + size);
+  const to = from + size < text.length ? wordStart(text, from + size) : text.length;
   return (
     <>
       {from > 0 && "… "}
