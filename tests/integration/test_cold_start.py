@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-import preloaded_process
-
 HEAVY = ("torch", "sentence_transformers", "transformers", "sklearn", "scipy", "pandas", "datasets", "fastembed")
 HOST = ("diptych.swap", "diptych.adopt", "diptych.evaluate", "diptych.tune", "diptych.copying")
 RUN = """
@@ -28,21 +26,17 @@ print(json.dumps([code, sorted(names & {*sys.argv[1].split(",")})]), file=sys.st
 """
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command whose caches are in the folder."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "DIPTYCH_CACHE": str(folder / "vectors")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def before(folder: Path, *words: str) -> None:
-    """Run a command that goes before: what it imports is not looked at."""
-    done = run(folder, *preloaded_process.words("diptych", *words))
-    assert done.returncode == 0, done.stderr
-
-
 def imported(folder: Path, *words: str) -> list[str]:
     """Which of the packages a command imports that ends well."""
-    done = run(folder, sys.executable, "-c", RUN, ",".join((*HEAVY, *HOST)), *words)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "DIPTYCH_CACHE": str(folder / "vectors")}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, ",".join((*HEAVY, *HOST)), *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     code, names = json.loads(done.stderr.splitlines()[-1])
     assert code == 0, done.stderr
     return list(names)
@@ -55,7 +49,7 @@ def collection(folder: Path, **options: Any) -> None:
     }
     (folder / "diptych.yaml").write_text(json.dumps({"store": "edge:./store", "collection": "c", "slots": slots}))
     (folder / "corpus.jsonl").write_text('{"_id": "a", "text": "convert audio files"}\n')
-    before(folder, "populate", "corpus.jsonl")
+    imported(folder, "populate", "corpus.jsonl")
 
 
 @pytest.mark.slow
@@ -72,7 +66,7 @@ def test_a_search_by_a_converted_model_imports_neither_torch_nor_transformers(tm
 def test_a_search_by_torch_imports_no_library_of_models_once_it_is_known(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     collection(tmp_path, backend="torch", device="cpu")
-    before(tmp_path, "search", "audio")
+    imported(tmp_path, "search", "audio")
     assert imported(tmp_path, "search", "audio") == ["torch"]
 
 
