@@ -265,8 +265,7 @@ class _Run:
         self._targets = targets = self._store.request(partial(Targets, self._handle))
         indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets)
         indexer.index(items, self._engine, fresh=fresh, stopped=self._stopped)
-        self._warnings += targets.keep_unread()
-        self._warnings += _downweight_unfit(self._handle) if is_first else []
+        self._warnings += [*targets.keep_unread(), *(_downweight_unfit(self._handle) if is_first else ())]
 
     def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that need sample texts have read some of them; for an empty collection."""
