@@ -52,7 +52,9 @@ def stated_layout(
         raise CollectionError("unknown layout", got=repr(framework), expected=", ".join(LAYOUTS))
     if framework is None and text is None:
         raise CollectionError(
-            "a layout of your own needs the key of the text", got=", ".join(f"{k} {v!r}" for k, v in stated.items())
+            "a layout of your own needs the key of the text",
+            got=", ".join(f"{k} {v!r}" for k, v in stated.items()),
+            do="name the text's payload key as well: --text KEY, in Python text='KEY'; or a framework: --layout NAME",
         )
     base = LAYOUTS[framework] if framework else Layout(title=None, id=None, origin=BY_HAND)
     return base.model_copy(update=stated)

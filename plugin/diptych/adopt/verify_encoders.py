@@ -19,6 +19,7 @@ from diptych.slots.slot import Slot
 from diptych.types import Floats, SparseVector
 
 MOST = 0.95  # of the sampled points must have the encoder's vectors; a few may have been written by something else
+RELATED = 0.5  # vectors this near may be of the same model with words before the text
 TRIAL = 16  # points with which variants are tried
 _SEPARATORS = (" ", "\n", "\n\n", ". ", ": ")
 # What models ask for before a text: E5, Nomic, BGE, EmbeddingGemma. Adapters have options for it.
@@ -217,7 +218,7 @@ class Verifier:
 
     def _mismatch(self, name: str, layout: Layout, reading: Reading, likeness: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)
-        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(likeness)
+        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(likeness, layout)
         return FingerprintMismatch(
             f"the encoder did not make these vectors (cosine {likeness.median:.4f})",
             where=self._at(name),
@@ -265,10 +266,13 @@ class Verifier:
         return f"{self._where}, slot {name!r}, {f'vector {vector!r}' if vector else 'the unnamed vector'}"
 
 
-def _advice(likeness: Likeness) -> str:
+def _advice(likeness: Likeness, layout: Layout) -> str:
+    advice = "name the encoder that filled the collection: adapter, model, and the prompts it was given"
     if likeness.median >= OTHER_NUMERICS:
-        return "this may be the same model at another precision, backend or length: name the very one that was used"
-    return "name the encoder that filled the collection: adapter, model, and the prompts it was given"
+        advice = "this may be the same model at another precision, backend or length: name the very one that was used"
+    if likeness.median < RELATED or layout.title or layout.media:
+        return advice
+    return f"{advice}; if a title was encoded before the text, name its key: --text KEY --title KEY"
 
 
 def _readings() -> Iterator[Reading]:
@@ -280,7 +284,11 @@ def _readings() -> Iterator[Reading]:
 def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
     """The points that have both vector and text, and the encoder's input for each."""
     documents = ((point, from_payload(point.id, point.payload, trial.layout)) for point in points)
-    inputs = [(point, trial.reading.of(document.title, document.text)) for point, document in documents]
+    inputs = [
+        (point, trial.reading.of(document.title, document.text))
+        for point, document in documents
+        if document.text or "text" not in trial.reading.input  # points without text have a warning of their own
+    ]
     usable = [(point, text) for point, text in inputs if text and vector in point.vectors]
     return [point for point, _ in usable], [text for _, text in usable]
 

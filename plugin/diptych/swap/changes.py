@@ -234,6 +234,8 @@ def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") 
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, str) and (value.strip() != value or not value or not value.isprintable()):
+        return repr(value)  # such as a separator, of which nothing would be seen
     return "unset" if value is None else str(list(value) if isinstance(value, tuple) else value)
 
 

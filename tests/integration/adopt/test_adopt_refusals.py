@@ -122,6 +122,21 @@ def test_some_points_without_text_are_counted(memory: QdrantClient, registry: Re
     assert [slot.sampled for slot in report.slots] == [36]
 
 
+def test_points_with_a_title_alone_are_not_compared(memory: QdrantClient, registry: Registry) -> None:
+    payloads = [*titled()[:36], *({"title": f"delta{n}"} for n in range(4))]
+    inputs = [f"{own['title']} {own['text']}" for own in titled()[:36]]
+    fill(memory, payloads, encoded([*inputs, *(f"other{n}" for n in range(4))]))
+    report = adopt(memory, "c", config(), registry=registry)
+    assert [(slot.sampled, slot.lowest > 0.99) for slot in report.slots] == [(36, True)]
+    assert [warning for warning in report.warnings if "other vectors" in warning] == []
+
+
+def test_a_title_that_was_encoded_under_an_unknown_key_is_suggested(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, [{"body": text, "sku": "extra"} for text in TEXTS], encoded([f"extra {text}" for text in TEXTS]))
+    with pytest.raises(FingerprintMismatch, match=r"do: .*--text KEY --title KEY"):
+        adopt(memory, "c", config(), layout=stated_layout(text="body"), registry=registry)
+
+
 def test_ambiguous_vectors_are_listed_and_the_user_decides(memory: QdrantClient, registry: Registry) -> None:
     vectors = [{"a": one, "b": two} for one, two in zip(encoded(TEXTS), encoded(TEXTS, seed=4), strict=True)]
     fill(memory, plain(), vectors, {"a": COSINE, "b": COSINE})
@@ -326,7 +341,7 @@ def test_a_stated_layout_wins_and_wrong_keys_are_told(memory: QdrantClient, regi
         adopt(memory, "c", config(), layout=stated_layout(text="nothing"), registry=registry)
     with pytest.raises(CollectionError, match="unknown layout"):
         stated_layout("lanchain")
-    with pytest.raises(CollectionError, match="a layout of your own needs the key of the text"):
+    with pytest.raises(CollectionError, match=r"needs the key of the text\n.*\n  do: .*--text KEY"):
         stated_layout(title="t")
     found = adopt(memory, "c", config(), registry=registry).layout
     assert (found.text, found.id) == ("note.de", None)
