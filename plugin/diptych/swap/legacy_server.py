@@ -89,8 +89,9 @@ def _served(client: QdrantBase, alias: str) -> str:
         where=f"collection {alias!r}",
         got="a Qdrant server before 1.18",
         expected="a newer server; or an alias, which can be moved to a second collection that has the vector",
-        do=f"update the server; or once: diptych copy URL URL --collection {alias} --as {alias}.1, make an alias for "
-        f"{alias}.1 with update_collection_aliases, and name that alias as `collection` in the config",
+        do=f"update the server; or once: diptych copy CONFIG CONFIG --collection {alias} --as {alias}.1, make an alias "
+        f"for {alias}.1 with update_collection_aliases, and name that alias as `collection` in the config, and in all "
+        f"programs that use {alias}",
     )
 
 

@@ -188,7 +188,10 @@ def test_a_served_name_that_is_no_alias_is_refused_with_the_way_out(client: Qdra
     populate(opened(client, config()), DOCUMENTS)
     handle = opened(client)
     before = answers(handle)
-    with pytest.raises(CannotAddVectors, match=r"(?s)not served by an alias.*diptych copy URL URL.*--as c.1"):
+    with pytest.raises(
+        CannotAddVectors,
+        match=r"(?s)not served by an alias.*diptych copy CONFIG CONFIG.*--as c.1.*all programs that use c",
+    ):
         apply(handle, config(32), UNGATED)
     assert handle.read().swap is None
     assert answers(handle) == before
