@@ -184,6 +184,7 @@ def test_where_all_connections_are_busy_a_new_one_waits_for_its_turn(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST", 3)
+    monkeypatch.setattr(connection, "HEAD", 300.0)  # seconds for the rest of a request, however slow the machine is
     open_now = noted(monkeypatch)
     begun, rest = b"GET /healthz HTTP/1.1\r\nhost: local", b"host\r\n\r\n"
     with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
