@@ -230,7 +230,7 @@ def test_a_collection_that_others_made_is_adopted_without_and_gets_it_by_apply(t
         client.create_collection("c", vectors_config=models.VectorParams(size=64, distance=models.Distance.COSINE))
         points = [models.PointStruct(id=n, vector=table.rows[n].tolist(), payload={"text": str(n)}) for n in range(50)]
         client.upsert("c", points)
-        with pytest.raises(CollectionError, match="another storage than the vectors have"):
+        with pytest.raises(CollectionError, match="the config's storage differs from that of the vectors"):
             Collection.adopt(parse_config(raw), store=client, registry=registry)
         with Collection.adopt(parse_config(plain), store=client, registry=registry) as collection:
             assert collection.apply(parse_config(raw)).outcome == "cut over"

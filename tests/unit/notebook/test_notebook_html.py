@@ -178,7 +178,7 @@ def test_the_sentence_comes_first() -> None:
     assert first["Plan"].startswith("word: diptych apply encodes 10 vectors of 1 slot, in about 2 s")
     assert first["ApplyReport"].startswith("word: cut over in 3 s")
     assert first["VerifyReport"].startswith("word: 3 documents have a fault, 1 file differs")
-    assert first["SearchReport"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100)")
+    assert first["SearchReport"].startswith("searching dense and lexical, 100 candidates each")
     assert first["EncoderReport"].startswith("word, 64 numbers, float32: nDCG@10 +0.1000 on held-out queries")
     assert first["RerankReport"].startswith("word, 10 calls: exploring adds")
     assert first["IndexReport"].startswith("float32, searched with default: least memory")
