@@ -122,7 +122,7 @@ class JudgedComparison:
     @property
     def conclusion(self) -> str:
         """What the figures show, in a few words."""
-        return _conclusion(self.verdict, self.margin, better=self.low > 0)
+        return _conclusion(self.verdict, self.margin, self.low, self.high)
 
     @property
     def lost_slices(self) -> list[str]:
@@ -223,14 +223,16 @@ def _sentence(
         f"{100 * config.confidence:.4g}% interval [{difference.low:+.4f}, {difference.high:+.4f}] "
         f"over {len(difference.per_query)} queries"
     )
-    end = _conclusion(verdict, config.margin, better=difference.low > 0)
+    end = _conclusion(verdict, config.margin, difference.low, difference.high)
     return f"{figures}: {end}{f': {_remedy(difference, config.margin)}' if verdict == 'too wide' else ''}"
 
 
-def _conclusion(verdict: Verdict, margin: float, *, better: bool) -> str:
+def _conclusion(verdict: Verdict, margin: float, low: float, high: float) -> str:
     """What an interval shows of the new pipeline."""
-    if verdict == "passed" and better:
+    if verdict == "passed" and low > 0:
         return "better: the whole interval is above 0"
+    if verdict == "worse" and high >= -margin:
+        return f"worse by more than the margin of {margin:g} on these queries; more queries may show otherwise"
     ends = {
         "passed": f"not worse by more than the margin of {margin:g}; not shown to be better",
         "worse": f"worse by more than the margin of {margin:g}",

@@ -106,6 +106,15 @@ def test_old_and_new_are_the_figures_of_an_evaluation(views: tuple[View, View]) 
         assert mean == pytest.approx(evaluate(run, judged.qrels, ["nDCG@10"]).means["nDCG@10"])
 
 
+def test_a_loss_whose_interval_reaches_above_the_margin_is_not_called_shown(views: tuple[View, View]) -> None:
+    report = gate(views, judged_by(views, losses=3, wins=2))  # -0.025 on 40 queries; the interval has 0 in it
+    found = compared(report)
+    assert not report.passed
+    assert found.verdict == "worse"
+    assert found.high > -found.margin
+    assert found.conclusion == "worse by more than the margin of 0.02 on these queries; more queries may show otherwise"
+
+
 def test_a_worse_encoder_is_stopped_with_its_figures(views: tuple[View, View]) -> None:
     report = gate(views, judged_by(views, losses=12, wins=1))
     found = compared(report)
