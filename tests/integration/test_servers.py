@@ -197,8 +197,11 @@ def test_a_plan_and_doctor_say_what_the_server_is_too_old_for(
         assert all(part in warning for part, warning in zip(expected, warnings, strict=True))
         assert collection.info().warnings == warnings
         assert server_version(collection.client) == tuple(int(part) for part in version.split("-")[0].split("."))
-        text = version_warnings(collection.client, ["text_index"])
+        text = version_warnings(collection.client, ["text_index"], tenants=False)
         assert any("searches of a text index need 1.20" in warning for warning in text) == (version < "1.20")
+        for tenants in (False, True):
+            sparse = version_warnings(collection.client, ["sparse"], tenants=tenants)
+            assert any("one tenant's documents" in warning for warning in sparse) == (tenants and version < "1.19")
     (tmp_path / "diptych.yaml").write_text(json.dumps({"store": wanted.store, "collection": "c", "slots": SLOTS}))
     said = CliRunner().invoke(app, ["doctor", "-c", str(tmp_path / "diptych.yaml")], obj=Session(fakes))
     shown = " ".join(said.output.split())
@@ -251,6 +254,26 @@ def test_a_server_that_cannot_add_vectors_gets_the_collection_behind_an_alias(
     assert collection.populate([*DOCUMENTS, {"id": "new", "text": "one more"}]).new == 1
 
 
+def test_a_plan_says_that_apply_needs_an_alias_on_a_server_that_cannot_add_vectors(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    wanted = config(small_server(names=False, version="1.17.1").url)
+    with Collection.open(wanted, registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+    other = {"slots": {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}}
+
+    def refusals(name: str, **changes: Any) -> list[str]:
+        own = wanted.model_copy(update={"collection": name})
+        with Collection.open(own, registry=fakes) as collection:
+            plan = collection.plan(own.model_copy(update=changes))
+        return [warning for warning in plan.warnings if "will be refused" in warning]
+
+    assert refusals("c", **other) == []
+    assert refusals("c.1") == []
+    (refusal,) = refusals("c.1", **other)
+    assert "'c.1' is a collection, not an alias" in refusal
+
+
 def test_a_collection_that_a_kill_left_without_its_alias_gets_it_from_the_next_populate(
     small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +289,7 @@ def test_a_collection_that_a_kill_left_without_its_alias_gets_it_from_the_next_p
 
 
 def test_an_embedded_store_has_no_version_to_be_warned_of() -> None:
-    assert version_warnings(open_store("memory:"), ["text_index"]) == []
+    assert version_warnings(open_store("memory:"), ["text_index"], tenants=True) == []
 
 
 @pytest.mark.parametrize("kind", [str, Path])

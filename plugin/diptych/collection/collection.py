@@ -289,7 +289,8 @@ class Collection(CollectionPopulate, Searching):
             for name, generation in slots.items()
         )
         tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
-        warnings = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
+        kinds = [slot.kind for slot in self.handle.slots.values()]
+        warnings = version_warnings(self.client, kinds, tenants=tenancy is not None)
         search, field = self.handle.search_config, tenancy.field if tenancy else ""
         fusion = search.fuse.model_dump() if len(search.retrieved(slots)) > 1 else {}
         return CollectionInfo(self.name, self.count(), rows, field, tuple(warnings), fusion)

@@ -31,6 +31,7 @@ class Feature:
         without: what happens below.
         kind: of the slots that need it; None where every collection may.
         in_filters: whether only filters need it. Warnings leave it out, since filters are unknown before a search.
+        of_tenants: whether only collections with tenants need it.
     """
 
     needs: str
@@ -38,6 +39,7 @@ class Feature:
     without: str
     kind: Kind | None = None
     in_filters: bool = False
+    of_tenants: bool = False
 
 
 FEATURES = (
@@ -56,6 +58,7 @@ FEATURES = (
         (1, 19),
         "the scores of a tenant's hits depend on other tenants' documents, too",
         "sparse",
+        of_tenants=True,
     ),
     Feature("searches by examples, `like` and `unlike`,", FEEDBACK, "they are refused", "dense"),
     Feature(
@@ -86,20 +89,33 @@ def keeps_log(client: QdrantBase) -> bool:
     return isinstance(client, QdrantClient) and not is_local(client)
 
 
-def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
-    """What this server lacks for slots of these kinds, and for swaps; nothing for other stores."""
+def version_warnings(client: QdrantBase, kinds: Iterable[Kind], *, tenants: bool) -> list[str]:
+    """What this server lacks for slots of these kinds, for tenants where there are some, and for swaps.
+
+    Nothing for other stores.
+    """
     if not keeps_log(client):
         return []
     version, wanted = server_version(client), {None, *kinds}
     if version is None or version >= max(feature.since for feature in FEATURES):
         return []
     name = dotted(version)
-    lacking = [
-        feature for feature in FEATURES if feature.kind in wanted and not feature.in_filters and version < feature.since
-    ]
+    needed = [own for own in FEATURES if own.kind in wanted and not own.in_filters and (tenants or not own.of_tenants)]
     return [
         f"this server is Qdrant {name}, and {feature.needs} need {dotted(feature.since)}: {feature.without}"
-        for feature in lacking
+        for feature in needed
+        if version < feature.since
+    ]
+
+
+def alias_warnings(client: QdrantBase, name: str) -> list[str]:
+    """That a swap will be refused: the server is too old to add a vector, and no alias serves the collection."""
+    version = server_version(client) if keeps_log(client) else None
+    if version is None or version >= ADDS_VECTORS or any(a.alias_name == name for a in client.get_aliases().aliases):
+        return []
+    return [
+        f"diptych apply will be refused: this server adds a vector by a second collection, and {name!r} is a "
+        "collection, not an alias that can be moved to it; update the server, or make an alias first (docs/copy.md)"
     ]
 
 

@@ -135,5 +135,6 @@ def _sentences(
         said.append("a swap is under way: see its timeline")
     if found.orphans:
         said.append(f"no generation uses {', '.join(found.orphans)}; the next finish, apply or populate drops them")
-    said += version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()])
+    kinds = [slot.kind for slot in collection.handle.slots.values()]
+    said += version_warnings(collection.client, kinds, tenants=collection.handle.view.tenancy is not None)
     yield from said or ["every document has its vectors, and nothing needs attention"]

@@ -24,7 +24,7 @@ from diptych.slots.slot import Slot
 from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.server_errors import needs_answers
-from diptych.stores.versions import version_warnings
+from diptych.stores.versions import alias_warnings, version_warnings
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, spread_warnings
 from diptych.swap.estimate import Estimate
 from diptych.swap.gate.judged import Judged, JudgedComparison
@@ -151,7 +151,10 @@ def plan(
         if change.slot and change.action in ENCODES and documents and not _inputs(change, config, documents)
     }
     params = handle.client.get_collection(handle.name).config.params
-    lacks = version_warnings(handle.client, [change.slot.kind for change in slot_changes if change.slot])
+    kinds = [change.slot.kind for change in slot_changes if change.slot]
+    lacks = version_warnings(handle.client, kinds, tenants=config.tenant is not None)
+    if any(change.action in ENCODES for change in slot_changes):
+        lacks += alias_warnings(handle.client, handle.name)
     retrieved = _retrieved(config, slot_changes)
     vocabulary = vocabulary_warnings(unfit_slots(retrieved, handle.texts), config.search, len(retrieved))
     warnings += [

@@ -149,7 +149,9 @@ def _store(
             yield failed("store", error)
             return
         yield _store_check(config.urls, exists)
-        for lack in version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()]):
+        handle = collection.handle
+        kinds, has_tenants = [slot.kind for slot in handle.slots.values()], handle.view.tenancy is not None
+        for lack in version_warnings(collection.client, kinds, tenants=has_tenants):
             yield Check("server", "warn", lack, "update the server")
         if documents:
             yield Check("collection", "ok", f"{config.collection!r} holds {documents:,} documents")

@@ -160,7 +160,8 @@ def _lacks(text: str, registry: Registry) -> list[str]:
     except DiptychError:
         return []
     try:
-        return version_warnings(client, [registry.spec(slot.adapter).kind for slot in config.slots.values()])
+        kinds = [registry.spec(slot.adapter).kind for slot in config.slots.values()]
+        return version_warnings(client, kinds, tenants=config.tenant is not None)
     finally:
         client.close()
 
