@@ -46,6 +46,14 @@ def test_the_table_has_a_row_for_each_slot_and_for_their_fusion(judged: Run) -> 
     assert "lexical and dense have the same nDCG@3 on each of 3 queries" in answer.out
 
 
+def test_relevant_documents_that_the_collection_lacks_are_counted(judged: Run, tmp_path: Path) -> None:
+    assert "not in collection" not in judged("evaluate").err
+    with (tmp_path / "qrels.tsv").open("a") as file:
+        file.write("q1\tyak\t1\nq2\temu\t2\nq2\tgnu\t0\n")
+    said = judged("evaluate").err
+    assert "2 of 5 relevant documents are not in collection 'animals' (emu, yak), so no search finds them" in said
+
+
 def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registry: Registry) -> None:
     found = judged("evaluate", "--json", "--metrics", "nDCG@3,MRR@3").json()
     by_run = {row["run"]: row["means"] for row in found["evaluations"]}

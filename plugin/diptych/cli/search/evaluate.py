@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.search.evaluate_slices import SliceMeans, show_slices, sliced
-from diptych.cli.search.judgements import judged_queries
+from diptych.cli.search.judgements import judged_queries, note_absent
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
     CONFIG,
@@ -104,6 +104,7 @@ def evaluate(
         asked = (only or [], split_names(fusion or []))
         outcome = _evaluate(by_label, found, judged, names, *asked, least=least, with_exact=exact, tenant=tenant)
         note_empty_tenant(collections[0], tenant)
+        note_absent(collections[0], judged, tenant)
         parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
     if plot and outcome.comparisons:
@@ -113,10 +114,10 @@ def evaluate(
     if runs:
         _keep(outcome.runs, runs)
     if as_json:
-        return write_json(outcome.document(per_query=per_query))
-    _show(outcome, plot)
-    _show_pools(outcome, calibration)
-    return None
+        write_json(outcome.document(per_query=per_query))
+    else:
+        _show(outcome, plot)
+        _show_pools(outcome, calibration)
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -245,9 +246,8 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         got = "a file" if path.is_file() else f"{type(error).__name__}: {error}"
-        raise EvaluationError(
-            "the runs cannot be kept there", where=f"--runs {path}", got=got, expected="a folder"
-        ) from error
+        where, message = f"--runs {path}", "the runs cannot be kept there"
+        raise EvaluationError(message, where=where, got=got, expected="a folder") from error
 
 
 def _keep(runs: Mapping[str, Run], folder: Path) -> None:
