@@ -58,6 +58,7 @@ def adopt(
     sample: int = SAMPLE,
     registry: Registry | None = None,
     media: Mapping[str, str] | None = None,
+    again: bool = False,
 ) -> AdoptReport:
     """Adopt a collection that another program filled. Writes only metadata and, with `media`, references.
 
@@ -70,6 +71,8 @@ def adopt(
         registry: where adapters come from; everything installed unless given.
         media: for slots of media, the payload keys that hold paths or URLs, with their modalities: {"photo": "image"}.
             Each file is read once, and a reference to it is stored in the point's payload.
+        again: whether a collection that was adopted before, without media, may be adopted anew, as long as no swap has
+            begun since; where its layout, tenants or encoders were stated wrongly.
 
     Raises:
         FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
@@ -77,7 +80,7 @@ def adopt(
     """
     keys = media_keys(media or {}, where=f"collection {name!r}")
     adoption = _Adoption(client, name, config, registry or Registry.default(), keys)
-    return adoption.run(vectors or {}, layout, sample)
+    return adoption.run(vectors or {}, layout, sample, again=again)
 
 
 class _Adoption:
@@ -107,9 +110,9 @@ class _Adoption:
                 + " ".join(f"--media KEY={of}" for of in dict.fromkeys(silent.values())),
             )
 
-    def run(self, stated: Mapping[str, str], layout: Layout | None, size: int) -> AdoptReport:
+    def run(self, stated: Mapping[str, str], layout: Layout | None, size: int, *, again: bool) -> AdoptReport:
         """Inspect, verify, then write the metadata."""
-        require_foreign(self._client, self._name)
+        history = require_foreign(self._client, self._name, again=again)
         self._require_keys()
         require_vectors(self._slots, where=self._where)
         available = physical_vectors(self._client.get_collection(self._name).config.params)
@@ -124,7 +127,8 @@ class _Adoption:
         verified = verifier.require(adopted_layout, self._reading)
         # References come first: nobody sees them without the metadata, so the adoption can be run again after a kill.
         references = store_references(self._client, self._name, adopted_layout, self._media)
-        self._write(self._metadata(vectors, available, adopted_layout, statistics, verified))
+        metadata = self._metadata(vectors, available, adopted_layout, statistics, verified)
+        self._write(metadata.model_copy(update={"history": (*history, *metadata.history)}))
         warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)
         return AdoptReport(
             collection=self._name,

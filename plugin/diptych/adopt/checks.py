@@ -13,7 +13,7 @@ from diptych.handle.config_state import storage_of
 from diptych.handle.vector_params import vector_params
 from diptych.media import MODALITIES
 from diptych.metadata import payload_paths
-from diptych.metadata.models import Layout
+from diptych.metadata.models import Event, Layout
 from diptych.metadata.store import read_metadata
 from diptych.slots.slot import Slot
 
@@ -23,23 +23,31 @@ if TYPE_CHECKING:
 _STORED = {"hnsw_config", "quantization_config", "on_disk", "datatype", "index"}
 
 
-def require_foreign(client: QdrantBase, name: str) -> None:
-    """Raise CollectionError for a collection that diptych already knows.
+def require_foreign(client: QdrantBase, name: str, *, again: bool) -> tuple[Event, ...]:
+    """Raise CollectionError for a collection that diptych already knows; else return its history.
+
+    Args:
+        client, name: the collection.
+        again: whether it may be one that was adopted before and has not been changed by diptych since.
 
     Raises:
         CollectionNotFound: there is none of the name.
     """
     metadata = read_metadata(client, name)
     if metadata is None:
-        return
+        return ()
+    unchanged = bool(metadata.history) and all(event.what == "adopted" for event in metadata.history)
+    unchanged = unchanged and metadata.swap is None and not metadata.layout.media
+    if again and unchanged:
+        return metadata.history
     first = metadata.history[0] if metadata.history else None
-    origin = f"{first.what} by {first.by} at {first.when}" if first else "made by diptych"
+    do = "open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply"
     raise CollectionError(
         "diptych knows this collection already",
         where=f"collection {name!r}",
-        got=origin,
-        expected="a collection without diptych's metadata",
-        do="open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply",
+        got=f"{first.what} by {first.by} at {first.when}" if first else "made by diptych",
+        expected="a collection adopted without media, and with no swap since" if again else "one that it does not know",
+        do=f"{do}; if the adoption was wrong: diptych adopt --again" if unchanged else do,
     )
 
 

@@ -20,6 +20,7 @@ from diptych.errors import CollectionError, CollectionNotFound, FingerprintMisma
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import read_metadata
 from diptych.populate import populate
+from diptych.swap import ApplyOptions
 from diptych.testing import (
     FakeCalibratedEncoder,
     FakeDenseEncoder,
@@ -84,6 +85,28 @@ def test_one_that_diptych_made_and_one_that_it_adopted(memory: QdrantClient, reg
     populate(CollectionHandle(memory, "own", config(), registry), [{"id": "a", "text": "alpha"}])
     with pytest.raises(CollectionError, match=r"got: created by .*\n.*\n  do: open it as it is: diptych info"):
         adopt(memory, "own", config(), registry=registry)
+
+
+def test_a_wrong_adoption_is_replaced_until_a_swap_begins(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, [{"text": text, "code": f"c{n}"} for n, text in enumerate(TEXTS)], encoded(TEXTS))
+    adopt(memory, "c", config(), registry=registry)
+    wrong, other = Collection.open(memory, "c", registry=registry), config({"dense": {**DENSE["dense"], "seed": 2}})
+    assert (wrong.search(TEXTS[7], limit=1)[0].id, wrong.get(["c7"])) == ("7", [])
+    with pytest.raises(CollectionError, match=r"do: open it .*; if the adoption was wrong: diptych adopt --again"):
+        adopt(memory, "c", config(), registry=registry)
+    with pytest.raises(FingerprintMismatch):
+        adopt(memory, "c", other, registry=registry, again=True)
+    adopt(memory, "c", config(), registry=registry, again=True, layout=stated_layout(text="text", id="code"))
+    wrong.handle.catch_up()
+    assert wrong.search(TEXTS[7], limit=1)[0].id == "c7"
+    assert [document.text for document in wrong.get(["c7"])] == [TEXTS[7]]
+    metadata = read_metadata(memory, "c")
+    assert metadata is not None
+    assert [event.what for event in metadata.history] == ["adopted", "adopted"]
+    right = Collection(CollectionHandle(memory, "c", config(), registry))
+    assert right.apply(other, ApplyOptions(gate=False)).outcome == "cut over"
+    with pytest.raises(CollectionError, match=r"expected: a collection adopted without media, and with no swap since"):
+        adopt(memory, "c", other, registry=registry, again=True)
 
 
 def test_a_text_index_is_for_afterwards(memory: QdrantClient) -> None:

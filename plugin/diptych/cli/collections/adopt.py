@@ -60,6 +60,9 @@ def adopt(
     sample: Annotated[
         int, typer.Option(min=1, metavar="N", help="Points to encode again to verify the encoders.")
     ] = SAMPLE,
+    again: Annotated[
+        bool, typer.Option("--again", help="Adopt a collection anew that was adopted wrongly and not swapped since.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Adopt a collection of LangChain, LlamaIndex, Haystack, FastEmbed or your own after verifying its encoders.
@@ -93,6 +96,7 @@ def adopt(
             sample=sample,
             registry=session.registry,
             media=dict(_pairs(media or (), "--media", "KEY=MODALITY, such as photo=image")),
+            again=again,
         )
     if as_json:
         return write_json({**dataclasses.asdict(report), "layout": report.layout.model_dump()})
