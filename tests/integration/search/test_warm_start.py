@@ -38,7 +38,7 @@ def test_all_that_a_query_needs_is_loaded_and_was_used(
         assert not any(slot.loaded for slot in slots.values())
         collection.warm()
         assert all(slot.loaded for slot in slots.values())
-        assert collection.handle.reranker("fake-reranker", {}).count > 0  # type: ignore[attr-defined]
+        assert collection.handle.view.reranker("fake-reranker", {}).count > 0  # type: ignore[attr-defined]
         sizes = [len(call.inputs) for call in slots["dense"].encoder.calls if call.side == "query"]
         assert {1, 4} <= set(sizes)
 
