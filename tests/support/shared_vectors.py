@@ -76,7 +76,7 @@ def _digest(graph: Any) -> bytes:
     """Of what decides a graph's answers; made again when weights have changed since."""
     module: torch.nn.Module = graph._module
     tensors = [*module.parameters(), *module.buffers()]
-    version = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    version = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
     if getattr(graph, "_digested", (None,))[0] != version:
         digest = hashlib.sha256(f"{graph.numerics} {module!r} {module.training}".encode())
         for tensor in tensors:
