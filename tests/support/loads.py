@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych import Collection
 from diptych.types import Hit
 
-PAUSE = 0.001  # seconds between two queries: none would keep Python's lock from the others most of the time
+PAUSE = 0.001  # between two queries: none would keep Python's lock from the others most of the time
 
 
 class Load:
@@ -24,16 +24,15 @@ class Load:
         *,
         limit: int | None = None,
         params: models.SearchParams | None = None,
-        pause: float = PAUSE,
     ) -> None:
         self._collection, self._queries, self._limit, self._params = collection, queries, limit, params
-        self._pause, self._over = pause, threading.Event()
+        self._over = threading.Event()
         self.answers: list[tuple[int, list[Hit]]] = []  # the number of the query, and its hits
         self.errors: list[Exception] = []
         self._thread = threading.Thread(target=self._run, name="load")
 
     def _run(self) -> None:
-        while not self._over.wait(self._pause):
+        while not self._over.wait(PAUSE):
             number = (len(self.answers) + len(self.errors)) % len(self._queries)
             try:
                 hits = self._collection.search(self._queries[number], limit=self._limit, params=self._params)

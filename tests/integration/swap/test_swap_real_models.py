@@ -82,7 +82,7 @@ def swapped(
         before = first_ten(live, queries)
         for name, target in targets.items():
             serving = Collection.open(live.client, "c")
-            with serving, Load(serving, asked, params=EXACT, pause=0.05) as load:
+            with serving, Load(serving, asked, params=EXACT) as load:
                 load.wait_for(5, 120)
                 report = live.apply(config(store, target))
                 load.until(partial(has_followed, serving, live), 120)
