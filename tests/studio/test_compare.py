@@ -274,6 +274,11 @@ def test_the_panel_says_why_one_document_is_above_another(visit: Visit, packages
     assert numbers([sentence.inner_text().rpartition("” by")[2]])[0] == pytest.approx(
         hits[0].score - hits[4].score, abs=1e-4
     )
+    expect(page).to_have_url(re.compile("a-other="))
+    page.reload()
+    expect(sentence).to_contain_text(f"Above “{name_of(hits[4].document)}” by")
+    page.get_by_role("button", name="Close the explanation").click()
+    expect(page).not_to_have_url(re.compile("other"))
 
 
 def test_a_missing_document_is_found_by_its_id(visit: Visit, packages: Collection) -> None:

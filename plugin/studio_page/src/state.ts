@@ -132,6 +132,11 @@ export function setParams(patch: Record<string, string>, { replace = true } = {}
   show({ view: current.view, params: { ...current.params, ...patch } }, replace);
 }
 
+/** Opens the explanation of a document, or closes it; with what it was compared belongs to the document before. */
+export function explain(doc: string): void {
+  setParams({ doc, "a-other": "", "b-other": "" });
+}
+
 export function useRoute(): Route {
   return useStore(route);
 }

@@ -1,7 +1,7 @@
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
 
-import { setParams } from "../state";
+import { explain } from "../state";
 import type { SearchAnswer } from "../types/search";
 import { titleOf } from "./hits";
 
@@ -15,7 +15,7 @@ export const Where = memo(function Where({ a, b }: { a: SearchAnswer | null; b: 
       class="where row"
       onSubmit={(event) => {
         event.preventDefault();
-        if (id.trim()) setParams({ doc: id.trim() });
+        if (id.trim()) explain(id.trim());
       }}
     >
       <label class="row">

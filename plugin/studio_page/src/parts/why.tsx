@@ -5,6 +5,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { count, score } from "../format";
 import { locateBody, NONE, type Asked } from "../question";
 import { useRequest } from "../request";
+import { useParam } from "../state";
 import { sideLabel, useStudio } from "../studio";
 import type { Hit, LocateAnswer, Question, SearchAnswer } from "../types/search";
 import { Copy } from "./copy";
@@ -91,9 +92,8 @@ function useLocated(question: Question, side: string, id: string | null) {
 const WhySide = memo(function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySideProps) {
   const rank = hits.findIndex((hit) => hit.id === id);
   const neighbour = hits[rank > 0 ? rank - 1 : rank === 0 ? 1 : hits.length - 1]?.id ?? "";
-  const [picked, setPicked] = useState<string | null>(null);
-  useEffect(() => setPicked(null), [id]);
-  const other = picked ?? neighbour;
+  const [picked, setPicked] = useParam(`${name}-other`);
+  const other = hits.some((hit) => hit.id === picked && hit.id !== id) ? picked : neighbour;
   const located = useLocated(question, side, id);
   const asking = useLocated(question, side, other && other !== id ? other : null);
   const beside = asking.data?.document?.id === other ? asking.data : null; // not the one before, which is still held

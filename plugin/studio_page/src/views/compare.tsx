@@ -16,7 +16,7 @@ import { Where } from "../parts/where";
 import { Why } from "../parts/why";
 import { locateBody, NONE, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
-import { route, setParams, useParam, useRoute } from "../state";
+import { explain, route, setParams, useParam, useRoute } from "../state";
 import { useStudio } from "../studio";
 import type { Grades, SearchAnswer } from "../types/search";
 
@@ -42,12 +42,12 @@ export function Compare() {
   const grades = a.loading || (two && b.loading) ? null : known; // the hits may be those of the query before
   const columns = useRef<HTMLDivElement>(null);
 
-  const toggle = useCallback((id: string) => setParams({ doc: route.get().params.doc === id ? "" : id }), []);
+  const toggle = useCallback((id: string) => explain(route.get().params.doc === id ? "" : id), []);
   const toFirst = useCallback(() => focusHit(columns.current, null), []);
   const toggleCode = useCallback(() => setParams({ code: route.get().params.code ? "" : "yaml" }), []);
   const close = useCallback(() => {
     const { doc = null } = route.get().params;
-    setParams({ doc: "" });
+    explain("");
     focusHit(columns.current, doc);
   }, []);
   useExplainedExport(asked, a.data, two ? b.data : null, grades);
