@@ -64,11 +64,6 @@ class ImageText(MediaText[ImageTextOptions]):
         if isinstance(network.body, TransformerBody):
             network.body.begin_with(resolve(str(self.options.image.start)))
 
-    @property
-    def network(self) -> NetworkOptions:
-        """The width of the network, and the strength of the augmentation."""
-        return self.options.image
-
 
 class SoundOptions(NetworkOptions):
     """The network and the spectrograms that it gets."""
@@ -100,11 +95,6 @@ class SoundText(MediaText[SoundTextOptions]):
         sound = self.options.sound
         return Spectrogram(sound.rate, max(8, round(sound.seconds * FRAMES_A_SECOND)), sound.bands)
 
-    @property
-    def network(self) -> NetworkOptions:
-        """The width of the network, and the strength of the augmentation."""
-        return self.options.sound
-
 
 class VideoOptions(NetworkOptions):
     """The network and the frames that it gets."""
@@ -133,11 +123,6 @@ class VideoText(MediaText[VideoTextOptions]):
         """What the network gets of an item."""
         return Clip(self.options.video.size, self.options.video.frames)
 
-    @property
-    def network(self) -> NetworkOptions:
-        """The width of the network, and the strength of the augmentation."""
-        return self.options.video
-
 
 class PointsOptions(NetworkOptions):
     """The network and the descriptors that it gets."""
@@ -164,8 +149,3 @@ class PointsText(MediaText[PointsTextOptions]):
     def form(self) -> Cloud:
         """What the network gets of an item."""
         return Cloud(self.options.points.shells, self.options.points.degrees)
-
-    @property
-    def network(self) -> NetworkOptions:
-        """The width of the network, and the strength of the augmentation."""
-        return self.options.points

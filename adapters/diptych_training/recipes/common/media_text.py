@@ -109,9 +109,10 @@ class MediaText(Training[O], Generic[O]):
         """What the network gets of an item."""
 
     @property
-    @abstractmethod
     def network(self) -> NetworkOptions:
-        """The width of the network, and the strength of the augmentation."""
+        """The width of the network, and the strength of the augmentation: the options' section of the modality."""
+        section: NetworkOptions = getattr(self.options, self.name.removesuffix("_text"))
+        return section
 
     @property
     def vit(self) -> dict[str, int] | None:
