@@ -43,7 +43,7 @@ def test_trials_are_dots_that_keys_pick_and_the_change_of_one_is_copied(visit: V
     said = [dot.get_attribute("aria-label") or "" for dot in dots.all()]
     assert sum("recommended" in text for text in said) == 1
     assert sum("present" in text for text in said) == 1
-    front = [figures(text) for text in said if "on the front" in text or "recommended" in text]
+    front = [milliseconds(text) for text in said if "on the front" in text or "recommended" in text]
     assert front == sorted(front), "from left to right"
 
     dots.locator("xpath=self::*[@tabindex='0']").focus()
@@ -78,11 +78,11 @@ def look(page: Page, width: int, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
 
 
-def figures(text: str) -> tuple[float, float]:
-    """Milliseconds and quality that are said of a trial."""
-    figures_of = text.rpartition(": nDCG@10 ")[2].replace(",", "").split()
-    unit = figures_of.index("ms") if "ms" in figures_of else figures_of.index("s")
-    return float(figures_of[unit - 1]), float(figures_of[0])
+def milliseconds(text: str) -> float:
+    """What is said of a trial's time: rounded, so that trials of other qualities may share it."""
+    words = text.rpartition(": nDCG@10 ")[2].replace(",", "").split()
+    unit = "ms" if "ms" in words else "s"
+    return float(words[words.index(unit) - 1]) * {"ms": 1, "s": 1000}[unit]
 
 
 def is_a_diff(text: str) -> bool:
