@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,11 @@ from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
+from diptych.search import run
 from diptych.search.filter_keys import missing_keys
 from diptych.search.qdrant import store_calls
 from diptych.search.qdrant.filters import combined
+from diptych.search.retrieve import Retrieved, retrieve_together
 from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import seconds_left
 from diptych.stores.protobuf_points import Point
@@ -163,6 +165,32 @@ def test_the_first_search_of_a_collection_of_others_ends_at_the_deadline(
                 early.search("words", limit=3)
             assert len(server.requests) == answered, "it waits for no answer beyond the deadline"
         assert len(early.search("words", limit=3)) == 3
+
+
+@pytest.mark.parametrize("ask", ["search", "asearch"])
+def test_the_calls_of_one_search_share_its_time(
+    small_server: Callable[..., Routes],
+    fakes: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ask: str,
+) -> None:
+    server, held = small_server(), threading.Event()
+
+    def waited_long(requests: Sequence[Any]) -> list[Retrieved]:
+        answers = retrieve_together(requests)
+        server.holds(held)
+        return [answer._replace(seconds={"retrieve": 3600.0}) for answer in answers]
+
+    monkeypatch.setattr(run, "retrieve_together", waited_long)
+    with Collection.open(config(server.url, search_timeout=3600), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        try:  # the check of the filter's keys would be answered, and log a warning, after half a minute
+            searched = getattr(collection, ask)("words", where={"kind": "odd"})
+            hits = asyncio.run(searched) if asyncio.iscoroutine(searched) else searched
+        finally:
+            held.set()
+    assert (hits, caplog.messages) == ([], [])
 
 
 def test_a_search_that_was_answered_stands_where_the_check_of_its_filter_fails(

@@ -6,6 +6,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar, Unpack
@@ -27,7 +28,7 @@ from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
 from diptych.search.retrieve import Clock, Retrieved, retrieve_together
-from diptych.stores.nodes import has_deadline
+from diptych.stores.nodes import Waits, has_deadline, one_search
 from diptych.types import Document, Hit, Query
 
 T = TypeVar("T")
@@ -79,16 +80,20 @@ def answered(handle: CollectionHandle | View, queries: Sequence[str | Query], op
     """As `search`, with the request and the time of each step."""
     started = time.time_ns()
     try:
-        return on_current_view(handle, partial(_answered, queries, options))
+        # Each request of many queries may wait that long.
+        with one_search() if len(queries) == 1 else nullcontext(Waits()) as waits:
+            return on_current_view(handle, partial(_answered, queries, options, waits))
     except Exception as error:
         notify_failure(handle.registry, handle.name, "search", error, started)
         raise
 
 
-def _answered(queries: Sequence[str | Query], options: Options, view: View) -> Answered:
+def _answered(queries: Sequence[str | Query], options: Options, waits: Waits, view: View) -> Answered:
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
+    waited = waits.seconds
     retrieved = batcher(request).now(request) if joins_others else retrieve_together([request])[0]
+    waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])  # another thread may have waited for it
     hits = finish(request, retrieved)
     if request.chosen is not None and not any(hits):
         warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
@@ -103,6 +108,13 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
 
 async def answered_later(handle: CollectionHandle | View, query: str | Query, options: Options) -> Answered:
     """As `answer_later`, with the request and the time of each step."""
+    with one_search() as waits:
+        return await _answered_later(handle, query, options, waits)
+
+
+async def _answered_later(
+    handle: CollectionHandle | View, query: str | Query, options: Options, waits: Waits
+) -> Answered:
     started = time.time_ns()
     # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.metadata is not None:
@@ -112,6 +124,7 @@ async def answered_later(handle: CollectionHandle | View, query: str | Query, op
             blocks = (view.search_config.recent is not None and options.pipeline is None) or bool(media_of(query))
             request = await asyncio.to_thread(completed, view) if blocks else completed(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
+            waits.seconds += retrieved.seconds["retrieve"]  # another thread has waited for it
         except SearchError:
             pass  # the slots may have changed; `answered` reads the metadata again
         except Exception as error:

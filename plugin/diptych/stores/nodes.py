@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -27,6 +28,7 @@ SKIPPED = 5.0  # seconds for which a node that did not answer is not asked for i
 RECONNECT = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
 EXPIRY = 4.0  # seconds that an unused connection is kept; a server closes it after 5
 _DUE: ContextVar[float] = ContextVar("due", default=math.inf)
+_WAITS: ContextVar[Waits | None] = ContextVar("waits", default=None)
 
 
 @contextmanager
@@ -39,9 +41,48 @@ def deadline(seconds: float) -> Iterator[None]:
         _DUE.reset(token)
 
 
-def search_deadline(client: object) -> AbstractContextManager[None]:
-    """The deadline of a search through this client, `search_timeout` of the config."""
-    return deadline(getattr(client, "search_timeout", SEARCH_TIMEOUT))
+@contextmanager
+def search_deadline(client: object) -> Iterator[None]:
+    """The deadline of a search through this client, `search_timeout` of the config.
+
+    Within `one_search` it allows what the search has not yet waited.
+    """
+    most, waits = getattr(client, "search_timeout", SEARCH_TIMEOUT), _WAITS.get()
+    if waits is None or waits.running:
+        with deadline(most):
+            yield
+        return
+    began, waits.running = time.monotonic(), True
+    try:
+        with deadline(most - waits.seconds):
+            yield
+    finally:
+        waits.seconds += time.monotonic() - began
+        waits.running = False
+
+
+@dataclass
+class Waits:
+    """What a search has waited for the store.
+
+    Args:
+        seconds: in all its calls that have ended.
+        running: whether a call is under way.
+    """
+
+    seconds: float = 0.0
+    running: bool = False
+
+
+@contextmanager
+def one_search() -> Iterator[Waits]:
+    """Within the block, all calls of a search together wait at most `search_timeout`; encoders take their own time."""
+    before = _WAITS.get()
+    _WAITS.set(waits := Waits())
+    try:
+        yield waits
+    finally:
+        _WAITS.set(before)  # a token would refuse to, where an abandoned coroutine ends in another context
 
 
 def seconds_left(most: float = math.inf) -> float:
