@@ -2,19 +2,26 @@
 
 1. Lease: only one apply works on a collection at a time (`lease`).
 2. Create, then announce: the new vector exists before the metadata names it, and from then on every populate,
-   in every process, writes old and new vector (`begin`). A populate reads the metadata before and after each upload,
-   and completes an upload during which a vector was announced (`populate.encode`).
+   in every process, writes old and new vector (`begin`). A populate reads the metadata after each upload, and before it
+   unless it did within the last second. Where a vector was announced meanwhile, it adds that vector to what it has just
+   uploaded before it counts the documents as written (`populate.index.Indexer.confirm`).
 3. Back-fill: per chunk read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
-4. Repair: fill points that still lack the new vector, until there are none (`backfill.run`).
-5. Gate: the new view answers the same queries as the live one; if it is worse, the old vectors stay live (`gate`).
+4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
+   counts those that are left, such as points without a text (`backfill.backfill`).
+5. Gate: the new view answers the same queries as the live one. With judgements the gate refuses a new encoder that is
+   not shown to be about as good, without them only a broken one; then the old vectors stay live (`gate`).
 6. Cut over: one metadata update makes the new state live; the old one stays as `previous` (`transitions`). Other
    processes follow: at most every 2 s a search starts a read of the metadata, new encoders load in the background, then
-   the view is exchanged (`handle.collection_handle`).
-7. Afterwards populates write both vectors, until `finish` drops the old one. `rollback` exchanges them again.
+   the view is exchanged (`handle.collection_handle`). One that cannot load them warns, tries again, and answers with the
+   old encoder and the old vectors for as long as there are any.
+7. Afterwards populates write both vectors, until `finish`, or the next cut-over, drops the old one: a server's log may
+   still name it, so it waits there (`stores.retired_vectors`). `rollback` exchanges the two states again.
 
-The order makes it safe: a process that changes a text after the second read of step 3 already writes the new vector,
-because step 2 came first. Pictures: docs/architecture.md, "The swap"; reasons: docs/decisions/0010-swap.md.
+The order makes it safe. A populate that has read the announcement writes both vectors. One that has not when it begins
+an upload reads it afterwards and adds the new vector. So a text that changes after the second read of step 3 gets its
+new vector from the populate that wrote it. Pictures: docs/architecture.md, "The swap"; reasons:
+docs/decisions/0010-swap.md.
 """
 
 from __future__ import annotations
@@ -62,8 +69,9 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    If it is killed, run it again to continue; at most a chunk and the last second's work are repeated. Encoding
-    runs at low priority, so that queries that this process answers meanwhile come first.
+    If it is killed, run it again to continue; at most a chunk and the last second's work are repeated. The
+    back-fill encodes at low priority, so that queries that this process answers meanwhile come first; at a server with
+    the full pace it does not.
 
     Args:
         handle: the open collection.

@@ -31,7 +31,7 @@ class ApplyOptions:
         documents: the original documents, for payloads that hold no text.
         switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
             judgements show that this does better.
-        bridge: for an old encoder that is gone: until the back-fill ends, queries go through a drift map, fitted on
+        bridge: for an old encoder that is gone: until the cut-over, queries go through a drift map, fitted on
             the documents encoded so far, in slots where it measures well enough.
         gate: whether the gate decides; False cuts over, or changes settings, whatever it says.
         cut_over: False stops before it: the new vectors exist, the old ones answer, and settings are unchanged.

@@ -1,6 +1,6 @@
 """`Bridge`: a drift map for a slot whose old encoder is gone, fitted on the documents encoded so far.
 
-Until the back-fill ends, queries and new documents go through the new encoder and the map to the old vectors. The map
+Until the cut-over, queries and new documents go through the new encoder and the map to the old vectors. The map
 is measured on pairs held out of the fit, and by judgements if there are some; it serves only if the rule allows it.
 """
 
