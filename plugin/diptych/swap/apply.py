@@ -13,8 +13,8 @@
    not shown to be about as good, without them only a broken one; then the old vectors stay live (`gate`).
 6. Cut over: one metadata update makes the new state live; the old one stays as `previous` (`transitions`). Other
    processes follow: at most every 2 s a search starts a read of the metadata, new encoders load in the background, then
-   the view is exchanged (`handle.collection_handle`). One that cannot load them warns, tries again, and answers with the
-   old encoder and the old vectors for as long as there are any.
+   the view is exchanged (`handle.collection_handle`). One that cannot load them warns, tries again, and answers with
+   the old encoder and the old vectors for as long as there are any.
 7. Afterwards populates write both vectors, until `finish`, or the next cut-over, drops the old one: a server's log may
    still name it, so it waits there (`stores.retired_vectors`). `rollback` exchanges the two states again.
 
