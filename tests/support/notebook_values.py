@@ -103,6 +103,7 @@ def swap_values(text: str) -> list[ReprHtml]:
             warnings=(text,),
             left={text: text, 7: text},
             asking={text: text},
+            kept=(text,),
             dropped=(text,),
             retired=(text,),
         ),

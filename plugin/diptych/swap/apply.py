@@ -240,7 +240,8 @@ class _Apply:
         self._backfill.repair(after, after.live)  # points written by populates that read the metadata before
         self._context.warnings.extend(keep_samples(client, name, after, renew=True))
         self._clear()
-        return self._report("cut over", gate)
+        replaced = before.live.vectors() - after.live.vectors()
+        return replace(self._report("cut over", gate), kept=tuple(sorted(replaced)))
 
     def _with_threshold(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """The metadata, in whose swap the score threshold is the carried one, if there is one."""

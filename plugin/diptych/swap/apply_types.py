@@ -61,6 +61,8 @@ class ApplyReport(SwapReport, ReprHtml):
         left: points without the new vector, with the reason; at most 20 of them.
         gate: what the gate measured; None where there was nothing to compare.
         asking: by slot, which other encoder made the queries until the cut-over, whether through a drift map, and why.
+        kept: after a cut-over the vectors that it replaced, which are still updated for a rollback; none if it only
+            added slots or changed who makes the queries.
         dropped: vectors that nothing needs any more.
         retired: such vectors that are still to be dropped, by the next finish, apply or populate.
     """
@@ -68,6 +70,7 @@ class ApplyReport(SwapReport, ReprHtml):
     left: Mapping[int | str, str] = field(default_factory=dict)
     gate: GateReport | None = None
     asking: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
 

@@ -127,6 +127,18 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "smaller"
 
 
+def test_an_added_slot_replaces_no_vector_and_nothing_is_said_to_be_kept(run: Run, config: Path, corpus: Path) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "lexical: {adapter: fake-sparse}", "lexical: {adapter: fake-sparse}\n  words: {adapter: fake-sparse}")
+    answer = run("apply")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == "no vector was replaced, so none is kept; to undo: diptych rollback"
+    assert "kept" not in run("status").out
+    assert run("rollback").code == 0
+    assert live(run) == ["dense.1", "lexical.1"]
+    assert "words.1 is kept for a rollback" in run("status").out
+
+
 def test_without_judgements_queries_stand_side_by_side(edited: Run) -> None:
     lines = edited("apply").out.splitlines()
     header = next(line for line in lines if line.split() == ["old", "new"])
@@ -139,6 +151,7 @@ def test_without_judgements_queries_stand_side_by_side(edited: Run) -> None:
 def test_the_json_is_one_document_with_the_gate(edited: Run) -> None:
     found = edited("apply", "--json").json()
     assert (found["outcome"], found["encoded"]) == ("cut over", {"dense.2": 4})
+    assert found["kept"] == ["dense.1"]
     assert found["gate"]["passed"] is True
     assert found["gate"]["coverage"] == [{"vector": "dense.2", "points": 4, "missing": 0}]
 

@@ -256,7 +256,10 @@ def _next(report: ApplyReport) -> Iterator[str]:
     if report.retired:
         yield f"retired: {', '.join(report.retired)}; the next diptych finish, apply or populate drops it"
     if report.outcome == "cut over":
-        yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"
+        if report.kept:
+            yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"
+        else:
+            yield "no vector was replaced, so none is kept; to undo: diptych rollback"
     elif report.outcome == "measured":
         yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
     elif report.outcome == "filled":
