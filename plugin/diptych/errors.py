@@ -39,8 +39,9 @@
     ├── EvaluationError          judgements or runs that cannot be scored
     └── TuneError                settings that cannot be measured
 
-Two warnings stand beside the tree: `PluginWarning`, a notification hook failed, and `FollowWarning`, a process
-continues with the encoders it has, as it cannot follow a cut-over, or a student is not admitted yet.
+Three warnings stand beside the tree: `PluginWarning`, a notification hook failed; `FollowWarning`, a process
+continues with the encoders it has, as it cannot follow a cut-over, or a student is not admitted yet; and
+`InsecureKeyWarning`, an API key goes over a network unencrypted.
 
 Each error takes and prints, in this order: what happened, where, what was got, what was expected, what to do.
 """
@@ -81,6 +82,7 @@ __all__ = [
     "FollowWarning",
     "GateFailed",
     "HookError",
+    "InsecureKeyWarning",
     "MediaError",
     "MissingExtra",
     "Overloaded",
@@ -229,3 +231,7 @@ class PluginWarning(UserWarning):
 
 class FollowWarning(UserWarning):
     """This process continues with the encoders it has: those of a cut-over cannot be loaded, or a student waits."""
+
+
+class InsecureKeyWarning(UserWarning):
+    """The API key of a Qdrant server goes over a network unencrypted."""

@@ -17,7 +17,7 @@ from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import anchors, apply, plan, rollback, status
 from diptych.cli.train import recipes, train
 from diptych.cli.ui.help_text import PlainGroup
-from diptych.cli.ui.logs import Level
+from diptych.cli.ui.logs import Level, show_warnings
 from diptych.cli.ui.logs import show as show_logs
 from diptych.cli.ui.run_command import command
 from diptych.cli.ui.session import Session
@@ -125,6 +125,7 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
     is_own_process = args is None  # else it is called within another program, which keeps its own Ctrl-C
     if is_own_process:
         gc.set_threshold(*GARBAGE)
+        show_warnings()
     application = _with_command(sys.argv[1:] if args is None else args)
     run = partial(application, args=args, obj=session, prog_name="diptych")
     if is_own_process:

@@ -22,6 +22,7 @@ from diptych.handle.resolve_source import config_at
 from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
 from diptych.stores import Classes, open_store, open_store_of, place_of
+from diptych.stores.api_key import key_headers
 
 AnyClient: TypeAlias = InferenceClient | ServerInferenceClient | EdgeInferenceClient
 _CLASSES = Classes(InferenceClient, EdgeInferenceClient, ServerInferenceClient, ClusterInferenceClient)
@@ -152,6 +153,7 @@ def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
             do="diptych.client(...), its calls in asyncio.to_thread",
         )
     place: dict[str, Any] = {**options, **place_of(url)}
+    place["headers"] = {**(options.get("headers") or {}), **key_headers([url], place.pop("api_key", None))}
     grpc = place.pop("grpc")
     return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, **place)
 

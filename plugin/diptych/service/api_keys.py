@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import re
 from collections.abc import Iterable
 
 from diptych.errors import ConfigError
+from diptych.runtime.addresses import is_loopback
 
 VARIABLE = "DIPTYCH_API_KEY"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -71,14 +71,6 @@ def require_key(host: str, keys: Keys, *, insecure: bool) -> None:
             got=f"no {VARIABLE} in the environment",
             do=f"export {VARIABLE}=..., listen on 127.0.0.1, or say --insecure",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the address is reachable only from this machine; among names only `localhost` counts."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _hash(key: str) -> bytes:

@@ -9,8 +9,8 @@
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
-The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`; `versions` says what older
-servers lack, and `scroll` reads a collection page by page.
+The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`; `api_key` carries the key of a
+server, `versions` says what older servers lack, and `scroll` reads a collection page by page.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from diptych.config.placement import placement
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate
+from diptych.stores.api_key import key_headers
 from diptych.stores.nodes import deadline
 from diptych.stores.server_errors import error_line, refuses_key
 from diptych.stores.versions import server_version
@@ -223,7 +224,8 @@ def _server(
     for url in urls:
         _refuse_secrets(url)
     place, *others = map(place_of, urls)
-    options = {"api_key": api_key, "timeout": seconds[0], "search_timeout": seconds[1], "others": others, **place}
+    headers = key_headers(urls, api_key)
+    options = {"headers": headers, "timeout": seconds[0], "search_timeout": seconds[1], "others": others, **place}
     if cluster is None or not cluster.given:
         return (classes.server if classes else ServerClient)(**options)
     return (classes.cluster if classes else ClusterClient)(cluster, **options)

@@ -150,3 +150,16 @@ def displayed(raw: str) -> list[str]:
             lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
             column += len(part)
     return [line.rstrip() for line in lines]
+
+
+def test_a_command_shows_diptychs_own_warnings_without_their_line_of_code() -> None:
+    program = (
+        "import warnings\n"
+        "from diptych.cli.ui.logs import show_warnings\n"
+        "from diptych.errors import InsecureKeyWarning\n"
+        "show_warnings()\n"
+        "warnings.warn('the key is exposed', InsecureKeyWarning)\n"
+        "warnings.warn('of another library', UserWarning)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+    assert shown.splitlines()[:2] == ["warning: the key is exposed", "<string>:6: UserWarning: of another library"]

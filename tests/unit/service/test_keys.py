@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from diptych.errors import ConfigError
-from diptych.service.api_keys import Keys, is_loopback, require_key
+from diptych.runtime.addresses import is_loopback
+from diptych.service.api_keys import Keys, require_key
 
 
 def test_one_key_or_several_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient
 
+import diptych
 from diptych.collection.collection import Collection
-from diptych.errors import CollectionNotFound, ConfigError, StoreError, StoreUnavailable, StoreURLError
+from diptych.errors import (
+    CollectionNotFound,
+    ConfigError,
+    InsecureKeyWarning,
+    StoreError,
+    StoreUnavailable,
+    StoreURLError,
+)
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
@@ -126,3 +134,36 @@ def test_a_key_goes_with_a_servers_url_and_is_never_shown() -> None:
     assert "hunter2" not in str(told.value)
     with pytest.raises(ConfigError, match=r"a client, which has its own"):
         Collection.open(QdrantClient(":memory:"), "things", api_key="hunter2")
+
+
+@pytest.mark.parametrize(
+    ("urls", "secure"),
+    [
+        (["http://0.0.0.0:9"], "https"),
+        (["grpc://0.0.0.0:9"], "grpcs"),
+        (["http://0.0.0.0:9", "http://0.0.0.0:8"], "https"),
+    ],
+)
+def test_a_key_that_would_go_unencrypted_is_warned_of_once_with_the_servers(urls: list[str], secure: str) -> None:
+    with pytest.warns(InsecureKeyWarning) as told, pytest.raises(StoreUnavailable) as caught:
+        open_store(urls, api_key="hunter2", timeout=1)
+    assert [(warning.category, str(warning.message)) for warning in told] == [
+        (
+            InsecureKeyWarning,
+            f"the API key goes to {', '.join(urls)} unencrypted, so others on the network can read it: "
+            f"use {secure}://, or an encrypted tunnel that ends on this machine",
+        )
+    ]
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://localhost:9", "grpc://127.0.0.1:9", "https://0.0.0.0:9"])
+def test_no_warning_of_a_key_that_stays_on_this_machine_or_is_encrypted(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        open_store(url, api_key="hunter2", timeout=1)
+
+
+def test_an_asyncio_client_warns_of_an_unencrypted_key_in_the_same_words() -> None:
+    with pytest.warns(InsecureKeyWarning) as told:
+        diptych.async_client("grpc://0.0.0.0:9", api_key="hunter2", registry=Registry(fakes_plugin, installed=False))
+    assert [warning.category for warning in told] == [InsecureKeyWarning]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.run_command import FAILED
 from diptych.cli.ui.session import Session
+from diptych.errors import InsecureKeyWarning
 
 INDENT = " " * 5
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -55,19 +57,21 @@ def doctor(
     """
     session: Session = context.obj
     checks = []
-    for check in run_checks(
-        config,
-        session,
-        models=models,
-        download=download,
-        verify=verify,
-        sample=sample or None,
-        repair=repair,
-        accept=accept_data,
-    ):
-        checks.append(check)
-        if not as_json:
-            _show(check)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InsecureKeyWarning)  # a check says it
+        for check in run_checks(
+            config,
+            session,
+            models=models,
+            download=download,
+            verify=verify,
+            sample=sample or None,
+            repair=repair,
+            accept=accept_data,
+        ):
+            checks.append(check)
+            if not as_json:
+                _show(check)
     passed = all(check.status != "fail" for check in checks)
     if as_json:
         write_json({"passed": passed, "checks": checks})

@@ -19,6 +19,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import CollectionNotFound, DiptychError
 from diptych.plugins.extras import missing, missing_wheel, to_install
 from diptych.runtime.amounts import moment
+from diptych.stores.api_key import exposed
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -100,8 +101,8 @@ def _key(config: Config) -> Iterator[Check]:
     if config.api_key and "${" not in config.api_key.get_secret_value():
         do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
         yield Check("api_key", "warn", "the config file holds the key itself", do)
-    if config.api_key and any(url.startswith("http://") and "localhost" not in url for url in config.urls):
-        yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// URL")
+    if config.api_key and exposed(config.urls):
+        yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// or grpcs:// URL")
 
 
 def _extras(config: Config, registry: Registry) -> Iterator[Check]:

@@ -1,10 +1,14 @@
-"""The log on standard error: what `--verbose` and `--log-level` show."""
+"""The log on standard error: what `--verbose` and `--log-level` show, and diptych's own warnings."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from enum import StrEnum
+from typing import TextIO
+
+from diptych.cli.ui.output import warn
 
 LOGGERS = ("diptych", "diptych_adapters", "diptych_training")
 
@@ -38,3 +42,22 @@ def show(level: Level) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(level.value.upper())
+
+
+def show_warnings() -> None:
+    """Show diptych's own warnings as commands show theirs, without the line of code that gave them."""
+    plain = warnings.showwarning
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if file is None and category.__module__.partition(".")[0] == "diptych":
+            return warn([str(message)])
+        return plain(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show_warning
