@@ -19,6 +19,7 @@ from diptych import Registry
 from diptych.cli.swap.apply import hint
 from diptych.collection.collection import Collection
 from diptych.config import Config
+from diptych.runtime.phases import watched
 from diptych.swap import ApplyOptions
 
 Run = Callable[..., Any]
@@ -125,6 +126,16 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert "dense.2, generation 2" in edited("info").out
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "smaller"
+
+
+def test_the_progress_line_says_what_the_gate_compares(edited: Run, judgements: tuple[str, ...]) -> None:
+    told: list[str] = []
+    with watched(told.append):
+        assert edited("apply", "--no-cut-over").code == 0
+        assert edited("apply", *judgements).code == 0
+    gate = "gate: compare the new pipeline with the old one: "
+    steps = [text.removeprefix(gate) for text in told if text.startswith(gate)]
+    assert steps == ["the neighbours of 4 documents", "4 documents searched by their own words", "3 judged queries"]
 
 
 def test_an_added_slot_replaces_no_vector_and_nothing_is_said_to_be_kept(run: Run, config: Path, corpus: Path) -> None:

@@ -13,6 +13,7 @@ from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
 from diptych.reports import GateSummary
 from diptych.repr_html import ReprHtml
+from diptych.runtime.phases import detail
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
     Latency,
@@ -122,6 +123,7 @@ def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], con
     """The report with the time of a query, where the config limits it."""
     if config.max_slowdown is None or not texts or query_obstacle(old):
         return report
+    detail("the time of a query")
     latency = measure_latency(old, new, texts)
     slow = latency.ratio > config.max_slowdown
     reasons = (
@@ -167,6 +169,7 @@ def _strange(canaries: tuple[Canary, ...]) -> list[str]:
 
 def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
     silent = query_obstacle(old)
+    detail(f"{len(judged.asked):,} judged queries")
     comparison = compare_judged(None if silent else old, new, judged, config)
     reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
@@ -179,6 +182,7 @@ def _without_judgements(
 ) -> GateReport:
     silent, pipelines = query_obstacle(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
+    detail(f"the neighbours of {len(documents):,} documents")
     pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
     overlaps, least = [pair for pair in pairs if pair is not None], _least_kept(old, new)
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
@@ -186,6 +190,7 @@ def _without_judgements(
     if not worded:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
         return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(remark,))
+    detail(f"{len(worded):,} documents searched by their own words")
     item, excerpt, samples = known_items(None if silent else old, new, worded, pipelines, confidence=config.confidence)
     reasons = [*(_unfound(item) if silent else [*_lost(item), *_lost(excerpt)]), *apart]
     return replace(
