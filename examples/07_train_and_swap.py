@@ -55,7 +55,13 @@ def main() -> None:
                     "dev": {"share": 0.2},
                 },
                 "negatives": {"per_query": 1, "first_rank": 2, "last_rank": 50, "slot": "dense"},
-                "training": {"epochs": 1, "batch_size": 16, "learning_rate": 2e-5, "max_length": 64, "evaluate_every": 5},
+                "training": {
+                    "epochs": 1,
+                    "batch_size": 16,
+                    "learning_rate": 2e-5,
+                    "max_length": 64,
+                    "evaluate_every": 5,
+                },
             },
             Registry.default(),
         ).make(Printing())
