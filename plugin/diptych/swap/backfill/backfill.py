@@ -25,6 +25,7 @@ from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
+from diptych.slots.unread import unread_warnings
 from diptych.stores.versions import keeps_log
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
@@ -63,6 +64,7 @@ class Backfill:
         self._handle, self._slots, self._bridges = context.handle, slots, bridges
         handle, options, config = context.handle, context.options, context.config.swap
         self._lease, self._stopped, self._progress = context.lease, context.stopped, context.progress
+        self._warnings = context.warnings
         self._rate, self._documents = options.rate or config.rate, options.documents
         live = handle.read().live
         self._pace = pace_of(options.pace or config.pace, handle.client, handle.name, live, context.stopped)
@@ -95,7 +97,9 @@ class Backfill:
             for _ in range(PASSES):
                 if self._stopped.is_set() or not self._repaired():
                     break
-        add_unread(self._handle.client, self._handle.name, taken_unread(self._encoders))
+        unread = taken_unread(self._encoders)
+        add_unread(self._handle.client, self._handle.name, unread)
+        self._warnings += unread_warnings({self._slots[vector].name: found for vector, found in unread.items()})
         return self.filled
 
     def repair(self) -> Filled:
