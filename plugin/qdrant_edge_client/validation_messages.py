@@ -68,6 +68,12 @@ def expectation(detail: Mapping[str, Any], *, mapping: str = _MAPPING) -> str:
     return _PLAIN.get(kind) or str(detail["msg"]).removeprefix("Input should be ")
 
 
+def remedy(detail: Mapping[str, Any]) -> str:
+    """What to do about one of pydantic's errors, for values that YAML reads as a number, a date or a truth value."""
+    is_text_wanted = str(detail["type"]) == "string_type" and not isinstance(detail["input"], Mapping | list | None)
+    return "put it in quotes" if is_text_wanted else ""
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from diptych.config.locations import Location, Source
 from diptych.config.secrets import is_secret
 from diptych.errors import ConfigError, brief
-from qdrant_edge_client.validation_messages import expectation, nearest
+from qdrant_edge_client.validation_messages import expectation, nearest, remedy
 
 _TOLD = 50  # problems that are told at once
 
@@ -85,7 +85,7 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     if location[-1:] == ("[key]",):
         return Problem(location[:-1], "a name here has to be text", repr(location[-2]), do="put it in quotes")
     value = detail["input"]
-    do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else ""
+    do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else remedy(detail)
     return Problem(location, "unusable value", shown(value, location), expectation(detail), do)
 
 

@@ -91,6 +91,7 @@ MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"rerank": [{"adapter": "toy-rerank", "modle": "x"}]},
         r"search.rerank\[0\].modle.*did you mean 'model'",
     ),
+    "a number where text is wanted": ({"d": {**DENSE, "model": 461}}, {}, "got: 461.*expected: text.*put it in quotes"),
     "a wrong value": ({"d": {**DENSE, "device": "tpu"}}, {}, "slots.d.device.*got: 'tpu'.*'cpu' or 'cuda'"),
     "a sparse rescorer": (
         {"d": DENSE, "s": {"adapter": "toy-sparse"}},

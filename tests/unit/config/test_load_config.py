@@ -183,6 +183,10 @@ BAD_VALUES = {
     "no collection": ("slots: {d: {adapter: a}}", "'collection' is missing.*do: add it: Name of the collection"),
     "no slots": ("collection: c", "'slots' is missing"),
     "empty slots": ("collection: c\nslots: {}", "line 2, slots.*got: {}.*at least 1 item"),
+    "a number where text is wanted": (
+        "collection: 7\nslots: {d: {adapter: a}}",
+        "got: 7.*expected: text.*put it in quotes",
+    ),
     "slots as a list": ("collection: c\nslots: [a]", "line 2, slots.*got: a list.*a mapping"),
     "a slot without adapter": ("collection: c\nslots:\n  d: {}", "'adapter' is missing.*line 3, slots.d.adapter"),
     "a slot as text": ("collection: c\nslots:\n  d: bm25", "line 3, slots.d\n.*got: 'bm25'.*a mapping: key"),
