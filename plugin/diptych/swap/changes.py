@@ -234,9 +234,14 @@ def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") 
 
 
 def _shown(value: object) -> str:
+    """A value as it stands in a config, without what is not set."""
     if isinstance(value, str) and (value.strip() != value or not value or not value.isprintable()):
         return repr(value)  # such as a separator, of which nothing would be seen
-    return "unset" if value is None else str(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_shown(item)}' for key, item in value.items() if item is not None)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:

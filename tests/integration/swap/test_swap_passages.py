@@ -58,7 +58,7 @@ def test_plan_tells_the_swap_and_apply_and_rollback_carry_it(client: QdrantBase,
     collection.populate(corpus(40))
     (step,) = plan(collection.handle, config(WITH)).steps
     assert (step.action, step.encode) == ("re-encode", 40)
-    assert "passages: unset -> {'tokens': 24, 'overlap': 4}" in step.why
+    assert "passages: unset -> {tokens: 24, overlap: 4}" in step.why
     assert step.passages == np.mean([len(own) for own in PASSAGE_ENCODER.encode_document([d.text for d in corpus(40)])])
     collection.apply(config(WITH))
     assert whose(QUERIES[1], collection.search(QUERIES[1])) == "passages"

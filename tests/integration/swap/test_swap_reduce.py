@@ -53,7 +53,7 @@ def test_plan_tells_the_swap_and_its_size_and_apply_and_rollback_carry_it(
     collection.populate(corpus(40))
     (step,) = plan(collection.handle, config(WITH)).steps
     assert (step.action, step.encode) == ("re-encode", 40)
-    assert "reduce: unset -> {'kind': 'ward', 'keep': 5}" in step.why
+    assert "reduce: unset -> {kind: ward, keep: 5}" in step.why
     texts = [document.text for document in corpus(40)]
     means = [np.mean([len(own) for own in encoder.encode_document(texts)]) for encoder in (INNER, REDUCED)]
     assert step.reduced == pytest.approx(means)

@@ -129,7 +129,7 @@ def test_a_misspelt_slot_is_refused_with_the_nearest(filled: Run) -> None:
 def test_a_secret_among_the_options_is_not_shown(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, expand: {api_key: s3cret, feline: cat}}")
     answer = filled("plan", "--sample", 0)
-    assert "dense: expand: unset -> {'api_key': '***', 'feline': 'cat'}" in answer.out
+    assert "dense: expand: unset -> {api_key: ***, feline: cat}" in answer.out
     assert "s3cret" not in answer.out + filled("plan", "--json").out
 
 
