@@ -94,7 +94,7 @@ def _answered(queries: Sequence[str | Query], options: Options, waits: Waits, vi
     waited = waits.seconds
     retrieved = batcher(request).now(request) if joins_others else retrieve_together([request])[0]
     waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])  # another thread may have waited for it
-    hits = finish(request, retrieved)
+    hits = complete_hits(request, retrieved)
     if request.chosen is not None and not any(hits):
         warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
     return Answered(request, hits, retrieved.seconds)
@@ -133,12 +133,11 @@ async def _answered_later(
         else:
             # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
             if not request.reads_text and not handle.registry.listening("diptych_after_search"):
-                hits = finish(request, retrieved)
+                hits = complete_hits(request, retrieved)
             else:
-                work = partial(
-                    notifying_failure, handle.registry, handle.name, "search", partial(finish, request, retrieved)
-                )
-                hits = await asyncio.to_thread(work)
+                work = partial(complete_hits, request, retrieved)
+                told = partial(notifying_failure, handle.registry, handle.name, "search", work)
+                hits = await asyncio.to_thread(told)
             if request.chosen is not None and not any(hits):
                 await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
             return Answered(request, hits, retrieved.seconds)
@@ -165,8 +164,8 @@ def batcher(request: SearchRequest) -> MicroBatcher[SearchRequest, Retrieved]:
     return known or memo.setdefault(key, MicroBatcher(retrieve_together))
 
 
-def finish(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
-    """Finish the hits and notify plugins."""
+def complete_hits(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
+    """The final hits of a retrieval: reranked, with all that was asked for; plugins are notified."""
     hits = reranked(request, retrieved)
     notify_plugins(request, retrieved.seconds, retrieved.began, sum(map(len, hits)))
     return hits

@@ -55,8 +55,8 @@ from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
 from diptych.swap.records import note_refusal
 from diptych.swap.sample import CorpusSample
-from diptych.swap.transitions import caught_up, changed_settings, cut_over, write
-from diptych.swap.vectors import restore_shared
+from diptych.swap.transitions import changed_settings, cleared_behind, cut_over, write
+from diptych.swap.vectors import set_shared_storage
 
 
 def apply(
@@ -150,7 +150,7 @@ class _Apply:
             raise _another(self._handle.name, metadata.swap)
         if self._options.switch_queries and metadata.live.asking == metadata.live.without_temporary_queries().asking:
             metadata = self._switch_queries(metadata)
-        return self._finish(metadata)
+        return self._fill_and_cut_over(metadata)
 
     def _settings(self, start: SwapStart, metadata: CollectionMetadata, slot_changes: list[Change]) -> ApplyReport:
         """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
@@ -166,18 +166,18 @@ class _Apply:
             gate = self._decision.on_settings(metadata, target, self._context.config.search)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("measured", gate)
-        restore_shared(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
+        set_shared_storage(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
         sentence = gate.sentence if gate else ""
         search = self._decision.with_threshold(self._context.config.search).model_dump(mode="json")
         after = changed_settings(metadata, target, search, self._options.why, self._context.config.digest(), sentence)
         self._context.lease.require()
-        keys = {**caught_up(metadata, after), **self._context.lease.forget()}
+        keys = {**cleared_behind(metadata, after), **self._context.lease.forget()}
         write(self._handle.client, self._handle.name, metadata, after, keys)
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings", gate)
 
-    def _finish(self, metadata: CollectionMetadata) -> ApplyReport:
+    def _fill_and_cut_over(self, metadata: CollectionMetadata) -> ApplyReport:
         swap = metadata.swap
         assert swap is not None, "what is finished was begun"
         slots = {
@@ -231,8 +231,8 @@ class _Apply:
         before = self._handle.read()
         after = cut_over(self._with_threshold(before), gate.sentence if gate else "passed over")
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
-        restore_shared(self._handle, before.live, after.live)
-        write(client, name, before, after, caught_up(before, after))
+        set_shared_storage(self._handle, before.live, after.live)
+        write(client, name, before, after, cleared_behind(before, after))
         # Only the checkpoints go: the lease is held until what can be dropped at once is dropped, so that no other swap
         # begins in between.
         self._context.lease.clear()

@@ -18,13 +18,13 @@ from diptych.swap.apply_types import generation_names
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.lease import Lease
-from diptych.swap.transitions import abandoned, caught_up, finished, rolled_back, write
-from diptych.swap.vectors import restore_shared
+from diptych.swap.transitions import abandoned, cleared_behind, finished, rolled_back, write
+from diptych.swap.vectors import set_shared_storage
 
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """The result of `rollback` or `finish`.
+    """The result of `rollback`, which goes a step back, or of `finish`, which gives up the way back.
 
     Args:
         collection: its name.
@@ -53,10 +53,10 @@ def rollback(
     stopped: threading.Event | None = None,
     seen: str = "",
 ) -> StepBack:
-    """Abandon the swap under way, or undo the last cut-over, in one update. Nothing is encoded.
+    """Abandon the swap under way; only if there is none, undo the last cut-over. One update; nothing is encoded.
 
-    A second rollback redoes the cut-over. If this handle has loaded encoders, it first loads those that will be live,
-    so that nothing changes if one of them is gone.
+    Where both exist, a second rollback undoes the cut-over. One more then redoes it. If this handle has loaded encoders,
+    it first loads those that will be live, so that nothing changes if one of them is gone.
 
     Args:
         why: the reason, for the history.
@@ -79,7 +79,7 @@ def rollback(
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
         needless = orphans(handle.client, handle.name, after)
-        warnings = _done(handle, before, after, lease)
+        warnings = _change_state(handle, before, after, lease)
     return _drop_needless(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
 
 
@@ -115,7 +115,7 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
             )
         after = finished(before) if before.previous is not None else before
         needless = orphans(handle.client, handle.name, after)
-        warnings = _done(handle, before, after, lease) if after is not before else ()
+        warnings = _change_state(handle, before, after, lease) if after is not before else ()
     done = _drop_needless(handle, "finished", needless, later, stopped, warnings)
     if before.previous is None and not (done.dropped or done.retired):
         return replace(done, outcome="nothing to finish")
@@ -141,14 +141,14 @@ def _require_seen(handle: CollectionHandle, metadata: CollectionMetadata, seen: 
         )
 
 
-def _done(
+def _change_state(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, lease: Lease
 ) -> tuple[str, ...]:
-    """Change the state; returns warnings."""
+    """Make `after` the collection's state, for a rollback, an abandoned swap or a finish; returns warnings."""
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
-    restore_shared(handle, then, after.live)  # before the write: a kill after it would leave it unrestored
-    write(handle.client, handle.name, before, after, {**caught_up(before, after), **lease.forget()})
+    set_shared_storage(handle, then, after.live)  # before the write: a kill after it would leave this undone
+    write(handle.client, handle.name, before, after, {**cleared_behind(before, after), **lease.forget()})
     handle.install(after)
     return tuple(_gaps(handle, before, after))
 

@@ -172,7 +172,7 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
-def caught_up(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+def cleared_behind(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
     """The `behind` marks to remove together with a change of the state."""
     return {behind_key(vector): None for vector in before.behind if vector not in after.behind}
 

@@ -80,7 +80,7 @@ def configure(
     return configure_dense(client, name, vector, diff)
 
 
-def restore(client: QdrantBase, name: str, storage: VectorStorage, generation: Generation) -> None:
+def set_storage(client: QdrantBase, name: str, storage: VectorStorage, generation: Generation) -> None:
     """Change the storage of a generation's vector to `storage`; missing settings get Qdrant's defaults.
 
     It takes no encoder, so that a rollback can be done where there is none.
@@ -124,12 +124,12 @@ def configure_dense(client: QdrantBase, name: str, vector: str, diff: models.Vec
         client.update_collection(name, vectors_config={vector: diff})
 
 
-def restore_shared(handle: CollectionHandle, before: State, after: State) -> None:
+def set_shared_storage(handle: CollectionHandle, before: State, after: State) -> None:
     """Change vectors that both states use from the storage of `before` to that of `after`."""
     for name, generation in after.slots.items():
         then = before.slots.get(name)
         if then is not None and then.vector == generation.vector and then.storage != generation.storage:
-            restore(handle.client, handle.name, slot_config(generation).storage, then)
+            set_storage(handle.client, handle.name, slot_config(generation).storage, then)
 
 
 def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:

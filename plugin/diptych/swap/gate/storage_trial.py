@@ -19,7 +19,7 @@ from diptych.slots.slot_factory import slot_config
 from diptych.stores.upkeep import optimized
 from diptych.swap.lease import Lease
 from diptych.swap.records import Trial
-from diptych.swap.vectors import configure_dense, restore, set_sparse_on_disk
+from diptych.swap.vectors import configure_dense, set_sparse_on_disk, set_storage
 
 PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server still builds an index, and before the first
 
@@ -48,7 +48,7 @@ class StorageTrial:
         changed = changed_storage(before, after)
         self._lease.trying({vector: trial for pair in changed.values() for vector, trial in self._trials(*pair)})
         for then, now in changed.values():
-            restore(self._client, self._name, slot_config(now).storage, then)
+            set_storage(self._client, self._name, slot_config(now).storage, then)
         self._settle()
 
     def put_back(self) -> None:
