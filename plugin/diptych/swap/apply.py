@@ -229,7 +229,7 @@ class _Apply:
         client, name = self._handle.client, self._handle.name
         self._context.lease.require()  # a process that has lost the lease must not cut over another one's swap
         before = self._handle.read()
-        after = cut_over(self._with_threshold(before), gate.sentence if gate else "passed over")
+        after = cut_over(self._with_threshold(before), gate.sentence if gate else "not measured")
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         set_shared_storage(self._handle, before.live, after.live)
         write(client, name, before, after, cleared_behind(before, after))

@@ -47,7 +47,7 @@ def details(planned: Plan) -> Iterator[str]:
         if step.query_side is not None:
             yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
     if planned.search:
-        yield planned.search_why or "search: settings that the collection was filled without"
+        yield planned.search_why or "search: the collection has no stored search settings yet"
 
 
 def _to_do(step: Step) -> str:
@@ -56,4 +56,4 @@ def _to_do(step: Step) -> str:
         return ""
     if step.query_side.low > 0:
         return "; diptych apply --switch-queries lets the new one encode queries at once"
-    return "; the old one encodes queries until the new vectors are ready, by which the gate measures the new one"
+    return "; the old one encodes queries until the new vectors are ready, then the gate compares both"

@@ -55,8 +55,8 @@ def rollback(
 ) -> StepBack:
     """Abandon the swap under way; only if there is none, undo the last cut-over. One update; nothing is encoded.
 
-    Where both exist, a second rollback undoes the cut-over. One more then redoes it. If this handle has loaded encoders,
-    it first loads those that will be live, so that nothing changes if one of them is gone.
+    Where both exist, a second rollback undoes the cut-over; one more redoes it. If this handle has loaded encoders, it
+    first loads those that will be live, so that nothing changes if one of them is gone.
 
     Args:
         why: the reason, for the history.
@@ -194,7 +194,7 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
                 "nothing was changed: an encoder that the rollback needs cannot be loaded",
                 where=f"collection {handle.name!r}, {slot.where}",
                 got=f"{error.what}: {error.got}" if isinstance(error, DiptychError) and error.got else reason_of(error),
-                do="install what it needs; the command diptych rollback loads no encoder and goes back in any case",
+                do="install what it needs; or use the command diptych rollback, which needs no encoder",
             ) from error
         handle.keep(slot)
 

@@ -26,7 +26,7 @@ class Decision:
     """Runs the gate on what an apply is about to make live.
 
     Args:
-        context: the apply's context; receives a warning if the gate could not measure and does not decide.
+        context: the apply's context; receives a warning if measuring failed and `options.gate` is not set.
         trial: changes the storage of live vectors for the gate, and back.
         details: returns details for GateFailed.
 
@@ -38,7 +38,7 @@ class Decision:
         self.threshold: Threshold | None = None
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
-        """Run the gate on a swap; None if it could not measure and does not decide.
+        """Run the gate on a swap; None if measuring failed and `options.gate` is not set (`--no-gate`).
 
         Kept vectors with new storage are measured last; the new storage stays unless the gate fails or the apply stops
         before the cut-over.
@@ -56,8 +56,8 @@ class Decision:
     def on_settings(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
         """Run the gate on new search settings or storage for the live vectors.
 
-        None when nothing differs that decides answers, the collection is empty, or the gate does not decide and could
-        not measure. New storage is left in place, unless the gate fails or the apply stops before the change.
+        None when nothing differs that decides answers, when the collection is empty, or when measuring failed and
+        `options.gate` is not set. New storage stays, unless the gate fails or the apply stops before the change.
 
         Raises:
             GateFailed: the gate failed and `options.gate` is set.
@@ -87,7 +87,7 @@ class Decision:
         return remembering(old), remembering(between), new
 
     def _carried(self, old: View, new: View) -> Threshold | None:
-        """The threshold carried over; None if nothing changes, or if measuring fails and the gate does not decide."""
+        """The threshold carried over; None if none changes, or if measuring failed without `options.gate`."""
         threshold = old.search_config.score_threshold
         if threshold is None or new.search_config.score_threshold != threshold:
             return None
@@ -141,9 +141,9 @@ class Decision:
         try:
             report = self._measured(old, new, covered)
         except DiptychError as error:
-            if self._context.options.gate:  # a gate that decides and cannot measure must not let anything pass
+            if self._context.options.gate:  # what could not be measured must not pass
                 raise
-            self._context.warnings.append(f"the gate does not decide, and could not measure: {error.what}")
+            self._context.warnings.append(f"the gate could not measure, which --no-gate lets pass: {error.what}")
             return None
         if not report.passed and self._context.options.gate:
             raise self._failed(what, report)

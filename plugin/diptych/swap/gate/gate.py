@@ -30,10 +30,12 @@ from diptych.swap.sample import Sampled, sample_documents, sample_points
 from diptych.types import Query
 
 UNJUDGED = "no judgements: quality is not measured, only that the new encoders are not broken"
+NOT_SEARCHED = "the searches were left out, because an encoder is not the one that filled its vector"
 PIPELINE = "pipeline"
-# The share of the old pipeline's known items whose loss stops a swap, when the whole interval lies beyond it.
+# A known item is a document that its own title, or an excerpt, should find. A swap fails if it certainly, by the whole
+# interval, loses more than this share of those that the old pipeline finds.
 MOST_LOST = 0.25
-LEAST_FOUND = 0.7  # of titles or first sentences by a pipeline alone; broken encoders found .50 and .64 of them
+LEAST_FOUND = 0.7  # where the old pipeline cannot answer, the share that the new one must find; broken ones: .50, .64
 POOR = 0.5  # share of known items found by the old pipeline, below which the check says little
 LEAST_KEPT = 0.5  # share of the first 10 that the same encoders and vectors must still find with other storage
 LEAST_ALIKE = 0.9  # share of the first 10 that a student must find of its teacher's
@@ -104,7 +106,7 @@ def run_gate(
     fresh = _new_vectors(old, changed)
     reasons = [*_uncovered([count for count in counts if count.vector in fresh], config), *_strange(canaries)]
     if any(canary.likeness is None for canary in canaries):
-        return GateReport(tuple(reasons), counts, canaries, remarks=("nothing was searched with a wrong encoder",))
+        return GateReport(tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
@@ -216,8 +218,8 @@ def _lost(item: KnownItem) -> list[str]:
     if item.high >= -MOST_LOST * item.old:
         return []
     return [
-        f"documents no longer find themselves by {item.by}: {item.old:.1%} -> {item.new:.1%} among the first 10 of "
-        f"{item.documents}, interval of the difference [{item.low:+.3f}, {item.high:+.3f}]; a quarter may be lost"
+        f"fewer documents are found by {item.by}: {item.old:.1%} -> {item.new:.1%} of {item.documents} are among the "
+        f"first 10 hits, interval of the difference [{item.low:+.3f}, {item.high:+.3f}]; a loss of a quarter is allowed"
     ]
 
 

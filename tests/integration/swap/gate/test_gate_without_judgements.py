@@ -19,7 +19,7 @@ from diptych.types import Floats
 DENSE = {"adapter": "fake-dense"}
 OTHER = {"adapter": "fake-dense", "seed": 5}
 LEXICAL = {"adapter": "fake-calibrated", "uses_idf": True}
-LOST = "documents no longer find themselves"
+LOST = "fewer documents are found"
 BOTH = {"retrieve": {"dense": 50, "lexical": 50}}
 
 
@@ -171,7 +171,7 @@ def test_an_encoder_that_changed_since_it_filled_the_vectors_is_stopped_before_i
     assert report.reasons[0].startswith("slot 'dense': the encoder no longer makes the vectors it made (canary cosine")
     assert [canary.likeness for canary in report.canaries] == [None]
     assert report.known_item is None
-    assert report.remarks == ("nothing was searched with a wrong encoder",)
+    assert report.remarks == ("the searches were left out, because an encoder is not the one that filled its vector",)
 
 
 def test_a_collection_without_texts_is_judged_by_coverage_and_vectors_alone(
