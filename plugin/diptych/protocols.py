@@ -34,7 +34,8 @@ Pair: TypeAlias = tuple[str, str]  # query, document
 Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
 
 BLOCKS_FILE = "blocks.json"  # in a model's folder: names and widths of the blocks of its vectors, in order
-TEACHER_FILE = "teacher.json"  # in a student's folder: `{"documents": ...}`, the document spaces that its queries fit
+# In a student's folder: `{"documents": ...}`, the fingerprints of the document encoders that it makes queries for.
+TEACHER_FILE = "teacher.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Fingerprint:
     """Identifies an encoder's vector space.
 
     `space` hashes what decides which vectors are comparable: weights, tokenizer, pooling, normalisation, prompts,
-    truncation. `numerics` names what only adds noise: backend and precision. `documents` (empty if unknown) leaves out
-    what affects queries only: equal values mean equal document vectors.
+    truncation. `numerics` names what only adds noise: backend and precision. `documents` (empty if unknown) hashes the
+    same as `space` without what affects queries only: equal values mean equal document vectors.
     """
 
     space: str
@@ -144,7 +145,10 @@ class Calibrated(Protocol):
     """
 
     def measure(self, inputs: Sequence[str]) -> Statistics:
-        """Sums over `inputs`, including `documents`. Sums of two batches are added key by key."""
+        """Sums over `inputs` by name. Sums of two batches are added key by key.
+
+        The key `documents` is required: the number of inputs.
+        """
         ...
 
     def calibrate(self, statistics: Statistics) -> None:
@@ -210,7 +214,7 @@ class TokenLimit(Protocol):
 class TokenVectors(Protocol):
     """A dense encoder whose vectors are means of token vectors, which late pooling needs. It is a `TokenLimit`, too.
 
-    `mean_pooled`: whether a vector is the mean of its token vectors, of length 1 or not, and nothing else.
+    `mean_pooled`: whether a vector is exactly the mean of its token vectors, normalised or not.
     `normalized`: whether vectors have length 1.
     """
 

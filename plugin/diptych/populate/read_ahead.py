@@ -1,4 +1,7 @@
-"""Reads sources ahead, while a thread processes what was read, and twice, even if a source can be read only once."""
+"""`read_ahead` reads a source while a thread processes what was read.
+
+`Spool` keeps the items of a source that can be read only once, so that they can be read again.
+"""
 
 from __future__ import annotations
 

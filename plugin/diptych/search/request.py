@@ -139,7 +139,7 @@ class SearchRequest:
 
     @property
     def begin(self) -> int:
-        """The first hit that is needed beside pinned ones, which may move hits to later places."""
+        """Offset of the first unpinned hit to fetch: pinned hits push others back."""
         return max(0, self.offset - len(self.pin))
 
     @property

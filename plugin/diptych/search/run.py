@@ -40,7 +40,7 @@ class Answered(NamedTuple):
     Args:
         request: the search as it was checked and completed.
         hits: of each query, best first.
-        seconds: duration of each step, those of a batch that other searches were in.
+        seconds: duration of each step; `encode` and `retrieve` are those of the whole batch that it shared with others.
     """
 
     request: SearchRequest

@@ -166,7 +166,8 @@ class _Apply:
             gate = self._decision.on_settings(metadata, target, self._context.config.search)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("measured", gate)
-        set_shared_storage(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
+        # The gate has set it already, except in an empty collection, where it does not run.
+        set_shared_storage(self._handle, metadata.live, target)
         sentence = gate.sentence if gate else ""
         search = self._decision.with_threshold(self._context.config.search).model_dump(mode="json")
         after = changed_settings(metadata, target, search, self._options.why, self._context.config.digest(), sentence)
@@ -244,7 +245,7 @@ class _Apply:
         return replace(self._report("cut over", gate), kept=tuple(sorted(replaced)))
 
     def _with_threshold(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        """The metadata, in whose swap the score threshold is the carried one, if there is one."""
+        """The metadata, with the carried score threshold, if there is one, in the search settings of its swap."""
         swap = metadata.swap
         if swap is None or not swap.search:
             return metadata

@@ -172,12 +172,12 @@ class SwapStart:
         return _require_documents(sums, slot, self.context.handle.name)
 
 
-def _student(student: Slot, documents: Generation) -> QueryEncoder:
-    """The student as what asks vectors of the generation `documents`."""
-    generation = student.describe(
-        number=documents.number, vector=documents.vector, reading=documents.reading, statistics=None
+def _student(student: Slot, generation: Generation) -> QueryEncoder:
+    """The record that makes the student the query encoder of this generation."""
+    described = student.describe(
+        number=generation.number, vector=generation.vector, reading=generation.reading, statistics=None
     )
-    return QueryEncoder(generation=generation, student=True, why="named by the config")
+    return QueryEncoder(generation=described, student=True, why="named by the config")
 
 
 def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:

@@ -44,13 +44,15 @@ class Change:
         name: the slot.
         action: what applying it does. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder,
             calibrated on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
-            `re-prompt`: only queries change, or their student. `storage`: Qdrant stores the same vectors differently.
-            `numerics`: options that only add noise. `keep`: nothing. `drop`: the config has no such slot.
+            `re-prompt`, shown as "queries only": documents keep their vectors, queries are made otherwise, by another
+            prompt or student. `storage`: Qdrant stores the same vectors differently. `numerics`, shown as "settings
+            only": other options, such as batch size, device or precision, in the same vector space, by which the
+            canaries encode as before. `keep`: nothing. `drop`: the config has no such slot.
         why: what differs.
         slot: the config's slot with its encoder; None for `drop`.
         live: the generation that answers now; None for `add`.
         kept: for `reuse`, the earlier generation.
-        likeness: lowest canary likeness of the config's encoder and the live one's record; None where not compared.
+        likeness: lowest cosine between canaries by the config's encoder and as stored; None where not compared.
         student: the config's student with its encoder, which makes the queries; None without one.
     """
 

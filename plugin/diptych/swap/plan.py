@@ -57,8 +57,8 @@ class Step:
         passages: of a document, in the sample's mean; None where the slot has none, or nothing is encoded.
         reduced: mean vectors of a document in the sample, without `reduce` and with it; None if the slot has none.
         disk, memory: additional bytes until `finish`, estimated from the sample; memory excludes what is on disk only.
-        likeness: lowest canary likeness of the config's encoder and the live vectors' one; None if not compared.
-        query_side: whether the new encoder's queries already do better on the old vectors; None if not measured.
+        likeness: lowest cosine between canaries by the config's encoder and as stored; None if not compared.
+        query_side: comparison of both encoders' queries on the old vectors; None if not measured.
         unread: what the config's encoder does not read of the sample; None if it reads everything, or that is unknown.
     """
 

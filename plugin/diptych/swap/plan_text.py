@@ -9,7 +9,7 @@ from diptych.swap.changes import ENCODES
 from diptych.swap.plan import Plan, Step
 from diptych.swap.query_override import describe
 
-ACTIONS = {
+ACTIONS = {  # in the words of docs/swap.md; the keys are what `plan --json` and notebooks have always said
     "add": "add",
     "drop": "drop",
     "re-encode": "re-encode",

@@ -74,7 +74,10 @@ def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name
 
 
 def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
-    """The metadata with vectors that are about to be created, so that after a kill their owner is known."""
+    """The metadata with vectors that are about to be created, so that after a kill their owner is known.
+
+    They are among the `leftover` ones until the swap that needs them is announced.
+    """
     # Noted by name: a vector that merely looks like a generation may be a user's own, and must never be dropped.
     return metadata.model_copy(update={"leftover": dict(vectors)})
 
@@ -173,7 +176,7 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
 
 
 def cleared_behind(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
-    """The `behind` marks to remove together with a change of the state."""
+    """The `behind` marks that a change of the state makes void, to be removed in the same update."""
     return {behind_key(vector): None for vector in before.behind if vector not in after.behind}
 
 

@@ -46,6 +46,7 @@ class Decision:
         Raises:
             GateFailed: the gate failed and `options.gate` is set.
         """
+        # The settings that were announced. Those edited in the config since then wait for an apply after the cut-over.
         search = SearchConfig.model_validate(swap.search or {})
         client, name = self._handle.client, self._handle.name
         covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
