@@ -13,7 +13,7 @@ from small_server import Routes, served
 @pytest.fixture(autouse=True)
 def _no_wait_for_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small server says how often it flushes: without a pause, unless a test asks for one."""
-    monkeypatch.setattr("diptych.stores.retired_vectors.LEAST", 0.0)
+    monkeypatch.setattr("diptych.stores.retired_vectors.LEAST_INTERVAL", 0.0)
 
 
 @pytest.fixture

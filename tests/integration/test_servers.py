@@ -157,14 +157,14 @@ def test_in_a_cluster_the_command_populate_drops_what_is_retired_once_its_shards
 ) -> None:
     server = small_server()
     server.cluster = {"remote_shards": [{"shard_id": 0, "peer_id": 2, "state": "Active"}]}
-    monkeypatch.setattr(retired_vectors, "LEAST", 0.1)
+    monkeypatch.setattr(retired_vectors, "LEAST_INTERVAL", 0.1)
     collection = Collection.open(config(server.url), registry=fakes)
     collection.populate(DOCUMENTS)
     slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
     collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
     assert collection.finish(later=True).retired == ("dense.1",)
     drop = partial(drop_retired, collection.client, "c", collection.handle.read)
-    time.sleep(retired_vectors.FLUSHES * retired_vectors.LEAST)
+    time.sleep(retired_vectors.FLUSHES * retired_vectors.LEAST_INTERVAL)
     assert drop() == ()
     assert existing(collection.client, "c") == {"dense.1", "dense.2"}
     server.cluster["remote_shards"][0]["state"] = "Partial"

@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 SELDOM = 60.0  # seconds between two warnings of the same key
 PAUSE = 1.0  # seconds between two checks of any keys; a check costs a search
 KEYS = 16  # keys of a filter that are checked, at most
-MOST = 1000  # keys that are remembered
+MOST_KEYS = 1000  # keys that are remembered
 
 
 def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: str | None) -> None:
@@ -32,7 +32,7 @@ def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: st
     now, memory = time.monotonic(), _memory(view)
     if filter is None or now - memory.get(None, -PAUSE) < PAUSE:
         return
-    if len(memory) > MOST:
+    if len(memory) > MOST_KEYS:
         memory.clear()
     memory[None] = now
     new = [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) >= SELDOM]

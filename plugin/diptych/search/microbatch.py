@@ -15,7 +15,7 @@ from diptych.runtime.panics import as_error, is_panic
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-MOST = 64  # requests answered in one batch, at most, so that none waits long for the others
+MOST_REQUESTS = 64  # requests answered in one batch, at most, so that none waits long for the others
 THREADS = 256  # at most; a new one starts when all others are busy, and calls that hang keep theirs
 PATIENCE = 2.0  # seconds a batch may take before waiting requests stop waiting for it
 PIECES = 8  # of a batch that is stuck: of 64, all but the one that hangs are answered after two divisions
@@ -213,7 +213,7 @@ class MicroBatcher(Generic[Request, Answer]):
         with self._lock:
             if self._turn is not turn:
                 return []
-            batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(MOST_REQUESTS, len(self._waiting)))]
             self._turn, self._since = turn if batch else None, time.monotonic()
             return batch
 

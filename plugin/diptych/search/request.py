@@ -29,7 +29,7 @@ from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
 
-MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
+MOST_HITS = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 MOST_EXAMPLES = 32  # of either kind: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
@@ -282,7 +282,7 @@ def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
 def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:
     if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
         raise SearchError("offset is not usable", got=brief(offset), expected="an integer, 0 or more")
-    depth = MOST if pipeline.depth is None else min(MOST, pipeline.depth)
+    depth = MOST_HITS if pipeline.depth is None else min(MOST_HITS, pipeline.depth)
     if limit is None:
         limit = max(1, min(default, depth - offset))
     else:
@@ -293,6 +293,8 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
             where=repr(pipeline),
             got=f"limit {brief(limit)} + offset {brief(offset)}",
             expected=f"at most {depth}",
-            do="raise the candidates of its narrowest stage" if depth < MOST else "read everything with client.scroll",
+            do="raise the candidates of its narrowest stage"
+            if depth < MOST_HITS
+            else "read everything with client.scroll",
         )
     return limit

@@ -21,7 +21,8 @@ from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit, Passage
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
-CHARACTERS, WITHOUT_LIMIT = 3, 512  # of a token, at the least; tokens that a reranker without a limit is given
+CHARACTERS_OF_TOKEN = 3  # at the least; by them a reranker's tokens limit the passages that it reads
+DEFAULT_MAX_TOKENS = 512  # of a reranker that names no limit
 FIRST_BATCH = 8  # pairs that are scored even after the deadline, and show how fast the reranker is
 
 
@@ -133,7 +134,7 @@ def _text_of(hit: Hit, stage: Rerank, most: int | None) -> str:
     """The part of the document that is read: its best passages, in their order, as many as fit; else all of it."""
     if stage.read == "document" or stage.explore or not hit.passages:
         return hit.document.text
-    room, read = CHARACTERS * (most or WITHOUT_LIMIT), list[Passage]()
+    room, read = CHARACTERS_OF_TOKEN * (most or DEFAULT_MAX_TOKENS), list[Passage]()
     for passage in hit.passages:
         if read and room < len(passage.text):
             break

@@ -19,7 +19,7 @@ from diptych.metadata.payloads import NATIVE
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
 from diptych.search.excerpts.highlights import with_highlights
-from diptych.search.excerpts.passages import READ, with_passages
+from diptych.search.excerpts.passages import PASSAGES_READ, with_passages
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.hits import Answers, Hits, answers_of, hits_of
 from diptych.search.microbatch import MicroBatcher
@@ -178,7 +178,7 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     if request.pipeline.rerank:
         wants = request.wants or request.end
         if any(stage.read == "passages" for stage in request.pipeline.rerank):
-            pages = with_passages(request, pages, max(READ, request.passages))
+            pages = with_passages(request, pages, max(PASSAGES_READ, request.passages))
         ranked = rerank(request, pages, wants=wants, unscored=retrieved.unscored, notes=retrieved.notes)
         pages = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")

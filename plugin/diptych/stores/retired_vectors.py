@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # A write waits at most one interval for a flush to begin, and that flush is confirmed one interval later. The third is
 # for a flush that takes longer. Trials on 1.18.3: docs/stores.md.
 FLUSHES = 3
-LEAST = 1.0  # seconds that an interval counts at least
+LEAST_INTERVAL = 1.0  # seconds that an interval counts at least
 SKEW = 60.0  # seconds by which the clocks of two machines may differ
 LOOK = 1.0  # seconds between two looks at the shards
 PATIENCE = 120.0  # seconds in which shards that are moved or recovered must come to rest
@@ -213,7 +213,7 @@ class Wait:
     def __init__(self, client: QdrantBase, name: str, wait: bool, stopped: threading.Event) -> None:
         self._client, self._name, self._wait, self._stopped = client, name, wait, stopped
         interval = client.get_collection(name).config.optimizer_config.flush_interval_sec
-        self._whole = FLUSHES * max(LEAST, interval)
+        self._whole = FLUSHES * max(LEAST_INTERVAL, interval)
         self._dates: dict[str, Any] = dict(raw_metadata(client, name).get(RETIRED) or {})
 
     def over(self, vectors: Iterable[str]) -> Dropped:

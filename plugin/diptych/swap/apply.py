@@ -44,7 +44,7 @@ from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.swap.anchors import require_same_files
-from diptych.swap.apply_types import SHOWN, ApplyContext, ApplyOptions, ApplyReport, generation_names
+from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.begin import SwapStart
 from diptych.swap.changes import SWAPS, Change, changes
@@ -259,7 +259,7 @@ class _Apply:
     def _failure_details(self) -> dict[str, object]:
         """The details attached to GateFailed."""
         left = self._backfill.filled.left
-        return {"asking": self._backfill.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
+        return {"asking": self._backfill.asking, "left": dict(list(left.items())[:POINTS_SHOWN]), "missing": len(left)}
 
     def _optimize(self) -> None:
         with phase("optimise the store"):
@@ -275,7 +275,7 @@ class _Apply:
             encoded=dict(self._backfill.encoded),
             cache_hits={vector: hits for vector, hits in self._backfill.cache_hits.items() if hits},
             changed=self._backfill.filled.changed,
-            left=dict(list(left.items())[:SHOWN]),
+            left=dict(list(left.items())[:POINTS_SHOWN]),
             missing=len(left),
             gate=gate,
             asking=self._backfill.asking,

@@ -17,7 +17,7 @@ from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.gate.gate import GateReport, Judged
 from diptych.swap.lease import Lease
 
-SHOWN = 20  # points without vector that a report names
+POINTS_SHOWN = 20  # points without vector that a report names
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 HEARTBEAT = 15.0  # seconds
-TRIES, PAUSE = 8, 0.5  # claims beside those of rivals, and at most so many seconds before the next
+CLAIM_TRIES = 8  # claims that are tried while other processes claim the lease too
+MOST_PAUSE = 0.5  # seconds before the next try, at most
 
 
 class Lease:
@@ -130,7 +131,7 @@ class Lease:
     def _take(self) -> None:
         """Claim the lease, and take it where no other process has claimed it."""
         claim_key = f"{CLAIM}{self._token}"
-        for _ in range(TRIES):
+        for _ in range(CLAIM_TRIES):
             try:
                 seen = update_metadata(self._client, self._name, {claim_key: self._described()})
                 self._require_free(seen)
@@ -146,7 +147,7 @@ class Lease:
                     self._client.update_collection(self._name, metadata={claim_key: None})
                 raise
             update_metadata(self._client, self._name, {claim_key: None})
-            time.sleep(random.uniform(0, PAUSE))  # else the same rivals would meet again
+            time.sleep(random.uniform(0, MOST_PAUSE))  # else the same rivals would meet again
         raise _running(self._name, rivals[0])
 
     def _require_free(self, seen: Mapping[str, Any]) -> None:

@@ -34,8 +34,8 @@ QUIET, EVERY = 40, 0.02  # probes before the first write, and seconds between tw
 WINDOW, DECIDE = 40, 10  # number of recent probes considered; a decision after every 10
 SHARE = 90  # the percentile of the probes' times that is used
 SLOWER = 2.0  # limit of that percentile, as a multiple of the quiet value; above it, less is written
-LEAST, MOST = 100.0, 20_000.0  # points a second
-FIRST = 1_000.0
+LEAST_RATE, MOST_RATE = 100.0, 20_000.0  # points a second
+FIRST_RATE = 1_000.0
 UP, DOWN = 1.15, 0.6  # what a decision multiplies the rate by
 FAILED = 60.0  # time assumed for an unanswered probe, in seconds
 AT_ONCE = 32  # points of a request
@@ -91,7 +91,7 @@ class Gentle(Pace):
         self._probe, self._stopped, self._clock = probe, stopped, clock
         self._newest: deque[float] = deque(maxlen=WINDOW)
         self._asked, self._free, self._held_back = 0, clock(), False
-        self.quiet, self.rate = 0.0, FIRST
+        self.quiet, self.rate = 0.0, FIRST_RATE
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
         """As many points as fit in a request, when the rate allows; lost time is not made up for."""
@@ -130,10 +130,10 @@ class Gentle(Pace):
             return
         slow = float(np.percentile(self._newest, SHARE))
         if slow > SLOWER * self.quiet:
-            self.rate = max(LEAST, self.rate * DOWN)
+            self.rate = max(LEAST_RATE, self.rate * DOWN)
             self._newest.clear()  # they were asked at the earlier rate
         elif self._held_back:  # else something else limits the writes, and a higher rate would take long to come down
-            self.rate, self._held_back = min(MOST, self.rate * UP), False
+            self.rate, self._held_back = min(MOST_RATE, self.rate * UP), False
         self._tell(slow)
 
     def _tell(self, slow: float) -> None:
@@ -168,7 +168,7 @@ def pace_warnings(chosen: str | None, client: QdrantBase, documents: int) -> lis
 
     Only where so many documents may take more than a minute.
     """
-    seconds = documents / LEAST
+    seconds = documents / LEAST_RATE
     if chosen is not None or not keeps_log(client) or seconds <= 60:
         return []
     most, pace = duration(seconds), "a server is written to at the gentle pace, for those who search meanwhile"

@@ -35,9 +35,9 @@ from diptych.swap.query_override import comparable, query_side
 from diptych.swap.sample import CorpusSample
 from diptych.types import Document
 
-READ = 1000  # points without a vector that are read to estimate how many of them have a text
+POINTS_READ = 1000  # points without a vector that are read to estimate how many of them have a text
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # actions whose new queries can be tried on the old vectors
-SAME: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
+UNCHANGED: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +182,13 @@ def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Ch
     if change.action == "drop":
         return count - lack, 0
     fill = _fillable(handle, metadata, generation, lack) if lack else 0
-    return (fill if change.action in SAME else count - lack + fill), fill
+    return (fill if change.action in UNCHANGED else count - lack + fill), fill
 
 
 def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, generation: Generation, lack: int) -> int:
     """How many of the points that lack a vector have a text; for many points, extrapolated from the first ones."""
     records, _ = handle.client.scroll(
-        handle.name, lacking(generation), limit=READ, with_payload=True, with_vectors=False
+        handle.name, lacking(generation), limit=POINTS_READ, with_payload=True, with_vectors=False
     )
     documents = [from_payload(record.id, record.payload, metadata.layout) for record in records]
     inputs = inputs_of_documents(documents, generation.reading)

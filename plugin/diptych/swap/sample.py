@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 PointId: TypeAlias = models.ExtendedPointId
-WHOLE = 20_000  # up to here all ids are read, a fraction of a second; beyond, points are drawn by probing
+MOST_IDS_READ = 20_000  # up to here all ids are read, a fraction of a second; beyond, points are drawn by probing
 PAGE = 2_000
 FETCH = 256
 MOST_CHARACTERS = 200  # of a first sentence
 MOST_OF_A_TEXT = 2_000  # characters of a document that are used as a query; encoders read less
-EXCERPT, READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
+EXCERPT, WORDS_READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
 LEAST_WORDS = 3  # of a query; shorter sentences are joined with the next
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
 SIZE = 1000  # points; the average length of texts is then known to 3% or so
@@ -68,7 +68,7 @@ class Sampled:
 
 
 def sample_points(
-    client: QdrantBase, name: str, size: int, *, whole: int = WHOLE, wanted: models.Filter | None = None
+    client: QdrantBase, name: str, size: int, *, whole: int = MOST_IDS_READ, wanted: models.Filter | None = None
 ) -> list[PointId]:
     """Ids of `size` points, or of all if there are fewer, in random order; the same while the points exist.
 
@@ -115,7 +115,7 @@ def known_item(title: str, text: str) -> str:
 
 def excerpt(text: str) -> str:
     """Eight words from the middle of the first hundred, or 40 characters in texts without spaces."""
-    words = text.split()[:READ]
+    words = text.split()[:WORDS_READ]
     if len(words) < EXCERPT and len(text) > MOST_CHARACTERS:
         middle = min(len(text), MOST_OF_A_TEXT) // 2
         return text[middle : middle + 5 * EXCERPT].strip() or text[:MOST_CHARACTERS]

@@ -20,7 +20,7 @@ from diptych.metadata.store import (
     update_metadata,
 )
 from diptych.protocols import Kind
-from diptych.stores.retired_vectors import LEAST, retirement_dates
+from diptych.stores.retired_vectors import LEAST_INTERVAL, retirement_dates
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -51,7 +51,7 @@ def write(
     dates = retirement_dates(client, name, metadata, kept)
     begin = time.monotonic()
     update_metadata(client, name, {**metadata_payload(metadata), **idle, **dates, **(more or {})})
-    if dates and time.monotonic() - begin > LEAST:  # until it was written, others could write what it retires
+    if dates and time.monotonic() - begin > LEAST_INTERVAL:  # until it was written, others could write what it retires
         update_metadata(client, name, retirement_dates(client, name, metadata, kept))
 
 

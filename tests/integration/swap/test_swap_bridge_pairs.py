@@ -59,7 +59,7 @@ def test_pairs_are_drawn_from_all_over_the_points_that_have_both_vectors(
 ) -> None:
     new, old = spaces(400)
     fill(client, new, old, lacking=range(300, 400))
-    monkeypatch.setattr("diptych.swap.backfill.drift_fallback.MOST", 60)
+    monkeypatch.setattr("diptych.swap.backfill.drift_fallback.MOST_PAIRS", 60)
     monkeypatch.setattr("diptych.swap.backfill.drift_fallback.WHOLE", whole)
     ours, theirs = live_pairs(client, "c", NEW, OLD)
     rows = rows_of(theirs, old)

@@ -270,7 +270,7 @@ def test_nothing_is_dropped_while_shards_move_or_recover(
     server.cluster = cluster
     monkeypatch.setattr(retired_vectors, "PATIENCE", 0.2)
     monkeypatch.setattr(retired_vectors, "LOOK", 0.05)
-    monkeypatch.setattr(retired_vectors, "LEAST", 0.1)
+    monkeypatch.setattr(retired_vectors, "LEAST_INTERVAL", 0.1)
     done = found.finish()
     assert (done.dropped, done.retired) == ((), ("dense.1",))
     assert why in done.warnings[0]

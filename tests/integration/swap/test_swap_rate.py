@@ -114,7 +114,7 @@ def test_a_plan_says_how_long_the_gentle_pace_may_take_where_nobody_chose_it(
     found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
     new = config(NEW, swap={"pace": pace} if pace else {})
     assert not [line for line in found.plan(new).warnings if "pace" in line], "240 documents take seconds at any pace"
-    monkeypatch.setattr(pace_module, "LEAST", 1.0)
+    monkeypatch.setattr(pace_module, "LEAST_RATE", 1.0)
     lines = [line for line in found.plan(new).warnings if "240 documents may take up to 4 min" in line]
     assert len(lines) == told
     assert all("diptych apply --pace full" in line for line in lines)

@@ -13,7 +13,7 @@ import pytest
 
 from diptych.errors import AdapterCrashed, Overloaded, StoreUnavailable
 from diptych.search import microbatch
-from diptych.search.microbatch import MOST, MicroBatcher
+from diptych.search.microbatch import MOST_REQUESTS, MicroBatcher
 
 
 class PanicException(BaseException):
@@ -88,10 +88,10 @@ def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
 def test_a_batch_is_bounded() -> None:
     work = Work()
     batcher = busy(work)
-    futures = [batcher.later(ask) for ask in range(1, 2 * MOST)]
+    futures = [batcher.later(ask) for ask in range(1, 2 * MOST_REQUESTS)]
     work.go.set()
-    assert [future.result(20) for future in futures] == [2 * ask for ask in range(1, 2 * MOST)]
-    assert [len(batch) for batch in work.batches] == [1, MOST, MOST - 1]
+    assert [future.result(20) for future in futures] == [2 * ask for ask in range(1, 2 * MOST_REQUESTS)]
+    assert [len(batch) for batch in work.batches] == [1, MOST_REQUESTS, MOST_REQUESTS - 1]
 
 
 def test_an_error_is_only_told_to_the_one_whose_it_is() -> None:
@@ -344,7 +344,7 @@ def test_a_query_that_hangs_holds_up_nobody_of_its_own_batch() -> None:
     batcher: MicroBatcher[int, int] = MicroBatcher(work, patience=1)
     batcher.later(0)
     assert begun.wait(20)
-    asks = [-1 if place == 20 else place + 1 for place in range(MOST)]
+    asks = [-1 if place == 20 else place + 1 for place in range(MOST_REQUESTS)]
     futures = [batcher.later(ask) for ask in asks]
     go.set()
     for ask, future in zip(asks, futures, strict=True):

@@ -113,7 +113,7 @@ def claims(client: QdrantBase) -> list[str]:
 def test_a_claim_of_another_process_keeps_the_lease_from_being_taken(
     client: QdrantBase, running: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "PAUSE", 0.0)
+    monkeypatch.setattr(leases, "MOST_PAUSE", 0.0)
     claim(client, record(pid=running))
     with pytest.raises(ApplyRunning, match="eve@far"):
         Lease(client, "c").__enter__()

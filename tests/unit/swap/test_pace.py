@@ -14,7 +14,19 @@ from qdrant_client import QdrantClient, models
 
 from diptych.metadata.models import Generation, State
 from diptych.runtime.phases import phase, watched
-from diptych.swap.pace import AT_ONCE, DECIDE, FAILED, FIRST, LEAST, MOST, NICENESS, SLOWER, Gentle, Pace, pace_of
+from diptych.swap.pace import (
+    AT_ONCE,
+    DECIDE,
+    FAILED,
+    FIRST_RATE,
+    LEAST_RATE,
+    MOST_RATE,
+    NICENESS,
+    SLOWER,
+    Gentle,
+    Pace,
+    pace_of,
+)
 
 QUIET = 0.002
 SLOW, USUAL = 1.5 * SLOWER * QUIET, QUIET
@@ -81,7 +93,7 @@ def test_the_gentle_pace_writes_few_points_at_once_and_keeps_its_rate(pace: Gent
     parts = list(pace.parts(points))
     assert list(itertools.chain.from_iterable(parts)) == points
     assert max(map(len, parts)) == AT_ONCE
-    assert clock.now == pytest.approx(10 * AT_ONCE / FIRST)
+    assert clock.now == pytest.approx(10 * AT_ONCE / FIRST_RATE)
 
 
 def test_time_that_was_lost_elsewhere_is_not_made_up_for_by_a_burst(pace: Gentle, clock: Clock) -> None:
@@ -89,24 +101,24 @@ def test_time_that_was_lost_elsewhere_is_not_made_up_for_by_a_burst(pace: Gentle
     clock.now += 100
     begin = clock.now
     list(pace.parts(list(range(3 * AT_ONCE))))
-    assert clock.now - begin == pytest.approx(2 * AT_ONCE / FIRST)
+    assert clock.now - begin == pytest.approx(2 * AT_ONCE / FIRST_RATE)
 
 
 def test_slow_probes_lower_the_rate_to_its_least_and_usual_ones_raise_it_to_its_most(pace: Gentle) -> None:
-    assert noted(pace, [SLOW] * DECIDE) < FIRST
-    assert noted(pace, [SLOW] * 100 * DECIDE) == LEAST
-    assert noted(pace, [USUAL] * 10 * DECIDE) > LEAST
-    assert noted(pace, [USUAL] * 100 * DECIDE) == MOST
+    assert noted(pace, [SLOW] * DECIDE) < FIRST_RATE
+    assert noted(pace, [SLOW] * 100 * DECIDE) == LEAST_RATE
+    assert noted(pace, [USUAL] * 10 * DECIDE) > LEAST_RATE
+    assert noted(pace, [USUAL] * 100 * DECIDE) == MOST_RATE
 
 
 def test_a_rate_that_nothing_is_held_back_by_is_not_raised(pace: Gentle) -> None:
     for _ in range(10 * DECIDE):
         pace.note(USUAL)
-    assert pace.rate == FIRST
+    assert pace.rate == FIRST_RATE
 
 
 def test_one_slow_probe_of_many_changes_nothing(pace: Gentle) -> None:
-    assert noted(pace, [*[USUAL] * 4 * DECIDE, SLOW, *[USUAL] * (DECIDE - 1)]) > FIRST
+    assert noted(pace, [*[USUAL] * 4 * DECIDE, SLOW, *[USUAL] * (DECIDE - 1)]) > FIRST_RATE
 
 
 def test_probes_at_an_earlier_rate_do_not_count_against_a_lower_one(pace: Gentle) -> None:
@@ -124,7 +136,7 @@ def test_a_probe_that_fails_is_a_slow_one_and_ends_nothing(clock: Clock) -> None
     with pace.kept():
         pass
     assert 0.1 < pace.quiet <= 0.3
-    assert noted(pace, [FAILED] * DECIDE) < FIRST
+    assert noted(pace, [FAILED] * DECIDE) < FIRST_RATE
 
 
 def test_a_back_fill_that_is_stopped_waits_no_more(pace: Gentle, clock: Clock) -> None:

@@ -19,7 +19,7 @@ from diptych.slots.encode import encode
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Highlight, Hit, Passage
 
-READ = 2_000  # characters of a document without passages, where the encoder does not tell how much it reads
+CHARACTERS_READ = 2_000  # characters of a document without passages, where the encoder does not tell how much it reads
 LONGEST = 100_000  # characters of a document without passages in which words are looked for
 _WORD = re.compile(r"\w+")
 # Kana and Chinese characters, which have no spaces between words: lexicons compare them by overlapping pairs.
@@ -114,7 +114,7 @@ def _read(hit: Hit, slot: Slot, encoder: Any) -> int:
     document = hit.document
     most = encoder.max_tokens if isinstance(encoder, TokenLimit) else None
     if most is None:
-        return min(len(document.text), READ)
+        return min(len(document.text), CHARACTERS_READ)
     whole = slot.reading.of(document.title, document.text[: 50 * most])
     (spans,) = encoder.token_spans([whole])
     above = max(0, len(whole) - len(document.text[: 50 * most].strip()))  # the title, and what stands after it

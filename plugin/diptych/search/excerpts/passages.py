@@ -21,7 +21,7 @@ from diptych.slots.encode import encode
 from diptych.slots.slot import Slot
 from diptych.types import Document, Floats, Hit, Passage
 
-READ = 8  # passages of a candidate that a reranker may read, as many as its length takes
+PASSAGES_READ = 8  # passages of a candidate that a reranker may read, as many as its length takes
 # How much the words count beside the vectors: a passage that has all of the query's terms rises by this many standard
 # deviations of the document's scores. Chosen on half of the manual pages' queries: 1 to 5 are better than 0 on all.
 _WORDS = 2.0

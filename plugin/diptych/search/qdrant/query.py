@@ -17,7 +17,7 @@ from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
 from diptych.search.qdrant.store_calls import read_store
-from diptych.search.request import MOST, SearchRequest, direction
+from diptych.search.request import MOST_HITS, SearchRequest, direction
 from diptych.search.stages import Dbsf, Linear, Rrf
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
@@ -150,7 +150,7 @@ class Nearest:
         found = {"query": sent, "using": self.using, "filter": self.filter, "params": self.params}
         if first is None or (self.params is not None and self.params.exact):
             return {**found, "limit": self.limit}
-        reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
+        reads = min(MOST_HITS, math.ceil(first.oversampling * max(self.limit, width)))
         first_fields = {**found, "query": vector[: first.dimension], "using": first.vector, "limit": reads}
         params = _by_originals() if storage.get("quantization") else None
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(first_fields)]}

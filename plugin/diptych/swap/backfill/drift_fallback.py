@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
-MOST = 5000  # pairs that a map is fitted on
-WHOLE = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
-SAME = 0.9999  # an old vector this like the mapped one is taken to have been written through the map
+MOST_PAIRS = 5000  # pairs that a map is fitted on
+MOST_IDS_READ = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
+MAPPED_LIKENESS = 0.9999  # an old vector this like the mapped one is taken to have been written through the map
 
 
 @dataclass(slots=True)
@@ -207,7 +207,7 @@ def live_pairs(
     `served`: populate wrote it, and it shows the map, not the old encoder.
     """
     both = models.Filter(must=[models.HasVectorCondition(has_vector=generation.vector) for generation in (new, old)])
-    points = sample_points(client, name, MOST, whole=WHOLE, wanted=both)
+    points = sample_points(client, name, MOST_PAIRS, whole=MOST_IDS_READ, wanted=both)
     names = [new.vector, old.vector]
     pairs = []
     for start in range(0, len(points), FETCH):
@@ -231,6 +231,6 @@ def _without_mapped(new: Floats, old: Floats, served: Iterable[Map]) -> tuple[Fl
     """
     for drift in served:
         if len(new):
-            kept = likenesses(drift.apply(new), old, old.mean(axis=0)) < SAME
+            kept = likenesses(drift.apply(new), old, old.mean(axis=0)) < MAPPED_LIKENESS
             new, old = new[kept], old[kept]
     return new, old

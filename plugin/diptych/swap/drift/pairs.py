@@ -16,7 +16,7 @@ from diptych.types import Floats
 Rows: TypeAlias = NDArray[np.intp]
 
 MINIMUM = 50  # below, a held-out tenth says nothing
-MOST = 20_000  # what the paper fits on; more costs time and, measured, gains nothing
+MOST_PAIRS = 20_000  # what the paper fits on; more costs time and, measured, gains nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ def checked_pairs(new: Any, old: Any, *, new_similarity: Similarity, old_similar
 
 def split(size: int, *, seed: int) -> Split:
     """At most 20,000 random pairs: eight tenths, one tenth, one tenth."""
-    order = np.random.default_rng(seed).permutation(size)[:MOST]
+    order = np.random.default_rng(seed).permutation(size)[:MOST_PAIRS]
     tenth = max(10, len(order) // 10)
     return Split(order[2 * tenth :], order[tenth : 2 * tenth], order[:tenth])
 

@@ -31,8 +31,8 @@ from diptych.swap.gate.document_fields import fields_of_queries
 from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
-SHOWN = 5  # queries that lost most
-LEAST = 2  # judged queries that can be compared at all
+QUERIES_SHOWN = 5  # queries that lost most
+LEAST_QUERIES = 2  # judged queries that can be compared at all
 Verdict: TypeAlias = Literal["passed", "worse", "too wide", "nothing found", "too few"]
 
 
@@ -149,7 +149,7 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
     parse_metrics([metric])
     queries = judged.asked
     remarks = _left_out(judged, queries)
-    if len(queries) < LEAST:
+    if len(queries) < LEAST_QUERIES:
         return _too_few(metric, config, len(queries), remarks)
     qrels = judged.qrels.restricted(query.id for query in queries)
     sides = [_evaluated(name, view, queries, qrels, metric) for name, view in (("old", old), ("new", new))]
@@ -260,7 +260,7 @@ def _worst(
     difference: Difference, sides: Sequence[Evaluation], metric: str, texts: dict[str, str]
 ) -> tuple[QueryLoss, ...]:
     old, new = (side.values(metric) for side in sides)
-    lost = sorted((gap, query) for query, gap in difference.per_query.items() if gap < 0)[:SHOWN]
+    lost = sorted((gap, query) for query, gap in difference.per_query.items() if gap < 0)[:QUERIES_SHOWN]
     return tuple(QueryLoss(query, texts[query], old[query], new[query]) for _, query in lost)
 
 
@@ -273,7 +273,9 @@ def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
 
 
 def _too_few(metric: str, config: GateConfig, count: int, remarks: Sequence[str]) -> JudgedComparison:
-    sentence = f"{count} judged queries have a relevant document: nothing can be compared with fewer than {LEAST}"
+    sentence = (
+        f"{count} judged queries have a relevant document: nothing can be compared with fewer than {LEAST_QUERIES}"
+    )
     zeros = (0.0, 0.0, 0.0, 0.0, 0.0)
     return JudgedComparison(
         metric, config.margin, config.confidence, count, *zeros, 0, 0, 0, "too few", sentence, (), tuple(remarks)

@@ -19,7 +19,7 @@ from diptych.types import Hit, Query
 DEPTH = 10
 BEGINNING, MIDDLE = "title or first sentence", "eight words from the middle"
 SAMPLES, SEED = 10_000, 0
-SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of each, characters of a hit
+QUERIES_SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of each, characters of a hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _known_item(
         difference=float(gaps.mean()),
         low=float(low),
         high=float(high),
-        lost=tuple(lost[:SHOWN]),
+        lost=tuple(lost[:QUERIES_SHOWN]),
     )
 
 
@@ -173,7 +173,7 @@ def _side_by_side(
 ) -> tuple[SideBySide, ...]:
     shares = [_share(_ids(a), _ids(b)) for a, b in zip(ours, theirs, strict=True)]
     order = sorted(range(len(queries)), key=lambda row: shares[row])
-    steps = np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)
+    steps = np.linspace(0, len(order) - 1, min(QUERIES_SHOWN, len(order))).round().astype(int)
     rows = [order[step] for step in steps]
     return tuple(SideBySide(queries[row].text, shares[row], _shown(ours[row]), _shown(theirs[row])) for row in rows)
 

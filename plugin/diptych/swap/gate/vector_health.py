@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.999  # mean cosine of different documents; the narrowest useful models measured stay below .95
 TOLERATED = 0.01  # share of a sample that may be empty, as of documents without a known word
-LEAST = 10  # with fewer vectors, nothing is concluded
+LEAST_VECTORS = 10  # with fewer vectors, nothing is concluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class StoredVectors:
         if self.empty > TOLERATED * self.sampled:
             problems.append(f"{self.empty} of {self.sampled} stored vectors are empty")
         full = self.sampled - self.not_finite - self.empty
-        if full >= LEAST and self.alike is not None and self.alike >= COLLAPSED:
+        if full >= LEAST_VECTORS and self.alike is not None and self.alike >= COLLAPSED:
             problems.append(f"stored vectors hardly differ: mean cosine {self.alike:.5f} of {full} documents")
-        elif full >= LEAST and self.distinct < full / 2:
+        elif full >= LEAST_VECTORS and self.distinct < full / 2:
             problems.append(f"only {self.distinct} of {full} stored vectors are different")
         return [f"slot {self.slot!r}: {problem}" for problem in problems]
 
