@@ -176,7 +176,8 @@ class Identified(Protocol):
     """An encoder that can tell, across processes, whether it is the same one that was checked before.
 
     `identity`: a digest of everything that decides its vectors: model files down to their inodes, options, library
-    versions, and the machine. While it stays the same, opening a collection does not encode its canaries again.
+    versions, and the machine. While it stays the same, opening a collection does not encode its canaries again: the
+    fixed texts whose stored vectors an encoder must reproduce.
     "" when it is unknown; then the canaries are encoded.
     """
 

@@ -21,7 +21,7 @@ from diptych.search.options import ExplainOptions, Options
 from diptych.search.pins import PINNED
 from diptych.search.qdrant.feedback import slots_for_examples
 from diptych.search.qdrant.query import Inputs, fusion_request
-from diptych.search.qdrant.retrieval import boosts_of, fuses_in_host, query_points, rank_branches, retrieve
+from diptych.search.qdrant.retrieval import boosts_of, fuses_in_diptych, query_points, rank_branches, retrieve
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
@@ -235,7 +235,7 @@ def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Rankin
     fusion = request.pipeline.fuse
     if fusion is None:
         return {}
-    if fuses_in_host(request):
+    if fuses_in_diptych(request):
         return dict(fuse(fusion, rankings))
     width = sum(len(ranking) for ranking in rankings.values())
     (points,) = query_points(request.view, [fusion_request(request, inputs, limit=max(1, width))])

@@ -31,7 +31,7 @@ from diptych.runtime.phases import Progress
 from diptych.stores.versions import is_local
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most
-FRESH = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
+RECENT = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
 # Pieces of a chunk: one is encoded while one is uploaded. Fewer, larger pieces pad less, since the encoder sorts each
 # by length.
 PIECES = 2
@@ -140,8 +140,8 @@ class Indexer:
         self._sent: deque[_Sent] = deque()  # pieces that are on their way to the store, in order
         self._counting, self._refreshing = threading.Lock(), threading.Lock()
 
-    def index(self, items: Iterable[Item], engine: Engine, *, fresh: bool, stopped: threading.Event) -> None:
-        """Write `items` to the collection; `fresh` if it is still empty.
+    def index(self, items: Iterable[Item], engine: Engine, *, is_new: bool, stopped: threading.Event) -> None:
+        """Write `items` to the collection; `is_new` if it is still empty.
 
         Raises:
             PopulateError: the store or an encoder failed for good.
@@ -149,14 +149,14 @@ class Indexer:
         chunk = self._handle.populate_config.chunk
         size = max(1, chunk // PIECES)
         batches = batched(items, min(LOOKUP, size))
-        work = partial(self._encode, engine, size, fresh, stopped)
+        work = partial(self._encode, engine, size, is_new, stopped)
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
 
     def _encode(
-        self, engine: Engine, size: int, fresh: bool, stopped: threading.Event, batches: Iterator[list[Item]]
+        self, engine: Engine, size: int, is_new: bool, stopped: threading.Event, batches: Iterator[list[Item]]
     ) -> None:
         """Let the engine encode and write new and changed items, in pieces of `size`."""
-        wanted = chain.from_iterable(batches) if fresh else self._changes.among(batches, self._handle.metadata)
+        wanted = chain.from_iterable(batches) if is_new else self._changes.among(batches, self._handle.metadata)
         pieces = batched(wanted, size)
         first = next(pieces, None)
         if first is None:
@@ -199,7 +199,7 @@ class Indexer:
     def send(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Begin to write a piece."""
         self._count(outcomes)
-        if time.monotonic() - self._targets.looked > FRESH:
+        if time.monotonic() - self._targets.looked > RECENT:
             self._read_targets()
         self._sent.append(self._begun(piece, outcomes))
 
@@ -217,7 +217,7 @@ class Indexer:
 
     def _begun(self, piece: Sequence[Item], outcomes: Outcomes, rows: list[int] | None = None) -> _Sent:
         """Begin to write these rows of a piece; unless they are given, the rows that can be written."""
-        with self._refreshing:  # the slots of one reading: the other thread may read the metadata again meanwhile
+        with self._refreshing:  # the slots of one read: the other thread may read the metadata again meanwhile
             slots, encoders = self._targets.slots, self._targets.encoders
         if outcomes.keys() != encoders.keys():  # for exactly the vectors to write now; missing ones are encoded
             more = {vector: encoder(piece) for vector, encoder in encoders.items() if vector not in outcomes}
@@ -234,7 +234,7 @@ class Indexer:
             return frozenset(self._targets.slots)
 
     def _accepted(self, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
-        """The rows with a vector for every live slot and no conflict with a text index; others are refused.
+        """The rows with a vector for every live slot and no conflict with a text index; others are rejected.
 
         `Validator` checks the text indexes that existed at the start. This checks those a swap added since.
         """

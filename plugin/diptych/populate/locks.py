@@ -1,6 +1,6 @@
 """Keeps conflicting runs of populate apart, and creates the collection once.
 
-`populate_lock` serialises runs of one process. `created` uses the collection of another process if that was faster.
+`populate_lock` serialises runs of one process. `create_once` uses the collection of another process if that was faster.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def populate_lock(handle: CollectionHandle) -> Iterator[None]:
         yield
 
 
-def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
+def create_once(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
     """Create the collection; False if another process was faster, whose collection is then used."""
     try:
         handle.create(statistics)

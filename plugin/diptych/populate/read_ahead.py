@@ -46,21 +46,21 @@ def read_ahead(
     Raises:
         BaseException: what the source or `work` raised.
     """
-    reading = _Reading(work, room)
+    ahead = _Queue(work, room)
     try:
         for entry in source:
-            if not reading.put(entry):
+            if not ahead.put(entry):
                 break
-        reading.end(abandoned=False)
+        ahead.end(abandoned=False)
     except BaseException:
         stopped.set()
-        reading.end(abandoned=True)
+        ahead.end(abandoned=True)
         raise
-    if reading.failure is not None:
-        raise reading.failure
+    if ahead.failure is not None:
+        raise ahead.failure
 
 
-class _Reading(Generic[T]):
+class _Queue(Generic[T]):
     """The queue, and the thread at its other end."""
 
     def __init__(self, work: Callable[[Iterator[T]], None], room: int) -> None:

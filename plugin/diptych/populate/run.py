@@ -30,7 +30,7 @@ from diptych.populate.disk_room import with_room
 from diptych.populate.encode import Targets
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
-from diptych.populate.locks import created, populate_lock
+from diptych.populate.locks import create_once, populate_lock
 from diptych.populate.read_ahead import Spool, length_of, require_documents, with_progress
 from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
@@ -247,12 +247,12 @@ class _Run:
             self._sync.check(seen, tally.read, rejects)
 
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
-        fresh = not self._handle.exists
+        is_new = not self._handle.exists
         try:
-            is_first = fresh or not self._store.count()
+            is_first = is_new or not self._store.count()
             items = self._provide_texts(items) if is_first else items
-            fresh = fresh and created(self._handle, measure.sums)
-            if not fresh:
+            is_new = is_new and create_once(self._handle, measure.sums)
+            if not is_new:
                 self._handle.ensure_indexes()
                 self._handle.keep_pipeline()
         except DiptychError:
@@ -264,7 +264,7 @@ class _Run:
         self._progress.begin("index", self._expected)
         self._targets = targets = self._store.request(partial(Targets, self._handle))
         indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets)
-        indexer.index(items, self._engine, fresh=fresh, stopped=self._stopped)
+        indexer.index(items, self._engine, is_new=is_new, stopped=self._stopped)
         self._warnings += [*targets.keep_unread(), *(_downweight_unfit(self._handle) if is_first else ())]
 
     def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:

@@ -18,7 +18,7 @@ from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, Options
 from diptych.search.pins import PINNED
 from diptych.search.qdrant.query import pipeline_request
-from diptych.search.qdrant.retrieval import hits_of
+from diptych.search.qdrant.retrieval import hits_from_points
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Clock, inputs_of, retrieve_together
@@ -165,7 +165,7 @@ def _grouped_by_qdrant(
             **request.shard_key_selector,
         ),
     )
-    return [HitGroup(group.id, tuple(hits_of(request, group.hits))) for group in answer.groups]
+    return [HitGroup(group.id, tuple(hits_from_points(request, group.hits))) for group in answer.groups]
 
 
 def _from_hits(

@@ -89,7 +89,7 @@ class Rescore:
         slot: whose vectors give the new scores.
         candidates: number of hits of the previous stage that it reads.
         weight: weight of the new score beside the previous stage's, each scaled from 0 to 1 over a query's candidates.
-            The host combines them between two requests. 1 uses the new scores unchanged.
+            diptych combines them between two requests. 1 uses the new scores unchanged.
     """
 
     slot: str

@@ -20,7 +20,7 @@ from diptych.config.models import SearchConfig
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline
 from diptych.search.options import Options
-from diptych.search.qdrant.retrieval import first_requests, fuses_in_host
+from diptych.search.qdrant.retrieval import first_requests, fuses_in_diptych
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of
 from diptych.service.requests import read
@@ -255,7 +255,7 @@ def _notes(request: SearchRequest, count: int) -> list[str]:
     notes = []
     if not count:
         notes.append("Qdrant is not asked: the query has nothing that a slot looks for.")
-    if fuses_in_host(request):
+    if fuses_in_diptych(request):
         notes.append(f"diptych then fuses the {count} answers by {pipeline.fuse!r} and fetches the best documents.")
     if pipeline.rescore and pipeline.rescore.weight < 1:
         notes.append(f"diptych then combines the scores of {pipeline.rescore!r} with those before.")

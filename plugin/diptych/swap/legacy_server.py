@@ -34,22 +34,24 @@ class CannotAddVectors(StoreUnsupported):
 
 
 @dataclass(frozen=True, slots=True)
-class Second:
+class AliasMove:
     """The result: the alias, the collections before and after the move, and the number of late writes."""
 
     alias: str
     before: str
-    now: str
+    after: str
     late: int
 
     def __str__(self) -> str:
         return (
-            f"this server cannot add a vector to a collection: {self.alias!r} serves {self.now!r} now, a copy of "
-            f"{self.before!r}, which is kept; delete it with the Qdrant client when you need it no more"
+            f"this server cannot add a vector to a collection: {self.alias!r} serves {self.after!r} now, a copy of "
+            f"{self.before!r}, which is kept; delete it with the Qdrant client once you no longer need it"
         )
 
 
-def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:
+def provide(
+    client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress
+) -> AliasMove:
     """Move the alias to a copy of its collection with the vectors of `extra`; entries that are None are left out of it.
 
     After a kill, call it again to continue. What is written to the old collection until the alias moves is copied;
@@ -60,17 +62,19 @@ def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None 
         CopyError: the copy cannot be made.
     """
     before = _served(client, alias)
-    now = _name(client, alias, before, extra)
+    after = _name(client, alias, before, extra)
     with Base() as base:
-        copy_collection(client, before, client, now, batch=BATCH, rate=rate, progress=progress, extra=extra, base=base)
-        source, target = Side(client, before), Side(client, now)
+        copy_collection(
+            client, before, client, after, batch=BATCH, rate=rate, progress=progress, extra=extra, base=base
+        )
+        source, target = Side(client, before), Side(client, after)
         target.settle({APPLY: source.metadata().get(APPLY)})  # the lease goes along
-        _move(client, alias, now)
+        _move(client, alias, after)
         # Nodes of a cluster take the moved alias at different times; late writes are compared only when all have it.
         await_metadata(client, alias, {COPY: target.metadata()[COPY]})
         late = copy_late_writes(source, target, base, batch=BATCH)
     source.note({APPLY: None})
-    return Second(alias, before, now, late)
+    return AliasMove(alias, before, after, late)
 
 
 def fits(client: QdrantBase, name: str, vector: str, params: Params) -> bool:

@@ -164,14 +164,14 @@ def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stop
 
 
 def pace_warnings(chosen: str | None, client: QdrantBase, documents: int) -> list[str]:
-    """A sentence for a plan, where a server is written to at the gentle pace because nothing was chosen.
+    """A sentence for a plan, where writes to a server are slowed down because no pace was chosen.
 
     Only where so many documents may take more than a minute.
     """
     seconds = documents / LEAST_RATE
     if chosen is not None or not keeps_log(client) or seconds <= 60:
         return []
-    most, pace = duration(seconds), "a server is written to at the gentle pace, for those who search meanwhile"
+    most, pace = duration(seconds), "writes to a server are slowed down (gentle pace) so that searches stay fast"
     return [f"{pace}: {documents:,} documents may take up to {most}; where nobody searches: diptych apply --pace full"]
 
 
@@ -182,11 +182,11 @@ def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | 
     if not records:
         return None
     points = cycle([record.id for record in records])
-    told: Any = getattr(client, "search_seconds", None)
+    server_seconds: Any = getattr(client, "search_seconds", None)
 
     def ask() -> float:
-        if told is not None:
-            return float(told(name, next(points), vector, NEIGHBOURS))
+        if server_seconds is not None:
+            return float(server_seconds(name, next(points), vector, NEIGHBOURS))
         begin = time.perf_counter()
         client.query_points(name, next(points), using=vector, limit=NEIGHBOURS, with_payload=False)
         return time.perf_counter() - begin

@@ -43,7 +43,7 @@ def details(planned: Plan) -> Iterator[str]:
         if step.unread and step.unread.longer:
             yield f"{step.slot}: {step.unread}"
         if step.action == "numerics" and step.likeness is not None:
-            yield f"{step.slot}: test texts encode as before, lowest cosine {step.likeness:.5f}"
+            yield f"{step.slot}: canaries encode as before, lowest cosine {step.likeness:.5f}"
         if step.query_side is not None:
             yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
     if planned.search:

@@ -39,8 +39,8 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
     for request, queries in zip(batch, inputs, strict=True):
         if request.pipeline.boost:
             require_fitting_indexes(request.view, request.pipeline.boost)
-        if fuses_in_host(request) or _combines_scores(request):
-            hits.append(_with_host_steps(request, queries))
+        if fuses_in_diptych(request) or _combines_scores(request):
+            hits.append(_with_diptych_steps(request, queries))
             continue
         page = _page(request)
         lists: list[list[Hit]] = []
@@ -49,23 +49,23 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
             requests.append(pipeline_request(request, query, limit=page.limit, offset=page.offset))
             pages.append((request, page, lists))
     for points, (request, page, lists) in zip(query_points(batch[0].view, requests), pages, strict=True):
-        lists.append(page.cut(hits_of(request, points)))
+        lists.append(page.cut(hits_from_points(request, points)))
     return hits
 
 
 def first_requests(request: SearchRequest, inputs: Inputs) -> list[models.QueryRequest]:
-    """What `retrieve` asks Qdrant first for one query; fusions and weights of the host need the answers."""
-    if not (fuses_in_host(request) or _combines_scores(request)):
+    """What `retrieve` asks Qdrant first for one query; fusions and weights that diptych computes need the answers."""
+    if not (fuses_in_diptych(request) or _combines_scores(request)):
         page = _page(request)
         first = [pipeline_request(request, inputs, limit=page.limit, offset=page.offset)]
-    elif request.pipeline.fuse is None or fuses_in_host(request):
+    elif request.pipeline.fuse is None or fuses_in_diptych(request):
         first = [*branch_requests(request, inputs).values()]
     else:
         first = [fusion_request(request, inputs, limit=_reads(request))]
     return [query_request for query_request in first if query_request is not None]
 
 
-def fuses_in_host(request: SearchRequest) -> bool:
+def fuses_in_diptych(request: SearchRequest) -> bool:
     """Whether diptych fuses the candidates: if a slot's lowest score counts, or Qdrant would fuse each shard alone.
 
     Qdrant fuses across shards only in the last step of a request. A fusion nested below another step would let the best
@@ -153,7 +153,7 @@ def _combines_scores(request: SearchRequest) -> bool:
     return rescore is not None and rescore.weight < 1
 
 
-def _with_host_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[list[Hit]]:
+def _with_diptych_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[list[Hit]]:
     pipeline, combines = request.pipeline, _combines_scores(request)
     rankings, shown = _first_rankings(request, inputs), list[_Shown]({} for _ in inputs)
     if combines:
@@ -169,7 +169,7 @@ def _with_host_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> list[l
             rest_request(rest, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
             for query, ranking in zip(inputs, rankings, strict=True)
         ]
-        return [page.cut(hits_of(request, points)) for points in query_points(request.view, requests)]
+        return [page.cut(hits_from_points(request, points)) for points in query_points(request.view, requests)]
     limit, offset = request.window
     return _fetched(request, [ranking[offset : offset + limit] for ranking in rankings], shown)
 
@@ -179,7 +179,7 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
     fusion = request.pipeline.fuse
     if fusion is None:
         return [next(iter(rankings.values()), ()) for rankings in rank_branches(request, inputs)]
-    if fuses_in_host(request):
+    if fuses_in_diptych(request):
         return [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
     limit = _reads(request)
     answers = query_points(request.view, [fusion_request(request, query, limit=limit) for query in inputs])
@@ -275,7 +275,7 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
     ]
 
 
-def hits_of(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> list[Hit]:
+def hits_from_points(request: SearchRequest, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
     label, layout = request.pipeline.label, request.view.layout
     sign = 1 if request.pipeline.boost else unboosted_direction(request)

@@ -213,8 +213,8 @@ def live_pairs(
     for start in range(0, len(points), FETCH):
         page = client.retrieve(name, points[start : start + FETCH], with_payload=False, with_vectors=names)
         pairs += [pair for record in page if (pair := _pair(record.vector, names))]
-    ours, theirs = (np.asarray([pair[side] for pair in pairs], np.float32) for side in (0, 1))
-    return _without_mapped(ours, theirs, served)
+    new_vectors, old_vectors = (np.asarray([pair[side] for pair in pairs], np.float32) for side in (0, 1))
+    return _without_mapped(new_vectors, old_vectors, served)
 
 
 def _pair(vectors: Any, names: Sequence[str]) -> list[Floats]:

@@ -87,7 +87,7 @@ class LivePoints(Store):
                 if deleted or not (missing or names_missing_point(error)):
                     raise _refused(self.name, error) from error
             gone |= missing
-            left = {point: reason for point, reason in left.items() if point not in missing}
+            left = {point: change for point, change in left.items() if point not in missing}
             if missing:
                 continue
             if len(left) > 1:

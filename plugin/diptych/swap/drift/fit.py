@@ -21,7 +21,7 @@ from diptych.types import Floats
 # Releases up to 0.4.0 fitted an `mlp` too. It cost most and, measured, gained nothing: docs/decisions/0012. Those that
 # collections keep are still read.
 KINDS: tuple[MapKind, ...] = ("procrustes", "ridge")
-ANCHORS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # weight of the identity, times the mean singular value
+PULLS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # weight of the identity, times the mean singular value
 STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # of ridge, times the mean variance of a new dimension
 
 
@@ -122,7 +122,7 @@ def procrustes(train: Pairs, tune: Pairs) -> Map:
     new, old = train.new - new_mean, train.old - old_mean
     together = new.T @ old
     identity = np.eye(*together.shape) * np.linalg.svd(together, compute_uv=False).mean()
-    return _best(_about(_rotation(new, old, together + pull * identity), train) for pull in ANCHORS)(tune)
+    return _best(_about(_rotation(new, old, together + pull * identity), train) for pull in PULLS)(tune)
 
 
 def ridge(train: Pairs, tune: Pairs) -> Map:

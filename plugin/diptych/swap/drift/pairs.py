@@ -51,25 +51,25 @@ def checked_pairs(new: Any, old: Any, *, new_similarity: Similarity, old_similar
     Raises:
         SwapError: fewer than 50, other lengths, or vectors that are zero or not finite.
     """
-    ours, theirs = checked_rows(new, "the new vectors"), checked_rows(old, "the old vectors")
-    if len(ours) != len(theirs):
+    new_rows, old_rows = checked_rows(new, "the new vectors"), checked_rows(old, "the old vectors")
+    if len(new_rows) != len(old_rows):
         raise SwapError(
             "new and old vectors are not pairs",
-            got=f"{len(ours)} new, {len(theirs)} old",
+            got=f"{len(new_rows)} new, {len(old_rows)} old",
             expected="one of each for every document, in the same order",
         )
-    if len(ours) < MINIMUM:
+    if len(new_rows) < MINIMUM:
         raise SwapError(
             "too few pairs for a drift map",
-            got=len(ours),
+            got=len(new_rows),
             expected=f"at least {MINIMUM}",
             do="back-fill more documents first",
         )
-    _refuse_zeros(ours, "new")
-    _refuse_zeros(theirs, "old")
+    _refuse_zeros(new_rows, "new")
+    _refuse_zeros(old_rows, "old")
     return Pairs(
-        unit(ours) if new_similarity == "cosine" else ours,
-        unit(theirs) if old_similarity == "cosine" else theirs,
+        unit(new_rows) if new_similarity == "cosine" else new_rows,
+        unit(old_rows) if old_similarity == "cosine" else old_rows,
         new_similarity,
         old_similarity,
     )

@@ -175,7 +175,7 @@ class Offer:
     """The verdict and its reasons.
 
     Args:
-        yes: whether to offer the map.
+        yes: whether the map may serve and improves answers.
         why: for people, with the measured numbers.
         unmapped: the map is good, but the new encoder's queries do as well without the map.
     """
@@ -191,8 +191,9 @@ class Offer:
 
 
 def offer(quality: Quality) -> Offer:
-    """Offer a map of at least 200 pairs with a held-out likeness of at least .8, if mapping improves answers.
+    """The verdict on a map: it may serve with at least 200 pairs and a held-out likeness of at least .8.
 
+    Whether it improves answers does not decide that: while it serves, new documents get old vectors only through it.
     Mapping improves answers if real queries, or else held-out documents, find better neighbours with it than without.
     """
     measured = _measured(quality)

@@ -1,4 +1,4 @@
-"""Sends many queries to a view, through its whole pipeline or through one slot, and takes their time."""
+"""Sends many queries to a view, through its whole pipeline or through one slot, and measures how long they take."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 
     They would cost more than everything else, and can only make two pipelines look more alike.
     """
-    ours, theirs = pipeline_of(old), pipeline_of(new)
-    if ours.rerank != theirs.rerank or old.search_config.score_threshold != new.search_config.score_threshold:
-        return ours, theirs
-    return replace(ours, rerank=()), replace(theirs, rerank=())
+    before, after = pipeline_of(old), pipeline_of(new)
+    if before.rerank != after.rerank or old.search_config.score_threshold != new.search_config.score_threshold:
+        return before, after
+    return replace(before, rerank=()), replace(after, rerank=())
 
 
 def query_obstacle(view: View) -> str:
@@ -148,7 +148,7 @@ class Latency:
 
 
 def measure_latency(old: View, new: View, queries: Sequence[str | Query]) -> Latency:
-    """Ask both views the same queries in turn; encoders are not spared by the memory of earlier queries.
+    """Ask both views the same queries in turn, without the query cache.
 
     The old view's times are taken once, where the view remembers its answers: its storage may have changed since.
     """

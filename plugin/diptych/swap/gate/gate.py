@@ -103,14 +103,14 @@ def run_gate(
     changed = changed_slots(old, new)
     counts = _coverages(new, changed, coverage or {})
     canaries = tuple(check_canary(slot) for slot in changed)
-    fresh = _new_vectors(old, changed)
-    reasons = [*_uncovered([count for count in counts if count.vector in fresh], config), *_strange(canaries)]
+    new_vectors = _new_vectors(old, changed)
+    reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *_strange(canaries)]
     if any(canary.likeness is None for canary in canaries):
         return GateReport(tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
-    vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in fresh)
+    vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in new_vectors)
     reasons += [problem for health in vectors for problem in health.problems()]
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
@@ -170,22 +170,25 @@ def _strange(canaries: tuple[Canary, ...]) -> list[str]:
 
 
 def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
-    silent = query_obstacle(old)
+    obstacle = query_obstacle(old)
     detail(f"{len(judged.asked):,} judged queries")
-    comparison = compare_judged(None if silent else old, new, judged, config)
+    comparison = compare_judged(None if obstacle else old, new, judged, config)
     reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
-        base, reasons=base.reasons + reasons, judged=comparison, remarks=(*_silence_remark(silent), *comparison.remarks)
+        base,
+        reasons=base.reasons + reasons,
+        judged=comparison,
+        remarks=(*_obstacle_remark(obstacle), *comparison.remarks),
     )
 
 
 def _without_judgements(
     base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig
 ) -> GateReport:
-    silent, pipelines = query_obstacle(old), without_common_rerankers(old, new)
+    obstacle, pipelines = query_obstacle(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
     detail(f"the neighbours of {len(documents):,} documents")
-    pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
+    pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not obstacle]
     overlaps, least = [pair for pair in pairs if pair is not None], _least_kept(old, new)
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
     worded = [document for document in documents if document.item and all(map(takes_words, (old, new), pipelines))]
@@ -193,8 +196,10 @@ def _without_judgements(
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
         return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(remark,))
     detail(f"{len(worded):,} documents searched by their own words")
-    item, excerpt, samples = known_items(None if silent else old, new, worded, pipelines, confidence=config.confidence)
-    reasons = [*(_unfound(item) if silent else [*_lost(item), *_lost(excerpt)]), *apart]
+    item, excerpt, samples = known_items(
+        None if obstacle else old, new, worded, pipelines, confidence=config.confidence
+    )
+    reasons = [*(_unfound(item) if obstacle else [*_lost(item), *_lost(excerpt)]), *apart]
     return replace(
         base,
         reasons=(*base.reasons, *reasons),
@@ -202,7 +207,7 @@ def _without_judgements(
         known_item=item,
         excerpt=excerpt,
         samples=samples,
-        remarks=(*_silence_remark(silent), *_remarks(item, silent)),
+        remarks=(*_obstacle_remark(obstacle), *_remarks(item, obstacle)),
     )
 
 
@@ -231,7 +236,7 @@ def _unfound(item: KnownItem) -> list[str]:
 
 def _least_kept(old: View, new: View) -> float:
     """The share of the first 10 that must stay; 0 unless both views search the same vectors, so that a loss is one."""
-    ours, theirs = (
+    before, after = (
         {
             name: (generation.vector, generation.space)
             for name, slot in view.slots.items()
@@ -239,7 +244,7 @@ def _least_kept(old: View, new: View) -> float:
         }
         for view in (old, new)
     )
-    if ours != theirs or pipeline_of(old) != pipeline_of(new):
+    if before != after or pipeline_of(old) != pipeline_of(new):
         return 0.0
     students = [name for name, slot in new.slots.items() if slot.asking not in (None, old.slots[name].asking)]
     return LEAST_ALIKE if students else LEAST_KEPT
@@ -259,13 +264,13 @@ def _apart(overlap: Overlap, config: GateConfig, *, least: float) -> list[str]:
     ]
 
 
-def _silence_remark(silent: str) -> list[str]:
-    return [f"the old pipeline answers nothing, so the new one is measured alone: {silent}"] if silent else []
+def _obstacle_remark(obstacle: str) -> list[str]:
+    return [f"the old pipeline answers nothing, so the new one is measured alone: {obstacle}"] if obstacle else []
 
 
-def _remarks(item: KnownItem, silent: str) -> list[str]:
+def _remarks(item: KnownItem, obstacle: str) -> list[str]:
     remarks = [UNJUDGED]
-    if item.old < POOR and not silent:
+    if item.old < POOR and not obstacle:
         remarks.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
     return remarks
 

@@ -266,9 +266,9 @@ def _worst(
 
 def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
     query_ids = {query.id for query in judged.queries}
-    silent = sum(query not in query_ids for query in judged.qrels.queries)
+    without_text = sum(query not in query_ids for query in judged.qrels.queries)
     empty = len(query_ids & set(judged.qrels.without_relevant))
-    counts = ((silent, "judged queries have no text"), (empty, "judged queries have no relevant document"))
+    counts = ((without_text, "judged queries have no text"), (empty, "judged queries have no relevant document"))
     return [f"{count} {what} and are left out" for count, what in counts if count]
 
 

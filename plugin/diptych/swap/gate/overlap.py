@@ -87,8 +87,8 @@ def neighbour_overlap(
         for view, pipeline in zip((old, new), pipelines, strict=True)
     ]
     shares = [
-        _share(_others(ours, query.id), _others(theirs, query.id))
-        for query, ours, theirs in zip(queries, *neighbours, strict=True)
+        _share(_others(before, query.id), _others(after, query.id))
+        for query, before, after in zip(queries, *neighbours, strict=True)
     ]
     return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares))
 
@@ -135,21 +135,21 @@ def known_items(
         for texts in ([d.item for d in documents], [d.excerpt for d in documents])
     )
     both = list(zip((old, new), pipelines, strict=True))
-    ours, theirs = (answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both)
-    before, after = (answers(view, excerpts, depth=DEPTH, pipeline=pipeline) for view, pipeline in both)
+    by_item = [answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both]
+    by_excerpt = [answers(view, excerpts, depth=DEPTH, pipeline=pipeline) for view, pipeline in both]
     return (
-        _known_item(BEGINNING, items, ours, theirs, confidence),
-        _known_item(MIDDLE, excerpts, before, after, confidence),
-        _side_by_side(items, ours, theirs),
+        _known_item(BEGINNING, items, *by_item, confidence),
+        _known_item(MIDDLE, excerpts, *by_excerpt, confidence),
+        _side_by_side(items, *by_item),
     )
 
 
 def _known_item(
-    by: str, queries: Sequence[Query], ours: Sequence[Sequence[Hit]], theirs: Sequence[Sequence[Hit]], confidence: float
+    by: str, queries: Sequence[Query], old: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], confidence: float
 ) -> KnownItem:
     before, after = (
         np.array([any(hit.id == query.id for hit in hits) for query, hits in zip(queries, side, strict=True)])
-        for side in (ours, theirs)
+        for side in (old, new)
     )
     gaps = after.astype(np.float64) - before
     tail = (1 - confidence) / 2
@@ -169,13 +169,13 @@ def _known_item(
 
 
 def _side_by_side(
-    queries: Sequence[Query], ours: Sequence[Sequence[Hit]], theirs: Sequence[Sequence[Hit]]
+    queries: Sequence[Query], old: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]]
 ) -> tuple[SideBySide, ...]:
-    shares = [_share(_ids(a), _ids(b)) for a, b in zip(ours, theirs, strict=True)]
+    shares = [_share(_ids(a), _ids(b)) for a, b in zip(old, new, strict=True)]
     order = sorted(range(len(queries)), key=lambda row: shares[row])
     steps = np.linspace(0, len(order) - 1, min(QUERIES_SHOWN, len(order))).round().astype(int)
     rows = [order[step] for step in steps]
-    return tuple(SideBySide(queries[row].text, shares[row], _shown(ours[row]), _shown(theirs[row])) for row in rows)
+    return tuple(SideBySide(queries[row].text, shares[row], _shown(old[row]), _shown(new[row])) for row in rows)
 
 
 def _shown(hits: Sequence[Hit]) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def _ids(hits: Sequence[Hit]) -> list[str]:
     return [hit.id for hit in hits]
 
 
-def _share(ours: Sequence[str], theirs: Sequence[str]) -> float:
+def _share(old: Sequence[str], new: Sequence[str]) -> float:
     """The share of common documents, relative to the longer answer; two empty answers are alike."""
-    longer = max(len(ours), len(theirs))
-    return len(set(ours) & set(theirs)) / longer if longer else 1.0
+    longer = max(len(old), len(new))
+    return len(set(old) & set(new)) / longer if longer else 1.0

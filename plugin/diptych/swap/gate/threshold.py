@@ -77,8 +77,8 @@ def carried_threshold(threshold: float, old: View, new: View, judged: Judged | N
         return None
     if judged is None or not judged.asked:
         return Threshold(threshold, reason="without judged queries no equal precision can be measured")
-    if silent := query_obstacle(old):
-        return Threshold(threshold, reason=f"the old pipeline answers nothing ({silent})")
+    if obstacle := query_obstacle(old):
+        return Threshold(threshold, reason=f"the old pipeline answers nothing ({obstacle})")
     return _of_equal_precision(threshold, old, new, judged)
 
 
@@ -115,11 +115,11 @@ def _plain(pipeline: Pipeline) -> Pipeline:
 
 def _changed_slots(old: View, new: View) -> set[str]:
     """Slots whose vectors come from another encoder, or are new."""
-    ours, theirs = (
+    before, after = (
         {name: generation.space for name, slot in view.slots.items() if (generation := slot.generation)}
         for view in (old, new)
     )
-    return {name for name, space in theirs.items() if ours.get(name) != space}
+    return {name for name, space in after.items() if before.get(name) != space}
 
 
 def _of_equal_precision(threshold: float, old: View, new: View, judged: Judged) -> Threshold:

@@ -29,7 +29,8 @@ LEAST_VECTORS = 10  # with fewer vectors, nothing is concluded
 class Canary:
     """A slot's encoder now, compared with the one that filled its new vector.
 
-    `likeness` is the lowest over the guard's texts; None, with the reason in `problem`, when it is another encoder.
+    `likeness` is the lowest cosine over the canaries, the fixed texts whose vectors the collection stores to recognise
+    its encoder; None, with the reason in `problem`, when it is another encoder.
     """
 
     slot: str
