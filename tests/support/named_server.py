@@ -24,7 +24,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych.config.placement import ClusterConfig
 from diptych.protocols import Kind
 from diptych.stores import open_store
-from diptych.stores.versions import FEATURES, dotted, keeps_log, server_version
+from diptych.stores.versions import FEATURES, dotted, is_server_client, server_version
 
 KEY = "DIPTYCH_TEST_SERVER_KEY"
 SPREAD = {"shards": 2, "replicas": 2, "write_consistency": 2}
@@ -105,6 +105,6 @@ def require_vector_names(client: QdrantBase) -> None:
 
 def require_version(client: QdrantBase, since: tuple[int, ...], needs: str) -> None:
     """Skip the test where the store is a server below a version."""
-    version = server_version(client) if keeps_log(client) else None
+    version = server_version(client) if is_server_client(client) else None
     if version is not None and version < since:
         pytest.skip(f"Qdrant {dotted(version)}: {needs} need {dotted(since)}")

@@ -20,7 +20,7 @@ from diptych.metadata.store import KEY, raw_metadata
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
-from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
+from diptych.stores.versions import ADDS_VECTORS, is_server_client, server_version
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -65,7 +65,7 @@ def create_collection(client: QdrantBase, name: str, **settings: Any) -> None:
     Raises:
         Exception: the client's own, also if another process has created the collection.
     """
-    version = server_version(client) if keeps_log(client) else None
+    version = server_version(client) if is_server_client(client) else None
     # An unknown version counts as a new one: an alias that nothing needs would surprise every other client.
     if version is None or version >= ADDS_VECTORS:
         client.create_collection(name, **settings)

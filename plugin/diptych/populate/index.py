@@ -22,7 +22,7 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import has_foreign_point_ids
 from diptych.populate.encode import Targets, has_vector
 from diptych.populate.engine import Engine, Outcomes, Work, Written
-from diptych.populate.points import PointMaker, Ready, Refusal, Stale, Upload, refusals
+from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
 from diptych.populate.store import PointId, Store, lacking, plain_id
@@ -47,7 +47,7 @@ class _Sent(NamedTuple):
     rows: list[int]
     vectors: frozenset[str]
     ready: list[Ready]
-    requests: list[Future[list[Refusal]]]
+    requests: list[Future[list[Unwritable]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Indexer:
             while self._sent:  # after a failure, count the pieces that the store has still accepted
                 sent = self._sent.popleft()
                 with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
-                    self._settle(sent.ready, refusals(sent.requests))
+                    self._count_written(sent.ready, refusals(sent.requests))
 
     def _note(self, done: Written) -> None:
         """Count what was written elsewhere."""
@@ -210,7 +210,7 @@ class Indexer:
             try:
                 refused = refusals(sent.requests)
                 if self._read_targets() == sent.vectors:
-                    return self._settle(sent.ready, refused)
+                    return self._count_written(sent.ready, refused)
             except Stale:
                 pass
             sent = self._begun(piece, sent.outcomes, sent.rows)
@@ -255,7 +255,7 @@ class Indexer:
             for vector, found in outcomes.items():
                 self._tally.encoded[self._targets.name_of(vector)] += sum(map(has_vector, found))
 
-    def _settle(self, ready: Sequence[Ready], refused: Sequence[Refusal]) -> None:
+    def _count_written(self, ready: Sequence[Ready], refused: Sequence[Unwritable]) -> None:
         blamed = [refusal for refusal in refused if not refusal.document_at_fault]
         if blamed and len(blamed) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
             raise PopulateError(

@@ -25,7 +25,7 @@ from diptych.populate.store import Refused, Store
 from diptych.populate.validate import Item
 from diptych.slots.encode import Vector
 from diptych.slots.slot import Slot
-from diptych.stores.versions import keeps_log
+from diptych.stores.versions import is_server_client
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class PointMaker:
         return found
 
 
-class Refusal(NamedTuple):
+class Unwritable(NamedTuple):
     """A document that cannot be written, and why: the document itself or the store is at fault."""
 
     item: Item
@@ -109,12 +109,12 @@ class Upload:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.overlaps = keeps_log(store.client)
+        self.overlaps = is_server_client(store.client)
         self._writers = ThreadPoolExecutor(IN_FLIGHT, "write") if self.overlaps else None
 
     def begin(
         self, ready: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets
-    ) -> list[Future[list[Refusal]]]:
+    ) -> list[Future[list[Unwritable]]]:
         """Begin to write points.
 
         Args:
@@ -126,7 +126,7 @@ class Upload:
             if self._writers is not None:
                 sent.append(self._writers.submit(self._written, batch, vectors, read_targets))
                 continue
-            future = Future[list[Refusal]]()  # of a write that has been made in this thread
+            future = Future[list[Unwritable]]()  # of a write that has been made in this thread
             try:
                 future.set_result(self._written(batch, vectors, read_targets))
             except BaseException as error:
@@ -139,7 +139,7 @@ class Upload:
         if self._writers is not None:
             self._writers.shutdown()
 
-    def _written(self, batch: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets) -> list[Refusal]:
+    def _written(self, batch: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets) -> list[Unwritable]:
         """Write the points; a refused request is halved until the faulty points are alone.
 
         Raises:
@@ -152,7 +152,7 @@ class Upload:
                 raise Stale from refusal
             if len(batch) == 1:
                 cause = refusal.__cause__ or refusal
-                return [Refusal(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
+                return [Unwritable(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
             middle = len(batch) // 2
             return [
                 *self._written(batch[:middle], vectors, read_targets),
@@ -161,7 +161,7 @@ class Upload:
         return []
 
 
-def refusals(sent: Sequence[Future[list[Refusal]]]) -> list[Refusal]:
+def refusals(sent: Sequence[Future[list[Unwritable]]]) -> list[Unwritable]:
     """What the store refused of these requests, once all of them are over.
 
     A request that ended after a later rewrite of its points would undo the rewrite.

@@ -106,7 +106,7 @@ def populate(
         except Exception as error:
             notify_failure(handle.registry, handle.name, "populate", error, started)
             if isinstance(error, DiptychError):
-                error.add_note(run.kept())
+                error.add_note(run.kept_sentence())
             raise
         report = run.report()
         failures = handle.registry.tell("diptych_after_populate", report)
@@ -173,7 +173,7 @@ class _Run:
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
 
-    def kept(self) -> str:
+    def kept_sentence(self) -> str:
         """What a failed run has done, in a sentence."""
         return f"{self._tally.acknowledged} documents were acknowledged by the store in this run and are kept"
 

@@ -2,7 +2,7 @@
 
 | URL | served by |
 |---|---|
-| `edge:PATH` | Qdrant Edge, in this process or in the one that opened the path first |
+| `edge:PATH` | Qdrant Edge, in this process or in the one that opened the path first and serves its user's others |
 | `edge:PATH?mode=ro` | Qdrant Edge, reading only: the folder needs no lock and is not changed |
 | `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
 | a list of such URLs | the nodes of one cluster; a call moves to the next node when one does not answer |

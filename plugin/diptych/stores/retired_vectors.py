@@ -1,5 +1,9 @@
 """Names of vectors that nothing needs: retired first, and dropped once no write that names them can be replayed.
 
+The metadata lists as `leftover` what diptych made, or is about to make, and no state needs. Those of them that exist
+are *orphans*: vectors of a finished, replaced or abandoned generation, and of a swap that was killed before it was
+announced. On a server each orphan is *retired*: it has a date from which its wait is counted.
+
 After a crash a Qdrant server replays the end of its log and checks each operation against the vectors that the
 collection has by then. One that names a vector dropped since is declined, with all that it says of other vectors and
 of payloads: documents that were acknowledged are lost. So a name that the metadata no longer lists is *retired*.
@@ -27,7 +31,7 @@ from diptych.metadata.store import RETIRED, raw_metadata
 from diptych.protocols import Kind
 from diptych.runtime.phases import phase
 from diptych.stores.server_errors import error_line, gave_no_answer, too_old
-from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
+from diptych.stores.versions import ADDS_VECTORS, is_server_client, server_version
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -56,14 +60,14 @@ class Dropped:
     Args:
         dropped: these are gone.
         waiting: these are retired, and to be dropped later.
-        kept: these this server cannot drop.
+        undroppable: these this server cannot drop.
         unnamed: bytes of the numbers of an unnamed vector that is kept.
         why: what the waiting ones wait for.
     """
 
     dropped: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    undroppable: tuple[str, ...] = ()
     unnamed: int = 0
     why: str = ""
 
@@ -75,11 +79,11 @@ class Dropped:
             found.append(
                 f"{names}: retired, no longer written; {self.why}. The next diptych finish, apply or populate drops it"
             )
-        if named := ", ".join(sorted(filter(None, self.kept))):
+        if named := ", ".join(sorted(filter(None, self.undroppable))):
             found.append(
                 f"this server cannot drop a vector: {named} stays until the next swap makes a collection without it"
             )
-        if "" in self.kept:
+        if "" in self.undroppable:
             found.append(
                 f"the unnamed vector stays, {self.unnamed / 1e6:,.3f} MB of numbers that are neither written nor "
                 "searched: a Qdrant server has no call that drops it. diptych copy makes a collection without it"
@@ -115,7 +119,7 @@ def retirement_dates(
         metadata: the state that is about to be written.
         kept: all the metadata that there is so far.
     """
-    if not keeps_log(client) or not (metadata.leftover or kept.get(RETIRED)):
+    if not is_server_client(client) or not (metadata.leftover or kept.get(RETIRED)):
         return {}
     known = kept.get(RETIRED) or {}
     idle = [v for v, kind in orphans(client, name, metadata).items() if kind != "text_index"]
@@ -142,21 +146,21 @@ def drop_orphans(
         stopped: ends the wait.
     """
     found = {v: kind for v, kind in orphans(client, name, metadata).items() if only is None or v in only}
-    at_once = {v: kind for v, kind in found.items() if kind == "text_index" or not keeps_log(client)}
+    at_once = {v: kind for v, kind in found.items() if kind == "text_index" or not is_server_client(client)}
     later = {v: kind for v, kind in found.items() if v not in at_once}
     done = _drop_all(client, name, at_once)
     if not later:
         return done
     drops = (server_version(client) or ADDS_VECTORS) >= ADDS_VECTORS
-    kept = sorted(later.keys() & {""} if drops else later)  # servers have no call for an empty name
-    later = {v: kind for v, kind in later.items() if v not in kept}
+    undroppable = sorted(later.keys() & {""} if drops else later)  # servers have no call for an empty name
+    later = {v: kind for v, kind in later.items() if v not in undroppable}
     waited = Wait(client, name, wait, stopped or threading.Event()).over(later) if later else Dropped()
     gone = _drop_all(client, name, {v: kind for v, kind in later.items() if v in waited.dropped})
     return Dropped(
         dropped=(*done.dropped, *gone.dropped),
         waiting=waited.waiting,
-        kept=(*done.kept, *kept, *gone.kept),
-        unnamed=_unnamed_bytes(client, name) if "" in kept else 0,
+        undroppable=(*done.undroppable, *undroppable, *gone.undroppable),
+        unnamed=_unnamed_bytes(client, name) if "" in undroppable else 0,
         why=waited.why,
     )
 
@@ -168,7 +172,7 @@ def drop_retired(
 
     `watch` looks at a cluster's shards, which may have moved meanwhile, for as long as the wait was.
     """
-    if not keeps_log(client):
+    if not is_server_client(client):
         return ()
     try:
         due: Collection[str] = raw_metadata(client, name).get(RETIRED) or {}
@@ -277,7 +281,7 @@ class Wait:
 
 def _drop_all(client: QdrantBase, name: str, vectors: Mapping[str, Kind]) -> Dropped:
     done = {v: drop(client, name, v, kind) for v, kind in sorted(vectors.items(), reverse=True)}
-    return Dropped(dropped=tuple(v for v in done if done[v]), kept=tuple(v for v in done if not done[v]))
+    return Dropped(dropped=tuple(v for v in done if done[v]), undroppable=tuple(v for v in done if not done[v]))
 
 
 def _unnamed_bytes(client: QdrantBase, name: str) -> int:

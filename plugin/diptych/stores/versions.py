@@ -84,8 +84,13 @@ def server_version(client: QdrantBase) -> tuple[int, ...] | None:
     return _KNOWN.setdefault(client, tuple(int(number) for number in found[0].split(".")))
 
 
-def keeps_log(client: QdrantBase) -> bool:
-    """Whether this is a server's client; servers replay their log after a crash."""
+def is_server_client(client: QdrantBase) -> bool:
+    """Whether this is the client of a server or cluster.
+
+    Stores are of three kinds: servers; embedded stores (`edge:`, Qdrant Edge in a process of this machine); and local
+    mode (`memory:`, `local:`), which is qdrant-client's own. Only to a server does diptych send several writes at once
+    or, by default, at a gentle pace; and only a server replays its log in a way that makes vectors wait to be dropped.
+    """
     return isinstance(client, QdrantClient) and not is_local(client)
 
 
@@ -94,7 +99,7 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind], *, tenants: bool
 
     Nothing for other stores.
     """
-    if not keeps_log(client):
+    if not is_server_client(client):
         return []
     version, wanted = server_version(client), {None, *kinds}
     if version is None or version >= max(feature.since for feature in FEATURES):
@@ -110,7 +115,7 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind], *, tenants: bool
 
 def alias_warnings(client: QdrantBase, name: str) -> list[str]:
     """That a swap will be refused: the server is too old to add a vector, and no alias serves the collection."""
-    version = server_version(client) if keeps_log(client) else None
+    version = server_version(client) if is_server_client(client) else None
     if version is None or version >= ADDS_VECTORS or any(a.alias_name == name for a in client.get_aliases().aliases):
         return []
     return [
@@ -121,7 +126,7 @@ def alias_warnings(client: QdrantBase, name: str) -> list[str]:
 
 def require_version(client: QdrantBase, since: tuple[int, ...], lacks: str, *, where: str, do: str) -> None:
     """Raise StoreUnsupported if the store is a server older than `since`; `lacks` says what it cannot do."""
-    version = server_version(client) if keeps_log(client) else None
+    version = server_version(client) if is_server_client(client) else None
     if version is not None and version < since:
         got, expected = f"Qdrant {dotted(version)}", f"{dotted(since)} or newer"
         raise StoreUnsupported(f"this server {lacks}", where=where, got=got, expected=expected, do=do)
@@ -133,6 +138,9 @@ def dotted(version: Iterable[int]) -> str:
 
 
 def is_local(client: QdrantBase) -> bool:
-    """Whether the client is in local mode, which has no payload indexes and does not round vectors."""
+    """Whether the client is in local mode, which an embedded store (`edge:`) is not.
+
+    Local mode has no payload indexes, does not round vectors, and takes one call at a time.
+    """
     options: Any = getattr(client, "init_options", None) or {}
     return options.get("location") == ":memory:" or options.get("path") is not None

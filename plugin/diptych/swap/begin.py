@@ -40,8 +40,8 @@ class SwapStart:
         """
         self._require_media()
         handle, config = self.context.handle, self.context.config
-        reusable = drop_orphans(handle.client, handle.name, metadata).kept  # names an old server cannot drop
-        left = orphans(handle.client, handle.name, metadata)  # these, and names still waiting to be dropped
+        reusable = drop_orphans(handle.client, handle.name, metadata).undroppable  # names an old server cannot drop
+        orphaned = orphans(handle.client, handle.name, metadata)  # these, and names still waiting to be dropped
         target = {
             c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
         }
@@ -54,7 +54,7 @@ class SwapStart:
         # Note the names, create the vectors, announce the swap: after a kill between any two of these steps the next
         # apply knows which vectors are leftovers, and no populate writes a vector that does not exist.
         new_vectors = {vector: generation.kind for generation in building.values() for vector in generation.vectors}
-        before, metadata = metadata, intended(metadata, {**left, **new_vectors})
+        before, metadata = metadata, intended(metadata, {**orphaned, **new_vectors})
         write(handle.client, handle.name, before, metadata)
         metadata = self._create(metadata)
         swap = Swap(

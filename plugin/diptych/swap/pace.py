@@ -23,7 +23,7 @@ import numpy as np
 
 from diptych.runtime.amounts import duration
 from diptych.runtime.phases import detail
-from diptych.stores.versions import keeps_log
+from diptych.stores.versions import is_server_client
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -69,7 +69,7 @@ class Pace:
             yield points[start : start + size]
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Apply the pace within the block."""
         detail("full pace")
         yield
@@ -90,7 +90,7 @@ class Gentle(Pace):
         super().__init__()
         self._probe, self._stopped, self._clock = probe, stopped, clock
         self._newest: deque[float] = deque(maxlen=WINDOW)
-        self._asked, self._free, self._held_back = 0, clock(), False
+        self._probed, self._free, self._held_back = 0, clock(), False
         self.quiet, self.rate = 0.0, FIRST_RATE
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -104,9 +104,9 @@ class Gentle(Pace):
             yield part
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Measure the probe without writes, then keep probing within the block."""
-        self.settle([self._asked_once() for _ in range(QUIET) if not self._stopped.is_set()])
+        self.measure_quiet([self._probe_once() for _ in range(QUIET) if not self._stopped.is_set()])
         over = threading.Event()
         watching = threading.Thread(target=self._watch, args=(over,), name="probe", daemon=True)
         watching.start()
@@ -116,7 +116,7 @@ class Gentle(Pace):
             over.set()
             watching.join()
 
-    def settle(self, quiet: Sequence[float]) -> None:
+    def measure_quiet(self, quiet: Sequence[float]) -> None:
         """Measure the probe while nothing is written."""
         known = [seconds for seconds in quiet if seconds < FAILED]
         self.quiet = float(np.percentile(known, SHARE)) if known else 0.0
@@ -125,13 +125,13 @@ class Gentle(Pace):
     def note(self, seconds: float) -> None:
         """Record the time of a probe, and adjust the rate when a decision is due."""
         self._newest.append(seconds)
-        self._asked += 1
-        if self._asked % DECIDE:
+        self._probed += 1
+        if self._probed % DECIDE:
             return
         slow = float(np.percentile(self._newest, SHARE))
         if slow > SLOWER * self.quiet:
             self.rate = max(LEAST_RATE, self.rate * DOWN)
-            self._newest.clear()  # they were asked at the earlier rate
+            self._newest.clear()  # they were made at the earlier rate
         elif self._held_back:  # else something else limits the writes, and a higher rate would take long to come down
             self.rate, self._held_back = min(MOST_RATE, self.rate * UP), False
         self._tell(slow)
@@ -142,9 +142,9 @@ class Gentle(Pace):
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(EVERY):
-            self.note(self._asked_once())
+            self.note(self._probe_once())
 
-    def _asked_once(self) -> float:
+    def _probe_once(self) -> float:
         try:
             return self._probe()
         except Exception:  # if the store fails, the work raises it; a probe that fails counts as a slow one
@@ -158,9 +158,9 @@ def _keep_priority() -> None:
 def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
     """The configured pace, `gentle` or `full`; None means gentle on a server, where others search, and else full."""
     if chosen is None:
-        chosen = "gentle" if keeps_log(client) else "full"
+        chosen = "gentle" if is_server_client(client) else "full"
     probe = _probe(client, name, live) if chosen == "gentle" else None
-    return Pace(server=keeps_log(client)) if probe is None else Gentle(probe, stopped)
+    return Pace(server=is_server_client(client)) if probe is None else Gentle(probe, stopped)
 
 
 def pace_warnings(chosen: str | None, client: QdrantBase, documents: int) -> list[str]:
@@ -169,7 +169,7 @@ def pace_warnings(chosen: str | None, client: QdrantBase, documents: int) -> lis
     Only where so many documents may take more than a minute.
     """
     seconds = documents / LEAST_RATE
-    if chosen is not None or not keeps_log(client) or seconds <= 60:
+    if chosen is not None or not is_server_client(client) or seconds <= 60:
         return []
     most, pace = duration(seconds), "writes to a server are slowed down (gentle pace) so that searches stay fast"
     return [f"{pace}: {documents:,} documents may take up to {most}; where nobody searches: diptych apply --pace full"]

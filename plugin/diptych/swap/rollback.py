@@ -78,17 +78,18 @@ def rollback(
             after, outcome = abandoned(before, why), "abandoned"
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
-        needless = orphans(handle.client, handle.name, after)
+        orphaned = orphans(handle.client, handle.name, after)
         warnings = _change_state(handle, before, after, lease)
-    return _drop_needless(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
+    return _drop_orphaned(handle, outcome, orphaned, later or outcome != "abandoned", stopped, warnings)
 
 
 @needs_answers("run the same finish again once it does")
 def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.Event | None = None) -> StepBack:
     """Drop the vectors of the previous generation; populates then write only the live ones.
 
-    On a server the vectors are retired at once and dropped three flush intervals of the collection later: a crash in
-    between would lose documents (see `diptych.stores.retired_vectors`). After a kill or stop in that wait, the next
+    On a server the vectors are retired at once and dropped three flush intervals of the collection later. Until then
+    the server's log may hold writes that name them, and after a crash it would decline these as a whole, with all that
+    they say of their documents (`diptych.stores.retired_vectors`). After a kill or stop in that wait, the next
     finish, apply or populate drops them.
 
     Running it again is harmless: the outcome is then `nothing to finish`, or `finished` when there were vectors left
@@ -114,9 +115,9 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
                 do="cut over first: diptych apply; or abandon the swap: diptych rollback",
             )
         after = finished(before) if before.previous is not None else before
-        needless = orphans(handle.client, handle.name, after)
+        orphaned = orphans(handle.client, handle.name, after)
         warnings = _change_state(handle, before, after, lease) if after is not before else ()
-    done = _drop_needless(handle, "finished", needless, later, stopped, warnings)
+    done = _drop_orphaned(handle, "finished", orphaned, later, stopped, warnings)
     if before.previous is None and not (done.dropped or done.retired):
         return replace(done, outcome="nothing to finish")
     return done
@@ -153,17 +154,17 @@ def _change_state(
     return tuple(_gaps(handle, before, after))
 
 
-def _drop_needless(
+def _drop_orphaned(
     handle: CollectionHandle,
     outcome: str,
-    needless: Collection[str],
+    orphaned: Collection[str],
     later: bool,
     stopped: threading.Event | None,
     warnings: tuple[str, ...],
 ) -> StepBack:
     """Drop what is no longer needed, after the lease is released; such names are never used again."""
     after = handle.read()
-    left = drop_orphans(handle.client, handle.name, after, only=needless, wait=not later, stopped=stopped)
+    left = drop_orphans(handle.client, handle.name, after, only=orphaned, wait=not later, stopped=stopped)
     dropped, retired = generation_names(left.dropped), generation_names(left.waiting)
     return StepBack(handle.name, outcome, _encoders(after), dropped, retired, (*warnings, *left.lines()))
 

@@ -44,24 +44,24 @@ def write(
         SwapError: another process has changed it since.
         StoreUnavailable: the nodes do not show the change in time.
     """
-    kept = raw_metadata(client, name)  # an apply that was killed may have left some
-    _require_unchanged(kept, before, name)
+    stored = raw_metadata(client, name)  # an apply that was killed may have left some
+    _require_unchanged(stored, before, name)
     used = {asking.drift for asking in metadata.live.asking.values()}
-    idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
-    dates = retirement_dates(client, name, metadata, kept)
+    idle = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
+    dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()
     update_metadata(client, name, {**metadata_payload(metadata), **idle, **dates, **(more or {})})
     if dates and time.monotonic() - begin > LEAST_INTERVAL:  # until it was written, others could write what it retires
-        update_metadata(client, name, retirement_dates(client, name, metadata, kept))
+        update_metadata(client, name, retirement_dates(client, name, metadata, stored))
 
 
-def _require_unchanged(kept: Mapping[str, Any], before: CollectionMetadata, name: str) -> None:
+def _require_unchanged(raw: Mapping[str, Any], before: CollectionMetadata, name: str) -> None:
     """Raise SwapError if the state is no longer the one that a change was made from.
 
     This stops a process whose lease has run out unnoticed. Qdrant cannot compare and write in one call, so a change by
     another process between this read and the write is overwritten.
     """
-    stored = metadata_of(kept, name)
+    stored = metadata_of(raw, name)
     if not same_values(metadata_payload(stored)[KEY], metadata_payload(before)[KEY]):
         last = stored.history[-1] if stored.history else None
         raise SwapError(
@@ -199,8 +199,8 @@ def _event(what: What, state: State, why: str = "", config: str = "", gate: str 
 
 def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
     after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
-    needless = {
+    orphaned = {
         vector: generation.kind for generation in unused(metadata, after).values() for vector in generation.vectors
     }
-    made, needed = {**metadata.leftover, **needless}, after.needed()
+    made, needed = {**metadata.leftover, **orphaned}, after.needed()
     return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in needed}})

@@ -15,7 +15,7 @@ from diptych.adopt import AdoptReport, adopt
 from diptych.collection.collection import Collection
 from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve, Rrf
-from diptych.stores.versions import keeps_log
+from diptych.stores.versions import is_server_client
 from diptych.testing import FakeDenseEncoder
 from named_server import is_cluster, require_vector_names
 
@@ -226,7 +226,7 @@ def test_the_unnamed_vector_can_be_finished_off(
     collection = Collection.adopt(way.config(), store=client, registry=registry)
     collection.apply(way.config(seed=9))
     collection.populate([Document("during", "words that were written while both vectors were kept")])
-    drops = not keeps_log(client)  # servers have no route for a name that is empty
+    drops = not is_server_client(client)  # servers have no route for a name that is empty
     assert collection.finish().dropped == (("",) if drops else ())
     collection.populate([Document("after", "words that were written when one was gone")])
     left = set(vectors(client.scroll("c", limit=1, with_vectors=True)[0][0].vector))

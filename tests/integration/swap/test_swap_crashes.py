@@ -320,7 +320,7 @@ def test_an_old_server_that_cannot_drop_a_vector_is_not_waited_for(
     found.populate(corpus(3))
     metadata = found.handle.read()
     needless = metadata.model_copy(update={"live": State(slots={}), "leftover": {"dense.1": "dense"}})
-    assert drop_orphans(client, "c", needless, wait=True).kept == ("dense.1",)
+    assert drop_orphans(client, "c", needless, wait=True).undroppable == ("dense.1",)
 
 
 @both
@@ -361,7 +361,7 @@ def test_an_unnamed_vector_which_no_server_can_drop_is_kept_and_its_size_told(
     client.upsert("c", [models.PointStruct(id=n, vector=[1.0] * 8, payload={}) for n in range(1000)])
     metadata = CollectionMetadata(live=State(slots={}), leftover={"": "dense"})
     left = drop_orphans(client, "c", metadata, wait=True)
-    assert (left.dropped, left.waiting, left.kept) == ((), (), ("",))
+    assert (left.dropped, left.waiting, left.undroppable) == ((), (), ("",))
     assert "the unnamed vector stays, 0.032 MB of numbers" in left.lines()[0]
 
 

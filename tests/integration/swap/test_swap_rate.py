@@ -168,8 +168,8 @@ def test_checkpoints_are_a_second_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(backfill, "CHECKPOINT", 1.0)
-    pages = Mock(side_effect=backfill.Backfill._keep)
-    monkeypatch.setattr(backfill.Backfill, "_keep", lambda own, page: pages(own, page))
+    pages = Mock(side_effect=backfill.Backfill._save)
+    monkeypatch.setattr(backfill.Backfill, "_save", lambda own, page: pages(own, page))
     clock = count(0, 0.4)  # each look at it is .4 s later than the one before
     monkeypatch.setattr(backfill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     found = opened(memory, config(OLD))

@@ -16,7 +16,7 @@ from diptych.errors import TuneError
 from diptych.evaluate import Qrels, evaluate
 from diptych.registry import Registry
 from diptych.search import Pipeline
-from diptych.stores.versions import keeps_log
+from diptych.stores.versions import is_server_client
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeReranker
 from diptych.tune import Budget, SearchReport, plot_search, tune_search
@@ -75,7 +75,9 @@ def test_values_are_those_of_searching_so(collection: Collection, found: SearchR
     for row in rows:
         value = served(collection, row.pipeline, 30)
         # Ties and approximation alone differ. A server orders ties anew at each call.
-        assert row.value == pytest.approx(value, abs=0.05 if keeps_log(collection.client) else 0.02), row.pipeline
+        assert row.value == pytest.approx(value, abs=0.05 if is_server_client(collection.client) else 0.02), (
+            row.pipeline
+        )
         assert row.milliseconds > 0
 
 
@@ -199,7 +201,7 @@ def test_a_reranker_scores_each_candidate_once_and_its_trials_are_what_searches_
     weighted = [row for row in rows if getattr(row.pipeline.fuse, "weights", {})]
     assert weighted, "rerankers are tried after fusions with weights, whose scores tie less"
     for row in [*weighted[::9], report.rows[-1]]:
-        slack = 0.05 if keeps_log(reranked.client) else 0.02
+        slack = 0.05 if is_server_client(reranked.client) else 0.02
         assert row.value == pytest.approx(served(reranked, row.pipeline, 30), abs=slack), row.pipeline
 
 

@@ -57,7 +57,7 @@ def clock() -> Clock:
 @pytest.fixture
 def pace(clock: Clock) -> Gentle:
     made = Gentle(lambda: USUAL, clock, clock=clock)
-    made.settle([QUIET] * 10)
+    made.measure_quiet([QUIET] * 10)
     return made
 
 
@@ -133,7 +133,7 @@ def test_a_probe_that_fails_is_a_slow_one_and_ends_nothing(clock: Clock) -> None
         return next(answers)
 
     pace = Gentle(fails_in_the_end, clock, clock=clock)
-    with pace.kept():
+    with pace.applied():
         pass
     assert 0.1 < pace.quiet <= 0.3
     assert noted(pace, [FAILED] * DECIDE) < FIRST_RATE
@@ -149,7 +149,7 @@ def test_the_pace_is_told_to_who_watches_the_phase(pace: Gentle) -> None:
     lines: list[str] = []
     with watched(lines.append), phase("fill the new vectors"):
         noted(pace, [SLOW] * DECIDE)
-        with Pace().kept():
+        with Pace().applied():
             pass
     assert lines[1:-1] == [
         "fill the new vectors: gentle pace, 600 documents/s; a probe query takes 6.0 ms, usually 2.0 ms",

@@ -26,7 +26,7 @@ from diptych.search.qdrant.query import (
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest, direction
 from diptych.search.stages import Linear, Rrf
-from diptych.stores.versions import keeps_log
+from diptych.stores.versions import is_server_client
 from diptych.types import Hit
 
 _Shown: TypeAlias = Mapping[PointId, Mapping[str, float]]
@@ -89,7 +89,7 @@ def _by_formula(request: SearchRequest) -> bool:
 
 def _has_shards(view: View) -> bool:
     """Whether the collection has several shards, or shard keys."""
-    if not keeps_log(view.client):
+    if not is_server_client(view.client):
         return False
     known: bool | None = view.memo.get("shards")
     if known is None:

@@ -26,7 +26,7 @@ from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
-from diptych.stores.versions import keeps_log
+from diptych.stores.versions import is_server_client
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.backfill.drift_fallback import Bridge
@@ -36,8 +36,8 @@ from diptych.swap.pace import pace_of
 from diptych.swap.records import Checkpoint
 from diptych.types import Document
 
-PIECES = 4  # pieces of a chunk, so that one is encoded while another is written
-SERVER_PIECES = 2  # the same on a server, where every read is a request
+PAGES = 4  # pages of a chunk, so that one is encoded while another is written
+SERVER_PAGES = 2  # the same on a server, where every read is a request
 CHECKPOINT = 1.0  # seconds between checkpoints; a kill costs these and a chunk
 PASSES = 20  # most repair passes, while others keep writing without the vector
 
@@ -74,9 +74,9 @@ class Backfill:
         self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.slots.values()))
         self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
-        pieces = SERVER_PIECES if keeps_log(handle.client) else PIECES
-        self._size = max(1, handle.populate_config.chunk // pieces)  # documents of a piece
-        self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
+        pages = SERVER_PAGES if is_server_client(handle.client) else PAGES
+        self._size = max(1, handle.populate_config.chunk // pages)  # documents of a page
+        self._settled = self._saved = Checkpoint()  # how far points are settled, and how far the lease says so
         self._due = 0.0  # when the next checkpoint may be written
         self.filled = Filled()
 
@@ -89,7 +89,7 @@ class Backfill:
         """
         for slot in self._slots.values():
             _ = slot.encoder  # one after another: some heavy packages cannot be imported in several threads at once
-        with self._pace.kept(), self._writer.working():
+        with self._pace.applied(), self._writer.working():
             self._finish_interrupted()
             start = self._start()
             if not start.complete:
@@ -104,7 +104,7 @@ class Backfill:
 
     def repair(self) -> Filled:
         """Fill the points that lack a vector, and those of an interrupted repair."""
-        with self._pace.kept(), self._writer.working():
+        with self._pace.applied(), self._writer.working():
             self._finish_interrupted()
             self._repaired()
         add_unread(self._handle.client, self._handle.name, taken_unread(self._encoders))
@@ -126,9 +126,9 @@ class Backfill:
         A page carries the offset of what follows it.
         """
         self._progress.begin("fill", max(0, self._store.count() - done))
-        self._settled = self._kept = Checkpoint(done=done)
+        self._settled = self._saved = Checkpoint(done=done)
         offsets, sent = deque[Any](), deque[list[Future[int]]]()
-        then = (partial(self._settle_page, offsets, sent), self._keep)
+        then = (partial(self._settle_page, offsets, sent), self._save)
 
         def put(page: Sequence[Item], outcomes: Outcomes) -> None:
             sent.append(self._begun(page, outcomes))
@@ -144,10 +144,10 @@ class Backfill:
 
     def _settle_page(self, offsets: deque[Any], sent: deque[list[Future[int]]], page: Sequence[Item]) -> None:
         self._written(sent.popleft())
-        self._settle(page)
+        self._recheck(page)
         self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
 
-    def _keep(self, page: Sequence[Item]) -> None:
+    def _save(self, page: Sequence[Item]) -> None:
         """Move the checkpoint to what is settled, if it is due."""
         settled = self._settled
         if time.monotonic() >= self._due:
@@ -158,14 +158,14 @@ class Backfill:
         self._progress.advance("fill", len(page))
 
     def _checkpoint(self, reached: Checkpoint) -> None:
-        if reached == self._kept or (reached.offset is None and not reached.complete):
+        if reached == self._saved or (reached.offset is None and not reached.complete):
             return
-        self._kept = reached
+        self._saved = reached
         self._store.request(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
 
     def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
         self._written(self._begun(page, outcomes))
-        self._settle(page)
+        self._recheck(page)
 
     def _begun(self, page: Sequence[Item], outcomes: Outcomes) -> list[Future[int]]:
         """Begin to write new vectors, and the text for text indexes."""
@@ -176,7 +176,7 @@ class Backfill:
         wait(sent)
         self.filled.encoded += sum(one.result() for one in sent)
 
-    def _settle(self, page: Sequence[Item]) -> None:
+    def _recheck(self, page: Sequence[Item]) -> None:
         """Read written points again, and rewrite what has changed, until nothing did."""
         while page := self._changed(page):
             self.filled.changed += len(page)

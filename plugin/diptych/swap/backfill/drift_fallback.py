@@ -68,7 +68,7 @@ class Bridge:
     warn: Callable[[str], None]
     served: list[Map] = field(default_factory=list)
     _next: int = field(default=0, init=False)
-    _asked: Floats | None = field(default=None, init=False)
+    _query_vectors: Floats | None = field(default=None, init=False)
 
     def reached(self, done: int) -> None:
         """`done` points are filled; fits a map when a share is reached, of no fewer points than the rule asks for."""
@@ -100,12 +100,12 @@ class Bridge:
         """The new encoder's vectors of judged queries, `[n, d]`; None without judgements."""
         if self.judged is None:
             return None
-        if self._asked is None:
+        if self._query_vectors is None:
             slot = self.handle.building(self.slot, self.new)
             texts = [query.text for query in self.judged.asked[:MOST_ASKED]]
             batches = (slot.encode("query", texts[at : at + BATCH]) for at in range(0, len(texts), BATCH))
-            self._asked = np.asarray([vector for batch in batches for vector in batch], np.float32)
-        return self._asked
+            self._query_vectors = np.asarray([vector for batch in batches for vector in batch], np.float32)
+        return self._query_vectors
 
     def _decide(self, fitted: Fitted, share: str) -> None:
         """Serve the map; if it is not good, withdraw any earlier map too, which was measured on fewer pairs."""

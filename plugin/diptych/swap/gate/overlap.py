@@ -135,12 +135,14 @@ def known_items(
         for texts in ([d.item for d in documents], [d.excerpt for d in documents])
     )
     both = list(zip((old, new), pipelines, strict=True))
-    by_item = [answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both]
-    by_excerpt = [answers(view, excerpts, depth=DEPTH, pipeline=pipeline) for view, pipeline in both]
+    before, after = (answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both)
+    excerpts_before, excerpts_after = (
+        answers(view, excerpts, depth=DEPTH, pipeline=pipeline) for view, pipeline in both
+    )
     return (
-        _known_item(BEGINNING, items, *by_item, confidence),
-        _known_item(MIDDLE, excerpts, *by_excerpt, confidence),
-        _side_by_side(items, *by_item),
+        _known_item(BEGINNING, items, before, after, confidence),
+        _known_item(MIDDLE, excerpts, excerpts_before, excerpts_after, confidence),
+        _side_by_side(items, before, after),
     )
 
 

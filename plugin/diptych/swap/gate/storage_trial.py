@@ -49,7 +49,7 @@ class StorageTrial:
         self._lease.trying({vector: trial for pair in changed.values() for vector, trial in self._trials(*pair)})
         for then, now in changed.values():
             set_storage(self._client, self._name, slot_config(now).storage, then)
-        self._settle()
+        self._await_indexes()
 
     def put_back(self) -> None:
         """Store the vectors as they were before the trial."""
@@ -58,7 +58,7 @@ class StorageTrial:
                 set_sparse_on_disk(self._client, self._name, vector, trial.before["on_disk"])
             else:
                 configure_dense(self._client, self._name, vector, models.VectorParamsDiff.model_validate(trial.before))
-        self._settle()
+        self._await_indexes()
         self._lease.trying({})
 
     def put_back_after_a_kill(self, metadata: CollectionMetadata) -> None:
@@ -87,7 +87,7 @@ class StorageTrial:
             assert params is not None, "a live vector is there"
             yield vector, Trial(wanted=now.storage, before=_way_back(params, config.hnsw_config, *pair))
 
-    def _settle(self) -> None:
+    def _await_indexes(self) -> None:
         """Wait until the indexes match the settings: an embedded store builds them here, a server by itself."""
         if hasattr(self._client, "optimize"):
             optimized(self._client, self._name)
