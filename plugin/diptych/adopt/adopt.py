@@ -23,7 +23,7 @@ from diptych.adopt.verify_encoders import Verified, Verifier
 from diptych.config.models import Config
 from diptych.errors import CollectionError, StoreUnavailable
 from diptych.handle.config_state import reading_of
-from diptych.handle.create import now, who
+from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import media_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata import node_payloads
@@ -218,7 +218,7 @@ class _Adoption:
         return CollectionMetadata(
             live=State(slots=generations),
             numbers={name: _highest(name, available) for name in generations},
-            history=(Event(what="adopted", when=now(), by=who(), why=why, slots=names),),
+            history=(Event(what="adopted", when=timestamp(), by=who(), why=why, slots=names),),
             layout=layout,
             search=self._config.search.model_dump(mode="json"),
             tenancy=tenancy_of(self._config),

@@ -12,7 +12,7 @@ from diptych.copying.record import CopyRecord, record_of
 from diptych.copying.side import Side
 from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
-from diptych.handle.create import now, who
+from diptych.handle.create import timestamp, who
 from diptych.metadata.store import KEY, read_metadata
 from diptych.stores.retired_vectors import existing, orphans
 
@@ -47,7 +47,7 @@ def begin(source: Side, target: Side, registry: Registry | None, extra: Extra = 
     indexes = target_collection.indexes_of(source, info, metadata, registry)
     if target.exists():
         return Preparation(_existing_record(source, target, info, extra), info, indexes, True, extra)
-    record = CopyRecord(store=source.place, collection=source.name, began=now(), by=who())
+    record = CopyRecord(store=source.place, collection=source.name, began=timestamp(), by=who())
     target_collection.create(source, target, info, record.payload(), extra)
     return Preparation(record, info, indexes, False, extra)
 

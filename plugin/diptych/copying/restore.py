@@ -15,7 +15,7 @@ from diptych.copying.export_rows import Header, Shapes
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.copying.side import Side
 from diptych.errors import CopyError, DocumentError
-from diptych.handle.create import now, who
+from diptych.handle.create import timestamp, who
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejected, Rejects, reason_of
 from diptych.populate.seen_ids import SeenIds
@@ -122,7 +122,7 @@ class _Import:
             self._written += len(batch)
             self._progress.advance("import", len(batch))
         metadata = copied_metadata(self._info.config.metadata or {})
-        update = {"stage": "done", "metadata": hash_of(metadata), "finished": now(), "copied": self._written}
+        update = {"stage": "done", "metadata": hash_of(metadata), "finished": timestamp(), "copied": self._written}
         self._target.settle({**metadata, **record.model_copy(update=update).payload()})
         warnings = list(self._warnings())
         if warning := optimized(self._target.client, self._target.name):
@@ -132,7 +132,7 @@ class _Import:
     def _copy_record(self) -> CopyRecord:
         """The record of a new target, or of one that an earlier import of this file began."""
         record = CopyRecord(
-            store=f"file:{self._path.resolve()}", collection=self._header.collection, began=now(), by=who()
+            store=f"file:{self._path.resolve()}", collection=self._header.collection, began=timestamp(), by=who()
         )
         if not self._target.exists():
             target_collection.create(self._target, self._target, self._info, record.payload())

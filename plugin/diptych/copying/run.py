@@ -16,7 +16,7 @@ from diptych.copying.record import CopyRecord, CopyReport, copied_metadata, hash
 from diptych.copying.side import Side
 from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
-from diptych.handle.create import now
+from diptych.handle.create import timestamp
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.upkeep import optimized
@@ -228,7 +228,7 @@ def finish(source: Side, target: Side, record: CopyRecord, extra: Extra = NO_EXT
     require_coherent(source, info)
     target_collection.require_same(source, target, info, target.info(), extra)
     metadata = copied_metadata(info.config.metadata or {})
-    update = {"stage": "done", "metadata": hash_of(metadata), "finished": now()}
+    update = {"stage": "done", "metadata": hash_of(metadata), "finished": timestamp()}
     removed = dict.fromkeys(copied_metadata(target.metadata()).keys() - metadata.keys())
     target.settle({**removed, **metadata, **record.model_copy(update=update).payload()})
 

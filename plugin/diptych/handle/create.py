@@ -53,7 +53,7 @@ def first_metadata(
     return CollectionMetadata(
         live=State(slots=generations),
         numbers=dict.fromkeys(slots, 1),
-        history=(Event(what="created", when=now(), by=who(), slots=names),),
+        history=(Event(what="created", when=timestamp(), by=who(), slots=names),),
         search=search.model_dump(mode="json"),
         tenancy=tenancy,
     )
@@ -175,7 +175,7 @@ def _require_type(index: models.PayloadIndexInfo, schema: str, where: str) -> No
         raise CollectionError("a field is indexed as another type", where=where, got=schema, expected=found, do=do)
 
 
-def now() -> str:
+def timestamp() -> str:
     """The current time in UTC, in the format of histories."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 

@@ -1,7 +1,7 @@
 """`Engine`: encodes and writes the pieces that populate has found to be new or changed.
 
-The default is a `Pipeline`: one thread for each slot encodes, one for each later stage delivers, and work in progress
-is bounded.
+The default is a `PiecePipeline`: one thread for each slot encodes, one for each later stage delivers, and work in
+progress is bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Piece = list[Item]
 Outcomes = Mapping[str, list[Outcome]]  # by physical vector, an outcome for each item of the piece
 Deliver = Callable[[Sequence[Item], Outcomes], None]
 Follow = Callable[[Sequence[Item]], None]
-Job = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
+InProgress = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +89,15 @@ class Threads:
     """The default engine: in this process, a thread for each slot and two that write, one where a store wants that."""
 
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
-        """Process all pieces in a `Pipeline`."""
+        """Process all pieces in a `PiecePipeline`."""
         encoders = lambda: work.targets.encoders  # noqa: E731  # they may change between two pieces
         then = (work.confirm,) if work.confirm else ()
-        with Pipeline(encoders, work.send, then=then, room=work.room, stopped=work.stopped) as pipeline:
+        with PiecePipeline(encoders, work.send, then=then, room=work.room, stopped=work.stopped) as pipeline:
             for piece in pieces:
                 pipeline.put(piece)
 
 
-class Pipeline:
+class PiecePipeline:
     """Takes pieces of items, lets every slot encode them, and delivers them in order.
 
     On exit it waits until all pieces are delivered. Once a run fails or is stopped, no stage begins another piece. So
@@ -128,7 +128,7 @@ class Pipeline:
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # Ctrl-C can break a Semaphore for the other thread
         for _ in range(room):
             self._room.put(None)
-        self._jobs: list[queue.SimpleQueue[Job | None]] = [queue.SimpleQueue() for _ in range(1 + len(then))]
+        self._jobs: list[queue.SimpleQueue[InProgress | None]] = [queue.SimpleQueue() for _ in range(1 + len(then))]
         self._failure: BaseException | None = None
         self._stages: list[threading.Thread] = []
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from diptych.errors import MissingExtra, PopulateError
 from diptych.populate.engine import Encoded, Piece, Work, Written
-from diptych.populate.ray_worker import Failure, Job, Worker, packed
+from diptych.populate.ray_worker import Failure, Worker, WorkerJob, packed
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import sample_size
@@ -62,7 +62,7 @@ class RayEngine:
             windows = batched(map(_put, pieces), self._window)
             read_ahead(windows, lambda found: self._windows(found, job, work), room=1, stopped=work.stopped)
 
-    def _job(self, work: Work) -> Job:
+    def _job(self, work: Work) -> WorkerJob:
         """The data for workers. They write themselves if they can open the store as this process did."""
         from diptych.stores.server_client import ServerClient
 
@@ -71,18 +71,18 @@ class RayEngine:
         size = max((sample_size(encoder.slot.encoder) for encoder in work.targets.encoders.values()), default=0)
         sample = tuple(handle.texts.documents(size)) if size else ()
         if handle.config is not None and isinstance(handle.client, ServerClient):
-            return Job(handle.name, self._registry, cache, config=handle.config, sample=sample)
+            return WorkerJob(handle.name, self._registry, cache, config=handle.config, sample=sample)
         slots = tuple(_sent(encoder.slot) for encoder in work.targets.encoders.values())
-        return Job(handle.name, self._registry, cache, slots, sample=sample, media=handle.media)
+        return WorkerJob(handle.name, self._registry, cache, slots, sample=sample, media=handle.media)
 
-    def _windows(self, windows: Iterable[list[Any]], job: Job, work: Work) -> None:
+    def _windows(self, windows: Iterable[list[Any]], job: WorkerJob, work: Work) -> None:
         for window in windows:
             for items, done in self._answers(window, job):
                 _take(pickle.loads(items), pickle.loads(done), work)
                 if work.stopped.is_set():
                     return
 
-    def _answers(self, window: list[Any], job: Job) -> Iterator[tuple[bytes, bytes]]:
+    def _answers(self, window: list[Any], job: WorkerJob) -> Iterator[tuple[bytes, bytes]]:
         """The pieces of a window with their results, in order."""
         import ray.data
 

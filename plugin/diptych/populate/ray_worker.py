@@ -37,7 +37,7 @@ Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WorkerJob:
     """The data for a worker. `slots` are set if it only encodes, `config` if it also writes.
 
     `sample`: documents for encoders that read sample texts, the same for all workers.
@@ -86,7 +86,7 @@ class Working(Protocol):
 class Worker:
     """The class that Ray Data maps over the pieces. A failure is returned, since Ray would retry an exception."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         self._job = job
         self._working: Working | None = None
 
@@ -107,7 +107,7 @@ class Worker:
 class Encoding:
     """Encodes, and returns the vectors."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         cache = EmbeddingCache.open(job.cache)
 
         def texts(size: int, reading: Reading) -> list[str]:
@@ -131,7 +131,7 @@ class Encoding:
 class Writing:
     """Encodes and writes."""
 
-    def __init__(self, job: Job, config: Config) -> None:
+    def __init__(self, job: WorkerJob, config: Config) -> None:
         registry = job.registry()
         client = open_store_of(config, registry=registry, create=False)
         self._handle = CollectionHandle(client, job.name, config, registry)

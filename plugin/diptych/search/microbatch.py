@@ -62,7 +62,7 @@ class MicroBatcher(Generic[Request, Answer]):
         self._pool = ThreadPoolExecutor(threads, "diptych-search")
         self._running, self._threads = 0, threads
 
-    def now(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer:
         """Return the answer. Raises what `work` raises."""
         if getattr(self._here, "works", False):  # a call from inside `work` would wait for itself
             return self._work([request])[0]

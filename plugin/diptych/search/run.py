@@ -92,7 +92,7 @@ def _answered(queries: Sequence[str | Query], options: Options, waits: Waits, vi
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
-    retrieved = batcher(request).now(request) if joins_others else retrieve_together([request])[0]
+    retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
     waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])  # another thread may have waited for it
     hits = complete_hits(request, retrieved)
     if request.chosen is not None and not any(hits):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
-from diptych.handle.create import named_params, now, who
+from diptych.handle.create import named_params, timestamp, who
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, QueryEncoder, State, Swap, vector_name
 from diptych.populate.statistics import summed
@@ -62,7 +62,7 @@ class SwapStart:
             target=State(slots=target, asking=students),
             search=config.search.model_dump(mode="json"),
             config=config.digest(),
-            began=now(),
+            began=timestamp(),
             by=who(),
             why=self.context.options.why,
         )

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from diptych.errors import ApplyRunning, StoreUnavailable
-from diptych.handle.create import now, who
+from diptych.handle.create import timestamp, who
 from diptych.metadata.store import APPLY, CLAIM, raw_metadata, update_metadata
 from diptych.swap.records import HELD, STALE, Checkpoint, LeaseRecord, Trial, lease_of, process_scope, read_lease
 
@@ -187,7 +187,7 @@ class Lease:
             host=socket.gethostname(),
             place=process_scope(),
             pid=os.getpid(),
-            at=now(),
+            at=timestamp(),
             released=released,
             checkpoints=self.checkpoints,
             trials=self.trials,

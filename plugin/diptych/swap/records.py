@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from diptych.handle.create import now, who
+from diptych.handle.create import timestamp, who
 from diptych.metadata.models import Record, Swap
 from diptych.metadata.store import APPLY, GATE, StoredId, raw_metadata, update_metadata
 
@@ -126,7 +126,7 @@ def note_refusal(client: QdrantBase, name: str, swap: Swap, sentence: str) -> No
     Raises:
         StoreUnavailable: the nodes do not show it in time.
     """
-    refusal = Refusal(began=swap.began, sentence=sentence, when=now(), by=who())
+    refusal = Refusal(began=swap.began, sentence=sentence, when=timestamp(), by=who())
     update_metadata(client, name, {GATE: refusal.model_dump(mode="json")})
 
 

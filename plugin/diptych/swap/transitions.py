@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SwapError
-from diptych.handle.create import now, who
+from diptych.handle.create import timestamp, who
 from diptych.metadata.models import CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
 from diptych.metadata.store import (
     DRIFT,
@@ -194,7 +194,7 @@ def _swap(metadata: CollectionMetadata) -> Swap:
 
 def _event(what: What, state: State, why: str = "", config: str = "", gate: str = "") -> Event:
     slots = {name: f"{generation.adapter}, generation {generation.number}" for name, generation in state.slots.items()}
-    return Event(what=what, when=now(), by=who(), why=why, config=config, slots=slots, gate=gate)
+    return Event(what=what, when=timestamp(), by=who(), why=why, config=config, slots=slots, gate=gate)
 
 
 def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:

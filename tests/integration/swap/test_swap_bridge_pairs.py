@@ -60,7 +60,7 @@ def test_pairs_are_drawn_from_all_over_the_points_that_have_both_vectors(
     new, old = spaces(400)
     fill(client, new, old, lacking=range(300, 400))
     monkeypatch.setattr("diptych.swap.backfill.drift_fallback.MOST_PAIRS", 60)
-    monkeypatch.setattr("diptych.swap.backfill.drift_fallback.WHOLE", whole)
+    monkeypatch.setattr("diptych.swap.backfill.drift_fallback.MOST_IDS_READ", whole)
     ours, theirs = live_pairs(client, "c", NEW, OLD)
     rows = rows_of(theirs, old)
     assert rows_of(ours, new) == rows, "row by row the same document"

@@ -9,7 +9,7 @@ import pytest
 
 from diptych.config.models import SlotConfig
 from diptych.populate.encode import SlotEncoder
-from diptych.populate.engine import Outcomes, Pipeline
+from diptych.populate.engine import Outcomes, PiecePipeline
 from diptych.populate.validate import Item
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
@@ -44,7 +44,7 @@ def test_a_piece_is_delivered_while_the_one_before_it_is_followed_up(encoder: Sl
         calls.append(("kept", number_of(given)))
 
     stopped = threading.Event()
-    with Pipeline(lambda: {"v": encoder}, deliver, then=(look_again, keep), room=4, stopped=stopped) as pipeline:
+    with PiecePipeline(lambda: {"v": encoder}, deliver, then=(look_again, keep), room=4, stopped=stopped) as pipeline:
         for number in range(4):
             pipeline.put(piece(number))
     for stage in ("delivered", "looked at", "kept"):
@@ -59,7 +59,7 @@ def test_a_piece_makes_room_only_after_its_last_stage(encoder: SlotEncoder) -> N
         on_their_way.discard(number_of(given))
 
     stopped = threading.Event()
-    with Pipeline(lambda: {"v": encoder}, lambda *_: None, then=(keep,), room=2, stopped=stopped) as pipeline:
+    with PiecePipeline(lambda: {"v": encoder}, lambda *_: None, then=(keep,), room=2, stopped=stopped) as pipeline:
         for number in range(20):
             on_their_way.add(number)
             pipeline.put(piece(number))
@@ -75,7 +75,7 @@ def test_no_later_stage_sees_a_piece_that_an_earlier_one_did_not_finish(encoder:
             raise ValueError(f"{stage} fails")
 
     def put_all() -> None:
-        with Pipeline(
+        with PiecePipeline(
             lambda: {"v": encoder},
             lambda given, _: at("delivered", given),
             then=(lambda given: at("looked at", given), lambda given: kept.append(number_of(given))),

@@ -57,7 +57,7 @@ def free() -> Work:
 def test_who_comes_alone_is_served_at_once_by_its_own_thread() -> None:
     work = free()
     batcher = MicroBatcher(work)
-    assert [batcher.now(1), batcher.now(2)] == [2, 4]
+    assert [batcher.answer(1), batcher.answer(2)] == [2, 4]
     assert work.batches == [[1], [2]]
     assert set(work.threads) == {threading.current_thread()}
 
@@ -75,9 +75,9 @@ def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
     work = Work()
     batcher = MicroBatcher(work, patience=300)
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(batcher.now, 1)
+        first = pool.submit(batcher.answer, 1)
         assert work.begun.wait(20)
-        waiting = [batcher.later(2), pool.submit(batcher.now, 3)]
+        waiting = [batcher.later(2), pool.submit(batcher.answer, 3)]
         while len(batcher._waiting) < 2:
             pass
         work.go.set()
@@ -122,8 +122,8 @@ def test_an_error_of_one_who_came_alone_leaves_the_next_a_free_way() -> None:
     work.go.set()
     batcher = MicroBatcher(work)
     with pytest.raises(ValueError, match="no"):
-        batcher.now(1)
-    assert batcher.now(2) == 4
+        batcher.answer(1)
+    assert batcher.answer(2) == 4
     with pytest.raises(ValueError, match="no"):
         batcher.later(1).result(20)
     assert batcher.later(2).result(20) == 4
@@ -149,10 +149,10 @@ def test_when_all_are_cancelled_the_next_is_still_answered() -> None:
 
 def test_work_that_asks_itself_does_not_wait_for_itself() -> None:
     def work(asks: Sequence[int]) -> list[int]:
-        return [ask if ask < 10 else batcher.now(ask // 10) for ask in asks]
+        return [ask if ask < 10 else batcher.answer(ask // 10) for ask in asks]
 
     batcher = MicroBatcher(work)
-    assert batcher.now(123) == 1
+    assert batcher.answer(123) == 1
     assert batcher.later(45).result(20) == 4
 
 
@@ -187,7 +187,7 @@ def test_a_loop_that_ended_meanwhile_takes_nobody_along() -> None:
 def test_hundreds_of_callers_from_threads_all_get_their_own_answer() -> None:
     batcher = MicroBatcher(free())
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(batcher.now, range(800))) == [2 * ask for ask in range(800)]
+        assert list(pool.map(batcher.answer, range(800))) == [2 * ask for ask in range(800)]
 
 
 @pytest.mark.parametrize("raised", [PanicException("index out of bounds"), SystemExit(3), KeyboardInterrupt()])
@@ -200,7 +200,7 @@ def test_every_waiter_gets_an_error_whatever_ends_the_work_and_the_next_are_serv
         with pytest.raises(AdapterCrashed, match=type(raised).__name__):
             future.result(20)
     assert futures[2].result(20) == 6
-    assert [batcher.now(4), batcher.later(5).result(20)] == [8, 10]
+    assert [batcher.answer(4), batcher.later(5).result(20)] == [8, 10]
 
 
 def test_a_panic_in_a_callers_own_thread_is_an_error_and_the_next_are_served() -> None:
@@ -208,8 +208,8 @@ def test_a_panic_in_a_callers_own_thread_is_an_error_and_the_next_are_served() -
     work.go.set()
     batcher = MicroBatcher(work)
     with pytest.raises(AdapterCrashed, match="PanicException: no"):
-        batcher.now(1)
-    assert [batcher.now(2), batcher.later(3).result(20)] == [4, 6]
+        batcher.answer(1)
+    assert [batcher.answer(2), batcher.later(3).result(20)] == [4, 6]
 
 
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
@@ -217,21 +217,21 @@ def test_ctrl_c_ends_the_callers_own_call_and_those_who_wait_are_answered(leavin
     work = Work(lambda ask: leaving() if ask == 1 else None)
     batcher = MicroBatcher(work, patience=300)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(batcher.now, 1)
+        first = pool.submit(batcher.answer, 1)
         assert work.begun.wait(20)
         waits = batcher.later(2)
         work.go.set()
         with pytest.raises(leaving):
             first.result(20)
     assert waits.result(20) == 4
-    assert batcher.now(3) == 6
+    assert batcher.answer(3) == 6
 
 
 def test_too_few_answers_are_an_error_of_each_and_the_next_are_served() -> None:
     batcher: MicroBatcher[int, int] = MicroBatcher(lambda asks: [2 * ask for ask in asks if ask != 1])
     with pytest.raises(ValueError, match="shorter"):
         batcher.later(1).result(20)
-    assert batcher.now(2) == 4
+    assert batcher.answer(2) == 4
 
 
 def test_a_call_that_hangs_holds_up_nobody_else() -> None:
@@ -240,7 +240,7 @@ def test_a_call_that_hangs_holds_up_nobody_else() -> None:
     hangs = batcher.later(0)
     assert work.begun.wait(20)
     assert [future.result(20) for future in [batcher.later(ask) for ask in (1, 2, 3)]] == [2, 4, 6]
-    assert batcher.now(4) == 8
+    assert batcher.answer(4) == 8
     assert not hangs.done()
     work.go.set()
     assert hangs.result(20) == 0
@@ -272,7 +272,7 @@ def test_a_hundred_calls_that_hang_hold_up_nobody_else() -> None:
     for number in range(1, 101):
         hanging.append(work.hang(batcher, -number))
         assert batcher.later(number).result(20) == 2 * number
-    assert batcher.now(7) == 14
+    assert batcher.answer(7) == 14
     assert not any(future.done() for future in hanging)
     work.go.set()
     assert [future.result(20) for future in hanging] == [-2 * number for number in range(1, 101)]
@@ -354,7 +354,7 @@ def test_a_query_that_hangs_holds_up_nobody_of_its_own_batch() -> None:
     assert any(-1 in batch and len(batch) > 1 for batch in batches)
     hanging.go.set()
     assert futures[20].result(20) == -2
-    assert batcher.now(5) == 10
+    assert batcher.answer(5) == 10
 
 
 def test_the_first_answer_of_a_slow_batch_counts_and_a_later_error_of_it_is_nobodys() -> None:

@@ -21,7 +21,7 @@ from qdrant_client import models
 from diptych.media import Media
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import SlotEncoder, taken_unread
-from diptych.populate.engine import Outcomes, Pipeline
+from diptych.populate.engine import Outcomes, PiecePipeline
 from diptych.populate.store import lacking, plain_id
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
@@ -135,7 +135,7 @@ class Backfill:
 
         room, begin = self._handle.populate_config.chunk // self._size, self._pace.begin
         stopped, encoders = self._stopped, lambda: self._encoders
-        with Pipeline(encoders, put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
+        with PiecePipeline(encoders, put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)
