@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -17,15 +18,21 @@ from diptych.registry import Registry
 from diptych.tune.search_report import SearchReport
 
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
+_USER = re.compile(r"//[^/\s]*@")  # of an address, with a password
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """The changed config file: the keys that are set, the diff of what is tuned, and the whole text."""
+    """The changed config file: the keys that are set, the diff of what is tuned, and the whole text.
+
+    `diff` has the sections in one style. `patch` has the lines of the file, so that `patch` applies it; it is empty
+    where it might show a secret.
+    """
 
     keys: str = ""
     diff: str = ""
     text: str = ""
+    patch: str = ""
 
 
 def config_change(config: Path, found: SearchReport, registry: Registry, *, row: int | None = None) -> ConfigChange:
@@ -69,13 +76,16 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
 
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
-    raw = yaml.load(config.read_text("utf-8-sig"))
-    before = _lines(raw, sections)
+    source = config.read_text("utf-8-sig")
+    raw = yaml.load(source)
+    before, places = _lines(raw, sections), _places(raw, source.count("\n"))
+    may_show = redacted(raw) == raw and not _USER.search(source)
     keys, text = edit(raw), StringIO()
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    return ConfigChange(keys, "\n".join(diff), text.getvalue())
+    patch = _patch(config.name, source, text.getvalue(), places, sections) if may_show else ""
+    return ConfigChange(keys, "\n".join(diff), text.getvalue(), patch)
 
 
 def write_config(config: Path, change: ConfigChange) -> None:
@@ -97,15 +107,50 @@ def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     return stream.getvalue().splitlines()
 
 
+def _places(raw: Any, size: int) -> dict[str, slice]:
+    """The lines of each section in the file of `size` lines that `raw` was read from."""
+    begins = {name: place[0] for name, place in (raw.lc.data or {}).items()}
+    lines = sorted(begins.values())
+    ends = dict(zip(lines, [*lines[1:], size], strict=True))
+    return {name: slice(begin, ends[begin]) for name, begin in begins.items()}
+
+
+def _patch(name: str, source: str, text: str, places: Mapping[str, slice], sections: Sequence[str]) -> str:
+    """A patch that makes the same config of the file's text as `text`, and leaves the lines of other sections alone."""
+    from ruamel.yaml import YAML
+
+    if not source.endswith("\n"):
+        return ""  # a patch would need a remark on the last line, which copying easily loses
+    old, new = source.split("\n")[:-1], text.split("\n")[:-1]
+    written, kept = _places(YAML().load(text), len(new)), old[:]
+    end = slice(len(old), len(old))  # of a section that the file does not have
+    for section in sorted(sections, key=lambda one: places.get(one, end).start, reverse=True):
+        kept[places.get(section, end)] = new[written[section]] if section in written else []
+    if _values("\n".join(kept)) != _values(text):
+        kept = new
+    patch = "\n".join(unified_diff(old, kept, name, name, lineterm=""))
+    return f"{patch}\n" if patch else ""
+
+
+def _values(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:  # lines of two styles need not fit together
+        return None
+
+
 def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:
     """The search section with the pipeline of a row, and the keys that are set; changes `section`."""
     wanted = found.rows[row].config()
     if found.rerankers and "rerank" in wanted:
         wanted["rerank"] = _rerankers(section.get("rerank") or [], found, row)
     for key in KEYS:
-        if key in wanted:
+        if key in wanted and section.get(key) != wanted[key]:  # what is the same keeps its style
             section[key] = wanted[key]
-        elif key != "params" and (key != "rerank" or found.rerankers):
+        elif key not in wanted and key != "params" and (key != "rerank" or found.rerankers):
             section.pop(key, None)
     return section, ", ".join(f"search.{key}" for key in wanted)
 

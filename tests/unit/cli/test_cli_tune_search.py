@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,82 @@ def test_what_passed_is_written_and_comments_stay(config: Path, registry: Regist
         "weights": {"dense": 0.7, "lexical": 0.3},
         "missing": -1.0,
     }
+
+
+def patched(source: str, patch: str) -> str:
+    """The text after a unified diff, whose lines must be those of the text."""
+    old, new, place = source.splitlines(), list[str](), 0
+    for line in patch.splitlines()[2:]:
+        if found := re.match(r"@@ -(\d+)(?:,(\d+))? ", line):
+            start = int(found[1]) - (found[2] != "0")  # of an insertion the line before is named
+            new += old[place:start]
+            place = start
+        elif line[0] == "+":
+            new.append(line[1:])
+        else:
+            assert old[place] == line[1:]
+            new += [line[1:]] if line[0] == " " else []
+            place += 1
+    return "\n".join([*new, *old[place:]]) + "\n"
+
+
+REST = """\
+store:   "memory:"     # as it is
+collection: c
+slots: {dense: {adapter: fake-dense},   lexical: {adapter: fake-sparse}}
+populate:
+    {chunk:   7}  # a style of its own
+"""
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        "search:\n  retrieve: {dense: 100, lexical: 100}  # both\n  fuse: {kind: rrf, k: 60}\n  limit: 3\n",
+        "search: {fuse: {kind: rrf}, retrieve: {dense: 100,  lexical: 100}, limit: 3}   # short\n",
+        "search:\n    limit:   3\n",
+        "",
+    ],
+    ids=["block", "flow", "indented", "absent"],
+)
+@pytest.mark.parametrize("is_last", [True, False])
+def test_the_patch_applies_to_the_file_and_leaves_other_lines_alone(
+    tmp_path: Path, registry: Registry, search: str, is_last: bool
+) -> None:
+    path = tmp_path / "diptych.yaml"
+    path.write_text(REST + search if is_last else search + REST)
+    change = config_change(path, report(passed=True), registry)
+    assert change.patch.startswith("--- diptych.yaml\n+++ diptych.yaml\n@@")
+    text = patched(path.read_text(), change.patch)
+    assert REST in text
+    assert "# both" not in search or "retrieve: {dense: 100, lexical: 100}  # both\n" in text
+    path.write_text(text)
+    by_patch = load_config(path)
+    write_config(path, change)
+    assert by_patch.digest() == load_config(path).digest()
+    assert by_patch.search.fuse.kind == "linear"
+
+
+def test_a_config_on_one_line_has_its_patch_too(tmp_path: Path, registry: Registry) -> None:
+    path = tmp_path / "diptych.yaml"
+    path.write_text(
+        '{store: "memory:", collection: c, slots: {dense: {adapter: fake-dense}, lexical: {adapter: fake-sparse}}}\n'
+    )
+    change = config_change(path, report(passed=True), registry)
+    path.write_text(patched(path.read_text(), change.patch))
+    assert load_config(path).search.fuse.kind == "linear"
+
+
+@pytest.mark.parametrize("secret", ["api_key: sesame\n", "store: 'https://me:sesame@host'\n"])
+def test_what_may_hold_a_secret_has_no_patch(tmp_path: Path, registry: Registry, secret: str) -> None:
+    path = tmp_path / "diptych.yaml"
+    rest = REST.partition("\n")[2]
+    store = "" if secret.startswith("store") else "store: 'https://host'\n"
+    path.write_text(f"{secret}{store}{rest}search: {{limit: 3}}\n")
+    change = config_change(path, report(passed=True), registry)
+    assert change.patch == ""
+    assert "linear" in change.diff
+    assert "sesame" not in change.diff
 
 
 def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed(

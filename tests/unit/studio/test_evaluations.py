@@ -183,7 +183,27 @@ def test_the_tuner_gives_every_pipeline_and_the_diff_of_those_worth_one(
     worth_one = [trial["label"] for trial in trials if (trial["front"] or trial["tuned"]) and not trial["present"]]
     assert [trial["label"] for trial in trials if "+++ search settings, tuned" in trial["diff"]] == worth_one
     assert found["verdict"].startswith("4 judged queries are too few to choose by")
-    assert (found["file"], found["diff"], found["remarks"]) == ("", "", [])
+    assert (found["file"], found["diff"], found["patch"], found["remarks"]) == ("", "", False, [])
+
+
+def test_the_diff_of_a_config_file_is_a_patch_of_its_own_lines(
+    filled: Fill, studio_over: Over, tmp_path: Path, fakes: Registry
+) -> None:
+    path = tmp_path / "diptych.yaml"
+    path.write_text(
+        'store: "memory:"\ncollection: own\nslots: {dense: {adapter: fake-dense}, lexical: {adapter: fake-sparse}}\n'
+        "search: {retrieve: {dense: 100, lexical: 100}, limit: 4}\n"
+    )
+    with Collection.open(path, registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        client = studio_over(collection, queries=[judged(tmp_path / "few", 4)])
+        found = finished(client, kind="tune")["result"]
+    diffs = [trial["diff"] for trial in found["trials"] if trial["diff"]]
+    assert diffs
+    assert (found["file"], found["patch"]) == ("diptych.yaml", True)
+    for diff in diffs:
+        assert diff.startswith("--- diptych.yaml\n+++ diptych.yaml\n")
+        assert "\n-search: {retrieve: {dense: 100, lexical: 100}, limit: 4}\n" in diff
 
 
 def test_a_config_that_was_edited_meanwhile_gets_no_diff(

@@ -105,6 +105,7 @@ class TuningResult(_Answer):
     gains: list[str]
     trials: list[TrialRow]
     diff: str
+    patch: bool = Field(description="Whether `patch FILE` can apply the diffs.")
     file: str
     remarks: list[str]
     seconds: float

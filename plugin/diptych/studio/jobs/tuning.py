@@ -44,7 +44,8 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
         "queries": found.queries,
         "gains": [f"{gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" for gain in found.gains],
         "trials": [_trial(row, n, found, changes.get(n)) for n, row in enumerate(found.rows)],
-        "diff": chosen.diff if chosen and found.passed else "",
+        "diff": _diff(chosen) if chosen and found.passed else "",
+        "patch": any(change.patch for change in changes.values()),
         "file": path.name if (path := _file(collection)) else "",
         "remarks": [*left_out, *([remark] if remark else [])],
         "seconds": found.seconds,
@@ -62,8 +63,12 @@ def _trial(row: SearchRow, number: int, found: SearchReport, change: ConfigChang
         "chosen": number == found.chosen,
         "tuned": number == found.tuned,
         "present": number == found.present,
-        "diff": change.diff if change else "",
+        "diff": _diff(change) if change else "",
     }
+
+
+def _diff(change: ConfigChange) -> str:
+    return change.patch or change.diff
 
 
 def _changes(collection: Collection, found: SearchReport) -> tuple[dict[int, ConfigChange], str]:

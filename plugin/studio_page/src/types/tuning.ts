@@ -21,6 +21,8 @@ export interface Tuning {
   passed: boolean;
   gains: string[];
   trials: Trial[];
+  /** Whether `patch` can apply the diffs to the file. */
+  patch: boolean;
   /** The change of the config that is recommended; empty where the present pipeline stays. */
   diff: string;
   /** The name of the config file; empty where the collection was opened without one. */

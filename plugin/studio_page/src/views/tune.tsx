@@ -24,7 +24,6 @@ export function Tune() {
   const limit = budget.trim() === "" ? null : Number(budget);
   const wrong = limit !== null && !(limit > 0 && Number.isFinite(limit));
   const result = handle.job?.state === "done" ? handle.job.result : null;
-  if (info.judged.length === 0 && !exported) return <NoJudgedQueries />;
   const start = (event: SubmitEvent) => {
     event.preventDefault();
     if (!wrong && !handle.busy) handle.start({ judged, budget_ms: limit });
@@ -32,7 +31,8 @@ export function Tune() {
   return (
     <>
       <h1 class="visually-hidden">Tune</h1>
-      {!exported && (
+      {!exported && info.judged.length === 0 && <NoJudgedQueries />}
+      {!exported && info.judged.length > 0 && (
         <form class="card setup" aria-label="What to tune by" onSubmit={start}>
           <p>
             Tries other pipelines over the same vectors on judged queries: fusions, weights, candidates, rescoring. Nothing is changed.
@@ -128,7 +128,16 @@ function Change({ trial, tuning }: { trial: Trial; tuning: Tuning }) {
       {!(trial.chosen && tuning.passed) && <p>Not recommended: this trial is not shown to be better than the present pipeline.</p>}
       <Diff text={text} what={tuning.file ? `Change of ${tuning.file}` : "Change of the search settings"} />
       <p class="hint">
-        Set the lines with a plus in the config, whose style may differ; or let <code>diptych tune search --write</code> do it. Then <code>diptych plan</code> and <code>diptych apply</code>: the gate measures it before it goes live.
+        {tuning.patch ? (
+          <>
+            Set the lines with a plus in the config, or save the diff as a file and run <code>patch {tuning.file} FILE</code>.
+          </>
+        ) : (
+          <>
+            Set the lines with a plus in the config, whose style may differ; or let <code>diptych tune search --write</code> do it.
+          </>
+        )}{" "}
+        Then <code>diptych plan</code> and <code>diptych apply</code>: the gate measures it before it goes live.
       </p>
     </section>
   );
