@@ -15,6 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 import colour_plugin
 import diptych_adapters.hooks
@@ -117,6 +118,7 @@ def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> No
             page.get_by_role("link", name=label, exact=True).click()
             expect(page).to_have_title(f"{label} · diptych Studio")
             expect(page.get_by_role("main", name=label)).to_be_focused()
+            expect(page.get_by_role("heading", level=1)).to_have_count(1)
             expect(page.get_by_role("link", name=label, exact=True)).to_have_attribute("aria-current", "page")
             page.reload()
             expect(page.get_by_role("main", name=label)).to_be_visible()
@@ -511,6 +513,97 @@ def test_a_tenant_is_asked_for_and_sees_its_documents_alone(browser: Browser, fi
             page.get_by_label("Tenant").fill("bob")
             assert sorted(visit.ids("a")) == ["bob-1", "bob-2"]
             assert visit.faults == []
+
+
+def test_with_the_key_a_tenant_finds_sees_and_exports_nothing_of_another(
+    browser: Browser, filled: Filled, fakes: Registry, tmp_path: Path
+) -> None:
+    documents = [
+        {"id": f"{name}-{n}", "text": f"word {n} of {name}", "customer": name}
+        for name in ("ann", "bob")
+        for n in (1, 2)
+    ]
+    with filled(documents, tenant={"field": "customer"}) as collection:
+        app = application(Served([collection], registry=fakes), keys=Keys(["open sesame"]), extension=studio())
+        with visiting(browser, app) as visit:
+            page = visit.open(q="word")
+            page.get_by_label("API key").fill("open sesame")
+            page.keyboard.press("Enter")
+            page.get_by_label("Tenant").fill("ann")
+            assert sorted(visit.ids("a")) == ["ann-1", "ann-2"]
+            path = exported(page, tmp_path)
+            assert "bob-1" not in path.read_text() + page.content()
+            assert "sesame" not in path.read_text()
+            page.get_by_label("Where is document…?").fill("bob-1")
+            page.keyboard.press("Enter")
+            side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+            expect(side).to_contain_text("holds no document of tenant 'ann' with the id 'bob-1'")
+            page.keyboard.press("Escape")
+            page.get_by_role("button", name="Filters").click()
+            page.get_by_role("button", name="Add a filter").click()
+            page.get_by_label("Field of filter 1").fill("customer")
+            page.get_by_label("Value of filter 1").fill("bob")
+            expect(page.locator("[data-column=a]")).to_contain_text("Nothing found")
+            page.get_by_label("Tenant").fill("nobody")
+            page.get_by_role("button", name="Remove filter 1").click()
+            expect(page.locator("[data-column=a]")).to_contain_text(
+                "No document of the tenant “nobody” answers this query"
+            )
+            assert not any("sesame" in url for url in visit.requests)
+
+
+def test_a_store_that_goes_away_is_said_and_asked_again(
+    browser: Browser, fakes: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection, is_away = animals(tmp_path, fakes), threading.Event()
+
+    def fails_while_away(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            if is_away.is_set():
+                raise ResponseHandlingException(httpx.ConnectError("refused"))
+            return ask(*args, **options)
+
+        return call
+
+    for name in ("scroll", "retrieve", "get_collection", "query_batch_points", "count"):
+        monkeypatch.setattr(collection.client, name, fails_while_away(getattr(collection.client, name)))
+    with visiting(browser, application(Served([collection], registry=fakes), extension=studio())) as visit:
+        page = visit.open(q="cat")
+        assert visit.ids("a")[0] == "cat"
+        is_away.set()
+        page.get_by_label("Query", exact=True).fill("dog")
+        alert = page.locator("[data-column=a]").get_by_role("alert")
+        expect(alert).to_contain_text("the store does not answer")
+        is_away.clear()
+        alert.get_by_role("button", name="Try again").click()
+        expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", "dog")
+        is_away.set()
+        page.get_by_role("link", name="Swap", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("the store does not answer")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Swap")
+        is_away.clear()  # nobody presses a button: whoever follows a swap sees it go on
+        expect(page.get_by_role("table", name="Generations of vectors")).to_be_visible(timeout=60_000)
+
+
+def test_in_a_narrow_window_nothing_lies_over_the_panels_button_or_a_message(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.page
+        page.set_viewport_size({"width": 320, "height": 640})
+        visit.open(q="cat", doc="cat")
+        close = page.get_by_role("button", name="Close the explanation")
+        expect(page.locator(".scorebar").first).to_be_visible()
+        panel = page.get_by_role("complementary").bounding_box()
+        assert panel is not None
+        assert panel["x"] >= 0
+        assert panel["x"] + panel["width"] <= page.evaluate("document.documentElement.clientWidth")
+        close.click()  # Playwright clicks only what nothing covers
+        expect(page.get_by_role("complementary")).to_have_count(0)
+        page.get_by_role("button", name="Link", exact=True).click()
+        message = page.locator(".toast").bounding_box()
+        assert message is not None
+        assert message["y"] + message["height"] < 320, "below are the buttons of Judge"
+        assert message["x"] >= 0
+        assert message["x"] + message["width"] <= 320
 
 
 def test_a_picture_is_made_small_and_finds_its_like(browser: Browser, filled: Filled, tmp_path: Path) -> None:

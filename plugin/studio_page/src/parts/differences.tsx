@@ -1,4 +1,5 @@
 /** A bar for each query, sorted by its difference; a cursor (pointer or arrow keys) names a query and opens it. */
+import { tickStep } from "d3-array";
 import { scaleLinear } from "d3-scale";
 import { area, curveStepAfter } from "d3-shape";
 import { useMemo, useState } from "preact/hooks";
@@ -22,6 +23,7 @@ const LEFT = 44;
 const TOP = 8;
 const FLOOR = HEIGHT - 24;
 const EQUAL = 1e-9;
+const TICKS = 5;
 
 export function Differences({ queries, difference, metric, a, b, onOpen }: Props) {
   const [frame, width] = useWidth<HTMLDivElement>();
@@ -31,6 +33,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
   const reach = Math.max(0.01, Math.abs(sorted[0]?.difference ?? 0), Math.abs(sorted[size - 1]?.difference ?? 0));
   const x = scaleLinear().domain([0, Math.max(1, size)]).range([LEFT, width - 2]);
   const y = scaleLinear().domain([-1.05 * reach, 1.05 * reach]).range([FLOOR, TOP]);
+  const step = tickStep(-1.05 * reach, 1.05 * reach, TICKS);
   const bars = useMemo(() => barPaths(sorted, x, y), [sorted, width]);
   const cursor = Math.min(chosen, size - 1);
   const query = sorted[cursor];
@@ -80,11 +83,11 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         onClick={(event) => isTouch(event) || exported || onOpen(query)}
         onKeyDown={press}
       >
-        {y.ticks(5).map((tick) => (
+        {y.ticks(TICKS).map((tick) => (
           <g key={tick}>
             <line class={tick === 0 ? "axis" : "gridline"} x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
             <text x={LEFT - 6} y={y(tick) + 4} text-anchor="end">
-              {signed(tick, reach < 0.1 ? 2 : 1)}
+              {signed(tick, step < 0.01 ? 3 : step < 0.1 ? 2 : 1)}
             </text>
           </g>
         ))}

@@ -3,9 +3,10 @@ import { memo } from "preact/compat";
 import { useMemo, useRef } from "preact/hooks";
 
 import { exported, isHeld, type ApiError } from "../api";
-import { sentence } from "../format";
+import { isolated, sentence } from "../format";
 import { locateBody, NONE, type Asked } from "../question";
 import type { Answer } from "../request";
+import { route } from "../state";
 import { sideLabel, useStudio } from "../studio";
 import type { Grades, SearchAnswer } from "../types/search";
 import { BesideHits, HitList, titleOf, type Beside } from "./hits";
@@ -114,7 +115,7 @@ const Column = memo(function Column({ side, label, data, error, loading, reload,
       {loading && !exported && <Late>Still searching. The first search of a side loads its encoders, which takes seconds, on a busy machine longer.</Late>}
       {error && <Failure error={error} again={reload} />}
       {data && data.hits.length === 0 && (
-        <Empty title="Nothing found">{data.warnings.map(sentence).join(" ") || "No document answers this query."}</Empty>
+        <Empty title="Nothing found">{data.warnings.map(sentence).join(" ") || noHit(route.get().params.tenant)}</Empty>
       )}
       {data && (
         <BesideHits.Provider value={beside}>
@@ -135,3 +136,7 @@ const Column = memo(function Column({ side, label, data, error, loading, reload,
     </section>
   );
 });
+
+function noHit(tenant: string | undefined): string {
+  return tenant ? `No document of the tenant “${isolated(tenant)}” answers this query.` : "No document answers this query.";
+}

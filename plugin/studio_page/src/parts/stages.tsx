@@ -10,6 +10,7 @@ export function Stages({ total, stages }: { total: number; stages: readonly Stag
   return (
     <details class="stages">
       <summary>
+        <span class="visually-hidden">Time of each stage; in all </span>
         <span class="number">{milliseconds(total)}</span>
       </summary>
       <div class="stages-body">

@@ -14,11 +14,18 @@ import type { Health as HealthFacts, HealthCheck, SlotCheck, SlotHealth } from "
 export function Health() {
   const { collection } = useStudio();
   const answer = useRequest<HealthFacts>((api) => api.get(`/health?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
-  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
-  if (!answer.data) return <Loading label="Reading the collection's health" />;
+  const title = <h1 class="visually-hidden">Health</h1>;
+  if (answer.error || !answer.data) {
+    return (
+      <>
+        {title}
+        {answer.error ? <Failure error={answer.error} again={answer.reload} /> : <Loading label="Reading the collection's health" />}
+      </>
+    );
+  }
   return (
     <>
-      <h1 class="visually-hidden">Health</h1>
+      {title}
       <Facts health={answer.data} />
       <Check />
     </>

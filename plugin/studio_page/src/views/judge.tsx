@@ -17,11 +17,10 @@ import type { Grade, Judging, PooledDocument, Preparing } from "../types/judging
 export function Judge() {
   const { info } = useStudio();
   const [id, setId] = useParam("judging");
-  if (!info.may.judge) return <Closed />;
   return (
     <>
       <h1 class="visually-hidden">Judge</h1>
-      {id ? <Session key={id} id={id} onLeave={() => setId("")} /> : <JudgeStart onStart={setId} />}
+      {!info.may.judge ? <Closed /> : id ? <Session key={id} id={id} onLeave={() => setId("")} /> : <JudgeStart onStart={setId} />}
     </>
   );
 }
@@ -153,8 +152,8 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
               <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
                 <kbd>u</kbd>Undo
               </button>
-              <button class="button" type="button" onClick={stop}>
-                Stop
+              <button class="button" type="button" onClick={pair ? stop : onLeave}>
+                {pair ? "Stop" : "Judge something else"}
               </button>
             </div>
           )}
@@ -179,12 +178,12 @@ function Outcome({ state }: { state: Judging }) {
     <div ref={note} tabIndex={-1} class="outcome stack">
       <Notice kind={state.settled ? "good" : "hint"}>
         <p>
-          <b>{state.settled ? "The comparison is settled." : "Everything is judged."}</b>
+          <b>{outcomeOf(state)}</b>
         </p>
-        {state.verdict.split("\n").map((line) => (
+        {state.total > 0 && state.verdict.split("\n").map((line) => (
           <p key={line}>{sentence(line)}</p>
         ))}
-        {state.folder && (
+        {state.folder && state.total > 0 && (
           <p class="muted">
             The judgements are in <code>{state.folder}</code>.
           </p>
@@ -200,6 +199,11 @@ function Outcome({ state }: { state: Judging }) {
       )}
     </div>
   );
+}
+
+function outcomeOf({ total, settled }: Judging): string {
+  if (total === 0) return "There is nothing to judge: both sides have the same first hits for these queries.";
+  return settled ? "The comparison is settled." : "Everything is judged.";
 }
 
 interface CardProps {

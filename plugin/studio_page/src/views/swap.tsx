@@ -23,16 +23,23 @@ export function Swap() {
   const answer = useRequest<SwapState>((api) => api.get(`/swap?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
   const swap = answer.data;
   useEffect(() => {
-    if (!swap || exported) return undefined;
-    const running = swap.steps.some((step) => step.state === "running");
+    if (exported || (!swap && !answer.error)) return undefined;
+    const running = swap?.steps.some((step) => step.state === "running"); // a store that does not answer is asked again too
     const timer = setInterval(() => document.hidden || answer.reload(), running ? WHILE_RUNNING : OTHERWISE);
     return () => clearInterval(timer);
-  }, [swap]);
-  if (answer.error) return <Failure error={answer.error} again={answer.reload} />;
-  if (!swap) return <Loading label="Reading the state of the swap" />;
+  }, [swap, answer.error]);
+  const title = <h1 class="visually-hidden">Swap</h1>;
+  if (answer.error || !swap) {
+    return (
+      <>
+        {title}
+        {answer.error ? <Failure error={answer.error} again={answer.reload} /> : <Loading label="Reading the state of the swap" />}
+      </>
+    );
+  }
   return (
     <>
-      <h1 class="visually-hidden">Swap</h1>
+      {title}
       <p class="verdict">{sentence(swap.sentence)}</p>
       <Stale config={swap.config} />
       {swap.steps.length > 0 && <Timeline steps={swap.steps} />}
