@@ -1,5 +1,5 @@
 /** Keyboard shortcuts: a view registers its own, the help dialog lists all that hold now. */
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 
 import { createStore } from "./store";
 
@@ -43,7 +43,8 @@ window.addEventListener("keydown", pressed);
 
 /** Holds while the component is mounted. Later ones win over earlier ones with the same keys. */
 export function useShortcuts(own: readonly Shortcut[], inputs: readonly unknown[]): void {
-  useEffect(() => {
+  // Before the browser paints: a key pressed at sight of a document must not be lost, nor grade the one before it.
+  useLayoutEffect(() => {
     shortcuts.set([...shortcuts.get(), ...own]);
     return () => shortcuts.set(shortcuts.get().filter((shortcut) => !own.includes(shortcut)));
   }, inputs);
