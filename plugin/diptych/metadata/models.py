@@ -190,7 +190,7 @@ class State(Record):
     """Everything that decides answers: a live generation for each slot, and query encoders that differ from it."""
 
     slots: dict[str, Generation]
-    asking: dict[str, QueryEncoder] = {}
+    asking: dict[str, QueryEncoder] = {}  # by slot, what makes its queries instead of its generation
 
     def without_temporary_queries(self) -> State:
         """The state without the query encoders that last until a cut-over; students stay."""

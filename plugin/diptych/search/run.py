@@ -119,10 +119,10 @@ async def _answered_later(
     # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.metadata is not None:
         try:
-            view, completed = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
+            view, make_request = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
             # Before the search, a recent window asks the store, and media are read.
             blocks = (view.search_config.recent is not None and options.pipeline is None) or bool(media_of(query))
-            request = await asyncio.to_thread(completed, view) if blocks else completed(view)
+            request = await asyncio.to_thread(make_request, view) if blocks else make_request(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
             waits.seconds += retrieved.seconds["retrieve"]  # another thread has waited for it
         except SearchError:

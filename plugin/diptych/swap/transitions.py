@@ -1,4 +1,8 @@
-"""The metadata updates of a swap. Each is one call, so that other processes see all of it or nothing."""
+"""The metadata updates of a swap. Each is one call, so that other processes see all of it or nothing.
+
+An embedded store has it on the disk when the call returns: a power failure, like a kill, finds the old state or the new
+one, never half of either.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,9 @@ def write(
     dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()
     update_metadata(client, name, {**metadata_payload(metadata), **idle, **dates, **(more or {})})
-    if dates and time.monotonic() - begin > LEAST_INTERVAL:  # until it was written, others could write what it retires
+    if dates and time.monotonic() - begin > LEAST_INTERVAL:
+        # Until the first update was written, others could write what it retires, so the wait begins again. A kill
+        # before this second one leaves a date that is early by the first one's time.
         update_metadata(client, name, retirement_dates(client, name, metadata, stored))
 
 
