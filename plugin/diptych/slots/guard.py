@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.config.models import SlotConfig
 from diptych.config.secrets import redacted
+from diptych.config.written import as_written
 from diptych.errors import FingerprintMismatch
 from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint, Kind
@@ -175,11 +176,12 @@ def difference(current: Fingerprint, recorded: Fingerprint) -> str:
 
 
 def config_difference(config: SlotConfig, live: Generation) -> str:
-    """How the config differs from the collection: `; language: 'english' in the collection, now 'german'`."""
+    """How the config differs from the collection: `; language: english in the collection, now german`."""
     recorded, configured = ({"adapter": side.adapter, **side.options} for side in (live, config))
     keys = [key for key in {**recorded, **configured} if recorded.get(key) != configured.get(key)]
-    old, new = redacted(recorded), redacted(configured)
-    return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
+    sides = [redacted(recorded), redacted(configured)]
+    old, new = ({key: as_written(side.get(key)) for key in keys} for side in sides)
+    return "".join(f"; {key}: {old[key]} in the collection, now {new[key]}" for key in keys)
 
 
 def mismatch(
@@ -205,13 +207,13 @@ def mismatch(
 
 
 def other_kind(got: str, generation: Generation, *, where: str) -> FingerprintMismatch:
-    """The error for a config whose adapter is of another kind than the one that filled the slot."""
+    """The error for a config whose slot has another kind of vectors: by another adapter, or by `passages`."""
     return FingerprintMismatch(
-        "the config's adapter is of another kind than the one that filled the slot",
+        "the config's slot makes vectors of another kind than those that fill it",
         where=where,
         got=got,
         expected=f"{generation.adapter} ({generation.kind})",
-        do="name that adapter; to change it: diptych plan, then diptych apply",
+        do="restore the adapter and its options, `passages` among them; to change it: diptych plan, then diptych apply",
     )
 
 

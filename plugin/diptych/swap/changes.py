@@ -16,6 +16,7 @@ from qdrant_client import models
 from diptych.config.models import Config
 from diptych.config.placement import ClusterConfig
 from diptych.config.secrets import redacted
+from diptych.config.written import as_written
 from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
@@ -232,18 +233,7 @@ def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") 
     old, new = redacted(then), redacted(now)
     for key in {**then, **now}:
         if then.get(key) != now.get(key):
-            yield f"{prefix}{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
-
-
-def _shown(value: object) -> str:
-    """A value as it stands in a config, without what is not set."""
-    if isinstance(value, str) and (value.strip() != value or not value or not value.isprintable()):
-        return repr(value)  # such as a separator, of which nothing would be seen
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {_shown(item)}' for key, item in value.items() if item is not None)}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"{prefix}{key}: {as_written(old.get(key))} -> {as_written(new.get(key))}"
 
 
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:

@@ -110,7 +110,7 @@ def test_a_refusal_names_what_differs_without_secrets(filled: Run, config: Path)
     write(config, "fake-dense, seed: 1, expand: {api_key: s3cret, feline: cat}}")
     answer = filled(*ASKED)
     assert answer.code == 1
-    assert "expand: None in the collection, now {'api_key': '***', 'feline': 'cat'}" in answer.error()["where"]
+    assert "expand: unset in the collection, now {api_key: ***, feline: cat}" in answer.error()["where"]
     assert "s3cret" not in answer.err
 
 

@@ -126,6 +126,15 @@ def test_a_misspelt_slot_is_refused_with_the_nearest(filled: Run) -> None:
     assert "did you mean 'dense'?" in answer.err
 
 
+def test_passages_of_a_filled_slot_are_refused_by_name_until_they_are_applied(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, passages: {tokens: 16, overlap: 2}}")
+    answer = filled("search", "cats")
+    assert answer.code == 1
+    assert "the config's slot makes vectors of another kind than those that fill it" in answer.err
+    assert "do: restore the adapter and its options, `passages` among them; to change it: diptych plan" in answer.err
+    assert "dense: passages: unset -> {tokens: 16, overlap: 2}" in filled("plan").out
+
+
 def test_a_secret_among_the_options_is_not_shown(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, expand: {api_key: s3cret, feline: cat}}")
     answer = filled("plan", "--sample", 0)

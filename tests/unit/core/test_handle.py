@@ -91,7 +91,7 @@ def test_a_mismatch_names_both_fingerprints(client: QdrantClient, fakes: Registr
         handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "seed": 3}})
     assert made.slot("dense").encoder.fingerprint.space in caught.value.expected
     assert FakeDenseEncoder(dimension=32, seed=3).fingerprint.space in caught.value.got
-    assert caught.value.where == "slot 'dense'; seed: None in the collection, now 3"
+    assert caught.value.where == "slot 'dense'; seed: unset in the collection, now 3"
 
 
 def test_a_changed_option_that_changes_no_vector_is_let_through(client: QdrantClient, fakes: Registry) -> None:

@@ -13,6 +13,7 @@ from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonO
 from diptych.cli.ui.output import printable, stderr, stdout, table, warn, write_json
 from diptych.cli.ui.session import Session, opened_store
 from diptych.config.secrets import redacted
+from diptych.config.written import as_written
 from diptych.errors import CollectionError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
     if slot.of != "text":
         yield "reads", slot.of
     if slot.options:
-        yield "options", ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
+        yield "options", ", ".join(f"{key}: {as_written(value)}" for key, value in redacted(slot.options).items())
     if slot.statistics:
         yield "corpus", ", ".join(f"{key} {value:,.0f}" for key, value in slot.statistics.items())
     if slot.unread:

@@ -10,6 +10,7 @@ import typer
 
 from diptych.cli.ui.output import printable
 from diptych.config.secrets import redacted
+from diptych.config.written import as_written
 from diptych.errors import DiptychError, SwapError
 from diptych.runtime.amounts import moment
 
@@ -32,7 +33,7 @@ RETIRED = "the change is done; the next diptych finish, apply or populate drops 
 
 def encoder_text(adapter: str, options: Mapping[str, Any]) -> str:
     """Adapter and options in a line, without secrets: `bm25, language: english`."""
-    return printable(", ".join([adapter, *(f"{key}: {value}" for key, value in redacted(options).items())]))
+    return printable(", ".join([adapter, *(f"{key}: {as_written(value)}" for key, value in redacted(options).items())]))
 
 
 def slots_to_encode(names: Iterable[str] | None, config: Config) -> frozenset[str]:
