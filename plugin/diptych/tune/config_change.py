@@ -23,7 +23,7 @@ _USER = re.compile(r"//[^/\s]*@")  # of an address, with a password
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """The changed config file: the keys that are set, the diff of what is tuned, and the whole text.
+    """The changed config file: the keys that are set or removed, the diff of what is tuned, and the whole text.
 
     `diff` has the sections in one style. `patch` has the lines of the file, so that `patch` applies it; it is empty
     where it might show a secret.
@@ -143,8 +143,8 @@ def _values(text: str) -> Any:
 
 
 def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:
-    """The search section with the pipeline of a row, and the keys that are set; changes `section`."""
-    wanted = found.rows[row].config()
+    """The search section with the pipeline of a row, and the keys that are set or removed; changes `section`."""
+    wanted, before = found.rows[row].config(), list(section)
     if found.rerankers and "rerank" in wanted:
         wanted["rerank"] = _rerankers(section.get("rerank") or [], found, row)
     for key in KEYS:
@@ -152,7 +152,8 @@ def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:
             section[key] = wanted[key]
         elif key not in wanted and key != "params" and (key != "rerank" or found.rerankers):
             section.pop(key, None)
-    return section, ", ".join(f"search.{key}" for key in wanted)
+    removed = [f"search.{key} (removed)" for key in before if key not in section]
+    return section, ", ".join([*(f"search.{key}" for key in wanted), *removed])
 
 
 def _rerankers(stages: Sequence[Any], found: SearchReport, row: int) -> list[Any]:

@@ -90,7 +90,7 @@ def test_what_passed_is_written_and_comments_stay(config: Path, registry: Regist
     text = config.read_text()
     config.write_text("# mine\n" + text.replace("  limit: 3", "  limit: 7  # how many\n  rescore: {slot: dense}"))
     change = config_change(config, report(passed=True), registry)
-    assert change.keys == "search.retrieve, search.fuse"
+    assert change.keys == "search.retrieve, search.fuse, search.rescore (removed)"
     write_config(config, change)
     text, search = config.read_text(), load_config(config).search
     assert text.startswith("# mine\n")
@@ -178,6 +178,15 @@ def test_what_may_hold_a_secret_has_no_patch(tmp_path: Path, registry: Registry,
     assert change.patch == ""
     assert "linear" in change.diff
     assert "sesame" not in change.diff
+
+
+def test_a_loss_that_a_budget_asks_for_comes_with_how_to_pass_the_gate(
+    config: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = replace(report(passed=True), fits=False)
+    shown(found, config_change(config, found, registry), write=True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "then diptych apply; its gate knows no budget: if it refuses the loss, diptych apply --no-gate" in said
 
 
 def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed(

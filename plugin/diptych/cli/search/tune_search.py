@@ -124,7 +124,8 @@ def show_search(
     if synthetic:
         warn([SYNTHETIC])
     if written:
-        say(console, f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply")
+        live = f"to make it live: diptych plan, then diptych apply{_gate(found)}"
+        say(console, f"wrote {change.keys} to {config}; {live}")
     elif write:
         say(console, f"{config} stays as it is: no change passed, so nothing was written")
     if plot is not None:
@@ -135,6 +136,11 @@ def show_search(
     scored = f", {found.pairs:,} pairs scored by rerankers" if found.rerankers else ""
     say(console, f"{found.seconds:.1f} s, {found.calls} searches{scored}")
     return None
+
+
+def _gate(found: SearchReport) -> str:
+    """What to do where the gate of apply, which knows no budget, may refuse a loss of quality."""
+    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --no-gate"
 
 
 def _gains(found: SearchReport) -> Iterator[str]:
