@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 import colour_plugin
@@ -27,7 +28,7 @@ from diptych.service.api_keys import Keys
 from diptych.service.application import application
 from diptych.service.served import Served
 from diptych.studio.routes import studio
-from serving import animals, served, until
+from serving import ANIMALS, animals, served, until
 
 pytestmark = pytest.mark.slow
 
@@ -176,6 +177,20 @@ def test_a_tab_leads_back_to_what_was_left(browser: Browser, url: str) -> None:
         page.get_by_role("link", name="Compare", exact=True).click()
         expect(page.get_by_label("Query", exact=True)).to_have_value("the owl hunts")
         assert visit.ids("a")[0] == "owl"
+
+
+def test_what_changes_is_said_to_screen_readers(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="cat")
+        said = page.locator("[role=status][aria-live=polite]")
+        expect(said).to_have_text(re.compile(r"^A: 4 hits in .+\. B: 4 hits in .+\. 4 in both\.$"))
+        page.get_by_label("Side B").select_option("none")
+        expect(said).to_have_text(re.compile(r"^4 hits in [^A]+\.$"))
+        page.get_by_role("button", name="Theme: system. Change it").click()
+        expect(said).to_have_text("Theme: light")
+        page.get_by_role("button", name="Link", exact=True).click()
+        expect(said).to_contain_text(re.compile("copied|Copy the link"))
+        expect(page.locator(".toast")).to_have_attribute("aria-hidden", "true")  # else it would be read twice
 
 
 def test_the_theme_is_the_systems_until_one_is_chosen(browser: Browser, url: str) -> None:
@@ -604,6 +619,94 @@ def test_in_a_narrow_window_nothing_lies_over_the_panels_button_or_a_message(bro
         assert message["y"] + message["height"] < 320, "below are the buttons of Judge"
         assert message["x"] >= 0
         assert message["x"] + message["width"] <= 320
+
+
+def test_health_says_where_unread_tokens_were_counted_of_a_sample(browser: Browser, url: str) -> None:
+    def sampled(route: Route) -> None:
+        answer = route.fetch()
+        facts = answer.json()
+        facts["slots"][0] |= {"unread": 0.25, "sampled": True, "unread_sentence": "of the documents that were counted"}
+        facts["slots"][1] |= {"unread": 0.5, "sampled": False}
+        route.fulfill(response=answer, json=facts)
+
+    with visiting(browser, url) as visit:
+        visit.page.route("**/api/health?*", sampled)
+        page = visit.open("health")
+        table = page.get_by_role("table", name="Vectors of each slot")
+        expect(table.get_by_role("cell", name="25% of a sample", exact=True)).to_be_visible()
+        expect(table.get_by_title("of the documents that were counted")).to_be_visible()
+        expect(table.get_by_role("cell", name="50%", exact=True)).to_be_visible()
+        expect(page.get_by_role("img", name=re.compile(r"^Size on disk\. dense\.1: \S+ .?B"))).to_be_visible()
+
+
+def test_a_back_fill_says_its_speed_and_the_time_left(browser: Browser, url: str) -> None:
+    step = {"name": "back-fill", "state": "running", "text": "fills lexical.2", "done": 800, "total": 2000}
+
+    def running(route: Route) -> None:
+        answer = route.fetch()
+        steps = [{**step, "rate": 40.0, "seconds_left": 30.0}]
+        route.fulfill(response=answer, json={**answer.json(), "steps": steps})
+
+    with visiting(browser, url) as visit:
+        visit.page.route("**/api/swap?*", running)
+        steps = visit.open("swap").get_by_role("region", name="Steps of the swap")
+        expect(steps).to_contain_text("800 of 2,000 documents · 40 a second · about 30 s left")
+        expect(steps.get_by_role("progressbar")).to_have_attribute("value", "800")
+
+
+def judged_animals(folder: Path) -> Path:
+    """A folder of four judged queries."""
+    (folder / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"q-{name}", "text": f"the {name}"} for name in ANIMALS]
+    (folder / "queries.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    lines = [f"q-{name}\t{name}\t1" for name in ANIMALS]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines, ""]))
+    return folder
+
+
+def test_an_exported_tuning_shows_its_trials_without_a_server(
+    browser: Browser, fakes: Registry, tmp_path: Path
+) -> None:
+    queries, collection = [judged_animals(tmp_path / "judged")], animals(tmp_path, fakes)
+    app = application(Served([collection], registry=fakes), extension=studio(queries=queries))
+    with visiting(browser, app) as visit:
+        page = visit.open("tune")
+        page.get_by_role("button", name="Tune", exact=True).click()
+        result = page.get_by_role("region", name="Result")
+        expect(result).to_be_visible(timeout=120_000)
+        trials = result.get_by_role("radio").count()
+        verdict = result.locator(".verdict").inner_text()
+        assert trials > 1
+        path = exported(page, tmp_path)
+        assert visit.faults == []
+    context = browser.new_context(offline=True)
+    alone = Visit(context.new_page(), path.as_uri())
+    alone.page.goto(path.as_uri())
+    result = alone.page.get_by_role("region", name="Result")
+    expect(result.get_by_role("radio")).to_have_count(trials)
+    expect(result.locator(".verdict")).to_have_text(verdict)
+    expect(alone.page.get_by_role("button", name="Tune", exact=True)).to_have_count(0)
+    assert (violations(alone.page), overflow(alone.page)) == ([], 0)
+    assert alone.requests == [path.as_uri()]
+    assert alone.faults == []
+    context.close()
+
+
+def test_where_both_sides_have_the_same_hits_it_says_that_nothing_is_to_be_judged(
+    browser: Browser, fakes: Registry, tmp_path: Path
+) -> None:
+    extension = studio(judgements=tmp_path / "judgements")
+    app = application(Served([animals(tmp_path, fakes)], registry=fakes), extension=extension)
+    with visiting(browser, app) as visit:
+        page = visit.open("judge", a="slot:dense", b="yaml:retrieve: {dense: 100}")
+        page.get_by_label("Your name").fill("eve")
+        page.get_by_label("Queries, one a line").fill("the cat")
+        page.get_by_role("button", name="Start judging").click()
+        expect(page.get_by_text("There is nothing to judge: both sides have the same first hits")).to_be_visible()
+        assert violations(page) == []
+        page.get_by_role("button", name="Judge something else").click()
+        expect(page.get_by_label("Your name")).to_have_value("eve")
+        assert visit.faults == []
 
 
 def test_a_picture_is_made_small_and_finds_its_like(browser: Browser, filled: Filled, tmp_path: Path) -> None:

@@ -49,11 +49,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_the_data_and_stays_small(tmp_path: Path) -> None:
+def test_the_wheel_has_the_data_and_studios_page_and_stays_small(tmp_path: Path) -> None:
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "-w", tmp_path, ROOT], check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         assert {f"diptych/demo_data/{name}" for name in FILES} <= names
+        assert {f"diptych/studio/{name}" for name in ("guide.html", "page/index.html", "page/studio.js")} <= names
+        assert not [name for name in names if "studio_page" in name or "node_modules" in name]
         assert sum(archive.getinfo(f"diptych/demo_data/{name}").compress_size for name in FILES) < 400_000
