@@ -13,7 +13,7 @@ from diptych.search.groups import HitGroups
 from diptych.search.hits import Answers, Hits, hits_of
 from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions
 from diptych.search.qdrant.filters import FilterLike, Where
-from diptych.search.run import answer, answer_later, answered
+from diptych.search.run import answer, answer_later, outcome
 from diptych.types import Document, Query, SparseVector
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Searching:
             CollectionNotFound: nothing has been populated yet.
             FingerprintMismatch, ContractError, RegistryError: an encoder cannot serve.
         """
-        found = answered(self.handle, [query], self._options(**options))
+        found = outcome(self.handle, [query], self._options(**options))
         return hits_of(found.request, found.hits[0], query)
 
     def search_batch(self, queries: Sequence[str | Query], **options: Unpack[SearchOptions]) -> Answers:

@@ -182,7 +182,7 @@ class CollectionHandle:
         shared = (self._rerankers, metadata.tenancy, self.media)
         return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, *shared)
 
-    def keep(self, slot: Slot) -> None:
+    def share_encoder(self, slot: Slot) -> None:
         """Use this slot, with its loaded encoder, wherever its generation is needed."""
         with self._lock:
             slot.use_cache(self.cache)

@@ -34,7 +34,7 @@ from diptych.types import Document, Hit, Query
 T = TypeVar("T")
 
 
-class Answered(NamedTuple):
+class SearchOutcome(NamedTuple):
     """Hits, the completed request, and the time of each step.
 
     Args:
@@ -72,23 +72,23 @@ def search(
 
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answers:
     """As `search`."""
-    found = answered(handle, queries, options)
+    found = outcome(handle, queries, options)
     return answers_of(found.request, found.hits, queries)
 
 
-def answered(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answered:
+def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> SearchOutcome:
     """As `search`, with the request and the time of each step."""
     started = time.time_ns()
     try:
         # Each request of many queries may wait that long.
         with one_search() if len(queries) == 1 else nullcontext(Waits()) as waits:
-            return on_current_view(handle, partial(_answered, queries, options, waits))
+            return on_current_view(handle, partial(_outcome, queries, options, waits))
     except Exception as error:
         notify_failure(handle.registry, handle.name, "search", error, started)
         raise
 
 
-def _answered(queries: Sequence[str | Query], options: Options, waits: Waits, view: View) -> Answered:
+def _outcome(queries: Sequence[str | Query], options: Options, waits: Waits, view: View) -> SearchOutcome:
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
@@ -97,24 +97,24 @@ def _answered(queries: Sequence[str | Query], options: Options, waits: Waits, vi
     hits = complete_hits(request, retrieved)
     if request.chosen is not None and not any(hits):
         warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
-    return Answered(request, hits, retrieved.seconds)
+    return SearchOutcome(request, hits, retrieved.seconds)
 
 
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> Hits:
     """As `search` for one query, without blocking the event loop or a thread."""
-    found = await answered_later(handle, query, options)
+    found = await outcome_later(handle, query, options)
     return hits_of(found.request, found.hits[0], query)
 
 
-async def answered_later(handle: CollectionHandle | View, query: str | Query, options: Options) -> Answered:
+async def outcome_later(handle: CollectionHandle | View, query: str | Query, options: Options) -> SearchOutcome:
     """As `answer_later`, with the request and the time of each step."""
     with one_search() as waits:
-        return await _answered_later(handle, query, options, waits)
+        return await _outcome_later(handle, query, options, waits)
 
 
-async def _answered_later(
+async def _outcome_later(
     handle: CollectionHandle | View, query: str | Query, options: Options, waits: Waits
-) -> Answered:
+) -> SearchOutcome:
     started = time.time_ns()
     # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.metadata is not None:
@@ -126,7 +126,7 @@ async def _answered_later(
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
             waits.seconds += retrieved.seconds["retrieve"]  # another thread has waited for it
         except SearchError:
-            pass  # the slots may have changed; `answered` reads the metadata again
+            pass  # the slots may have changed; `outcome` reads the metadata again
         except Exception as error:
             await asyncio.to_thread(notify_failure, handle.registry, handle.name, "search", error, started)
             raise
@@ -140,8 +140,8 @@ async def _answered_later(
                 hits = await asyncio.to_thread(told)
             if request.chosen is not None and not any(hits):
                 await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
-            return Answered(request, hits, retrieved.seconds)
-    return await asyncio.to_thread(answered, handle, [query], options)
+            return SearchOutcome(request, hits, retrieved.seconds)
+    return await asyncio.to_thread(outcome, handle, [query], options)
 
 
 def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:

@@ -122,9 +122,9 @@ def retirement_dates(
     if not is_server_client(client) or not (metadata.leftover or kept.get(RETIRED)):
         return {}
     known = kept.get(RETIRED) or {}
-    idle = [v for v, kind in orphans(client, name, metadata).items() if kind != "text_index"]
+    orphaned = [v for v, kind in orphans(client, name, metadata).items() if kind != "text_index"]
     today = Retirement(at=datetime.now(UTC).isoformat(), clock=_clock()).model_dump()
-    return {RETIRED: {vector: known.get(vector, today) for vector in idle} or None}
+    return {RETIRED: {vector: known.get(vector, today) for vector in orphaned} or None}
 
 
 def drop_orphans(

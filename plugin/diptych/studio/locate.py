@@ -14,7 +14,7 @@ from diptych.handle.snapshot import View
 from diptych.search import Pipeline, Retrieve
 from diptych.search.options import Options
 from diptych.search.qdrant.filters import read_filter
-from diptych.search.run import answered
+from diptych.search.run import outcome
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
@@ -94,7 +94,7 @@ def _deep_rank(side: Side, view: View, options: Options, body: Question, name: s
     alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
     asked = Options(pipeline=alone, limit=DEEPEST, filter=options.filter, tenant=options.tenant, with_payload=False)
     try:
-        (hits,) = answered(view, [body.question], asked).hits
+        (hits,) = outcome(view, [body.question], asked).hits
     except SearchError:  # a store that limits how much may be asked
         return None
     return next((rank for rank, hit in enumerate(hits, 1) if hit.id == id), None)

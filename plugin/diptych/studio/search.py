@@ -20,7 +20,7 @@ from diptych.errors import DiptychError
 from diptych.search.filter_keys import some_missing
 from diptych.search.options import Options
 from diptych.search.qdrant.store_calls import read_store
-from diptych.search.run import Answered, answered_later
+from diptych.search.run import SearchOutcome, outcome_later
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
 from diptych.service.search_answers import ExplainedDocument
@@ -53,7 +53,7 @@ async def _answer(studio: Studio, collection: Collection, body: Question) -> Res
     is_cheap = body.filter is None and asks_no_store(collection, body.side)  # a thread would cost more
     side, options = _prepared(collection, body) if is_cheap else await asyncio.to_thread(_prepared, collection, body)
     began = time.perf_counter()
-    found = await answered_later(side.view, body.question, options)
+    found = await outcome_later(side.view, body.question, options)
     milliseconds = 1000 * (time.perf_counter() - began)
     work = partial(_shown, collection, body, side, found, milliseconds)
     return await (studio.aside(work) if body.explain else asyncio.to_thread(work))
@@ -64,7 +64,7 @@ def _prepared(collection: Collection, body: Question) -> tuple[Side, Options]:
     return side, options_of(body, side)
 
 
-def _shown(collection: Collection, body: Question, side: Side, found: Answered, milliseconds: float) -> Response:
+def _shown(collection: Collection, body: Question, side: Side, found: SearchOutcome, milliseconds: float) -> Response:
     (hits,) = found.hits
     shown = shown_hits(found.request, hits, collection.name)
     warnings = [] if found.request.chosen is None or hits else _missing(found)
@@ -127,7 +127,7 @@ def before(why: Explanation) -> list[dict[str, Any]]:
     return [*parts, *({"name": name, "kind": "boost", "value": value} for name, value in boosts.items())]
 
 
-def _missing(found: Answered) -> list[str]:
+def _missing(found: SearchOutcome) -> list[str]:
     """Why a search with a filter found nothing: fields that no document has, values that none has, or the query."""
     request = found.request
     assert request.chosen is not None, "the caller has checked"

@@ -5,7 +5,7 @@
    in every process, writes old and new vector (`begin`). A populate reads the metadata after each upload, and before it
    unless it did within the last second. Where a vector was announced meanwhile, it adds that vector to what it has just
    uploaded before it counts the documents as written (`populate.index.Indexer.confirm`).
-3. Back-fill: per chunk read, encode, write, then read the payloads again; encode again what changed in between; only
+3. Back-fill: page by page read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
    counts those that are left, such as points without a text (`backfill.backfill`).
@@ -70,8 +70,8 @@ def apply(
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
     If it is killed, run it again to continue; at most a chunk and the last second's work are repeated. The
-    back-fill encodes at low priority, so that queries that this process answers meanwhile come first; at a server with
-    the full pace it does not.
+    back-fill encodes at low priority, so that queries that this process answers meanwhile come first; repairs, and the
+    full pace at a server, do not.
 
     Args:
         handle: the open collection.

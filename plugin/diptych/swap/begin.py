@@ -50,7 +50,7 @@ class SwapStart:
         for change in self.changes:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
-                handle.keep(change.slot)
+                handle.share_encoder(change.slot)
         # Note the names, create the vectors, announce the swap: after a kill between any two of these steps the next
         # apply knows which vectors are leftovers, and no populate writes a vector that does not exist.
         new_vectors = {vector: generation.kind for generation in building.values() for vector in generation.vectors}
@@ -91,7 +91,7 @@ class SwapStart:
         for change in self.changes:
             if change.slot is not None and slots[change.name] != change.live:
                 change.slot.generation = slots[change.name]
-                self.context.handle.keep(change.slot)  # it has loaded the encoder
+                self.context.handle.share_encoder(change.slot)  # it has loaded the encoder
         return State(slots=slots, asking=live.asking)
 
     def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:

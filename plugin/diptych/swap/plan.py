@@ -254,7 +254,7 @@ def _query_side(
     if change.action != "numerics" and not comparable(live, new):
         return step
     slot.generation = new
-    handle.keep(slot)
+    handle.share_encoder(slot)
     return replace(step, query_side=query_side(handle, metadata, change.name, new, judged, config.swap.gate))
 
 

@@ -197,7 +197,7 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
                 got=f"{error.what}: {error.got}" if isinstance(error, DiptychError) and error.got else reason_of(error),
                 do="install what it needs; or use the command diptych rollback, which needs no encoder",
             ) from error
-        handle.keep(slot)
+        handle.share_encoder(slot)
 
 
 def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata) -> Iterator[str]:

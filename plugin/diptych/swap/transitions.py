@@ -51,10 +51,10 @@ def write(
     stored = raw_metadata(client, name)  # an apply that was killed may have left some
     _require_unchanged(stored, before, name)
     used = {asking.drift for asking in metadata.live.asking.values()}
-    idle = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
+    unused_maps = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
     dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()
-    update_metadata(client, name, {**metadata_payload(metadata), **idle, **dates, **(more or {})})
+    update_metadata(client, name, {**metadata_payload(metadata), **unused_maps, **dates, **(more or {})})
     if dates and time.monotonic() - begin > LEAST_INTERVAL:
         # Until the first update was written, others could write what it retires, so the wait begins again. A kill
         # before this second one leaves a date that is early by the first one's time.
