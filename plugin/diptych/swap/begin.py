@@ -1,12 +1,16 @@
-"""Begins a swap: creates the new vectors, then announces them, so that populates write them from then on."""
+"""Begins a swap: creates the new vectors, then announces them, so that populates write them from then on.
+
+`edited_search` says where a config was edited since.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
-from diptych.handle.config_state import reading_of, storage_of
+from diptych.handle.config_state import describes, reading_of, storage_of
 from diptych.handle.create import named_params, timestamp, who
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, QueryEncoder, State, Swap, vector_name
@@ -188,3 +192,15 @@ def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:
             do="populate documents first, or name the file that the points were made from: --source FILE",
         )
     return sums
+
+
+def edited_search(config: Config, swap: Swap | None) -> list[str]:
+    """A warning if the config's search settings are not those that the swap under way was announced with."""
+    if swap is None or not describes(config, swap.target):
+        return []
+    if SearchConfig.model_validate(swap.search or {}) == config.search:
+        return []
+    return [
+        "search: the swap under way keeps the settings that it began with. The edited ones go live by another `diptych "
+        "apply` after the cut-over; for the gate to compare them, abandon the swap first: diptych rollback"
+    ]

@@ -25,6 +25,7 @@ from diptych.slots.unread import sampled_unread, unread_warnings
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import alias_warnings, version_warnings
+from diptych.swap.begin import edited_search
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, spread_warnings
 from diptych.swap.estimate import Estimate
 from diptych.swap.gate.judged import Judged, JudgedComparison
@@ -164,7 +165,7 @@ def plan(
     ]
     most = max((step.encode for step in steps), default=0)
     warnings += pace_warnings(config.swap.pace, handle.client, most)
-    warnings += reference_warnings(handle.client, handle.name, metadata.layout)
+    warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
     warnings += [*vocabulary, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
     all_warnings = (*_warnings(metadata, steps, missing_modalities), *warnings)
     return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, all_warnings)

@@ -223,3 +223,19 @@ def test_a_rollback_that_is_killed_at_an_update_leaves_the_storage_that_the_meta
         later.rollback()
     assert later.handle.read().live.slots["second"].storage == {}
     assert quantization(edge, "second.1") is None
+
+
+def test_plan_says_that_a_swap_under_way_keeps_the_search_settings_it_began_with(
+    memory: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(memory, config({"dense": DENSE}))
+    found.populate(corpus(60))
+    slots, edited = {"dense": OTHER}, {"search": {"limit": 3}}
+    kept = "the swap under way keeps the settings that it began with"
+    assert not any(kept in warning for warning in found.plan(config(slots, **edited)).warnings)
+    found.apply(config(slots), ApplyOptions(cut_over=False))
+    assert not any(kept in warning for warning in found.plan(config(slots)).warnings)
+    assert sum(kept in warning for warning in found.plan(config(slots, **edited)).warnings) == 1
+    found.apply(config(slots, **edited))
+    assert found.handle.read().search == config(slots).search.model_dump(mode="json")
+    assert found.plan(config(slots, **edited)).search_why == "search.limit: 10 -> 3"
