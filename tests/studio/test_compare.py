@@ -240,6 +240,22 @@ def test_everything_can_be_done_by_keys(visit: Visit) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+def test_escape_closes_the_help_before_the_explanation_behind_it(visit: Visit) -> None:
+    page = visit.open(q=QUERY)
+    page.get_by_role("main").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    why = page.get_by_role("complementary")
+    expect(why.get_by_role("heading", level=2)).to_be_focused()
+    page.get_by_role("button", name="Help and keyboard shortcuts").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(why).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(why).to_have_count(0)
+
+
 def test_the_parts_of_a_score_sum_to_it_and_matched_words_are_marked(visit: Visit, packages: Collection) -> None:
     page = visit.open(q=QUERY)
     rank = 2

@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from diptych.collection.collection import Collection
 from diptych.errors import SearchError
-from diptych.evaluate import ann_recall
+from diptych.evaluate import Qrels, ann_recall
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
@@ -22,6 +22,7 @@ from qdrant_edge_client.validation_messages import nearest
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 T = TypeVar("T")
+LOOKED_FOR = 1000  # relevant documents that the collection is asked for
 BATCH = 64  # queries searched together, and between two movements of the progress bar
 
 
@@ -129,3 +130,18 @@ def _exact(params: models.SearchParams | None) -> models.SearchParams:
 def recall_of(approximate: Run, truth: Run, *, k: int) -> float:
     """The share of the exact first `k` that the approximate search found, from 0 to 1."""
     return ann_recall(approximate, truth, k)
+
+
+def absent_documents(collection: Collection, qrels: Qrels, tenant: str | None = None) -> str:
+    """How many relevant documents no search can find, because the collection lacks them; "" if it has all."""
+    relevant = {document for grades in qrels.judgements.values() for document, grade in grades.items() if grade > 0}
+    asked = sorted(relevant)[:LOOKED_FOR]
+    present = {document.id for document in collection.get(asked, tenant=tenant)}
+    absent = [identifier for identifier in asked if identifier not in present]
+    if not absent:
+        return ""
+    names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+    return (
+        f"{len(absent):,} of {len(asked):,} relevant documents are not in collection {collection.name!r} ({names}), so "
+        "no search finds them: fill it whole, or judge what it holds"
+    )

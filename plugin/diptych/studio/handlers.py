@@ -231,7 +231,8 @@ def _work(serving: Serving, studio: Studio, collection: Collection, body: NewJob
         return lambda job: tuned(collection, judged, body.budget_ms, job)
     sides = _sides(collection, body.sides or ["pipeline"])
     names_of(sides)
-    wanted = Wanted(sides, judged, body.metric, body.limit, tuple(dict.fromkeys(body.slices)), body.tenant)
+    slices = tuple(dict.fromkeys(body.slices))
+    wanted = Wanted(collection, sides, judged, body.metric, body.limit, slices, body.tenant)
     wanted.require()
     return lambda job: evaluated(wanted, job)
 

@@ -31,7 +31,8 @@ function pressed(event: KeyboardEvent): void {
   const typing = isTyping(event.target) && !isForThePage(event);
   const modal = document.querySelector("dialog[open]") !== null;
   const pair = `${first} ${event.key}`;
-  const all = shortcuts.get().filter((shortcut) => shortcut.run && (typing || modal ? shortcut.typing : true));
+  // A dialog closes itself by Escape, before what is behind it.
+  const all = modal ? [] : shortcuts.get().filter((shortcut) => shortcut.run && (!typing || shortcut.typing));
   const found = all.findLast((shortcut) => shortcut.keys === pair) ?? all.findLast((shortcut) => shortcut.keys === event.key);
   first = typing || found ? "" : event.key;
   if (!found) return;

@@ -120,6 +120,15 @@ def test_two_sides_are_compared_as_evaluate_compares_them(client: TestClient, fo
     assert found["remarks"] == ["slices by nothing: no 10 queries share a value of it"]
 
 
+def test_relevant_documents_that_the_collection_lacks_are_remarked(
+    filled: Fill, studio_over: Over, folder: Path
+) -> None:
+    part = studio_over(filled(DOCUMENTS[:20]), queries=[folder])
+    remarks = finished(part, kind="evaluate", judged="colours", sides=["slot:lexical"])["result"]["remarks"]
+    assert remarks[0].startswith("4 of 24 relevant documents are not in collection")
+    assert "(d20, d21, d22, ...), so no search finds them" in remarks[0]
+
+
 def test_one_side_has_its_mean_and_no_difference(client: TestClient) -> None:
     found = finished(client, kind="evaluate", sides=["pipeline"], metric="MRR@10")["result"]
     assert found["verdict"].endswith("over 24 judged queries")
@@ -249,7 +258,9 @@ def test_a_job_has_one_bar_that_never_goes_back(
     own, queries = filled(DOCUMENTS), QuerySets([judged(tmp_path / "few", 12)])
     chosen = queries.get("few", [own])
     works: dict[str, Work] = {
-        "evaluate": lambda job: evaluated(Wanted((side_of(own, "pipeline"), side_of(own, "slot:dense")), chosen), job),
+        "evaluate": lambda job: evaluated(
+            Wanted(own, (side_of(own, "pipeline"), side_of(own, "slot:dense")), chosen), job
+        ),
         "tune": lambda job: tuned(own, chosen, None, job),
         "health": lambda job: checked(own, chosen, 12, job),
         "check of a graph": lambda job: checked(collection, chosen, 12, job),

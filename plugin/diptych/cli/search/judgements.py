@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from diptych.evaluate import Qrels
     from diptych.types import Query
 
-MOST = 1000  # relevant documents that are looked for
-
 
 def judged_queries(
     settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
@@ -40,16 +38,7 @@ def judged_queries(
 
 def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> None:
     """Say on standard error how many relevant documents no search can find, because the collection lacks them."""
-    relevant = {document for grades in qrels.judgements.values() for document, grade in grades.items() if grade > 0}
-    looked_for = sorted(relevant)[:MOST]
-    present = {document.id for document in collection.get(looked_for, tenant=tenant)}
-    absent = [identifier for identifier in looked_for if identifier not in present]
-    if absent:
-        names = printable(", ".join(absent[:3])) + (", ..." if len(absent) > 3 else "")
-        stderr().print(
-            f"{len(absent):,} of {len(looked_for):,} relevant documents are not in collection {collection.name!r} "
-            f"({names}), so no search finds them: fill it whole, or judge what it holds",
-            style="yellow",
-            soft_wrap=True,
-            markup=False,
-        )
+    from diptych.collection.pipeline_runs import absent_documents
+
+    if sentence := absent_documents(collection, qrels, tenant):
+        stderr().print(printable(sentence), style="yellow", soft_wrap=True, markup=False)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.collection.pipeline_runs import run_queries
+from diptych.collection.collection import Collection
+from diptych.collection.pipeline_runs import absent_documents, run_queries
 from diptych.errors import EvaluationError
 from diptych.evaluate import Comparison, Evaluation, Qrels, compare, differences_by_slice, evaluate, slices_of
 from diptych.evaluate.metric_names import cutoff, parse_metrics
@@ -33,6 +34,7 @@ class Wanted:
     """What is to be evaluated.
 
     Args:
+        collection: what is searched.
         sides: one, or two to compare; the first is the baseline.
         judged: the queries.
         metric: as `diptych evaluate` names them.
@@ -41,6 +43,7 @@ class Wanted:
         tenant: whose documents are searched, in collections with tenants.
     """
 
+    collection: Collection
     sides: tuple[Side, ...]
     judged: QuerySet
     metric: str = "nDCG@10"
@@ -97,10 +100,16 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
     evaluations = [_labelled(evaluate(run, qrels, [wanted.metric]), n, wanted) for n, run in enumerate(runs)]
     comparison = _comparison(evaluations, wanted.metric)
     slices, remarks = _slices(wanted, queries, qrels, comparison)
+    has_tenants = wanted.collection.handle.view.tenancy is not None  # judgements may be of others' documents
+    absent = "" if has_tenants else absent_documents(wanted.collection, qrels)
     return {
         "metric": wanted.metric,
         "verdict": _verdict(evaluations, comparison, wanted.metric),
-        "remarks": [*(remark for evaluation in evaluations for remark in evaluation.remarks()), *remarks],
+        "remarks": [
+            *([absent] if absent else []),
+            *(remark for evaluation in evaluations for remark in evaluation.remarks()),
+            *remarks,
+        ],
         "queries_judged": len(evaluations[0].queries),
         "sides": [
             _side(side, evaluation, wanted.metric, time_of)
