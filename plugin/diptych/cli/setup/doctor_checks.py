@@ -19,7 +19,6 @@ from diptych.cli.ui.session import Session
 from diptych.errors import CollectionNotFound, DiptychError
 from diptych.plugins.extras import missing, missing_wheel, to_install
 from diptych.runtime.amounts import moment
-from diptych.stores.api_key import exposed
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
@@ -98,6 +97,8 @@ def _plugins(registry: Registry) -> Check:
 
 
 def _key(config: Config) -> Iterator[Check]:
+    from diptych.stores.api_key import exposed
+
     if config.api_key and "${" not in config.api_key.get_secret_value():
         do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
         yield Check("api_key", "warn", "the config file holds the key itself", do)
