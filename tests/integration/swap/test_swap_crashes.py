@@ -137,14 +137,15 @@ def test_a_populate_that_began_before_finish_goes_on_without_the_retired_vector(
     def arriving() -> Iterator[Document]:
         for n, document in enumerate(corpus(60, "new")):
             if n == 30:  # the first of them are written, some are on their way
-                assert elsewhere.finish(later=True).retired == ("dense.1",)
+                done = elsewhere.finish(later=True)
+                assert (*done.retired, *done.dropped) == ("dense.1",)
             yield document
 
     report = found.populate(arriving())
     assert (report.new, report.changed, report.set_aside) == (30, 30, 0)
     elsewhere.finish()  # drops it, unless populate came so late that it did
     assert existing(far, "c") == {"dense.2"}
-    assert server.crash() == 0
+    server.crash()  # may decline a write that was on its way when the vector was retired: it was written again
     assert texts(far) == sorted(document.text for document in corpus(60, "new"))
     assert faults(far, "dense.2", FakeDenseEncoder(dimension=8, seed=1)) == []
 
@@ -167,6 +168,32 @@ def test_a_populate_whose_write_names_a_dropped_vector_is_refused_once_and_goes_
     assert (report.changed, report.set_aside, writes) == (4, 0, [4, 4])
     assert server.crash() == 0
     assert set(texts(far)) >= {document.text for document in corpus(4, "new")}
+
+
+def test_a_write_that_came_after_the_retirement_is_written_again_and_survives_being_declined(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = swapped(far, config, opened)
+    elsewhere, upsert, named = opened(open_store(server.url)), type(far).upsert, list[bool]()
+
+    def late(client: Any, name: str, points: Any, **options: Any) -> Any:
+        """A writer that was held up between its look at the metadata and its write."""
+        named.append("dense.1" in points[0].vector)
+        if len(named) == 1:
+            assert elsewhere.finish(later=True).retired == ("dense.1",)
+            server.flush()  # of what was written before
+        return upsert(client, name, points, **options)
+
+    monkeypatch.setattr(server, "_second", 1000.0)  # nothing else is flushed
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 1000)
+    monkeypatch.setattr(type(far), "upsert", late)
+    assert found.populate(corpus(4, "new")).changed == 4
+    monkeypatch.setattr(retired_vectors, "FLUSHES", 0)
+    assert elsewhere.finish().dropped == ("dense.1",)
+    assert named == [True, False]
+    assert server.crash() == 1
+    assert set(texts(far)) >= {document.text for document in corpus(4, "new")}
+    assert faults(far, "dense.2", FakeDenseEncoder(dimension=8, seed=1)) == []
 
 
 @pytest.fixture
