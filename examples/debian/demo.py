@@ -5,6 +5,8 @@ Run by `make demo`. Everything stays on this machine: the engine is embedded, th
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +28,7 @@ QUESTIONS = [
     "watch who uses my network bandwidth",
 ]
 METRICS = ("nDCG@10", "MRR@10", "Recall@50")
+NEXT = ('search "play music in the terminal"', 'explain "play music in the terminal" --limit 2', "info")
 
 exact = models.SearchParams(exact=True)
 dense, lexical = Retrieve("dense", 100), Retrieve("lexical", 100)
@@ -73,6 +76,21 @@ def score(collection: Collection, name: str, pipeline: Pipeline, queries: list[Q
     return evaluate(Run.from_hits(name, queries, hits), qrels, METRICS)
 
 
+def show_next(console: Console) -> None:
+    console.print("\nThe collection stays. Go on with it:", style="bold")
+    program, config = (
+        shlex.quote(short(path)) for path in (Path(sys.executable).with_name("diptych"), HERE / "diptych.yaml")
+    )
+    for command in NEXT:
+        console.print(f"  {program} {command} -c {config}", soft_wrap=True, highlight=False)
+
+
+def short(path: Path) -> str:
+    """The path as it is typed in the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def main() -> None:
     console, started = Console(), time.perf_counter()
     with Collection.open(HERE / "diptych.yaml") as collection:
@@ -80,6 +98,7 @@ def main() -> None:
         ask(collection, console)
         measure(collection, console)
     console.print(f"All of it took {time.perf_counter() - started:.0f} s. Run it again: nothing is encoded twice.")
+    show_next(console)
 
 
 if __name__ == "__main__":
