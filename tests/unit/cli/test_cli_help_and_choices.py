@@ -55,6 +55,22 @@ def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None
     assert f"Usage: {usage}\n" in re.sub(r" +\n", "\n", out)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        (["explain", "mail server", "postfix"], 'diptych explain "mail server" --id postfix --json'),
+        (["demo", "packages", "more"], "diptych demo packages --dense"),
+        (["tune", "search", "data", "more"], "diptych tune search my-data --budget 50ms --plot search.png"),
+    ],
+)
+def test_too_many_arguments_are_answered_by_examples(arguments: list[str], example: str) -> None:
+    answer = CliRunner().invoke(app, arguments, prog_name="diptych", env={"COLUMNS": "160"})
+    assert answer.exit_code == 2
+    assert f"Too many arguments: '{arguments[-1]}'. Put a text of several words in quotes." in answer.stderr
+    assert example in answer.stderr
+    assert not answer.stdout
+
+
 def test_paragraphs_of_help_are_as_wide_as_the_terminal() -> None:
     out = CliRunner().invoke(app, ["judge", "--help"], env={"COLUMNS": "80"}).stdout
     assert re.search(r"quits\. The same command\b.*\S", out), "no break where the docstring has one"

@@ -7,11 +7,26 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+EXAMPLES = 3  # that an error shows
 NAMES = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
 class PlainCommand(TyperCommand):
-    """A command with plain help."""
+    """A command with plain help, whose errors of arguments show examples."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; those that are too many are refused with the examples of the help."""
+        ctx.allow_extra_args = True  # left to this method
+        left = super().parse_args(ctx, args)
+        if left and not ctx.resilient_parsing:
+            given, examples = " ".join(map(repr, left)), self._examples()
+            lines = [f"Too many arguments: {given}. Put a text of several words in quotes. Examples:", *examples]
+            ctx.fail("\n".join(lines))
+        return left
+
+    def _examples(self) -> list[str]:
+        lines = (line.strip().replace("\\[", "[") for line in (self.help or "").splitlines())
+        return [f"  {line}" for line in lines if line.startswith("diptych ")][:EXAMPLES]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as help shows them."""
