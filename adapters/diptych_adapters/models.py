@@ -19,6 +19,7 @@ from diptych_adapters.model_wheels import CARRIED, WHEELS, Wheel, to_install
 from diptych_adapters.pipelines import fingerprints
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
+SHOWN = 8  # files of a folder that an error names
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
 
 
@@ -37,6 +38,12 @@ class ModelFolder:
     def config(self, file: str = "config.json") -> Mapping[str, Any]:
         """A JSON file of the folder, {} when it has none."""
         return fingerprints.read_json(self.path / file)
+
+    def listed(self) -> str:
+        """What lies in the folder, for an error: the first names."""
+        names = sorted(path.name for path in self.path.iterdir())
+        more = f" and {len(names) - SHOWN} more" if names[SHOWN:] else ""
+        return ", ".join(names[:SHOWN]) + more or "an empty folder"
 
     def module_folders(self, *, of_documents: bool = False) -> list[Path]:
         """The folder itself and those of its sentence-transformers modules, a router's routes included.

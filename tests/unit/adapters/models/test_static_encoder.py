@@ -98,3 +98,30 @@ def test_more_dimensions_than_the_table_has_are_refused(model2vec_folder: Path) 
 def test_a_transformer_is_no_static_embedding(minilm_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"(?s)not a static embedding.*Transformer \+ Pooling.*sentence-transformers"):
         StaticEncoder.of(model=str(minilm_folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        ({}, "an empty folder"),
+        ({"notes.txt": "none"}, "notes.txt"),
+        ({"config.json": "{}", "tokenizer.json": "{}"}, "config.json, tokenizer.json"),
+    ],
+)
+def test_a_folder_without_a_model_is_told_what_is_missing(content: dict[str, str], got: str, tmp_path: Path) -> None:
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ModelError) as refused:
+        StaticEncoder.of(model=str(tmp_path))
+    assert "holds no static embedding" in refused.value.what
+    assert (refused.value.where, refused.value.got) == (str(tmp_path), got)
+    assert refused.value.expected.startswith("config.json, model.safetensors, tokenizer.json of model2vec")
+    assert refused.value.do.startswith("name the folder that holds these files"), "no other adapter reads it either"
+
+
+def test_a_model_of_transformers_is_for_another_adapter(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+    with pytest.raises(
+        ModelError, match=r"(?s)not a static.*transformers: BertModel.*use adapter: sentence-transformers"
+    ):
+        StaticEncoder.of(model=str(tmp_path))
