@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from diptych.runtime.amounts import size
 from diptych.swap.changes import ENCODES
-from diptych.swap.plan import Plan, Step
+from diptych.swap.plan import UNCHANGED, Plan, Step
 from diptych.swap.query_override import describe
 
 ACTIONS = {  # in the words of docs/swap.md; the keys are what `plan --json` and notebooks have always said
@@ -20,6 +20,7 @@ ACTIONS = {  # in the words of docs/swap.md; the keys are what `plan --json` and
     "numerics": "settings only",
     "keep": "as it is",
 }
+SEARCH = "search: programs that open this config use these settings already, all others after diptych apply"
 
 
 def change_of(step: Step) -> str:
@@ -48,6 +49,8 @@ def details(planned: Plan) -> Iterator[str]:
             yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
     if planned.search:
         yield planned.search_why or "search: the collection has no stored search settings yet"
+        if not planned.under_way and all(step.action in UNCHANGED for step in planned.steps):
+            yield SEARCH  # in all other cases, what opens the config is refused, or searches as the collection says
 
 
 def _to_do(step: Step) -> str:

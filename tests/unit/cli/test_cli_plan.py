@@ -85,6 +85,17 @@ def test_each_kind_of_change_has_its_word(
     assert "to apply: diptych apply" in answer.out
 
 
+def test_it_is_said_who_uses_edited_search_settings_before_apply(filled: Run, config: Path) -> None:
+    said = "search: programs that open this config use these settings already, all others after diptych apply"
+    edit(config, "limit: 3", "limit: 2")
+    assert said in filled("plan", "--sample", 0).out
+    assert filled("search", "animal", "--json").json()["queries"][0]["hits"][2:] == []
+    stored = filled("search", "animal", "--json", "--store", "edge:qdrant", "--collection", "animals").json()
+    assert len(stored["queries"][0]["hits"]) == 3
+    edit(config, "fake-dense}", "fake-dense, seed: 1}")
+    assert said not in filled("plan", "--sample", 0).out, "what opens the config is refused now"
+
+
 def test_without_a_sample_nothing_is_estimated(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     answer = filled("plan", "--sample", 0)

@@ -118,10 +118,11 @@ def test_a_config_with_a_new_encoder_is_refused_until_it_is_applied_and_that_is_
         Collection.open("diptych.yaml", registry=REGISTRY)
 
 
-def test_a_reranker_is_compared_with_the_first_stage_and_takes_effect_at_once(folder: Path) -> None:
+def test_a_reranker_is_compared_with_the_first_stage_and_it_is_said_who_uses_it(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=reranking")
     assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
-    assert "search.rerank[0] takes effect at once, without plan or apply" in answer.stderr
+    told = "search.rerank[0]: programs that open diptych.yaml from now on rerank by it, all others after diptych apply"
+    assert told in answer.stderr
     assert "changed search.rerank[0] (nothing -> fake-reranker) of diptych.yaml" in answer.stdout
     assert "diptych plan" not in answer.stdout
     assert "until diptych apply" not in answer.stdout

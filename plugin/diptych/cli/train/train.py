@@ -27,6 +27,9 @@ REFUSED = (
     "until diptych apply has made the vectors anew, whatever opens {config} to search is refused, since another "
     "encoder made the vectors; what has it open goes on"
 )
+AT_ONCE = (
+    "{place}: programs that open {config} from now on rerank by it, all others after diptych apply --config {config}"
+)
 
 
 class Watched(Bars):
@@ -158,8 +161,7 @@ def put(report: TrainReport, config: Path, slot: str | None, model: str | None, 
     place = register(config, chosen, session.registry, slot=slot)
     change = Change(place, _encoder(before, place), _encoder(load_config(config), place))
     doubt_text = doubt(report) if chosen is report.models[0] else ""
-    effect_text = f"{place} takes effect at once, without plan or apply: what opens {config} from now on reranks by it"
-    for sentence in filter(None, [doubt_text, effect_text if change.at_once else ""]):
+    for sentence in filter(None, [doubt_text, AT_ONCE.format(place=place, config=config) if change.at_once else ""]):
         say(stderr(), sentence, "yellow")
     return change
 
@@ -182,7 +184,7 @@ class Change:
 
     @property
     def at_once(self) -> bool:
-        """Whether it is no slot, so that nothing has to be applied before it answers."""
+        """Whether it is no slot, so that what opens the config need not wait for `apply`."""
         return self.place.startswith("search.")
 
 
