@@ -70,6 +70,7 @@ class Status:
         orphans: vectors that diptych made and nothing needs, retired or left by a kill; the next finish, apply or
             populate drops them.
         history: what was done, oldest first.
+        can_roll_back: whether `rollback` can undo the last cut-over; one that only added slots keeps no vector.
     """
 
     collection: str
@@ -78,6 +79,7 @@ class Status:
     swap: SwapStatus | None = None
     orphans: tuple[str, ...] = ()
     history: tuple[Event, ...] = ()
+    can_roll_back: bool = False
 
 
 @needs_answers("try again once it does")
@@ -96,6 +98,7 @@ def status(handle: CollectionHandle) -> Status:
         swap=_swap(handle, metadata, vectors),
         orphans=tuple(sorted(orphans(handle.client, handle.name, metadata))),
         history=metadata.history,
+        can_roll_back=metadata.previous is not None,
     )
 
 

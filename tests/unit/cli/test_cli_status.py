@@ -70,6 +70,22 @@ def test_what_is_kept_is_shown_with_the_ways_on(filled: Run, config: Path) -> No
     assert "kept" not in filled("status").out
 
 
+def test_an_added_slot_can_be_rolled_back_and_status_says_so(filled: Run, config: Path) -> None:
+    told = "the last cut-over replaced no vector; to undo it: diptych rollback; to give that up: diptych finish"
+    assert told not in filled("status").out
+    edit(config, "  lexical:", "  second: {adapter: fake-dense, seed: 1}\n  lexical:")
+    assert filled("apply").code == 0
+    assert told in filled("status").out
+    assert filled("status", "--json").json()["can_roll_back"] is True
+    assert filled("rollback").code == 0
+    assert [row[0] for row in rows(filled)[2:4]] == ["dense", "lexical"]
+    assert filled("rollback").code == 0
+    assert told in filled("status").out, "a second rollback redoes the cut-over"
+    assert filled("finish").code == 0
+    assert told not in filled("status").out
+    assert filled("status", "--json").json()["can_roll_back"] is False
+
+
 def test_the_history_says_what_when_by_whom_and_why(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     filled("apply", "--why", "smaller")

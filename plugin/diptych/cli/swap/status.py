@@ -59,7 +59,7 @@ def _document(state: Status, options: Options, *, history: bool) -> dict[str, ob
     vectors = [{**dataclasses.asdict(vector), "options": options.get(vector.vector, {})} for vector in state.vectors]
     swap = dataclasses.asdict(state.swap) if state.swap else None
     document: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
-    document |= {"swap": swap, "orphans": list(state.orphans)}
+    document |= {"swap": swap, "orphans": list(state.orphans), "can_roll_back": state.can_roll_back}
     if history:
         document["history"] = [event.model_dump(mode="json") for event in state.history]
     return document
@@ -101,6 +101,8 @@ def _what_next(state: Status) -> Iterator[str]:
     elif kept:
         names = ", ".join(vector.vector for vector in kept)
         yield f"{names} is kept for a rollback; to go back: diptych rollback; to drop it: diptych finish"
+    elif state.can_roll_back:
+        yield "the last cut-over replaced no vector; to undo it: diptych rollback; to give that up: diptych finish"
 
 
 def _swap(swap: SwapStatus) -> Iterator[str]:
