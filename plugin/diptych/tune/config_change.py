@@ -84,8 +84,10 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    patch = _patch(config.name, source, text.getvalue(), places, sections) if may_show else ""
-    return ConfigChange(keys, "\n".join(diff), text.getvalue(), patch)
+    spliced = _spliced(
+        source, text.getvalue(), places, sections
+    )  # YAML's writer would move the columns of all sections
+    return ConfigChange(keys, "\n".join(diff), spliced, _patch(config.name, source, spliced) if may_show else "")
 
 
 def write_config(config: Path, change: ConfigChange) -> None:
@@ -115,21 +117,27 @@ def _places(raw: Any, size: int) -> dict[str, slice]:
     return {name: slice(begin, ends[begin]) for name, begin in begins.items()}
 
 
-def _patch(name: str, source: str, text: str, places: Mapping[str, slice], sections: Sequence[str]) -> str:
-    """A patch that makes the same config of the file's text as `text`, and leaves the lines of other sections alone."""
-    from ruamel.yaml import YAML
-
+def _patch(name: str, source: str, text: str) -> str:
+    """A patch that makes `text` of the file's text."""
     if not source.endswith("\n"):
         return ""  # a patch would need a remark on the last line, which copying easily loses
     old, new = source.split("\n")[:-1], text.split("\n")[:-1]
-    written, kept = _places(YAML().load(text), len(new)), old[:]
-    end = slice(len(old), len(old))  # of a section that the file does not have
+    patch = "\n".join(unified_diff(old, new, name, name, lineterm=""))
+    return f"{patch}\n" if patch else ""
+
+
+def _spliced(source: str, text: str, places: Mapping[str, slice], sections: Sequence[str]) -> str:
+    """The file's text with the lines of these sections from `text`; `text` itself where that is another config."""
+    from ruamel.yaml import YAML
+
+    if not source.endswith("\n"):
+        return text
+    kept, new = source.split("\n")[:-1], text.split("\n")[:-1]
+    written, end = _places(YAML().load(text), len(new)), slice(len(kept), len(kept))  # the end: of a new section
     for section in sorted(sections, key=lambda one: places.get(one, end).start, reverse=True):
         kept[places.get(section, end)] = new[written[section]] if section in written else []
-    if _values("\n".join(kept)) != _values(text):
-        kept = new
-    patch = "\n".join(unified_diff(old, kept, name, name, lineterm=""))
-    return f"{patch}\n" if patch else ""
+    spliced = "\n".join([*kept, ""])
+    return spliced if _values(spliced) == _values(text) else text
 
 
 def _values(text: str) -> Any:

@@ -154,6 +154,7 @@ def test_the_patch_applies_to_the_file_and_leaves_other_lines_alone(
     path.write_text(text)
     by_patch = load_config(path)
     write_config(path, change)
+    assert path.read_text() == text, "--write leaves them alone too"
     assert by_patch.digest() == load_config(path).digest()
     assert by_patch.search.fuse.kind == "linear"
 
