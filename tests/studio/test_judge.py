@@ -119,6 +119,42 @@ def test_undo_brings_back_the_document_that_was_graded_last(visit: Visit, folder
     expect(page.get_by_label("Your name")).to_have_value("bob")
 
 
+def test_the_toast_of_an_undo_goes_with_the_next_grade_and_with_the_view(visit: Visit, folder: Path) -> None:
+    # No toast hides by itself here, however slow the machine is.
+    script = "const later = setTimeout; window.setTimeout = (run, after) => after >= 3000 ? 0 : later(run, after)"
+    visit.page.add_init_script(script)
+    page = start(visit, "encrypt a disk", "eve")
+    toast = page.locator(".toast")
+    press(page, "0")
+    press(page, "1")
+    press(page, "u")
+    expect(toast).to_contain_text("Your last grade is undone")
+    press(page, "2")
+    expect(toast).to_have_count(0)
+    press(page, "3")
+    expect(toast).to_have_count(0)
+    press(page, "u")
+    expect(toast).to_contain_text("Your last grade is undone")
+    assert grades(folder, "eve") == [0, 1, 2, 3]
+    page.get_by_role("link", name="Health", exact=True).click()
+    expect(page.get_by_role("main", name="Health")).to_be_visible()
+    expect(toast).to_have_count(0)
+
+
+def test_an_undo_of_another_comparison_does_not_ask_for_the_document_that_is_shown(visit: Visit, folder: Path) -> None:
+    page = start(visit, "a chat program", "fay")
+    press(page, "1")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_label("Your name")).to_be_visible()
+    page = start(visit, "burn a disc", "fay")
+    shown = pair(page)
+    page.keyboard.press("u")
+    expect(page.locator(".toast")).to_have_text(
+        "Your last grade is undone. It was of another comparison, so its document is not shown."
+    )
+    assert pair(page) == shown
+
+
 def test_a_key_that_is_held_down_grades_one_document(visit: Visit, folder: Path) -> None:
     page = start(visit, "a text editor", "cleo")
     page.keyboard.down("2")

@@ -13,11 +13,17 @@ export function announce(text: string): void {
   again = setTimeout(() => spoken.set(text), 50); // the same text twice in a row is read twice
 }
 
-export function toast(text: string, kind: "good" | "error" = "good"): void {
+/** Returns what takes this toast away early, once it no longer holds; one that has come after it stays. */
+export function toast(text: string, kind: "good" | "error" = "good"): () => void {
   announce(text);
-  shown.set({ text, kind });
+  const message = { text, kind };
+  const takeAway = () => {
+    if (shown.get() === message) shown.set(null);
+  };
+  shown.set(message);
   clearTimeout(hide);
-  hide = setTimeout(() => shown.set(null), kind === "error" ? 8000 : 3500);
+  hide = setTimeout(takeAway, kind === "error" ? 8000 : 3500);
+  return takeAway;
 }
 
 export function Announcer() {

@@ -101,6 +101,9 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
   const pair = state.query && state.document ? { query: state.query, document: state.document } : null;
   const ready = !sending;
   const busy = useRef(false); // `sending` before the next render: keys may come faster
+  const forgetUndo = useRef(() => {}); // the toast of an undo speaks of the document that is shown then
+  const left = useRef(false); // then what an answer says is of a view that is not shown
+  useEffect(() => () => ((left.current = true), forgetUndo.current()), []);
 
   const send = (where: string, body: unknown, said: (next: Judging) => void) => {
     if (busy.current) return;
@@ -110,6 +113,7 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
     act<Judging>("POST", where, body)
       .then(
         (state) => {
+          if (left.current) return;
           said(state);
           onNext(state);
         },
@@ -121,10 +125,16 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
       });
   };
   const grade = (value: Grade | null, label: string) => {
-    if (pair) send(path, { query: pair.query.id, document: pair.document.id, grade: value }, () => announce(label));
+    if (!pair) return;
+    send(path, { query: pair.query.id, document: pair.document.id, grade: value }, () => {
+      forgetUndo.current();
+      announce(label);
+    });
   };
   const undo = () =>
-    send(`${path}/undo`, {}, (next) => toast(next.undone === null ? "You have no grade here to undo." : "Your last grade is undone: grade this document again."));
+    send(`${path}/undo`, {}, (next) => {
+      forgetUndo.current = toast(undoneSentence(next));
+    });
   const stop = () => {
     toast(`Stopped. ${plural(state.done, "document")} judged, and every grade is saved. Start with the same choice to go on.`);
     onLeave();
@@ -168,6 +178,12 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
       )}
     </>
   );
+}
+
+function undoneSentence({ undone, query, document }: Judging): string {
+  if (!undone) return "You have no grade here to undo.";
+  const isShown = undone.query === query?.id && undone.document === document?.id;
+  return isShown ? "Your last grade is undone: grade this document again." : "Your last grade is undone. It was of another comparison, so its document is not shown.";
 }
 
 function Outcome({ state }: { state: Judging }) {
