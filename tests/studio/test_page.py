@@ -692,6 +692,39 @@ def test_an_exported_tuning_shows_its_trials_without_a_server(
     context.close()
 
 
+@pytest.mark.parametrize(
+    ("relevant", "said"),
+    [
+        ({"cat": 0}, "no relevant document."),
+        ({"cat": 1}, "1 relevant document. A shows 1, B 1."),
+        ({"elk": 1}, "1 relevant document, which is not in this collection."),
+        ({"elk": 1, "emu": 2}, "2 relevant documents, none of which is in this collection."),
+        (
+            {"cat": 1, "elk": 1},
+            "1 relevant document. A shows 1, B 1. 1 more relevant document is not in this collection.",
+        ),
+        (
+            {"cat": 1, "dog": 1, "elk": 1, "emu": 2},
+            "2 relevant documents. A shows 2, B 2. 2 more relevant documents are not in this collection.",
+        ),
+    ],
+)
+def test_it_says_how_many_judged_documents_the_collection_holds_and_lacks(
+    browser: Browser, fakes: Registry, tmp_path: Path, relevant: dict[str, int], said: str
+) -> None:
+    (tmp_path / "judged" / "qrels").mkdir(parents=True)
+    (tmp_path / "judged" / "queries.jsonl").write_text('{"_id": "q1", "text": "the cat"}\n')
+    lines = ["query-id\tcorpus-id\tscore", *(f"q1\t{name}\t{grade}" for name, grade in relevant.items()), ""]
+    (tmp_path / "judged" / "qrels" / "test.tsv").write_text("\n".join(lines))
+    extension = studio(queries=[tmp_path / "judged"])
+    with visiting(
+        browser, application(Served([animals(tmp_path, fakes)], registry=fakes), extension=extension)
+    ) as visit:
+        note = visit.open(q="the cat").get_by_role("region", name="Judged documents")
+        expect(note.get_by_role("paragraph").first).to_have_text(f"By the judgements in judged: {said}")
+        assert visit.faults == []
+
+
 def test_where_both_sides_have_the_same_hits_it_says_that_nothing_is_to_be_judged(
     browser: Browser, fakes: Registry, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@ import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
 
 import { exported, isHeld } from "../api";
-import { isolated, plural } from "../format";
+import { count, isolated, plural } from "../format";
 import { locateBody, NONE, type Asked } from "../question";
 import { useRequest } from "../request";
 import { formatHash, useRoute } from "../state";
@@ -54,9 +54,7 @@ export const Judged = memo(function Judged({ asked, grades, a, b }: Props) {
   return (
     <section class="judged-note small-text" aria-label="Judged documents">
       <p>
-        By the judgements in <b>{isolated(grades.judged ?? "")}</b>: {plural(total, "relevant document")}.{" "}
-        {total > 0 && counts}
-        {grades.absent > 0 && ` ${plural(grades.absent, "more is", "more are")} not in this collection.`}
+        By the judgements in <b>{isolated(grades.judged ?? "")}</b>: {summaryOf(total, grades.absent, counts)}
       </p>
       {hidden.length > 0 && (
         <>
@@ -84,6 +82,14 @@ export const Judged = memo(function Judged({ asked, grades, a, b }: Props) {
     </section>
   );
 });
+
+/** How many relevant documents the collection holds, how many of them are found, and how many it lacks. */
+function summaryOf(held: number, absent: number, found: string): string {
+  if (held === 0 && absent === 0) return "no relevant document.";
+  if (held === 0) return absent === 1 ? "1 relevant document, which is not in this collection." : `${count(absent)} relevant documents, none of which is in this collection.`;
+  const rest = absent > 0 ? ` ${plural(absent, "more relevant document is", "more relevant documents are")} not in this collection.` : "";
+  return `${plural(held, "relevant document")}. ${found}${rest}`;
+}
 
 function foundOf(grades: Grades, { hits }: SearchAnswer): number {
   return hits.filter((hit) => (grades.grades[hit.id] ?? 0) > 0).length;
