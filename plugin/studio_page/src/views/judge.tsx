@@ -259,12 +259,12 @@ function Grades({ ready, onGrade }: Pick<CardProps, "ready" | "onGrade">) {
       {GRADES.map(({ grade, label }) => (
         <button key={grade} class="button grade" type="button" data-grade={grade} aria-disabled={!ready} onClick={() => onGrade(grade, label)}>
           <kbd>{grade}</kbd>
-          {label}
+          <span class="grade-label">{label}</span>
         </button>
       ))}
       <button class="button grade" type="button" aria-disabled={!ready} onClick={() => onGrade(null, "Skipped")}>
         <kbd>s</kbd>
-        Skip
+        <span class="grade-label">Skip</span>
       </button>
     </div>
   );
