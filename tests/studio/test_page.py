@@ -193,6 +193,19 @@ def test_what_changes_is_said_to_screen_readers(browser: Browser, url: str) -> N
         expect(page.locator(".toast")).to_have_attribute("aria-hidden", "true")  # else it would be read twice
 
 
+def test_what_was_said_of_one_view_is_not_said_in_the_next(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="cat")
+        said = page.locator("[role=status][aria-live=polite]")
+        expect(said).to_contain_text("4 in both")
+        page.get_by_role("link", name="API", exact=True).click()
+        expect(page.get_by_role("main", name="API")).to_be_focused()
+        expect(said).to_be_empty()
+        page.go_back()
+        expect(said).to_contain_text("4 in both")
+        assert visit.faults == []
+
+
 def test_the_theme_is_the_systems_until_one_is_chosen(browser: Browser, url: str) -> None:
     with visiting(browser, url, color_scheme="dark") as visit:
         page = visit.open()

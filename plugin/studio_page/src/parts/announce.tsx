@@ -1,10 +1,25 @@
 /** What a sighted user sees change is said to screen readers here; `toast` shows it for some seconds too. */
+import { route } from "../state";
 import { createStore, useStore } from "../store";
 
 const spoken = createStore("");
 const shown = createStore<{ text: string; kind: "good" | "error" } | null>(null);
 let hide: ReturnType<typeof setTimeout> | undefined;
 let again: ReturnType<typeof setTimeout> | undefined;
+
+/** What was said of one view is not read in another. Followed here, since it is before the new view says anything. */
+let place = placeShown();
+route.follow(() => {
+  if (placeShown() === place) return;
+  place = placeShown();
+  clearTimeout(again);
+  spoken.set("");
+});
+
+function placeShown(): string {
+  const { view, params } = route.get();
+  return `${view} ${params.collection ?? ""}`;
+}
 
 export function announce(text: string): void {
   clearTimeout(again);
