@@ -157,6 +157,19 @@ def test_no_view_is_wider_than_its_window(browser: Browser, url: str, view: str)
             assert overflow(page) == 0, width
 
 
+def test_the_tab_of_the_view_stays_in_sight_when_the_window_is_narrowed(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open("docs")
+        tab = page.get_by_role("link", name="API", exact=True)
+        expect(tab).to_be_in_viewport(ratio=1)
+        page.set_viewport_size({"width": 320, "height": 700})
+        expect(tab).to_be_in_viewport(ratio=1)
+        page.keyboard.press("g")
+        page.keyboard.press("c")
+        expect(page.get_by_role("link", name="Compare", exact=True)).to_be_in_viewport(ratio=1)
+        assert visit.faults == []
+
+
 def test_a_link_to_what_is_not_there_says_so(browser: Browser, url: str) -> None:
     with visiting(browser, url) as visit:
         main = visit.open(q="cat", b="state:building").get_by_role("main")

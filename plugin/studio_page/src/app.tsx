@@ -147,7 +147,12 @@ function useLookAgain(wanted: boolean, reload: () => void): void {
 function Navigation({ current }: { current: View }) {
   useRoute(); // links carry the collection and the sides of the current hash
   const shown = useRef<HTMLAnchorElement>(null);
-  useEffect(() => shown.current?.scrollIntoView({ block: "nearest", inline: "center" }), [current]);
+  useEffect(() => {
+    const bringIntoSight = () => shown.current?.scrollIntoView({ block: "nearest", inline: "center" });
+    bringIntoSight();
+    window.addEventListener("resize", bringIntoSight); // a narrower window has room for fewer tabs
+    return () => window.removeEventListener("resize", bringIntoSight);
+  }, [current]);
   if (exported) return null;
   return (
     <nav class="tabs" aria-label="Views">
