@@ -179,6 +179,25 @@ def test_a_link_to_what_is_not_there_says_so(browser: Browser, url: str) -> None
         expect(main).to_contain_text("names the collection “plants”, which is not served here. Shown is “animals”")
 
 
+def test_filters_that_a_link_brings_are_shown(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="cat")
+        filters = page.get_by_role("group", name="Filters")
+        expect(page.get_by_role("button", name="Filters")).to_have_attribute("aria-expanded", "false")
+        assert len(visit.ids("a")) == 4
+        visit.open(q="cat", f='[["letter","is","o"]]')  # in the same tab: the page is not loaded anew
+        expect(filters.get_by_label("Value of filter 1")).to_have_value("o")
+        assert visit.ids("a") == ["owl"]
+        page.get_by_role("button", name="Filters (1)").click()
+        expect(filters).to_have_count(0)
+        visit.type_query("dog")
+        assert visit.ids("a") == ["owl"]
+        expect(filters).to_have_count(0)  # somebody has closed it
+        visit.open(q="cat", f='[["letter","is","d"]]')
+        expect(filters.get_by_label("Value of filter 1")).to_have_value("d")
+        assert visit.faults == []
+
+
 def test_a_tab_leads_back_to_what_was_left(browser: Browser, url: str) -> None:
     with visiting(browser, url) as visit:
         page = visit.open()

@@ -1,6 +1,6 @@
 /** The card above the hits: the search box, the two sides, and what narrows the search. */
 import { memo } from "preact/compat";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import { exported } from "../api";
 import { picture, readRows } from "../question";
@@ -23,6 +23,10 @@ export const Controls = memo(function Controls({ onDown, code, onCode }: { onDow
   const [limit, setLimit] = useParam("limit", String(collection.limit));
   const rows = readRows(params.f ?? "");
   const [filtering, setFiltering] = useState(rows.length > 0);
+  // While the panel is closed nobody edits filters, so those that change have come by a link or by Back.
+  useEffect(() => {
+    if (rows.length > 0) setFiltering(true);
+  }, [params.f]);
   const image = useStore(picture);
   const limits = [...new Set([collection.limit, ...LIMITS])].sort((one, two) => one - two);
   const copyLink = () => {
