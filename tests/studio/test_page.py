@@ -559,6 +559,23 @@ def test_every_route_of_the_interface_is_described(browser: Browser, url: str) -
         assert visit.faults == []
 
 
+def test_scores_of_words_are_said_to_be_those_before_fusion_and_add_up_to_it(browser: Browser, url: str) -> None:
+    with visiting(browser, url) as visit:
+        page = visit.open(q="the cat sleeps", a="part:dbsf", b="none", doc="cat")
+        cell = page.locator("[data-side=a].why-side .parts tr", has_text="lexical").locator("td").first
+        expect(cell).to_contain_text(re.compile(r"Score before fusion [\d.]+ / [\d.]+, by word:"))
+        said = re.findall(r"[\d.]+", cell.locator(".words-of").inner_text())
+        pairs = [re.findall(r"[\d.]+|–", own.inner_text()) for own in cell.locator(".words .number").all()]
+        for column, score in enumerate(map(float, said)):
+            values = [float(pair[column]) for pair in pairs if pair[column] != "–"]
+            assert values
+            assert sum(values) == pytest.approx(score, abs=1e-3)
+        asked = {"collection": "animals", "query": "the cat sleeps", "side": "slot:lexical"}
+        hits = httpx.post(f"{visit.url}api/search", json=asked).json()["hits"]
+        assert float(said[0]) == pytest.approx(next(hit["score"] for hit in hits if hit["id"] == "cat"), abs=1e-3)
+        assert visit.faults == []
+
+
 def test_a_tenant_is_asked_for_and_sees_its_documents_alone(browser: Browser, filled: Filled, fakes: Registry) -> None:
     documents = [
         {"id": f"{name}-{n}", "text": f"word {n}", "customer": name} for name in ("ann", "bob") for n in (1, 2)

@@ -91,7 +91,7 @@ export function PartsTable({ mine, theirs, colours }: { mine: Scored; theirs?: S
             <tr key={name}>
               <td>
                 <span class={`swatch part-${colours.get(name) ?? 8}`} aria-hidden="true" /> {name}
-                {words.length > 0 && <Words words={words} two={theirs !== undefined} />}
+                {words.length > 0 && <Words words={words} own={[mine, ...(theirs ? [theirs] : [])].map((scored) => ownScore(scored, name))} />}
               </td>
               <Value scored={mine} name={name} />
               {theirs && <Value scored={theirs} name={name} />}
@@ -140,21 +140,33 @@ function wordsOf(mine: Part | undefined, theirs: Part | undefined): WordValue[] 
   return [...new Set([...own!.keys(), ...others!.keys()])].map((word) => ({ word, mine: own!.get(word), other: others!.get(word) }));
 }
 
-function Words({ words, two }: { words: readonly WordValue[]; two: boolean }) {
-  const said = `Matched words and what each adds to the slot's own score${two ? ", in this document / in the other" : ""}`;
+/** The score that the slot itself gives, before the fusion normalises it or takes its rank: what the words add up to. */
+function ownScore(scored: Scored, name: string): number | undefined {
+  return scored.legs.find((leg) => leg.slot === name)?.score ?? undefined;
+}
+
+/** `own`: the slot's own score of this document, and of the other where there is one. */
+function Words({ words, own }: { words: readonly WordValue[]; own: readonly (number | undefined)[] }) {
+  const two = own.length > 1;
+  const said = `Matched words and what each adds to the slot's score before fusion${two ? ", in this document / in the other" : ""}`;
   const shown = (value: number | undefined) => (value === undefined ? "–" : score(value));
   return (
-    <ul class="words" aria-label={said} title={said}>
-      {words.slice(0, 12).map(({ word, mine, other }) => (
-        <li key={word}>
-          <mark>{word}</mark>{" "}
-          <span class="muted number">
-            {shown(mine)}
-            {two && ` / ${shown(other)}`}
-          </span>
-        </li>
-      ))}
-      {words.length > 12 && <li class="muted">and {words.length - 12} more</li>}
-    </ul>
+    <>
+      <p class="words-of muted small-text">
+        Score before fusion <span class="number">{own.map(shown).join(" / ")}</span>, by word:
+      </p>
+      <ul class="words" aria-label={said} title={said}>
+        {words.slice(0, 12).map(({ word, mine, other }) => (
+          <li key={word}>
+            <mark>{word}</mark>{" "}
+            <span class="muted number">
+              {shown(mine)}
+              {two && ` / ${shown(other)}`}
+            </span>
+          </li>
+        ))}
+        {words.length > 12 && <li class="muted">and {words.length - 12} more</li>}
+      </ul>
+    </>
   );
 }
