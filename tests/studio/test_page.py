@@ -576,6 +576,35 @@ def test_scores_of_words_are_said_to_be_those_before_fusion_and_add_up_to_it(bro
         assert visit.faults == []
 
 
+def test_equal_scores_have_the_ranks_of_the_list_in_their_explanations(
+    browser: Browser, filled: Filled, fakes: Registry
+) -> None:
+    documents = [{"id": f"same-{n:02}", "text": "always the same"} for n in range(30)]
+    with filled(documents) as collection:
+        app = application(Served([collection], registry=fakes), extension=studio())
+        with visiting(browser, app) as visit:
+            visit.page.route("**/api/locate", lambda route: at_rank(route, 7))
+            page = visit.open(q="always", a="slot:lexical", b="none", limit="20")
+            listed = visit.ids("a")
+            assert len(listed) == 20
+            side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+            for place in (1, 2, 20):
+                visit.open(q="always", a="slot:lexical", b="none", limit="20", doc=listed[place - 1])
+                expect(side.locator("h3")).to_contain_text(f"rank {place} ·")
+                expect(side).to_contain_text("Both have the same score: nothing in it decides which comes first.")
+            below = next(document["id"] for document in documents if document["id"] not in listed)
+            visit.open(q="always", a="slot:lexical", b="none", limit="20", doc=below)
+            expect(side).to_contain_text("rank 7. Hits that are shown have the same score; which of them come first")
+            page.unroute_all(behavior="wait")
+            assert visit.faults == []
+
+
+def at_rank(route: Route, rank: int) -> None:
+    """Explain a document at this rank: a store may order equal scores otherwise when more hits are asked for."""
+    answer = route.fetch()
+    route.fulfill(response=answer, json={**answer.json(), "rank": rank, "sentence": f"It is at rank {rank}."})
+
+
 def test_a_tenant_is_asked_for_and_sees_its_documents_alone(browser: Browser, filled: Filled, fakes: Registry) -> None:
     documents = [
         {"id": f"{name}-{n}", "text": f"word {n}", "customer": name} for name in ("ann", "bob") for n in (1, 2)

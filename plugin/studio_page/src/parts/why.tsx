@@ -117,14 +117,19 @@ const WhySide = memo(function WhySide({ name, label, side, id, question, hits, o
         </span>
         {found?.rank != null && (
           <span class="number">
-            rank {found.rank}
+            rank {rank < 0 ? found.rank : rank + 1}
             {found.score != null && <span class="muted"> · {score(found.score)}</span>}
           </span>
         )}
       </h3>
       {located.error && <Failure error={located.error} again={located.reload} />}
       {!found && located.loading && <Loading label="Explaining" />}
-      {found && rank < 0 && <p class="small-text">{found.sentence}</p>}
+      {found && rank < 0 && (
+        <p class="small-text">
+          {found.sentence}
+          {isTied(found, hits) && " Hits that are shown have the same score; which of them come first is left to the store."}
+        </p>
+      )}
       {found && parts.length > 0 && (
         <>
           <ScoreBar parts={parts} colours={colours} extent={extent} label={found.document ? titleOf(found.document) : id} />
@@ -147,6 +152,11 @@ const WhySide = memo(function WhySide({ name, label, side, id, question, hits, o
     </section>
   );
 });
+
+/** Whether it could as well be a hit: stores order equal scores otherwise where more are asked for, as explanations do. */
+function isTied(found: LocateAnswer, hits: readonly Hit[]): boolean {
+  return found.rank !== null && found.rank <= hits.length && hits.some((hit) => hit.score === found.score);
+}
 
 /** The slots' parts of the score that a last stage, such as a reranker, replaced: where the document came from. */
 function Before({ mine, theirs, title }: { mine: LocateAnswer; theirs: LocateAnswer | undefined; title: string }) {
@@ -173,7 +183,7 @@ function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: Locat
     .sort((one, two) => Math.abs(two.gap) - Math.abs(one.gap));
   const decisive = gaps.find(({ gap }) => gap * difference > 0);
   const against = gaps.find(({ gap }) => gap * difference < 0 && score(Math.abs(gap)) !== "0.0000");
-  if (difference === 0) return <p class="small-text">Both have the same score; equal scores are ordered by id.</p>;
+  if (difference === 0) return <p class="small-text">Both have the same score: nothing in it decides which comes first.</p>;
   if (!decisive) return null;
   if (names.length === 1 && mine.before.length > 0 && mine.parts !== mine.before) {
     return (
