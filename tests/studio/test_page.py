@@ -28,6 +28,7 @@ from diptych.service.api_keys import Keys
 from diptych.service.application import application
 from diptych.service.served import Served
 from diptych.studio.routes import studio
+from diptych.swap import ApplyOptions
 from serving import ANIMALS, animals, served, until
 
 pytestmark = pytest.mark.slow
@@ -813,6 +814,36 @@ def test_it_says_how_many_judged_documents_the_collection_holds_and_lacks(
     ) as visit:
         note = visit.open(q="the cat").get_by_role("region", name="Judged documents")
         expect(note.get_by_role("paragraph").first).to_have_text(f"By the judgements in judged: {said}")
+        assert visit.faults == []
+
+
+def test_an_evaluation_of_vectors_that_are_not_live_any_more_says_so(
+    browser: Browser, fakes: Registry, tmp_path: Path
+) -> None:
+    queries, collection = [judged_animals(tmp_path / "judged")], animals(tmp_path, fakes)
+    config = collection.handle.config
+    assert config is not None
+    raw = config.model_dump(mode="json", exclude_unset=True, exclude={"source"})
+    slots = {**raw["slots"], "dense": {"adapter": "fake-dense", "dimension": 24}}
+    app = application(Served([collection], registry=fakes), extension=studio(queries=queries))
+    with visiting(browser, app) as visit:
+        page = visit.open("evaluate", a="slot:dense", b="slot:lexical")
+        page.get_by_role("button", name="Evaluate", exact=True).click()
+        result = page.get_by_role("region", name="Result")
+        earlier = page.get_by_text("This evaluation is not of the vectors that are live now.")
+        expect(result).to_be_visible(timeout=120_000)
+        expect(earlier).to_have_count(0)
+        collection.apply(parse_config({**raw, "slots": slots}), ApplyOptions(gate=False))
+        page.get_by_role("link", name="Queries", exact=True).click()
+        expect(earlier).to_contain_text("It asked generation 1 of dense (now generation 2 is live).")
+        page.get_by_role("link", name="Evaluate", exact=True).click()
+        expect(result).to_be_visible()
+        expect(earlier).to_be_visible()
+        assert violations(page) == []
+        collection.rollback()
+        page.get_by_role("link", name="Queries", exact=True).click()
+        expect(page.get_by_role("listbox")).to_be_visible()
+        expect(earlier).to_have_count(0)
         assert visit.faults == []
 
 

@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from diptych import Collection, Query, Registry
+from diptych.config import parse_config
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
 from diptych.studio.jobs.answers import HealthAnswer, JobAnswer
@@ -20,6 +21,7 @@ from diptych.studio.jobs.queue import Job, Work
 from diptych.studio.jobs.thorough_health import checked
 from diptych.studio.jobs.tuning import tuned
 from diptych.studio.sides import side_of
+from diptych.swap import ApplyOptions
 from diptych.types import Run
 from serving import until
 
@@ -66,6 +68,26 @@ def finished(client: TestClient, **body: object) -> Any:
     until(over)
     assert JobAnswer.model_validate(found).model_dump(mode="json") == found, "as the OpenAPI document says"
     return found
+
+
+def test_an_evaluation_says_which_generations_it_asked(filled: Fill, studio_over: Over, folder: Path) -> None:
+    collection = filled(DOCUMENTS)
+    client, config = studio_over(collection, queries=[folder]), collection.handle.config
+    assert config is not None
+    raw = config.model_dump(mode="json", exclude_unset=True, exclude={"source"})
+    other = parse_config({**raw, "slots": {**raw["slots"], "dense": {"adapter": "fake-dense", "dimension": 12}}})
+
+    def asked() -> list[dict[str, int]]:
+        sides = finished(client, kind="evaluate", judged="colours", sides=["pipeline", "slot:lexical"])["result"][
+            "sides"
+        ]
+        return [side["generations"] for side in sides]
+
+    assert asked() == [{"dense": 1, "lexical": 1}, {"lexical": 1}]
+    collection.apply(other, ApplyOptions(gate=False))
+    assert asked() == [{"dense": 2, "lexical": 1}, {"lexical": 1}]
+    collection.rollback()
+    assert asked() == [{"dense": 1, "lexical": 1}, {"lexical": 1}]
 
 
 def test_the_state_names_the_judged_queries(client: TestClient) -> None:

@@ -29,6 +29,7 @@ class EvaluatedSide(_Answer):
     low: float | None
     high: float | None
     milliseconds: float | None
+    generations: dict[str, int] = Field(description="Of the vectors that were asked, by slot.")
 
 
 class SideDifference(_Answer):

@@ -15,7 +15,8 @@ from diptych.errors import EvaluationError
 from diptych.evaluate import Comparison, Evaluation, Qrels, compare, differences_by_slice, evaluate, slices_of
 from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
-from diptych.search import search
+from diptych.handle.snapshot import View
+from diptych.search import Pipeline, search
 from diptych.studio.jobs.query_sets import QuerySet
 from diptych.studio.jobs.queue import Job
 from diptych.studio.sides import Side
@@ -83,9 +84,11 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
     asking, asked, timed = "asking the judged queries", len(queries) * len(wanted.sides), _timed(queries)
     job.plan({asking: asked, TIMING: len(timed), MEASURING: 0})
     job.begin(asking, asked)
-    runs = [
-        run_queries(
-            side.view.now(),  # one view, so that no swap by another process comes between two queries
+    views, runs = list[View](), list[Run]()
+    for side in wanted.sides:
+        views.append(view := side.view.now())  # one view, so that no swap comes between two queries
+        run = run_queries(
+            view,
             side.id,
             side.pipeline,
             queries,
@@ -93,8 +96,7 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
             advance=lambda n: job.advance(asking, n),
             tenant=wanted.tenant,
         )
-        for side in wanted.sides
-    ]
+        runs.append(run)
     milliseconds = _milliseconds(wanted, timed, job)
     job.begin(MEASURING, None)
     evaluations = [_labelled(evaluate(run, qrels, [wanted.metric]), n, wanted) for n, run in enumerate(runs)]
@@ -112,8 +114,8 @@ def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
         ],
         "queries_judged": len(evaluations[0].queries),
         "sides": [
-            _side(side, evaluation, wanted.metric, time_of)
-            for side, evaluation, time_of in zip(wanted.sides, evaluations, milliseconds, strict=True)
+            {**_side(side, evaluation, wanted.metric, time_of), "generations": _generations(side, view)}
+            for side, view, evaluation, time_of in zip(wanted.sides, views, evaluations, milliseconds, strict=True)
         ],
         "difference": _difference(comparison),
         "queries": _queries(wanted, queries, runs, evaluations),
@@ -163,6 +165,13 @@ def _side(side: Side, evaluation: Evaluation, metric: str, milliseconds: float |
     low, high = _interval(values)
     facts = {"id": side.id, "label": evaluation.name, "mean": evaluation.means[metric], "low": low, "high": high}
     return {**facts, "milliseconds": milliseconds}
+
+
+def _generations(side: Side, view: View) -> dict[str, int]:
+    """The generation of each slot that was asked, by which a later swap or rollback is noticed."""
+    pipeline = side.pipeline or Pipeline.from_config(view.search_config, view.slots)
+    generations = {name: view.slots[name].generation for name in pipeline.slots}
+    return {name: generation.number for name, generation in generations.items() if generation is not None}
 
 
 def _interval(values: np.ndarray) -> tuple[float | None, float | None]:

@@ -14,6 +14,8 @@ export interface EvaluatedSide {
   low: number | null;
   high: number | null;
   milliseconds: number | null;
+  /** By slot, the number of the generation whose vectors were asked. */
+  generations: Readonly<Record<string, number>>;
 }
 
 export interface Difference extends Interval {

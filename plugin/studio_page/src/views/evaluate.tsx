@@ -3,6 +3,7 @@ import { sideParams, useEvaluation, type EvaluationSetup } from "../evaluation";
 import { fixed, interval, milliseconds, plural, sentence, signed } from "../format";
 import { Differences } from "../parts/differences";
 import { Dots, type Dot } from "../parts/dots";
+import { Earlier } from "../parts/earlier";
 import { JobProgress } from "../parts/job";
 import { Notice } from "../parts/notice";
 import { SetupForm } from "../parts/setup";
@@ -24,6 +25,7 @@ export function Evaluate() {
       {job?.state === "done" && job.result && !exported && isOther(job.result, setup) && (
         <Notice kind="warning">The result below is of other sides or another metric than chosen above. Press Evaluate to measure what is chosen.</Notice>
       )}
+      {job?.state === "done" && job.result && <Earlier key={job.id} evaluation={job.result} />}
       {job?.state === "done" && job.result && <Report evaluation={job.result} />}
     </>
   );

@@ -4,6 +4,7 @@ import { useMemo } from "preact/hooks";
 import { exported } from "../api";
 import { sideParams, useEvaluation } from "../evaluation";
 import { count, fixed, isolated, percent, plural, sentence, signed } from "../format";
+import { Earlier } from "../parts/earlier";
 import { Segments } from "../parts/field";
 import { JobProgress } from "../parts/job";
 import { SetupForm } from "../parts/setup";
@@ -22,6 +23,7 @@ export function Queries() {
       {!exported && !result && <p class="muted">An evaluation asks both sides every judged query. Run one, and its queries are listed here.</p>}
       {!exported && !result && <SetupForm setup={setup} />}
       <JobProgress handle={setup.handle} what="Evaluation" />
+      {job && result && <Earlier key={job.id} evaluation={result} />}
       {result && <List evaluation={result} />}
     </>
   );
