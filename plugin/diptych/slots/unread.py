@@ -85,17 +85,21 @@ def unread_tokens(slot: Slot, inputs: Sequence[Any]) -> UnreadTokens | None:
     if not slot.reads_texts or slot.reads_media or (slot.asking is not None and slot.asking.drift):
         return None  # images have no tokens, and through a drift map another encoder reads the documents
     with contained(AdapterCrashed, "the encoder crashed", where=f"token_spans of {slot.where}"):
-        encoder = slot.encoder
-        limit = encoder.max_tokens if isinstance(encoder, TokenLimit) else None
-        if limit is None:
-            return None
-        long = [text for text in inputs if len(text.encode(errors="replace")) > limit]
-        lengths = _lengths(encoder, long, limit)
+        return unread_by(slot.encoder, inputs) if isinstance(slot.encoder, TokenLimit) else None
+
+
+def unread_by(encoder: TokenLimit, texts: Sequence[str]) -> UnreadTokens | None:
+    """What an encoder leaves unread of these texts; None if it reads everything."""
+    limit = encoder.max_tokens
+    if limit is None:
+        return None
+    long = [text for text in texts if len(text.encode(errors="replace")) > limit]
+    lengths = _lengths(encoder, long, limit)
     return UnreadTokens(
         max_tokens=limit,
-        documents=len(inputs),
+        documents=len(texts),
         longer=sum(length > limit for length in lengths),
-        tokens=sum(lengths) + _estimated(inputs, long, sum(lengths)),
+        tokens=sum(lengths) + _estimated(texts, long, sum(lengths)),
         unread=sum(max(0, length - limit) for length in lengths),
     )
 

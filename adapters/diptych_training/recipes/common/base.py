@@ -25,6 +25,7 @@ from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.card import write_card
 from diptych_training.running.evaluation import HeldOut, searching
+from diptych_training.running.unread import warn_unread
 
 O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
 R = TypeVar("R", bound=RetrievalOptions)
@@ -103,6 +104,9 @@ class Training(ABC, Generic[O]):
         """The parameters that this recipe added to the loaded model, with random values."""
         return []
 
+    def warn_unread(self, model: Any) -> None:
+        """Say it if the model leaves too much of the training's documents unread."""
+
     def evaluator(self) -> HeldOut | None:
         """The evaluator during training; None for none."""
         return None
@@ -150,6 +154,7 @@ class Training(ABC, Generic[O]):
         with quiet():
             set_seed(self.options.seed)
             model = self.model()
+            self.warn_unread(model)
             fitted = self.fit(model)
             models = self.export(model)
         return self._report(fitted, models)
@@ -191,6 +196,11 @@ class RetrievalTraining(Training[R], Generic[R]):
     def prepared_examples(self) -> list[str]:
         """Where the data is, and some queries with a relevant document and their hardest negative."""
         return [*super().prepared_examples(), *examples(self.data, self.negatives())]
+
+    def warn_unread(self, model: Any) -> None:
+        """Say it if the model leaves too much of the documents unread; rerankers, which read pairs, are left out."""
+        if self.kind in ("dense", "sparse"):
+            warn_unread(model, list(self.data.documents.values()), self.watcher)
 
     def fit(self, model: Any) -> Fitted:
         """Train on the rows."""
