@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.slots.unread import FIRST, MOST_UNREAD, unread_by
-from diptych.training import Watcher
+from diptych.training import Watcher, unread_warning
 from diptych_adapters.engines.tokens import DocumentTokens
 
 
@@ -40,10 +39,5 @@ def warn_unread(model: Any, documents: Sequence[str], watcher: Watcher) -> None:
         return
     prompts = getattr(model, "prompts", None) or {}
     tokens = DocumentTokens(tokenizer.to_str(), prompts.get("document") or "")
-    sample = [text for text in documents if text][:: max(1, len(documents) // FIRST)]
-    unread = unread_by(_Reader(tokens, tokens.room(limit)), sample)
-    if unread is not None and unread.share > MOST_UNREAD:
-        watcher.say(
-            f"warning: {replace(unread, sampled=len(sample) < len(documents))}, and nothing is learned from them: "
-            "raise training.max_length as far as the model can read, or train on passages"
-        )
+    if sentence := unread_warning(_Reader(tokens, tokens.room(limit)), documents):
+        watcher.say(sentence)

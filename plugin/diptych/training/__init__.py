@@ -10,6 +10,7 @@ from diptych.training.contracts import Recipe, Registration, Shown, TrainReport,
 from diptych.training.recipe_file import RecipeFile, RelativePath, load_recipe
 from diptych.training.register import register, slot_for
 from diptych.training.source_documents import read_documents, read_media
+from diptych.training.unread_documents import unread_warning
 
 __all__ = [
     "Recipe",
@@ -24,4 +25,5 @@ __all__ = [
     "read_media",
     "register",
     "slot_for",
+    "unread_warning",
 ]
