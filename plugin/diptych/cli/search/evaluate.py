@@ -157,7 +157,7 @@ class Outcome:
 
     @property
     def advice(self) -> list[str]:
-        """A sentence for each run of several slots that is below the baseline by the first metric."""
+        """A sentence for each run of several slots that is shown to be worse than the baseline by the first metric."""
         if not self.comparisons or self.comparisons[0].baseline not in self.singles:
             return []
         first = self.comparisons[0]
@@ -166,7 +166,7 @@ class Outcome:
             f"[{difference.low:+.3f}, {difference.high:+.3f}]: search by {first.baseline} alone, "
             "or let diptych tune search find weights"
             for difference in first.differences
-            if difference.name not in self.singles and difference.mean < 0
+            if difference.name not in self.singles and difference.mean < 0 and first.significant(difference.name)
         ]
 
     def calibrated(self, qrels: Qrels, path: Path) -> Outcome:
