@@ -40,7 +40,7 @@ InsecureOption: TypeAlias = Annotated[
     bool, typer.Option("--insecure", help="Let other machines call without an API key.")
 ]
 GraceOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM: time for running requests to finish.")
+    int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM or Ctrl-C: time for running requests to finish.")
 ]
 ConnectionsOption: TypeAlias = Annotated[
     int, typer.Option("--max-connections", min=1, metavar="N", help="Maximum number of connections.")
