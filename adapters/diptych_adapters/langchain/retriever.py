@@ -18,7 +18,7 @@ from diptych_adapters.frameworks.hit_details import Content
 from diptych_adapters.frameworks.media import Opened, Reads
 from diptych_adapters.langchain.documents import hit_to_langchain
 
-_EXPLAINED = ("filter", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
+_EXPLAINED = ("filter", "where", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
 
 class RetrieverOptions(TypedDict, total=False):
@@ -27,6 +27,7 @@ class RetrieverOptions(TypedDict, total=False):
     limit: int | None
     offset: int
     filter: models.Filter | None
+    where: Mapping[str, Any] | None
     score_threshold: float | None
     pipeline: Pipeline | Retrieve | None
     params: models.SearchParams | None
@@ -52,7 +53,7 @@ class DiptychRetriever(BaseRetriever):
 
     Args:
         collection: an open collection, or one tenant's view of it.
-        limit, offset, filter, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages,
+        limit, offset, filter, where, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages,
             highlight: as in `Collection.search`.
         media: pictures and other media of the query by modality, `{"image": "lame.png"}`, beside its text, which may
             then be empty.
@@ -69,6 +70,7 @@ class DiptychRetriever(BaseRetriever):
     limit: int | None = None
     offset: int = 0
     filter: models.Filter | None = None
+    where: Mapping[str, Any] | None = None
     score_threshold: float | None = None
     pipeline: Pipeline | Retrieve | None = None
     params: models.SearchParams | None = None

@@ -174,6 +174,15 @@ def test_a_document_says_why_it_was_found(packages: Collection) -> None:
     assert DiptychRetriever(collection=packages).invoke("audio", explain=True, score_threshold=99.0) == []
 
 
+def test_the_short_form_of_a_filter_is_set_once_or_by_the_call_and_holds_for_the_reasons(packages: Collection) -> None:
+    where = {"section": "sound"}
+    retriever = DiptychRetriever(collection=packages, explain=True, limit=3)
+    once = DiptychRetriever(collection=packages, explain=True, limit=3, where=where)
+    for found in (once.invoke("convert images"), retriever.invoke("convert images", where=where)):
+        assert [document.id for document in found] == ["sox", "lame"]
+        assert [document.metadata["_explanation"]["rank"] for document in found] == [1, 2]
+
+
 async def test_coroutines_find_the_same(packages: Collection) -> None:
     retriever = DiptychRetriever(collection=packages, explain=True, limit=2)
     queries = ["convert audio", "read mail", "convert images"]
