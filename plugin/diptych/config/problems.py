@@ -86,7 +86,16 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
         return Problem(location[:-1], "a name here has to be text", repr(location[-2]), do="put it in quotes")
     value = detail["input"]
     do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else remedy(detail)
+    if isinstance(value, str) and not do:
+        do = _as_kind(str(location[-1]), value, kinds_at(model, detail["loc"]))
     return Problem(location, "unusable value", shown(value, location), expectation(detail), do)
+
+
+def _as_kind(key: str, name: str, kinds: Sequence[str]) -> str:
+    """How a section is written of which only the kind is given, as in `fuse: rrf`."""
+    (kind,) = difflib.get_close_matches(name, kinds, n=1) or ("",)
+    section = f"{key}: {{kind: {kind}}}"
+    return (f"write {section}" if kind == name else f"did you mean {section}?") if kind else ""
 
 
 def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:

@@ -222,6 +222,11 @@ BAD_VALUES = {
         SLOTS + "search: {retrieve: {dense: 9}, fuse: {kind: rrf, weights: {lexical: 2}}}",
         "weight for 'lexical', which is not retrieved.*expected: dense.*add 'lexical' to search.retrieve",
     ),
+    "a bare fusion": (
+        SLOTS + "search: {fuse: rrf}",
+        "search.fuse.*got: 'rrf'.*expected: a mapping.*do: write fuse: {kind: rrf}",
+    ),
+    "a bare, misspelt fusion": (SLOTS + "search: {fuse: dbfs}", "got: 'dbfs'.*do: did you mean fuse: {kind: dbsf}\\?"),
     "a negative weight": (SLOTS + "search: {fuse: {kind: linear, weights: {dense: -1}}}", "weights.dense.*got: -1"),
     "an infinite weight": (SLOTS + "search: {fuse: {kind: rrf, weights: {dense: .inf}}}", "got: inf.*finite number"),
     "a widening cascade": (
