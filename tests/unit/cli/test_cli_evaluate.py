@@ -139,6 +139,21 @@ def test_missing_judgements_are_asked_for(run: Run, config: Path, corpus: Path) 
     assert answer.error()["do"] == "give a BEIR folder, --queries FILE, or evaluate.queries in the config file"
 
 
+def test_it_is_said_how_the_config_names_judgements_that_it_does_not_name(judged: Run, config: Path) -> None:
+    folder = Path("beir, small")
+    (folder / "qrels").mkdir(parents=True)
+    Path("queries.jsonl").rename(folder / "queries.jsonl")
+    Path("qrels.tsv").rename(folder / "qrels" / "test.tsv")
+    said = "for the gate of apply, name these judgements in the config: "
+    assert said not in judged("evaluate", folder).out
+    named, _, _ = config.read_text().rpartition("evaluate:")
+    config.write_text(named)
+    *_, last = judged("evaluate", folder).out.splitlines()
+    assert last.startswith(said)
+    config.write_text(named + last.removeprefix(said) + "\n")
+    assert judged("evaluate", "--json").json() == judged("evaluate", folder, "--json").json()
+
+
 def test_other_fusions_are_measured_in_the_same_run_and_the_baseline_is_the_best_single_slot(judged: Run) -> None:
     found = judged("evaluate", "--fusion", "rrf,linear", "--json").json()
     assert [row["run"] for row in found["evaluations"]] == ["dense", "lexical", "dbsf", "rrf", "linear"]

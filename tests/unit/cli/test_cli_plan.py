@@ -85,6 +85,29 @@ def test_each_kind_of_change_has_its_word(
     assert "to apply: diptych apply" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "gated"),
+    [
+        ("fake-dense}", "fake-dense, seed: 1}", True),
+        ("fake-dense}", "fake-dense, storage: {on_disk: true}}", True),
+        ("limit: 3", "fuse: {kind: rrf}", True),
+        ("limit: 3", "limit: 5", False),
+        ("fake-dense}", "fake-dense, delay: 0.0}", False),
+        ("limit: 3", "limit: 3", False),
+    ],
+)
+def test_it_is_said_before_an_apply_that_its_gate_has_no_judgements(
+    filled: Run, config: Path, tmp_path: Path, old: str, new: str, gated: bool
+) -> None:
+    said = "no judgements: the gate will not measure quality; name them under evaluate: {queries: FILE, qrels: FILE}"
+    edit(config, old, new)
+    assert (said in filled("plan", "--sample", 0).out.splitlines()) == gated
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "cat"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tcat\t1\n")
+    config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv}\n")
+    assert said not in filled("plan", "--sample", 0).out
+
+
 def test_it_is_said_who_uses_edited_search_settings_before_apply(filled: Run, config: Path) -> None:
     said = "search: programs that open this config use these settings already, all others after diptych apply"
     edit(config, "limit: 3", "limit: 2")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.search.evaluate_slices import SliceMeans, show_slices, sliced
-from diptych.cli.search.judgements import judged_queries, note_absent
+from diptych.cli.search.judgements import judged_queries, note_absent, note_unnamed
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
     CONFIG,
@@ -90,6 +90,7 @@ def evaluate(
       diptych evaluate --config diptych.yaml --config other.yaml
     """
     from diptych.cli.search.open_configs import labels, opened
+    from diptych.evaluate import plot_differences
 
     session: Session = context.obj
     configs = list(dict.fromkeys(config or [CONFIG]))
@@ -108,7 +109,7 @@ def evaluate(
         parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
     if plot and outcome.comparisons:
-        _plot(outcome.comparisons[0], plot)
+        plot_differences(outcome.comparisons[0], plot)
     if calibration:
         outcome = outcome.calibrated(judged, calibration)
     if runs:
@@ -118,6 +119,7 @@ def evaluate(
     else:
         _show(outcome, plot)
         _show_pools(outcome, calibration)
+        note_unnamed(settings, configs[0], folder, queries, qrels)
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -232,12 +234,6 @@ def _depth(metrics: Sequence[str]) -> int:
     from diptych.evaluate.metric_names import cutoff, parse_metrics
 
     return max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
-
-
-def _plot(comparison: Comparison, path: Path) -> None:
-    from diptych.evaluate import plot_differences
-
-    plot_differences(comparison, path)
 
 
 def _make_folder(path: Path) -> None:

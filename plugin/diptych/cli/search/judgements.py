@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.cli.ui.output import printable, stderr
+from diptych.cli.ui.output import printable, stderr, stdout
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -42,3 +44,23 @@ def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> Non
 
     if sentence := absent_documents(collection, qrels, tenant):
         stderr().print(printable(sentence), style="yellow", soft_wrap=True, markup=False)
+
+
+def note_unnamed(
+    settings: EvaluateConfig, config: Path, folder: Path | None, queries: Path | None, qrels: Path | None
+) -> None:
+    """Say how the config names the judgements of the command's options, if it names none, for the gate of `apply`."""
+    from diptych.evaluate.queries import beir_file
+
+    if folder is not None and queries is None and qrels is None:
+        queries, qrels = beir_file(folder, "queries.jsonl"), beir_file(folder / "qrels", "test.tsv")
+    if settings.queries is None and settings.qrels is None and queries is not None and qrels is not None:
+        places = f"{{queries: {_from_config(queries, config)}, qrels: {_from_config(qrels, config)}}}"
+        text = f"for the gate of apply, name these judgements in the config: evaluate: {places}"
+        stdout().print(printable(text), soft_wrap=True, markup=False)
+
+
+def _from_config(path: Path, config: Path) -> str:
+    """The path as the config may name it, relative to the config's folder; in quotes where YAML needs them."""
+    text = str(path if config.parent == Path() else path.absolute())
+    return text if re.fullmatch(r"[\w./][\w./-]*", text) else json.dumps(text, ensure_ascii=False)

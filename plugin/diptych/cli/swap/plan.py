@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diptych.swap import Plan, Step
 
 SAMPLE = 64  # as diptych.swap.plan has it, which is slow to import
+UNJUDGED = "no judgements: the gate will not measure quality; name them under evaluate: {queries: FILE, qrels: FILE}"
+UNGATED = tuple(f"search.{key}:" for key in ("limit", "passages", "highlight", "remember"))  # same hits, same order
 
 
 def plan(
@@ -55,7 +57,8 @@ def plan(
     if as_json:
         write_json(document(result))
     else:
-        show(result, progress, advice=True)
+        evaluated = new_config.evaluate
+        show(result, progress, advice=True, judged=evaluated.queries is not None or evaluated.qrels is not None)
     if exit_code and result.pending:
         raise typer.Exit(PENDING)
 
@@ -65,11 +68,13 @@ def document(planned: Plan) -> dict[str, object]:
     return {**dataclasses.asdict(planned), "pending": planned.pending, "seconds": planned.seconds}
 
 
-def show(planned: Plan, progress: str = "", *, advice: bool = False) -> None:
+def show(planned: Plan, progress: str = "", *, advice: bool = False, judged: bool = True) -> None:
     """The plan as a table, what differs in each slot, warnings, and with `advice` what to do next.
 
     Args:
-        begun: what became of a swap that was begun.
+        progress: what became of a swap that was begun.
+        advice: whether to say what to do next.
+        judged: whether the config names judgements.
     """
     from diptych.swap.plan_text import details
 
@@ -82,7 +87,21 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False) -> None:
     if progress:
         say(console, progress)
     elif advice:
+        if not judged and _is_gated(planned):
+            say(console, UNJUDGED)
         say(console, _advice(planned))
+
+
+def _is_gated(planned: Plan) -> bool:
+    """Whether the gate would compare something: new vectors or queries, other storage, or another pipeline."""
+    from diptych.swap.changes import SWAPS
+
+    if not planned.documents:
+        return False
+    searched = (
+        [part for part in planned.search_why.split("; ") if not part.startswith(UNGATED)] if planned.search else []
+    )
+    return any(searched) or any(step.action in (*SWAPS, "storage") for step in planned.steps)
 
 
 def _table(planned: Plan) -> Table:
