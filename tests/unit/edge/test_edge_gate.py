@@ -4,6 +4,7 @@ import threading
 import time
 
 from qdrant_edge_client.engine.shard import Gate
+from serving import until
 
 
 def test_readers_are_inside_together_and_one_alone_waits_for_them() -> None:
@@ -39,9 +40,10 @@ def test_a_new_reader_waits_for_one_who_waits_to_be_alone() -> None:
 
     gate.enter()
     threads = [threading.Thread(target=exchange), threading.Thread(target=read)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
+    threads[0].start()
+    until(lambda: gate._exclusive_waiting)
+    threads[1].start()
+    time.sleep(0.05)
     gate.leave()
     for thread in threads:
         thread.join(5)
