@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("sets", nargs="+")
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--dense", nargs="+", default=list(DENSE))
+    parser.add_argument(
+        "--dense", nargs="+", default=list(DENSE), help="of fusion_sets.py, or a model's name or folder"
+    )
     parser.add_argument("--sparse", nargs="+", default=list(SPARSE))
     parser.add_argument("--variations", nargs="+", default=list(VARIATIONS))
     parser.add_argument("--minutes", type=float, default=1e9)
@@ -103,7 +105,7 @@ def row(pair: Pair, base: str) -> str:
     compared = fused[base] if base in fused else max(slots, key=np.mean)
     rows = [*slots, *(fused[name] for name in (*COMPARED[base], "weighed"))]
     rows += [tuned(table, tried, tried.index(Trial(legs.slots, Dbsf()))), table[table.mean(axis=1).argmax()]]
-    name = f"{pair.name}, {pair.variation}, {pair.dense} + {pair.lexical}"
+    name = f"{pair.name}, {pair.variation}, {Path(pair.dense).name} + {pair.lexical}"
     cells = [name, str(len(legs)), f"{compared.mean():.3f}", *(against(own, compared) for own in rows)]
     return f"| {' | '.join(cells)} |"
 

