@@ -2,10 +2,12 @@
 
     npm pack cldr-annotations-full@48.2.0 && tar xzf cldr-annotations-full-48.2.0.tgz
     python tests/benchmarks/compare_languages.py package/annotations
+    python tests/benchmarks/compare_languages.py ROOT  # with ROOT/packages/Translation-*.bz2 (fusion_sets.py)
 
 The documents are the names that Unicode's CLDR gives to emoji in a language, the queries its keywords, and a document
 is relevant to each keyword of its emoji. Many keywords are in no name, so figures are low for every method: compare
-them within a line. CLDR's data are under the Unicode licence.
+them within a line. CLDR's data are under the Unicode licence. Of Debian's packages the documents are the translated
+descriptions, the queries the lines above them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from diptych.types import Run
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.ngrams import NGrams
 from diptych_adapters.text_index import QdrantTextIndex
+from fusion_sets import load
 from qdrant_edge_client import EdgeClient
 
 LANGUAGES = {
@@ -33,6 +36,10 @@ LANGUAGES = {
     **{"en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian", "ru": "russian"},
     **{"fi": "finnish", "hu": "hungarian", "tr": "turkish", "pl": "none", "el": "greek", "ar": "arabic"},
     **{"hi": "hindi", "ta": "tamil"},
+}
+PACKAGES = {
+    **{"zh_CN": "chinese", "ja": "japanese", "ko": "none", "de": "german", "fr": "french", "es": "spanish"},
+    **{"it": "italian", "pt_BR": "portuguese", "da": "danish", "ru": "russian", "pl": "none", "cs": "none"},
 }
 QUERIES = 500
 Judgements: TypeAlias = dict[str, dict[str, int]]
@@ -53,8 +60,9 @@ def main(folder: Path) -> None:
         "text index",
     )
     print("".join(f"{column:>13}" for column in columns))
-    for code, language in LANGUAGES.items():
-        names, relevant = pairs(folder / code / "annotations.json")
+    packages = (folder / "packages").is_dir()
+    for code, language in (PACKAGES if packages else LANGUAGES).items():
+        names, relevant = described(folder, code) if packages else pairs(folder / code / "annotations.json")
         fills: list[Fill] = [
             *(partial(fill_bm25, Bm25(language=own)) for own in ("english", "none", language, "multilingual")),
             *(partial(fill_bm25, NGrams(minimum=low, maximum=high)) for low, high in ((4, 4), (2, 3))),
@@ -76,6 +84,16 @@ def pairs(path: Path) -> tuple[list[str], Judgements]:
                 relevant[keyword][str(number)] = 1
     chosen = random.Random(0).sample(sorted(relevant), min(QUERIES, len(relevant)))
     return [name for name, _ in rows], {keyword: relevant[keyword] for keyword in chosen}
+
+
+def described(folder: Path, code: str) -> tuple[list[str], Judgements]:
+    """The descriptions of packages, and for each line the numbers of those that it stands above."""
+    judged = load(folder, f"packages-{code}")
+    relevant: Judgements = defaultdict(dict)
+    for number, name in enumerate(judged.documents):
+        if name in judged.queries:
+            relevant[judged.queries[name]][str(number)] = 1
+    return list(judged.documents.values()), relevant
 
 
 def quality(
