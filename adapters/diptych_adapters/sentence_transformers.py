@@ -120,7 +120,7 @@ class SentenceTransformerEncoder(EncoderPipeline):
         return [np.asarray(row.float().cpu().numpy()[:, : self.dimension], np.float32) for row in rows]
 
     def unread_share(self, inputs: Sequence[str]) -> float:
-        """The share of the letters that the tokenizer leaves unknown or reads one by one, 0 to 1."""
+        """The share of the letters that the tokenizer leaves unknown or reads in small pieces, 0 to 1."""
         return unread_share(self._folder.module_folders(of_documents=True), inputs)
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:

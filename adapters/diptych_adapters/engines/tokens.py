@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,9 @@ from tokenizers import Tokenizer
 from diptych.protocols import Pair
 
 _SPACES = {"▁", "Ġ"}  # space marks of sentencepiece and of byte pairs
+_WORD = re.compile(r"[^\W\d_]+")
+_ALPHABET = "LATIN"
+_LEAST_PIECE = 3.5  # letters a token: docs/decisions/0054-unread-slots.md
 Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 
@@ -115,9 +119,11 @@ class DocumentTokens:
 
 
 def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
-    """The share of the letters of `inputs` that a tokenizer leaves unknown or reads one by one, 0 to 1.
+    """The share of the letters of `inputs` that a tokenizer leaves unknown or reads in small pieces, 0 to 1.
 
-    A letter counts as read if it is a word of its own, or if its script writes words with one or two letters.
+    Small are a single letter, and the pieces of a word in Latin letters that has fewer than 3.5 letters a token: so a
+    tokenizer reads most words of a language that its model does not know. A letter counts as read if it is a word of
+    its own, or if its script writes words with one or two letters.
 
     Args:
         folders: searched in turn for a `tokenizer.json`; the result is 0 if none has one.
@@ -132,7 +138,7 @@ def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
     letters = unread = 0
     for text, encoding in zip(inputs, tokenizer.encode_batch(list(inputs), add_special_tokens=False), strict=True):
         letters += sum(map(str.isalpha, text))
-        unread += len(_unread_places(text, encoding, unknown))
+        unread += len(_unread_places(text, encoding, unknown) | _broken_places(text, encoding))
     return unread / letters if letters else 0.0
 
 
@@ -152,6 +158,24 @@ def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
             unread.update(range(start, end))
     unread.update(place for place, count in tokens_of_letter.items() if count > 1)
     return {place for place in unread if text[place].isalpha()}
+
+
+def _broken_places(text: str, encoding: Any) -> set[int]:
+    """Places of the words in Latin letters that are read in several small tokens."""
+    words = [match.span() for match in _WORD.finditer(text)]
+    word_at = {place: word for word in words for place in range(*word)}
+    tokens = Counter(
+        word
+        for token, span in zip(encoding.tokens, encoding.offsets, strict=True)
+        if token not in _SPACES
+        for word in {word_at[place] for place in range(*span) if place in word_at}
+    )
+    broken = [word for word in words if tokens[word] > 1 and word[1] - word[0] < _LEAST_PIECE * tokens[word]]
+    return {place for word in broken if _is_latin(text[word[0] : word[1]]) for place in range(*word)}
+
+
+def _is_latin(word: str) -> bool:
+    return all(unicodedata.name(letter, "").startswith(_ALPHABET) for letter in word)
 
 
 def _writes_words(letter: str) -> bool:

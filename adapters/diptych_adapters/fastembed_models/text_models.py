@@ -61,7 +61,7 @@ class FastEmbedEncoder(EncoderModel):
         )
 
     def unread_share(self, inputs: Sequence[str]) -> float:
-        """The share of the letters that the tokenizer leaves unknown or reads one by one, 0 to 1."""
+        """The share of the letters that the tokenizer leaves unknown or reads in small pieces, 0 to 1."""
         return unread_share([self.folder], inputs)
 
     def _stack(self, vectors: list[Any]) -> Floats:

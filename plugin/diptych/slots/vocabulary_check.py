@@ -12,8 +12,8 @@ from diptych.runtime.panics import contained
 from diptych.slots.calibration_texts import SAMPLE, Texts
 from diptych.slots.slot import Slot
 
-MOST_UNREAD = 0.5  # measured in docs/languages.md: at most .14 in languages with Latin letters, .76 and more in others
-UNREAD_WEIGHT = 0.2  # beside 1 of other slots; chosen on Russian and Chinese: docs/decisions/0054-unread-slots.md
+MOST_UNREAD = 0.5  # measured in docs/decisions/0054-unread-slots.md
+UNREAD_WEIGHT = 0.2  # beside 1 of other slots; chosen on Russian and Chinese, in the same place
 LEAST_TEXTS = 20  # fewer texts may differ from those that follow, so they warn and decide nothing
 
 
@@ -63,7 +63,7 @@ def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrie
     weights = getattr(search.fuse, "weights", {})
     return [
         f"slot {slot.name!r}: {slot.share:.0%} of the letters of the first {slot.texts} documents are not in its "
-        f"model's vocabulary, or only one by one, so it finds little{_consequence(slot.name, weights, retrieved)}"
+        f"model's vocabulary, or only in small pieces, so it finds little{_consequence(slot.name, weights, retrieved)}"
         for slot in unfit
     ]
 

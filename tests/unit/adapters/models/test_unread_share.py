@@ -11,8 +11,9 @@ from diptych_adapters.engines.tokens import unread_share
 
 
 def word_piece(folder: Path) -> list[Path]:
-    """Knows "cat", "##s", Latin and some Cyrillic letters, and two Chinese characters."""
+    """Knows some pieces of words, Latin and some Cyrillic letters, and two Chinese characters."""
     pieces = ["[UNK]", "cat", "##s", "a", *"кот", *(f"##{letter}" for letter in "кот"), "猫", "鼠"]
+    pieces += ["under", "##stand", "ver", "##ste", "##hen"]
     tokenizer = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -24,7 +25,11 @@ def word_piece(folder: Path) -> list[Path]:
     ("text", "share"),
     [
         ("a cat", 0.0),
-        ("cats", 0.25),  # a piece of one letter, even where it is a whole ending
+        ("understand", 0.0),  # under ##stand
+        ("verstehen", 1.0),  # ver ##ste ##hen: three letters a token
+        ("understand verstehen", 9 / 19),
+        ("cats", 1.0),
+        ("a-cat", 0.0),  # two words
         ("кот", 1.0),  # к ##о ##т
         ("cat дом", 0.5),  # дом is unknown
         ("猫鼠", 0.0),  # Chinese characters are words
@@ -33,7 +38,7 @@ def word_piece(folder: Path) -> list[Path]:
         ("", 0.0),
     ],
 )
-def test_letters_that_are_unknown_or_read_one_by_one_count(text: str, share: float, tmp_path: Path) -> None:
+def test_letters_that_are_unknown_or_read_in_small_pieces_count(text: str, share: float, tmp_path: Path) -> None:
     assert unread_share(word_piece(tmp_path), [text, ""]) == pytest.approx(share)
 
 
