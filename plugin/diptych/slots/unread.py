@@ -113,8 +113,8 @@ def sampled_unread(slot: Slot, texts: Sequence[Any]) -> UnreadTokens | None:
 def unread_warnings(found: Mapping[str, UnreadTokens]) -> list[str]:
     """A warning, with what to do, for each slot that leaves too large a share of all tokens unread."""
     return [
-        f"slot {name!r}: {unread}, and no query finds what they say. Let it read passages, passages: {{tokens: "
-        f"{min(PASSAGE, unread.max_tokens)}}} in the slot's section, or use a model that reads more"
+        f"slot {name!r}: {unread}, and no query of this slot finds what they say. Let it read passages, "
+        f"passages: {{tokens: {min(PASSAGE, unread.max_tokens)}}} in the slot's section, or use a model that reads more"
         for name, unread in found.items()
         if unread.share > MOST_UNREAD
     ]

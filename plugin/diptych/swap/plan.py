@@ -288,8 +288,9 @@ def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], missing_modal
     swaps = any(step.action in SWAPS for step in steps)
     warnings = []
     if swaps and metadata.previous is not None:
-        kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
+        kept = sorted(metadata.previous.vectors() - metadata.live.vectors())
         if kept and not any(step.action == "reuse" for step in steps):
-            warnings.append(f"the cut-over will drop {kept}, which is kept for a rollback")
+            are = "are" if len(kept) > 1 else "is"
+            warnings.append(f"the cut-over will drop {', '.join(kept)}, which {are} kept for a rollback")
     text = "the sampled points hold no {}: give apply the documents with --source FILE"
     return [*warnings, *(text.format(modality) for modality in sorted(missing_modalities))]

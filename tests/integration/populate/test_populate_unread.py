@@ -41,7 +41,9 @@ def test_populate_reports_by_slot_what_was_not_read_and_warns(client: QdrantBase
     assert dense.share == 0.3
     assert "lexical" not in report.unread
     (warning,) = report.warnings
-    assert warning.startswith(f"slot 'dense': {dense}, and no query finds what they say. Let it read passages")
+    assert warning.startswith(
+        f"slot 'dense': {dense}, and no query of this slot finds what they say. Let it read passages"
+    )
 
 
 def test_info_has_the_sums_of_all_populates(client: QdrantBase, open_handle: OpenHandle) -> None:

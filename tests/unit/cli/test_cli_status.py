@@ -70,6 +70,16 @@ def test_what_is_kept_is_shown_with_the_ways_on(filled: Run, config: Path) -> No
     assert "kept" not in filled("status").out
 
 
+def test_several_kept_vectors_are_spoken_of_in_the_plural(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, seed: 1}")
+    edit(config, "fake-sparse}", "fake-sparse, dimension: 512}")
+    filled("apply", "--no-gate")
+    kept = "dense.1, lexical.1 are kept for a rollback; to go back: diptych rollback; to drop them: diptych finish"
+    assert kept in filled("status").out
+    edit(config, "seed: 1}", "seed: 2}")
+    assert "the cut-over will drop dense.1, lexical.1, which are kept for a rollback" in filled("plan").err
+
+
 def test_an_added_slot_can_be_rolled_back_and_status_says_so(filled: Run, config: Path) -> None:
     told = "the last cut-over replaced no vector; to undo it: diptych rollback; to give that up: diptych finish"
     assert told not in filled("status").out

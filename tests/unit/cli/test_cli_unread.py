@@ -37,4 +37,4 @@ def test_apply_warns_of_what_the_new_encoder_leaves_unread(run: Callable[..., An
     applied = run("apply", "--no-gate")
     assert applied.code == 0
     assert "cut over" in applied.out
-    assert f"warning: slot 'dense': {SENTENCE}, and no query finds what they say." in applied.err
+    assert f"warning: slot 'dense': {SENTENCE}, and no query of this slot finds what they say." in applied.err

@@ -254,7 +254,8 @@ def _next(report: ApplyReport) -> Iterator[str]:
     if report.dropped:
         yield f"dropped: {', '.join(report.dropped)}"
     if report.retired:
-        yield f"retired: {', '.join(report.retired)}; the next diptych finish, apply or populate drops it"
+        them = "them" if len(report.retired) > 1 else "it"
+        yield f"retired: {', '.join(report.retired)}; the next diptych finish, apply or populate drops {them}"
     if report.outcome == "cut over":
         if report.kept:
             yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"

@@ -92,15 +92,18 @@ def _state(vector: VectorStatus) -> str:
 
 def _what_next(state: Status) -> Iterator[str]:
     kept = [vector for vector in state.vectors if vector.role == "kept"]
-    behind = ", ".join(vector.vector for vector in kept if vector.behind)
+    behind = [vector.vector for vector in kept if vector.behind]
+    drop = f"to drop {'them' if len(kept) > 1 else 'it'}: diptych finish"
     if state.swap:
         yield from _swap(state.swap)
     elif behind:
-        missed = f"{behind} lacks documents that a populate could not write"
-        yield f"{missed}; to go back anyway: diptych rollback --anyway; to drop it: diptych finish"
+        lack = "lack" if len(behind) > 1 else "lacks"
+        missed = f"{', '.join(behind)} {lack} documents that a populate could not write"
+        yield f"{missed}; to go back anyway: diptych rollback --anyway; {drop}"
     elif kept:
         names = ", ".join(vector.vector for vector in kept)
-        yield f"{names} is kept for a rollback; to go back: diptych rollback; to drop it: diptych finish"
+        are = "are" if len(kept) > 1 else "is"
+        yield f"{names} {are} kept for a rollback; to go back: diptych rollback; {drop}"
     elif state.can_roll_back:
         yield "the last cut-over replaced no vector; to undo it: diptych rollback; to give that up: diptych finish"
 
