@@ -17,7 +17,7 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.excerpts.highlights import matching_words
 from diptych.search.excerpts.passages import has_passages, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
-from diptych.search.options import ExplainOptions, Options
+from diptych.search.options import ExplainOptions, options_of
 from diptych.search.pins import PINNED
 from diptych.search.qdrant.feedback import slots_for_examples
 from diptych.search.qdrant.query import Inputs, fusion_request
@@ -56,9 +56,10 @@ def explain(
         DocumentNotFound: an id that the collection does not hold.
         SearchError: something that cannot be searched as asked.
     """
+    asked = options_of(options, "explain", passages=0, highlight=False)
 
     def answer(view: View) -> list[Explanation]:
-        return _explained(SearchRequest.of(view, [query], Options(**options, passages=0, highlight=False)), ids, blocks)
+        return _explained(SearchRequest.of(view, [query], asked), ids, blocks)
 
     return Explanations(on_current_view(handle, answer), query=query)
 

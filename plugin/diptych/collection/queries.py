@@ -11,7 +11,7 @@ from diptych.search import Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
 from diptych.search.groups import HitGroups
 from diptych.search.hits import Answers, Hits, hits_of
-from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions
+from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions, options_of
 from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.search.run import answer, answer_later, outcome
 from diptych.types import Document, Query, SparseVector
@@ -35,7 +35,7 @@ class Searching:
 
     def _options(self, **options: Unpack[SearchOptions]) -> Options:
         """The options of a search; a tenant's collection fills in its own."""
-        return Options(**options)
+        return options_of(options)
 
     def warm(self) -> None:
         """Load and check what queries need, and search once, so that the first user does not wait longer than others.

@@ -10,7 +10,7 @@ from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import scope
-from diptych.search.options import Options, SearchOptions
+from diptych.search.options import Options, SearchOptions, options_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -73,7 +73,7 @@ class TenantCollection(CollectionPopulate, Searching):
 
     def _options(self, **options: Unpack[SearchOptions]) -> Options:
         options["tenant"] = self._tenant(options.get("tenant"))
-        return Options(**options)
+        return options_of(options)
 
     def _tenant(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

@@ -14,7 +14,7 @@ from diptych.handle.snapshot import View
 from diptych.registry import notifying_failure
 from diptych.search.excerpts.passages import has_passages
 from diptych.search.hits import Hits, hits_of
-from diptych.search.options import Options, VectorOptions
+from diptych.search.options import VectorOptions, options_of
 from diptych.search.pins import pinned_hits
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant.query import Input
@@ -47,9 +47,10 @@ def search_by_vector(
         SearchError: a vector that does not fit the slot, or stages that need more than one slot or the query's text.
         CollectionNotFound: nothing has been populated yet.
     """
+    asked = options_of(options, "search_by_vector", pipeline=stages, highlight=False)
 
     def once(view: View) -> Hits:
-        request = SearchRequest.of(view, [_UNKNOWN], Options(**options, pipeline=stages, highlight=False))
+        request = SearchRequest.of(view, [_UNKNOWN], asked)
         slot = _slot_of(request)
         seconds: dict[str, float] = {}
         clock = Clock(seconds)

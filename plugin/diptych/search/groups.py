@@ -15,7 +15,7 @@ from diptych.registry import notifying_failure
 from diptych.repr_html import ReprHtml
 from diptych.search.checks import require_count
 from diptych.search.fusion import PointId
-from diptych.search.options import GroupOptions, Options
+from diptych.search.options import GroupOptions, options_of
 from diptych.search.pins import PINNED
 from diptych.search.qdrant.query import pipeline_request
 from diptych.search.qdrant.retrieval import hits_from_points
@@ -107,8 +107,10 @@ def search_groups(
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is not a payload key", got=brief(group_by), expected="such as 'section'")
 
+    asked = options_of(options, "search_groups", offset=0)
+
     def once(view: View) -> list[list[HitGroup]]:
-        return _groups(SearchRequest.of(view, queries, Options(**options, offset=0)), group_by, group_size)
+        return _groups(SearchRequest.of(view, queries, asked), group_by, group_size)
 
     return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
 

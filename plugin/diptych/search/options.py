@@ -14,10 +14,12 @@ from diptych.search.boost_parts import BoostPart
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.types import Query, is_unicode
+from qdrant_edge_client.validation_messages import nearest
 
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document
 MOST_IDS = 1000  # pinned by a query, and likewise excluded
 MOST_PASSAGES = 1000  # of a hit
+_LIMITS = ("k", "n", "top", "top_k", "size")  # what other libraries call the limit
 _LARGEST_SCORE = 3.4e38  # float32's
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
@@ -117,6 +119,25 @@ class Options(NamedTuple):
     unlike: Sequence[str | Query] | None = None
     passages: int | None = None
     highlight: bool | None = None
+
+
+def options_of(options: Mapping[str, Any], called: str = "search", **fixed: Any) -> Options:
+    """The options that a caller gave, with those that the call sets itself.
+
+    Args:
+        options: the caller's.
+        called: the call's name.
+        fixed: what the call sets, and callers may not.
+
+    Raises:
+        TypeError: an option that the call does not take; with the one that may have been meant.
+    """
+    names = [name for name in Options._fields if name not in fixed]
+    for name in options:
+        if name not in names:
+            do = "did you mean 'limit'?" if name in _LIMITS else nearest(name, names) or f"it takes {', '.join(names)}"
+            raise TypeError(f"{called}() got an unexpected keyword argument {name!r}: {do}")
+    return Options(**{**options, **fixed})
 
 
 def ids_of(name: str, ids: Sequence[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from diptych.search.excerpts.passages import PASSAGES_READ, with_passages
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.hits import Answers, Hits, answers_of, hits_of
 from diptych.search.microbatch import MicroBatcher
-from diptych.search.options import Options, SearchOptions, media_of
+from diptych.search.options import Options, SearchOptions, media_of, options_of
 from diptych.search.pins import with_pins
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
@@ -67,7 +67,7 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    return answer(handle, queries, Options(**options))
+    return answer(handle, queries, options_of(options))
 
 
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answers:

@@ -38,6 +38,21 @@ def test_a_keyword_that_no_search_takes_is_refused(collection: Collection, name:
         getattr(collection, name)(["word3"], limt=3)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("limt", "search() got an unexpected keyword argument 'limt': did you mean 'limit'?"),
+        ("k", "search() got an unexpected keyword argument 'k': did you mean 'limit'?"),
+        ("filters", "search() got an unexpected keyword argument 'filters': did you mean 'filter'?"),
+        ("zzz", "search() got an unexpected keyword argument 'zzz': it takes pipeline, limit, offset, filter, "),
+    ],
+)
+def test_an_unknown_keyword_is_told_the_one_that_may_be_meant(collection: Collection, option: str, said: str) -> None:
+    with pytest.raises(TypeError) as told:
+        collection.search("word3", **{option: 3})  # type: ignore[arg-type]
+    assert str(told.value).startswith(said)
+
+
 def test_groups_take_no_offset_and_vectors_no_second_pipeline(collection: Collection) -> None:
     with pytest.raises(TypeError, match="offset"):
         collection.search_groups("word3", group_by="section", offset=1)  # type: ignore[call-arg]
