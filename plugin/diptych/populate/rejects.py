@@ -97,10 +97,10 @@ class Rejects:
                 self._file.write(json.dumps(line) + "\n")
 
     def _opened(self, path: Path) -> tuple[Path, IO[str]]:
-        """The file, under a name that no other run of this process has used."""
+        """The file, under a name that no other run of this process has used, and that is no other file's."""
         stem, number = path.stem, 1
         with Rejects._places:
-            while self._taken(path):
+            while self._taken(path) or (_holds_something(path) and not _is_report(path)):
                 number += 1
                 path = path.with_stem(f"{stem}-{number}")
             Rejects._written.add(path.resolve())

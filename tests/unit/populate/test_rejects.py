@@ -83,6 +83,15 @@ def test_a_second_run_of_the_process_can_leave_the_report_of_the_first(tmp_path:
     assert path.exists()
 
 
+def test_the_report_of_a_second_run_passes_over_another_file_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "aside-2.jsonl").write_text("notes of mine\n")
+    for expected in ("aside.jsonl", "aside-3.jsonl"):
+        with Rejects(tmp_path / "aside.jsonl", keep=True) as rejects:
+            rejects.add("a", 0, "why")
+        assert rejects.report_file == str(tmp_path / expected)
+    assert (tmp_path / "aside-2.jsonl").read_text() == "notes of mine\n"
+
+
 @pytest.fixture
 def hasty() -> Iterator[None]:
     """Threads take turns as often as they can."""
