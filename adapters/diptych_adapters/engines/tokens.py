@@ -162,16 +162,15 @@ def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
 
 def _broken_places(text: str, encoding: Any) -> set[int]:
     """Places of the words in Latin letters that are read in several small tokens."""
-    words = [match.span() for match in _WORD.finditer(text)]
-    word_at = {place: word for word in words for place in range(*word)}
-    tokens = Counter(
-        word
-        for token, span in zip(encoding.tokens, encoding.offsets, strict=True)
-        if token not in _SPACES
-        for word in {word_at[place] for place in range(*span) if place in word_at}
-    )
-    broken = [word for word in words if tokens[word] > 1 and word[1] - word[0] < _LEAST_PIECE * tokens[word]]
-    return {place for word in broken if _is_latin(text[word[0] : word[1]]) for place in range(*word)}
+    words = np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
+    named = zip(encoding.tokens, encoding.offsets, strict=True)
+    spans = [(start, end) for token, (start, end) in named if end > start and token not in _SPACES]
+    begins, ends = np.array(spans, np.int64).reshape(-1, 2).T
+    tokens = np.searchsorted(begins, words[:, 1]) - np.searchsorted(ends, words[:, 0], side="right")
+    is_broken = (tokens > 1) & (words[:, 1] - words[:, 0] < _LEAST_PIECE * tokens)
+    return {
+        place for start, end in words[is_broken].tolist() if _is_latin(text[start:end]) for place in range(start, end)
+    }
 
 
 def _is_latin(word: str) -> bool:
