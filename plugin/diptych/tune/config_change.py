@@ -84,9 +84,8 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    spliced = _spliced(
-        source, text.getvalue(), places, sections
-    )  # YAML's writer would move the columns of all sections
+    # YAML's writer would move the columns of all sections.
+    spliced = _spliced(source, text.getvalue(), places, sections)
     return ConfigChange(keys, "\n".join(diff), spliced, _patch(config.name, source, spliced) if may_show else "")
 
 
