@@ -37,10 +37,7 @@ LANGUAGES = {
     **{"fi": "finnish", "hu": "hungarian", "tr": "turkish", "pl": "none", "el": "greek", "ar": "arabic"},
     **{"hi": "hindi", "ta": "tamil"},
 }
-PACKAGES = {
-    **{"zh_CN": "chinese", "ja": "japanese", "ko": "none", "de": "german", "fr": "french", "es": "spanish"},
-    **{"it": "italian", "pt_BR": "portuguese", "da": "danish", "ru": "russian", "pl": "none", "cs": "none"},
-}
+PACKAGES = ("zh_CN", "ja", "ko", "de", "fr", "es", "it", "pt_BR", "da", "ru", "pl", "cs")
 QUERIES = 500
 Judgements: TypeAlias = dict[str, dict[str, int]]
 Fill: TypeAlias = Callable[[EdgeClient, list[str]], Ask]
@@ -61,8 +58,11 @@ def main(folder: Path) -> None:
     )
     print("".join(f"{column:>13}" for column in columns))
     packages = (folder / "packages").is_dir()
-    for code, language in (PACKAGES if packages else LANGUAGES).items():
-        names, relevant = described(folder, code) if packages else pairs(folder / code / "annotations.json")
+    for code in PACKAGES if packages else LANGUAGES:
+        if packages:
+            language, names, relevant = described(folder, code)
+        else:
+            language, (names, relevant) = LANGUAGES[code], pairs(folder / code / "annotations.json")
         fills: list[Fill] = [
             *(partial(fill_bm25, Bm25(language=own)) for own in ("english", "none", language, "multilingual")),
             *(partial(fill_bm25, NGrams(minimum=low, maximum=high)) for low, high in ((4, 4), (2, 3))),
@@ -86,14 +86,14 @@ def pairs(path: Path) -> tuple[list[str], Judgements]:
     return [name for name, _ in rows], {keyword: relevant[keyword] for keyword in chosen}
 
 
-def described(folder: Path, code: str) -> tuple[list[str], Judgements]:
-    """The descriptions of packages, and for each line the numbers of those that it stands above."""
+def described(folder: Path, code: str) -> tuple[str, list[str], Judgements]:
+    """The language, the descriptions of packages, and for each line the numbers of those that it stands above."""
     judged = load(folder, f"packages-{code}")
     relevant: Judgements = defaultdict(dict)
     for number, name in enumerate(judged.documents):
         if name in judged.queries:
             relevant[judged.queries[name]][str(number)] = 1
-    return list(judged.documents.values()), relevant
+    return judged.language, list(judged.documents.values()), relevant
 
 
 def quality(
