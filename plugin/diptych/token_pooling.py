@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from diptych.errors import MissingExtra
+from diptych.errors import AdapterOptionsError, MissingExtra
 from diptych.protocols import Fingerprint, MultiVectorEncoder, Similarity
 from diptych.types import Floats
 
@@ -78,6 +78,32 @@ class ReduceOptions(BaseModel):
     keep: Annotated[int, Field(ge=1, strict=True)] = Field(
         32, description="The most vectors of a document, or of each passage with `passages`."
     )
+
+
+def check_keep(options: ReduceOptions, encoder: object, *, tokens: int | None = None, where: str) -> None:
+    """Refuse to keep more vectors than there can be tokens, because nothing would be reduced.
+
+    Args:
+        options: how many vectors to keep.
+        encoder: the wrapped one; without a `max_tokens` it may read any number.
+        tokens: the most of a passage, if the slot has passages.
+        where: names the slot in the error.
+
+    Raises:
+        AdapterOptionsError: `keep` is above what the encoder reads of a document, or above the tokens of a passage.
+    """
+    limits = {"tokens of a passage": tokens, "tokens of a document that the encoder reads": _most(encoder)}
+    known = {name: limit for name, limit in limits.items() if limit is not None}
+    of, most = min(known.items(), key=lambda item: item[1], default=("", options.keep))
+    if options.keep > most:
+        expected, do = f"at most {most}, the {of}", "lower keep, or leave `reduce` out"
+        what, key = "reduce.keep reduces nothing", f"{REDUCE}.keep"
+        raise AdapterOptionsError(what, where=where, got=options.keep, expected=expected, do=do, key=key)
+
+
+def _most(encoder: object) -> int | None:
+    most = getattr(encoder, "max_tokens", None)
+    return most if isinstance(most, int) else None
 
 
 def reduced(vectors: Floats, keep: int, similarity: Similarity) -> Floats:

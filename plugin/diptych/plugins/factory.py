@@ -20,7 +20,7 @@ from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
-from diptych.token_pooling import REDUCE, ReducedEncoder, ReduceOptions
+from diptych.token_pooling import REDUCE, ReducedEncoder, ReduceOptions, check_keep
 
 _OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions, ANCHORS: AnchorOptions}
 
@@ -66,6 +66,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
         space = reranker_space(adapter, spec.name, options)
         return cast("Adapter", AnchorEncoder(adapter, texts, space, where=where))
     if reduce is not None:
+        check_keep(reduce, adapter, tokens=passages.tokens if passages else None, where=where)
         adapter = ReducedEncoder(adapter, reduce)
     if passages is None:
         return cast("Adapter", adapter)

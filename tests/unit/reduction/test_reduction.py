@@ -165,6 +165,26 @@ def test_unusable_options_are_named(adapter: str, reduce: object, message: str) 
         Registry(fakes_plugin).create(adapter, {"reduce": reduce})
 
 
+@pytest.mark.parametrize(
+    ("more", "most"),
+    [
+        ({"max_tokens": 40}, "40, the tokens of a document that the encoder reads"),
+        ({"passages": {"tokens": 20, "overlap": 0}}, "20, the tokens of a passage"),
+        ({"max_tokens": 40, "passages": {"tokens": 20, "overlap": 0}}, "20, the tokens of a passage"),
+    ],
+)
+def test_more_vectors_than_there_can_be_tokens_are_refused(more: dict[str, Any], most: str) -> None:
+    registry, number = Registry(fakes_plugin), int(most.partition(",")[0])
+    message = rf"(?s)reduce.keep reduces nothing.*where: .*late.*got: {number + 1}.*at most {most}.*do: lower keep"
+    with pytest.raises(AdapterOptionsError, match=message):
+        registry.create("fake-multivector", {**more, "reduce": {"keep": number + 1}}, where="slots.late")
+    assert registry.create("fake-multivector", {**more, "reduce": {"keep": number}}, where="slots.late")
+
+
+def test_an_encoder_that_reads_all_keeps_any_number() -> None:
+    assert Registry(fakes_plugin).create("fake-multivector", {"reduce": {"keep": 10_000}})
+
+
 def test_a_config_names_the_line_of_an_unusable_option_and_survives_a_dump() -> None:
     slot = {"adapter": "fake-multivector", "reduce": {"keep": 8}}
     config = parse_config({"collection": "c", "slots": {"late": slot}})
