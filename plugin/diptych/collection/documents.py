@@ -10,12 +10,13 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope, tenant_of, with_ids
 from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter
+from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, text_fields
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.search.qdrant.filters import FilterLike, Where, combined
-from diptych.search.qdrant.store_calls import is_refusal, read_store
+from diptych.search.qdrant.store_calls import is_refusal, read_store, scrolled
 from diptych.types import Document, is_unicode
 
 
@@ -41,6 +42,42 @@ def _found(
     for store, points in _located_pages(handle, ids, tenant):
         for record in store.records(points):
             yield from_payload(record.id, record.payload, handle.view.layout), record.payload or {}
+
+
+def held(view: View, ids: Sequence[str], tenant: str | None, *, with_text: bool = False) -> dict[str, Document]:
+    """Those of the documents that the collection holds for this tenant, by id: ids alone, or title and text, too.
+
+    Raises:
+        TenantError, SearchError, StoreError: as `records_of`.
+    """
+    fields = [*id_fields(view.layout), *(text_fields(view.layout) if with_text else ())]
+    records = records_of(view, ids, tenant, payload=models.PayloadSelectorInclude(include=fields))
+    documents = (from_payload(record.id, record.payload, view.layout) for record in records)
+    return {document.id: document for document in documents}
+
+
+def records_of(
+    view: View,
+    ids: Sequence[str],
+    tenant: str | None,
+    *,
+    chosen: models.Filter | None = None,
+    payload: bool | models.PayloadSelector = False,
+) -> Iterator[models.Record]:
+    """The points of those documents that the collection holds for this tenant and that match a filter.
+
+    They are read as a search reads, within its deadline. A document has several where another program wrote them.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+        SearchError, StoreError: the store cannot answer.
+    """
+    own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+    if ids:
+        wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, ids, tenant)])))
+        shard_key = tenant if view.tenancy is not None and view.tenancy.shard_keys else None
+        for records in scrolled(view, wanted, len(ids), payload=payload, shard_key=shard_key):
+            yield from records
 
 
 def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from qdrant_client import models
 
 from diptych.collection.collection import Collection
+from diptych.collection.documents import held
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, ann_recall
 from diptych.handle.collection_handle import CollectionHandle
@@ -136,7 +137,7 @@ def absent_documents(collection: Collection, qrels: Qrels, tenant: str | None = 
     """How many relevant documents no search can find, because the collection lacks them; "" if it has all."""
     relevant = {document for grades in qrels.judgements.values() for document, grade in grades.items() if grade > 0}
     asked = sorted(relevant)[:LOOKED_FOR]
-    present = {document.id for document in collection.get(asked, tenant=tenant)}
+    present = held(collection.handle.now(), asked, tenant)
     absent = [identifier for identifier in asked if identifier not in present]
     if not absent:
         return ""

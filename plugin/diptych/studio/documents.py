@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,14 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
+from diptych.collection.documents import records_of
 from diptych.collection.thumbnails import thumbnail_of
 from diptych.errors import DiptychError
 from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, scope, with_ids
 from diptych.media.read import format_of
 from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
 from diptych.metadata.payloads import from_payload
-from diptych.search.qdrant.store_calls import read_store
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
 from diptych.service.route_context import Serving
@@ -106,33 +105,7 @@ def record_of(
         TenantError: no tenant where one is required, or one that cannot be.
         SearchError, StoreError: the store cannot answer.
     """
-    return next(iter(records_of(view, [id], tenant, chosen=chosen, payload=payload)), None)
-
-
-def records_of(
-    view: View,
-    ids: Sequence[str],
-    tenant: str | None,
-    *,
-    chosen: models.Filter | None = None,
-    payload: bool | models.PayloadSelector = False,
-) -> list[models.Record]:
-    """The points of those of the documents that the collection holds for this tenant and that match a filter.
-
-    Raises:
-        TenantError, SearchError, StoreError: as `record_of`.
-    """
-    own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
-    if not ids:
-        return []
-    wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, ids, tenant)])))
-    keys: dict[str, Any] = {}
-    if view.tenancy is not None and view.tenancy.shard_keys and tenant is not None:
-        keys["shard_key_selector"] = tenant
-    found, _ = read_store(
-        view, lambda: view.client.scroll(view.name, wanted, limit=len(ids), with_payload=payload, **keys)
-    )
-    return list(found)
+    return next(records_of(view, [id], tenant, chosen=chosen, payload=payload), None)
 
 
 def _none(collection: Collection, body: OneDocument) -> Refused:

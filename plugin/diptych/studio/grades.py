@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from qdrant_client import models
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
-from diptych.metadata.payloads import from_payload, id_fields, text_fields
+from diptych.collection.documents import held
 from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving
 from diptych.studio.context import Studio
 from diptych.studio.display import name_of
-from diptych.studio.documents import records_of
 from diptych.studio.jobs.query_sets import Judged
 from diptych.studio.question import Words
 from diptych.studio.search import json_text
-from diptych.types import Document
 
 NAMED, MOST = 100, 1000  # relevant documents that are named, and judged ones that are looked up beside them
 RELEVANT = 1  # the lowest grade of a relevant document
@@ -59,25 +55,15 @@ def _grades(collection: Collection, judged: Judged | None, tenant: str | None) -
     relevant = [name for name, grade in ranked if grade >= RELEVANT]
     wanted = dict.fromkeys(relevant[:NAMED])
     others = [name for name, _ in ranked if name not in wanted][:MOST]
-    named, held = _held(collection, list(wanted), tenant, with_text=True), _held(collection, others, tenant)
+    view = collection.handle.now()
+    named, unnamed = held(view, list(wanted), tenant, with_text=True), held(view, others, tenant)
     return {
         "judged": judged.name if judged else None,
         "query": judged.query if judged else None,
-        "grades": {name: grade for name, grade in ranked if name in named or name in held},
+        "grades": {name: grade for name, grade in ranked if name in named or name in unnamed},
         "relevant": [
             {"id": name, "name": name_of(named[name]), "grade": grade} for name, grade in ranked if name in named
         ],
         "more": len(relevant) - len(wanted),
         "absent": 0 if collection.handle.view.tenancy else len(wanted) - len(named),
     }
-
-
-def _held(
-    collection: Collection, ids: Sequence[str], tenant: str | None, *, with_text: bool = False
-) -> dict[str, Document]:
-    """Those of the documents that the collection holds for this tenant, by id."""
-    view = collection.handle.now()
-    fields = [*id_fields(view.layout), *(text_fields(view.layout) if with_text else ())]
-    found = records_of(view, ids, tenant, payload=models.PayloadSelectorInclude(include=fields))
-    documents = [from_payload(record.id, record.payload, view.layout) for record in found]
-    return {document.id: document for document in documents}

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient, models
 from starlette.testclient import TestClient
 
-from diptych import Collection
+from diptych import Collection, Registry
+from diptych.collection.pipeline_runs import absent_documents
+from diptych.config import parse_config
+from diptych.evaluate import Qrels
 from diptych.judge import Judgements
+from diptych.metadata.models import Layout
 from diptych.studio.answers import Grades
 from diptych.studio.grades import MOST, NAMED
+from diptych.testing import FakeDenseEncoder
 from diptych.types import Query
 
 Fill = Callable[..., Collection]
@@ -94,6 +100,28 @@ def test_of_other_tenants_documents_nothing_is_said(filled: Fill, studio_over: O
     found = graded(client, tenant="a")
     assert (found["grades"], [own["id"] for own in found["relevant"]], found["absent"]) == ({"a0": 1}, ["a0"], 0)
     assert graded(client, tenant="eve")["grades"] == {}
+
+
+def test_a_document_of_many_points_hides_no_other(fakes: Registry, studio_over: Over, tmp_path: Path) -> None:
+    client = QdrantClient(":memory:")
+    client.create_collection("c", vectors_config=models.VectorParams(size=8, distance=models.Distance.COSINE))
+    row = FakeDenseEncoder(dimension=8).encode_document(["red"])[0].tolist()
+
+    def write(points: Mapping[int, str]) -> None:
+        payloads = {n: {"text": "red", "key": key} for n, key in points.items()}
+        client.upsert("c", [models.PointStruct(id=n, vector=row, payload=own) for n, own in payloads.items()])
+
+    write({7: "d1", 8: "d2", 9: "d3"})
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 8}}
+    config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
+    layout = Layout(text="text", id="key", origin="custom")
+    folder = judged(tmp_path / "few", {"d1": 1, "d2": 2, "d3": 0, "gone": 1})
+    with Collection.adopt(config, store=client, layout=layout, registry=fakes) as collection:
+        write(dict.fromkeys(range(6), "d1"))  # by the other program, afterwards
+        found = graded(studio_over(collection, queries=[folder]))
+        assert (found["grades"], found["absent"]) == ({"d2": 2, "d1": 1, "d3": 0}, 1)
+        said = absent_documents(collection, Qrels({"q1": {"d1": 1, "d2": 2, "gone": 1}}))
+    assert said.startswith("1 of 3 relevant documents are not in collection 'c' (gone)")
 
 
 @pytest.mark.parametrize("body", [{}, {"query": 5}, {"query": "red", "judged": 1}, {"query": "red", "more": 1}])

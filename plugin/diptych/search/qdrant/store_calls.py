@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
@@ -57,14 +57,20 @@ def read_store(collection: StoredCollection, call: Callable[[], T]) -> T:
 
 
 def scrolled(
-    collection: StoredCollection, chosen: models.Filter | None, size: int, *, payload: bool = True
+    collection: StoredCollection,
+    chosen: models.Filter | None,
+    size: int,
+    *,
+    payload: bool | models.PayloadSelector = True,
+    shard_key: str | None = None,
 ) -> Iterator[list[models.Record]]:
     """The points that a filter finds, in pages of `size`; each page is read by `read_store`."""
+    keys: dict[str, Any] = {} if shard_key is None else {"shard_key_selector": shard_key}
     return pages(
         lambda offset: read_store(
             collection,
             lambda: collection.client.scroll(
-                collection.name, chosen, limit=size, offset=offset, with_payload=payload, with_vectors=False
+                collection.name, chosen, limit=size, offset=offset, with_payload=payload, with_vectors=False, **keys
             ),
         )
     )
