@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,5 +60,6 @@ def note_unnamed(
 
 def _from_config(path: Path, config: Path) -> str:
     """The path as the config may name it, relative to the config's folder; in quotes where YAML needs them."""
-    text = str(path if config.parent == Path() else path.absolute())
-    return text if re.fullmatch(r"[\w./][\w./-]*", text) else json.dumps(text, ensure_ascii=False)
+    from diptych.cli.setup.template import scalar
+
+    return scalar(str(path if config.parent == Path() else path.absolute()))

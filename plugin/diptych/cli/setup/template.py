@@ -93,7 +93,7 @@ def scalar(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
     is_plain = (
-        value and all(c.isalnum() or c in "-_./" for c in value) and value[0] not in "-./" and not _is_typed(value)
+        value and all(c.isalnum() or c in "-_./" for c in value) and value[0] not in "-." and not _is_typed(value)
     )
     return value if is_plain else json.dumps(value, ensure_ascii=False)
 
