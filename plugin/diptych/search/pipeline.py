@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -15,7 +15,6 @@ from diptych.handle.snapshot import View
 from diptych.search.boost import Boost
 from diptych.search.checks import require_count
 from diptych.search.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
-from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
 Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
@@ -99,7 +98,7 @@ class Pipeline:
                 )
 
     @classmethod
-    def from_config(cls, config: SearchConfig, slots: Mapping[str, Slot]) -> Pipeline:
+    def from_config(cls, config: SearchConfig, slots: Iterable[str]) -> Pipeline:
         """The pipeline that a config's `search` section describes over these slots."""
         params = search_params(config.params)
         branches = tuple(Retrieve(slot, n, params=params) for slot, n in config.retrieved(slots).items())

@@ -28,6 +28,7 @@ from diptych.stores.versions import alias_warnings, version_warnings
 from diptych.swap.begin import edited_search
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, spread_warnings
 from diptych.swap.estimate import Estimate
+from diptych.swap.gate.answers import searched_otherwise
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.gate.vector_health import coverage
@@ -93,6 +94,7 @@ class Plan(ReprHtml):
         search_why: what differs in them.
         under_way: whether a swap has begun and has not cut over.
         warnings: sentences to read before applying.
+        gated: whether `apply` has vectors, queries, storage or a pipeline to compare with the live ones.
     """
 
     collection: str
@@ -102,6 +104,7 @@ class Plan(ReprHtml):
     search_why: str = ""
     under_way: bool = False
     warnings: tuple[str, ...] = field(default_factory=tuple)
+    gated: bool = False
 
     @property
     def pending(self) -> bool:
@@ -143,9 +146,11 @@ def plan(
         for change in slot_changes
     )
     steps, warnings = _with_query_side(handle, metadata, config, slot_changes, steps)
-    search = config.search.model_dump(mode="json")
-    stored = stored_search(metadata).model_dump(mode="json") if metadata.search else None
-    search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
+    live, search = stored_search(metadata), config.search.model_dump(mode="json")
+    stored = live.model_dump(mode="json") if metadata.search else None
+    search_why = "; ".join(compared(live.model_dump(mode="json"), search, "search."))
+    differs = any(step.action in (*SWAPS, "storage") for step in steps)
+    gated = bool(count) and (differs or searched_otherwise(live, config.search, config.slots))
     missing_modalities = {
         change.slot.reading.modality
         for change in slot_changes
@@ -168,7 +173,8 @@ def plan(
     warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
     warnings += [*vocabulary, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
     all_warnings = (*_warnings(metadata, steps, missing_modalities), *warnings)
-    return Plan(handle.name, count, steps, stored != search, search_why, metadata.swap is not None, all_warnings)
+    under_way = metadata.swap is not None
+    return Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:

@@ -102,6 +102,7 @@ def test_it_is_said_before_an_apply_that_its_gate_has_no_judgements(
     said = "no judgements: the gate will not measure quality; name them under evaluate: {queries: FILE, qrels: FILE}"
     edit(config, old, new)
     assert (said in filled("plan", "--sample", 0).out.splitlines()) == gated
+    assert filled("plan", "--sample", 0, "--json").json()["gated"] == gated
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "cat"}\n')
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tcat\t1\n")
     config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv}\n")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 64  # as diptych.swap.plan has it, which is slow to import
 UNJUDGED = "no judgements: the gate will not measure quality; name them under evaluate: {queries: FILE, qrels: FILE}"
-UNGATED = tuple(f"search.{key}:" for key in ("limit", "passages", "highlight", "remember"))  # same hits, same order
 
 
 def plan(
@@ -87,21 +86,9 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False, judged: boo
     if progress:
         say(console, progress)
     elif advice:
-        if not judged and _is_gated(planned):
+        if not judged and planned.gated:
             say(console, UNJUDGED)
         say(console, _advice(planned))
-
-
-def _is_gated(planned: Plan) -> bool:
-    """Whether the gate would compare something: new vectors or queries, other storage, or another pipeline."""
-    from diptych.swap.changes import SWAPS
-
-    if not planned.documents:
-        return False
-    searched = (
-        [part for part in planned.search_why.split("; ") if not part.startswith(UNGATED)] if planned.search else []
-    )
-    return any(searched) or any(step.action in (*SWAPS, "storage") for step in planned.steps)
 
 
 def _table(planned: Plan) -> Table:

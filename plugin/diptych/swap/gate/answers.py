@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
@@ -25,8 +26,18 @@ _TIMES = "latency of a gate"  # of a view's `memo`
 
 def pipeline_of(view: View) -> Pipeline:
     """The view's whole pipeline, slots sorted by name: stored settings lose the order of their keys over gRPC."""
-    pipeline = Pipeline.from_config(view.search_config, view.slots)
+    return _pipeline(view.search_config, view.slots)
+
+
+def _pipeline(search: SearchConfig, slots: Iterable[str]) -> Pipeline:
+    pipeline = Pipeline.from_config(search, slots)
     return replace(pipeline, retrieve=tuple(sorted(pipeline.retrieve, key=lambda branch: branch.slot)))
+
+
+def searched_otherwise(old: SearchConfig, new: SearchConfig, slots: Collection[str]) -> bool:
+    """Whether settings for the same slots can produce other hits or another order; the number of hits is ignored."""
+    settings = [(search.score_threshold, search.pin, search.exclude, search.recent) for search in (old, new)]
+    return _pipeline(old, slots) != _pipeline(new, slots) or settings[0] != settings[1]
 
 
 def remembering(view: View) -> View:

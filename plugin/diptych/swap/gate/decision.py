@@ -12,7 +12,7 @@ from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, State, Swap
 from diptych.swap.apply_types import ApplyContext
-from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
+from diptych.swap.gate.answers import remembering, searched_otherwise, warm_up
 from diptych.swap.gate.gate import GateReport, coverage, run_gate
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
 from diptych.swap.gate.threshold import Threshold, carried_threshold
@@ -66,7 +66,8 @@ class Decision:
         if not self._handle.client.count(self._handle.name, exact=True).count:
             return None
         old, between, new = self._views(metadata, target, search)
-        report = self._passed(SETTINGS, old, between) if searched_otherwise(old, between) else None
+        differs = searched_otherwise(old.search_config, between.search_config, old.slots)
+        report = self._passed(SETTINGS, old, between) if differs else None
         return self._on_storage(report, old, between, new)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
@@ -169,15 +170,6 @@ class Decision:
             report=report,
             **self._details(),
         )
-
-
-def searched_otherwise(old: View, new: View) -> bool:
-    """Whether two views' settings can produce other hits or another order; the number of hits is ignored."""
-    settings = [
-        (search.score_threshold, search.pin, search.exclude, search.recent)
-        for search in (old.search_config, new.search_config)
-    ]
-    return pipeline_of(old) != pipeline_of(new) or settings[0] != settings[1]
 
 
 def _state_of(view: View) -> State:
