@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,5 +33,15 @@ def test_every_method_of_the_literature_has_a_row_that_says_what_is_here() -> No
     assert len(methods) == 42
     for method, state, here in methods:
         assert state in ("works", "partly", "not here", "out of scope"), method
-        assert state == "not here" or here, f"{method} is {state}: of what, or why?"
+        assert here, f"{method} is {state}: of what, or why?"
         assert state != "works" or LINK.search(here), f"{method} works: where?"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "literature"], ids=name)
+def test_a_method_says_where_it_ends_and_where_it_differs(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert re.search(r"(?m)^(\*\*Limits\.\*\*|## .*[Ll]imits$)", text), "what it cannot do"
+    assert re.search(r"(?m)^(\*\*|## )Differences from the (papers?|study|literature)\b", text), (
+        "how it departs from what was published"
+    )
+    assert re.search(r"`?diptych [a-z]+|`minimal_pairs\(|\bpython tests/benchmarks/", text), "a command"
