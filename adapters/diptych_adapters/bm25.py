@@ -21,7 +21,7 @@ from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Statistics
 from diptych.types import SparseVector
 from diptych_adapters.lexicon import analysis
-from diptych_adapters.lexicon.options import Bm25Options, Bm25Weights
+from diptych_adapters.lexicon.options import UNSTEMMED, Bm25Options, Bm25Weights
 from diptych_adapters.lexicon.terms import Lexicon
 
 _BATCH = 1024  # texts that are counted together
@@ -131,6 +131,10 @@ class Bm25(Bm25Vectors):
         text = json.dumps(["bm25", analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
         numerics = f"snowball {analysis.snowball_version()}"
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
+
+    def unread_share(self, inputs: Sequence[str]) -> float:
+        """The share of letters in scripts without spaces that this language does not cut, 0 to 1."""
+        return 0.0 if self.options.language in UNSTEMMED else analysis.uncut_share(inputs, cuts_cjk=True)
 
 
 def _batches(inputs: Sequence[str]) -> list[Sequence[str]]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diptych.protocols import Fingerprint
+from diptych_adapters.lexicon.analysis import uncut_share
 from diptych_adapters.lexicon.options import SPACELESS, TextIndexOptions
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class QdrantTextIndex:
             memory=models.Memory(options.memory) if options.memory else None,
             scoring=models.TextScoringParams(type=models.TextScoringType.BM25),
         )
+
+    def unread_share(self, inputs: Sequence[str]) -> float:
+        """The share of letters in scripts without spaces, 0 to 1, if the tokenizer does not cut these."""
+        return 0.0 if self.options.tokenizer == "multilingual" else uncut_share(inputs, cuts_cjk=False)
 
     def query(self, text: str) -> models.TextQuery:
         """A query for `text`; the caller names the payload field with `using`."""

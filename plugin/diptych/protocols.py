@@ -189,7 +189,10 @@ class VocabularyCheck(Protocol):
     """An encoder that can tell whether its vocabulary fits given texts, such as texts in another language."""
 
     def unread_share(self, inputs: Sequence[str]) -> float:
-        """The share of the letters that its tokenizer leaves unknown or reads in small pieces, 0 to 1."""
+        """The share of the letters that its tokenizer leaves unknown or reads in small pieces, 0 to 1.
+
+        Of a lexical adapter: that it does not cut into words, since their script has no spaces.
+        """
         ...
 
 

@@ -90,6 +90,21 @@ class Analyzer:
         return unicodedata.normalize("NFC", plain)
 
 
+def uncut_share(texts: Iterable[str], *, cuts_cjk: bool) -> float:
+    """The share of letters in scripts without spaces between words, of those that are not cut into pairs.
+
+    Args:
+        texts: a sample of a collection.
+        cuts_cjk: whether Chinese and Japanese are cut.
+    """
+    letters = spaceless = cut = 0
+    for text in texts:
+        letters += sum(map(str.isalpha, text))
+        spaceless += _letters_in(text, _SPACELESS)
+        cut += _letters_in(text, _CJK) if cuts_cjk else 0
+    return (spaceless - cut) / letters if letters else 0.0
+
+
 def snowball_version() -> str:
     """The version of the stemmers."""
     import Stemmer
@@ -146,6 +161,10 @@ def _split_spaceless(word: str, spaceless: re.Pattern[str]) -> Iterator[str]:
         position = run.end()
     if position < len(word):
         yield word[position:]
+
+
+def _letters_in(text: str, runs: re.Pattern[str]) -> int:
+    return sum(sum(map(str.isalpha, run)) for run in runs.findall(text))
 
 
 def _letters(run: str) -> list[str]:

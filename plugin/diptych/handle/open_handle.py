@@ -108,7 +108,7 @@ def search_with_unfit(config: Config | None, search: SearchConfig, unfit: Sequen
     """
     if config is None or {"fuse", "score_threshold"} & config.search.model_fields_set:
         return None
-    names = {slot.name for slot in unfit if slot.texts >= LEAST_TEXTS}
+    names = {slot.name for slot in unfit if slot.kind == "dense" and slot.texts >= LEAST_TEXTS}
     if not names or not search.retrieved(config.slots).keys() - names:
         return None
     return search.model_copy(update={"fuse": unfit_fusion(names)})

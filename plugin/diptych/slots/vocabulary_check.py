@@ -1,4 +1,4 @@
-"""Finds unfit slots: dense ones whose model cannot read a collection's texts, which makes a fusion worse."""
+"""Finds unfit slots: dense ones whose model cannot read a collection's texts, lexical ones that do not cut them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diptych.config.models import LinearFusion, SearchConfig
 from diptych.errors import AdapterCrashed
-from diptych.protocols import VocabularyCheck
+from diptych.protocols import Kind, VocabularyCheck
 from diptych.runtime.panics import contained
 from diptych.slots.calibration_texts import SAMPLE, Texts
 from diptych.slots.slot import Slot
@@ -19,15 +19,16 @@ LEAST_TEXTS = 20  # fewer texts may differ from those that follow, so they warn 
 
 @dataclass(frozen=True, slots=True)
 class UnfitSlot:
-    """A dense slot whose model cannot read most of a collection's texts: their share of such letters, and how many."""
+    """A slot that cannot read most of a collection's texts: its kind, their share of such letters, and how many."""
 
     name: str
+    kind: Kind
     share: float
     texts: int
 
 
 def unfit_slots(slots: Iterable[Slot], texts: Texts) -> list[UnfitSlot]:
-    """The dense slots whose encoders cannot read most letters of the collection's texts.
+    """The slots that cannot read most letters of the collection's texts.
 
     Args:
         slots: the slots that a search retrieves from.
@@ -35,13 +36,13 @@ def unfit_slots(slots: Iterable[Slot], texts: Texts) -> list[UnfitSlot]:
     """
     unfit = []
     for slot in slots:
-        if slot.spec.kind != "dense" or slot.reads_media or not isinstance(slot.encoder, VocabularyCheck):
+        if slot.spec.kind == "multivector" or slot.reads_media or not isinstance(slot.encoder, VocabularyCheck):
             continue
         sample = texts(SAMPLE, slot.reading)
         with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
             share = slot.encoder.unread_share(sample) if sample else 0.0
         if share > MOST_UNREAD:
-            unfit.append(UnfitSlot(slot.name, share, len(sample)))
+            unfit.append(UnfitSlot(slot.name, slot.spec.kind, share, len(sample)))
     return unfit
 
 
@@ -62,14 +63,22 @@ def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrie
     """
     weights = getattr(search.fuse, "weights", {})
     return [
-        f"slot {slot.name!r}: {slot.share:.0%} of the letters of the first {slot.texts} documents are not in its "
-        f"model's vocabulary, or only in small pieces, so it finds little{_consequence(slot.name, weights, retrieved)}"
+        f"slot {slot.name!r}: {slot.share:.0%} of the letters of the first {slot.texts} documents {_reason(slot)}, "
+        f"so it finds little{_consequence(slot, weights, retrieved)}"
         for slot in unfit
     ]
 
 
-def _consequence(name: str, weights: dict[str, float], retrieved: int) -> str:
-    model = "use a model for this language"
+def _reason(slot: UnfitSlot) -> str:
+    if slot.kind == "dense":
+        return "are not in its model's vocabulary, or only in small pieces"
+    return "are in scripts without spaces, which it does not cut into words"
+
+
+def _consequence(slot: UnfitSlot, weights: dict[str, float], retrieved: int) -> str:
+    name, model = slot.name, "use a model for this language"
+    if slot.kind != "dense":
+        return ": set the slot's language to that of the texts"
     if retrieved < 2:
         return f": {model}, or add a lexical slot"
     if weights.get(name, 1.0) <= UNREAD_WEIGHT:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diptych_adapters.bm25 import Bm25
 from diptych_adapters.lexicon.analysis import Analyzer
 from diptych_adapters.lexicon.options import LexiconOptions
+from diptych_adapters.text_index import QdrantTextIndex
 
 
 def analyzer(**options: object) -> Analyzer:
@@ -132,6 +134,16 @@ def test_a_pair_is_two_letters_with_the_marks_on_them() -> None:
 def test_the_other_languages_cut_chinese_alone_as_before() -> None:
     assert terms("ประเทศไทย 学习中", language="none") == ["ประเทศไทย", "学习", "习中"]
     assert terms("files of ประเทศไทย", language="multilingual")[:2] == ["files", "of"]
+
+
+def test_the_share_of_letters_that_are_not_cut_into_words_is_said() -> None:
+    texts = ["files", "ไทยไทย"]  # five letters and six
+    shares = [Bm25(language=language).unread_share(texts) for language in ("english", "none", "thai")]
+    assert shares == [6 / 11, 6 / 11, 0]
+    assert QdrantTextIndex().unread_share(["学习 files"]) == 2 / 7
+    assert Bm25().unread_share(["学习 files", ""]) == 0
+    assert QdrantTextIndex(language="chinese").unread_share(["学习"]) == 0
+    assert Bm25().unread_share(["12:30", ""]) == 0
 
 
 @pytest.mark.parametrize(
