@@ -163,11 +163,7 @@ def plan(
         lacks += alias_warnings(handle.client, handle.name)
     retrieved = _retrieved(config, slot_changes)
     vocabulary = vocabulary_warnings(unfit_slots(retrieved, handle.texts), config.search, len(retrieved))
-    warnings += [
-        *threshold_warnings(metadata, config, slot_changes),
-        *spread_warnings(config.cluster, params),
-        *lacks,
-    ]
+    warnings += [*threshold_warnings(metadata, config, slot_changes), *spread_warnings(config.cluster, params), *lacks]
     most = max((step.encode for step in steps), default=0)
     warnings += pace_warnings(config.swap.pace, handle.client, most)
     warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
