@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TypeVar
 
 from qdrant_client import models
@@ -18,7 +17,8 @@ from diptych.handle.snapshot import View
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
 from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
-from diptych.types import Query, Run
+from diptych.slots.slot import Slot
+from diptych.types import Hit, Query, Run
 from qdrant_edge_client.validation_messages import nearest
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
@@ -102,20 +102,52 @@ def run_queries(
         handle: what is searched: an open collection, or a view of it, such as that of another generation.
         name: of the run.
         pipeline: the stages; None for the one that is served, with its pins, boosts and threshold.
-        queries: each with its id.
+        queries: each with its id. Those of which no slot takes the text or the media have no hits, unless this is so
+            for all, which is an error; those without a text are not reranked.
         depth: hits of each query.
         advance: called after each batch with its number of queries; what it raises ends the run.
         tenant: whose documents are searched, in collections with tenants.
     """
     served = pipeline or Pipeline.from_config(handle.search_config, handle.slots)
     limit = min(depth, served.depth or depth)
-    options: SearchOptions = {"pipeline": pipeline, "limit": limit, "with_payload": False, "tenant": tenant}
-    hits = []
-    for begin in range(0, len(queries), BATCH):
-        batch = queries[begin : begin + BATCH]
-        hits.append(search(handle, batch, **options))
-        advance(len(batch))
-    return Run.from_hits(name, queries, chain.from_iterable(hits))
+    unread = pipeline and replace(pipeline, rerank=())  # the served one leaves its rerankers out by itself
+    found: list[Sequence[Hit]] = [()] * len(queries)
+    places = _answerable(served, handle.slots, queries) or [*range(len(queries))]
+    if len(places) < len(queries):
+        advance(len(queries) - len(places))
+    for stages, group in (
+        (pipeline, [place for place in places if queries[place].text.strip()]),
+        (unread, [place for place in places if not queries[place].text.strip()]),
+    ):
+        options: SearchOptions = {"pipeline": stages, "limit": limit, "with_payload": False, "tenant": tenant}
+        for begin in range(0, len(group), BATCH):
+            batch = group[begin : begin + BATCH]
+            hits = search(handle, [queries[place] for place in batch], **options)
+            for place, own in zip(batch, hits, strict=True):
+                found[place] = own
+            advance(len(batch))
+    return Run.from_hits(name, queries, found)
+
+
+def answering(pipelines: Mapping[str, Searched], queries: Sequence[Query]) -> dict[str, Searched]:
+    """The pipelines that search with some of the queries; all of them if none does."""
+    found = {
+        name: own
+        for name, own in pipelines.items()
+        if not queries or _answerable(own.pipeline, own.collection.handle.slots, queries)
+    }
+    return found or dict(pipelines)
+
+
+def _answerable(pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
+    """The places of the queries whose text or media a slot of the pipeline takes."""
+    searched = [slots[name] for name in pipeline.slots if name in slots]
+    return [place for place, query in enumerate(queries) if any(_takes(slot, query) for slot in searched)]
+
+
+def _takes(slot: Slot, query: Query) -> bool:
+    is_text = bool(query.text.strip()) or not query.media
+    return (is_text and slot.takes_texts) or any(kind in query.media for kind in slot.query_inputs)
 
 
 def exact(pipeline: Pipeline) -> Pipeline:

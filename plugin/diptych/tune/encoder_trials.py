@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +17,9 @@ from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import Similarity
 from diptych.runtime.phases import Progress
+from diptych.search.media_queries import QueryInput, media_read, vectors_of_queries, with_media
 from diptych.search.qdrant.store_calls import read_store, scrolled
+from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.swap.sample import sample_points
 from diptych.tune.encoder_report import NOW, EncoderChoice, EncoderRow
@@ -63,7 +66,7 @@ class EncoderTrials:
         progress: Progress,
     ) -> None:
         self._view, self._slot, self._progress = view, slot, progress
-        self._texts = [query.text for query in queries]
+        self._asked = with_media([query.text for query in queries], media_read(view, queries))
         self._grades = [qrels.judgements[query.id] for query in queries]
         names = [NOW, *(choice.name for choice in others)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -71,9 +74,7 @@ class EncoderTrials:
         own = EncoderChoice(NOW, slot.config.adapter, slot.config.options)
         self.choices = {choice.name: choice for choice in (own, *others)}
         self._slots = {NOW: slot} | {
-            choice.name: Slot(
-                choice.name, SlotConfig(adapter=choice.adapter, options=dict(choice.options)), None, view.registry
-            )
+            choice.name: Slot(choice.name, _config(choice, slot), None, view.registry, media=view.media)
             for choice in others
         }
         relevant = {name for own in self._grades for name, grade in own.items() if grade > 0}
@@ -131,9 +132,9 @@ class EncoderTrials:
     def _similarity(self) -> Similarity:
         return self._slot.similarity or "cosine"
 
-    def _sampled(self, relevant: set[str], most: int) -> tuple[list[str], list[str], Floats]:
-        """Ids, texts and stored vectors of the relevant documents that are there and of some others."""
-        view, found = self._view, dict[str, tuple[str, Floats]]()
+    def _sampled(self, relevant: set[str], most: int) -> tuple[list[str], list[Input], Floats]:
+        """Ids, texts or media, and stored vectors of the relevant documents that are there and of some others."""
+        view, found = self._view, dict[str, tuple[Input, Floats]]()
         names: Any = [self._slot.vector] if self._slot.vector else True  # the unnamed one cannot be asked for by name
         points: list[Any] = []
         for page in _blocks(sorted(relevant), PAGE):
@@ -149,39 +150,42 @@ class EncoderTrials:
             ):
                 vector = record.vector.get(self._slot.vector) if isinstance(record.vector, dict) else record.vector
                 document = from_payload(record.id, record.payload, view.layout)
-                text = self._slot.reading.of(document.title, document.text)
+                read = self._slot.reading.input_of(document)
                 if vector is not None:
-                    found[document.id] = text, np.asarray(vector, np.float32)
+                    found[document.id] = read or "", np.asarray(vector, np.float32)
         if not found:
             raise TuneError("no document has a vector", where=self._slot.where, do="diptych populate")
-        return [*found], [text for text, _ in found.values()], np.stack([vector for _, vector in found.values()])
+        return [*found], [read for read, _ in found.values()], np.stack([vector for _, vector in found.values()])
 
     def _encoded(self) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """The vectors of documents and of queries by each encoder."""
         others = [name for name, choice in self.choices.items() if name != NOW and choice.documents]
-        self._progress.begin("encode", len(others) * len(self._documents) + len(self.choices) * len(self._texts))
+        self._progress.begin("encode", len(others) * len(self._documents) + len(self.choices) * len(self._asked))
         documents = {NOW: self._stored} | {
-            name: self._vectors(self._slots[name], "document", self._documents) for name in others
+            name: self._vectors(self._slots[name], self._documents, partial(self._slots[name].encode, "document"))
+            for name in others
         }
-        return documents, {name: self._vectors(own, "query", self._texts) for name, own in self._slots.items()}
+        return documents, {
+            name: self._vectors(own, self._asked, partial(_of_queries, own)) for name, own in self._slots.items()
+        }
 
-    def _vectors(self, slot: Slot, side: Any, texts: Sequence[str]) -> Floats:
+    def _vectors(self, slot: Slot, inputs: Sequence[Any], encode: Callable[[list[Any]], list[Any]]) -> Floats:
         if slot.kind != "dense":
             what, do = "this encoder makes no dense vectors", "name encoders that make one vector a text"
             raise TuneError(what, where=f"encoder {slot.name!r}", got=f"kind {slot.kind}", do=do)
         rows: list[Any] = []
-        for page in _blocks(texts, BATCH):
-            rows += slot.encode(side, page)
+        for page in _blocks(inputs, BATCH):
+            rows += encode(page)
             self._progress.advance("encode", len(page))
         return np.stack(rows).astype(np.float32)
 
     def _encoding_times(self) -> dict[str, float]:
         """By encoder, the median milliseconds of one query, all in turn."""
         times: dict[str, list[float]] = {name: [] for name in self._slots}
-        for text in self._texts[:TIMED]:
+        for query in self._asked[:TIMED]:
             for name, slot in self._slots.items():
                 begin = time.perf_counter()
-                slot.encode("query", [text])
+                vectors_of_queries(slot, [query], 0)
                 times[name].append(1000 * (time.perf_counter() - begin))
         return {name: float(np.median(time_of)) for name, time_of in times.items()}
 
@@ -241,6 +245,28 @@ class EncoderTrials:
     def _ndcg(self, found: Found) -> Doubles:
         named = [[(self.ids[int(place)], score) for place, score in own] for own in found]
         return Legs.of({"way": named}, self._grades, cutoff=CUTOFF).alone("way")
+
+
+def _config(choice: EncoderChoice, slot: Slot) -> SlotConfig:
+    """Of an encoder that is tried; one of documents reads of them what the slot reads."""
+    of = slot.reading.modality if choice.documents else "text"
+    return SlotConfig(adapter=choice.adapter, of=of, options=dict(choice.options))
+
+
+def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:
+    """A vector for each query.
+
+    Raises:
+        TuneError: the encoder takes neither the text of a query nor its media.
+    """
+    vectors = vectors_of_queries(slot, queries, 0)
+    for query, vector in zip(queries, vectors, strict=True):
+        if vector is None:
+            got = "a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1])))
+            what, do = "this encoder takes no part of a query", "leave it out, or queries of this kind"
+            expected = " or ".join(slot.query_inputs)
+            raise TuneError(what, where=f"encoder {slot.name!r}", got=got, expected=expected, do=do)
+    return vectors
 
 
 def _cut(rows: Floats, width: int, similarity: Similarity) -> Floats:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.search.evaluate_slices import SliceMeans, show_slices, sliced
-from diptych.cli.search.judgements import judged_queries, note_absent, note_unnamed
+from diptych.cli.search.judgements import judged_queries, note_absent, note_left_out, note_unnamed
 from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
     CONFIG,
@@ -210,7 +210,9 @@ def _evaluate(
     from diptych.collection import pipeline_runs
     from diptych.evaluate import evaluate as score
 
-    chosen = pipeline_runs.choose(pipeline_runs.pipelines_of(collections, fusions), only)
+    listed = pipeline_runs.pipelines_of(collections, fusions)
+    chosen = pipeline_runs.choose(listed if only else pipeline_runs.answering(listed, queries), only)
+    note_left_out([name for name in listed if not only and name not in chosen])
     at = max(collection.handle.search_config.limit for collection in collections.values())
     depth = max(least, _depth(metrics))
     with Bars() as bars:

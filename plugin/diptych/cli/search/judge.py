@@ -95,7 +95,8 @@ def judge(
             judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
         else:
             by_label = dict(zip(open_configs.labels(configs), collections, strict=True))
-            chosen = _chosen(pipeline_runs.pipelines_of(by_label), len(configs), only)
+            listed = pipeline_runs.pipelines_of(by_label)
+            chosen = _chosen(listed if only else pipeline_runs.answering(listed, drawn), len(configs), only)
             judging = Judging(
                 _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
                 seed=seed, confidence=confidence, margin=margin, general=general, complete=complete,

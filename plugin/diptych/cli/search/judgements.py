@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,13 @@ def judged_queries(
             raise EvaluationError(f"no {name} are named", do=do)
     judgements = Qrels.read(str(places["qrels"]))
     return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements
+
+
+def note_left_out(names: Sequence[str]) -> None:
+    """Name the runs that are left out because they can search with none of the queries."""
+    if names:
+        text = f"left out: {', '.join(names)}, which can search with none of the queries"
+        stderr().print(text, style="yellow", soft_wrap=True, markup=False)
 
 
 def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> None:
