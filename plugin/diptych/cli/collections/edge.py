@@ -13,18 +13,11 @@ from typing import Annotated
 import typer
 
 from diptych.cli.serve.served_collections import KeysOption
-from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stderr, write_json
-from diptych.cli.ui.run_command import command
+from diptych.cli.ui.run_command import command, group
 
-app = typer.Typer(
-    name="edge",
-    cls=PlainGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Serve an embedded store to other programs.",
-)
+app = group("edge", "Serve an embedded store to other programs.")
 _LOOK = 0.5  # seconds between checks that the store still has a holder
 
 

@@ -70,9 +70,7 @@ def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
     """A row for each group, a column for each run."""
     if not slices:
         return
-    shown = table(f"{slices[0].metric} of", "queries", *slices[0].means)
-    for column in shown.columns[1:]:
-        column.justify = "right"
+    shown = table(f"{slices[0].metric} of", "queries", *slices[0].means, right=1)
     for part in slices:
         shown.add_row(f"{part.by} {part.value}", str(part.queries), *(f"{mean:.3f}" for mean in part.means.values()))
     console.print(shown)

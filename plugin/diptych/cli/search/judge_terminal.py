@@ -80,9 +80,7 @@ def show_agreements(kappas: Sequence[Kappa]) -> None:
     """Print a row for each pair of judges."""
     if not kappas:
         return
-    rows = table("judges", "pairs", "same", "kappa", "linear", "quadratic")
-    for column in rows.columns[1:]:
-        column.justify = "right"
+    rows = table("judges", "pairs", "same", "kappa", "linear", "quadratic", right=1)
     for kappa in kappas:
         values = (f"{value:.2f}" for value in (kappa.plain, kappa.linear, kappa.quadratic))
         rows.add_row(printable(" and ".join(kappa.judges)), str(kappa.pairs), f"{kappa.same:.0%}", *values)

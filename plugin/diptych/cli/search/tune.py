@@ -12,7 +12,6 @@ from rich.console import Console
 
 from diptych.cli.search.tune_encoder import encoder
 from diptych.cli.search.tune_rerank import rerank
-from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -28,20 +27,14 @@ from diptych.cli.ui.options import (
 )
 from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.run_command import command
+from diptych.cli.ui.run_command import command, group
 from diptych.cli.ui.session import Session
 from diptych.runtime.amounts import size
 
 if TYPE_CHECKING:
     from diptych.tune import IndexReport, Row
 
-app = typer.Typer(
-    name="tune",
-    cls=PlainGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Measure settings of indexes and of searches, and recommend some.",
-)
+app = group("tune", "Measure settings of indexes and of searches, and recommend some.")
 
 
 class Least(StrEnum):
@@ -209,9 +202,8 @@ def show(found: IndexReport, plot: Path | None) -> None:
 
 
 def _print_table(console: Console, found: IndexReport) -> None:
-    shown = table("#", "", "storage", "search", f"recall@{found.k}", "p50", "p95", "memory", "disk", "build")
-    for column in (shown.columns[0], *shown.columns[4:]):
-        column.justify = "right"
+    shown = table("#", "", "storage", "search", f"recall@{found.k}", "p50", "p95", "memory", "disk", "build", right=4)
+    shown.columns[0].justify = "right"
     for number, row in enumerate(found.rows, 1):
         mark = ("★" if row == found.chosen else " ") + ("●" if row.front else " ")
         now = " (now)" if row.setup.now else ""

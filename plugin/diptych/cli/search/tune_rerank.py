@@ -84,11 +84,8 @@ def show(found: RerankReport) -> None:
     console = stdout()
     against = "its own list" if found.documents else "the best of all trials"
     say(console, f"{found.collection}: {found.reranker} on {found.queries:,} queries, against {against}", "bold")
-    listing = table(
-        "", "first stage", "explores", "calls", "nDCG@10", *(f"top {depth}" for depth in found.rows[0].recall)
-    )
-    for column in listing.columns[3:]:
-        column.justify = "right"
+    depths = (f"top {depth}" for depth in found.rows[0].recall)
+    listing = table("", "first stage", "explores", "calls", "nDCG@10", *depths, right=3)
     for row in sorted(found.rows, key=lambda own: (own.first, own.calls, own.explore)):
         ndcg = "" if row.ndcg is None else f"{row.ndcg:.3f}"
         shares = (f"{share:.3f}" for share in row.recall.values())

@@ -174,9 +174,7 @@ def _table(found: SearchReport) -> Any:
     singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
     priced = any(row.cost for row in found.rows)
     deep = len({branch.candidates for row in found.rows if row.pipeline.stages for branch in row.pipeline.retrieve}) > 1
-    shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []))
-    for column in shown.columns[2:]:
-        column.justify = "right"
+    shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []), right=2)
     for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
         row = found.rows[n]
         mark = ("★" if n == found.tuned else " ") + ("●" if row.front else " ")

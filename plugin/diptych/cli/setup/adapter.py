@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.setup.adapter_files import KINDS, NewAdapter
-from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
-from diptych.cli.ui.run_command import FAILED, command
+from diptych.cli.ui.run_command import FAILED, command, group
 from diptych.cli.ui.session import Session
 from diptych.errors import RegistryError
 
@@ -23,13 +22,7 @@ if TYPE_CHECKING:
     from diptych.specs import AdapterSpec
     from diptych.testing.checks import Check, Conditions
 
-app = typer.Typer(
-    name="adapter",
-    cls=PlainGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="For adapter authors: create a package, or check an installed adapter.",
-)
+app = group("adapter", "For adapter authors: create a package, or check an installed adapter.")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 

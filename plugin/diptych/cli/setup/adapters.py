@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 import typer
+from rich.table import Table
 
 from diptych.cli.setup.template import scalar
 from diptych.cli.ui.options import JsonOption
@@ -104,14 +105,20 @@ def _show_one(session: Session, spec: AdapterSpec, as_json: bool) -> None:
     if not schema["properties"]:
         console.print("options: none")
         return None
+    required = schema.get("required", [])
+    console.print(options_table((name, facts, name in required) for name, facts in schema["properties"].items()))
+    return None
+
+
+def options_table(options: Iterable[tuple[str, dict[str, Any], bool]]) -> Table:
+    """Options by name, facts in the form of a JSON Schema, and whether they are required."""
     listing = table("option", "type", "default", "meaning")
     listing.columns[0].no_wrap = True
-    required = schema.get("required", [])
-    for option, facts in schema.get("properties", {}).items():
-        default = "required" if option in required else _shown(facts.get("default"))
-        listing.add_row(option, type_of(facts), default, facts.get("description", ""))
-    console.print(listing)
-    return None
+    for name, facts, is_required in options:
+        default = facts.get("default")
+        shown = "required" if is_required else "" if default is None else scalar(default)
+        listing.add_row(name, type_of(facts), shown, facts.get("description", ""))
+    return listing
 
 
 def _schema_of_factory(spec: AdapterSpec) -> dict[str, Any] | None:
@@ -146,7 +153,3 @@ def type_of(facts: dict[str, Any]) -> str:
     if facts.get("type") == "array":
         return f"list of {type_of(facts.get('items', {}))}"
     return str(facts.get("type") or facts.get("$ref", "any").rpartition("/")[2]).replace("string", "text")
-
-
-def _shown(value: object) -> str:
-    return "" if value is None else scalar(value)

@@ -10,11 +10,10 @@ import typer
 
 from diptych.cli.swap import apply as applying
 from diptych.cli.swap.swap_text import unjudged
-from diptych.cli.ui.help_text import PlainGroup
 from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, NoGateOption, StoreOption
 from diptych.cli.ui.output import say, stdout, table, write_json
 from diptych.cli.ui.progress import waiting
-from diptych.cli.ui.run_command import command
+from diptych.cli.ui.run_command import command, group
 from diptych.cli.ui.session import Session
 from diptych.runtime import interrupts
 from diptych.runtime.amounts import duration
@@ -22,13 +21,7 @@ from diptych.runtime.amounts import duration
 if TYPE_CHECKING:
     from diptych.swap.anchors import AnchorsState, AnchorsToScore
 
-app = typer.Typer(
-    name="anchors",
-    cls=PlainGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Score a reranker's anchors for every document.",
-)
+app = group("anchors", "Score a reranker's anchors for every document.")
 
 
 def build(
@@ -123,9 +116,8 @@ def _show_states(name: str, states: Sequence[AnchorsState]) -> None:
     if not states:
         say(stdout(), f"{name} has no anchors; to build those of the config: diptych anchors build")
         return
-    listing = table("slot", "vector", "is", "reranker", "anchors", "scored", "lack it", "calls made", "calls left")
-    for column in listing.columns[4:]:
-        column.justify = "right"
+    counted = ("anchors", "scored", "lack it", "calls made", "calls left")
+    listing = table("slot", "vector", "is", "reranker", *counted, right=4)
     for own in states:
         counts = (own.anchors, own.scored, own.missing, own.scored * own.anchors, own.missing * own.anchors)
         listing.add_row(own.slot, own.vector, own.role, own.reranker, *(f"{count:,}" for count in counts))

@@ -94,9 +94,7 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False, judged: boo
 def _table(planned: Plan) -> Table:
     estimated = any(step.rate for step in planned.steps)
     names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[: 7 if estimated else 4]
-    listing = table(*names)
-    for column in listing.columns[2:]:
-        column.justify = "right"
+    listing = table(*names, right=2)
     for step in planned.steps:
         listing.add_row(*_row(step)[: len(names)])
     return listing

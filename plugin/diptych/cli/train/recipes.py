@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diptych.cli.setup.adapters import type_of
-from diptych.cli.setup.template import scalar
+from diptych.cli.setup.adapters import options_table
 from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stdout, table, write_json
 from diptych.cli.ui.session import Session
@@ -55,13 +54,7 @@ def _show_one(session: Session, spec: RecipeSpec, as_json: bool) -> None:
         return write_json({**_row(session, spec), "options": schema})
     console = stdout()
     console.print(f"{spec.name} ({spec.kind}): {spec.summary}", style="bold")
-    listing = table("option", "type", "default", "meaning")
-    listing.columns[0].no_wrap = True
-    for option, facts, required in flat_options(schema):
-        default = facts.get("default")
-        default_text = "required" if required else "" if default is None else scalar(default)
-        listing.add_row(option, type_of(facts), default_text, facts.get("description", ""))
-    return console.print(listing)
+    return console.print(options_table(flat_options(schema)))
 
 
 def flat_options(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:

@@ -97,11 +97,12 @@ def error_document(error: DiptychError) -> dict[str, Any]:
     return document
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table in the one style of all commands."""
+def table(*columns: str, title: str | None = None, right: int | None = None) -> Table:
+    """An empty table in the one style of all commands; the columns from the place `right` on are of numbers."""
     listing = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        listing.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        is_number = right is not None and place >= right
+        listing.add_column(column, overflow="fold", justify="right" if is_number else "left")
     return listing
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diptych.cli.ui.help_text import PlainCommand
+from diptych.cli.ui.help_text import PlainCommand, PlainGroup
 from diptych.cli.ui.output import stderr, write_error
 from diptych.errors import DiptychError, GateFailed
 from diptych.runtime import interrupts
@@ -33,6 +33,11 @@ FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     """Add `function` as command `name`, with `--debug`; that and its own `--json` decide how errors look."""
     app.command(name, cls=PlainCommand)(Command(name, function))
+
+
+def group(name: str, help: str) -> typer.Typer:
+    """A command that has commands of its own."""
+    return typer.Typer(name=name, cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich", help=help)
 
 
 class Command:
