@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from diptych.anchor_scores import anchored
+from diptych.config.load import parse_config
 from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.storage import storage_problems
+from diptych.config.written import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.plugins.factory import validate_options, vector_kind
 from diptych.runtime.environment import interpolate
@@ -31,6 +33,15 @@ def check_adapters(config: Config, registry: Registry) -> None:
     for position in range(len(config.search.rerank)):
         problems += _stage(config, position, registry)
     raise_problems([*problems, *_roles(config, registry)], config.source)
+
+
+def check_text(text: str, registry: Registry) -> None:
+    """Raise nothing when the text of a config file can be written, since diptych would read it.
+
+    Raises:
+        ConfigError: as `parse_config` and `check_adapters`.
+    """
+    check_adapters(parse_config(plain_values(text)), registry)
 
 
 def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:

@@ -1,8 +1,10 @@
-"""Shows the values of a config as they stand in it."""
+"""Values as a config file has them, and their YAML."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
+from typing import Any
 
 
 def as_written(value: object) -> str:
@@ -14,3 +16,20 @@ def as_written(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_written, value))}]"
     return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def yaml_of(value: object) -> str:
+    """The value as YAML of many lines."""
+    from ruamel.yaml import YAML
+
+    stream, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump(value, stream)
+    return stream.getvalue()
+
+
+def plain_values(text: str) -> Any:
+    """What YAML says, as plain values."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(text)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from diptych.config import check_adapters, load_config, parse_config
+from diptych.config import check_adapters, load_config
+from diptych.config.adapters import check_text
 from diptych.config.load import replace_config
 from diptych.config.models import RerankStage, SlotConfig
 from diptych.errors import ConfigError
@@ -59,7 +60,7 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     place = _reranker(raw, trained, config) if name is None else _slot(raw, trained, config, name)
     text = StringIO()
     yaml.dump(raw, text)
-    check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
+    check_text(text.getvalue(), registry)
     replace_config(config, text.getvalue())
     return place
 

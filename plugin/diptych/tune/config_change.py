@@ -14,6 +14,7 @@ from typing import Any
 from diptych.config.load import replace_config
 from diptych.config.models import SearchConfig
 from diptych.config.secrets import redacted
+from diptych.config.written import plain_values, yaml_of
 from diptych.registry import Registry
 from diptych.tune.search_report import SearchReport
 
@@ -72,7 +73,7 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     """
     from ruamel.yaml import YAML
 
-    from diptych.config import check_adapters, parse_config
+    from diptych.config.adapters import check_text
 
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
@@ -82,7 +83,7 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     may_show = redacted(raw) == raw and not _USER.search(source)
     keys, text = edit(raw), StringIO()
     yaml.dump(raw, text)
-    check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
+    check_text(text.getvalue(), registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
     # YAML's writer would move the columns of all sections.
     spliced = _spliced(source, text.getvalue(), places, sections)
@@ -100,12 +101,7 @@ def write_config(config: Path, change: ConfigChange) -> None:
 
 def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     """These sections as lines, in one style and without secrets, so that a diff shows what a change means."""
-    from ruamel.yaml import YAML
-
-    stream, yaml = StringIO(), YAML()
-    yaml.default_flow_style = False
-    yaml.dump({name: redacted(raw.get(name) or {}) for name in sections}, stream)
-    return stream.getvalue().splitlines()
+    return yaml_of({name: redacted(raw.get(name) or {}) for name in sections}).splitlines()
 
 
 def _places(raw: Any, size: int) -> dict[str, slice]:
@@ -140,11 +136,10 @@ def _spliced(source: str, text: str, places: Mapping[str, slice], sections: Sequ
 
 
 def _values(text: str) -> Any:
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return plain_values(text)
     except YAMLError:  # lines of two styles need not fit together
         return None
 

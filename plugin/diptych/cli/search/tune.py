@@ -29,6 +29,7 @@ from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import command, group
 from diptych.cli.ui.session import Session
+from diptych.config.written import yaml_of
 from diptych.runtime.amounts import size
 
 if TYPE_CHECKING:
@@ -224,17 +225,8 @@ def _row_document(row: Row, slot: str) -> dict[str, object]:
 
 def _snippet(row: Row, slot: str) -> str:
     """The YAML that sets the row up; empty when nothing has to be said."""
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
     said = row.setup.config(slot)
-    if not said:
-        return ""
-    stream, yaml = StringIO(), YAML()
-    yaml.default_flow_style = False
-    yaml.dump(said, stream)
-    return "\n".join(f"  {line}" for line in stream.getvalue().splitlines())
+    return "\n".join(f"  {line}" for line in yaml_of(said).splitlines()) if said else ""
 
 
 command(app, "index", index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -121,12 +121,9 @@ def _other_language(slots: Sequence[SlotChoice], language: str) -> list[str]:
 
 def _require_valid(text: str, path: Path, registry: Registry) -> None:
     """Refuse to write what `diptych` would refuse to read, such as an unknown language."""
-    from ruamel.yaml import YAML
+    from diptych.config.adapters import check_text
 
-    from diptych.config import check_adapters, parse_config
-
-    raw: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-    check_adapters(parse_config(raw), registry)
+    check_text(text, registry)
 
 
 def _write(path: Path, text: str) -> Path:
@@ -145,14 +142,13 @@ def _schema(registry: Registry) -> str:
 
 def _lacks(text: str, registry: Registry) -> list[str]:
     """What the server that the file names lacks for its slots; nothing where it does not answer yet."""
-    from ruamel.yaml import YAML
-
     from diptych.config import parse_config
+    from diptych.config.written import plain_values
     from diptych.errors import DiptychError
     from diptych.stores import is_server, open_store_of
     from diptych.stores.versions import version_warnings
 
-    config = parse_config(YAML(typ="safe", pure=True).load(text)).model_copy(update={"timeout": PATIENCE})
+    config = parse_config(plain_values(text)).model_copy(update={"timeout": PATIENCE})
     if not is_server(config.urls[0]):
         return []
     try:

@@ -14,6 +14,7 @@ from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import say, stderr, stdout, table, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
+from diptych.config.written import plain_values
 from diptych.errors import ConfigError
 from diptych.runtime.amounts import duration
 
@@ -101,14 +102,12 @@ def train(
 
 def _changes(arguments: list[str] | tuple[()]) -> dict[str, Any]:
     """`training.epochs=1` as a name and a value, read as YAML reads it."""
-    from ruamel.yaml import YAML
-
     changes: dict[str, Any] = {}
     for text in arguments:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
-        changes[name] = YAML(typ="safe", pure=True).load(value)
+        changes[name] = plain_values(value)
     return changes
 
 
