@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from diptych_adapters.model_options import Options
 
 Language: TypeAlias = Literal[
     "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
@@ -17,10 +19,8 @@ UNSTEMMED = ("chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilin
 SPACELESS = ("chinese", "japanese", "thai")
 
 
-class LexiconOptions(BaseModel):
+class LexiconOptions(Options):
     """How a text becomes terms."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: Language = Field(
         "english",
@@ -50,10 +50,8 @@ class LexiconOptions(BaseModel):
         return self
 
 
-class Bm25Weights(BaseModel):
+class Bm25Weights(Options):
     """How occurrences of a term become its weight."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     k1: float = Field(
         1.2, ge=0, description="How soon more occurrences of a word stop counting; 0 counts presence only."
@@ -102,10 +100,9 @@ IndexLanguage: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-class TextIndexOptions(BaseModel):
+class TextIndexOptions(Options):
     """Options of the `qdrant-text-index` adapter."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "none", "tokenizer": "code"}
 
     language: IndexLanguage = Field(

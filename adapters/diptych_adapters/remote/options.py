@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, Field
 
+from diptych_adapters.model_options import Options
 from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
 
 COHERE_URL = "https://api.cohere.com/v2"
@@ -13,10 +14,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 OPENAI = (OPENAI_URL, "OPENAI_API_KEY")  # address and key, as `RemoteOptions.with_key_of` takes them
 
 
-class RemoteOptions(BaseModel):
+class RemoteOptions(Options):
     """Address, key, timeouts and retries of an endpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: str = Field(
         description="The endpoint's address, such as `http://localhost:8080`; never with a key in it."

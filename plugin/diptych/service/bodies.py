@@ -25,6 +25,12 @@ def _mapped(value: Any) -> Any:
     return {"text": value} if isinstance(value, str) else value
 
 
+class Body(BaseModel):
+    """A request in diptych's own format: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
 class _Foreign(BaseModel):
     """A request in another service's format: fields that do not concern diptych are ignored."""
 
@@ -72,10 +78,8 @@ class RerankRequest(_Foreign):
         return [document.text for document in self.documents]
 
 
-class ExampleText(BaseModel):
+class ExampleText(Body):
     """An example by its text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: Text
 
@@ -96,10 +100,8 @@ Inline = Annotated[str, Field(min_length=1, description="A data: URI.")] | list[
 InlineMedia = Annotated[dict[Modality, Inline], Field(min_length=1)]
 
 
-class SearchRequest(BaseModel):
-    """`POST /search`. The format is diptych's own, so unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+class SearchRequest(Body):
+    """`POST /search`."""
 
     collection: str | None = None
     query: Text | None = None
@@ -157,13 +159,11 @@ class SearchRequest(BaseModel):
         return [one.text for one in (*self.like, *self.unlike) if isinstance(one, ExampleText)]
 
 
-class DocumentsRequest(BaseModel):
+class DocumentsRequest(Body):
     """`PUT /documents`: each document has `id` and `text`, may have `title`, and `metadata` or further keys.
 
     In a collection with slots that read media it may have `media`, as a search has; then `text` may be missing.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     documents: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1)]
     collection: str | None = None

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from diptych.service.search_answers import ExplainedDocument, FoundPassage
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """An answer has no other fields."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class SideFacts(_Answer):
+class SideFacts(Answer):
     """Something that can be asked."""
 
     id: str = Field(description="Names it in requests and links.")
@@ -21,7 +23,7 @@ class SideFacts(_Answer):
     kind: Literal["pipeline", "slot", "part", "state", "generation", "yaml"]
 
 
-class SlotFacts(_Answer):
+class SlotFacts(Answer):
     """A live slot."""
 
     name: str
@@ -32,7 +34,7 @@ class SlotFacts(_Answer):
     vector: str | None
 
 
-class FieldFacts(_Answer):
+class FieldFacts(Answer):
     """A payload key that filters can use."""
 
     key: str
@@ -40,7 +42,7 @@ class FieldFacts(_Answer):
     indexed: bool
 
 
-class CollectionFacts(_Answer):
+class CollectionFacts(Answer):
     """A served collection."""
 
     name: str
@@ -54,14 +56,14 @@ class CollectionFacts(_Answer):
     error: str | None = Field(description="Why it cannot be asked now; null if it can.")
 
 
-class Allowed(_Answer):
+class Allowed(Answer):
     """What may be done beside reading."""
 
     write: bool
     judge: bool
 
 
-class State(_Answer):
+class State(Answer):
     """What is served, and what may be done."""
 
     version: str
@@ -71,28 +73,28 @@ class State(_Answer):
     collections: list[CollectionFacts]
 
 
-class Stage(_Answer):
+class Stage(Answer):
     """How long a stage took."""
 
     name: str
     milliseconds: float
 
 
-class WordValue(_Answer):
+class WordValue(Answer):
     """What a word adds to the score of its slot."""
 
     word: str
     value: float
 
 
-class BlockValue(_Answer):
+class BlockValue(Answer):
     """What a block of a dense vector adds to the score of its slot."""
 
     name: str
     value: float
 
 
-class BeforePart(_Answer):
+class BeforePart(Answer):
     """A part of the score before the last stage."""
 
     name: str
@@ -100,7 +102,7 @@ class BeforePart(_Answer):
     value: float
 
 
-class Part(_Answer):
+class Part(Answer):
     """A part of a score; all parts sum to it."""
 
     name: str
@@ -110,7 +112,7 @@ class Part(_Answer):
     blocks: list[BlockValue]
 
 
-class ShownMedia(_Answer):
+class ShownMedia(Answer):
     """A picture or other media of a document."""
 
     name: str
@@ -119,7 +121,7 @@ class ShownMedia(_Answer):
     thumbnail: str | None = Field(description="Where its small picture is, below /studio/api; null without one.")
 
 
-class ShownDocument(_Answer):
+class ShownDocument(Answer):
     """A document as the page shows it. Places count UTF-16 units, as JavaScript does."""
 
     id: str
@@ -146,7 +148,7 @@ class ShownHit(ShownDocument):
     why: ExplainedDocument | None = Field(None, description="With `explain`.")
 
 
-class Found(_Answer):
+class Found(Answer):
     """The hits of one side."""
 
     collection: str
@@ -158,7 +160,7 @@ class Found(_Answer):
     warnings: list[str]
 
 
-class Leg(_Answer):
+class Leg(Answer):
     """A document in one slot."""
 
     slot: str
@@ -169,7 +171,7 @@ class Leg(_Answer):
     contribution: float | None
 
 
-class Located(_Answer):
+class Located(Answer):
     """Where a document stands."""
 
     sentence: str
@@ -183,7 +185,7 @@ class Located(_Answer):
     document: ShownDocument | None = None
 
 
-class RelevantDocument(_Answer):
+class RelevantDocument(Answer):
     """A document that was judged relevant."""
 
     id: str
@@ -191,7 +193,7 @@ class RelevantDocument(_Answer):
     grade: int
 
 
-class Grades(_Answer):
+class Grades(Answer):
     """What is judged of a query, of documents that the collection holds."""
 
     judged: str | None = Field(description="The set of judged queries; null if the query is in none.")
@@ -202,7 +204,7 @@ class Grades(_Answer):
     absent: int = Field(description="Relevant documents that are not there; 0 where documents have tenants.")
 
 
-class QdrantRequest(_Answer):
+class QdrantRequest(Answer):
     """What Qdrant's REST interface is asked."""
 
     method: Literal["POST"]
@@ -210,7 +212,7 @@ class QdrantRequest(_Answer):
     body: dict[str, Any]
 
 
-class Snippets(_Answer):
+class Snippets(Answer):
     """A query in other words."""
 
     yaml: str = Field(description="The section of a config.")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from qdrant_client import models
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from diptych.handle.snapshot import View
 from diptych.media.read import format_of
 from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
 from diptych.metadata.payloads import from_payload
+from diptych.service.bodies import Body
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query
 from diptych.service.route_context import Serving
@@ -26,10 +27,8 @@ from diptych.studio.display import document_fields
 from diptych.studio.search import json_text
 
 
-class OneDocument(BaseModel):
+class OneDocument(Body):
     """`POST /studio/api/document`: a document whole."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     collection: str | None = None
     id: Annotated[str, Field(min_length=1, max_length=1024)]

@@ -11,10 +11,11 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from diptych.service.bodies import Body
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read
 from diptych.service.route_context import Serving
@@ -47,10 +48,8 @@ PAGE = """\
 """
 
 
-class Exported(BaseModel):
+class Exported(Body):
     """`POST /studio/api/export`: a view, its state, and the answers that it shows."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     view: Annotated[str, Field(max_length=100)]
     state: Any = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
 from diptych.collection.documents import held
+from diptych.service.bodies import Body
 from diptych.service.requests import read, require_room
 from diptych.service.route_context import Serving
 from diptych.studio.context import Studio
@@ -23,10 +24,8 @@ NAMED, MOST = 100, 1000  # relevant documents that are named, and judged ones th
 RELEVANT = 1  # the lowest grade of a relevant document
 
 
-class JudgedQuestion(BaseModel):
+class JudgedQuestion(Body):
     """A query by its words, which may be those of a judged one."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     collection: str | None = None
     query: Words

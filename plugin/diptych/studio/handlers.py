@@ -8,13 +8,14 @@ from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
 from diptych.judge.judging import drawn
 from diptych.service.allowed_inputs import accepted, require_words
+from diptych.service.bodies import Body
 from diptych.service.error_answers import Refused
 from diptych.service.requests import read, read_query, require_room
 from diptych.service.route_context import Serving, json_of
@@ -39,11 +40,7 @@ _OPTIONS = {  # which keys each kind of job takes, beside `kind` and `collection
 }
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class NewJob(_Body):
+class NewJob(Body):
     """`POST /studio/api/jobs`: an evaluation of one or two sides, a tuning, or a check of a collection."""
 
     kind: Literal["evaluate", "tune", "health"]
@@ -52,13 +49,13 @@ class NewJob(_Body):
     sides: Annotated[list[SideId], Field(min_length=1, max_length=2)] | None = None
     metric: Annotated[str, Field(max_length=100)] = "nDCG@10"
     limit: Annotated[int, Field(ge=1, le=100)] = 10
-    slices: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10)] = []
+    slices: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field([], max_length=10)
     tenant: Name | None = None
     budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     sample: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
-class NewJudging(_Body):
+class NewJudging(Body):
     """`POST /studio/api/judging`: the queries of a set, or some of one's own, on two sides or more."""
 
     collection: Name | None = None
@@ -73,7 +70,7 @@ class NewJudging(_Body):
     tenant: Name | None = None
 
 
-class NewGrade(_Body):
+class NewGrade(Body):
     """`POST /studio/api/judging/ID`: a grade from 0, not relevant, to 3, exactly what was asked for; null skips."""
 
     query: Name
@@ -81,11 +78,11 @@ class NewGrade(_Body):
     grade: Annotated[int, Field(ge=0, le=3)] | None
 
 
-class Nothing(_Body):
+class Nothing(Body):
     """An empty object."""
 
 
-class RollBack(_Body):
+class RollBack(Body):
     """`POST /studio/api/swap/rollback`: `confirm` is the collection's name, `seen` what `/swap` answered."""
 
     collection: Name | None = None
@@ -94,7 +91,7 @@ class RollBack(_Body):
     why: Annotated[str, Field(max_length=500)] = ""
 
 
-class OneCollection(_Body):
+class OneCollection(Body):
     """A collection by its name."""
 
     collection: Name | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from diptych.collection.collection import Collection
 from diptych.search import Pipeline
 from diptych.search.options import Options
 from diptych.search.qdrant.filters import read_filter
 from diptych.service.allowed_inputs import accepted, require_inline, require_words
-from diptych.service.bodies import InlineMedia
+from diptych.service.bodies import Body, InlineMedia
 from diptych.service.requests import require_room
 from diptych.service.route_context import Serving
 from diptych.studio.sides import PIPELINE, Side, SideId
@@ -21,19 +21,15 @@ MOST, DEEPEST = 100, 10_000  # hits of an answer, which a page shows, and of tho
 Words: TypeAlias = Annotated[str, Field(max_length=1_000_000)]
 
 
-class MixedQuery(BaseModel):
+class MixedQuery(Body):
     """A query of media, perhaps with words."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: Words = ""
     media: InlineMedia | None = None
 
 
-class Asked(BaseModel):
+class Asked(Body):
     """A query of one side."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     collection: str | None = None
     side: SideId = PIPELINE

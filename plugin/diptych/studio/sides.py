@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from diptych.anchor_scores import has_anchors
 from diptych.collection.collection import Collection
@@ -29,6 +29,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
 from diptych.search.qdrant.store_calls import read_store
+from diptych.service.bodies import Body
 from diptych.slots.slot import Slot
 from diptych.studio.generations import beside, difference, rolled_back
 from diptych.studio.own_search import own_search
@@ -49,10 +50,8 @@ _STATES = {
 MOST_VIEWS = 32  # of states and own sections that a collection keeps
 
 
-class OwnSearch(BaseModel):
+class OwnSearch(Body):
     """A side of one's own: the `search` section of a config as YAML."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     yaml: Annotated[str, Field(max_length=20_000)]
 

@@ -6,12 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+from diptych.studio.answers import Answer
 
 
-class Fault(_Answer):
+class Fault(Answer):
     """What went wrong."""
 
     message: str
@@ -20,7 +18,7 @@ class Fault(_Answer):
     code: str
 
 
-class EvaluatedSide(_Answer):
+class EvaluatedSide(Answer):
     """The mean of a side, with its interval; null for one query."""
 
     id: str
@@ -32,7 +30,7 @@ class EvaluatedSide(_Answer):
     generations: dict[str, int] = Field(description="Of the vectors that were asked, by slot.")
 
 
-class SideDifference(_Answer):
+class SideDifference(Answer):
     """The second side minus the first."""
 
     mean: float
@@ -45,7 +43,7 @@ class SideDifference(_Answer):
     test: str
 
 
-class QueryRow(_Answer):
+class QueryRow(Answer):
     """The values of one query; `b`, `difference` and `overlap` are null with one side."""
 
     id: str
@@ -56,7 +54,7 @@ class QueryRow(_Answer):
     overlap: float | None = Field(description="Share of the first hits that both sides have, 0 to 1.")
 
 
-class SliceRow(_Answer):
+class SliceRow(Answer):
     """The difference within a group of queries."""
 
     name: str
@@ -67,7 +65,7 @@ class SliceRow(_Answer):
     high: float
 
 
-class EvaluationResult(_Answer):
+class EvaluationResult(Answer):
     """What a job `evaluate` found."""
 
     metric: str
@@ -80,7 +78,7 @@ class EvaluationResult(_Answer):
     slices: list[SliceRow]
 
 
-class TrialRow(_Answer):
+class TrialRow(Answer):
     """A pipeline that was tried."""
 
     label: str
@@ -95,7 +93,7 @@ class TrialRow(_Answer):
     diff: str = Field(description="Of the config; empty for those that are not worth one.")
 
 
-class TuningResult(_Answer):
+class TuningResult(Answer):
     """What a job `tune` found; `baseline` and `chosen` are places in `trials`."""
 
     verdict: str
@@ -112,7 +110,7 @@ class TuningResult(_Answer):
     seconds: float
 
 
-class CheckedSlot(_Answer):
+class CheckedSlot(Answer):
     """The check of one slot."""
 
     name: str
@@ -124,7 +122,7 @@ class CheckedSlot(_Answer):
     text: str
 
 
-class CheckResult(_Answer):
+class CheckResult(Answer):
     """What a job `health` found."""
 
     verdict: str
@@ -132,7 +130,7 @@ class CheckResult(_Answer):
     queries: int
 
 
-class JobAnswer(_Answer):
+class JobAnswer(Answer):
     """How far a job is."""
 
     id: str
@@ -164,7 +162,7 @@ class JudgingAnswer(BaseModel):
     differences: list[dict[str, Any]] | None = None
 
 
-class SwapStep(_Answer):
+class SwapStep(Answer):
     """A step of a swap."""
 
     name: Literal["plan", "back-fill", "gate", "cut-over"]
@@ -176,7 +174,7 @@ class SwapStep(_Answer):
     seconds_left: float | None
 
 
-class SwapAnswer(_Answer):
+class SwapAnswer(Answer):
     """The timeline of a swap."""
 
     state: Literal["none", "filling", "gate", "stopped", "kept"]
@@ -192,7 +190,7 @@ class SwapAnswer(_Answer):
     seen: str = Field(description="To be sent with a rollback, which does nothing in another state.")
 
 
-class RolledBack(_Answer):
+class RolledBack(Answer):
     """What a rollback did."""
 
     collection: str
@@ -203,7 +201,7 @@ class RolledBack(_Answer):
     warnings: list[str]
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(Answer):
     """What a collection records and counts of itself."""
 
     documents: int
