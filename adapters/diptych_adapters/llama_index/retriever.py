@@ -72,12 +72,13 @@ class DiptychRetriever(BaseRetriever):
     ) -> None:
         super().__init__(callback_manager, object_map, objects, verbose)
         self._collection = collection_of(source)
-        self._limit, self._threshold = similarity_top_k, score_threshold
-        self._pipeline, self._explain = pipeline, explain
-        self._content, self._passages, self._highlight = content, passages, highlight
-        self._boost, self._pin, self._exclude = boost, pin, exclude
+        self._content, self._explain = content, explain
         own_filter = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
-        self._filter: models.Filter | None = own_filter
+        choice: dict[str, Any] = {"filter": own_filter, "pipeline": pipeline}
+        choice |= {"boost": boost, "pin": pin, "exclude": exclude}
+        shown = {"passages": passages, "highlight": highlight}
+        self._choice = choice
+        self._options = {**choice, **shown, "limit": similarity_top_k, "score_threshold": score_threshold}
 
     @property
     def collection(self) -> Opened:
@@ -86,34 +87,11 @@ class DiptychRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = _query_of(query_bundle)
-        hits = self._collection.search(
-            query,
-            limit=self._limit,
-            filter=self._filter,
-            score_threshold=self._threshold,
-            pipeline=self._pipeline,
-            boost=self._boost,
-            pin=self._pin,
-            exclude=self._exclude,
-            passages=self._passages,
-            highlight=self._highlight,
-        )
-        return self._scored(query, hits)
+        return self._scored(query, self._collection.search(query, **self._options))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = _query_of(query_bundle)
-        hits = await self._collection.asearch(
-            query,
-            limit=self._limit,
-            filter=self._filter,
-            score_threshold=self._threshold,
-            pipeline=self._pipeline,
-            boost=self._boost,
-            pin=self._pin,
-            exclude=self._exclude,
-            passages=self._passages,
-            highlight=self._highlight,
-        )
+        hits = await self._collection.asearch(query, **self._options)
         return await asyncio.to_thread(self._scored, query, hits)
 
     def _scored(self, query: str | Query, hits: Sequence[Hit]) -> list[NodeWithScore]:
@@ -126,15 +104,7 @@ class DiptychRetriever(BaseRetriever):
         return NodeWithScore(node=node, score=hit.score)
 
     def _explained(self, query: str | Query, hits: Sequence[Hit]) -> dict[str, Any]:
-        explanations = self._collection.explain(
-            query,
-            ids=[hit.id for hit in hits],
-            filter=self._filter,
-            pipeline=self._pipeline,
-            boost=self._boost,
-            pin=self._pin,
-            exclude=self._exclude,
-        )
+        explanations = self._collection.explain(query, ids=[hit.id for hit in hits], **self._choice)
         return {explanation.document.id: explanation.as_dict() for explanation in explanations}
 
 
