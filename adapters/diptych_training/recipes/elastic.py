@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,14 +12,13 @@ from pydantic import Field
 
 from diptych.encoders import Encoders, NamedEncoder
 from diptych.protocols import TEACHER_FILE
-from diptych.training import Registration, TrainReport
+from diptych.training import Registration
 from diptych.types import Floats
 from diptych_training.losses.elastic import ElasticLoss
 from diptych_training.losses.multi_exit import exits_of
 from diptych_training.models.multi_exit import exit_model, export_exits, has_exits, multi_exit, turned
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.common.learned_vectors import LearningVectors, OverTheIndex, VectorOptions
-from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOut, by_metric
 
 TURN = "turn"
@@ -88,7 +86,7 @@ class Elastic(LearningVectors[Options]):
         for layer in inner:
             documents = [space.documents or space.space for space in spaces]
             (folders[layer] / TEACHER_FILE).write_text(json.dumps({"documents": documents}), "utf-8")
-        self.measured_configurations = evaluator.each(model) if evaluator else {}
+        self.measured_parts = evaluator.each(model) if evaluator else {}
         students = [
             Registration(adapter, {"model": str(folders[layer])}, f"exit_{layer}", queries=True)
             for layer in reversed(inner)
@@ -120,12 +118,6 @@ class Elastic(LearningVectors[Options]):
 
     def _as_turned(self, vectors: Floats) -> Floats:
         return vectors if self._turn is None else np.asarray(vectors @ self._turn.T, np.float32)
-
-    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
-        report = super()._report(fitted, models)
-        return (
-            replace(report, measured={**report.measured, **self.measured_configurations}) if report.measured else report
-        )
 
 
 class Configurations(OverTheIndex):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diptych.training import Registration, TrainReport
+from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.multi_exit import MultiExitLoss
 from diptych_training.models.multi_exit import exit_model, export_exits, multi_exit
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.contrastive import LossOptions
-from diptych_training.running import Fitted
 from diptych_training.running.run import measured
 
 
@@ -64,10 +62,6 @@ class MultiExit(RetrievalTraining[Options]):
         folders, evaluator = export_exits(model, self.folder.path), self.evaluator()
         evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         *inner, deepest = folders
-        self.measured_exits = {f"exit_{n}": measured(exit_model(model, n), evaluator) for n in inner}
+        self.measured_parts = {f"exit_{n}": measured(exit_model(model, n), evaluator) for n in inner}
         names_of_exits = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
         return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in names_of_exits]
-
-    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
-        report = super()._report(fitted, models)
-        return replace(report, measured={**report.measured, **self.measured_exits}) if report.measured else report

@@ -50,7 +50,7 @@ class Training(ABC, Generic[O]):
         self.options, self.watcher = options, watcher
         self.family: Family = family(self.kind)
         self.folder = RunFolder(self.name, options)
-        self.remarks: list[str] = []
+        self.remarks, self.measured_parts = list[str](), dict[str, dict[str, float]]()
 
     def prepare(self) -> list[str]:
         """Run the data steps, each once; returns a sentence on each, after remarks on the judgements."""
@@ -160,7 +160,7 @@ class Training(ABC, Generic[O]):
         return self._report(fitted, models)
 
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
-        measured = {"before": fitted.before, "after": fitted.after} if fitted.after else {}
+        measured = {"before": fitted.before, "after": fitted.after, **self.measured_parts} if fitted.after else {}
         return TrainReport(
             self.name,
             self.kind,
