@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import le
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,10 @@ from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.tune.slot_candidates import Doubles
 from diptych.tune.trials import Trial
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 FOLDS, ROUNDS = 5, 4
 LEAST = 10  # queries below which nothing is tuned
 PRESENT, SINGLE = "the present pipeline", "the best single slot"
@@ -118,6 +124,15 @@ def simplest(values: Doubles, order: NDArray[np.int64]) -> int:
     gaps = ordered[ordered.mean(axis=1).argmax()] - ordered
     errors = gaps.std(axis=1, ddof=1) / math.sqrt(values.shape[1]) if values.shape[1] > 1 else np.zeros(len(order))
     return int(order[np.flatnonzero(gaps.mean(axis=1) <= errors)[0]])
+
+
+def with_front(rows: Sequence[R], costs: Callable[[R], tuple[float, ...]]) -> list[R]:
+    """The rows, each marked if it is on the Pareto front: no other costs less somewhere and nowhere more."""
+    each = [costs(row) for row in rows]
+    return [
+        replace(row, front=not any(other != own and all(map(le, other, own)) for other in each))
+        for row, own in zip(rows, each, strict=True)
+    ]
 
 
 def held_out(

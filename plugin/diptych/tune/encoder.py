@@ -18,8 +18,8 @@ from diptych.handle.snapshot import View
 from diptych.protocols import TEACHER_FILE
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.slots.slot import Slot
-from diptych.tune.choose import FOLDS, LEAST, PRESENT, ROUNDS, against
-from diptych.tune.encoder_report import NOW, EncoderBudget, EncoderChoice, EncoderReport, with_front
+from diptych.tune.choose import FOLDS, LEAST, PRESENT, ROUNDS, against, with_front
+from diptych.tune.encoder_report import NOW, EncoderBudget, EncoderChoice, EncoderReport
 from diptych.tune.encoder_trials import EncoderTrials
 from diptych.tune.grid import Setup, of_bits
 from diptych.tune.index import slot_to_tune
@@ -100,7 +100,7 @@ def tune_encoder(
         sample=len(trials.ids),
         documents=view.client.count(view.name, exact=True).count,
         choices=trials.choices,
-        rows=tuple(with_front(rows)),
+        rows=tuple(with_front(rows, lambda row: (-row.value, row.milliseconds, row.size))),
         present=present,
         chosen=chosen,
         gain=gain,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from diptych.repr_html import ReprHtml
@@ -136,13 +136,3 @@ class EncoderReport(ReprHtml):
         if self.passed:
             return f"{figures}; it is better than the present way"
         return f"{figures}; it is not shown to be better, so the present way stays unless it is to cost less"
-
-
-def with_front(rows: Sequence[EncoderRow]) -> list[EncoderRow]:
-    """The rows, each marked if it is on the Pareto front of value, time and bytes."""
-    return [replace(row, front=not any(_beats(other, row) for other in rows)) for row in rows]
-
-
-def _beats(one: EncoderRow, other: EncoderRow) -> bool:
-    costs, others = ((-row.value, row.milliseconds, row.size) for row in (one, other))
-    return costs != others and all(a <= b for a, b in zip(costs, others, strict=True))

@@ -16,6 +16,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.slots.slot import Slot
+from diptych.tune import choose
 from diptych.tune.grid import Setup, grid
 from diptych.tune.reports import IndexReport, Row
 from diptych.tune.sample import Sample, draw
@@ -215,10 +216,4 @@ class Rule:
 
 def with_front(rows: Sequence[Row]) -> list[Row]:
     """The rows, each marked if it is on the Pareto front of recall, p50 and memory."""
-    return [replace(row, front=not any(_beats(other, row) for other in rows)) for row in rows]
-
-
-def _beats(one: Row, other: Row) -> bool:
-    """Whether `one` is nowhere worse, and somewhere better."""
-    costs, other_costs = ((-row.recall, row.p50, row.memory) for row in (one, other))
-    return costs != other_costs and all(a <= b for a, b in zip(costs, other_costs, strict=True))
+    return choose.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))

@@ -29,6 +29,7 @@ from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
 from diptych.search.stages import Rerank
 from diptych.tune.answers import OnceScored
+from diptych.tune.choose import with_front
 from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
 from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.types import Hit, Query
@@ -159,7 +160,7 @@ class _Run:
             if explore
             for with_it, without in [(ndcg[first, budget, True], ndcg[first, budget, False])]
         ]
-        return tuple(_with_front(rows)), tuple(gains)
+        return tuple(with_front(rows, _costs)), tuple(gains)
 
     def _pooled(self) -> list[list[float]]:
         """Each query's best scores among what all trials found."""
@@ -254,14 +255,5 @@ def _interval(differences: Doubles) -> tuple[float, float, float]:
     return float(differences.mean()), float(low), float(high)
 
 
-def _with_front(rows: Sequence[RerankRow]) -> Iterator[RerankRow]:
-    def value(row: RerankRow) -> float:
-        return row.recall[DEPTHS[-1]] if row.ndcg is None else row.ndcg
-
-    for row in rows:
-        better = any(
-            (other.calls <= row.calls and value(other) > value(row))
-            or (other.calls < row.calls and value(other) == value(row))
-            for other in rows
-        )
-        yield replace(row, front=not better)
+def _costs(row: RerankRow) -> tuple[float, float]:
+    return row.calls, -(row.recall[DEPTHS[-1]] if row.ndcg is None else row.ndcg)

@@ -21,8 +21,8 @@ from diptych.search.run import search
 from diptych.search.stages import Rerank
 from diptych.stores.versions import is_local
 from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings, asking, rescoring
-from diptych.tune.choose import choose
-from diptych.tune.search_report import Budget, SearchReport, SearchRow, front
+from diptych.tune.choose import choose, with_front
+from diptych.tune.search_report import Budget, SearchReport, SearchRow
 from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.tune.trial_times import TIMING, milliseconds, reranker_milliseconds, shape_of
 from diptych.tune.trials import Trial, Values, bases_of, stage_key, trials
@@ -87,7 +87,7 @@ def tune_search(
     return SearchReport(
         collection=view.name,
         queries=len(judged),
-        rows=tuple(front(rows)),
+        rows=tuple(with_front(rows, lambda row: (-row.value, row.milliseconds))),
         present=present,
         chosen=fitting[choice.index],
         tuned=fitting[choice.tuned],

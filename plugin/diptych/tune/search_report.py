@@ -204,16 +204,6 @@ def params_text(params: models.SearchParams | None) -> str:
     return ", ".join(shown)
 
 
-def front(rows: Sequence[SearchRow]) -> list[SearchRow]:
-    """The rows, each marked if no other is at least as good and as fast, and better or faster."""
-    return [replace(row, front=not any(_beats(other, row) for other in rows)) for row in rows]
-
-
-def _beats(one: SearchRow, other: SearchRow) -> bool:
-    costs, other_costs = ((-row.value, row.milliseconds) for row in (one, other))
-    return costs != other_costs and costs[0] <= other_costs[0] and costs[1] <= other_costs[1]
-
-
 def _params(params: models.SearchParams) -> dict[str, Any]:
     """The config's keys of Qdrant's search parameters."""
     quantization = params.quantization
