@@ -100,7 +100,7 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
         self.close()
 
     def __repr__(self) -> str:
-        return f"EdgeClient({str(self.path)!r})"
+        return f"{type(self).__name__}({str(self.path)!r})"
 
 
 refuse_server_methods(EdgeClient)

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import portalocker
 
 from qdrant_edge_client.client.edge_client import EdgeClient
-from qdrant_edge_client.client.unsupported import check_arguments
-from qdrant_edge_client.engine.catalog import ALIASES, Catalog, ClosedCatalog
+from qdrant_edge_client.engine.catalog import ALIASES, Catalog
 from qdrant_edge_client.engine.folders import COLLECTIONS, opening
 from qdrant_edge_client.engine.lock import LOCK
 from qdrant_edge_client.engine.sidecar import RECORD, Record
@@ -59,19 +58,10 @@ class ReadOnlyEdgeClient(EdgeClient):
         self._catalog, self._futures, self._starting = catalog, {}, RLock()
         self._finalizer = weakref.finalize(self, _removed, catalog, copies, os.getpid())
 
-    def close(self, **kwargs: Any) -> None:
-        """Close it and remove the copies; a second call does nothing."""
-        check_arguments("close", {name: value for name, value in kwargs.items() if name != "grpc_grace"})
-        self._catalog = cast("Catalog", ClosedCatalog(self.path))
-        self._finalizer()
-
     def needs_optimizing(self, collection_name: str) -> bool:
         """False, since a read-only store cannot be optimised."""
         self._find(collection_name)
         return False
-
-    def __repr__(self) -> str:
-        return f"ReadOnlyEdgeClient({str(self.path)!r})"
 
 
 class _CopyingCatalog(Catalog):
