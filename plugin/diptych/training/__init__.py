@@ -9,8 +9,7 @@ from __future__ import annotations
 from diptych.training.contracts import Recipe, Registration, Shown, TrainReport, Watcher
 from diptych.training.recipe_file import RecipeFile, RelativePath, load_recipe
 from diptych.training.register import register, slot_for
-from diptych.training.source_documents import read_documents, read_media
-from diptych.training.unread_documents import unread_warning
+from diptych.training.source_documents import read_documents, read_media, unread_warning
 
 __all__ = [
     "Recipe",

@@ -1,14 +1,16 @@
-"""Reads the documents of a source without filling a collection."""
+"""Reads the documents of a source without filling a collection, and says how much of them a model leaves unread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diptych.errors import DocumentError, PopulateError
 from diptych.media import Modality, RawMedia
 from diptych.populate.rejects import Rejected
 from diptych.populate.sources.open_source import open_source
+from diptych.protocols import TokenLimit
 from diptych.types import Document
 
 
@@ -51,3 +53,17 @@ def read_media(path: str | Path, modality: Modality, *, column: str | None = Non
         item = media.get(modality) if isinstance(media, Mapping) else None
         if item is not None:
             yield str(raw.get("id", raw.get("_id"))), item
+
+
+def unread_warning(model: TokenLimit, documents: Sequence[str]) -> str:
+    """A warning if more than a tenth of the tokens of a sample is unread, else ""."""
+    from diptych.slots.unread import FIRST, MOST_UNREAD, unread_by
+
+    sample = [text for text in documents if text][:: max(1, len(documents) // FIRST)]
+    unread = unread_by(model, sample)
+    if unread is None or unread.share <= MOST_UNREAD:
+        return ""
+    return (
+        f"warning: {replace(unread, sampled=len(sample) < len(documents))}, and nothing is learned from them: "
+        "raise training.max_length as far as the model can read, or train on passages"
+    )
