@@ -17,12 +17,12 @@ from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.torch_graph import TorchGraph
 from diptych_adapters.model_options import MultiVectorOptions
 from diptych_adapters.models import ModelFolder
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.steps import pipeline_steps
 
 
-class LateInteractionEncoder(EncoderPipeline):
+class LateInteractionEncoder(EncoderPipeline[list[Floats]]):
     """A vector per token, trained for MaxSim; Stanford and PyLate checkpoints are read too.
 
     A text of which no token is kept gives one zero vector, which is similar to nothing: Qdrant takes no empty
@@ -51,14 +51,6 @@ class LateInteractionEncoder(EncoderPipeline):
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         return self.fingerprint_of(["normalize"] if self._normalize else [], self._prompts, self.dimension)
 
-    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of queries, each float32 `[tokens_i, dimension]`."""
-        return self._encode(inputs, self._prompts[0], "query")
-
-    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
-        return self._encode(inputs, self._prompts[1], "document")
-
     def _run_transformer(self) -> None:
         """Let another backend run the transformer; queries, masks and later steps stay with the library."""
         transformer = next(iter(self.model.children()))
@@ -80,8 +72,8 @@ class LateInteractionEncoder(EncoderPipeline):
         if runs_apart and runner is not None:
             stand_in(next(iter(self.model.children())), runner.graph)
 
-    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
-        method = self.model.encode_query if task == "query" else self.model.encode_document
+    def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> list[Floats]:
+        method = self._library_encode(task)
         with self._lock:
             embeddings = method(
                 as_texts(self.model, inputs),

@@ -15,14 +15,14 @@ from diptych_adapters.engines.tokens import unread_share
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import as_texts, chosen_prompts, find, load, prompts_of, untruncated
 from diptych_adapters.pipelines.steps import is_routed, pipeline_steps
 
 ORGANIZATION = "sentence-transformers"
 
 
-class SentenceTransformerEncoder(EncoderPipeline):
+class SentenceTransformerEncoder(EncoderPipeline[Floats]):
     """A dense encoder: one vector per text, float32 `[n, dimension]`.
 
     Raises:
@@ -87,14 +87,6 @@ class SentenceTransformerEncoder(EncoderPipeline):
         blocks = self._folder.config(BLOCKS_FILE)
         return blocks if sum(width for width in blocks.values() if isinstance(width, int)) == self.dimension else {}
 
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of queries, float32 `[n, dimension]`."""
-        return self._encode(inputs, self._prompts[0], "query")
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`."""
-        return self._encode(inputs, self._prompts[1], "document")
-
     @property
     def mean_pooled(self) -> bool:
         """Whether a vector is the mean of its token vectors, of length 1 or not."""
@@ -123,7 +115,7 @@ class SentenceTransformerEncoder(EncoderPipeline):
         """The share of the letters that the tokenizer leaves unknown or reads in small pieces, 0 to 1."""
         return unread_share(self._folder.module_folders(of_documents=True), inputs)
 
-    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
+    def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> Floats:
         if not inputs:
             return np.zeros((0, self.dimension), np.float32)
         vectors = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt, task)
@@ -135,9 +127,9 @@ class SentenceTransformerEncoder(EncoderPipeline):
         with untruncated(self.model):
             return np.asarray(self.model.encode(list(TRIAL), prompt="", show_progress_bar=False), np.float32)
 
-    def _by_library(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
+    def _by_library(self, inputs: Sequence[str], prompt: str, task: Task) -> Floats:
         """For pipelines of which a part is the library's own business, such as routes for queries and documents."""
-        method = self.model.encode_query if task == "query" else self.model.encode_document
+        method = self._library_encode(task)
         with self._lock:
             return method(  # type: ignore[no-any-return]
                 as_texts(self.model, inputs),

@@ -15,7 +15,7 @@ from diptych_adapters.engines.batches import by_length
 from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.steps import is_routed
 
@@ -27,7 +27,7 @@ WIDE = 8  # texts of a batch of the library's, of which each token takes a row a
 CHUNK = 32  # tokens pooled at once: their rows are as wide as the lexicon, and several copies are held of them
 
 
-class LearnedSparseEncoder(EncoderPipeline):
+class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
     """A sparse encoder over the model's vocabulary: SPLADE and its kin, inference-free ones, sparse autoencoders.
 
     Raises:
@@ -65,14 +65,6 @@ class LearnedSparseEncoder(EncoderPipeline):
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         return self.fingerprint_of([f"heaviest({self._keep})"] if self._keep else [], self._prompts, self.dimension)
-
-    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """Term weights of queries."""
-        return self._encode(inputs, self._prompts[0], "query")
-
-    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """Term weights of documents."""
-        return self._encode(inputs, self._prompts[1], "document")
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The vector's terms as tokens with their weights, heaviest first.
@@ -123,7 +115,7 @@ class LearnedSparseEncoder(EncoderPipeline):
 
         torch_export.cache_tensors(f"{self._cache_key} decoder", self._decoder, sources)
 
-    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[SparseVector]:
+    def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> list[SparseVector]:
         if self.runner:
             return self.runner.each(inputs, lambda row, _: _sparse(row, self._keep), prompt)
 
@@ -132,9 +124,9 @@ class LearnedSparseEncoder(EncoderPipeline):
 
         return by_length(inputs, min(self._batch_size, WIDE), batch)
 
-    def _batch(self, texts: list[str], prompt: str, task: str, *, keep: int | None = None) -> Floats:
+    def _batch(self, texts: list[str], prompt: str, task: Task, *, keep: int | None = None) -> Floats:
         """The library's rows, float32 `[n, dimension]`: of one batch only, since a row is as wide as the vocabulary."""
-        method: Any = self.model.encode_query if task == "query" else self.model.encode_document
+        method = self._library_encode(task)
         with self._lock:
             rows = method(
                 as_texts(self.model, texts),

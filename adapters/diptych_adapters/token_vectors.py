@@ -14,13 +14,13 @@ from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import by_length
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import find, load, prompts_of
 from diptych_adapters.pipelines.steps import is_routed
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 
-class TokenVectorEncoder(EncoderPipeline):
+class TokenVectorEncoder(EncoderPipeline[list[Floats]]):
     """A unit vector for each token that a dense model reads, to be compared by MaxSim.
 
     With [CLS] and [SEP], the default, MiniLM over the top 50 of a hybrid search reaches nDCG@10 .886 on debian-mini,
@@ -56,15 +56,7 @@ class TokenVectorEncoder(EncoderPipeline):
         tokens = "all" if self._special else "words"
         return self.fingerprint_of([f"tokens({tokens})", "normalize"], self._prompts, self.dimension, pooled=False)
 
-    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of queries, each float32 `[tokens_i, dimension]`, unit length."""
-        return self._encode(inputs, self._prompts[0], "query")
-
-    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of documents, each float32 `[tokens_i, dimension]`, unit length."""
-        return self._encode(inputs, self._prompts[1], "document")
-
-    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
+    def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> list[Floats]:
         if self.runner:
             return self.runner.each(inputs, lambda answer, row: self._finished(answer[: row.shape[1]], row[0]), prompt)
         return by_length(inputs, self._batch_size, lambda texts: self._batch(texts, prompt, task))
@@ -73,8 +65,8 @@ class TokenVectorEncoder(EncoderPipeline):
         outputs: Any = self.model.encode(list(TRIAL), prompt="", output_value=None, show_progress_bar=False)
         return [output["token_embeddings"][output["attention_mask"].bool()].float().cpu().numpy() for output in outputs]
 
-    def _batch(self, texts: list[str], prompt: str, task: str) -> list[Floats]:
-        method: Any = self.model.encode_query if task == "query" else self.model.encode_document
+    def _batch(self, texts: list[str], prompt: str, task: Task) -> list[Floats]:
+        method = self._library_encode(task)
         with self._lock:
             outputs = method(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False, output_value=None)
         return [self._vectors(output) for output in outputs]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,29 @@ from diptych_adapters.engines.tokens import DocumentTokens
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines.pipeline import NO_LIMIT, Pipeline
 
+Task: TypeAlias = Literal["query", "document"]
+V = TypeVar("V")
 
-class EncoderPipeline(Pipeline):
-    """A `Pipeline` with `diptych.protocols.TokenLimit`."""
+
+class EncoderPipeline(Pipeline, Generic[V]):
+    """A `Pipeline` with both sides of an encoder, whose vectors are `V`, and `diptych.protocols.TokenLimit`."""
 
     _prompts: tuple[str, str]  # of queries and documents
+
+    def encode_query(self, inputs: Sequence[str]) -> V:
+        """The queries' vectors, as the class says."""
+        return self._encode(inputs, self._prompts[0], "query")
+
+    def encode_document(self, inputs: Sequence[str]) -> V:
+        """The documents' vectors, as the class says."""
+        return self._encode(inputs, self._prompts[1], "document")
+
+    @abstractmethod
+    def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> V: ...
+
+    def _library_encode(self, task: Task) -> Any:
+        """The library's method."""
+        return self.model.encode_query if task == "query" else self.model.encode_document
 
     @property
     def max_tokens(self) -> int | None:
