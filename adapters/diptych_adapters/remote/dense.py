@@ -13,9 +13,8 @@ import numpy as np
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.remote import tei_fingerprint
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.identity import document_facts, space, text_facts
+from diptych_adapters.remote.identity import document_facts, space, tei_fingerprint, text_facts, truncation
 from diptych_adapters.remote.json_answers import batches, in_order, items, matrix
 from diptych_adapters.remote.options import COHERE_URL, OPENAI, CohereOptions, OpenAIOptions, TeiOptions
 
@@ -167,14 +166,14 @@ class TeiEncoder(_RemoteDense):
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
         """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
-        return tei_fingerprint.fingerprint(self.endpoint, "tei", self.options, normalize=self.options.normalize)
+        return tei_fingerprint(self.endpoint, "tei", self.options, normalize=self.options.normalize)
 
     @property
     def _declared(self) -> int | None:
         return self.options.dimension
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
-        return {"inputs": texts, "normalize": self.options.normalize, **tei_fingerprint.truncation(self.options)}
+        return {"inputs": texts, "normalize": self.options.normalize, **truncation(self.options)}
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
         return items(self.endpoint, self.path, answer)

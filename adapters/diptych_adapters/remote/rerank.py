@@ -12,9 +12,8 @@ import numpy as np
 from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
-from diptych_adapters.remote import tei_fingerprint
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.identity import space, text_facts
+from diptych_adapters.remote.identity import space, tei_fingerprint, text_facts, truncation
 from diptych_adapters.remote.json_answers import batches, in_order, items, matrix
 from diptych_adapters.remote.options import RerankApiOptions, TeiRerankerOptions
 from diptych_adapters.remote.secrets import checked_url
@@ -72,13 +71,11 @@ class TeiReranker(_RemoteReranker):
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
         """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
-        return tei_fingerprint.fingerprint(
-            self.endpoint, "tei-reranker", self.options, raw_scores=self.options.raw_scores
-        )
+        return tei_fingerprint(self.endpoint, "tei-reranker", self.options, raw_scores=self.options.raw_scores)
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         raw = {"raw_scores": self.options.raw_scores}
-        return {"query": query, "texts": documents, **raw, **tei_fingerprint.truncation(self.options)}
+        return {"query": query, "texts": documents, **raw, **truncation(self.options)}
 
 
 class ApiReranker(_RemoteReranker):

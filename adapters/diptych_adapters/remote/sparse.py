@@ -11,8 +11,8 @@ import numpy as np
 from diptych.errors import ContractError, RemoteError
 from diptych.protocols import Fingerprint
 from diptych.types import SparseVector
-from diptych_adapters.remote import tei_fingerprint
 from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.identity import tei_fingerprint, truncation
 from diptych_adapters.remote.json_answers import as_text, batches, items
 from diptych_adapters.remote.options import TeiSparseOptions
 
@@ -31,7 +31,7 @@ class TeiSparseEncoder:
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
         """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
-        return tei_fingerprint.fingerprint(self.endpoint, "tei-sparse", self.options)
+        return tei_fingerprint(self.endpoint, "tei-sparse", self.options)
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of queries."""
@@ -55,8 +55,7 @@ class TeiSparseEncoder:
         text_batches = list(
             batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
         )
-        truncation = tei_fingerprint.truncation(self.options)
-        bodies = [{"inputs": texts, **truncation, **fields} for texts in text_batches]
+        bodies = [{"inputs": texts, **truncation(self.options), **fields} for texts in text_batches]
         answers = self.endpoint.post_each(_PATH, bodies, deadline=deadline)
         return [
             vector
