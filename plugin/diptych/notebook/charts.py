@@ -5,7 +5,7 @@ Figures stand beside them as text, for notebooks that drop drawings from untrust
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diptych.notebook.elements import BAD, GOOD, GREY, Html, join, tag
@@ -127,6 +127,22 @@ def _columns(values: Sequence[float], *, most: int) -> list[float]:
     """The values, or where there are more than fit, the mean of every few."""
     size = -(-len(values) // most) or 1
     return [sum(part) / len(part) for part in (values[at : at + size] for at in range(0, len(values), size))]
+
+
+def differences(
+    found: Iterable[tuple[float, float, float]], *, digits: int = 4, limit: float | None = None
+) -> list[tuple[str, str, Html]]:
+    """Of each difference (mean, low and high) three cells: the mean, the interval, and both as a line."""
+    listed, limits = [*found], [] if limit is None else [limit]
+    ends = around(0.0, *limits, *(end for own in listed for end in own[1:]))
+    return [
+        (
+            f"{mean:+.{digits}f}",
+            f"{low:+.{digits}f} to {high:+.{digits}f}",
+            interval(mean, low, high, ends=ends, limit=limit),
+        )
+        for mean, low, high in listed
+    ]
 
 
 def around(*values: float) -> tuple[float, float]:

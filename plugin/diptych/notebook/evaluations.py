@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from diptych.evaluate.comparison import Comparison, Difference
 from diptych.evaluate.scoring import Evaluation
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.judge.verdict import Verdict
-from diptych.notebook.charts import around, interval, strip
+from diptych.notebook.charts import around, differences, interval, strip
 from diptych.notebook.elements import BAD, GOOD, GREY, Content, Html, foreign, join, note, notes, page, table, tag
 
 SAMPLES = 2000  # of the intervals of means
 CONFIDENCE = 0.95
+_BOUNDS = attrgetter("mean", "low", "high")
 
 
 def evaluation(value: Evaluation) -> Html:
@@ -59,18 +61,15 @@ def _interval(values: Sequence[float]) -> tuple[float, float] | None:
 def comparison(value: Comparison) -> Html:
     """Each run against the baseline: the verdict, the interval, and every query's difference."""
     verdicts = [_verdict(value, difference) for difference in value.differences]
-    ends = around(0.0, *(end for difference in value.differences for end in (difference.low, difference.high)))
     rows = [
         (
             foreign(difference.name),
-            f"{difference.mean:+.4f}",
-            f"{difference.low:+.4f} to {difference.high:+.4f}",
-            interval(difference.mean, difference.low, difference.high, ends=ends),
+            *cells,
             f"{difference.adjusted:.4f}",
             f"{difference.wins}, {difference.ties}, {difference.losses}",
             strip([*difference.per_query.values()]),
         )
-        for difference in value.differences
+        for difference, cells in zip(value.differences, differences(map(_BOUNDS, value.differences)), strict=True)
     ]
     level = f"{100 * value.confidence:g}% interval"
     names = ("run", value.metric, level, "", "p", "better, equal, worse", "queries, worst to best")
@@ -95,16 +94,9 @@ def _colour(significant: Sequence[Difference]) -> str:
 def verdict(value: Verdict) -> Html:
     """What judgements show so far."""
     lines = value.sentence.splitlines()
-    ends = around(0.0, *(end for difference in value.differences for end in (difference.low, difference.high)))
     rows = [
-        (
-            foreign(difference.name),
-            difference.outcome,
-            f"{difference.mean:+.4f}",
-            f"{difference.low:+.4f} to {difference.high:+.4f}",
-            interval(difference.mean, difference.low, difference.high, ends=ends),
-        )
-        for difference in value.differences
+        (foreign(difference.name), difference.outcome, *cells)
+        for difference, cells in zip(value.differences, differences(map(_BOUNDS, value.differences)), strict=True)
     ]
     colours: Mapping[str, str] = {"better": GOOD, "worse": BAD}
     outcomes = {difference.outcome for difference in value.differences}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from diptych.collection.verify import VerifyReport
-from diptych.notebook.charts import around, interval
+from diptych.notebook.charts import differences
 from diptych.notebook.elements import (
     BAD,
     GOOD,
@@ -109,17 +109,8 @@ def _likeness(canary: Canary) -> Content:
 def _judged(value: JudgedComparison) -> Iterator[Html]:
     parts = [(foreign(str(own.slice)), len(own.slice.queries), own.mean, own.low, own.high) for own in value.slices]
     listed = [(Html("all"), value.queries, value.difference, value.low, value.high), *parts]
-    ends = around(0.0, -value.margin, *(end for own in listed for end in own[3:]))
-    rows = [
-        (
-            name,
-            f"{count:,}",
-            f"{mean:+.4f}",
-            f"{low:+.4f} to {high:+.4f}",
-            interval(mean, low, high, ends=ends, limit=-value.margin),
-        )
-        for name, count, mean, low, high in listed
-    ]
+    drawn = differences((own[2:] for own in listed), limit=-value.margin)
+    rows = [(name, f"{count:,}", *cells) for (name, count, *_), cells in zip(listed, drawn, strict=True)]
     level = f"{100 * value.confidence:g}% interval"
     yield table(("queries", "count", f"{value.metric}, new minus old", level, ""), rows, right=1)
     counts = f"better {value.wins:,}, equal {value.ties:,}, worse {value.losses:,}"
@@ -131,16 +122,10 @@ def _judged(value: JudgedComparison) -> Iterator[Html]:
 
 
 def _known_items(items: Sequence[KnownItem]) -> Html:
-    ends = around(0.0, *(end for item in items for end in (item.low, item.high)))
+    drawn = differences(((item.difference, item.low, item.high) for item in items), digits=3)
     rows = [
-        (
-            foreign(item.by),
-            f"{item.old:.1%} -> {item.new:.1%}",
-            f"{item.difference:+.3f}",
-            f"{item.low:+.3f} to {item.high:+.3f}",
-            interval(item.difference, item.low, item.high, ends=ends),
-        )
-        for item in items
+        (foreign(item.by), f"{item.old:.1%} -> {item.new:.1%}", *cells)
+        for item, cells in zip(items, drawn, strict=True)
     ]
     return table(("documents found by", "old -> new", "difference", "interval", ""), rows, right=1)
 

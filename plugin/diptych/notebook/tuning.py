@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diptych.notebook.charts import around, interval, scatter
+from diptych.notebook.charts import differences, scatter
 from diptych.notebook.elements import GOOD, GREY, Content, Html, foreign, join, note, notes, page, table, tag
 from diptych.runtime.amounts import size
 from diptych.tune import EncoderReport, IndexReport, RerankReport, SearchReport
@@ -168,15 +168,6 @@ def _mark(front: bool, chosen: bool, present: bool) -> Content:
 def _gains(gains: Sequence[Against], confidence: float, more: Sequence[str]) -> Html | None:
     if not gains:
         return None
-    ends = around(0.0, *(end for gain in gains for end in (gain.low, gain.high)))
-    rows = [
-        (
-            foreign(gain.name),
-            f"{gain.mean:+.4f}",
-            f"{gain.low:+.4f} to {gain.high:+.4f}",
-            interval(gain.mean, gain.low, gain.high, ends=ends),
-            advice,
-        )
-        for gain, advice in zip(gains, more, strict=True)
-    ]
+    drawn = differences((gain.mean, gain.low, gain.high) for gain in gains)
+    rows = [(foreign(gain.name), *cells, advice) for gain, cells, advice in zip(gains, drawn, more, strict=True)]
     return table(("gain over", "nDCG@10", f"{confidence:.0%} interval", "", ""), rows, right=1)
