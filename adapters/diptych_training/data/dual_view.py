@@ -18,6 +18,7 @@ from typing import Any
 from diptych.errors import DocumentError
 from diptych.generation import Instance
 from diptych_training.data.generators import Generator
+from diptych_training.data.mining import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _original(instance: Instructed, group: int) -> View:
 def _unusable(instance: Instructed, instruction: str) -> str:
     if not instruction:
         return "no counter-instruction"
-    return "the same instruction" if _plain(instruction) == _plain(instance.instruction) else ""
+    return "the same instruction" if plain(instruction) == plain(instance.instruction) else ""
 
 
 def _row(view: View, key: int, numbers: Mapping[str, int], documents: Mapping[str, str], width: int) -> dict[str, Any]:
@@ -174,7 +175,3 @@ def _text(documents: Mapping[str, str], identifier: str) -> str:
     if identifier not in documents:
         raise DocumentError("an instance names a document that is not there", where="dual views", got=repr(identifier))
     return documents[identifier]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -98,7 +98,7 @@ def _filtered_work(
     """A query with the candidates that pass all checks but the teacher's."""
     window = result.ranking[options.ranks[0] - 1 : options.ranks[1]]
     bar = options.threshold(max(result.named.values())) if result.named else np.inf
-    relevant_texts = {_plain(texts[i]) for i in relevant if i in texts}
+    relevant_texts = {plain(texts[i]) for i in relevant if i in texts}
     dropped: Counter[str] = Counter()
     passing = []
     for candidate, score in window:
@@ -127,7 +127,7 @@ def _reason(
         return "judged"
     if candidate not in texts:
         return "gone"
-    if _plain(texts[candidate]) in relevant_texts:
+    if plain(texts[candidate]) in relevant_texts:
         return "same text"
     return "near the positive" if score > bar else ""
 
@@ -174,7 +174,8 @@ def _combined(work: Sequence[_Work], options: MiningOptions, unjudged: tuple[str
     return Mined(negatives, texts, report)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text without differences of case and spaces."""
     return " ".join(text.casefold().split())
 
 

@@ -61,6 +61,7 @@ class Body(nn.Module, ABC):
 
     adapter: ClassVar[str]  # that serves the saved model
     axes: ClassVar[tuple[int, ...]]  # of a batch of inputs, those of space and time
+    processor: Any = None  # of transformers, which makes the inputs
 
     def __init__(self, model: Any, grid: Grid, values: int) -> None:
         super().__init__()
@@ -75,9 +76,10 @@ class Body(nn.Module, ABC):
         return int(self.model.config.hidden_size)
 
     @property
-    @abstractmethod
     def last_bias(self) -> nn.Parameter:
         """What is added to every token last, `[width]`."""
+        bias: nn.Parameter = self.model.layernorm.bias
+        return bias
 
     @abstractmethod
     def embedded(self, inputs: Tensor) -> Tensor:
@@ -99,6 +101,8 @@ class Body(nn.Module, ABC):
     def save(self, folder: Path) -> None:
         """Write the model as transformers does, with what makes its input."""
         self.model.save_pretrained(str(folder))
+        if self.processor is not None:
+            self.processor.save_pretrained(str(folder))
 
 
 class PictureBody(Body):
@@ -116,12 +120,6 @@ class PictureBody(Body):
         self.processor = transformers.ViTImageProcessorPil(size={"height": shape.size, "width": shape.size})
         with torch.no_grad():
             self.model.embeddings.position_embeddings[:, 1:] = positions(self.grid, shape.width)
-
-    @property
-    def last_bias(self) -> nn.Parameter:
-        """As `Body`."""
-        bias: nn.Parameter = self.model.layernorm.bias
-        return bias
 
     def embedded(self, inputs: Tensor) -> Tensor:
         """As `Body`."""
@@ -142,11 +140,6 @@ class PictureBody(Body):
         """As `Body`."""
         patch = self.model.config.patch_size
         return nn.functional.unfold(inputs, patch, stride=patch).transpose(1, 2)
-
-    def save(self, folder: Path) -> None:
-        """As `Body`."""
-        super().save(folder)
-        self.processor.save_pretrained(str(folder))
 
 
 class ClipBody(Body):
@@ -169,12 +162,6 @@ class ClipBody(Body):
             image_std=half,
         )
 
-    @property
-    def last_bias(self) -> nn.Parameter:
-        """As `Body`."""
-        bias: nn.Parameter = self.model.layernorm.bias
-        return bias
-
     def embedded(self, inputs: Tensor) -> Tensor:
         """As `Body`."""
         tokens: Tensor = self.model.embeddings(inputs, None)
@@ -192,11 +179,6 @@ class ClipBody(Body):
         n = len(inputs)  # [n, time, frames of a patch, colours, rows, its rows, columns, its columns]
         parts = inputs.reshape(n, grid.time, times, 3, grid.rows, patch, grid.columns, patch)
         return parts.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(n, grid.patches, self.values)
-
-    def save(self, folder: Path) -> None:
-        """As `Body`."""
-        super().save(folder)
-        self.processor.save_pretrained(str(folder))
 
 
 class SeriesBody(Body):

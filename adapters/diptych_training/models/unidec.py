@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Module, Normalize
+from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
@@ -22,6 +22,7 @@ from tokenizers.normalizers import Sequence as Steps
 
 from diptych.errors import ContractError
 from diptych.types import Floats
+from diptych_training.models.trained_module import TrainedModule
 
 CLASSIFIER = "classifier_embedding"  # the feature that the classifier's head makes
 HEADS, TABLE = r"model\.\d+\.linear\.", r"model\.\d+\.weight$"  # their parameters, for learning_rate_mapping
@@ -29,7 +30,7 @@ LABELS = "labels"  # the folder of the free vectors in an exported model
 UNKNOWN = "\x00"
 
 
-class LabelTable(Module):
+class LabelTable(TrainedModule):
     """The free vectors of a classifier, float32 `[labels, dimension]`, as the last module of a pipeline.
 
     It lets everything through: being a module, its weights are in the checkpoints of any trainer.
@@ -45,18 +46,6 @@ class LabelTable(Module):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """The features as they are."""
         return features
-
-    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write config.json and model.safetensors."""
-        self.save_config(output_path)
-        self.save_torch_weights(output_path, safe_serialization=True)
-
-    @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:  # type: ignore[override]
-        """The table from what `save` wrote."""
-        table = cls(**cls.load_config(model_name_or_path, subfolder=subfolder))
-        cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=table)
-        return table
 
 
 def with_classifier(

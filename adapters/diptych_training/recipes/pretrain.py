@@ -264,7 +264,7 @@ class Pretrain(Training[Options]):
         """All items."""
         options, data = self.options, self.options.data
         self.watcher.begin(f"reading {options.of}", None)
-        processor = getattr(BODIES[options.of](options.encoder.shape()), "processor", None)
+        processor = BODIES[options.of](options.encoder.shape()).processor
         contents = contents_of(options.of, corpus=data.corpus, column=data.column, collection=data.collection)
         return read_unlabelled(
             options.of, contents, context=options.encoder.context, processor=processor, frames=options.encoder.frames

@@ -100,18 +100,19 @@ def _path(value: str, folder: Path) -> str:
 def _slot(slot: SlotConfig, folder: Path) -> SlotConfig:
     own, query = _with_options(slot, folder), slot.query
     if query is not None:
-        paths = {"student": _options(query.student, folder), "options": _options(query.options, folder)}
+        paths = {"student": with_paths(query.student, folder), "options": with_paths(query.options, folder)}
         own = own.model_copy(update={"query": query.model_copy(update=paths)})
     return own
 
 
 def _with_options(section: T, folder: Path) -> T:
-    return section.model_copy(update={"options": _options(section.options, folder)})
+    return section.model_copy(update={"options": with_paths(section.options, folder)})
 
 
-def _options(value: Any, folder: Path) -> Any:
+def with_paths(value: Any, folder: Path) -> Any:
+    """The value with every text that looks like a path made absolute; other texts may be names."""
     if isinstance(value, str):
         return _path(value, folder) if value.startswith(("./", "../", "~/")) else value
     if isinstance(value, Mapping):
-        return {key: _options(item, folder) for key, item in value.items()}
-    return [_options(item, folder) for item in value] if isinstance(value, list) else value
+        return {key: with_paths(item, folder) for key, item in value.items()}
+    return [with_paths(item, folder) for item in value] if isinstance(value, list) else value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
+from diptych.config.load import with_paths
 from diptych.config.locations import Source
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import Sort, read_yaml
@@ -131,7 +132,7 @@ def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) 
     problems: list[Problem] = []
     filled = interpolate(options, where=source.name)
     try:
-        return model.model_validate(_with_paths(filled, source.folder), context={"folder": source.folder})
+        return model.model_validate(with_paths(filled, source.folder), context={"folder": source.folder})
     except ValidationError as error:
         raw_problems = problems_of(error, model, options)
         problems = [
@@ -139,15 +140,6 @@ def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) 
         ]
     raise_problems(problems, source)
     raise AssertionError  # there is at least one problem
-
-
-def _with_paths(value: Any, folder: Path) -> Any:
-    """`value` with every text that looks like a path made absolute; other texts may be names."""
-    if isinstance(value, str) and value.startswith(("./", "../", "~/")):
-        return str((folder / Path(value).expanduser()).resolve())
-    if isinstance(value, Mapping):
-        return {key: _with_paths(item, folder) for key, item in value.items()}
-    return [_with_paths(item, folder) for item in value] if isinstance(value, list) else value
 
 
 def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,7 @@ from pydantic import Field, model_validator
 
 from diptych.encoders import Encoders
 from diptych.errors import ConfigError
+from diptych.search.checks import is_number
 from diptych.training import RelativePath, Watcher
 from diptych_training.corpus import TrainingData
 from diptych_training.data.scoring import score_lists
@@ -101,13 +101,9 @@ def _stored(path: Path) -> Iterator[dict[str, Any]]:
                 expected = '{"query": id, "scores": {document id: score}}'
                 raise ConfigError("a line holds no scores", where=f"{path}:{number}", got=line[:80], expected=expected)
             document_scores = row["scores"]
-            if unusable := [name for name, score in document_scores.items() if not _is_finite(score)]:
+            if unusable := [name for name, score in document_scores.items() if not is_number(score)]:
                 got = f"{document_scores[unusable[0]]!r} of document {unusable[0]}"
                 raise ConfigError(
                     "a score is not a finite number", where=f"{path}:{number}", got=got, expected="a number"
                 )
             yield {"query": str(row["query"]), "scores": dict(document_scores)}
-
-
-def _is_finite(score: object) -> bool:
-    return isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
