@@ -12,6 +12,7 @@ from diptych.metadata import node_payloads
 from diptych.metadata.models import Layout
 from diptych.metadata.payload_paths import find, without
 from diptych.metadata.payloads import DERIVED, NATIVE, OWN, derived_point, own_point
+from diptych.stores.scroll import PointId
 
 BY_HAND = "by hand"
 LAYOUTS: Mapping[str, Layout] = {
@@ -28,7 +29,6 @@ _MOST = 6  # keys that are tried as the text's
 _IDS, _NESTS = ("id", "_id"), ("metadata", "meta")
 
 Payload = Mapping[str, Any]
-PointId = int | str
 
 
 def stated_layout(

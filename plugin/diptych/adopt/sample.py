@@ -14,8 +14,8 @@ from diptych.media import Media, MediaStore
 from diptych.metadata.models import Layout
 from diptych.populate.media_references import media_named
 from diptych.populate.rejects import reason_of
-from diptych.populate.store import plain_id
 from diptych.slots.encode import Vector
+from diptych.stores.scroll import plain_id
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:

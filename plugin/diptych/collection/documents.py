@@ -11,12 +11,13 @@ from qdrant_client import models
 from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope, tenant_of, with_ids
+from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, text_fields
-from diptych.populate.store import PAGE, PointId, Store, plain_id
+from diptych.populate.store import PAGE, Store
 from diptych.search.qdrant.filters import FilterLike, Where, combined
 from diptych.search.qdrant.store_calls import is_refusal, read_store, scrolled
+from diptych.stores.scroll import PointId, plain_id
 from diptych.types import Document, is_unicode
 
 
@@ -72,7 +73,7 @@ def records_of(
         TenantError: no tenant where one is required, or one that cannot be.
         SearchError, StoreError: the store cannot answer.
     """
-    own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+    own = scope_of(view, tenant)
     if ids:
         wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, ids, tenant)])))
         shard_key = tenant if view.tenancy is not None and view.tenancy.shard_keys else None
@@ -100,17 +101,13 @@ def _located_pages(
 ) -> Iterator[tuple[Store, list[PointId]]]:
     """The points that hold documents of these ids, a page at a time; none before the first populate."""
     unique = _unique_ids(ids)
-    _scope(handle, tenant)
+    scope_of(handle.view, tenant)
     if not handle.exists:
         return
     store = Store.of(handle, threading.Event())
     for batch in _batches(unique):
         names = set(batch)
         yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in names]
-
-
-def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
-    return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
 
 
 def documents(
@@ -126,7 +123,7 @@ def documents(
         SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    scoped = narrowed(_scope(handle, tenant), combined(filter, where))
+    scoped = narrowed(scope_of(handle.view, tenant), combined(filter, where))
     return _scrolled(handle, scoped) if handle.exists else iter(())
 
 
@@ -157,7 +154,7 @@ def count(
         SearchError: `filter` or `where` cannot be used; TenantError: a filter alone where a tenant is required.
     """
     condition = combined(filter, where)
-    scoped = None if condition is None and tenant is None else narrowed(_scope(handle, tenant), condition)
+    scoped = None if condition is None and tenant is None else narrowed(scope_of(handle.view, tenant), condition)
     return read_store(handle.view, lambda: handle.client.count(handle.name, scoped).count) if handle.exists else 0
 
 
@@ -167,7 +164,7 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
     Raises:
         CollectionError: ids that are not texts; TenantError: no tenant where one is required.
     """
-    unique, scoped = _unique_ids(ids), _scope(handle, tenant)
+    unique, scoped = _unique_ids(ids), scope_of(handle.view, tenant)
     id_condition = with_ids(handle.view, unique, tenant)
     return models.Filter(must=[scoped, id_condition]) if scoped else id_condition
 
@@ -182,7 +179,7 @@ def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant:
     layout, tenancy = handle.view.layout, handle.view.tenancy
     fields = [*id_fields(layout), *store.tenant_fields]
     if needs_payloads(handle.view):
-        records = store.scrolled(narrowed(_scope(handle, tenant), id_filter(ids, layout)), fields)
+        records = store.scrolled(narrowed(scope_of(handle.view, tenant), id_filter(ids, layout)), fields)
     else:
         records = iter(store.records(points_of(handle.view, ids, tenant), only=fields))
     documents = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}

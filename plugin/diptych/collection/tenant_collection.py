@@ -9,7 +9,7 @@ from diptych.collection.queries import Searching
 from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.tenancy import scope
+from diptych.handle.tenancy import scope_of
 from diptych.search.options import Options, SearchOptions, options_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class TenantCollection(CollectionPopulate, Searching):
 
     def __init__(self, handle: CollectionHandle, tenant: str) -> None:
         self.handle, self.tenant = handle, tenant
-        scope(handle.view.tenancy, handle.view.layout, self._text(tenant), f"collection {handle.name!r}")
+        scope_of(handle.view, self._text(tenant))
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
 from diptych.slots.slot import Slot
-from diptych.stores.scroll import pages
+from diptych.stores.scroll import pages, plain_id
 from diptych.stores.server_errors import needs_answers
 from diptych.types import SparseVector
 
@@ -130,7 +130,6 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
     Points that were deleted meanwhile are left out.
     """
-    from diptych.populate.store import plain_id
     from diptych.swap.backfill.live_points import LivePoints
 
     slots, live = handle.slots, LivePoints.of(handle, threading.Event())

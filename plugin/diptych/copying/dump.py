@@ -22,7 +22,7 @@ from diptych.copying.export_rows import Header, document_row, point_row
 from diptych.copying.side import Side
 from diptych.errors import CopyError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.tenancy import narrowed, scope
+from diptych.handle.tenancy import narrowed, scope_of
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
 from diptych.metadata.store import COPY, RETIRED
 from diptych.populate.sources.readers import HEADER, LONGEST_LINE
@@ -69,7 +69,7 @@ def export_collection(
     handle.require()
     path = None if path is None else Path(path)
     watcher = progress or Unwatched()
-    scoped_filter = filter if tenant is None else narrowed(_scope(handle, tenant), filter)
+    scoped_filter = filter if tenant is None else narrowed(scope_of(handle.view, tenant), filter)
     total = handle.client.count(handle.name, scoped_filter, exact=True).count
     header = _header(handle, total, vectors)
     watcher.begin("export", total)
@@ -100,10 +100,6 @@ def _document_rows(handle: CollectionHandle, scoped_filter: models.Filter | None
             len(incomplete),
             shown,
         )
-
-
-def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
-    return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
 
 
 def _header(handle: CollectionHandle, total: int, vectors: bool) -> Header:

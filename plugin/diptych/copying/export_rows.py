@@ -17,10 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych.copying.points import plain_id, vectors_of
+from diptych.copying.points import vectors_of
 from diptych.errors import CopyError, DocumentError
 from diptych.media import Media, to_source
 from diptych.populate.sources.readers import HEADER
+from diptych.stores.scroll import plain_id
 from diptych.types import Document
 
 FORMAT = 1

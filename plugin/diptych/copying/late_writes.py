@@ -12,9 +12,10 @@ from typing import Self
 
 from qdrant_client import models
 
-from diptych.copying.points import PointId, hash_of_payload, hash_of_point, plain_id, struct
+from diptych.copying.points import hash_of_payload, hash_of_point, struct
 from diptych.copying.side import Side
 from diptych.populate.seen_ids import temporary_tables
+from diptych.stores.scroll import PointId, plain_id
 
 CACHE_KIB = 16_384
 

@@ -9,9 +9,10 @@ from qdrant_client import models
 
 from diptych.copying.compare import Difference, Rule, difference
 from diptych.copying.late_writes import Base
-from diptych.copying.points import Digest, PointId, plain_id, struct
+from diptych.copying.points import Digest, struct
 from diptych.copying.side import Side
 from diptych.errors import CopyError
+from diptych.stores.scroll import PointId, plain_id
 
 EXAMPLES = 5
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
 from diptych.metadata.media_payloads import letters_in
+from diptych.stores.scroll import plain_id
 
-PointId: TypeAlias = int | str
 REQUEST = 1_000_000  # numbers of vectors in one request: about 20 MB of JSON, where a server takes 32
 _LETTERS = 20  # of a payload's media that take as much room as a number
 
@@ -85,15 +85,6 @@ def pieces(points: Sequence[models.PointStruct]) -> Iterator[list[models.PointSt
         numbers += size
     if piece:
         yield piece
-
-
-@overload
-def plain_id(identifier: None) -> None: ...
-@overload
-def plain_id(identifier: object) -> PointId: ...
-def plain_id(identifier: object) -> PointId | None:
-    """An id as JSON has it: an integer, or a UUID as text."""
-    return identifier if isinstance(identifier, int) or identifier is None else str(identifier)
 
 
 def _values(vector: Any) -> Iterable[Any]:

@@ -12,11 +12,12 @@ from weakref import WeakKeyDictionary
 
 from qdrant_client import models
 
-from diptych.copying.points import PointId, pieces, plain_id
+from diptych.copying.points import pieces
 from diptych.errors import CopyError, DiptychError
 from diptych.metadata.store import update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import retrying
+from diptych.stores.scroll import PointId, plain_id
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

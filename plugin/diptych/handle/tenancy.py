@@ -63,6 +63,11 @@ def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: st
     return models.Filter(must=[condition])
 
 
+def scope_of(view: View, tenant: str | None) -> models.Filter | None:
+    """The filter for one tenant's documents of a collection, as `scope` makes it."""
+    return scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+
+
 def narrowed(scope: models.Filter | None, filter: models.Filter | None) -> models.Filter | None:
     """Both filters combined: however a caller's filter is nested, it applies only within the scope."""
     if scope is None or filter is None:

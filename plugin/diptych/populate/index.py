@@ -25,9 +25,10 @@ from diptych.populate.engine import Engine, Outcomes, Work, Written
 from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
-from diptych.populate.store import PointId, Store, lacking, plain_id
+from diptych.populate.store import Store, lacking
 from diptych.populate.validate import Item, Tally, merged_into
 from diptych.runtime.phases import Progress
+from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.versions import is_local
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most

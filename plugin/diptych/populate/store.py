@@ -39,7 +39,7 @@ from diptych.metadata.payloads import (
     text_fields,
 )
 from diptych.populate.rejects import reason_of
-from diptych.stores.scroll import pages
+from diptych.stores.scroll import PointId, pages, plain_id
 from diptych.stores.server_errors import grpc_code
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ _OWN_FIELDS = (f"{OWN}.id", f"{OWN}.hash")  # not all of it: media may be there 
 _CONTENT = {400, 413, 422}  # HTTP statuses by which a store rejects the points of a write
 
 T = TypeVar("T")
-PointId = int | str
 
 
 class Refused(Exception):
@@ -260,8 +259,3 @@ def refuses_content(error: BaseException) -> bool:
     return isinstance(error, ValueError | TypeError | CollectionError | DocumentError) and not isinstance(
         error, CollectionNotFound
     )
-
-
-def plain_id(identifier: object) -> PointId:
-    """A point id as an integer or text, whatever the client gave."""
-    return identifier if isinstance(identifier, int) else str(identifier)

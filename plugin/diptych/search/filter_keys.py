@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.handle.tenancy import narrowed, scope
+from diptych.handle.tenancy import narrowed, scope_of
 from diptych.search.qdrant.store_calls import read_store
 from diptych.stores.nodes import search_deadline
 
@@ -87,7 +87,7 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
 
 
 def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:
-    tenant_scope = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+    tenant_scope = scope_of(view, tenant)
     return [key for key in keys if not _is_there(view, key, tenant_scope)]
 
 

@@ -13,7 +13,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, scope, without_ids
+from diptych.handle.tenancy import narrowed, scope_of, without_ids
 from diptych.media import Media
 from diptych.metadata.media_payloads import content_fields, reference_fields
 from diptych.metadata.payloads import field_of, id_fields
@@ -87,7 +87,7 @@ class SearchRequest:
         """
         tenant_scope = None
         if view.tenancy is not None or options.tenant is not None:
-            tenant_scope = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
+            tenant_scope = scope_of(view, options.tenant)
         has_filter = options.filter is not None or options.where is not None
         chosen = combined(options.filter, options.where) if has_filter else None
         with_keys = tenant_scope is not None and view.tenancy is not None and view.tenancy.shard_keys

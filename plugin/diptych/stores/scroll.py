@@ -1,10 +1,11 @@
-"""Reads a collection page by page."""
+"""Reads a collection page by page; ids of its points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 
+PointId: TypeAlias = int | str
 T = TypeVar("T")
 
 
@@ -16,3 +17,12 @@ def pages(scroll: Callable[[Any], tuple[list[T], Any]]) -> Iterator[list[T]]:
         yield records
         if offset is None:
             return
+
+
+@overload
+def plain_id(identifier: None) -> None: ...
+@overload
+def plain_id(identifier: object) -> PointId: ...
+def plain_id(identifier: object) -> PointId | None:
+    """An id as JSON has it, whatever the client gave: an integer, or a UUID as text."""
+    return identifier if isinstance(identifier, int) or identifier is None else str(identifier)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from qdrant_client import QdrantClient, models
 
 from diptych.errors import CollectionError, DocumentError
+from diptych.stores.scroll import plain_id
 
 Key: TypeAlias = str | int
 Groups: TypeAlias = list[tuple[Any, Any]]  # a key, or several, and what is meant under it
@@ -73,14 +74,14 @@ class ByField:
         Raises:
             DocumentError: a point without the field, or with a value that is no shard key.
         """
-        wanted = {_plain_id(point.id): self._key(point) for point in points}
+        wanted = {plain_id(point.id): self._key(point) for point in points}
         self._require(collection, set(wanted.values()))
         held = self._held(collection, wanted)
         moved = [point for point, key in held.items() if wanted.get(point, key) != key]
         for key, ids in _by_key(moved, held).items():
             self._plain.delete(self._client, collection, ids, shard_key_selector=key)
         return [
-            (key, [point for point in points if wanted[_plain_id(point.id)] == key])
+            (key, [point for point in points if wanted[plain_id(point.id)] == key])
             for key in dict.fromkeys(wanted.values())
         ]
 
@@ -90,7 +91,7 @@ class ByField:
         known = self._known(collection)
         found: dict[Any, list[Any]] = {}
         for point in points:
-            found.setdefault(held.get(_plain_id(point.id), known[0] if known else None), []).append(point)
+            found.setdefault(held.get(plain_id(point.id), known[0] if known else None), []).append(point)
         return list(found.items())
 
     def selected(self, collection: str, selector: Any) -> Groups:
@@ -111,7 +112,7 @@ class ByField:
         held = self._held(collection, [point for body in bodies for point in _ids(body)])
         made = []
         for operation, body in zip(operations, bodies, strict=True):
-            keys = list(dict.fromkeys(held[i] for i in map(_plain_id, _ids(body)) if i in held))
+            keys = list(dict.fromkeys(held[i] for i in map(plain_id, _ids(body)) if i in held))
             if len(keys) > 1:
                 raise CollectionError("an operation is about points of several shard keys", do="give each its own")
             made.append(_with_key(operation, keys[0] if keys else self._known(collection)))
@@ -144,7 +145,7 @@ class ByField:
         if not wanted:
             return {}
         found = self._plain.retrieve(self._client, collection, wanted, with_payload=[self._field])
-        return {_plain_id(record.id): self._key_of(record) for record in found}
+        return {plain_id(record.id): self._key_of(record) for record in found}
 
     def _key_of(self, record: models.Record) -> Key:
         key: Any = record.shard_key
@@ -171,10 +172,6 @@ def _by_key(ids: Iterable[Any], held: dict[Any, Key]) -> dict[Key, list[Any]]:
     for point in ids:
         found.setdefault(held[point], []).append(point)
     return found
-
-
-def _plain_id(identifier: Any) -> Any:
-    return identifier if isinstance(identifier, int) else str(identifier)
 
 
 def _body(operation: Any) -> Any:

@@ -22,10 +22,11 @@ from diptych.media import Media
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import SlotEncoder, taken_unread
 from diptych.populate.engine import Outcomes, PiecePipeline
-from diptych.populate.store import lacking, plain_id
+from diptych.populate.store import lacking
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
+from diptych.stores.scroll import plain_id
 from diptych.stores.versions import is_server_client
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of

@@ -17,8 +17,8 @@ from diptych.metadata.media_payloads import from_rows, to_rows
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import from_payload
 from diptych.populate.seen_ids import SeenIds, temporary_tables
-from diptych.populate.store import plain_id
 from diptych.populate.validate import Tally, Validator
+from diptych.stores.scroll import plain_id
 from diptych.types import Document
 
 CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process

@@ -10,8 +10,8 @@ from qdrant_client import models
 
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.metadata.payloads import text_fields
-from diptych.populate.store import PointId, Refused, Store, plain_id
-from diptych.stores.scroll import pages
+from diptych.populate.store import Refused, Store
+from diptych.stores.scroll import PointId, pages, plain_id
 from diptych.stores.server_errors import error_line, not_found
 
 TRIES = 20  # tries for a point that keeps being deleted and rewritten
