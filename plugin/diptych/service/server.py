@@ -22,6 +22,7 @@ from diptych.service.limits import Bounds
 from diptych.service.shutdown import Ending
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+_PAUSE = 0.05  # seconds between two looks at whether requests are under way
 BACKLOG = 512  # connections that wait to be accepted, and how often asyncio tries at once where it has no descriptor
 
 
@@ -75,6 +76,19 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(self._failed)
         await super().startup(sockets)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order. What is not closed a second after the last request is cut off."""
+        watching = asyncio.create_task(self._watch_requests())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            watching.cancel()
+
+    async def _watch_requests(self) -> None:
+        while self.server_state.tasks:
+            await asyncio.sleep(_PAUSE)
+        self._ending.requests_are_done()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM or Ctrl-C: end in order, and in any case in time."""
         self._ending.begin(sig)
@@ -112,7 +126,8 @@ def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Ser
 def run(app: Any, listening: socket.socket, *, grace: int, bounds: Bounds | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C: then accept no new requests and give running ones `grace` seconds.
 
-    The process has ended a second after that, or a second after another signal, whatever an encoder does.
+    The process has ended a second after the last of them or after that time, or a second after another signal, whatever
+    an encoder does.
 
     After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds.
     """

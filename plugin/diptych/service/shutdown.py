@@ -18,6 +18,8 @@ LOG = logging.getLogger("diptych.service")
 class Ending:
     """Ends the process within a time limit after the first signal, and within a second after the next one.
 
+    It also ends within a second once no request is under way, so that a model that is being loaded is not waited for.
+
     What was acknowledged is in the store's write-ahead log, so a forced exit loses nothing.
 
     Args:
@@ -26,20 +28,25 @@ class Ending:
     """
 
     def __init__(self, grace: float, *, orderly: Callable[[], None] | None = None) -> None:
-        self._grace, self._orderly, self._begun = grace, orderly, False
+        self._grace, self._orderly, self._begun, self._code = grace, orderly, False, 0
 
     def begin(self, number: int) -> None:
         """Start to end after a signal. Called by its handler, in the main thread."""
-        code = INTERRUPTED if number == signal.SIGINT else 0
+        self._code = INTERRUPTED if number == signal.SIGINT else 0
         if self._orderly is not None and not self._begun:
-            threading.Thread(target=_run, args=(self._orderly, code), name="diptych-end", daemon=True).start()
-        self.bound(code)
+            threading.Thread(target=_run, args=(self._orderly, self._code), name="diptych-end", daemon=True).start()
+        self.bound()
 
-    def bound(self, code: int = 0) -> None:
+    def requests_are_done(self) -> None:
+        """After a signal, end within a second. Called in the main thread."""
+        if self._begun:
+            self.bound()
+
+    def bound(self) -> None:
         """Arm the time limit. Called in the main thread."""
         seconds = CLOSING if self._begun else self._grace + CLOSING
         self._begun = True
-        timer = threading.Timer(seconds, leave, (code, "what was still under way is cut off"))
+        timer = threading.Timer(seconds, leave, (self._code, "what was still under way is cut off"))
         timer.daemon = True
         timer.start()
         _leave_by_the_kernel(seconds + CLOSING)

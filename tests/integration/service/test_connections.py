@@ -252,8 +252,10 @@ main(sys.argv[1:], session=Session(Registry(fakes_plugin, panicking, installed=F
 
 
 @contextmanager
-def hanging(folder: Path, registry: Registry, *args: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A service whose encoder hangs in a request, and that is ready to be told to end."""
+def hanging(
+    folder: Path, registry: Registry, *args: str, while_loading: bool = False
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A service whose encoder hangs in a request, or while it is loaded, and that is ready to be told to end."""
     slots = {"dense": {"adapter": "panicking", "on": str(folder)}}
     animals(folder, registry, slots=slots, search={}).close()
     config = {
@@ -264,6 +266,8 @@ def hanging(folder: Path, registry: Registry, *args: str) -> Iterator[tuple[str,
     }
     (folder / "diptych.yaml").write_text(json.dumps(config))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    if while_loading:
+        (folder / "hang").touch()
     with subprocess.Popen(
         [sys.executable, "-c", HANGING, *args], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -314,6 +318,17 @@ def test_a_second_ctrl_c_ends_a_service_at_once(tmp_path: Path, panicky: Registr
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_end_does_not_wait_for_a_model_that_is_being_loaded(
+    tmp_path: Path, panicky: Registry, number: int, code: int
+) -> None:
+    args = ("serve", "--port", "0", "--json", "--grace", "3600")
+    with hanging(tmp_path, panicky, *args, while_loading=True) as (url, process):
+        assert httpx.get(f"{url}/readyz", timeout=60).json() == {"status": "starting"}
+        process.send_signal(number)
+        assert process.wait(60) == code
 
 
 def test_the_service_itself_is_reached_while_idle_clients_hold_connections(tmp_path: Path, fakes: Registry) -> None:
