@@ -144,6 +144,12 @@ def test_what_cannot_be_searched_says_why(client: httpx.Client, body: Any, statu
     assert answer.status_code == status
 
 
+def test_a_wrong_filter_is_told_the_form_that_a_request_has(client: httpx.Client) -> None:
+    answer = client.post("/search", json={"query": "a", "filter": {"mus": []}})
+    message = answer.json()["error"]["message"]
+    assert message.endswith('do: write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}')
+
+
 @pytest.fixture
 def two(tmp_path: Path, fakes: Registry) -> Iterator[httpx.Client]:
     """Two collections in one embedded store."""

@@ -96,6 +96,7 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
         (["night", "--filter", "[]"], 1, "--filter is not a Qdrant filter\n  got: []\n  expected: an object"),
         (["night", "--filter", '{"musst": []}'], 1, "  where: musst\n  got: []\n  expected: no such key"),
         (["night", "--filter", '{"must": 5}'], 1, "  where: must\n  got: 5\n  expected: a list"),
+        (["night", "--filter", '{"must": 5}'], 1, '"mail"}}]}, or in short, --where section=mail'),
         (["night", "--where", "kind"], 1, "--where is not KEY=VALUE"),
         (["night", "--only", "late"], 1, "late"),
         (["night", "--only", "lexcal"], 1, "did you mean 'lexical'?"),

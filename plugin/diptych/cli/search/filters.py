@@ -33,7 +33,7 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
 
     from diptych.search.qdrant.filters import read_filter
 
-    given = [read_filter(text, name="--filter")] if text is not None else []
+    given = [read_filter(text, name="--filter", short="--where section=mail")] if text is not None else []
     return models.Filter(must=[*given, *map(_condition, where)])
 
 

@@ -17,10 +17,7 @@ from qdrant_edge_client.validation_messages import actual_value, error_path, exp
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
 Where: TypeAlias = Mapping[str, Any]
 
-_HINT = (
-    """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}, """
-    """or in short, --where section=mail, in Python where={"section": "mail"}"""
-)
+_HINT = 'write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}'
 _BOUNDS = ("gt", "gte", "lt", "lte")
 _EXACT_IN_A_FLOAT = 2**53
 _VALUES = 'text, a number, True or False; a list of them; or bounds such as {"gte": 1990, "lt": 2000}'
@@ -51,7 +48,7 @@ def combined(filter: FilterLike | None, where: Where | None = None) -> models.Fi
                 got=type(filter).__name__,
                 expected="qdrant_client.models.Filter, or a mapping such as its JSON",
             )
-        filter = read_filter(filter)
+        filter = read_filter(filter, short='where={"section": "mail"}')
     elif filter is not None:
         require_usable(filter)
     if where is None:
@@ -109,17 +106,19 @@ def _unusable(key: str, value: object, expected: str) -> SearchError:
     return SearchError("a value of where is not usable", where=f"key {key!r}", got=repr(value)[:200], expected=expected)
 
 
-def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> models.Filter:
+def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter", short: str = "") -> models.Filter:
     """The filter that JSON text, or the parsed JSON, describes.
 
     Args:
         filter: in the form of Qdrant's REST interface.
         name: the filter's name in errors.
+        short: what errors advise instead of JSON, where the caller has a shorter form.
 
     Raises:
         SearchError: it is not a filter, or too large or deep.
     """
-    given = _parsed(filter, name) if isinstance(filter, str) else filter
+    hint = f"{_HINT}, or in short, {short}" if short else _HINT
+    given = _parsed(filter, name, hint) if isinstance(filter, str) else filter
     require_small(given, name=name)
     require_usable(given, name)
     try:
@@ -131,16 +130,16 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> mod
             where=error_path(first),
             got=actual_value(first),
             expected=expectation(first, mapping="an object"),
-            do=_HINT,
+            do=hint,
         ) from error
 
 
-def _parsed(text: str, name: str) -> Any:
+def _parsed(text: str, name: str, hint: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         got = shown(text)
-        raise SearchError(f"{name} is not a Qdrant filter", got=got, expected=f"JSON: {error}", do=_HINT) from error
+        raise SearchError(f"{name} is not a Qdrant filter", got=got, expected=f"JSON: {error}", do=hint) from error
 
 
 def require_usable(filter: object, name: str = "filter") -> None:
