@@ -40,7 +40,9 @@ from diptych.agents.schemas import (
     YesFlag,
 )
 from diptych.collection.collection import Collection
+from diptych.collection.populate_methods import log_report
 from diptych.errors import DiptychError, TenantError
+from diptych.populate import populate as bring_in
 from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
 from diptych.search.qdrant.filters import read_filter
@@ -222,4 +224,6 @@ def _pipeline(collection: Collection) -> str:
 def _populated(collection: Collection, documents: list[Document], options: dict[str, Any]) -> PopulateAnswer:
     with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is rejected is in the answer
         report_path = Path(folder) / "set-aside.jsonl"
-        return PopulateAnswer.of(collection.populate(documents, report_path=report_path, **options))
+        report = bring_in(collection.handle, documents, report_path=report_path, **options)
+    log_report(report, rejected=False)  # the answer names them
+    return PopulateAnswer.of(report)

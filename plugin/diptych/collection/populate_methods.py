@@ -10,15 +10,43 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from diptych import frames
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.reports import PopulateReport
+from diptych.reports import PopulateReport, SetAside
 from diptych.types import Document
 
 if TYPE_CHECKING:
     from diptych.populate import Engine, Progress, Rejected
 
 LOG = logging.getLogger("diptych.populate")
+_SHOWN = 3  # rejected documents that the log names
+_LONGEST = 200  # characters of a reason in the log
 Row: TypeAlias = "Document | Mapping[str, Any] | Rejected"
 Documents: TypeAlias = "Iterable[Row] | frames.Frame"
+
+
+def log_report(report: PopulateReport, *, rejected: bool = True) -> None:
+    """Log what a program that leaves reports alone would never see: warnings, and documents that were rejected.
+
+    Args:
+        report: of a populate.
+        rejected: whether to log reasons, which may quote documents; not where logs hold nothing of users'.
+    """
+    for warning in report.warnings:
+        LOG.warning("collection %r: %s", report.collection, warning)
+    if report.set_aside and rejected:
+        LOG.warning("collection %r: %s", report.collection, _rejected_sentence(report))
+
+
+def _rejected_sentence(report: PopulateReport) -> str:
+    verb = "would be" if report.dry_run else "was" if report.set_aside == 1 else "were"
+    shown = [_named(one) for one in report.examples[:_SHOWN]]
+    further = [f"{report.set_aside - len(shown):,} more"] if report.set_aside > len(shown) else []
+    file = f". All of them, with the reasons, are in {report.report_file}" if report.report_file else ""
+    return f"{report.set_aside:,} of {report.read:,} documents {verb} rejected: {'; '.join([*shown, *further])}{file}"
+
+
+def _named(rejected: SetAside) -> str:
+    name = repr(rejected.id) if rejected.id else f"number {rejected.position}"
+    return f"{name}: {rejected.reason[:_LONGEST]}"
 
 
 class CollectionPopulate:
@@ -44,7 +72,8 @@ class CollectionPopulate:
     ) -> PopulateReport:
         """Write documents: new and changed ones are encoded, unchanged ones are left alone.
 
-        What the report warns of is also logged, as `diptych.populate`. See `diptych.populate`.
+        What the report warns of is also logged, as `diptych.populate`, and so are the first rejected documents. See
+        `diptych.populate`.
 
         Args:
             documents: documents, or mappings that say the same: {"id" or "_id", "text", "title"?, other keys}. A data
@@ -75,8 +104,7 @@ class CollectionPopulate:
             engine=engine,
             tenant=self._tenant(tenant),
         )
-        for warning in report.warnings:  # a program that leaves reports alone would never see them
-            LOG.warning("collection %r: %s", report.collection, warning)
+        log_report(report)
         return report
 
     async def apopulate(

@@ -164,6 +164,25 @@ def test_what_a_collection_warns_of_is_in_the_log(
     assert record.getMessage() == f"collection 'c': {warning}"
 
 
+def test_rejected_documents_are_in_the_log(
+    memory: QdrantBase, open_handle: OpenHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad: list[Any] = [{"text": "of nobody"}, *({"id": f"empty{i}", "text": " "} for i in range(4))]
+    collection = Collection(open_handle(memory))
+    report = collection.populate([*corpus(5), *bad])
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("diptych.populate", "WARNING")
+    assert record.getMessage() == (
+        f"collection 'c': 5 of 10 documents were rejected: number 5: {report.examples[0].reason}; "
+        "'empty0': empty document; 'empty1': empty document; 2 more. "
+        "All of them, with the reasons, are in diptych-set-aside-c.jsonl"
+    )
+    caplog.clear()
+    collection.populate(bad[-1:], dry_run=True)
+    (record,) = caplog.records
+    assert record.getMessage() == "collection 'c': 1 of 1 documents would be rejected: 'empty3': empty document"
+
+
 def test_a_text_index_gets_the_input_as_payload(
     client: QdrantBase, open_handle: OpenHandle, contents: Contents
 ) -> None:

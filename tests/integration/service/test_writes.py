@@ -79,11 +79,12 @@ def test_documents_that_are_put_are_found_and_known_ones_are_replaced(client: ht
 
 
 def test_a_document_that_cannot_be_indexed_is_set_aside_with_the_reason_and_the_others_come_in(
-    client: httpx.Client, tmp_path: Path
+    client: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = sorted(path.name for path in Path.cwd().iterdir())
     report = put(client, {"id": "ape", "text": "an ape"}, {"id": "gnu"}, {"text": "no id"}, {"id": "yak", "text": 5})
     assert (report["read"], report["new"], report["set_aside"]) == (4, 1, 3)
+    assert not [record for record in caplog.records if "rejected" in record.getMessage()]  # no log of users' texts
     assert report["examples"][0]["id"] == "gnu"
     assert "text" in report["examples"][0]["reason"]
     assert sorted(path.name for path in Path.cwd().iterdir()) == before

@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
+from diptych.collection.populate_methods import log_report
 from diptych.errors import PopulateError
 from diptych.populate import open_source
+from diptych.populate import populate as bring_in
 from diptych.populate.sources.readers import Row
 from diptych.service.allowed_inputs import accepted, reads_media, require_inline, require_words
 from diptych.service.bodies import DocumentsRequest, PopulateOptions
@@ -69,7 +71,9 @@ def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str,
     """
     with tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
         report_path = Path(folder) / "set-aside.jsonl"
-        return PopulateAnswer.of(collection.populate(_of_words(collection, rows), report_path=report_path, **options))
+        report = bring_in(collection.handle, _of_words(collection, rows), report_path=report_path, **options)
+    log_report(report, rejected=False)  # the answer names them
+    return PopulateAnswer.of(report)
 
 
 def _writable(request: Request) -> tuple[Serving, Writes]:
