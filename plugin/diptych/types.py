@@ -30,6 +30,7 @@ from diptych.repr_html import ReprHtml
 Floats: TypeAlias = NDArray[np.float32]
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
 LONGEST_ID = 1024  # bits of an integer; Python writes no more than 4,300 digits
+_TEXT = 'a string, "" if there is only a title or media'
 Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold them
 
 
@@ -66,7 +67,9 @@ class Document:
         rest = dict(raw)
         identifier = rest.pop("_id", rest.pop("id", None))
         found = rest.pop("media", None) or {} if media else {}
-        text, title = rest.pop("text", "" if found else None), rest.pop("title", None) or ""
+        if "text" not in rest and not found:
+            raise _without_text(identifier, raw)
+        text, title = rest.pop("text", ""), rest.pop("title", None) or ""
         nested = rest.pop("metadata", None) or {}
         if not isinstance(nested, dict | Mapping):  # a dict is told at once, a mapping of another kind is not
             raise DocumentError(
@@ -96,8 +99,13 @@ class Document:
     def _not_text(self) -> DocumentError:
         parts = (("id", self.id), ("text", self.text), ("title", self.title))
         name, value = next(part for part in parts if not isinstance(part[1], str))
-        where = f"document {self.id!r}"
-        return DocumentError(f"{name} is not text", where=where, got=type(value).__name__, expected="str")
+        return DocumentError(
+            f"the {name} of a document is not a string",
+            where=f"document {self.id!r}",
+            got="None" if value is None else type(value).__name__,
+            expected=_TEXT if name == "text" else "a string",
+            do=f"give it a string as {name}, or leave the document out",
+        )
 
     def content_hash(self) -> str:
         """A hash of the whole content, of media of their bytes and sources. It changes exactly when the document does.
@@ -119,6 +127,16 @@ class Document:
             where, do = f"document {self.id!r}, media {modality!r}", "call MediaStore.take first, as populate does"
             raise DocumentError("media have not been read", where=where, do=do)
         return [digest, source]
+
+
+def _without_text(identifier: object, raw: Mapping[str, Any]) -> DocumentError:
+    return DocumentError(
+        "a document has no text",
+        where=f"document {_id_text(identifier)!r}",
+        got=f"the keys {brief(list(raw))}",
+        expected=f'the key "text" with {_TEXT}',
+        do="call the key of the text so, or name it: --text-column KEY, in Python open_source(..., text_column=KEY)",
+    )
 
 
 def _id_text(identifier: object) -> str:

@@ -141,7 +141,7 @@ CASES: list[Case] = [
     ("unknown kind", lambda w: spec(kind="desne"), E.RegistryError, "dense"),
     # documents
     ("null id", lambda w: Document.from_mapping({"id": None, "text": "x"}), E.DocumentError, "no usable id"),
-    ("no text", lambda w: Document.from_mapping({"id": "x"}), E.DocumentError, "text is not text"),
+    ("no text", lambda w: Document.from_mapping({"id": "x"}), E.DocumentError, "document has no text"),
     ("empty", lambda w: Document("x", " ").checked(), E.DocumentError, "empty document"),
     ("no such source", lambda w: open_source(w.folder / "none.jsonl"), E.DiptychError, r"none\.jsonl"),
     # search

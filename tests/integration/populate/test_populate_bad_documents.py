@@ -38,15 +38,23 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "float id": ({"id": 1.5, "text": "x"}, "", r"no usable id \(got 1.5\)"),
     "list as id": ({"id": ["a"], "text": "x"}, "", r"no usable id \(got \['a'\]\)"),
     "a mapping as id": ({"_id": {"$oid": "1"}, "text": "x"}, "", "no usable id"),
-    "no text": ({"id": "a"}, "a", r"text is not text \(got NoneType\) \(expected str\)"),
-    "null text": ({"id": "a", "text": None}, "a", "text is not text"),
-    "a number as text": ({"id": "a", "text": 3}, "a", r"text is not text \(got int\)"),
-    "bytes as text": ({"id": "a", "text": b"x"}, "a", r"text is not text \(got bytes\)"),
-    "a list as text": ({"id": "a", "text": ["x"]}, "a", r"text is not text \(got list\)"),
-    "NaN as text": ({"id": "a", "text": math.nan}, "a", r"text is not text \(got float\)"),
+    "no text": ({"id": "a"}, "a", r"no text \(got the keys \['id'\]\) \(expected the key \"text\" with a string"),
+    "null text": (
+        {"id": "a", "text": None},
+        "a",
+        r"text of a document is not a string \(got None\) \(expected a string",
+    ),
+    "a number as text": ({"id": "a", "text": 3}, "a", r"text of a document is not a string \(got int\)"),
+    "bytes as text": ({"id": "a", "text": b"x"}, "a", r"text of a document is not a string \(got bytes\)"),
+    "a list as text": ({"id": "a", "text": ["x"]}, "a", r"text of a document is not a string \(got list\)"),
+    "NaN as text": ({"id": "a", "text": math.nan}, "a", r"text of a document is not a string \(got float\)"),
     "empty text": ({"id": "a", "text": ""}, "a", "empty document"),
     "blank text": ({"id": "a", "text": " \n\t", "title": " "}, "a", "empty document"),
-    "a number as title": ({"id": "a", "text": "x", "title": 4}, "a", r"title is not text \(got int\)"),
+    "a number as title": (
+        {"id": "a", "text": "x", "title": 4},
+        "a",
+        r"title of a document is not a string \(got int\)",
+    ),
     "too long": ({"id": "a", "text": "x" * 2001}, "a", r"too long \(got 2001 characters\) \(expected at most 2000"),
     "too long with its title": ({"id": "a", "text": "x" * 1999, "title": "yy"}, "a", "too long"),
     "metadata is a list": ({"id": "a", "text": "x", "metadata": ["y"]}, "a", r"metadata is not a mapping \(got list\)"),
@@ -74,8 +82,8 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "a string": ("just text", "", r"not a document \(got str\)"),
     "nothing": (None, "", r"not a document \(got NoneType\)"),
     "a list": (["a", "x"], "", r"not a document \(got list\)"),
-    "a Document of a wrong type": (Document(7, "x"), "7", "id is not text"),  # type: ignore[arg-type]
-    "a Document without text": (Document("a", None), "a", "text is not text"),  # type: ignore[arg-type]
+    "a Document of a wrong type": (Document(7, "x"), "7", "id of a document is not a string"),  # type: ignore[arg-type]
+    "a Document without text": (Document("a", None), "a", r"text of a document is not a string \(got None\)"),  # type: ignore[arg-type]
     "a Document with metadata that is none": (Document("a", "x", "", None), "a", "not a mapping"),  # type: ignore[arg-type]
     "an unreadable line": (Rejected("f.jsonl:7", "not JSON: bad"), "f.jsonl:7", "not JSON: bad"),
     "NaN from an encoder": ({"id": "a", "text": "a nanword"}, "a", "non-finite vector from slot 'dense'"),

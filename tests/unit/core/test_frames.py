@@ -125,7 +125,8 @@ def test_rows_that_cannot_be_indexed_are_set_aside_with_the_reason(things: Any) 
     frame = {"id": [1.5, "x", "good"], "text": ["one", 7, "three"]}
     report = things.populate(frames.documents(frame))
     assert report.new == 1
-    assert [example.reason.partition(" (")[0] for example in report.examples] == ["id is not text", "text is not text"]
+    expected = ["the id of a document is not a string", "the text of a document is not a string"]
+    assert [example.reason.partition(" (")[0] for example in report.examples] == expected
 
 
 @pytest.mark.parametrize(
