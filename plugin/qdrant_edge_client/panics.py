@@ -6,9 +6,6 @@ that call them turn panics into errors of diptych's own with `contained`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from qdrant_edge_client.errors import DiptychError
 
 LONGEST = 300  # characters of a panic's message that an error shows
@@ -25,15 +22,20 @@ def is_panic(error: BaseException) -> bool:
     return True
 
 
-@contextmanager
-def contained(kind: type[DiptychError], what: str, *, where: object, do: str = "") -> Iterator[None]:
+class contained:  # noqa: N801  # a class, since each search enters three of them and a generator costs more
     """Raise `kind` where native code panics in the block. Every other exception passes unchanged."""
-    try:
-        yield
-    except BaseException as error:
-        if is_panic(error):
-            raise kind(what, where=where, got=described(error), do=do) from error
-        raise
+
+    __slots__ = ("_do", "_kind", "_what", "_where")
+
+    def __init__(self, kind: type[DiptychError], what: str, *, where: object, do: str = "") -> None:
+        self._kind, self._what, self._where, self._do = kind, what, where, do
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and is_panic(error):
+            raise self._kind(self._what, where=self._where, got=described(error), do=self._do) from error
 
 
 def described(error: BaseException) -> str:

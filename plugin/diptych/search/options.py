@@ -132,7 +132,7 @@ def options_of(options: Mapping[str, Any], called: str = "search", **fixed: Any)
     Raises:
         TypeError: an option that the call does not take; with the one that may have been meant.
     """
-    names = [name for name in Options._fields if name not in fixed]
+    names = [name for name in Options._fields if name not in fixed] if fixed else Options._fields
     for name in options:
         if name not in names:
             do = "did you mean 'limit'?" if name in _LIMITS else nearest(name, names) or f"it takes {', '.join(names)}"

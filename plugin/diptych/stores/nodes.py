@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,34 +30,45 @@ _DUE: ContextVar[float] = ContextVar("due", default=math.inf)
 _WAITS: ContextVar[Waits | None] = ContextVar("waits", default=None)
 
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
+class deadline:  # noqa: N801  # classes, since every search enters three of these and a generator costs more
     """Within the block, server calls end after so many seconds; an earlier deadline around it still applies."""
-    token = _DUE.set(min(_DUE.get(), time.monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _DUE.reset(token)
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _DUE.set(min(_DUE.get(), time.monotonic() + self._seconds))
+
+    def __exit__(self, *_: object) -> None:
+        _DUE.reset(self._token)
 
 
-@contextmanager
-def search_deadline(client: object) -> Iterator[None]:
+class search_deadline(deadline):  # noqa: N801
     """The deadline of a search through this client, `search_timeout` of the config.
 
     Within `one_search` it allows what the search has not yet waited.
     """
-    most, waits = getattr(client, "search_timeout", SEARCH_TIMEOUT), _WAITS.get()
-    if waits is None or waits.running:
-        with deadline(most):
-            yield
-        return
-    began, waits.running = time.monotonic(), True
-    try:
-        with deadline(most - waits.seconds):
-            yield
-    finally:
-        waits.seconds += time.monotonic() - began
-        waits.running = False
+
+    __slots__ = ("_began", "_waits")
+
+    def __init__(self, client: object) -> None:
+        super().__init__(getattr(client, "search_timeout", SEARCH_TIMEOUT))
+
+    def __enter__(self) -> None:
+        waits = _WAITS.get()
+        self._waits = None if waits is None or waits.running else waits
+        if self._waits is not None:
+            self._seconds -= self._waits.seconds
+            self._began, self._waits.running = time.monotonic(), True
+        super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if self._waits is not None:
+            self._waits.seconds += time.monotonic() - self._began
+            self._waits.running = False
 
 
 @dataclass
@@ -74,15 +84,18 @@ class Waits:
     running: bool = False
 
 
-@contextmanager
-def one_search() -> Iterator[Waits]:
+class one_search:  # noqa: N801
     """Within the block, all calls of a search together wait at most `search_timeout`; encoders take their own time."""
-    before = _WAITS.get()
-    _WAITS.set(waits := Waits())
-    try:
-        yield waits
-    finally:
-        _WAITS.set(before)  # a token would refuse to, where an abandoned coroutine ends in another context
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> Waits:
+        self._before = _WAITS.get()
+        _WAITS.set(waits := Waits())
+        return waits
+
+    def __exit__(self, *_: object) -> None:
+        _WAITS.set(self._before)  # a token would refuse to, where an abandoned coroutine ends in another context
 
 
 def seconds_left(most: float = math.inf) -> float:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from qdrant_edge_client.errors import CollectionError, DiptychError, SearchError, StoreError
 from qdrant_edge_client.panics import contained
@@ -20,16 +19,24 @@ _DAMAGED = re.compile(r"(?i)deserialize|decode|corrupt|unexpected end|io error|i
 _CALLERS = (ValueError, TypeError, OverflowError)  # of Edge's own reading of what it is given
 
 
-@contextmanager
-def edge_errors(collection: str, *, reading: bool) -> Iterator[None]:
+class edge_errors:  # noqa: N801  # see `contained`
     """Within the block, Edge's exceptions become errors of this package."""
-    try:
-        with contained(StoreError, PANICKED, where=f"collection {collection!r}", do=REPAIR):
-            yield
-    except DiptychError:
-        raise
-    except Exception as raw:
-        raise explain(raw, collection, reading=reading) from raw
+
+    __slots__ = ("_collection", "_reading")
+
+    def __init__(self, collection: str, *, reading: bool) -> None:
+        self._collection, self._reading = collection, reading
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, raw: BaseException | None, __: object) -> None:
+        if raw is None or isinstance(raw, DiptychError):
+            return
+        with contained(StoreError, PANICKED, where=f"collection {self._collection!r}", do=REPAIR):
+            if not isinstance(raw, Exception):
+                raise raw
+        raise explain(raw, self._collection, reading=self._reading) from raw
 
 
 def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychError:
