@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def test_the_commented_choices_of_the_file_are_valid_too(tmp_path: Path) -> None
     assert config.search.rescore is not None
     assert len(config.search.rerank) == 1
     assert config.evaluate.metrics == ["nDCG@10", "MRR@10", "Recall@100"]
+
+
+def test_the_file_says_of_fusions_what_the_table_of_measurements_says() -> None:
+    page = (Path(__file__).parents[3] / "docs/measurements.md").read_text("utf-8")
+    (dbsf, dense, lexical, rrf, minmax), *_ = re.findall(r"^\| mean \| \|" + r" 0(\.\d+) \|" * 5, page, re.MULTILINE)
+    text = " ".join(render("memory:", "c", [SlotChoice("a", "b", {})], schema=None).replace("#", "").split())
+    assert f"{dbsf} by dbsf, {minmax} by linear without weights, {rrf} by rrf" in text
+    assert f"{lexical} by BM25 alone, {dense} by MiniLM alone" in text
 
 
 def test_options_choose_encoders_store_and_collection(run: Run, tmp_path: Path) -> None:

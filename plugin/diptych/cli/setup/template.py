@@ -136,8 +136,10 @@ search:
   # Candidates of each slot. More find more and cost more; a multiple of limit leaves fusion something to choose from.
   retrieve: {{{retrieve}}}
   # dbsf adds the scores, scaled by mean and deviation of each slot's candidates; linear takes weights, rrf goes by
-  # ranks. Unless it is set here, it is dbsf, or linear with little weight for a dense slot whose model cannot read the
-  # texts of the first populate. `diptych tune search` measures fusions on your queries.
+  # ranks. Mean nDCG@10 of MiniLM and BM25 on nine collections and emoji names: .488 by dbsf, .486 by linear without
+  # weights, .481 by rrf, .446 by BM25 alone, .422 by MiniLM alone. Unless it is set here, it is dbsf, or linear with
+  # little weight for a dense slot whose model cannot read the texts of the first populate. `diptych tune search`
+  # measures fusions on your queries.
   # fuse: {{kind: dbsf}}
   # rescore: {{slot: late, candidates: 50}}
   # {rerank}
