@@ -191,7 +191,7 @@ def trials(
     rerankers: Sequence[Rerank] = (),
     params: Sequence[SearchParams] = (),
 ) -> list[Trial]:
-    """Each slot alone; every fusion of all slots, and of all but one; the plain ones with later stages and parameters.
+    """Each slot alone; fusions of all slots, and of all but one; slots and plain fusions with later stages, parameters.
 
     Args:
         slots: to retrieve from.
@@ -201,8 +201,7 @@ def trials(
         params: of the approximate search, tried with each slot alone and the plain fusions of all slots.
     """
     tried = [Trial((slot,), depth=max(depths)) for slot in slots]
-    if len(slots) == 1:
-        tried += _rescored(tried, rescorers)
+    tried += _rescored(tried, rescorers)
     groups = [tuple(slots)] if len(slots) > 1 else []
     if len(slots) > 2:
         groups += [tuple(s for s in slots if s != out) for out in slots]

@@ -173,12 +173,13 @@ def test_too_few_queries_choose_nothing() -> None:
     assert (found.index, found.passed, found.gains) == (0, False, ())
 
 
-def test_rerankers_are_tried_after_weighted_fusions_and_one_slot_alone_is_rescored() -> None:
+def test_rerankers_are_tried_after_weighted_fusions_and_each_slot_alone_is_rescored() -> None:
     tried = trials(SLOTS, rerankers=[Rerank("mine", 50)])
     weighted = [own.rerank.candidates for own in tried if own.rerank and not own.is_plain]
     plain = [own.rerank.candidates for own in tried if own.rerank and own.is_plain]
     assert (set(weighted), set(plain)) == ({50}, {10, 20, 50})
     assert {own.rescore.slot for own in trials(["a"], ["late"]) if own.rescore} == {"late"}
+    assert {own.slots for own in trials(["a", "b"], ["late"]) if own.rescore} == {("a",), ("b",), ("a", "b")}
 
 
 def test_three_slots_are_tried_together_and_without_each() -> None:
