@@ -1,4 +1,4 @@
-"""Judged queries with pictures: evaluated, and used to tune."""
+"""Pictures as judged queries, to evaluate and to tune by, and as a query that is explained."""
 
 from __future__ import annotations
 
@@ -70,6 +70,20 @@ def test_among_words_and_pictures_each_slot_answers_what_it_takes(run: Run) -> N
     assert found["lexical"]["unanswered"] == list(COLOURS)
     assert found["lexical"]["means"]["nDCG@10"] == 0.5
     assert found["picture"]["means"]["nDCG@10"] == 1
+
+
+def test_a_picture_is_explained_on_the_command_line(run: Run, pictures: Path) -> None:
+    picture = pictures / "green.png"
+    found = json.loads(run("explain", "--image", picture, "--json").stdout)
+    first, slots = found["explanations"][0], found["explanations"][0]["slots"]
+    assert (found["query"], first["id"], slots["picture"]["rank"]) == ("", "green", 1)
+    assert "lexical" not in slots or slots["lexical"]["rank"] is None
+    (both,) = json.loads(run("explain", "blue", "--media", f"image={picture}", "--id", "blue", "--json").stdout)[
+        "explanations"
+    ]
+    assert both["slots"]["lexical"]["rank"] == 1
+    assert "cannot be read" in run("explain", "--image", "nothing.png", code=1).output
+    assert "there is no query" in run("explain", code=1).output
 
 
 def test_pictures_are_not_reranked_by_what_reads_texts(collection: Collection) -> None:

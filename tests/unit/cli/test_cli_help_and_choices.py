@@ -45,7 +45,7 @@ def test_help_shows_no_types_of_python(command: tuple[str, ...]) -> None:
     [
         ("populate", "diptych populate [OPTIONS] SOURCE..."),
         ("search", "diptych search [OPTIONS] [QUERY...]"),
-        ("explain", "diptych explain [OPTIONS] QUERY"),
+        ("explain", "diptych explain [OPTIONS] [QUERY]"),
         ("adapters", "diptych adapters [OPTIONS] [NAME]"),
         ("doctor", "diptych doctor [OPTIONS]"),
     ],

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from diptych.cli.search.filters import examples_and_pins, note_missing_keys, parse_filter
+from diptych.cli.search.filters import examples_and_pins, media_files, note_missing_keys, parse_filter
 from diptych.cli.search.show_hits import SNIPPET, note_empty_tenant, snippet
 from diptych.cli.ui.options import (
     CONFIG,
@@ -20,8 +20,10 @@ from diptych.cli.ui.options import (
     ConfigOption,
     ExcludeOption,
     FilterOption,
+    ImageOption,
     JsonOption,
     LikeOption,
+    MediaOption,
     PinOption,
     StoreOption,
     TenantOption,
@@ -31,6 +33,7 @@ from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.session import Session
 from diptych.errors import SearchError
+from diptych.types import Query
 
 if TYPE_CHECKING:
     from diptych.collection.explanation import Explanation, SlotScore
@@ -40,7 +43,7 @@ INDENT = (0, 0, 0, 5)
 
 def explain(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="The query.")],
+    query: Annotated[str, typer.Argument(help="The query; may be left out beside --image or --media.")] = "",
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -54,6 +57,8 @@ def explain(
         str | None, typer.Option("--only", "--slot", metavar="NAME", help="Only this slot, or a run of evaluate.")
     ] = None,
     filter: FilterOption = None,
+    image: ImageOption = None,
+    media: MediaOption = None,
     like: LikeOption = None,
     unlike: UnlikeOption = None,
     pin: PinOption = None,
@@ -80,14 +85,19 @@ def explain(
       diptych explain "mail server" --id postfix --json
 
       diptych explain "mail server" --blocks joined=minilm:384,small:384
+
+      diptych explain --image photo.jpg
     """
     session: Session = context.obj
+    given = media_files(image, media or [])
+    if not query.strip() and not given:
+        raise SearchError("there is no query", do='diptych explain "some words", or --image FILE')
     wanted, widths = parse_filter(filter, []), parse_blocks(blocks or [])
     with session.collection(config, store, collection) as opened:
         asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": only, "tenant": tenant}
         asked |= examples_and_pins(like, unlike, pin, exclude)
         with waiting("explaining; encoders are loaded first"):
-            found = opened.explain(query, ids=ids, blocks=widths, **asked)
+            found = opened.explain(Query(query, media=given) if given else query, ids=ids, blocks=widths, **asked)
         if not found:
             note_empty_tenant(opened, tenant)
             note_missing_keys(opened, wanted, tenant)

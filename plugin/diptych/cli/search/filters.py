@@ -1,4 +1,4 @@
-"""Reads `--filter`, `--where`, and the options that name documents: `--like`, `--unlike`, `--pin`, `--exclude`."""
+"""Reads `--filter`, `--where`, media, and the options that name documents: `--like`, `--pin` and others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.ui.output import printable, stderr
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
 
 _TEXT = "text:"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
+
+
+def media_files(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of the files given by modality. The user may name any file, not only those below `media.root`.
+
+    Raises:
+        SearchError: a part is not MODALITY=FILE, a modality has two files, or a file cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    for part in [*([f"image={image}"] if image else []), *media]:
+        modality, equals, name = part.partition("=")
+        if not equals or modality in found:
+            what = "--media names a modality twice" if equals else "--media is not MODALITY=FILE"
+            raise SearchError(what, got=repr(part), expected="such as sound=bell.wav")
+        try:
+            found[modality] = Path(name).read_bytes()
+        except OSError as error:
+            raise SearchError(f"the {modality} cannot be read: {error.strerror}", where=name) from error
+    return found
 
 
 def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:

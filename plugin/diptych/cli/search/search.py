@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli.search.filters import (
     examples_and_pins,
+    media_files,
     note_missing_keys,
     parse_filter,
     without_log_of_missing_keys,
@@ -117,7 +117,7 @@ def search(
 
       diptych search - < queries.txt
     """
-    given = media_of(image, media or [])
+    given = media_files(image, media or [])
     texts = [""] if given and not queries else texts_of(queries)
     wanted = parse_filter(filter, where or [])
     session: Session = context.obj
@@ -165,25 +165,6 @@ def texts_of(queries: Sequence[str] | None) -> list[str]:
     if not lines:
         raise SearchError("standard input holds no query", expected="one query a line")
     return lines
-
-
-def media_of(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
-    """The bytes of the files given by modality. The user may name any file, not only those below `media.root`.
-
-    Raises:
-        SearchError: a part is not MODALITY=FILE, a modality has two files, or a file cannot be read.
-    """
-    found: dict[str, bytes] = {}
-    for part in [*([f"image={image}"] if image else []), *media]:
-        modality, equals, name = part.partition("=")
-        if not equals or modality in found:
-            what = "--media names a modality twice" if equals else "--media is not MODALITY=FILE"
-            raise SearchError(what, got=repr(part), expected="such as sound=bell.wav")
-        try:
-            found[modality] = Path(name).read_bytes()
-        except OSError as error:
-            raise SearchError(f"the {modality} cannot be read: {error.strerror}", where=name) from error
-    return found
 
 
 def grouped(
