@@ -1,0 +1,42 @@
+"""The public checks of an encoder of media, for an adapter of each modality that transformers has models for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from diptych.testing import MediaEncoderContract
+from diptych_adapters.media_models.encoder import MediaEncoder
+from diptych_adapters.media_models.families import FAMILIES
+
+
+class Contract(MediaEncoderContract):
+    model_type: ClassVar[str]
+
+    @pytest.fixture
+    def encoder(self, folder: Callable[..., Path]) -> MediaEncoder:
+        return MediaEncoder.of(FAMILIES[self.model_type].adapter, model=str(folder(self.model_type)))
+
+
+class TestPictures(Contract):
+    modality: ClassVar[str] = "image"
+    model_type = "clip"
+    takes_texts: ClassVar[bool] = True
+
+
+class TestSounds(Contract):
+    modality: ClassVar[str] = "sound"
+    model_type = "whisper"
+
+
+class TestClips(Contract):
+    modality: ClassVar[str] = "video"
+    model_type = "videomae"
+
+
+class TestSeries(Contract):
+    modality: ClassVar[str] = "series"
+    model_type = "patchtst"
