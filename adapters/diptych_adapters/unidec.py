@@ -16,8 +16,8 @@ from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
 from diptych_adapters.pipelines.library import find, load, prompts_of
-from diptych_adapters.pipelines.pipeline import Pipeline
 from diptych_adapters.pipelines.weight_checks import check_modules
 from diptych_adapters.sentence_transformers import check_dense
 
@@ -39,7 +39,7 @@ def joined(dense: torch.Tensor, classifier: torch.Tensor) -> torch.Tensor:
     return torch.cat([normal(dense, dim=-1), normal(classifier, dim=-1)], -1)
 
 
-class UniDECEncoder(Pipeline):
+class UniDECEncoder(EncoderPipeline):
     """Dense vectors whose inner product is the sum of two cosines: of the dual encoder and of the classifier.
 
     Queries have the embeddings of both heads. Documents have the dual encoder's and the free vector that the classifier
@@ -80,6 +80,11 @@ class UniDECEncoder(Pipeline):
         """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         head = "classifier" if self._classifier else "joint"
         return self.fingerprint_of([f"unidec({head})"], self._prompts, self.dimension)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """As of `EncoderPipeline`; None with the classifier alone, which finds documents by their whole texts."""
+        return None if self._classifier else super().max_tokens
 
     @property
     def blocks(self) -> Mapping[str, int]:

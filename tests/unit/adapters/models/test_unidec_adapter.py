@@ -13,8 +13,9 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 from safetensors.numpy import load_file, save_file
 
-from diptych.protocols import DenseEncoder
+from diptych.protocols import DenseEncoder, TokenLimit
 from diptych.testing import DenseEncoderContract
+from diptych.testing.checks import Conditions, check_token_limit
 from diptych_adapters.models import ModelError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.unidec import UniDECEncoder
@@ -52,6 +53,14 @@ def test_the_inner_product_is_the_sum_of_the_cosines_of_both_heads(folder: Path)
     parts = [one.encode_query(queries) @ one.encode_document(TEXTS).T for one in (dense, classifier)]
     np.testing.assert_allclose(joint.encode_query(queries) @ joint.encode_document(TEXTS).T, sum(parts), atol=1e-5)
     assert abs(parts[1]).max() <= 1 + 1e-5
+
+
+def test_the_dual_encoder_says_how_much_of_a_document_it_reads(folder: Path) -> None:
+    joint = made(folder)
+    assert isinstance(joint, TokenLimit)
+    assert (joint.max_tokens, made(folder, head="classifier").max_tokens) == (62, None)
+    texts = ("audio convert files format package", "music play sound tool video", "files play")
+    check_token_limit(joint, Conditions(kind="dense", texts=texts))
 
 
 def test_new_documents_are_compared_by_the_dual_encoder_alone(folder: Path) -> None:
