@@ -1,17 +1,20 @@
-"""Finds filter keys that no document has, usually misspelt ones."""
+"""Finds keys of filters and of groups that no document has, usually misspelt ones."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
 from diptych.handle.tenancy import narrowed, scope_of
+from diptych.metadata.payload_paths import quoted
+from diptych.metadata.payloads import field_of, from_payload
 from diptych.search.qdrant.store_calls import read_store
 from diptych.stores.nodes import search_deadline
+from qdrant_edge_client.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.handle.collection_handle import CollectionHandle
@@ -22,28 +25,85 @@ SELDOM = 60.0  # seconds between two warnings of the same key
 PAUSE = 1.0  # seconds between two checks of any keys; a check costs a search
 KEYS = 16  # keys of a filter that are checked, at most
 MOST_KEYS = 1000  # keys that are remembered
+SAMPLED = 100  # documents whose keys are proposed
+FEW = 8  # keys that a warning names
 
 
-def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: str | None) -> None:
-    """Log a warning for each key of a filter that no document has. Call it if a search with the filter found nothing.
+def warn_of_missing_keys(
+    view: View, filter: models.Filter | None, *, tenant: str | None, group_by: str | None = None
+) -> None:
+    """Log a warning for each key of a filter that no document has. Call it if a search found nothing.
 
     It checks at most once a second, at most `KEYS` keys, and warns of a key at most once a minute.
+
+    Args:
+        view: the collection's.
+        filter: the search's, if it has one.
+        tenant: whose documents are searched.
+        group_by: the key by which hits are grouped; the warning proposes others.
     """
     now, memory = time.monotonic(), _memory(view)
-    if filter is None or now - memory.get(None, -PAUSE) < PAUSE:
+    if (filter is None and group_by is None) or now - memory.get(None, -PAUSE) < PAUSE:
         return
     if len(memory) > MOST_KEYS:
         memory.clear()
     memory[None] = now
-    new = [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) >= SELDOM]
+
+    def is_new(key: str) -> bool:
+        return now - memory.get((tenant, key), -SELDOM) >= SELDOM
+
+    new = [] if filter is None else [key for key in _some_keys(filter) if is_new(key)]
     try:
         with search_deadline(view.client):
-            missing = _missing(view, new, tenant)
+            missing = {
+                key: f"no document has {key!r}, which the filter asks for" for key in _missing(view, new, tenant)
+            }
+            if group_by is not None and is_new(group_by) and (problem := group_problem(view, group_by, tenant=tenant)):
+                missing[group_by] = problem
     except Exception:  # the search was answered; the next call reports a store that has failed since
         return
-    for key in missing:
+    for key, problem in missing.items():
         memory[tenant, key] = now
-        LOG.warning("collection %r: no document has %r, which the filter asks for", view.name, key)
+        LOG.warning("collection %r: %s", view.name, problem)
+
+
+def group_problem(view: View, key: str, *, tenant: str | None) -> str:
+    """A sentence about a key to group by that no document has, with others that there are.
+
+    It is empty if a document has it, or if there is no document.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+        StoreUnavailable, StoreError: the store does not answer, or fails.
+    """
+    tenant_scope = scope_of(view, tenant)
+    if read_store(view, lambda: _is_there(view, quoted(key), tenant_scope)):
+        return ""
+    known = read_store(view, lambda: _some_fields(view, tenant_scope))
+    if known is None:
+        return ""
+    proposal = proposed(key, known)
+    return f"no document has {key!r}, by which hits are grouped{f': {proposal}' if proposal else ''}"
+
+
+def proposed(key: str, known: Sequence[str]) -> str:
+    """`did you mean 'letter'?`, or some of the known keys; empty if there are none."""
+    last = [name for name in known if name.rpartition(".")[2] == key]  # beneath the key of a program's metadata
+    near = f"did you mean {last[0]!r}?" if last else nearest(key, known)
+    if not near and known:
+        near = f"there are {', '.join(known[:FEW])}{' and others' if len(known) > FEW else ''}"
+    return near
+
+
+def _some_fields(view: View, tenant_scope: models.Filter | None) -> list[str] | None:
+    """Payload keys of the metadata of some documents; None if there is no document."""
+    texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
+    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
+    records, _ = view.client.scroll(view.name, tenant_scope, limit=SAMPLED, with_payload=left_out)
+    if not records:
+        return None
+    documents = (from_payload(record.id, record.payload, view.layout) for record in records)
+    return list(dict.fromkeys(quoted(field_of(view.layout, name)) for found in documents for name in found.metadata))
 
 
 def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:

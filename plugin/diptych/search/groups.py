@@ -14,6 +14,7 @@ from diptych.metadata.payloads import NATIVE, to_payload
 from diptych.registry import notifying_failure
 from diptych.repr_html import ReprHtml
 from diptych.search.checks import require_count
+from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, options_of
 from diptych.search.pins import PINNED
@@ -121,6 +122,8 @@ def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list
     groups, threshold = make(request, group_by, group_size, seconds), request.score_threshold
     groups = groups if threshold is None else [[*_above(of_query, threshold)] for of_query in groups]
     groups = _completed(request, groups)
+    if not any(groups):
+        warn_of_missing_keys(request.view, request.chosen, tenant=request.tenant, group_by=group_by)
     notify_plugins(request, seconds, request.at, sum(len(group.hits) for of_query in groups for group in of_query))
     return groups
 

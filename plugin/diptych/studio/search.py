@@ -17,7 +17,7 @@ from diptych.collection.collection import Collection
 from diptych.collection.explain import explain, explained_hits
 from diptych.collection.explanation import Explanation
 from diptych.errors import DiptychError
-from diptych.search.filter_keys import some_missing
+from diptych.search.filter_keys import proposed, some_missing
 from diptych.search.options import Options
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.run import SearchOutcome, outcome_later
@@ -29,9 +29,6 @@ from diptych.studio.display import shown_hits
 from diptych.studio.question import Question, checked, options_of
 from diptych.studio.sides import Side, asks_no_store, side_of
 from diptych.studio.state import fields_of
-from qdrant_edge_client.validation_messages import nearest
-
-FEW = 8  # fields that are named where none is near
 
 
 async def search(request: Request) -> Response:
@@ -146,8 +143,5 @@ def _missing(found: SearchOutcome) -> list[str]:
 
 def _no_field(key: str, known: Sequence[str]) -> str:
     """`no document has 'lettre', which the filter asks for: did you mean 'letter'?`."""
-    last = [name for name in known if name.rpartition(".")[2] == key]  # beneath the key of a program's metadata
-    near = f"did you mean {last[0]!r}?" if last else nearest(key, known)
-    if not near and known:
-        near = f"there are {', '.join(known[:FEW])}{' and others' if len(known) > FEW else ''}"
+    near = proposed(key, known)
     return f"no document has {key!r}, which the filter asks for{f': {near}' if near else ''}"

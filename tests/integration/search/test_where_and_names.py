@@ -114,6 +114,31 @@ def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
     assert "'tagz'" in caplog.records[-1].getMessage()
 
 
+@pytest.mark.parametrize("pipeline", ["dense", "rrf"])
+def test_a_key_to_group_by_that_no_document_has_is_logged_with_what_may_be_meant(
+    filled: Collection, caplog: pytest.LogCaptureFixture, pipeline: str
+) -> None:
+    kept = filled.handle.now().memo
+    kept.pop("missing keys", None)
+    assert filled.search_groups(QUERY, group_by="paritty", pipeline=pipeline) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"collection {filled.name!r}: no document has 'paritty', by which hits are grouped: did you mean 'parity'?"
+    ]
+    caplog.clear()
+    kept.pop("missing keys")
+    assert filled.search_groups(QUERY, group_by="author", where={"tagz": "t1"}, pipeline=pipeline) == []
+    by_filter, by_group = [record.getMessage() for record in caplog.records]
+    assert by_filter == f"collection {filled.name!r}: no document has 'tagz', which the filter asks for"
+    known = by_group.removeprefix(
+        f"collection {filled.name!r}: no document has 'author', by which hits are grouped: there are "
+    )
+    assert {"parity", "n", "tags"} <= set(known.split(", "))
+    caplog.clear()
+    kept.pop("missing keys")
+    assert filled.search_groups(QUERY, group_by="parity", where={"n": -1}, pipeline=pipeline) == []
+    assert not caplog.records
+
+
 def test_a_search_that_finds_nothing_by_keys_that_are_there_logs_nothing(
     filled: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -176,6 +176,12 @@ def test_a_filter_on_a_key_that_no_document_has_is_told_beside_the_answer(filled
     assert filled(name, "night", "--filter", no_fish, *options).err == ""
 
 
+def test_a_key_to_group_by_that_no_document_has_is_told_with_what_may_be_meant(filled: Run) -> None:
+    answer = filled("search", "night", "--group-by", "kinds")
+    slip = "warning: no document has 'kinds', by which hits are grouped: did you mean 'kind'?\n"
+    assert (answer.code, answer.err) == (0, slip)
+
+
 def test_hits_come_in_groups_of_a_value(filled: Run, tmp_path: Path) -> None:
     more = tmp_path / "more.jsonl"
     rows = [{"id": f"b{n}", "text": f"bird {n} at night", "kind": "bird"} for n in range(3)]

@@ -69,13 +69,19 @@ def examples_and_pins(
     return {"like": examples(like), "unlike": examples(unlike), "pin": pin or None, "exclude": exclude}
 
 
-def note_missing_keys(collection: Collection, filter: models.Filter | None, tenant: str | None) -> None:
-    """Where nothing was found with a filter: say on standard error which of its keys no document has."""
-    from diptych.search.filter_keys import missing_keys
+def note_missing_keys(
+    collection: Collection, filter: models.Filter | None, tenant: str | None, group_by: str | None = None
+) -> None:
+    """Where nothing was found: say on standard error which keys of the filter or the groups no document has."""
+    from diptych.search.filter_keys import group_problem, missing_keys
 
-    for key in missing_keys(collection.handle, filter, tenant=tenant):
-        text = f"warning: no document has {printable(key)!r}, which the filter asks for"
-        stderr().print(text, style="yellow", soft_wrap=True)
+    view = collection.handle.view
+    missing = missing_keys(collection.handle, filter, tenant=tenant)
+    problems = [f"no document has {printable(key)!r}, which the filter asks for" for key in missing]
+    if group_by is not None and collection.handle.exists and (found := group_problem(view, group_by, tenant=tenant)):
+        problems.append(printable(found))
+    for problem in problems:
+        stderr().print(f"warning: {problem}", style="yellow", soft_wrap=True)
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def search(
         if not any(groups or found):
             note_empty_tenant(opened, tenant)
             note_threshold(opened, threshold, only)
-            note_missing_keys(opened, wanted, tenant)
+            note_missing_keys(opened, wanted, tenant, group_by)
         hits = [hit for own in found for hit in own] + [hit for own in groups or () for g in own for hit in g.hits]
         pictures = {} if as_json else pictures_of(opened, hits, tenant)
     if groups is not None:
