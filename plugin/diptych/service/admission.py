@@ -69,12 +69,8 @@ class Gate:
             do = "--cors-origin ORIGIN, where that page may ask"
             raise Refused(403, f"this web page may not ask the service\n  do: {do}", code="wrong_origin")
         if key and self._keys and not self._keys.accept(headers.get("authorization")):
-            raise Refused(
-                401,
-                "an API key is needed\n  expected: the header Authorization: Bearer KEY, with a key of this service",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            message = _key_message(headers.get("authorization", ""))
+            raise Refused(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         if room and self._inside >= self._concurrent:
             raise Refused(
                 429,
@@ -92,6 +88,22 @@ class Gate:
         # A page of another host could pass for this one if its name led here; it has no key, and no number is a name.
         is_sure = bool(self._hosts or self._keys) or _is_address(_host(host))
         return not (self._own_page and is_sure and origin.partition("://")[2] == host)
+
+
+def _key_message(header: str) -> str:
+    """Whether a key is missing, sent in another form, or wrong. It never contains the header, which may be a key."""
+    scheme, _, key = header.strip().partition(" ")
+    if not header.strip():
+        got = "no header Authorization"
+    elif scheme.lower() != "bearer":
+        got = "the header Authorization without the word Bearer"
+    elif not key.strip():
+        got = "the header Authorization with no key after Bearer"
+    else:
+        do = "send one of the keys that the service was started with, in full"
+        return f"the API key is wrong\n  where: the header Authorization: Bearer KEY\n  do: {do}"
+    do = "send the header Authorization: Bearer KEY, with a key of this service"
+    return f"an API key is needed\n  got: {got}\n  do: {do}"
 
 
 def _host(header: str) -> str:

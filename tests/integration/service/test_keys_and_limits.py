@@ -48,6 +48,28 @@ def test_who_has_no_key_is_not_answered(locked: str, header: str | None) -> None
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (None, "an API key is needed\n  got: no header Authorization\n  do: send the header Authorization: Bearer KEY"),
+        ("third", "an API key is needed\n  got: the header Authorization without the word Bearer\n"),
+        ("Basic third", "an API key is needed\n  got: the header Authorization without the word Bearer\n"),
+        ("Bearer", "an API key is needed\n  got: the header Authorization with no key after Bearer\n"),
+        (
+            "Bearer third",
+            "the API key is wrong\n  where: the header Authorization: Bearer KEY\n  do: send one of the keys",
+        ),
+    ],
+)
+def test_whether_a_key_is_missing_or_wrong_is_told_without_the_key(
+    locked: str, header: str | None, message: str
+) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    answer = httpx.get(f"{locked}/v1/models", headers=headers)
+    assert answer.json()["error"]["message"].startswith(message)
+    assert not any(key in answer.text for key in ("first", "second", "third"))
+
+
 def test_each_key_opens_and_health_needs_none(locked: str) -> None:
     for key in ("first", "second"):
         with openai.OpenAI(base_url=f"{locked}/v1", api_key=key, max_retries=0) as api:
@@ -59,7 +81,7 @@ def test_each_key_opens_and_health_needs_none(locked: str) -> None:
 def test_openais_client_raises_its_own_errors(locked: str) -> None:
     with (
         openai.OpenAI(base_url=f"{locked}/v1", api_key="wrong", max_retries=0) as api,
-        pytest.raises(openai.AuthenticationError, match="an API key is needed"),
+        pytest.raises(openai.AuthenticationError, match="the API key is wrong"),
     ):
         api.embeddings.create(model="dense", input="cat")
 
