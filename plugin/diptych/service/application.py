@@ -160,6 +160,14 @@ WRITING = [
     Route("/documents", _answered(put_documents), methods=["PUT"]),
     Route("/populate", _answered(populate), methods=["POST"]),
 ]
+_WRITES = "diptych serve --allow-writes, in Python application(..., writes=True)"
+_STUDIO = "diptych serve --studio, in Python application(..., extension=diptych.studio.routes.studio())"
+SWITCHED_OFF = {  # by path, what such a request may want, and by what it is switched on
+    "/documents": ("PUT /documents", _WRITES),
+    "/populate": ("POST /populate", _WRITES),
+    "/docs": ("GET /docs, the page of the routes,", _STUDIO),
+    "/studio": ("GET /studio/, the page of Studio,", _STUDIO),
+}
 
 
 def _cors(origins: Sequence[str]) -> list[Middleware]:
@@ -175,7 +183,13 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     served_routes = ", ".join(
         f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes
     )
-    message = f"{error.detail}\n  where: {request.method} {request.url.path[:80]}\n  expected: {served_routes}"
+    where = f"{request.method} {request.url.path[:80]}"
+    message = f"{error.detail}\n  where: {where}\n  expected: {served_routes}"
+    off = SWITCHED_OFF.get(request.url.path.rstrip("/"))
+    if error.status_code == 404 and off is not None:
+        message = (
+            f"{off[0]} is switched off\n  where: {where}\n  expected: {served_routes}\n  do: switch it on by {off[1]}"
+        )
     return Refused(error.status_code, message, code="no_such_route", headers=error.headers).response()
 
 
