@@ -15,6 +15,7 @@ from diptych.evaluate import Qrels, ann_recall
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
+from diptych.search.media_queries import takes
 from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
 from diptych.slots.slot import Slot
@@ -142,12 +143,7 @@ def answering(pipelines: Mapping[str, Searched], queries: Sequence[Query]) -> di
 def _answerable(pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
     """The places of the queries whose text or media a slot of the pipeline takes."""
     searched = [slots[name] for name in pipeline.slots if name in slots]
-    return [place for place, query in enumerate(queries) if any(_takes(slot, query) for slot in searched)]
-
-
-def _takes(slot: Slot, query: Query) -> bool:
-    is_text = bool(query.text.strip()) or not query.media
-    return (is_text and slot.takes_texts) or any(kind in query.media for kind in slot.query_inputs)
+    return [place for place, query in enumerate(queries) if any(takes(slot, query) for slot in searched)]
 
 
 def exact(pipeline: Pipeline) -> Pipeline:

@@ -55,6 +55,12 @@ def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]
     return replace(pipeline, rerank=())
 
 
+def takes(slot: Slot, query: Query) -> bool:
+    """Whether the slot's encoder of queries takes the query's text, or one of its media."""
+    is_text = bool(query.text.strip()) or not query.media
+    return (is_text and slot.takes_texts) or any(kind in query.media for kind in slot.query_inputs)
+
+
 def parts_of(slot: Slot, query: QueryInput) -> list[Input]:
     """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
     text, media = (query, {}) if isinstance(query, str) else query

@@ -16,6 +16,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.protocols import Reranker
 from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
+from diptych.search.media_queries import takes
 from diptych.search.pipeline import Pipeline
 from diptych.search.run import search
 from diptych.search.stages import Rerank
@@ -26,7 +27,7 @@ from diptych.tune.search_report import Budget, SearchReport, SearchRow
 from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.tune.trial_times import TIMING, milliseconds, reranker_milliseconds, shape_of
 from diptych.tune.trials import Trial, Values, bases_of, stage_key, trials
-from diptych.types import Hit, Query
+from diptych.types import Hit, Query, said
 
 DEPTHS, CUTOFF, ASKED = (50, 100), 10, 20
 PRESENT = "asking the present pipeline"  # a stage of the progress
@@ -70,6 +71,7 @@ def tune_search(
     judged = [query for query in queries if qrels.relevant(query.id)]
     if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
+    _require_answerable(view, judged)
     run = _Run(view, judged, qrels, depths or _depths(view), folder, progress or Unwatched())
     run.plan()
     candidates, table, pipelines = run.tried()
@@ -259,6 +261,21 @@ def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[
             expected="two slots or more, or a slot and a reranker",
         )
     return slots, rescorers
+
+
+def _require_answerable(view: View, queries: Sequence[Query]) -> None:
+    """Each slot is asked alone, and rerankers read texts."""
+    alone = [query for query in queries if not query.text.strip()]
+    readers = [(name, [query for query in queries if not takes(slot, query)]) for name, slot in view.slots.items()]
+    readers += [(f"reranker {stage.adapter}", alone) for stage in view.search_config.rerank]
+    for name, unread in readers:
+        if unread:
+            raise TuneError(
+                "some judged queries cannot be asked of every slot and reranker",
+                where=name,
+                got=f"{len(unread)} of {len(queries)} queries, such as {said(unread[0])!r}",
+                do="judge queries that all of them take, or choose weights by hand and compare with diptych evaluate",
+            )
 
 
 def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budget) -> list[SearchRow]:

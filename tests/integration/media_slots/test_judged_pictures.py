@@ -99,6 +99,14 @@ def test_pictures_are_not_reranked_by_what_reads_texts(collection: Collection) -
         run_queries(collection.handle, "none", Pipeline((Retrieve("lexical", 4),)), PICTURES, **options)
 
 
+def test_a_search_is_not_tuned_by_pictures_that_a_slot_does_not_take(run: Run) -> None:
+    shown = run("tune", "search", "both", code=1).output
+    assert "cannot be asked of every slot" in shown
+    assert "where: lexical" in shown
+    assert "4 of 8 queries, such as 'image: " in shown
+    assert "compare with diptych evaluate" in shown
+
+
 def test_encoders_of_pictures_are_tuned_by_pictures(collection: Collection) -> None:
     finer = EncoderChoice("finer", "colours", {"grid": 3})
     report = tune_encoder(collection.handle, PICTURES, QRELS, slot="picture", others=[finer], setups=WHOLE)
