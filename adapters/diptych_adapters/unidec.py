@@ -16,7 +16,7 @@ from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline
+from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import find, load, prompts_of
 from diptych_adapters.pipelines.weight_checks import check_modules
 from diptych_adapters.sentence_transformers import check_dense
@@ -39,7 +39,7 @@ def joined(dense: torch.Tensor, classifier: torch.Tensor) -> torch.Tensor:
     return torch.cat([normal(dense, dim=-1), normal(classifier, dim=-1)], -1)
 
 
-class UniDECEncoder(EncoderPipeline):
+class UniDECEncoder(EncoderPipeline[Floats]):
     """Dense vectors whose inner product is the sum of two cosines: of the dual encoder and of the classifier.
 
     Queries have the embeddings of both heads. Documents have the dual encoder's and the free vector that the classifier
@@ -91,16 +91,14 @@ class UniDECEncoder(EncoderPipeline):
         """Widths of both heads' parts of a vector; none with one head."""
         return {} if self._classifier else {"dual encoder": self._split, "classifier": self._width}
 
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of queries, float32 `[n, dimension]`."""
-        return self._head_part(self._encode(inputs, self._prompts[0]))
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`; documents with unknown texts end in zeros."""
+    def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> Floats:
+        """Vectors float32 `[n, dimension]`; those of documents with unknown texts end in zeros."""
+        if task == "query":
+            return self._head_part(self._both_heads(inputs, prompt))
         rows = self._rows(inputs)
         if self._classifier:
             return rows
-        return np.concatenate([self._encode(inputs, self._prompts[1])[:, : self._split], rows], 1)
+        return np.concatenate([self._both_heads(inputs, prompt)[:, : self._split], rows], 1)
 
     def _head_part(self, vectors: Floats) -> Floats:
         return np.ascontiguousarray(vectors[:, self._split :]) if self._classifier else vectors
@@ -113,7 +111,7 @@ class UniDECEncoder(EncoderPipeline):
             vectors = self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
 
-    def _encode(self, inputs: Sequence[str], prompt: str) -> Floats:
+    def _both_heads(self, inputs: Sequence[str], prompt: str) -> Floats:
         if not inputs:
             return np.zeros((0, self._split + self._width), np.float32)
         vectors = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt)
