@@ -48,8 +48,9 @@ class Change:
             `re-prompt`, shown as "queries only": documents keep their vectors, queries are made otherwise, by another
             prompt or student. `storage`: Qdrant stores the same vectors differently. `numerics`, shown as "settings
             only": other options, such as batch size, device or precision, in the same vector space, by which the
-            canaries encode as before. `keep`: nothing. `drop`: the config has no such slot.
-        why: what differs.
+            canaries encode as before. `keep`: nothing, also where the machine computes otherwise by the same options.
+            `drop`: the config has no such slot.
+        why: what differs; for `keep`, how the machine computes otherwise.
         slot: the config's slot with its encoder; None for `drop`.
         live: the generation that answers now; None for `add`.
         kept: for `reuse`, the earlier generation.
@@ -124,8 +125,10 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         return Change(slot.name, "re-encode", "; ".join(filter(None, (behind, why))), slot, live, None, likeness.lowest)
     if storage_of(slot.config) != live.storage:
         return Change(slot.name, "storage", why, slot, live, None, likeness.lowest)
-    action = "numerics" if why or now.numerics != live.numerics else "keep"
-    return Change(slot.name, action, why, slot, live, None, likeness.lowest)
+    if not why and now.numerics != live.numerics:  # the machine chose backend or precision, and not the config
+        here = f"computed here as {now.numerics}, its vectors as {live.numerics}; canaries encode as before"
+        return Change(slot.name, "keep", here, slot, live, None, likeness.lowest)
+    return Change(slot.name, "numerics" if why else "keep", why, slot, live, None, likeness.lowest)
 
 
 def _recalibrated(change: Change, corpus: CorpusSample) -> Change:

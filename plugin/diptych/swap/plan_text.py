@@ -33,7 +33,7 @@ def details(planned: Plan) -> Iterator[str]:
     for step in planned.steps:
         if step.encode and step.action not in ENCODES:
             yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
-        if step.why and step.action != "keep":
+        if step.why:
             yield f"{step.slot}: {step.why}"
         if step.passages is not None:
             yield f"{step.slot}: about {step.passages:,.1f} passages a document"

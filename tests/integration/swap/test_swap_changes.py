@@ -13,7 +13,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry, hookimpl
 from diptych.errors import ApplyRunning, GateFailed, PopulateError, SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.store import APPLY, update_metadata
+from diptych.metadata.store import APPLY, metadata_payload, update_metadata
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.stores.retired_vectors import existing
@@ -195,6 +195,23 @@ def test_a_query_prompt_and_storage_change_together(edge: QdrantBase, config: Ma
     report = found.apply(config({"dense": {**DENSE, "query_prompt": "find", "storage": STORED}}))
     assert (report.encoded, vectors_of(found)) == ({}, {"dense": "dense.1"})
     assert params_of(edge, "dense.1").on_disk is True
+
+
+def test_another_backend_of_the_machine_by_the_same_options_is_no_change(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(10))
+    metadata = found.handle.read()
+    live = metadata.live.slots["dense"].model_copy(update={"numerics": "other float32 cpu"})
+    state = metadata.model_copy(update={"live": metadata.live.model_copy(update={"slots": {"dense": live}})})
+    update_metadata(client, "c", metadata_payload(state))
+    (step,) = found.plan(config({"dense": DENSE})).steps
+    assert step.action == "keep"
+    assert step.why == "computed here as numpy, its vectors as other float32 cpu; canaries encode as before"
+    assert not found.plan(config({"dense": DENSE})).pending
+    assert found.apply(config({"dense": DENSE})).outcome == "nothing to do"
+    assert found.plan(config({"dense": {**DENSE, "record": False}})).steps[0].action == "numerics"
 
 
 def test_another_number_format_is_encoded_anew(edge: QdrantBase, config: Make, opened: Open) -> None:
