@@ -21,7 +21,7 @@ from diptych.repr_html import ReprHtml
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
-from diptych.slots.unread import sampled_unread, unread_warnings
+from diptych.slots.unread import sampled_unread
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import alias_warnings, version_warnings
@@ -34,6 +34,7 @@ from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.pace import pace_warnings
 from diptych.swap.query_override import comparable, query_side
+from diptych.swap.reading_warnings import reading_warnings
 from diptych.swap.sample import CorpusSample
 from diptych.types import Document
 
@@ -167,7 +168,8 @@ def plan(
     most = max((step.encode for step in steps), default=0)
     warnings += pace_warnings(config.swap.pace, handle.client, most)
     warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
-    warnings += [*vocabulary, *unread_warnings({step.slot: step.unread for step in steps if step.unread})]
+    unread = {step.slot: step.unread for step in steps if step.unread}
+    warnings += [*vocabulary, *reading_warnings(handle, config, documents, unread)]
     all_warnings = (*_warnings(metadata, steps, missing_modalities), *warnings)
     under_way = metadata.swap is not None
     return Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
