@@ -38,18 +38,21 @@ class Ending:
         self.bound()
 
     def requests_are_done(self) -> None:
-        """After a signal, end within a second. Called in the main thread."""
+        """After a signal, cut off in a second what is not closed. Called in the main thread."""
         if self._begun:
-            self.bound()
+            self._leave_in(CLOSING)  # not by the kernel: Python may take longer to end on a busy machine
 
     def bound(self) -> None:
         """Arm the time limit. Called in the main thread."""
         seconds = CLOSING if self._begun else self._grace + CLOSING
         self._begun = True
+        self._leave_in(seconds)
+        _leave_by_the_kernel(seconds + CLOSING)
+
+    def _leave_in(self, seconds: float) -> None:
         timer = threading.Timer(seconds, leave, (self._code, "what was still under way is cut off"))
         timer.daemon = True
         timer.start()
-        _leave_by_the_kernel(seconds + CLOSING)
 
 
 def leave(code: int, reason: str = "") -> None:
