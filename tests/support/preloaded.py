@@ -11,7 +11,9 @@ What a command imports, and Ctrl-C while it does, is the business of tests that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -19,11 +21,13 @@ import pkgutil
 import socket
 import struct
 import sys
+import threading
 import types
 
 LIBRARIES = ("qdrant_client", "sentence_transformers", "transformers.models.bert.modeling_bert", "scipy.stats")
 LENGTH = struct.Struct(">I")
 EXIT = struct.Struct(">i")
+BROKEN_PIPE = 120  # the exit code of Python where nobody reads its output any more
 
 
 def run(path: str, words: list[str]) -> int:
@@ -90,6 +94,40 @@ def _answer(connection: socket.socket) -> list[str]:
     return words
 
 
+def run_to_its_end(words: list[str]) -> None:
+    """Be the program, and leave as Python does, without taking the libraries apart."""
+    code = 0
+    try:
+        run_program(words)
+    except SystemExit as end:
+        code = _exit_code(end)
+    except KeyboardInterrupt:
+        gc.unfreeze()  # or libraries tell at the end of what was left
+        raise
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    program = vars(sys.modules["__main__"])
+    if program is not globals():
+        program.clear()
+    gc.collect()  # what the program holds ends now, with what it has not written yet
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        code = BROKEN_PIPE
+    os._exit(code)
+
+
+def _exit_code(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return (end.code or 0) & 0xFF
+    print(end.code, file=sys.stderr)
+    return 1
+
+
 def run_program(words: list[str]) -> None:
     """Be the program: `diptych` with arguments, or a Python file."""
     sys.argv = words
@@ -108,7 +146,11 @@ def run_program(words: list[str]) -> None:
 
 
 def preload() -> None:
-    """Import what programs load, and have them share vectors. A module whose extra is not installed is left out."""
+    """Import what programs load, and have them share vectors. A module whose extra is not installed is left out.
+
+    What is imported stays: neither the import nor a program looks through it for garbage.
+    """
+    gc.disable()
     for name in ("diptych", "diptych_adapters"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
@@ -119,13 +161,15 @@ def preload() -> None:
             importlib.import_module(name)
     with contextlib.suppress(ImportError):
         importlib.import_module("shared_vectors").share()
+    gc.enable()
+    gc.freeze()
 
 
 def main() -> None:
     if sys.argv[1] != "serve":
         sys.exit(run(sys.argv[1], sys.argv[2:]))
     preload()
-    run_program(serve(sys.argv[2]))
+    run_to_its_end(serve(sys.argv[2]))
 
 
 if __name__ == "__main__":
