@@ -36,7 +36,8 @@ def details(planned: Plan) -> Iterator[str]:
         if step.why:
             yield f"{step.slot}: {step.why}"
         if step.passages is not None:
-            yield f"{step.slot}: about {step.passages:,.1f} passages a document"
+            total = step.passages * step.encode
+            yield f"{step.slot}: about {step.passages:,.1f} passages a document, {total:,.0f} in all"
         if step.reduced is not None:
             whole, kept = step.reduced
             sizes = f"{size(step.disk)} in place of {size(int(step.disk * whole / kept))}"

@@ -14,6 +14,7 @@ from diptych import Collection
 from diptych.handle import collection_handle
 from diptych.passages import PassageEncoder, PassageOptions
 from diptych.swap import plan
+from diptych.swap.plan_text import details
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
 from loads import Load
@@ -56,10 +57,13 @@ def whose(query: str, hits: list[Hit]) -> str:
 def test_plan_tells_the_swap_and_apply_and_rollback_carry_it(client: QdrantBase, config: Make, opened: Open) -> None:
     collection = opened(client, config(PLAIN))
     collection.populate(corpus(40))
-    (step,) = plan(collection.handle, config(WITH)).steps
+    planned = plan(collection.handle, config(WITH))
+    (step,) = planned.steps
     assert (step.action, step.encode) == ("re-encode", 40)
     assert "passages: unset -> {tokens: 24, overlap: 4}" in step.why
-    assert step.passages == np.mean([len(own) for own in PASSAGE_ENCODER.encode_document([d.text for d in corpus(40)])])
+    counts = [len(own) for own in PASSAGE_ENCODER.encode_document([d.text for d in corpus(40)])]
+    assert step.passages == np.mean(counts)
+    assert f"dense: about {np.mean(counts):.1f} passages a document, {sum(counts)} in all" in details(planned)
     collection.apply(config(WITH))
     assert whose(QUERIES[1], collection.search(QUERIES[1])) == "passages"
     assert all(hit.passages for hit in collection.search(QUERIES[1]))
