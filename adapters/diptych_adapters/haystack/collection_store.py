@@ -197,7 +197,7 @@ class CollectionStore:
         return list(accepted.values())
 
     def _populate(self, documents: list[diptych.Document]) -> None:
-        report = self.collection.populate(documents)
+        report = self.collection.populate(documents, drop_media=True)
         if report.set_aside:
             raise UnusableDocument(
                 f"{report.set_aside} of {report.read} documents cannot be stored; the others are",

@@ -116,7 +116,7 @@ class DiptychVectorStore(Searches):
             to_diptych(document, identifier, reads) for document, identifier in zip(documents, identifiers, strict=True)
         ]
         if converted:
-            report = self.collection.populate(converted, report_path=self._report_path)
+            report = self.collection.populate(converted, report_path=self._report_path, drop_media=True)
             if not report.complete:
                 first = report.examples[0]
                 raise DocumentError(

@@ -91,7 +91,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
             warnings.warn(_EMBEDDINGS_UNUSED, stacklevel=2)
         _require_own_layout(self._collection)
         reads = Reads.of(self._collection)
-        report = self._collection.populate(to_document(node, reads) for node in nodes)
+        report = self._collection.populate((to_document(node, reads) for node in nodes), drop_media=True)
         if report.set_aside:
             reasons = "; ".join(f"{example.id}: {example.reason}" for example in report.examples)
             raise DocumentError(

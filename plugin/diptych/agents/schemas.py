@@ -147,5 +147,6 @@ SyncFlag: TypeAlias = Annotated[
 ]
 DryRun: TypeAlias = Annotated[bool, Field(description="Only count what would be done; write nothing.")]
 YesFlag: TypeAlias = Annotated[
-    bool, Field(description="Let `sync` delete more than the share that the config allows, mostly a fifth.")
+    bool,
+    Field(description="Let `sync` delete more than the config's share, mostly a fifth, and let documents lose media."),
 ]

@@ -159,7 +159,7 @@ class Tools:
             for document in documents:
                 require_inline(document.media, where=f"document {document.id!r}")
             rows = [Document(**dict(document)) for document in documents]
-            options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None}
+            options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None, "drop_media": yes}
             async with self._populating:
                 return await asyncio.to_thread(
                     _populated, opened, rows, {**options, "tenant": self._tenant_of_call(tenant)}

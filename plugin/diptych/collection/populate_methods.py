@@ -65,6 +65,7 @@ class CollectionPopulate:
         sync: bool = False,
         dry_run: bool = False,
         max_deleted: float | None = None,
+        drop_media: bool = False,
         progress: Progress | None = None,
         report_path: str | Path | None = None,
         engine: Engine | None = None,
@@ -81,6 +82,7 @@ class CollectionPopulate:
             sync: also delete the documents that are no longer among them.
             dry_run: count what a run would do and write nothing.
             max_deleted: the largest share of the collection that `sync` may delete; the config's unless given.
+            drop_media: documents may lose media that slots read. Otherwise a run in which many would is refused.
             progress: receives the progress of each stage.
             report_path: file for rejected documents, a JSON line each with the reason.
             engine: what encodes and writes; threads of this process unless given.
@@ -99,6 +101,7 @@ class CollectionPopulate:
             sync=sync,
             dry_run=dry_run,
             max_deleted=max_deleted,
+            drop_media=drop_media,
             progress=progress,
             report_path=report_path,
             engine=engine,
@@ -114,6 +117,7 @@ class CollectionPopulate:
         sync: bool = False,
         dry_run: bool = False,
         max_deleted: float | None = None,
+        drop_media: bool = False,
         progress: Progress | None = None,
         report_path: str | Path | None = None,
         engine: Engine | None = None,
@@ -125,7 +129,7 @@ class CollectionPopulate:
 
         Args:
             documents: as in `populate`, or an async iterable of them.
-            sync, dry_run, max_deleted, progress, report_path, engine, tenant: as in `populate`.
+            sync, dry_run, max_deleted, drop_media, progress, report_path, engine, tenant: as in `populate`.
 
         Raises:
             SyncRefused, PopulateError, ContractError, TenantError: as `populate`.
@@ -137,6 +141,7 @@ class CollectionPopulate:
             sync=sync,
             dry_run=dry_run,
             max_deleted=max_deleted,
+            drop_media=drop_media,
             progress=progress,
             report_path=report_path,
             engine=engine,

@@ -22,6 +22,7 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import has_foreign_point_ids
 from diptych.populate.encode import Targets, has_vector
 from diptych.populate.engine import Engine, Outcomes, Work, Written
+from diptych.populate.media_losses import MediaLosses
 from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
@@ -59,6 +60,7 @@ class Changes:
     rejects: RejectSink
     tally: Tally
     progress: Progress
+    losses: MediaLosses
 
     def among(self, batches: Iterable[list[Item]], metadata: CollectionMetadata | None) -> Iterator[Item]:
         """The items to write; `metadata` names the vectors that a point must have."""
@@ -68,6 +70,7 @@ class Changes:
         for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
             points = [item.point for item in batch]
             held = self.store.owned(points)
+            self.losses.check(batch, held)  # before any of the batch is written
             if held and gaps is None:
                 gaps = self._gaps(metadata)
             incomplete = self._lacking(points, gaps) if held and gaps else ()
@@ -132,10 +135,11 @@ class Indexer:
         tally: Tally,
         progress: Progress,
         targets: Targets,
+        losses: MediaLosses,
     ) -> None:
         self._handle, self._store, self._rejects, self._tally = handle, store, rejects, tally
         self._progress, self._targets = progress, targets
-        self._changes = Changes(store, rejects, tally, progress)
+        self._changes = Changes(store, rejects, tally, progress, losses)
         self._points = PointMaker(handle.client, store.layout, handle.media)
         self._upload = Upload(store)
         self._sent: deque[_Sent] = deque()  # pieces that are on their way to the store, in order

@@ -22,6 +22,7 @@ from diptych.metadata.models import Generation, Reading
 from diptych.populate.encode import SlotEncoder, Targets, taken_unread
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
+from diptych.populate.media_losses import MediaLosses
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import Store
 from diptych.populate.validate import Tally
@@ -143,7 +144,7 @@ class Writing:
         """Write a piece; returns its result."""
         refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
         store = Store.of(self._handle, threading.Event())
-        indexer = Indexer(self._handle, store, refused, tally, Unwatched(), self._targets)
+        indexer = Indexer(self._handle, store, refused, tally, Unwatched(), self._targets, MediaLosses(store))
         outcomes = {vector: encoder(piece) for vector, encoder in self._targets.encoders.items()}
         indexer.deliver(piece, outcomes)
         hits = _difference(_hits(self._targets.encoders), before)

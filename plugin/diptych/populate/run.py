@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -31,19 +31,18 @@ from diptych.populate.encode import Targets
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
 from diptych.populate.locks import create_once, populate_lock
+from diptych.populate.media_losses import MediaLosses
 from diptych.populate.read_ahead import Spool, length_of, require_documents, with_progress
 from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
 from diptych.populate.seen_ids import SeenIds
-from diptych.populate.statistics import Measure, shift_warnings
+from diptych.populate.statistics import Measure, calibrated, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
 from diptych.populate.validate import Item, Tally, Validator
-from diptych.protocols import Calibrated
 from diptych.registry import notify_failure
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import provide_texts, take_sample
-from diptych.slots.slot import Slot
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired
@@ -63,6 +62,7 @@ def populate(
     tenant: str | None = None,
     dry_run: bool = False,
     max_deleted: float | None = None,
+    drop_media: bool = False,
 ) -> PopulateReport:
     """Fill the collection: new and changed documents are encoded and written, unchanged ones left alone.
 
@@ -81,10 +81,12 @@ def populate(
         dry_run: only count what a run would do. Nothing is encoded or written; rejected documents go into a file only
             with `report_path`.
         max_deleted: share of the collection's documents that `sync` may delete, instead of the config's; 1 allows all.
+        drop_media: documents may lose media that slots read. Otherwise a run in which many would is refused.
 
     Raises:
         SyncRefused: `sync` would delete more than that; it deleted nothing.
-        PopulateError: store, source or an encoder failed for good. What was acknowledged is kept; run again.
+        PopulateError: store, source or an encoder failed for good, or many documents would lose their media. What was
+            acknowledged is kept; run again.
         ContractError: an encoder returned what its contract forbids.
         TenantError: a tenant where there are none; `sync` without one where they are required.
     """
@@ -96,7 +98,8 @@ def populate(
         if not handle.exists or is_local(handle.client):
             stack.enter_context(populate_lock(handle))
         rejects = stack.enter_context(Rejects(path, keep=report_path is None))
-        run = _Run(handle, progress or Unwatched(), rejects, stack, engine, tenant, share if sync else None)
+        losses = partial(MediaLosses, allowed=drop_media, dry_run=dry_run)
+        run = _Run(handle, progress or Unwatched(), rejects, stack, engine, tenant, share if sync else None, losses)
         if dry_run:
             run.compare(documents)
             return replace(run.report(), dry_run=True)
@@ -125,6 +128,7 @@ class _Run:
         engine: Engine | None,
         tenant: str | None,
         max_deleted: float | None,
+        losses: Callable[[Store], MediaLosses],
     ) -> None:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
         self._started, self._began = time.perf_counter(), time.time_ns()
@@ -134,7 +138,7 @@ class _Run:
         self._stopped = threading.Event()
         self._store = Store.of(handle, self._stopped)
         self._sync = None if max_deleted is None else Sync(self._store, tenant, max_deleted)
-        self._engine = engine or Threads()
+        self._engine, self._losses = engine or Threads(), losses(self._store)
         self._targets: Targets | None = None
 
     def fill(self, documents: Iterable[object]) -> None:
@@ -165,9 +169,10 @@ class _Run:
         self._require_collection()
         require_documents(documents)
         validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
-        changes = Changes(self._store, self._rejects, self._tally, Unwatched())
+        changes = Changes(self._store, self._rejects, self._tally, Unwatched(), self._losses)
         entries = with_progress(documents, "read", self._progress)
         compare(validator.items(entries), changes, self._tally, self._handle.metadata)
+        self._warnings += self._losses.warnings()
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
@@ -222,7 +227,7 @@ class _Run:
         """
         require_documents(documents)
         self._expected = length_of(documents)
-        measure = Measure(_calibrated(self._handle))
+        measure = Measure(calibrated(self._handle))
         validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
@@ -263,9 +268,10 @@ class _Run:
             ) from error
         self._progress.begin("index", self._expected)
         self._targets = targets = self._store.request(partial(Targets, self._handle))
-        indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets)
+        indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets, self._losses)
         indexer.index(items, self._engine, is_new=is_new, stopped=self._stopped)
-        self._warnings += [*targets.keep_unread(), *(_downweight_unfit(self._handle) if is_first else ())]
+        self._warnings += [*self._losses.warnings(), *targets.keep_unread()]
+        self._warnings += _downweight_unfit(self._handle) if is_first else []
 
     def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that need sample texts have read some of them; for an empty collection."""
@@ -275,12 +281,6 @@ class _Run:
         for encoder in encoders:
             provide_texts(encoder, self._handle.texts, self._handle.view.reading)
         return items
-
-
-def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
-    """The slots whose encoders need corpus statistics; in a new collection their encoders are created here."""
-    slots = {name: slot for name, slot in handle.slots.items() if not slot.generation or slot.generation.statistics}
-    return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
 
 
 def _downweight_unfit(handle: CollectionHandle) -> list[str]:

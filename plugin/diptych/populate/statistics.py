@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from diptych.errors import DiptychError, PopulateError
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
-from diptych.protocols import Statistics
+from diptych.protocols import Calibrated, Statistics
 from diptych.runtime.panics import contained
 from diptych.slots.slot import Slot
 
@@ -90,3 +91,9 @@ def shift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], po
                     "apply` does it."
                 )
     return found
+
+
+def calibrated(handle: CollectionHandle) -> dict[str, Slot]:
+    """The slots whose encoders need corpus statistics; in a new collection their encoders are created here."""
+    slots = {name: slot for name, slot in handle.slots.items() if not slot.generation or slot.generation.statistics}
+    return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}

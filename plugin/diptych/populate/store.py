@@ -27,7 +27,7 @@ from diptych.errors import (
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
-from diptych.metadata.media_payloads import has_media, is_textless
+from diptych.metadata.media_payloads import MEDIA, has_media, is_textless
 from diptych.metadata.models import Generation, Layout, Tenancy
 from diptych.metadata.payloads import (
     NATIVE,
@@ -85,6 +85,7 @@ class Store:
         layout: the payload keys of documents.
         copies: payload keys that text indexes read, which are no part of the documents.
         tenancy: the metadata key that names a document's tenant.
+        modalities: of the media that slots read.
 
     `retrying` runs a call with retries; what it raises at last is its own error.
     """
@@ -99,9 +100,11 @@ class Store:
         layout: Layout = NATIVE,
         copies: Collection[str] = (),
         tenancy: Tenancy | None = None,
+        modalities: Collection[str] = (),
     ) -> None:
         self.client, self.name = client, name
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
+        self.modalities = tuple(modalities)
         # The payload keys to fetch so that a point's tenant is known.
         self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
         self.retrying = retrying(retries, stopped)
@@ -117,6 +120,7 @@ class Store:
             layout=handle.view.layout,
             copies=handle.view.copies,
             tenancy=handle.view.tenancy,
+            modalities=sorted({slot.reading.modality for slot in handle.slots.values()} - {"text"}),
         )
 
     def request(self, call: Callable[[], T], verb: str = "read from") -> T:
@@ -141,11 +145,13 @@ class Store:
             ) from error
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
-        """Document id, hash and tenant of each existing point among `points`; None for a foreign point.
+        """Document id, hash, tenant and media of each existing point among `points`; None for a foreign point.
 
         In an adopted collection every point is a document, hashed here, and its payload is given too.
         """
-        records = self.records(points, only=[*_OWN_FIELDS, *self.tenant_fields] if self.layout == NATIVE else None)
+        media = [f"{OWN}.{MEDIA}.{modality}.digest" for modality in self.modalities]
+        fields = [*_OWN_FIELDS, *media, *self.tenant_fields]
+        records = self.records(points, only=fields if self.layout == NATIVE else None)
         return {plain_id(record.id): self._own(record) for record in records}
 
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:

@@ -180,4 +180,7 @@ class PopulateOptions(BaseModel):
     tenant: str | None = None
     sync: bool = Field(False, description="Delete the documents that are not among those of the body.")
     dry_run: bool = Field(False, description="Count what would be done, and write nothing.")
-    yes: bool = Field(False, description="Let `sync` delete however many, not only `populate.max_deleted` of them.")
+    yes: bool = Field(
+        False,
+        description="Let `sync` delete however many, not only `populate.max_deleted`, and let documents lose media.",
+    )

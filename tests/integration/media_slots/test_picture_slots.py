@@ -18,7 +18,7 @@ import diptych_adapters.hooks
 import named_server
 from colour_plugin import COLOURS, ColourWords
 from diptych import AdapterSpec, Collection, Document, Query, Registry, SparseVector, hookimpl
-from diptych.errors import CollectionError, MediaError, SearchError
+from diptych.errors import CollectionError, MediaError, PopulateError, SearchError
 from diptych.media import Media, MediaStore
 from diptych.search import Retrieve
 
@@ -94,9 +94,21 @@ def test_what_is_unchanged_is_not_encoded_again_and_changed_bytes_are(
 
 
 def test_a_document_that_loses_its_picture_loses_its_vector(collection: Collection) -> None:
-    collection.populate([Document("red", "A red square")])
+    (warning,) = collection.populate([Document("red", "A red square")]).warnings
+    assert warning == "1 of the documents read have lost their image, which the source does not give: red"
     assert "red" not in ids(collection.search(Query(media={"image": "red.png"}), limit=9))
     assert collection.populate([Document("red", "A red square")]).unchanged == 1
+
+
+def test_many_documents_lose_their_pictures_only_on_purpose(collection: Collection, documents: list[Document]) -> None:
+    bare = [Document(document.id, f"{document.text} bare") for document in documents]
+    with pytest.raises(
+        PopulateError, match=r"(?s)5 of 5 documents read so far would lose their image.*drop_media=True"
+    ):
+        collection.populate(bare)
+    assert all(document.media for document in collection.get([*COLOURS]))
+    assert collection.populate(bare, drop_media=True).changed == len(documents)
+    assert not any(document.media for document in collection.get([*COLOURS]))
 
 
 def test_bad_media_reject_their_document_by_name(

@@ -61,6 +61,22 @@ def test_the_columns_of_a_table_are_pictures(run: Run, pictures: Path, tmp_path:
     assert "no column 'phot'" in run("populate", "table.csv", "--media", "phot=image", code=1).output
 
 
+def test_a_forgotten_media_column_takes_no_pictures_away(run: Run, tmp_path: Path) -> None:
+    table = "id,text,photo\nr,warm,red.png\nb,cold,blue.png\nn,none,\n"
+    (tmp_path / "table.csv").write_text(table)
+    run("populate", "table.csv", "--media", "photo=image")
+    refused = run("populate", "table.csv", code=1).output
+    assert "2 of 2 documents read so far would lose their image" in refused
+    assert "--media COLUMN=image" in refused
+    assert "--drop-media" in refused
+    assert "0 documents were acknowledged" in refused
+    assert run("search", "--image", tmp_path / "pictures" / "red.png", "-n", 1).stdout.split("\t")[3] == "r"
+    assert "populate would be refused: 2 of 2" in " ".join(run("populate", "table.csv", "--dry-run").output.split())
+    assert "3 unchanged" in run("populate", "table.csv", "--media", "photo=image").output
+    dropped = " ".join(run("populate", "table.csv", "--drop-media").output.split())
+    assert "2 of the documents read have lost their image, which the source does not give: r, b" in dropped
+
+
 def test_pictures_anywhere_can_be_queries_of_the_command_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(
         "".join(json.dumps({"id": name, "media": {"image": f"{name}.png"}}) + "\n" for name in COLOURS)

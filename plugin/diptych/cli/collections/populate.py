@@ -77,6 +77,9 @@ def populate(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Let --sync delete any number, ignoring populate.max_deleted.")
     ] = False,
+    drop_media: Annotated[
+        bool, typer.Option("--drop-media", help="Let documents lose pictures and other media that slots read.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count new, changed and deleted documents; encode and write nothing.")
     ] = False,
@@ -111,8 +114,6 @@ def populate(
 
       diptych populate notes/ --sync --dry-run
 
-      diptych populate notes/ --sync
-
       zcat dump.jsonl.gz | diptych populate -
 
       diptych populate corpus.jsonl.gz --engine ray --workers 8 --worker-gpus 1
@@ -138,6 +139,7 @@ def populate(
             sync=sync,
             dry_run=dry_run,
             max_deleted=1 if yes else None,
+            drop_media=drop_media,
             progress=bars,
             report_path=report,
             engine=chosen,

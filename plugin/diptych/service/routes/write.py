@@ -39,7 +39,7 @@ async def put_documents(request: Request) -> Response:
     with writes.room():
         body = await read(request, DocumentsRequest, serving.limits)
         collection = serving.served.collection(body.collection)
-        options = {"dry_run": body.dry_run, "tenant": body.tenant}
+        options = {"dry_run": body.dry_run, "tenant": body.tenant, "drop_media": True}
         return await _answer(writes, lambda: populated(collection, writes.until_stopped(body.documents), options))
 
 
@@ -50,6 +50,7 @@ async def populate(request: Request) -> Response:
     params = read_query(request, PopulateOptions)
     collection = serving.served.collection(params.collection)
     options = params.model_dump(include={"sync", "dry_run", "tenant"}) | {"max_deleted": 1.0 if params.yes else None}
+    options["drop_media"] = params.yes
     with writes.room(), tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
         path = Path(folder) / "request.jsonl"
         with path.open("wb") as file:
