@@ -45,7 +45,7 @@ class AdapterSpec:
         extra: what to install when one of them is missing, such as `"diptych[torch]"`.
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
         accepts: kinds of input: `"text"`; `"image"`, `"sound"` (or `"audio"`), `"video"`, `"series"`, `"points"`, which
-            come decoded (`diptych.media.Content`) in slots that read them, and elsewhere as strings that name them.
+            come decoded (`diptych.media.Content`). A config whose slot is `of` another kind is refused.
         remote: the adapter sends texts to a server that the user names.
         cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.
         carried: models that distributions of their own carry, by the name that the option `model` gives.

@@ -27,7 +27,7 @@ def check_adapters(config: Config, registry: Registry) -> None:
 
     Raises:
         ConfigError: all that is wrong, each with its line: unknown adapters, rerankers as slots, encoders as
-            rerankers, options that an adapter does not take, a slot that cannot rescore or diversify.
+            rerankers, a modality or options that an adapter does not take, a slot that cannot rescore or diversify.
     """
     problems = [problem for name in config.slots for problem in _slot(config, name, registry)]
     for position in range(len(config.search.rerank)):
@@ -53,11 +53,26 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
             yield from _options(spec, slot.options, at)
+            yield from _modality(spec, slot, at)
             yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
             yield from _student(slot, spec, registry, at)
             yield from _of_anchors(spec, slot, at)
     else:
         yield _unknown((*at, "adapter"), slot.adapter, spec)
+
+
+def _modality(spec: AdapterSpec, slot: SlotConfig, at: Location) -> Iterator[Problem]:
+    """That the adapter does not accept what the slot reads of a document."""
+    if slot.of in spec.accepts:
+        return
+    accepted = " or ".join(f"of: {kind}" for kind in spec.accepts)
+    if slot.of == "text":
+        got, do = "of: text, the default", f"write {accepted} in the slot, or name an adapter that reads texts"
+    else:
+        got = f"of: {slot.of}"
+        other = "leave `of` out" if "text" in spec.accepts else f"write {accepted}"
+        do = f"name an adapter that reads {slot.of}, or {other}; `diptych adapters` lists all"
+    yield Problem((*at, "of"), f"adapter {spec.name!r} does not read what the slot gives it", got, accepted, do)
 
 
 def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: Location) -> Iterator[Problem]:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+import colour_plugin
 import diptych
+import diptych_adapters.hooks
 from diptych import AdapterSpec, Registry
 from diptych.config import Config, check_adapters, load_config, parse_config
 from diptych.errors import ConfigError
@@ -116,6 +118,40 @@ def test_a_config_that_does_not_fit_its_adapters_is_refused(name: str) -> None:
     slots, search, match = MISFITS[name]
     with pytest.raises(ConfigError, match=f"(?s){match}"):
         check_adapters(config(slots, **search), REGISTRY)
+
+
+MODALITIES: dict[str, tuple[dict[str, Any], str]] = {
+    "pictures for an adapter of texts": (
+        {"adapter": "bm25", "of": "image"},
+        "'bm25' does not read what.*slots.s.of.*got: of: image.*expected: of: text.*reads image.*leave `of`",
+    ),
+    "pictures for a text model": (
+        {"adapter": "sentence-transformers", "model": "m", "of": "image"},
+        "'sentence-transformers' does not read what.*slots.s.of.*got: of: image",
+    ),
+    "texts for an adapter of sounds": (
+        {"adapter": "pitches"},
+        "'pitches' does not read what.*slots.s.of.*got: of: text, the default.*expected: of: sound.*write of: sound",
+    ),
+    "sounds for an adapter of pictures": (
+        {"adapter": "transformers-image", "model": "m", "of": "sound"},
+        "'transformers-image' does not read what.*got: of: sound.*expected: of: image.*write of: image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_a_slot_gives_its_adapter_only_what_that_accepts(name: str) -> None:
+    slot, match = MODALITIES[name]
+    registry = Registry(colour_plugin, diptych_adapters.hooks, installed=False)
+    with pytest.raises(ConfigError, match=f"(?s){match}"):
+        check_adapters(config({"s": slot}), registry)
+
+
+def test_an_adapter_of_pictures_and_texts_fits_slots_of_both() -> None:
+    registry = Registry(colour_plugin, installed=False)
+    slots = {"texts": {"adapter": "colours"}, "pictures": {"adapter": "colours", "of": "image"}}
+    check_adapters(config(slots), registry)
 
 
 def test_every_misfit_is_listed_with_its_line(tmp_path: Path) -> None:
