@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_picture_queries.py
 
 The pictures, names and keywords are those of examples/emoji, in an embedded collection. The network of the recipe
-`image_text` has random weights: they change what is found, not how long a picture or a text takes. How many pictures
-share a word they do change: here the heaviest words of most pictures are the same, which is slow for a sparse slot.
-Times are medians of one call at a time, all ways in turn, encoding included.
+`image_text` has random weights: they change what is found, not how long a picture or a text takes to encode. They also
+change how many pictures share a word, and so the time of the sparse search itself. Times
+are medians of one call at a time, all ways in turn, encoding included.
 """
 
 from __future__ import annotations
