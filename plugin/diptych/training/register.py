@@ -1,4 +1,7 @@
-"""Enters a trained model in a config file, in place; comments and everything else stay."""
+"""Enters a trained model in a config file, in place; all other lines stay as they are.
+
+A comment at the end of a line goes where the line's value is replaced.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from diptych.config import check_adapters, load_config
 from diptych.config.adapters import check_text
 from diptych.config.load import replace_config
 from diptych.config.models import RerankStage, SlotConfig
+from diptych.config.spliced import spliced
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training.contracts import Registration
@@ -56,12 +60,14 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     name = slot_for(config, kind, registry, slot=slot)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
-    raw: MutableMapping[str, Any] = yaml.load(config.read_text("utf-8-sig"))
+    source = config.read_text("utf-8-sig")
+    raw: MutableMapping[str, Any] = yaml.load(source)
+    yaml.map_indent = _indent(raw)
     place = _reranker(raw, trained, config) if name is None else _slot(raw, trained, config, name)
     text = StringIO()
     yaml.dump(raw, text)
     check_text(text.getvalue(), registry)
-    replace_config(config, text.getvalue())
+    replace_config(config, _spliced(source, text.getvalue(), ("search", "rerank") if name is None else ("slots", name)))
     return place
 
 
@@ -74,6 +80,18 @@ def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None =
     loaded = load_config(config)
     check_adapters(loaded, registry)
     return None if kind == "reranker" else slot or _only(loaded.slots, kind, config, registry)
+
+
+def _indent(raw: Any) -> int:
+    """The columns by which the file indents slots, so that a changed one fits between the others."""
+    columns = [column for _, column, *_ in (raw["slots"].lc.data or {}).values()]
+    return min(columns) if columns and 1 <= min(columns) <= 8 else 2
+
+
+def _spliced(source: str, text: str, path: tuple[str, str]) -> str:
+    """The config with the lines of the entry from `text`, or of its section where the entry has no lines of its own."""
+    alone = spliced(source, text, [path])
+    return alone if alone != text else spliced(source, text, [path[:1]])
 
 
 def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
@@ -129,10 +147,19 @@ def _section(old: Any, trained: Registration, config: Path, section_keys: tuple[
     for key in [key for key in options if key not in ("adapter", "options", *section_keys)]:
         if old.get("adapter") != trained.adapter or key in OF_THE_OLD_MODEL:
             del options[key]
-    old["adapter"] = trained.adapter
+    _replace(old, "adapter", trained.adapter)
     for key, value in trained.options.items():
-        options[key] = relative(value, config) if key == "model" else value
+        _replace(options, key, relative(value, config) if key == "model" else value)
     return old
+
+
+def _replace(section: Any, key: str, value: object) -> None:
+    """Set a value. A comment at the end of its line is of the value before, and goes with it."""
+    comments = getattr(getattr(section, "ca", None), "items", {})
+    token = comments[key][2] if key in comments else None
+    if token is not None and section.get(key) != value:
+        token.value = "".join(token.value.partition("\n")[1:])  # comments on lines below belong to what follows
+    section[key] = value
 
 
 def relative(model: object, config: Path) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from diptych.config.load import replace_config
 from diptych.config.models import SearchConfig
 from diptych.config.secrets import redacted
-from diptych.config.written import plain_values, yaml_of
+from diptych.config.spliced import spliced
+from diptych.config.written import yaml_of
 from diptych.registry import Registry
 from diptych.tune.search_report import SearchReport
 
@@ -79,15 +80,14 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     yaml.preserve_quotes, yaml.width = True, 120
     source = config.read_text("utf-8-sig")
     raw = yaml.load(source)
-    before, places = _lines(raw, sections), _places(raw, source.count("\n"))
+    before = _lines(raw, sections)
     may_show = redacted(raw) == raw and not _USER.search(source)
     keys, text = edit(raw), StringIO()
     yaml.dump(raw, text)
     check_text(text.getvalue(), registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    # YAML's writer would move the columns of all sections.
-    spliced = _spliced(source, text.getvalue(), places, sections)
-    return ConfigChange(keys, "\n".join(diff), spliced, _patch(config.name, source, spliced) if may_show else "")
+    whole = spliced(source, text.getvalue(), [(section,) for section in sections])
+    return ConfigChange(keys, "\n".join(diff), whole, _patch(config.name, source, whole) if may_show else "")
 
 
 def write_config(config: Path, change: ConfigChange) -> None:
@@ -104,14 +104,6 @@ def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     return yaml_of({name: redacted(raw.get(name) or {}) for name in sections}).splitlines()
 
 
-def _places(raw: Any, size: int) -> dict[str, slice]:
-    """The lines of each section in the file of `size` lines that `raw` was read from."""
-    begins = {name: place[0] for name, place in (raw.lc.data or {}).items()}
-    lines = sorted(begins.values())
-    ends = dict(zip(lines, [*lines[1:], size], strict=True))
-    return {name: slice(begin, ends[begin]) for name, begin in begins.items()}
-
-
 def _patch(name: str, source: str, text: str) -> str:
     """A patch that makes `text` of the file's text."""
     if not source.endswith("\n"):
@@ -119,29 +111,6 @@ def _patch(name: str, source: str, text: str) -> str:
     old, new = source.split("\n")[:-1], text.split("\n")[:-1]
     patch = "\n".join(unified_diff(old, new, name, name, lineterm=""))
     return f"{patch}\n" if patch else ""
-
-
-def _spliced(source: str, text: str, places: Mapping[str, slice], sections: Sequence[str]) -> str:
-    """The file's text with the lines of these sections from `text`; `text` itself where that is another config."""
-    from ruamel.yaml import YAML
-
-    if not source.endswith("\n"):
-        return text
-    kept, new = source.split("\n")[:-1], text.split("\n")[:-1]
-    written, end = _places(YAML().load(text), len(new)), slice(len(kept), len(kept))  # the end: of a new section
-    for section in sorted(sections, key=lambda one: places.get(one, end).start, reverse=True):
-        kept[places.get(section, end)] = new[written[section]] if section in written else []
-    spliced = "\n".join([*kept, ""])
-    return spliced if _values(spliced) == _values(text) else text
-
-
-def _values(text: str) -> Any:
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return plain_values(text)
-    except YAMLError:  # lines of two styles need not fit together
-        return None
 
 
 def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:

@@ -58,6 +58,54 @@ def test_comments_and_other_lines_stay(config: Path, adapters: Registry) -> None
     assert "# the best" in config.read_text()
 
 
+COLUMNS = """\
+store:      edge:./qdrant   # where
+collection: packages
+
+slots:
+    dense:
+        adapter:    sentence-transformers   # the library
+        model:      all-MiniLM-L6-v2        # 384 dimensions
+        backend:    openvino                # stays
+        # of the storage
+        storage:    {on_disk: true}
+    # words
+    lexical:    {adapter: bm25,   language: english}   # stays
+
+# how it is searched
+search:     {limit:   5}
+"""
+
+
+def test_lines_of_other_sections_and_slots_keep_their_columns(config: Path, adapters: Registry) -> None:
+    config.write_text(COLUMNS)
+    register(config, trained(config.parent), adapters)
+    (start, end), text = (COLUMNS.index("    dense:"), COLUMNS.index("    # words")), config.read_text()
+    assert text.startswith(COLUMNS[:start])
+    assert text.endswith(COLUMNS[end:])
+    assert load_config(config).slots["dense"].options["model"] == str(config.parent / "runs/x")
+
+
+def test_a_new_slot_stands_at_the_end_of_the_slots_and_moves_no_line(config: Path, adapters: Registry) -> None:
+    config.write_text(COLUMNS)
+    register(config, trained(config.parent), adapters, slot="exit_2")
+    place, text = COLUMNS.index("\n# how it is searched"), config.read_text()
+    assert text.startswith(COLUMNS[:place])
+    assert text.endswith(COLUMNS[place:])
+    assert list(load_config(config).slots) == ["dense", "lexical", "exit_2"]
+
+
+def test_the_comment_of_a_value_goes_with_it(config: Path, adapters: Registry) -> None:
+    config.write_text(COLUMNS)
+    register(config, trained(config.parent), adapters)
+    text = config.read_text()
+    assert "# 384 dimensions" not in text
+    assert all(comment in text for comment in ("# the library", "# of the storage", "# words", "# how it is searched"))
+    register(config, trained(config.parent, "sentence-transformers-sparse"), adapters, slot="dense")
+    assert "# the library" not in config.read_text()
+    assert "# words" in config.read_text()
+
+
 def test_another_adapter_takes_no_options_along(config: Path, adapters: Registry) -> None:
     register(config, trained(config.parent, "sentence-transformers-sparse"), adapters, slot="lexical")
     slot = load_config(config).slots["lexical"]
