@@ -96,6 +96,34 @@ def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
     return deleted
 
 
+def delete_matching(
+    handle: CollectionHandle, filter: FilterLike | None, where: Where | None, *, tenant: str | None = None
+) -> int:
+    """Delete the documents that match `filter` and `where`; returns how many there were. With a tenant, only its own.
+
+    Raises:
+        SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
+        CollectionError: they hold no condition, so that every document would match.
+        PopulateError: the store does not answer.
+    """
+    condition = combined(filter, where)
+    if condition is None or not any((condition.must, condition.should, condition.must_not, condition.min_should)):
+        raise CollectionError(
+            "which documents? Without a condition, all of them would be deleted",
+            expected='ids, or a filter with conditions: where={"section": "games"}',
+            do="name some; all of them: delete([document.id for document in collection.documents()])",
+        )
+    scoped = narrowed(scope_of(handle.view, tenant), condition)
+    if not handle.exists:
+        return 0
+    store = Store.of(handle, threading.Event())
+    # All of them before any is deleted, since a scroll may skip points where others go.
+    points = [plain_id(record.id) for record in _matching(store, scoped, id_fields(handle.view.layout))]
+    for start in range(0, len(points), PAGE):
+        store.delete(points[start : start + PAGE])
+    return len(points)
+
+
 def _located_pages(
     handle: CollectionHandle, ids: Sequence[str], tenant: str | None
 ) -> Iterator[tuple[Store, list[PointId]]]:
@@ -129,9 +157,14 @@ def documents(
 
 def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
+    for record in _matching(store, filter, None):
+        yield from_payload(record.id, record.payload, layout)
+
+
+def _matching(store: Store, filter: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
+    """The points that match the filter, with these payload keys; for None with all of the document."""
     try:
-        for record in store.scrolled(filter, None):
-            yield from_payload(record.id, record.payload, layout)
+        yield from store.scrolled(filter, fields)
     except PopulateError as error:
         if filter is None or not is_refusal(error.__cause__):
             raise

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from diptych.collection.warm_up import warm
+from diptych.errors import CollectionError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Searching:
-    """The part of `Collection` that searches and explains, and reads and deletes by id."""
+    """The part of `Collection` that searches and explains, and reads and deletes documents."""
 
     handle: CollectionHandle
 
@@ -176,14 +177,36 @@ class Searching:
 
         return documents.get(self.handle, ids, tenant=self._tenant(tenant))
 
-    def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
-        """Delete the documents with these `ids`, of one `tenant` only its own; returns how many existed.
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        tenant: str | None = None,
+    ) -> int:
+        """Delete documents by id, or those that match a filter; returns how many existed.
+
+        Args:
+            ids: the documents' own ids.
+            filter, where: as in `search`, in place of ids.
+            tenant: whose documents; others stay.
 
         Raises:
-            CollectionError, PopulateError: as `get`.
+            CollectionError: ids that are not texts, ids and a filter, or neither.
+            SearchError: `filter` or `where` cannot be used.
+            PopulateError: the store does not answer.
         """
         from diptych.collection import documents
 
+        if ids is None:
+            return documents.delete_matching(self.handle, filter, where, tenant=self._tenant(tenant))
+        if filter is not None or where is not None:
+            raise CollectionError(
+                "ids and a filter do not go together",
+                expected="ids, or filter and where",
+                do="leave one out, or give both as filters: delete(filter=collection.having(ids), where=...)",
+            )
         return documents.delete(self.handle, ids, tenant=self._tenant(tenant))
 
     def documents(

@@ -1,9 +1,10 @@
-"""Documents read and deleted by their ids."""
+"""Documents read and deleted by their ids, or by a filter."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -53,6 +54,39 @@ def test_deleting_counts_what_was_there_and_leaves_the_rest(url: str) -> None:
         assert things.delete(["a"]) == 0
         assert things.count() == 2
         assert things.get(["a", "7"]) == [DOCUMENTS[1]]
+
+
+def test_documents_that_match_are_deleted_and_counted(url: str) -> None:
+    with opened(url) as things:
+        assert things.delete(where={"n": 1}) == 0  # before the first populate
+        things.populate(Document(f"d{n}", f"text {n}", metadata={"n": n % 3, "big": n >= 1200}) for n in range(1500))
+        assert things.delete(where={"n": 1}) == 500
+        assert things.delete(where={"n": 1}) == 0
+        big = {"must": [{"key": "big", "match": {"value": True}}]}
+        assert things.delete(filter=big, where={"n": 2}) == 100
+        assert things.delete(filter=things.having(["d0", "d2"]), where={"n": 2}) == 1
+        assert things.count() == 899
+        assert not [found for found in things.documents() if found.metadata["n"] == 1]
+        assert [found.id for found in things.get(["d0", "d1", "d2"])] == ["d0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "Without a condition, all of them would be deleted"),
+        ({"where": {}}, "Without a condition, all of them would be deleted"),
+        ({"filter": models.Filter(must=[])}, "Without a condition, all of them would be deleted"),
+        ({"ids": ["a"], "where": {"n": 1}}, "ids and a filter do not go together"),
+    ],
+)
+def test_what_names_no_documents_or_names_them_twice_deletes_none(
+    url: str, arguments: dict[str, Any], text: str
+) -> None:
+    with opened(url) as things:
+        things.populate(DOCUMENTS)
+        with pytest.raises(CollectionError, match=text):
+            things.delete(**arguments)
+        assert things.count() == 3
 
 
 def test_more_ids_than_a_page_holds(url: str) -> None:
