@@ -11,6 +11,7 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features
 from diptych_training.losses.multi_exit import exits_of
+from diptych_training.losses.student import divergence
 from diptych_training.models.multi_exit import EMBEDDINGS
 
 
@@ -70,21 +71,12 @@ class ElasticLoss(torch.nn.Module):
         parts = {"teacher": (1 - (_unit(whole) * teacher).sum(1)).mean() + (whole - teacher).square().sum(1).mean()}
         short = [[_unit(vectors[:, :width]) for vectors in exits] for width in self.widths]
         if self.weight and len(teacher) > 2:
-            terms = [self._divergence(own, level[-1], teacher) for level in short for own in level]
+            terms = [divergence(own, level[-1], teacher, tau=self.tau) for level in short for own in level]
             parts["divergence"] = self.weight * torch.stack(terms).mean()
         apart = [1 - (own * level[-1].detach()).sum(1).mean() for level in short for own in level[:-1]]
         if self.invariance and apart:
             parts["invariance"] = self.invariance * torch.stack(apart).mean()
         return parts
-
-    def _divergence(self, queries: Tensor, documents: Tensor, teacher: Tensor) -> Tensor:
-        """The divergence of what queries find among the batch's documents from what the teacher finds."""
-        own = torch.eye(len(teacher), dtype=torch.bool, device=teacher.device)
-        target, logs = (
-            (scores / self.tau).masked_fill(own, float("-inf")).log_softmax(1).masked_fill(own, 0.0)
-            for scores in (teacher @ teacher.T, queries @ documents.T)
-        )
-        return (target.exp().masked_fill(own, 0.0) * (target - logs)).sum(1).mean()
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""

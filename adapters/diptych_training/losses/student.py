@@ -42,10 +42,14 @@ class StudentLoss(torch.nn.Module):
         loss = (1 - (ours * theirs).sum(1)).mean() + (student - teacher).square().sum(1).mean()
         if self.weight == 0 or len(ours) < 3:
             return loss
-        own = torch.eye(len(ours), dtype=torch.bool, device=ours.device)
-        target, logs = (
-            (scores / self.tau).masked_fill(own, float("-inf")).log_softmax(1).masked_fill(own, 0.0)
-            for scores in (theirs @ theirs.T, ours @ theirs.T)
-        )
-        divergence = (target.exp().masked_fill(own, 0.0) * (target - logs)).sum(1).mean()
-        return loss + self.weight * divergence
+        return loss + self.weight * divergence(ours, theirs, theirs, tau=self.tau)
+
+
+def divergence(queries: Tensor, documents: Tensor, teacher: Tensor, *, tau: float) -> Tensor:
+    """The divergence of what queries find among the documents from what the teacher finds, all unit vectors."""
+    own = torch.eye(len(teacher), dtype=torch.bool, device=teacher.device)
+    target, logs = (
+        (scores / tau).masked_fill(own, float("-inf")).log_softmax(1).masked_fill(own, 0.0)
+        for scores in (teacher @ teacher.T, queries @ documents.T)
+    )
+    return (target.exp().masked_fill(own, 0.0) * (target - logs)).sum(1).mean()
