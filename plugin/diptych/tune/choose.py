@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import le
 from typing import TYPE_CHECKING, TypeVar
@@ -139,17 +139,23 @@ def held_out(
     values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64], *, seed: int = 0
 ) -> tuple[Doubles, Doubles]:
     """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
-    count, rng = values.shape[1], np.random.default_rng(seed)
+    count = values.shape[1]
     alone = [int(place) for place in order if trials[place].is_single]
     singles = np.array(alone or order[:1], np.int64)  # no single slot if all are too slow
     chosen_values, single = np.zeros(count), np.zeros(count)
-    for _ in range(ROUNDS):
-        for part in np.array_split(rng.permutation(count), min(FOLDS, count)):
-            training = np.setdiff1d(np.arange(count), part)
-            chosen_values[part] += values[simplest(values[:, training], order), part] / ROUNDS
-            best = singles[values[singles][:, training].mean(axis=1).argmax()]
-            single[part] += values[best, part] / ROUNDS
+    for training, part in folds(count, seed):
+        chosen_values[part] += values[simplest(values[:, training], order), part] / ROUNDS
+        best = singles[values[singles][:, training].mean(axis=1).argmax()]
+        single[part] += values[best, part] / ROUNDS
     return chosen_values, single
+
+
+def folds(count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Queries to choose by, and those that are held out, so that each is held out in each of `ROUNDS` rounds."""
+    random = np.random.default_rng(seed)
+    for _ in range(ROUNDS):
+        for part in np.array_split(random.permutation(count), min(FOLDS, count)):
+            yield np.setdiff1d(np.arange(count), part), part
 
 
 def against(name: str, gaps: Doubles, confidence: float) -> Against:

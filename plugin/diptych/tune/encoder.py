@@ -18,7 +18,7 @@ from diptych.handle.snapshot import View
 from diptych.protocols import TEACHER_FILE
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.slots.slot import Slot
-from diptych.tune.choose import FOLDS, LEAST, PRESENT, ROUNDS, against, with_front
+from diptych.tune.choose import LEAST, PRESENT, ROUNDS, against, folds, with_front
 from diptych.tune.encoder_report import NOW, EncoderBudget, EncoderChoice, EncoderReport
 from diptych.tune.encoder_trials import EncoderTrials
 from diptych.tune.grid import Setup, of_bits
@@ -115,12 +115,9 @@ def tune_encoder(
 
 def _held_out(table: Doubles, order: Any, seed: int) -> Doubles:
     """For each query the value of what the other queries choose, `[n]`."""
-    count, random = table.shape[1], np.random.default_rng(seed)
-    values = np.zeros(count)
-    for _ in range(ROUNDS):
-        for part in np.array_split(random.permutation(count), min(FOLDS, count)):
-            training = np.setdiff1d(np.arange(count), part)
-            values[part] += table[_best(table[:, training], order), part] / ROUNDS
+    values = np.zeros(table.shape[1])
+    for training, part in folds(len(values), seed):
+        values[part] += table[_best(table[:, training], order), part] / ROUNDS
     return values
 
 
