@@ -23,11 +23,12 @@ from diptych.cli.serve.served_collections import (
     InsecureOption,
     KeysOption,
     OriginsOption,
+    announce,
     opened,
     require,
 )
 from diptych.cli.ui.options import JsonOption, StoreOption
-from diptych.cli.ui.output import stderr, write_json
+from diptych.cli.ui.output import stderr
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 from diptych.service.limits import Bounds
@@ -110,9 +111,5 @@ def _over_http(app: Any, host: str, port: int, *, grace: int, bounds: Bounds, as
     with listen(host, port) as listening:
         log_to_stderr()
         url = f"{address(listening, host)}{PATH}"
-        if as_json:
-            write_json({"url": url})
-            sys.stdout.flush()
-        else:
-            stderr().print(f"listening on {url}", style="bold")
+        announce({"url": url}, f"listening on {url}", as_json=as_json)
         run(app, listening, grace=grace, bounds=bounds)

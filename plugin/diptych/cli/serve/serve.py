@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +23,12 @@ from diptych.cli.serve.served_collections import (
     JudgementsOption,
     KeysOption,
     OriginsOption,
+    announce,
     opened,
     require,
 )
 from diptych.cli.serve.studio import require_folders, studio_of
 from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
-from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 from diptych.service.limits import Bounds, Limits
@@ -157,9 +156,6 @@ def _served(
 
 def _announce(url: str, served: Served, *, as_json: bool) -> None:
     models = [model.id for model in served.models()]
-    if as_json:
-        write_json({"url": url, "collections": list(served.collections), "models": models})
-        sys.stdout.flush()
-        return
-    stderr().print(f"listening on {url}", style="bold")
-    stderr().print(f"collections: {', '.join(served.collections) or 'none'}; models: {', '.join(models)}")
+    document = {"url": url, "collections": list(served.collections), "models": models}
+    names = f"collections: {', '.join(served.collections) or 'none'}; models: {', '.join(models)}"
+    announce(document, f"listening on {url}", names, as_json=as_json)

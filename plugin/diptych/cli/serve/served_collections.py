@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from diptych.cli.ui.options import CONFIG
+from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError, MissingExtra
 
@@ -88,6 +90,16 @@ def opened(
     if names:
         raise ConfigError("--collection goes with --store", do="name configs instead: each names its collection")
     return Served.open(configs or [CONFIG], adapters=adapters, registry=session.registry, create=create)
+
+
+def announce(document: Mapping[str, object], *lines: str, as_json: bool) -> None:
+    """Say that a service listens: as JSON on standard output, or as lines on standard error."""
+    if as_json:
+        write_json(document)
+        sys.stdout.flush()
+        return
+    for number, line in enumerate(lines):
+        stderr().print(line, style="" if number else "bold")
 
 
 def require(*modules: str, extra: str) -> None:

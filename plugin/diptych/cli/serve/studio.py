@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -24,11 +23,11 @@ from diptych.cli.serve.served_collections import (
     JudgedFoldersOption,
     JudgementsOption,
     KeysOption,
+    announce,
     opened,
     require,
 )
 from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
-from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 
@@ -85,11 +84,13 @@ def studio(
     with listen(host, port) as listening:
         served = opened(session, configs, store, collections)
         extension = studio_of(served, configs, store, queries, judgements, writes=allow_writes)
-        names = called(host, allowed_hosts or (), keys)
-        app = application(served, keys=keys, hosts=names, extension=extension)
+        hosts = called(host, allowed_hosts or (), keys)
+        app = application(served, keys=keys, hosts=hosts, extension=extension)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
         url = f"{address(listening, host)}/studio/"
-        _announce(url, list(served.collections), as_json=as_json)
+        names = list(served.collections)
+        said = f"Studio of {', '.join(names)} is at {url}", "Ctrl-C ends it"
+        announce({"url": url, "collections": names}, *said, as_json=as_json)
         if open_browser:
             # In a thread: a browser for terminals would keep the service from starting.
             threading.Thread(target=webbrowser.open, args=(url,), name="diptych-browser", daemon=True).start()
@@ -127,12 +128,3 @@ def studio_of(
     else:
         opened = {name: repr(str(path)) for name, path in zip(names, configs or [CONFIG], strict=True)}
     return studio(queries=queries or (), judgements=judgements, writes=writes, opened=opened)
-
-
-def _announce(url: str, collections: list[str], *, as_json: bool) -> None:
-    if as_json:
-        write_json({"url": url, "collections": collections})
-        sys.stdout.flush()
-        return
-    stderr().print(f"Studio of {', '.join(collections)} is at {url}", style="bold")
-    stderr().print("Ctrl-C ends it")
