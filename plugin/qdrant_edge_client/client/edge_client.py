@@ -5,12 +5,9 @@ from __future__ import annotations
 import weakref
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from qdrant_client import models
-from qdrant_client.client_base import QdrantBase
-from qdrant_client.migrate.migrate import migrate
 
 from qdrant_edge_client.client.collections import Aliases, Collections
 from qdrant_edge_client.client.distance_matrix import Matrix
@@ -80,27 +77,6 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
     def info(self) -> models.VersionInfo:
         """Name and version of the engine."""
         return models.VersionInfo(title="Qdrant Edge", version=version("qdrant-edge-py"), commit=None)
-
-    def migrate(
-        self,
-        dest_client: QdrantBase,
-        collection_names: list[str] | None = None,
-        batch_size: int = 100,
-        recreate_on_collision: bool = False,
-    ) -> None:
-        """Copy collections into another store, such as from a folder to a server."""
-        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r})"
 
 
 refuse_server_methods(EdgeClient)

@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from qdrant_client import models
-from qdrant_client.client_base import QdrantBase
-from qdrant_client.migrate.migrate import migrate
 
+from qdrant_edge_client.client.base import FolderClient
 from qdrant_edge_client.client.edge_client import EdgeClient
 from qdrant_edge_client.client.read_only import ReadOnlyEdgeClient
 from qdrant_edge_client.client.unsupported import refuse_server_methods
@@ -36,7 +34,7 @@ _OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}
 _COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
-class SharedEdgeClient(QdrantBase):
+class SharedEdgeClient(FolderClient):
     """An `EdgeClient` for more than one process.
 
     The first process that opens a path holds the engine and serves the others. When it ends, even by a kill, the next
@@ -92,16 +90,6 @@ class SharedEdgeClient(QdrantBase):
     ) -> None:
         """Upsert vectors: an array `[n, dim]`, an array for each name, or an iterable; ids are UUIDs unless given."""
         self.upload_points(collection_name, points_of(vectors, payload, ids), **kwargs)
-
-    def migrate(
-        self,
-        dest_client: QdrantBase,
-        collection_names: list[str] | None = None,
-        batch_size: int = 100,
-        recreate_on_collision: bool = False,
-    ) -> None:
-        """Copy collections into another store."""
-        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
 
     def get_metadata(self, collection_name: str) -> models.Payload:
         """The metadata alone; see `EdgeClient.get_metadata`."""
@@ -174,17 +162,6 @@ class SharedEdgeClient(QdrantBase):
         keep_for_ever(self._backends)
         self._backends, self._lock, self._process = [], RLock(), os.getpid()
         self._finalizer = weakref.finalize(self, _close_all, self._backends)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"SharedEdgeClient({str(self.path)!r})"
 
 
 def _unsendable(name: str, raw: Exception) -> CollectionError:
