@@ -52,10 +52,12 @@ def with_room(
         yield from rest
         return
     first = list(islice(rest, SAMPLE))
-    count = expected if expected is not None else _count_of(documents, [item.document for item in first])
+    some = [item.document for item in first]
+    count = expected if expected is not None else _count_of(documents, some)
     held = handle.client.count(handle.name).count if handle.exists else 0
-    each = point_bytes([item.document for item in first], handle.slots)
-    require_room(handle.client, int(SLACK * each * max(0, count - held)), f"to populate {count:,} documents")
+    # Where the collection holds as many already, the documents are taken for the same ones, and need no estimate.
+    needed = int(SLACK * point_bytes(some, handle.slots) * (count - held)) if count > held else 0
+    require_room(handle.client, needed, f"to populate {count:,} documents")
     yield from first
     yield from rest
 
