@@ -184,8 +184,8 @@ class SparseVector:
     @classmethod
     def from_mapping(cls, weights: Mapping[int, float]) -> SparseVector:
         """From `weights`, `{term id: weight}`, sorted by id."""
-        items = sorted(weights.items())
-        return cls(np.array([i for i, _ in items], np.uint32), np.array([v for _, v in items], np.float32))
+        indices = sorted(weights)
+        return cls(np.array(indices, np.uint32), np.array(list(map(weights.__getitem__, indices)), np.float32))
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -260,9 +260,15 @@ def own_point(identifier: str) -> int | str | None:
         return None
 
 
-def hashed_point(identifier: str) -> str:
-    """A UUID derived from a document's id alone."""
-    return _version_5(_NAMESPACE, identifier)
+def hashed_point(identifier: str, namespace: uuid.UUID = _NAMESPACE) -> str:
+    """A UUID derived from a document's id alone.
+
+    This is `uuid.uuid5` as text, in half the time, since populate makes one for each document. See RFC 9562, 5.5.
+    """
+    digest = hashlib.sha1(namespace.bytes + identifier.encode(), usedforsecurity=False).digest()
+    number = int.from_bytes(digest[:16], "big") & ~(0xF000 << 64 | 0xC000 << 48) | 5 << 76 | 0x8000 << 48
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def usual_point(identifier: str) -> int | str:
@@ -273,15 +279,7 @@ def usual_point(identifier: str) -> int | str:
 
 def derived_point(identifier: str, origin: str) -> str:
     """The point id that the framework `origin` gives to a document."""
-    return _version_5(DERIVED[origin], identifier)
-
-
-def _version_5(namespace: uuid.UUID, name: str) -> str:
-    """`uuid.uuid5` as text, in half the time, since populate makes one for each document. See RFC 9562, 5.5."""
-    digest = hashlib.sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()
-    number = int.from_bytes(digest[:16], "big") & ~(0xF000 << 64 | 0xC000 << 48) | 5 << 76 | 0x8000 << 48
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return hashed_point(identifier, DERIVED[origin])
 
 
 def payload_id(identifier: str, layout: Layout) -> int | str:
