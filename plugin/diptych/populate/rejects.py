@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ class Rejects:
         """The file, under a name that no other run of this process has used, and that is no other file's."""
         stem, number = path.stem, 1
         with Rejects._places:
-            while self._taken(path) or (_holds_something(path) and not _is_report(path)):
+            while self._taken(path) or (_size(path) and not _is_report(path)):
                 number += 1
                 path = path.with_stem(f"{stem}-{number}")
             Rejects._written.add(path.resolve())
@@ -110,23 +111,14 @@ class Rejects:
         return self._keep and path.resolve() in Rejects._written and path.exists()
 
 
-def _can_be(path: Path) -> bool:
-    """Whether a file of this name can exist: not if it is too long, holds a null character or is not Unicode."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def _require_place(path: Path) -> None:
     """Raise PopulateError unless a report can be written to `path` without loss of anything but an older report."""
-    if not _can_be(path):
+    try:
+        size = _size(path)
+    except (OSError, ValueError) as error:
         what, do = "this cannot be the path of a report", "name another file: --report FILE, report_path"
-        raise PopulateError(what, got=brief(str(path)), do=do)
-    if _holds_something(path) and not _is_report(path):
+        raise PopulateError(what, got=brief(str(path)), do=do) from error
+    if size and not _is_report(path):
         raise PopulateError(
             "the report would overwrite another file",
             where=str(path),
@@ -144,15 +136,21 @@ def _require_place(path: Path) -> None:
             got=f"{type(error).__name__}: {error}",
             do="name a file that can be written: --report FILE, report_path",
         ) from error
-    if not existed and not _holds_something(path):  # another process may have begun its report there
+    if not existed and not _size(path):  # another process may have begun its report there
         path.unlink(missing_ok=True)
 
 
-def _holds_something(path: Path) -> bool:
+def _size(path: Path) -> int:
+    """Bytes of the file, 0 where there is none.
+
+    Raises:
+        OSError, ValueError: no file can have this name: it is too long, holds a null character or is not Unicode.
+    """
     try:
-        return path.is_file() and path.stat().st_size > 0
-    except FileNotFoundError:  # another process was trying the place
-        return False
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _is_report(path: Path) -> bool:
