@@ -231,10 +231,11 @@ class CollectionHandle:
 
     def keep_pipeline(self, new: SearchConfig | None = None) -> None:
         """Store search settings: a new collection's, or the config's in one without any; others change by `apply`."""
-        if self.metadata is None or (new is None and self.metadata.search is not None):
+        known = self.view.metadata
+        if known is None or (new is None and known.search is not None):
             return
         search, now = new or self.search_config, self.read()
-        if now.swap is None and now.live == self.metadata.live:  # else the pipeline is for slots that are about to go
+        if now.swap is None and now.live == known.live:  # else the pipeline is for slots that are about to go
             stored = search.model_dump(mode="json")
             update_metadata(self.client, self.name, search_payload(stored))
             self.view = replace(self.view, metadata=now.model_copy(update={"search": stored}), search_config=search)

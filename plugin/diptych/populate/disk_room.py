@@ -56,7 +56,7 @@ def with_room(
     count = expected if expected is not None else _count_of(documents, some)
     held = handle.client.count(handle.name).count if handle.exists else 0
     # Where the collection holds as many already, the documents are taken for the same ones, and need no estimate.
-    needed = int(SLACK * point_bytes(some, handle.slots) * (count - held)) if count > held else 0
+    needed = int(SLACK * point_bytes(some, handle.view.slots) * (count - held)) if count > held else 0
     require_room(handle.client, needed, f"to populate {count:,} documents")
     yield from first
     yield from rest

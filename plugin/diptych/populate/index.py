@@ -161,7 +161,7 @@ class Indexer:
         self, engine: Engine, size: int, is_new: bool, stopped: threading.Event, batches: Iterator[list[Item]]
     ) -> None:
         """Let the engine encode and write new and changed items, in pieces of `size`."""
-        wanted = chain.from_iterable(batches) if is_new else self._changes.among(batches, self._handle.metadata)
+        wanted = chain.from_iterable(batches) if is_new else self._changes.among(batches, self._handle.view.metadata)
         pieces = batched(wanted, size)
         first = next(pieces, None)
         if first is None:

@@ -171,7 +171,7 @@ class _Run:
         validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         changes = Changes(self._store, self._rejects, self._tally, Unwatched(), self._losses)
         entries = with_progress(documents, "read", self._progress)
-        compare(validator.items(entries), changes, self._tally, self._handle.metadata)
+        compare(validator.items(entries), changes, self._tally, self._handle.view.metadata)
         self._warnings += self._losses.warnings()
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
@@ -186,7 +186,7 @@ class _Run:
         """The counts."""
         tally, rejects, targets, cache = self._tally, self._rejects, self._targets, self._handle.cache
         busy = targets.busy() if targets else {}
-        encoded = {name: 0 for name, slot in self._handle.slots.items() if slot.kind != "text_index"}
+        encoded = {name: 0 for name, slot in self._handle.view.slots.items() if slot.kind != "text_index"}
         return PopulateReport(
             collection=self._handle.name,
             read=tally.read,
@@ -275,7 +275,7 @@ class _Run:
 
     def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that need sample texts have read some of them; for an empty collection."""
-        encoders = [slot.encoder for slot in self._handle.slots.values()]
+        encoders = [slot.encoder for slot in self._handle.view.slots.values()]
         first, items = take_sample(encoders, items)
         self._handle.texts.coming = [item.document for item in first]
         for encoder in encoders:

@@ -95,5 +95,7 @@ def shift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], po
 
 def calibrated(handle: CollectionHandle) -> dict[str, Slot]:
     """The slots whose encoders need corpus statistics; in a new collection their encoders are created here."""
-    slots = {name: slot for name, slot in handle.slots.items() if not slot.generation or slot.generation.statistics}
+    slots = {
+        name: slot for name, slot in handle.view.slots.items() if not slot.generation or slot.generation.statistics
+    }
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}

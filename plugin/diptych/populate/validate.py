@@ -83,13 +83,14 @@ class Validator:
         tenant: str | None = None,
     ) -> None:
         self._handle, self._seen, self._rejects, self._tally, self._tenant = handle, seen, rejects, tally, tenant
-        self._layout, self._tenancy = handle.view.layout, handle.view.tenancy
+        view = handle.view
+        self._layout, self._tenancy = view.layout, view.tenancy
         self._native = self._layout == NATIVE
-        self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
+        self._copies = {slot.vector for slot in view.slots.values() if slot.kind == "text_index"}
         indexes = handle.populate_config.indexes
         self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
         self._texts |= {self._tenancy.field} if self._tenancy else set()
-        self._modalities = {slot.reading.modality for slot in handle.slots.values()}
+        self._modalities = {slot.reading.modality for slot in view.slots.values()}
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
     def items(self, documents: Iterable[object]) -> Iterator[Item]:
