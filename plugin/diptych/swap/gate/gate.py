@@ -149,10 +149,10 @@ def _new_vectors(old: View, changed: list[Slot]) -> set[str]:
 
 
 def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) -> tuple[Coverage, ...]:
-    generations = [slot.generation for slot in changed if slot.generation is not None]
     return tuple(
-        known[generation.vector] if generation.vector in known else coverage(new.client, new.name, generation)
-        for generation in generations
+        known.get(generation.vector) or coverage(new.client, new.name, generation)
+        for slot in changed
+        if (generation := slot.generation) is not None
     )
 
 
@@ -191,8 +191,8 @@ def _without_judgements(
     pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not obstacle]
     overlaps, least = [pair for pair in pairs if pair is not None], _least_kept(old, new)
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
-    worded = [document for document in documents if document.item and all(map(takes_words, (old, new), pipelines))]
-    if not worded:
+    worded = [document for document in documents if document.item]
+    if not (worded and all(map(takes_words, (old, new), pipelines))):
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
         return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(remark,))
     detail(f"{len(worded):,} documents searched by their own words")

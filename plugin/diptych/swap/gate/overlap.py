@@ -10,7 +10,7 @@ import numpy as np
 from diptych.errors import MediaError
 from diptych.evaluate.significance import bootstrap_means
 from diptych.handle.snapshot import View
-from diptych.media import Media, RawMedia
+from diptych.media import Media, RawMedia, Readable
 from diptych.search import Pipeline
 from diptych.swap.gate.answers import answers
 from diptych.swap.sample import Sampled
@@ -79,7 +79,8 @@ def neighbour_overlap(
     A document is asked for by its text, and in slots of media, or without a text, by its media. None where no document
     can be asked for.
     """
-    queries = [query for document in documents if (query := _as_query(document, (old, new), pipelines)) is not None]
+    read = _read_by_both((old, new), pipelines)
+    queries = [query for document in documents if (query := _as_query(document, old, read)) is not None]
     if not queries:
         return None
     neighbours = [
@@ -93,15 +94,20 @@ def neighbour_overlap(
     return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares))
 
 
-def _as_query(document: Sampled, views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> Query | None:
-    sides = [[view.slots[name] for name in pipeline.slots] for view, pipeline in zip(views, pipelines, strict=True)]
-    if document.text and all(any(not slot.reads_media for slot in slots) for slots in sides):
+def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> set[Readable]:
+    """The modalities in which both pipelines can be asked for a document; rerankers read texts only."""
+    sides = zip(views, pipelines, strict=True)
+    before, after = ({view.slots[name].reading.modality for name in pipeline.slots} for view, pipeline in sides)
+    reranked = pipelines[0].rerank or pipelines[1].rerank
+    return before & after & {"text"} if reranked else before & after
+
+
+def _as_query(document: Sampled, view: View, read: set[Readable]) -> Query | None:
+    if document.text and "text" in read:
         return Query(document.text, document.id)
-    read = set.intersection(*({slot.reading.modality for slot in slots} for slots in sides))
     media: dict[str, RawMedia] = {name: content for name, content in document.media.items() if name in read}
-    readable = all(_is_readable(views[0], content) for name, content in document.media.items() if name in read)
-    reranked = any(pipeline.rerank for pipeline in pipelines)  # by a reader of texts
-    return Query("", document.id, media=media) if media and readable and not reranked else None
+    readable = all(_is_readable(view, content) for name, content in document.media.items() if name in read)
+    return Query("", document.id, media=media) if media and readable else None
 
 
 def _is_readable(view: View, media: Media) -> bool:
@@ -130,10 +136,8 @@ def known_items(
     Those shown are titles or first sentences, evenly spread from where the two answers differ most to where they differ
     least. `old` None answers nothing.
     """
-    items, excerpts = (
-        [Query(text, document.id) for text, document in zip(texts, documents, strict=True)]
-        for texts in ([d.item for d in documents], [d.excerpt for d in documents])
-    )
+    items = [Query(document.item, document.id) for document in documents]
+    excerpts = [Query(document.excerpt, document.id) for document in documents]
     both = list(zip((old, new), pipelines, strict=True))
     before, after = (answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both)
     excerpts_before, excerpts_after = (
@@ -173,8 +177,8 @@ def _known_item(
 def _side_by_side(
     queries: Sequence[Query], old: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]]
 ) -> tuple[SideBySide, ...]:
-    shares = [_share(_ids(a), _ids(b)) for a, b in zip(old, new, strict=True)]
-    order = sorted(range(len(queries)), key=lambda row: shares[row])
+    shares = [_share([hit.id for hit in a], [hit.id for hit in b]) for a, b in zip(old, new, strict=True)]
+    order = sorted(range(len(queries)), key=shares.__getitem__)
     steps = np.linspace(0, len(order) - 1, min(QUERIES_SHOWN, len(order))).round().astype(int)
     rows = [order[step] for step in steps]
     return tuple(SideBySide(queries[row].text, shares[row], _shown(old[row]), _shown(new[row])) for row in rows)
@@ -187,10 +191,6 @@ def _shown(hits: Sequence[Hit]) -> tuple[str, ...]:
 
 def _others(hits: Sequence[Hit], document: str) -> list[str]:
     return [hit.id for hit in hits if hit.id != document][:DEPTH]
-
-
-def _ids(hits: Sequence[Hit]) -> list[str]:
-    return [hit.id for hit in hits]
 
 
 def _share(old: Sequence[str], new: Sequence[str]) -> float:
