@@ -72,7 +72,7 @@ class Backfill:
         self._store = LivePoints.of(handle, context.stopped)
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._modalities = {reading.modality for reading in self._readings}
-        self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.slots.values()))
+        self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.view.slots.values()))
         self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         pages = SERVER_PAGES if is_server_client(handle.client) else PAGES
@@ -162,7 +162,7 @@ class Backfill:
         if reached == self._saved or (reached.offset is None and not reached.complete):
             return
         self._saved = reached
-        self._store.request(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
+        self._store.request(partial(self._lease.checkpoint, dict.fromkeys(self._slots, reached)))
 
     def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
         self._written(self._begun(page, outcomes))

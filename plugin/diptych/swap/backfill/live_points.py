@@ -47,11 +47,8 @@ class LivePoints(Store):
 
     def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:
         """Give points these vectors beside those they have; returns the ids of points that are gone."""
-
-        def call(left: Sequence[models.PointVectors]) -> Callable[[], object]:
-            return partial(self.client.update_vectors, self.name, left, wait=True)
-
-        return self._without_gone({point.id: point for point in points}, call)
+        write = partial(self.client.update_vectors, self.name, wait=True)
+        return self._without_gone({point.id: point for point in points}, write)
 
     def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]], key: str | None = None) -> set[PointId]:
         """Give each point these keys beside those it has; returns the ids of points that are gone."""
@@ -61,15 +58,9 @@ class LivePoints(Store):
             )
             for point, payload in payloads.items()
         }
+        return self._without_gone(operations, partial(self.client.batch_update_points, self.name))
 
-        def call(left: Sequence[models.SetPayloadOperation]) -> Callable[[], object]:
-            return partial(self.client.batch_update_points, self.name, left)
-
-        return self._without_gone(operations, call)
-
-    def _without_gone(
-        self, changes: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
-    ) -> set[PointId]:
+    def _without_gone(self, changes: Mapping[Any, Any], write: Callable[[list[Any]], object]) -> set[PointId]:
         """Write to each point that still exists; returns the ids of points that are gone.
 
         A store refuses the whole request for one missing point. That point may exist again at the next read, because
@@ -79,7 +70,7 @@ class LivePoints(Store):
         left, tries = dict(changes), 0
         while left:
             try:
-                self.request(call(list(left.values())), "write to")
+                self.request(partial(write, list(left.values())), "write to")
                 break
             except (Refused, PopulateError) as error:
                 missing = left.keys() - self._there(list(left))
@@ -91,7 +82,7 @@ class LivePoints(Store):
             if missing:
                 continue
             if len(left) > 1:
-                return gone.union(*(self._without_gone(half, call) for half in _halves(left)))
+                return gone.union(*(self._without_gone(half, write) for half in _halves(left)))
             tries += 1
             if tries == TRIES:  # its writers write the new vector too, or a repair fills it
                 return gone | left.keys()
