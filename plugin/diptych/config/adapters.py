@@ -118,9 +118,9 @@ def _stage(config: Config, position: int, registry: Registry) -> Iterator[Proble
 
 def _find(name: str, registry: Registry, *, kind: str) -> AdapterSpec | list[str]:
     """The adapter, or the names of those that would fit the place."""
-    fitting = {spec.name: spec for spec in registry.specs() if (spec.kind == "reranker") == (kind == "reranker")}
     known = {spec.name: spec for spec in registry.specs()}
-    return known.get(name) or sorted(fitting)
+    rerank = kind == "reranker"
+    return known.get(name) or sorted(other for other in known if (known[other].kind == "reranker") == rerank)
 
 
 def _unknown(location: Location, name: str, known: list[str]) -> Problem:

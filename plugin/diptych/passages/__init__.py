@@ -8,7 +8,7 @@ diptych sees an ordinary encoder.
 from __future__ import annotations
 
 from diptych.passages.document_splitter import MARK, OPTION, ContextRequest, PassageHooks, PassageOptions, SplitRequest
-from diptych.passages.encoder import PassageEncoder, vector_kind, with_passages, without_passages
+from diptych.passages.encoder import PassageEncoder, with_passages, without_passages
 
 __all__ = [
     "MARK",
@@ -18,7 +18,6 @@ __all__ = [
     "PassageHooks",
     "PassageOptions",
     "SplitRequest",
-    "vector_kind",
     "with_passages",
     "without_passages",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,11 +44,6 @@ class Inner(Protocol):
     def encode_document(self, inputs: Sequence[str]) -> Any:
         """See `diptych.protocols`."""
         ...
-
-
-def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
-    """The kind of the vectors that an adapter of this kind makes with these options."""
-    return "multivector" if kind == "dense" and options.get(OPTION) is not None else kind
 
 
 def without_passages(fingerprint: str) -> str:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 from diptych.anchor_scores import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
 from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
-from diptych.passages import vector_kind as kind_with_passages
 from diptych.plugins.extras import check_requirements
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
@@ -27,7 +26,9 @@ _OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: Redu
 
 def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
     """The kind of the vectors that an adapter of this kind makes with these options."""
-    return "dense" if anchored(kind, options) else kind_with_passages(kind, options)
+    if anchored(kind, options):
+        return "dense"
+    return "multivector" if kind == "dense" and options.get(OPTION) is not None else kind
 
 
 def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: PassageHooks | None = None) -> Adapter:

@@ -220,15 +220,12 @@ def fingerprint(slot: Slot) -> Fingerprint:
 
 def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]:
     """How config and generation differ: `model: 'a' -> 'b'`."""
-    yield from compared({"adapter": live.adapter, **live.options}, _said(slot))
+    configured = {"adapter": slot.config.adapter, **slot.config.options}
+    yield from compared({"adapter": live.adapter, **live.options}, configured)
     yield from compared(live.storage, storage_of(slot.config), "storage.")
     then, now = live.reading.model_dump(), reading.model_dump()
     yield from compared({"of": then.pop("modality")}, {"of": now.pop("modality")})
     yield from compared(then, now, "populate.")
-
-
-def _said(slot: Slot) -> dict[str, Any]:
-    return {"adapter": slot.config.adapter, **slot.config.options}
 
 
 def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
