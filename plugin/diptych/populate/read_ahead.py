@@ -10,9 +10,10 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager
 from itertools import islice
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 from diptych.errors import DiptychError, PopulateError
 from diptych.metadata.media_payloads import from_rows, to_rows
@@ -156,14 +157,11 @@ def require_documents(documents: object) -> None:
     )
 
 
-class Spool:
+class Spool(AbstractContextManager["Spool"]):
     """A file of items, deleted on leaving the block."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="diptych-", suffix=".jsonl")  # noqa: SIM115
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

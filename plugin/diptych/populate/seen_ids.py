@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import sqlite3
+from contextlib import AbstractContextManager
 from enum import Enum, auto
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def temporary_tables(cache_kib: int, *, one_thread: bool = True) -> sqlite3.Conn
     return base
 
 
-class SeenIds:
+class SeenIds(AbstractContextManager["SeenIds"]):
     """The ids seen so far: the newest in a dictionary, the others in a table on disk, about 60 bytes per document.
 
     Per document it keeps a 16-byte digest of the id, the content hash and a digest of the point. Only the thread that
@@ -51,9 +51,6 @@ class SeenIds:
         self._newest: dict[bytes, bytes] = {}
         self._base: sqlite3.Connection | None = None
         self._filter: _Filter | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

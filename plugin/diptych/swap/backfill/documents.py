@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from qdrant_client import models
 
@@ -24,7 +25,7 @@ from diptych.types import Document
 CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process
 
 
-class SourceDocuments:
+class SourceDocuments(AbstractContextManager["SourceDocuments"]):
     """A table on disk, filled from a source once and read by point id. A context manager; `get` is thread-safe.
 
     Args:
@@ -37,9 +38,6 @@ class SourceDocuments:
         self._base.execute("CREATE TABLE documents (point TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID")
         self._base.execute("BEGIN")
         self.count = self._fill(handle, documents)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
