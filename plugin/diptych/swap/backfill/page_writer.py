@@ -73,12 +73,11 @@ class PageWriter:
         return future
 
     def _add_vectors(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> int:
-        return len(rows) - len(self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows]))
-
-    def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
-        made = {vector: outcome for vector, results in outcomes.items() if has_vector(outcome := results[row])}
-        update: models.PointVectors = self._points.update(page[row].point, made, self._slots)
-        return update
+        updates: list[models.PointVectors] = []
+        for row in rows:
+            made = {vector: outcome for vector, results in outcomes.items() if has_vector(outcome := results[row])}
+            updates.append(self._points.update(page[row].point, made, self._slots))
+        return len(rows) - len(self._store.add_vectors(updates))
 
     def _add_media(self, page: Sequence[Item]) -> int:
         """Write what a later swap, and `verify`, must know of media that came from a source."""

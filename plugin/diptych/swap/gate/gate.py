@@ -104,8 +104,9 @@ def run_gate(
     counts = _coverages(new, changed, coverage or {})
     canaries = tuple(check_canary(slot) for slot in changed)
     new_vectors = _new_vectors(old, changed)
-    reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *_strange(canaries)]
-    if any(canary.likeness is None for canary in canaries):
+    strange = [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
+    reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *strange]
+    if strange:
         return GateReport(tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
@@ -163,10 +164,6 @@ def _uncovered(counts: Sequence[Coverage], config: GateConfig) -> list[str]:
         for count in counts
         if count.missing > config.missing
     ]
-
-
-def _strange(canaries: tuple[Canary, ...]) -> list[str]:
-    return [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
 
 
 def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
