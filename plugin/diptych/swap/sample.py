@@ -13,6 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -79,7 +80,7 @@ def sample_points(
     count = client.count(name, count_filter=wanted, exact=True).count
     if count > whole and len(probed := _probed(client, name, size, wanted)) == size:
         return probed
-    return heapq.nsmallest(size, _all_points(client, name, wanted), key=lambda point: _digest(name, point))
+    return heapq.nsmallest(size, _all_points(client, name, wanted), key=partial(_digest, name))
 
 
 def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
@@ -139,7 +140,8 @@ def _digest(name: str, point: PointId) -> bytes:
 
 def _all_points(client: QdrantBase, name: str, wanted: models.Filter | None) -> Iterator[PointId]:
     for records in pages(lambda offset: client.scroll(name, wanted, limit=PAGE, offset=offset, with_payload=False)):
-        yield from (record.id for record in records)
+        for record in records:
+            yield record.id
 
 
 def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | None) -> list[PointId]:
