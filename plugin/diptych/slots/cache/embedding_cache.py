@@ -96,7 +96,8 @@ class EmbeddingCache:
             changeable: another model may appear behind the same name, as behind a remote endpoint.
         """
         name = name_of(generation, fingerprint)
-        if name is not None and (changeable or can_change(fingerprint)):
+        # Another model can hide behind a fingerprint that an adapter only declares.
+        if name is not None and (changeable or fingerprint.space.startswith(DECLARED)):
             name = self._model(name, canaries_of(generation, fingerprint) if proven else None)
         return Namespace(self, name, label_of(generation, fingerprint)) if name is not None else None
 
@@ -238,11 +239,6 @@ def name_of(generation: Generation, fingerprint: Fingerprint) -> bytes | None:
     if generation.kind not in ("dense", "sparse", "multivector") or generation.statistics is not None:
         return None
     return digest(fingerprint.documents or fingerprint.space, fingerprint.numerics, generation.kind, "document")
-
-
-def can_change(fingerprint: Fingerprint) -> bool:
-    """Whether the fingerprint is only declared by an adapter, so that another model can hide behind it."""
-    return fingerprint.space.startswith(DECLARED)
 
 
 def canaries_of(generation: Generation, fingerprint: Fingerprint) -> str | None:
