@@ -22,7 +22,7 @@ from diptych.handle import collection_handle
 from diptych.types import Floats, Hit
 from loads import Load
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow(first=True), pytest.mark.usefixtures("vectors_of_the_run")]
 
 MINILM: Mapping[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 SHORT: Mapping[str, Any] = {**MINILM, "truncate_dim": 256}

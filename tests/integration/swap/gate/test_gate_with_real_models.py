@@ -17,7 +17,7 @@ from diptych.swap.gate.gate import GateReport, Judged, run_gate
 from diptych.types import Document
 from qdrant_edge_client import EdgeClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow(first=True), pytest.mark.usefixtures("vectors_of_the_run")]
 
 MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 DOCUMENTS, QUERIES, SAMPLE = 100, 60, 50
