@@ -62,7 +62,7 @@ def test_a_search_by_a_converted_model_imports_neither_torch_nor_transformers(tm
     assert imported(tmp_path, "search", "audio", "--only", "dense") == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_search_by_torch_imports_no_library_of_models_once_it_is_known(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     collection(tmp_path, backend="torch", device="cpu")

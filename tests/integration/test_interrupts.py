@@ -240,7 +240,7 @@ def test_the_demo(lexical: Folder) -> None:
     interrupted_at_random(lexical, "demo", "shown", restore=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_tuning_of_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))  # a second Ctrl-C leaves its stores there
@@ -249,7 +249,7 @@ def test_tuning_of_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     interrupted_at_random(folder, "tune", "index", "--queries", "queries.jsonl", restore=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_training(lexical: Folder) -> None:
     pytest.importorskip("sentence_transformers", reason="needs diptych[train]")
     write_world(lexical.path)

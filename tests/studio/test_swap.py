@@ -21,7 +21,7 @@ from diptych.studio.routes import studio
 from diptych.swap import ApplyOptions, status
 from serving import animals, served
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(first=True)
 
 STEPS = ["Plan", "Back-fill", "Gate", "Cut-over"]
 

@@ -78,7 +78,7 @@ def held(folder: Path) -> int:
     return int(found[1].replace(",", ""))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.timeout(1200)
 def test_commands_on_a_disk_that_is_full_say_what_they_need_and_go_on_when_they_have_it(
     tmp_path: Path, disk: Path

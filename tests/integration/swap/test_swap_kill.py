@@ -23,7 +23,7 @@ from diptych.slots.guard import TEXTS
 from killed import CHUNK, Processes, copied, corpus, fake, plain
 from qdrant_edge_client import EdgeClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
+pytestmark = [pytest.mark.slow(first=True), pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from diptych.runtime import vendor_telemetry
 from private_runs import PROGRAMS, ROOT
 from tiny_encoders import tiny_encoder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(first=True), pytest.mark.timeout(1800)]
 
 SUPPORT = ROOT / "tests" / "support"
 CALL = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)')
