@@ -87,6 +87,7 @@ def diptych_register_adapters() -> list[AdapterSpec]:
 
     return [
         spec("colours", "dense", "Colours", "image", "text"),
+        spec("pictures-alone", "dense", "Colours", "image"),
         spec("colour-words", "sparse", "ColourWords", "image", "text"),
         spec("pitches", "dense", "Pitches", "sound"),
     ]

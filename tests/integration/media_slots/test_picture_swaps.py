@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
+from diptych.cli.swap.show_gate import show_gate
 from diptych.collection.verify import mend, verify
 from diptych.collection.warm_up import check
 from diptych.config.models import Config
 from diptych.errors import CollectionError, SwapError
+from diptych.evaluate import Qrels
 from diptych.media import Sound
 from diptych.search import Retrieve
-from diptych.swap import ApplyOptions, apply, finish, plan, rollback
+from diptych.swap import ApplyOptions, Judged, apply, finish, plan, rollback
 from diptych.swap.backfill.documents import SourceDocuments
 from named_server import require_feature, require_vector_names
 
@@ -201,3 +205,30 @@ def test_a_file_that_was_moved_is_read_where_it_is_now(
     assert (report.changed, report.unchanged) == (1, len(documents) - 1)
     assert apply(collection.handle, Config.model_validate(config(slots=FINER))).outcome == "cut over"
     assert best(collection, "rouge.png") == "red"
+
+
+def test_the_gate_says_that_no_query_reached_a_slot_of_pictures_alone(
+    collection: Collection, config: Made, documents: list[Document]
+) -> None:
+    plain = {"adapter": "pictures-alone", "of": "image"}
+    sighted = Config.model_validate(config(slots={"lexical": {"adapter": "bm25"}, "picture": plain}))
+    report = apply(collection.handle, sighted)
+    gate = report.gate
+    assert gate is not None
+    assert gate.untested == ("picture",)
+    assert "no query reaches slot 'picture': its encoder was not tested; judge queries with image" in str(gate.remarks)
+    assert gate.sentence.endswith("; no query reached slot 'picture'")
+    shown = io.StringIO()
+    show_gate(Console(file=shown, width=100), gate)
+    assert shown.getvalue().startswith("gate: passed; untested: picture\n")
+
+
+def test_judged_pictures_reach_a_slot_of_pictures_alone(
+    collection: Collection, config: Made, documents: list[Document]
+) -> None:
+    slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "pictures-alone", "of": "image"}}
+    qrels = Qrels({name: {name: 1} for name in COLOURS})
+    judged = Judged([Query(id=name, media={"image": f"{name}.png"}) for name in COLOURS], qrels)
+    gate = apply(collection.handle, Config.model_validate(config(slots=slots)), ApplyOptions(judged=judged)).gate
+    assert gate is not None
+    assert (gate.passed, gate.untested) == (True, ())

@@ -21,7 +21,8 @@ SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 
 def show_gate(console: Console, report: GateReport) -> None:
     """What was measured: the judged comparison, or checks without judgements and queries side by side."""
-    console.print(f"gate: {'passed' if report.passed else 'not passed'}", style="bold")
+    untested = f"; untested: {', '.join(report.untested)}" if report.untested else ""
+    console.print(f"gate: {'passed' if report.passed else 'not passed'}{untested}", style="bold")
     for line in (*_judged(report.judged), *_unjudged(report), *_timed(report)):
         say(console, f"  {line}")
     if report.judged:

@@ -82,6 +82,21 @@ def warm_up(view: View) -> None:
         search(whole(view), ["a question"], limit=1)
 
 
+def reached(slot: Slot, queries: Sequence[Query]) -> bool:
+    """Whether the slot's encoder takes the text or media of one of the queries."""
+    return any(
+        (slot.takes_texts and query.text.strip()) or not query.media.keys().isdisjoint(slot.query_inputs)
+        for query in queries
+    )
+
+
+def unreached_remark(slot: Slot) -> str:
+    """A sentence about a slot that no query reaches."""
+    wanted = "words" if slot.takes_texts else " or ".join(slot.query_inputs)
+    media = "" if slot.takes_texts else " (queries.jsonl with media)"
+    return f"no query reaches slot {slot.name!r}: its encoder was not tested; judge queries with {wanted}{media}"
+
+
 def alone(slot: str) -> Pipeline:
     """The pipeline of one slot."""
     return Pipeline((Retrieve(slot),))

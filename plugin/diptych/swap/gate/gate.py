@@ -21,6 +21,8 @@ from diptych.swap.gate.answers import (
     measure_latency,
     pipeline_of,
     query_obstacle,
+    reached,
+    unreached_remark,
     without_common_rerankers,
 )
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
@@ -58,6 +60,7 @@ class GateReport(GateSummary, ReprHtml):
         latency: the time of a query; None unless `swap.gate.max_slowdown` is set.
         samples: queries side by side; empty, and `known_item` and `excerpt` None, with judgements or without texts.
         remarks: what limits the figures.
+        untested: changed slots that no query reached: only their canaries and stored vectors were checked.
         passed: whether `reasons` is empty.
     """
 
@@ -71,13 +74,15 @@ class GateReport(GateSummary, ReprHtml):
     samples: tuple[SideBySide, ...] = ()
     remarks: tuple[str, ...] = ()
     latency: Latency | None = None
+    untested: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """The decision in one line, for the history and for errors."""
         if self.reasons:
             return f"failed: {'; '.join(self.reasons)}"
-        return f"passed: {self.judged.sentence if self.judged else _unjudged_sentence(self)}"
+        untested = "".join(f"; no query reached slot {name!r}" for name in self.untested)
+        return f"passed: {self.judged.sentence if self.judged else _unjudged_sentence(self)}{untested}"
 
 
 def run_gate(
@@ -119,6 +124,10 @@ def run_gate(
     else:
         report = _without_judgements(base, old, new, documents, config)
         texts = [Query(document.item) for document in documents if document.item and report.known_item]
+    asked = [Query("words of its own")] if judged is None else judged.asked
+    untested = [slot for slot in changed if slot.name in pipeline_of(new).slots and not reached(slot, asked)]
+    names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
+    report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
     return _timed(report, old, new, texts, config)
 
 
