@@ -37,6 +37,7 @@ __all__ = [
     "other_kind",
     "record_canaries",
     "require_alike",
+    "takes_text_queries",
 ]
 
 SIDES: tuple[Side, Side] = ("query", "document")
@@ -89,13 +90,19 @@ def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
         where=where,
         edition=recorded.edition,
         modality=generation.reading.modality,
-        texts_too=len(recorded.query) > len(recorded.document),
+        texts_too=takes_text_queries(generation),
     )
     query, document = (
         likenesses(again(side, recorded=expected), expected)
         for side, expected in zip(SIDES, (recorded.query, recorded.document), strict=True)
     )
     return Likeness(query, document, canaries.texts_of(recorded.edition))
+
+
+def takes_text_queries(generation: Generation) -> bool:
+    """Whether the generation is of media whose queries can be texts, so that its query canaries are texts and media."""
+    recorded = generation.canaries
+    return recorded is not None and len(recorded.query) > len(recorded.document)
 
 
 def minimum_likeness(fingerprint: Fingerprint, generation: Generation) -> float:

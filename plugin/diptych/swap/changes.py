@@ -226,6 +226,8 @@ def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]
     then, now = live.reading.model_dump(), reading.model_dump()
     yield from compared({"of": then.pop("modality")}, {"of": now.pop("modality")})
     yield from compared(then, now, "populate.")
+    if _loses_text_queries(slot, live):
+        yield "queries can no longer be texts"
 
 
 def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -239,7 +241,13 @@ def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") 
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
     """Whether the vectors must be re-encoded whatever the encoders are."""
     now, then = storage_of(slot.config), live.storage
-    return _fixed(now) != _fixed(then) or slot.kind != live.kind or reading != live.reading
+    others = _fixed(now) != _fixed(then) or slot.kind != live.kind or reading != live.reading
+    return others or _loses_text_queries(slot, live)
+
+
+def _loses_text_queries(slot: Slot, live: Generation) -> bool:
+    """Whether queries of a slot of media could be texts and can be no longer: its encoder reads no canary texts."""
+    return guard.takes_text_queries(live) and "text" not in slot.spec.accepts
 
 
 def _fixed(storage: Mapping[str, Any]) -> list[Any]:
@@ -253,7 +261,9 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
     kept = metadata.previous.slots.get(slot.name) if metadata.previous else None
     if kept is None or kept.vector in metadata.behind or kept.kind != slot.kind or kept.reading != reading:
         return None
-    if storage_of(slot.config) != kept.storage or fingerprint(slot).space != kept.space:
+    if storage_of(slot.config) != kept.storage or _loses_text_queries(slot, kept):
+        return None
+    if fingerprint(slot).space != kept.space:
         return None
     limit = guard.minimum_likeness(fingerprint(slot), kept)
     return kept if compare(slot, kept).lowest >= limit else None

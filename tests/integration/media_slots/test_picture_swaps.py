@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,39 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from colour_plugin import COLOURS
-from diptych import Collection, Document, Query, Registry
+import colour_plugin
+import diptych_adapters.hooks
+from colour_plugin import COLOURS, Colours
+from diptych import AdapterSpec, Collection, Document, Query, Registry, hookimpl
 from diptych.cli.swap.show_gate import show_gate
 from diptych.collection.verify import mend, verify
 from diptych.collection.warm_up import check
 from diptych.config.models import Config
-from diptych.errors import CollectionError, SwapError
+from diptych.errors import CollectionError, GateFailed, SwapError
 from diptych.evaluate import Qrels
 from diptych.media import Sound
 from diptych.search import Retrieve
 from diptych.swap import ApplyOptions, Judged, apply, finish, plan, rollback
 from diptych.swap.backfill.documents import SourceDocuments
 from named_server import require_feature, require_vector_names
+
+
+class Brightness(Colours):
+    """Reads pictures alone, as an encoder does that has no text side."""
+
+    def encode_query(self, inputs: Sequence[Any]) -> Any:
+        assert not any(isinstance(given, str) for given in inputs)
+        return super().encode_query(inputs) + np.float32(300)
+
+    encode_document = encode_query
+
+
+class Plugin:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        factory = f"{__name__}:Brightness"
+        return [AdapterSpec(name="brightness", kind="dense", factory=factory, summary="t", accepts=("image",))]
+
 
 Made = Callable[..., dict[str, Any]]
 FINER = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image", "grid": 3}}
@@ -68,6 +88,51 @@ def test_plan_apply_rollback_and_finish(collection: Collection, config: Made) ->
     assert verify(collection.handle, sample=None).passed
     require_vector_names(collection.handle.client)
     assert vectors(collection, "picture.1") == set()
+
+
+def test_an_encoder_of_pictures_and_texts_is_swapped_for_one_of_pictures_alone_and_back(
+    config: Made, documents: list[Document]
+) -> None:
+    registry = Registry(colour_plugin, Plugin(), diptych_adapters.hooks, installed=False)
+    slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "brightness", "of": "image"}}
+    alone, both = Config.model_validate(config(slots=slots)), Config.model_validate(config())
+    with Collection.open(config(), registry=registry) as opened:
+        opened.populate(documents)
+        steps = {step.slot: step for step in opened.plan(alone).steps}
+        assert (steps["picture"].action, steps["picture"].encode) == ("re-encode", 5)
+        assert "queries can no longer be texts" in steps["picture"].why
+        assert opened.apply(alone).outcome == "cut over"
+        assert best(opened, "half.png") == "half"
+        assert opened.plan(both).steps[1].action == "reuse"
+        opened.rollback()
+        assert opened.plan(alone).steps[1].action == "reuse"
+        opened.apply(alone)
+        opened.finish()
+        assert opened.plan(both).steps[1].action == "re-encode"
+        assert opened.apply(both).outcome == "cut over"
+        assert opened.search("green", pipeline=Retrieve("picture"), limit=1)[0].id == "green"
+
+
+def test_the_gate_counts_judged_words_that_an_encoder_of_pictures_alone_cannot_answer(
+    config: Made, pictures: Path, tmp_path: Path
+) -> None:
+    registry = Registry(colour_plugin, Plugin(), installed=False)
+    asked = [{"_id": f"q-{name}", "media": {"image": f"{name}.png"}} for name in COLOURS]
+    asked += [{"_id": f"w-{name}", "text": name} for name in COLOURS]
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    rows = [f"{query['_id']}\t{str(query['_id'])[2:]}\t1" for query in asked]
+    (tmp_path / "qrels.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
+    judged = {"queries": str(tmp_path / "queries.jsonl"), "qrels": str(tmp_path / "qrels.tsv")}
+    sections = {"evaluate": judged, "swap": {"gate": {"metric": "nDCG@10", "max_slowdown": 1000}}}
+    slots = {"picture": {"adapter": "brightness", "of": "image"}}
+    alone = Config.model_validate(config(slots=slots, **sections))
+    with Collection.open(config(slots={"picture": {"adapter": "colours", "of": "image"}}), registry=registry) as opened:
+        opened.populate([Document(name, media={"image": f"{name}.png"}) for name in COLOURS])
+        (step,) = opened.plan(alone).steps
+        assert (step.action, step.query_side) == ("re-encode", None)
+        with pytest.raises(GateFailed, match=r"nDCG@10 1\.0000 -> 0\.5000"):
+            opened.apply(alone)
+        assert opened.apply(alone, ApplyOptions(gate=False)).outcome == "cut over"
 
 
 def test_a_picture_that_changed_since_is_left_and_refused(

@@ -14,6 +14,7 @@ from diptych.errors import ContractError, DiptychError, FingerprintMismatch, Reg
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.search import Pipeline, Retrieve, search
+from diptych.search.media_queries import takes
 from diptych.search.retrieve import encode_inputs
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
@@ -107,6 +108,8 @@ def answers(
 ) -> list[list[Hit]]:
     """The hits of each query, best first: `depth` of them, or as many as the pipeline passes on.
 
+    A query that no slot of the pipeline takes, such as a text where all read pictures alone, has none.
+
     Args:
         view: the view to search; None answers nothing.
         pipeline: instead of the view's own. The view's own, given or not, also drops hits below its score threshold.
@@ -123,6 +126,11 @@ def answers(
     return cached[key]
 
 
+def is_taken(view: View, query: Query, pipeline: Pipeline | None = None) -> bool:
+    """Whether a slot of the pipeline, the view's own unless given, takes the query's text or media."""
+    return any(takes(view.slots[name], query) for name in (pipeline or pipeline_of(view)).slots)
+
+
 def _answers(
     view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
 ) -> list[list[Hit]]:
@@ -130,10 +138,14 @@ def _answers(
     limit = min(depth, (pipeline or live_pipeline).depth or depth)
     pipeline = None if pipeline == live_pipeline else pipeline
     payload: bool | list[str] = ["text", "title"] if texts else False
-    hits: list[list[Hit]] = []
-    for start in range(0, len(queries), BATCH):
-        batch = queries[start : start + BATCH]
-        hits += search(whole(view), batch, pipeline=pipeline, limit=limit, with_payload=payload)
+    taken = [at for at, query in enumerate(queries) if is_taken(view, query, pipeline or live_pipeline)]
+    hits: list[list[Hit]] = [[] for _ in queries]
+    for start in range(0, len(taken), BATCH):
+        places = taken[start : start + BATCH]
+        batch = [queries[at] for at in places]
+        found = search(whole(view), batch, pipeline=pipeline, limit=limit, with_payload=payload)
+        for at, query_hits in zip(places, found, strict=True):
+            hits[at] = query_hits
     return [_once(query_hits) for query_hits in hits] if view.tenancy else hits
 
 

@@ -18,6 +18,7 @@ from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
     Latency,
     alone,
+    is_taken,
     measure_latency,
     pipeline_of,
     query_obstacle,
@@ -134,6 +135,9 @@ def run_gate(
 def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], config: GateConfig) -> GateReport:
     """The report with the time of a query, where the config limits it."""
     if config.max_slowdown is None or not texts or query_obstacle(old):
+        return report
+    texts = [query for query in texts if is_taken(old, query) and is_taken(new, query)]
+    if not texts:
         return report
     detail("the time of a query")
     latency = measure_latency(old, new, texts)
