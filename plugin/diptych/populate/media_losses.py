@@ -43,7 +43,9 @@ class MediaLosses:
         Raises:
             PopulateError: too many of the documents read so far would lose their media; the batch is not written.
         """
-        for item in batch if self._store.modalities else ():
+        if not self._store.modalities:
+            return
+        for item in batch:
             known = stored.get(item.point) or {}
             had = media_of(known["payload"]) if "payload" in known else known.get(MEDIA) or {}
             if known.get("id") != item.document.id:

@@ -112,15 +112,16 @@ class Store:
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
         """The store of the open collection."""
+        view = handle.view
         return cls(
             handle.client,
             handle.name,
             retries=handle.populate_config.retries,
             stopped=stopped,
-            layout=handle.view.layout,
-            copies=handle.view.copies,
-            tenancy=handle.view.tenancy,
-            modalities=sorted({slot.reading.modality for slot in handle.slots.values()} - {"text"}),
+            layout=view.layout,
+            copies=view.copies,
+            tenancy=view.tenancy,
+            modalities=sorted({slot.reading.modality for slot in view.slots.values()} - {"text"}),
         )
 
     def request(self, call: Callable[[], T], verb: str = "read from") -> T:
