@@ -42,6 +42,18 @@ class Fitted:
     chosen: tuple[str, ...] = ()
     chosen_by: str = PRIMARY
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """`chosen`, and a warning where the model is worse than the untrained one."""
+        before, after = self.before.get(self.chosen_by), self.after.get(self.chosen_by)
+        if before is None or after is None or after >= before:
+            return self.chosen
+        warning = (
+            f"Not better than the untrained model: {self.chosen_by} is {after:.4f} after training and {before:.4f} "
+            "before. More data, more steps or another learning rate is needed."
+        )
+        return (*self.chosen, warning)
+
 
 def fit(
     model: Any,

@@ -100,6 +100,9 @@ def test_a_model_that_did_not_get_better_goes_into_the_config_with_a_warning(fol
     told = "do not say that it got better: nDCG@10 is 0.2500 after training and 0.2500 before training"
     assert told in answer.stderr
     assert json.loads(answer.stdout)["changed"] == "slots.dense"
+    (folder / "diptych.yaml").write_text(CONFIG)
+    again = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "after=0.25", "--model", "small")
+    assert told in again.stderr
 
 
 def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: Path) -> None:

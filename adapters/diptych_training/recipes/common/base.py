@@ -169,7 +169,7 @@ class Training(ABC, Generic[O]):
             measured=measured,
             steps=fitted.steps,
             resumed_at=fitted.resumed_at,
-            remarks=(*self.left_out(), *self.remarks, *fitted.chosen),
+            remarks=(*self.left_out(), *self.remarks, *fitted.remarks),
             chosen_by=fitted.chosen_by,
         )
 

@@ -159,7 +159,7 @@ def put(report: TrainReport, config: Path, slot: str | None, model: str | None, 
     chosen, before = _chosen(report, model), load_config(config)
     place = register(config, chosen, session.registry, slot=slot)
     change = Change(place, _encoder(before, place), _encoder(load_config(config), place))
-    doubt_text = doubt(report) if chosen is report.models[0] else ""
+    doubt_text = "" if chosen.name in report.measured else doubt(report)  # some models have figures of their own
     for sentence in filter(None, [doubt_text, AT_ONCE.format(place=place, config=config) if change.at_once else ""]):
         say(stderr(), sentence, "yellow")
     return change
@@ -195,7 +195,7 @@ def _encoder(config: Config, place: str) -> str:
 
 
 def doubt(report: TrainReport) -> str:
-    """That the held-out queries do not speak for the main model; empty where they do, or where there were none."""
+    """A warning if the held-out queries do not speak for the training; empty where they do, or without any."""
     metric, measured = report.chosen_by, report.measured
     baseline = next((name for name in BASELINES if metric in measured.get(name, {})), None)
     after = measured.get("after", {}).get(metric)
