@@ -52,6 +52,15 @@ class Toy:
         return TrainReport("toy", "dense", str(folder), models, measured=values, steps=1, remarks=("it is a toy",))
 
 
+class ToyPictures(Toy):
+    """The same of an encoder of pictures."""
+
+    def train(self) -> TrainReport:
+        """Nothing."""
+        models = (Registration("colours", {"grid": 3}, of="image"),)
+        return TrainReport("pictures", "dense", str(self.options.output), models)
+
+
 class ToyReranker(Toy):
     """The same of a reranker, which had the first stage's order to better; it shows what it prepared."""
 
@@ -77,7 +86,7 @@ def spec(name: str = "toy", **changes: Any) -> RecipeSpec:
     return RecipeSpec(name=name, **{**given, **changes})
 
 
-def registry(*specs: RecipeSpec) -> Registry:
-    """The fake adapters and these recipes."""
+def registry(*specs: RecipeSpec, adapters: Any = fakes_plugin) -> Registry:
+    """The fake adapters, unless others are given, and these recipes."""
     plugin = SimpleNamespace(diptych_register_recipes=hookimpl(lambda: list(specs)), __name__="toys")
-    return Registry(fakes_plugin, plugin, installed=False)
+    return Registry(adapters, plugin, installed=False)

@@ -27,7 +27,7 @@ def write_card(report: TrainReport, options: RecipeOptions) -> Path:
 def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
     name = Path(report.folder).name
     configs = "\n".join(
-        f"    {model.name or 'model'}: {_as_config(model.adapter, model.options)}" for model in report.models
+        f"    {model.name or 'model'}: {_as_config(model.adapter, model.section)}" for model in report.models
     )
     return [
         *_front_matter(report, options),

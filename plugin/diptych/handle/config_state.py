@@ -7,7 +7,7 @@ from typing import Any
 
 from diptych.config.models import Config, PopulateConfig, SlotConfig
 from diptych.config.secrets import redacted
-from diptych.metadata.models import QueryEncoder, Reading, State
+from diptych.metadata.models import CollectionMetadata, QueryEncoder, Reading, State
 
 
 def reading_of(config: PopulateConfig, slot: SlotConfig | None = None) -> Reading:
@@ -33,6 +33,16 @@ def asks(config: SlotConfig, asking: QueryEncoder | None) -> bool:
     if wanted is None or asking is None or not asking.student:
         return wanted is None and (asking is None or not asking.student)
     return (wanted.adapter, wanted.options) == (asking.generation.adapter, asking.generation.options)
+
+
+def lost_modalities(config: Config, metadata: CollectionMetadata) -> list[str]:
+    """A sentence for each slot that reads media in the collection and texts by the config."""
+    read = {name: live.reading.modality for name, live in metadata.live.slots.items()}
+    return [
+        f"slot {name!r} no longer reads {read[name]}, but texts: if that is not meant, say of: {read[name]} in the slot"
+        for name, slot in config.slots.items()
+        if slot.of == "text" and read.get(name, "text") != "text"
+    ]
 
 
 def live_lines(config: Config, live: State) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from diptych.config.models import Config
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.config_state import reading_of
+from diptych.handle.config_state import lost_modalities, reading_of
 from diptych.handle.open_handle import stored_search, with_stored_default
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
@@ -170,7 +170,7 @@ def plan(
     warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
     unread = {step.slot: step.unread for step in steps if step.unread}
     warnings += [*vocabulary, *reading_warnings(handle, config, documents, unread)]
-    all_warnings = (*_warnings(metadata, steps, missing_modalities), *warnings)
+    all_warnings = (*lost_modalities(config, metadata), *_warnings(metadata, steps, missing_modalities), *warnings)
     under_way = metadata.swap is not None
     return Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
 

@@ -32,12 +32,19 @@ class Registration:
         options: of the adapter, `model` among them as an absolute path.
         name: tells several models of one training apart, such as `exit_2`; "" for the main one.
         queries: whether it is a student, which makes a slot's queries and leaves its documents alone.
+        of: what it reads of a document: `text`, or a modality, which the slot's `of` then says.
     """
 
     adapter: str
     options: Mapping[str, object]
     name: str = ""
     queries: bool = False
+    of: str = "text"
+
+    @property
+    def section(self) -> dict[str, object]:
+        """The keys of a slot's section beside `adapter`: the options, and `of` for a modality."""
+        return {**self.options, **({} if self.of == "text" else {"of": self.of})}
 
 
 @dataclass(frozen=True, slots=True)

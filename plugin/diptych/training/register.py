@@ -41,8 +41,9 @@ OF_THE_OLD_MODEL = (
 def register(config: Path, trained: Registration, registry: Registry, *, slot: str | None = None) -> str:
     """Make a slot, or the reranker, of a config file use a trained model.
 
-    The slot's storage stays, and its other options when the adapter stays: backend, precision, device, batch_size. An
-    encoder without a slot of its kind needs `slot`, which is then added. A reranker replaces the first one there is.
+    The slot's `of` becomes the modality of a model of media. Its storage stays, and its other options when the adapter
+    stays: backend, precision, device, batch_size. An encoder without a slot of its kind needs `slot`, which is then
+    added. A reranker replaces the first one there is.
 
     Args:
         config: a diptych.yaml.
@@ -57,7 +58,7 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
         ConfigError: the config cannot be read or written, or it is not clear which slot is meant.
     """
     kind = registry.spec(trained.adapter).kind
-    name = slot_for(config, kind, registry, slot=slot)
+    name = slot_for(config, kind, registry, slot=slot, of=None if trained.of == "text" else trained.of)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
     source = config.read_text("utf-8-sig")
@@ -71,15 +72,20 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     return place
 
 
-def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None = None) -> str | None:
+def slot_for(
+    config: Path, kind: Kind, registry: Registry, *, slot: str | None = None, of: str | None = None
+) -> str | None:
     """The slot of a config file that a model of this kind would go to; None for a reranker.
+
+    Args:
+        of: the modality that it must read unless `slot` names one; any when not given.
 
     Raises:
         ConfigError: the config cannot be read, or it is not clear which slot is meant.
     """
     loaded = load_config(config)
     check_adapters(loaded, registry)
-    return None if kind == "reranker" else slot or _only(loaded.slots, kind, config, registry)
+    return None if kind == "reranker" else slot or _only(loaded.slots, kind, of, config, registry)
 
 
 def _indent(raw: Any) -> int:
@@ -98,7 +104,9 @@ def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
     slots = raw.setdefault("slots", {})
     if trained.queries:
         return _student(slots, trained, config, name)
-    slots[name] = _section(slots.get(name) or {}, trained, config, ("storage",))
+    slots[name] = _section(slots.get(name) or {}, trained, config, ("of", "storage"))
+    if trained.of != "text":
+        slots[name]["of"] = trained.of
     return f"slots.{name}"
 
 
@@ -119,14 +127,16 @@ def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
     return f"slots.{name}.query"
 
 
-def _only(slots: Mapping[str, SlotConfig], kind: Kind, config: Path, registry: Registry) -> str:
-    """The one slot whose adapter is of this kind."""
-    fitting = [name for name, slot in slots.items() if registry.spec(slot.adapter).kind == kind]
+def _only(slots: Mapping[str, SlotConfig], kind: Kind, of: str | None, config: Path, registry: Registry) -> str:
+    """The one slot whose adapter is of this kind, and that reads `of` where one is given."""
+    of_kind = [name for name, slot in slots.items() if registry.spec(slot.adapter).kind == kind]
+    fitting = [name for name in of_kind if of is None or slots[name].of == of]
     if len(fitting) != 1:
+        what = f"{kind} model" if of is None else f"{kind} model of {of}"
         raise ConfigError(
-            f"it is not clear which slot the trained {kind} model is for",
+            f"it is not clear which slot the trained {what} is for",
             where=config,
-            got=", ".join(fitting) or f"no {kind} slot",
+            got=", ".join(fitting) or (f"no {kind} slot" if of is None else f"no {kind} slot of: {of}"),
             expected="one",
             do=f"name it: --slot NAME {nearest(kind, slots)}".strip(),
         )

@@ -73,6 +73,7 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert recipe.prepare() == []
     report = recipe.train()
     assert [model.adapter for model in report.models] == ["image-text", "image-lexicon"]
+    assert {model.of for model in report.models} == {"image"}
     assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
     assert report.measured["after"]["lexicon R@1"] > 0.9 > report.measured["before"]["lexicon R@1"]
     return folder
@@ -86,7 +87,7 @@ def test_pictures_never_seen_are_found_by_their_colours_with_the_words_as_reason
     lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu")
     for number, vector in enumerate(lexicon.encode_document(images)):
         assert {word for word, _ in lexicon.decode(vector, 2)} == {WORDS[number], WORDS[number + 10]}
-    assert "image-lexicon" in (run / "README.md").read_text("utf-8")
+    assert "{adapter: image-lexicon, model: run, of: image}" in (run / "README.md").read_text("utf-8")
     assert str(world) not in (run / "README.md").read_text("utf-8")
 
 

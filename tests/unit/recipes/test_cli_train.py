@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import colour_plugin
 from diptych import Collection, Registry
 from diptych.cli import app
 from diptych.cli.train.train import doubt
 from diptych.cli.ui.session import Session
+from diptych.config import load_config
 from diptych.errors import FingerprintMismatch
 from diptych.training import TrainReport
 from toy_recipe import registry, spec
@@ -110,6 +112,19 @@ def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: 
     assert "warning" not in answer.stderr
     assert "changed slots.dense (fake-dense -> fake-dense, seed: 7) of diptych.yaml" in answer.stdout
     assert "next: diptych plan --config diptych.yaml" in answer.stdout
+
+
+@pytest.mark.parametrize("slot", ["look: {adapter: colours, of: image}", "words: {adapter: colours}"])
+def test_a_model_of_pictures_goes_into_a_slot_of_pictures_which_is_said(slot: str, folder: Path) -> None:
+    Path("diptych.yaml").write_text(f"store: edge:./qdrant\ncollection: toys\nslots:\n  {slot}\n")
+    toys = Session(registry(spec(factory="toy_recipe:ToyPictures"), adapters=colour_plugin))
+    command = ["train", "recipe.yaml", "--into", "diptych.yaml", "--slot", "look"]
+    answer = CliRunner().invoke(app, command, obj=toys)
+    assert answer.exit_code == 0, answer.output
+    assert "model: {adapter: colours, grid: 3, of: image}" in answer.stdout
+    assert "-> colours, grid: 3, of: image) of diptych.yaml" in answer.stdout
+    slots = load_config("diptych.yaml").slots
+    assert (slots["look"].of, slots["look"].options) == ("image", {"grid": 3})
 
 
 def test_a_config_with_a_new_encoder_is_refused_until_it_is_applied_and_that_is_said(folder: Path) -> None:

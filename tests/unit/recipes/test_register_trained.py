@@ -149,3 +149,44 @@ def test_a_config_that_is_none_is_refused_and_stays(config: Path, adapters: Regi
     with pytest.raises(ConfigError, match="bm52"):
         register(config, trained(config.parent), adapters)
     assert "bm52" in config.read_text()
+
+
+PICTURES = {
+    "of": "look: {adapter: transformers-image, of: image, model: m, device: cpu}",
+    "nested": "look: {adapter: transformers-image, of: image, options: {model: m}}",
+    "new": "words: {adapter: bm25}",
+}
+
+
+@pytest.mark.parametrize("modality", ["image", "sound", "video", "points"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_model_of_media_is_put_into_a_slot_that_reads_them(
+    name: str, modality: str, config: Path, adapters: Registry
+) -> None:
+    config.write_text(f"collection: c\nslots:\n  {PICTURES[name]}\n")
+    model = Registration(f"{modality}-text", {"model": "/runs/x"}, of=modality)
+    assert register(config, model, adapters, slot="look") == "slots.look"
+    slot = load_config(config).slots["look"]
+    assert (slot.adapter, slot.of, slot.options) == (f"{modality}-text", modality, {"model": "/runs/x"})
+
+
+def test_the_only_slot_of_its_modality_gets_a_model_of_media_and_one_of_texts_is_left_alone(
+    config: Path, adapters: Registry
+) -> None:
+    model = Registration("image-text", {"model": "/runs/x"}, of="image")
+    with pytest.raises(ConfigError, match=r"dense model of image(?s:.*)no dense slot of: image(?s:.*)--slot NAME"):
+        register(config, model, adapters)
+    assert config.read_text() == CONFIG
+    look = "  look: {adapter: transformers-image, of: image, model: m}\n"
+    config.write_text(CONFIG.replace("search:\n", f"{look}search:\n"))
+    assert register(config, model, adapters) == "slots.look"
+    assert load_config(config).slots["dense"].adapter == "sentence-transformers"
+
+
+def test_a_model_of_texts_is_not_put_into_a_slot_of_pictures(config: Path, adapters: Registry) -> None:
+    text = CONFIG.replace("{adapter: sentence-transformers,", "{adapter: transformers-image, of: image,")
+    config.write_text(text.replace(", backend: openvino, truncate_dim: 256", ""))
+    before = config.read_text()
+    with pytest.raises(ConfigError, match=r"'sentence-transformers' does not read(?s:.*)got: of: image"):
+        register(config, trained(config.parent), adapters)
+    assert config.read_text() == before

@@ -181,9 +181,9 @@ class MediaText(Training[O], Generic[O]):
         settings = {**self._text_settings, "space": space_of(self.text)}
         module: MediaTextModule = model[0]
         MediaTextModel(module.network.eval().cpu(), list(self._words), settings).save(self.folder.path)
-        options = {"model": str(self.folder.path)}
-        lexicon = [Registration(f"{self.form.of}-lexicon", options, "lexicon")] if self._words else []
-        return [Registration(f"{self.form.of}-text", options), *lexicon]
+        options, of = {"model": str(self.folder.path)}, self.form.of
+        lexicon = [Registration(f"{of}-lexicon", options, "lexicon", of=of)] if self._words else []
+        return [Registration(f"{of}-text", options, of=of), *lexicon]
 
     @cached_property
     def text(self) -> DenseEncoder:

@@ -128,7 +128,7 @@ def _show(report: TrainReport) -> None:
 def _show_next(report: TrainReport, into: Path | None, change: Change | None) -> None:
     console = stdout()
     for trained in report.models:
-        options = ", ".join(f"{key}: {value}" for key, value in trained.options.items())
+        options = ", ".join(f"{key}: {value}" for key, value in trained.section.items())
         say(console, f"{trained.name or 'model'}: {{adapter: {trained.adapter}, {options}}}")
     if change:
         say(console, f"changed {change} of {into}")
@@ -190,8 +190,9 @@ class Change:
 def _encoder(config: Config, place: str) -> str:
     """Adapter and options at a place of the config."""
     stages = config.search.rerank
-    slot = config.slots.get(place.removeprefix("slots.")) or (stages[0] if stages and "[0]" in place else None)
-    return encoder_text(slot.adapter, slot.options) if slot else "nothing"
+    if slot := config.slots.get(place.removeprefix("slots.")):
+        return encoder_text(slot.adapter, {**slot.options, **({} if slot.of == "text" else {"of": slot.of})})
+    return encoder_text(stages[0].adapter, stages[0].options) if stages and "[0]" in place else "nothing"
 
 
 def doubt(report: TrainReport) -> str:
