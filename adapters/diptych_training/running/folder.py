@@ -32,6 +32,7 @@ from diptych.types import Floats
 from diptych_training.options import RecipeOptions
 
 RECIPE, REPORT, LOG = "recipe.json", "report.json", "log.jsonl"
+SHOWN = 5  # options that the error names
 
 
 class RunFolder:
@@ -165,8 +166,9 @@ class RunFolder:
             raise ConfigError(
                 "the folder holds another training",
                 where=self.path,
-                got=_difference(fixed, requested),
-                do="delete it, or name another output",
+                got="; ".join(_differences(fixed, requested)[:SHOWN]),
+                do="to continue it, repeat its options, also those given by --set; else delete it, or name another "
+                "output",
             )
 
     def _has_content(self) -> bool:
@@ -259,13 +261,13 @@ def _without(settings: Mapping[str, Any], names: Collection[str], prefix: str = 
     }
 
 
-def _difference(stored: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> str:
-    """The first option in which two trainings differ: `training.epochs: 2 there, 3 asked`."""
+def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The options in which two trainings differ: `training.epochs: 2 there, 3 asked`."""
+    found = list[str]()
     for key in {**stored, **settings}:
         old, new = stored.get(key), settings.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            if inner := _difference(old, new, f"{prefix}{key}."):
-                return inner
+            found += _differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            return f"{prefix}{key}: {old} there, {new} asked"
-    return ""
+            found.append(f"{prefix}{key}: {old} there, {new} asked")
+    return found

@@ -17,8 +17,9 @@ from diptych.cli.train.train import doubt
 from diptych.cli.ui.session import Session
 from diptych.config import load_config
 from diptych.errors import FingerprintMismatch
+from diptych.runtime import interrupts
 from diptych.training import TrainReport
-from toy_recipe import registry, spec
+from toy_recipe import Toy, registry, spec
 
 CONFIG = "store: edge:./qdrant\ncollection: toys\nslots:\n  dense: {adapter: fake-dense}\n"
 
@@ -152,6 +153,17 @@ def test_what_chose_the_checkpoint_says_whether_it_got_better() -> None:
     assert doubt(report).endswith("nDCG@10 is 0.4000 after training and 0.5000 before training")
     assert doubt(dataclasses.replace(report, chosen_by="pooled AUC")) == ""
     assert doubt(dataclasses.replace(report, measured={})) == ""
+
+
+def test_ctrl_c_says_that_the_same_command_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Toy) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Toy, "train", interrupted)
+    monkeypatch.setitem(interrupts._state, "said", False)
+    answer = run("train", "recipe.yaml")
+    assert answer.exit_code == 130
+    assert "the same command, with the same --set, continues" in answer.stderr
 
 
 def test_a_change_without_a_value_is_an_error(folder: Path) -> None:

@@ -100,6 +100,16 @@ def test_what_was_trained_outlives_no_change(begun: str, tmp_path: Path) -> None
         RunFolder("contrastive", options_of(tmp_path / "run", training=LATER))
 
 
+def test_a_folder_of_another_training_names_all_that_differs_and_how_to_continue(tmp_path: Path) -> None:
+    RunFolder("contrastive", options_of(tmp_path / "run", seed=2, training={"epochs": 0.4})).store("negatives", [])
+    (tmp_path / "run" / "report.json").mkdir()
+    with pytest.raises(ConfigError, match="holds another training") as caught:
+        RunFolder("contrastive", options_of(tmp_path / "run", seed=1, training={"epochs": 1}))
+    assert "seed: 2 there, 1 asked" in str(caught.value)
+    assert "training.epochs: 0.4 there, 1.0 asked" in str(caught.value)
+    assert "repeat its options, also those given by --set" in str(caught.value)
+
+
 CHANGES: dict[str, dict[str, Any]] = {
     "model": {"model": "another"},
     "seed": {"seed": 2},

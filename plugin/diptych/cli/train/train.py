@@ -16,6 +16,7 @@ from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.config.written import plain_values
 from diptych.errors import ConfigError
+from diptych.runtime import interrupts
 from diptych.runtime.amounts import duration
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from diptych.protocols import Kind
     from diptych.training import Registration, TrainReport
 
+RESUME = "prepared data and checkpoints stay; the same command, with the same --set, continues"
 BASELINES = {"first stage": "in the first stage's order", "before": "before training"}  # the first that was measured
 REFUSED = (
     "until diptych apply has made the vectors anew, whatever opens {config} to search is refused, since another "
@@ -78,7 +80,7 @@ def train(
     """
     session: Session = context.obj
     report: TrainReport | None = None
-    with Watched("reading the recipe") as bars:
+    with interrupts.resumable(RESUME), Watched("reading the recipe") as bars:
         from diptych.training import Shown, load_recipe
 
         recipe_file = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
