@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from diptych.errors import MediaError, brief
 
+ELSEWHERE = "paths start at media.root; of a file elsewhere give the bytes: Path(...).read_bytes()"
 SECONDS = 60.0  # for a whole download
 _SOCKET_SECONDS = 10.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -116,11 +117,11 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         what = "the media file does not exist" if missing else f"the media file cannot be found: {_reason(error)}"
-        raise MediaError(what, where=brief(given, 300), expected=f"a file below {root}") from error
+        raise MediaError(what, where=brief(given, 300), expected=f"a file below {root}", do=ELSEWHERE) from error
     inside = base.rstrip(os.sep) + os.sep
     if not real.startswith(inside):
         what = "the media path does not lead to a file below the root folder"
-        raise MediaError(what, where=brief(given, 300), expected=f"a file below {base}", do="see media.root")
+        raise MediaError(what, where=brief(given, 300), expected=f"a file below {base}", do=ELSEWHERE)
     within = real.removeprefix(inside)
     plain = PurePosixPath(given)
     source = within if plain.is_absolute() or ".." in plain.parts else plain.as_posix()

@@ -93,6 +93,11 @@ def test_pictures_anywhere_can_be_queries_of_the_command_line(run: Run, tmp_path
     assert set(document["media"]["image"]) == {"source", "digest", "bytes"}
     assert "cannot be read" in run("search", "--image", "nothing.png", code=1).output
     assert "cannot read this picture" in run("search", "--image", "rows.jsonl", code=1).output
+    whole = (tmp_path / "elsewhere.png").read_bytes()
+    (tmp_path / "broken.png").write_bytes(whole[: len(whole) // 2])
+    assert "where: broken.png" in run("search", "--image", "broken.png", code=1).output
+    assert "where: broken.png" in run("explain", "--image", "broken.png", code=1).output
+    assert "--like and --unlike go with words or a picture" in run("search", "--like", "red", code=1).output
     assert "names a modality twice" in run("search", "--image=elsewhere.png", "--media=image=b.png", code=1).output
 
 

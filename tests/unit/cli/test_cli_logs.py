@@ -163,3 +163,22 @@ def test_a_command_shows_diptychs_own_warnings_without_their_line_of_code() -> N
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
     assert shown.splitlines()[:2] == ["warning: the key is exposed", "<string>:6: UserWarning: of another library"]
+
+
+def test_pillows_warning_of_a_large_picture_is_not_shown_beside_diptychs_error() -> None:
+    program = (
+        "import io\n"
+        "from PIL import Image\n"
+        "from diptych.cli.ui.logs import show_warnings\n"
+        "from diptych.media.config import MediaConfig\n"
+        "from diptych.media.pictures import check_image\n"
+        "file = io.BytesIO()\n"
+        "Image.new('1', (12000, 8000)).save(file, 'PNG')\n"
+        "show_warnings()\n"
+        "try:\n"
+        "    check_image(file.getvalue(), MediaConfig(), 'large.png')\n"
+        "except Exception as error:\n"
+        "    print(error.got)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("12,000 x 8,000 pixels\n", "")

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from diptych.cli.search.filters import examples_and_pins, media_files, note_missing_keys, parse_filter
+from diptych.cli.search.filters import examples_and_pins, media_files, naming_files, note_missing_keys, parse_filter
 from diptych.cli.search.show_hits import SNIPPET, note_empty_tenant, snippet
 from diptych.cli.ui.options import (
     CONFIG,
@@ -96,7 +96,7 @@ def explain(
     with session.collection(config, store, collection) as opened:
         asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": only, "tenant": tenant}
         asked |= examples_and_pins(like, unlike, pin, exclude)
-        with waiting("explaining; encoders are loaded first"):
+        with naming_files(image, media or []), waiting("explaining; encoders are loaded first"):
             found = opened.explain(Query(query, media=given) if given else query, ids=ids, blocks=widths, **asked)
         if not found:
             note_empty_tenant(opened, tenant)

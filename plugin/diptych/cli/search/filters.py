@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.ui.output import printable, stderr
-from diptych.errors import SearchError
+from diptych.errors import MediaError, SearchError
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -39,6 +39,21 @@ def media_files(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
         except OSError as error:
             raise SearchError(f"the {modality} cannot be read: {error.strerror}", where=name) from error
     return found
+
+
+@contextmanager
+def naming_files(image: Path | None, media: Sequence[str]) -> Iterator[None]:
+    """Within the block, an error about a file that `media_files` has read names the file."""
+    try:
+        yield
+    except MediaError as error:
+        from diptych.media import Media
+
+        names = dict(part.split("=", 1) for part in [*([f"image={image}"] if image else []), *media])
+        name = names.get(error.media.modality) if isinstance(error.media, Media) and not error.media.source else None
+        if name is None:
+            raise
+        raise MediaError(error.what, where=name, got=error.got, expected=error.expected, do=error.do) from error
 
 
 def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:

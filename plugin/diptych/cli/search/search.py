@@ -12,6 +12,7 @@ import typer
 from diptych.cli.search.filters import (
     examples_and_pins,
     media_files,
+    naming_files,
     note_missing_keys,
     parse_filter,
     without_log_of_missing_keys,
@@ -118,7 +119,7 @@ def search(
       diptych search - < queries.txt
     """
     given = media_files(image, media or [])
-    texts = [""] if given and not queries else texts_of(queries)
+    texts = [""] if given and not queries else texts_of(queries, beside="--like and --unlike" if like or unlike else "")
     wanted = parse_filter(filter, where or [])
     session: Session = context.obj
     with session.collection(config, store, collection) as opened:
@@ -135,7 +136,8 @@ def search(
         }
         questions = [Query(text, media=given) if given else text for text in texts]
         begin = time.perf_counter()
-        with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():
+        waits = waiting("searching; encoders are loaded first")
+        with naming_files(image, media or []), waits, without_log_of_missing_keys():
             sizes = {"group_size": group_size, "offset": offset}
             groups = None if group_by is None else grouped(opened, questions, asked, group_by=group_by, **sizes)
             found = [] if groups is not None else opened.search_batch(questions, offset=offset, **asked)
@@ -151,19 +153,21 @@ def search(
     return show_hits(opened.name, texts, found, seconds, offset=offset, pictures=pictures, as_json=as_json)
 
 
-def texts_of(queries: Sequence[str] | None) -> list[str]:
-    """The queries given, or the lines of standard input.
+def texts_of(queries: Sequence[str] | None, *, beside: str = "") -> list[str]:
+    """The queries given, or the lines of standard input; `beside` names options that need a query.
 
     Raises:
         SearchError: there is none.
     """
     if queries and list(queries) != ["-"]:
         return list(queries)
+    needed = f"there is no query; {beside} go with words or a picture" if beside else "there is no query"
     if not queries and sys.stdin.isatty():
-        raise SearchError("there is no query", do='diptych search "some words", or pipe queries in, one a line')
+        raise SearchError(needed, do='diptych search "some words", or pipe queries in, one a line')
     lines = [line.strip() for line in sys.stdin if line.strip()]
     if not lines:
-        raise SearchError("standard input holds no query", expected="one query a line")
+        do = "add words, or --image FILE" if beside else ""
+        raise SearchError(needed if beside else "standard input holds no query", expected="one query a line", do=do)
     return lines
 
 

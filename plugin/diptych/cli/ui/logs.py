@@ -61,3 +61,5 @@ def show_warnings() -> None:
         return plain(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show_warning
+    # Pillow's warning of a large picture, which is rejected by `media.max_pixels` with a message of its own.
+    warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
