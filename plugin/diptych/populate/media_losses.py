@@ -90,6 +90,7 @@ class MediaLosses:
                 expected=f"at most {self._limit(modality):,} that lose it",
                 do=f"name the column of the media: --media COLUMN={modality}, in Python open_source(path, "
                 f"media={{'COLUMN': {modality!r}}}); to take them away: --drop-media, in Python drop_media=True",
+                lost=lost,
             )
         return None
 

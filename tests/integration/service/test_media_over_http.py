@@ -120,3 +120,15 @@ def test_media_of_a_collection_of_texts_stay_metadata(client: httpx.Client) -> N
     (found,) = client.post("/search", json={"collection": "words", "query": "words"}).json()["results"]
     assert found["hits"][0]["metadata"] == {"media": {"image": "red.png"}}
     assert found["hits"][0]["media"] == {}
+
+
+def test_lines_without_the_pictures_that_documents_have_are_refused(client: httpx.Client) -> None:
+    documents = [{"id": f"kept-{name}", "media": {"image": uri(name)}} for name in COLOURS]
+    assert client.put("/documents", json={"collection": "shapes", "documents": documents}).status_code == 200
+    lines = "".join(json.dumps({"id": document["id"], "text": "bare"}) + "\n" for document in documents)
+    headers = {"content-type": "application/x-ndjson"}
+    answer = client.post("/populate?collection=shapes", content=lines, headers=headers)
+    assert answer.status_code == 409
+    assert "would lose their image" in answer.json()["error"]["message"]
+    answer = client.post("/populate?collection=shapes&yes=true", content=lines, headers=headers)
+    assert answer.json()["changed"] == len(documents)

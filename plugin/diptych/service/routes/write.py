@@ -59,6 +59,8 @@ async def populate(request: Request) -> Response:
             rows = writes.until_stopped(open_source(path))
             return await _answer(writes, lambda: populated(collection, rows, options))
         except PopulateError as error:
+            if "lost" in error.context:  # documents would lose their media
+                raise Refused(409, str(error), code="populate_error") from error
             if error.where.startswith(path.name):  # what was sent is at fault
                 raise Refused(400, str(error), code="populate_error") from error
             raise
