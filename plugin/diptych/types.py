@@ -135,7 +135,7 @@ def _without_text(identifier: object, raw: Mapping[str, Any]) -> DocumentError:
         where=f"document {_id_text(identifier)!r}",
         got=f"the keys {brief(list(raw))}",
         expected=f'the key "text" with {_TEXT}',
-        do="call the key of the text so, or name it: --text-column KEY, in Python open_source(..., text_column=KEY)",
+        do="call the text's key 'text', or name it: --text-column KEY, in Python open_source(..., text_column=KEY)",
     )
 
 

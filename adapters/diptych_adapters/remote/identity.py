@@ -59,7 +59,7 @@ def tei_fingerprint(
     model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]
     precision = info.get("model_dtype") or ""
     if not isinstance(precision, str) or not all(isinstance(fact, str | int | dict | None) for fact in model):
-        raise endpoint.error("the server tells nothing usable about its model", "/info", got=as_text(info))
+        raise endpoint.error("the server does not describe its model in a usable form", "/info", got=as_text(info))
     facts_sent = (adapter, model, truncation(options))
     documents = space(*facts_sent, document_facts(options), facts)
     return Fingerprint(space(*facts_sent, text_facts(options), facts), precision, documents)

@@ -148,5 +148,5 @@ SyncFlag: TypeAlias = Annotated[
 DryRun: TypeAlias = Annotated[bool, Field(description="Only count what would be done; write nothing.")]
 YesFlag: TypeAlias = Annotated[
     bool,
-    Field(description="Let `sync` delete more than the config's share, mostly a fifth, and let documents lose media."),
+    Field(description="Let `sync` delete more than the config allows (default: a fifth), and documents lose media."),
 ]

@@ -182,5 +182,5 @@ class PopulateOptions(BaseModel):
     dry_run: bool = Field(False, description="Count what would be done, and write nothing.")
     yes: bool = Field(
         False,
-        description="Let `sync` delete however many, not only `populate.max_deleted`, and let documents lose media.",
+        description="Let `sync` delete more than `populate.max_deleted` allows, and let documents lose media.",
     )

@@ -263,7 +263,7 @@ def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:
     for query, vector in zip(queries, vectors, strict=True):
         if vector is None:
             got = "a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1])))
-            what, do = "this encoder takes no part of a query", "leave it out, or queries of this kind"
+            what, do = "this encoder accepts no part of a query", "leave out the encoder, or such queries"
             expected = " or ".join(slot.query_inputs)
             raise TuneError(what, where=f"encoder {slot.name!r}", got=got, expected=expected, do=do)
     return vectors
