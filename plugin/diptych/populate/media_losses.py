@@ -17,7 +17,7 @@ from diptych.populate.store import Store
 from diptych.populate.validate import Item
 from diptych.stores.scroll import PointId
 
-SHARE = 0.2  # of the documents with media of a modality, those read so far and all: more may not lose them
+SHARE = Fraction(1, 5)  # of the documents with media of a modality, those read so far and all: more may not lose them
 MOST = 100  # documents that may lose them, however large the collection is, if so many of those read so far would
 EXAMPLES = 5  # ids that the error names
 
@@ -80,7 +80,7 @@ class MediaLosses:
         if self._allowed:
             return None
         for modality, lost in self._lost.items():
-            if lost <= Fraction(str(SHARE)) * self._had[modality] or lost <= self._limit(modality):
+            if lost <= SHARE * self._had[modality] or lost <= self._limit(modality):
                 continue
             more = ", …" if lost > EXAMPLES else ""
             return PopulateError(
@@ -98,5 +98,5 @@ class MediaLosses:
         """How many documents may lose their media; counted before the run has written any that do."""
         if modality not in self._limits:
             held = self._store.count(has_media(modality))
-            self._limits[modality] = max(1, min(MOST, int(Fraction(str(SHARE)) * held)))
+            self._limits[modality] = max(1, min(MOST, int(SHARE * held)))
         return self._limits[modality]
