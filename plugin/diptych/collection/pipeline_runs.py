@@ -15,10 +15,9 @@ from diptych.evaluate import Qrels, ann_recall
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
-from diptych.search.media_queries import takes
+from diptych.search.media_queries import answerable
 from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
-from diptych.slots.slot import Slot
 from diptych.types import Hit, Query, Run
 from qdrant_edge_client.validation_messages import nearest
 
@@ -113,7 +112,7 @@ def run_queries(
     limit = min(depth, served.depth or depth)
     unread = pipeline and replace(pipeline, rerank=())  # the served one leaves its rerankers out by itself
     found: list[Sequence[Hit]] = [()] * len(queries)
-    places = _answerable(served, handle.slots, queries) or [*range(len(queries))]
+    places = answerable(served.slots, handle.slots, queries) or [*range(len(queries))]
     if len(places) < len(queries):
         advance(len(queries) - len(places))
     for stages, group in (
@@ -135,15 +134,9 @@ def answering(pipelines: Mapping[str, Searched], queries: Sequence[Query]) -> di
     found = {
         name: own
         for name, own in pipelines.items()
-        if not queries or _answerable(own.pipeline, own.collection.handle.slots, queries)
+        if not queries or answerable(own.pipeline.slots, own.collection.handle.slots, queries)
     }
     return found or dict(pipelines)
-
-
-def _answerable(pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
-    """The places of the queries whose text or media a slot of the pipeline takes."""
-    searched = [slots[name] for name in pipeline.slots if name in slots]
-    return [place for place, query in enumerate(queries) if any(takes(slot, query) for slot in searched)]
 
 
 def exact(pipeline: Pipeline) -> Pipeline:

@@ -61,6 +61,12 @@ def takes(slot: Slot, query: Query) -> bool:
     return (is_text and slot.takes_texts) or any(kind in query.media for kind in slot.query_inputs)
 
 
+def answerable(names: Sequence[str], slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
+    """The places of the queries whose text or media one of the named slots takes."""
+    searched = [slots[name] for name in names if name in slots]
+    return [place for place, query in enumerate(queries) if any(takes(slot, query) for slot in searched)]
+
+
 def parts_of(slot: Slot, query: QueryInput) -> list[Input]:
     """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
     text, media = (query, {}) if isinstance(query, str) else query

@@ -14,7 +14,7 @@ from diptych.errors import ContractError, DiptychError, FingerprintMismatch, Reg
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.search import Pipeline, Retrieve, search
-from diptych.search.media_queries import takes
+from diptych.search.media_queries import answerable
 from diptych.search.retrieve import encode_inputs
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
@@ -83,14 +83,6 @@ def warm_up(view: View) -> None:
         search(whole(view), ["a question"], limit=1)
 
 
-def reached(slot: Slot, queries: Sequence[Query]) -> bool:
-    """Whether the slot's encoder takes the text or media of one of the queries."""
-    return any(
-        (slot.takes_texts and query.text.strip()) or not query.media.keys().isdisjoint(slot.query_inputs)
-        for query in queries
-    )
-
-
 def unreached_remark(slot: Slot) -> str:
     """A sentence about a slot that no query reaches."""
     wanted = "words" if slot.takes_texts else " or ".join(slot.query_inputs)
@@ -126,9 +118,9 @@ def answers(
     return cached[key]
 
 
-def is_taken(view: View, query: Query, pipeline: Pipeline | None = None) -> bool:
-    """Whether a slot of the pipeline, the view's own unless given, takes the query's text or media."""
-    return any(takes(view.slots[name], query) for name in (pipeline or pipeline_of(view)).slots)
+def is_taken(view: View, query: Query) -> bool:
+    """Whether a slot of the view's pipeline takes the query's text or media."""
+    return bool(answerable(pipeline_of(view).slots, view.slots, [query]))
 
 
 def _answers(
@@ -138,7 +130,7 @@ def _answers(
     limit = min(depth, (pipeline or live_pipeline).depth or depth)
     pipeline = None if pipeline == live_pipeline else pipeline
     payload: bool | list[str] = ["text", "title"] if texts else False
-    taken = [at for at, query in enumerate(queries) if is_taken(view, query, pipeline or live_pipeline)]
+    taken = answerable((pipeline or live_pipeline).slots, view.slots, queries)
     hits: list[list[Hit]] = [[] for _ in queries]
     for start in range(0, len(taken), BATCH):
         places = taken[start : start + BATCH]

@@ -14,6 +14,7 @@ from diptych.handle.snapshot import View
 from diptych.reports import GateSummary
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import detail
+from diptych.search.media_queries import takes
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
     Latency,
@@ -22,7 +23,6 @@ from diptych.swap.gate.answers import (
     measure_latency,
     pipeline_of,
     query_obstacle,
-    reached,
     unreached_remark,
     without_common_rerankers,
 )
@@ -126,7 +126,8 @@ def run_gate(
         report = _without_judgements(base, old, new, documents, config)
         texts = [Query(document.item) for document in documents if document.item and report.known_item]
     asked = [Query("words of its own")] if judged is None else judged.asked
-    untested = [slot for slot in changed if slot.name in pipeline_of(new).slots and not reached(slot, asked)]
+    searched = [slot for slot in changed if slot.name in pipeline_of(new).slots]
+    untested = [slot for slot in searched if not any(takes(slot, query) for query in asked)]
     names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
     report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
     return _timed(report, old, new, texts, config)
