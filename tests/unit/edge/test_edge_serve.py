@@ -21,7 +21,7 @@ from qdrant_client import QdrantClient, models
 
 from qdrant_edge_client import SharedEdgeClient
 from qdrant_edge_client.rest import connection, server
-from qdrant_edge_client.share.ports import serve_at
+from qdrant_edge_client.share.port_server import serve_at
 from serving import until
 
 Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]

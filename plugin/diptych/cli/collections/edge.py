@@ -43,7 +43,7 @@ def serve(
     """
     from diptych.service.api_keys import Keys
     from qdrant_edge_client import SharedEdgeClient
-    from qdrant_edge_client.share.ports import serve_at
+    from qdrant_edge_client.share.port_server import serve_at
 
     keys = Keys.from_environment(api_keys_env)
     signal.signal(signal.SIGTERM, _leave)
