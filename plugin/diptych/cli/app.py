@@ -128,10 +128,12 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
         show_warnings()
     application = _with_command(sys.argv[1:] if args is None else args)
     run = partial(application, args=args, obj=session, prog_name="diptych")
-    if is_own_process:
+    if not is_own_process:
+        return run()
+    try:
         interrupts.run(run)
-    else:
-        run()
+    finally:
+        gc.freeze()  # Python ends with a search for garbage, which takes a second where PyTorch is loaded
 
 
 def _with_command(args: Sequence[str]) -> typer.Typer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import stat
 import time
@@ -14,7 +15,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from diptych.errors import MediaError, brief
 
-ELSEWHERE = "paths start at media.root; of a file elsewhere give the bytes: Path(...).read_bytes()"
+ELSEWHERE = "paths start at media.root; for a file elsewhere, pass its bytes: Path(...).read_bytes()"
 SECONDS = 60.0  # for a whole download
 _SOCKET_SECONDS = 10.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -111,6 +112,11 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
     given = os.fspath(path)
     if not isinstance(given, str) or not given or "\0" in given:
         raise MediaError("this media path cannot be used", got=brief(path), expected="a path below media.root")
+    plain = PurePosixPath(given)
+    if plain.parts and not plain.is_absolute() and ".." not in plain.parts:
+        # Only a link leads such a path out of the root, and no link is followed. Resolving links first takes longer.
+        with contextlib.suppress(OSError, ValueError):
+            return plain.as_posix(), _read_regular(root, plain.parts, plain.as_posix(), max_bytes)
     try:
         base = os.path.realpath(root, strict=True)
         real = os.path.realpath(os.path.join(base, given), strict=True)
@@ -123,12 +129,14 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
         what = "the media path does not lead to a file below the root folder"
         raise MediaError(what, where=brief(given, 300), expected=f"a file below {base}", do=ELSEWHERE)
     within = real.removeprefix(inside)
-    plain = PurePosixPath(given)
     source = within if plain.is_absolute() or ".." in plain.parts else plain.as_posix()
-    return source, _read_regular(base, within.split(os.sep), source, max_bytes)
+    try:
+        return source, _read_regular(base, within.split(os.sep), source, max_bytes)
+    except OSError as error:
+        raise MediaError(f"the media file cannot be read: {_reason(error)}", where=source) from error
 
 
-def _read_regular(base: str, parts: Sequence[str], name: str, max_bytes: int) -> bytes:
+def _read_regular(base: str | Path, parts: Sequence[str], name: str, max_bytes: int) -> bytes:
     """The bytes of a regular file, opened folder by folder: no link that is put there meanwhile is followed."""
     opened: list[int] = []
     try:
@@ -146,14 +154,14 @@ def _read_regular(base: str, parts: Sequence[str], name: str, max_bytes: int) ->
                 "the media file changed while it was read", where=name, do="try again when the file is complete"
             )
         return checked_length(data, name, max_bytes)
-    except OSError as error:
-        raise MediaError(f"the media file cannot be read: {_reason(error)}", where=name) from error
     finally:
         for descriptor in opened:
             os.close(descriptor)
 
 
 def _check_regular(facts: os.stat_result, name: str, max_bytes: int) -> None:
+    if stat.S_ISLNK(facts.st_mode):
+        raise OSError("it is a link")
     if not stat.S_ISREG(facts.st_mode):
         kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
         raise MediaError("the media path is not a regular file", where=name, got=kind, expected="a file")

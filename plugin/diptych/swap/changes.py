@@ -126,7 +126,7 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
     if storage_of(slot.config) != live.storage:
         return Change(slot.name, "storage", why, slot, live, None, likeness.lowest)
     if not why and now.numerics != live.numerics:  # the machine chose backend or precision, and not the config
-        here = f"computed here as {now.numerics}, its vectors as {live.numerics}; canaries encode as before"
+        here = f"encodes with {now.numerics} here, the stored vectors with {live.numerics}; canaries have not changed"
         return Change(slot.name, "keep", here, slot, live, None, likeness.lowest)
     return Change(slot.name, "numerics" if why else "keep", why, slot, live, None, likeness.lowest)
 

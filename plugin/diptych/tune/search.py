@@ -271,7 +271,7 @@ def _require_answerable(view: View, queries: Sequence[Query]) -> None:
     for name, unread in readers:
         if unread:
             raise TuneError(
-                "some judged queries cannot be asked of every slot and reranker",
+                "not every slot and reranker can read all judged queries",
                 where=name,
                 got=f"{len(unread)} of {len(queries)} queries, such as {said(unread[0])!r}",
                 do="judge queries that all of them take, or choose weights by hand and compare with diptych evaluate",

@@ -101,7 +101,7 @@ def test_pictures_are_not_reranked_by_what_reads_texts(collection: Collection) -
 
 def test_a_search_is_not_tuned_by_pictures_that_a_slot_does_not_take(run: Run) -> None:
     shown = run("tune", "search", "both", code=1).output
-    assert "cannot be asked of every slot" in shown
+    assert "not every slot and reranker can read all judged queries" in shown
     assert "where: lexical" in shown
     assert "4 of 8 queries, such as 'image: " in shown
     assert "compare with diptych evaluate" in shown

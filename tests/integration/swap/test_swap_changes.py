@@ -208,7 +208,7 @@ def test_another_backend_of_the_machine_by_the_same_options_is_no_change(
     update_metadata(client, "c", metadata_payload(state))
     (step,) = found.plan(config({"dense": DENSE})).steps
     assert step.action == "keep"
-    assert step.why == "computed here as numpy, its vectors as other float32 cpu; canaries encode as before"
+    assert step.why == "encodes with numpy here, the stored vectors with other float32 cpu; canaries have not changed"
     assert not found.plan(config({"dense": DENSE})).pending
     assert found.apply(config({"dense": DENSE})).outcome == "nothing to do"
     assert found.plan(config({"dense": {**DENSE, "record": False}})).steps[0].action == "numerics"

@@ -76,7 +76,7 @@ def test_no_path_leads_out_of_the_root(root: Path, path: str) -> None:
 
 def test_an_absolute_path_out_of_the_root_is_refused(root: Path) -> None:
     for path in (root.parent / "secret.png", root.parent / "absent.png"):
-        with pytest.raises(MediaError, match=r"do: paths start at media.root; of a file elsewhere give the bytes"):
+        with pytest.raises(MediaError, match=r"do: paths start at media.root; for a file elsewhere, pass its bytes"):
             store(root).take("image", path)
     with pytest.raises(MediaError, match="does not lead to a file below the root"):
         store(root).take("image", str(root.parent / "secret.png"))
