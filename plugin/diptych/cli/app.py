@@ -129,7 +129,8 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
     application = _with_command(sys.argv[1:] if args is None else args)
     run = partial(application, args=args, obj=session, prog_name="diptych")
     if not is_own_process:
-        return run()
+        run()
+        return
     try:
         interrupts.run(run)
     finally:
