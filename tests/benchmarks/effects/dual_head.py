@@ -54,7 +54,7 @@ class Found:
 def effects() -> list[Effect]:
     """Two heads beside one, the mix beside each head, the gradients, and the weight with more labels."""
     rows, weights = list[Effect](), list[list[float]]()
-    steps, long_enough = plateau(partial(_ranked, SHARES[1]), limit=1600, seeds=ONE, of="20 % labelled")
+    steps, long_enough = plateau(partial(_ranked, SHARES[1]), 50, 1600, seeds=ONE, of="20 % labelled")
     for share in SHARES:
         one, two = (each(partial(run, make, share, steps), FEW) for make in (OneHead, DualHeadLoss))
         single, mixed = [found.alone[0] for found in one], [found.mixed for found in two]

@@ -28,7 +28,7 @@ def effects() -> list[Effect]:
     """Each exit of the joint model beside the model that has only that one; time."""
     last = EXITS[-1]
     steps, long_enough = plateau(
-        lambda steps, seed: float(run((last,), seed, steps)[0][last].mean()), 100, 800, seeds=ONE
+        lambda steps, seed: float(run((last,), seed, steps)[0][last].mean()), 100, 1600, seeds=ONE
     )
     joint, told = each(partial(run, EXITS, steps=steps), FEW), {"page": "multi_exit", "conditions": [long_enough]}
     rows = []
