@@ -230,7 +230,7 @@ def _similarity(measure: str | None, name: str) -> Similarity:
         if measure == supported:
             return supported  # type: ignore[no-any-return]
     raise ModelError(
-        f"model {name!r} compares vectors by a measure that Qdrant slots do not have",
+        f"model {name!r} compares vectors by a similarity that Qdrant slots do not support",
         got=measure,
         expected=", ".join(get_args(Similarity)),
     )

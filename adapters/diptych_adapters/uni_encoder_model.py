@@ -237,7 +237,7 @@ def read_settings(folder: ModelFolder) -> Settings:
     file = folder.path / SETTINGS
     if not file.is_file():
         got = ", ".join(map(str, folder.config().get("architectures") or [])) or "unknown architecture"
-        what, expected = f"model {folder.name!r} is no Uni-Encoder", f"a folder with {SETTINGS}"
+        what, expected = f"model {folder.name!r} is not a Uni-Encoder", f"a folder with {SETTINGS}"
         do = "train one with the recipe uni_encoder, or use adapter: cross-encoder for other rerankers"
         raise ModelError(what, where=folder.path, got=got, expected=expected, do=do)
     try:
@@ -251,7 +251,7 @@ def read_settings(folder: ModelFolder) -> Settings:
 def _check_model(model: Any, tokenizer: Any) -> None:
     config, where = model.config, model.name_or_path
     if config.model_type not in OFFSETS:
-        what, got = "no Uni-Encoder can be made of this model", f"model_type {config.model_type}"
+        what, got = "this model cannot become a Uni-Encoder", f"model_type {config.model_type}"
         raise ModelError(what, where=where, got=got, expected=", ".join(OFFSETS), do="take such an encoder")
     if config.num_labels != 1:
         what, got = "the model is a classifier of tokens, not a reranker", f"{config.num_labels} labels"

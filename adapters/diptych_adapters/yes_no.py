@@ -180,7 +180,7 @@ class YesNoReranker:
             best = max(answers, key=lambda answer: answer.share)
             words = " or ".join(map(repr, self.options.answers))
             raise ContractError(
-                "the model answers something else",
+                "the model does not answer as the prompt asks",
                 where=self.name,
                 got=f"{self.tokenizer.decode([best.token])!r}; {words} with a probability of {best.share:.1e}",
                 expected=f"at least {LEAST_SHARE}",
@@ -214,7 +214,7 @@ def _check_architecture(folder: ModelFolder) -> None:
     architectures = [str(name) for name in folder.config().get("architectures") or []]
     if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         raise ModelError(
-            f"model {folder.name!r} is no causal language model",
+            f"model {folder.name!r} is not a causal language model",
             where=folder.path,
             got=f"architectures {', '.join(architectures) or 'unknown'}",
             expected="one ending in ForCausalLM or LMHeadModel",

@@ -86,7 +86,7 @@ class LabelPool:
             ContractError: a query that is not known.
         """
         if unknown := [query for query in queries if query not in self.positives]:
-            raise ContractError("a query without positives in a batch", where="LabelPool", got=unknown[:5])
+            raise ContractError("a query of the batch has no positives", where="LabelPool", got=unknown[:5])
         documents = np.arange(self.documents) if self.size is None else self._pooled_documents(queries, self.size)
         query_rows = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
         self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(query_rows)
@@ -127,7 +127,10 @@ class PoolCollator:
         if len(texts) != pool.documents:
             got, expected = f"{len(texts)} texts", f"{pool.documents}, as the pool has"
             raise ContractError(
-                "texts of another number of documents", where="PoolCollator", got=got, expected=expected
+                "the number of texts differs from the number of documents",
+                where="PoolCollator",
+                got=got,
+                expected=expected,
             )
         self.preprocess, self.pool, self.texts, self.prompts = preprocess, pool, texts, prompts or {}
         self.valid_label_columns = ["label"]
@@ -156,11 +159,11 @@ def _by_frequency(random: np.random.Generator, lists: Sequence[Rows], limit: int
 def _check(pool: LabelPool) -> None:
     empty = [query for query, documents in pool.positives.items() if not len(documents)]
     if empty:
-        raise ContractError("queries without a positive", where="LabelPool", got=empty[:5], do="leave them out")
+        raise ContractError("some queries have no positive", where="LabelPool", got=empty[:5], do="leave them out")
     largest = max((int(documents[-1]) for documents in pool.positives.values()), default=-1)
     smallest = min((int(documents[0]) for documents in pool.positives.values()), default=0)
     if largest >= pool.documents or smallest < 0:
         got, expected = f"documents {smallest} to {largest}", f"0 to {pool.documents - 1}"
-        raise ContractError("documents out of range", where="LabelPool", got=got, expected=expected)
+        raise ContractError("document ids are out of range", where="LabelPool", got=got, expected=expected)
     if pool.size is not None and pool.size < 1:
-        raise ContractError("a pool without room", where="LabelPool", got=f"size {pool.size}", expected="at least 1")
+        raise ContractError("the pool has no room", where="LabelPool", got=f"size {pool.size}", expected="at least 1")

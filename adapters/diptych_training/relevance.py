@@ -38,7 +38,7 @@ class Relevance(torch.nn.Module):
         pair_ids = torch.tensor(sorted(set(pairs)), dtype=torch.int64).reshape(-1, 2)
         if len(pair_ids) and int(pair_ids.min()) < 0:
             raise ContractError(
-                "judgements of unknown ids", where="Relevance", got=int(pair_ids.min()), expected=">= 0"
+                "the judgements name unknown ids", where="Relevance", got=int(pair_ids.min()), expected=">= 0"
             )
         self.documents = int(pair_ids[:, 1].max()) + 1 if len(pair_ids) else 1
         # Row-major places of the relevant pairs, ascending: a pair is looked up by bisection.

@@ -183,7 +183,7 @@ class MovingRows:
         """
         if len(rows) != len(self.rows):
             got, expected = f"{len(rows)} rows", f"{len(self.rows)}, as there were"
-            raise ContractError("other rows are not as many", where="MovingRows", got=got, expected=expected)
+            raise ContractError("the new rows differ in number", where="MovingRows", got=got, expected=expected)
         self.rows = rows
 
 

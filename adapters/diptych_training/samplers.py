@@ -55,7 +55,7 @@ class TASBalanced:
         scores = np.zeros(len(query_ids)) if margins is None else np.asarray(margins, np.float64)
         if not len(query_ids) == len(topics) == len(scores):
             got = f"{len(query_ids)} queries, {len(topics)} clusters, {len(scores)} margins"
-            raise ContractError("columns of different lengths", where="TASBalanced", got=got, expected="one a row")
+            raise ContractError("the columns differ in length", where="TASBalanced", got=got, expected="one a row")
         self.clusters_per_batch, self.rows = clusters_per_batch, len(query_ids)
         rows_of = _grouped(query_ids)
         self.pairs = {query: _binned(rows, scores[rows], bins) for query, rows in rows_of.items() if len(rows) > 1}
@@ -244,7 +244,10 @@ def _binned(rows: Rows, margins: NDArray[np.float64], bins: int) -> list[Rows]:
 def _require_rows(rows: int, dataset: Any, where: str) -> None:
     if len(dataset) != rows:
         raise ContractError(
-            "made for another data set", where=where, got=f"{len(dataset)} rows", expected=f"{rows} rows"
+            "the sampler was made for another data set",
+            where=where,
+            got=f"{len(dataset)} rows",
+            expected=f"{rows} rows",
         )
 
 
@@ -268,7 +271,7 @@ class MixedBatches:
         if not all(map(len, self.parts)) or not 0 < share < 1:
             got = f"{len(self.parts[0])} labelled, {len(self.parts[1])} unlabelled, share {share}"
             raise ContractError(
-                "batches of two parts need both", where="MixedBatches", got=got, expected="rows of both kinds"
+                "mixed batches need rows of both kinds", where="MixedBatches", got=got, expected="rows of both kinds"
             )
 
     def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Batches:
@@ -280,7 +283,9 @@ class MixedBatches:
         rows = sum(map(len, self.parts))
         if len(dataset) != rows:
             got, expected = f"{len(dataset)} rows", f"{rows} rows"
-            raise ContractError("made for another data set", where="MixedBatches", got=got, expected=expected)
+            raise ContractError(
+                "the sampler was made for another data set", where="MixedBatches", got=got, expected=expected
+            )
         sizes = self.sizes(batch_size)
         count = max(math.ceil(len(part) / size) for part, size in zip(self.parts, sizes, strict=True))
         return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))

@@ -28,7 +28,7 @@ def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequen
     lengths = {len(texts) for texts in documents}
     if len(lengths) > 1 or len(queries) != len(documents):
         got = f"{len(queries)} queries, rows of {sorted(lengths)} documents"
-        raise ContractError("a teacher is asked for rows of different lengths", where="scored", got=got)
+        raise ContractError("the rows for the teacher differ in length", where="scored", got=got)
     pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
     return np.asarray(teacher.predict(pairs), np.float32).reshape(len(queries), -1)
 
@@ -77,7 +77,7 @@ class LiveTeacher:
             if not 0 <= min(ids) <= max(ids) < len(texts):
                 got = f"{sort} ids from {min(ids)} to {max(ids)}"
                 raise ContractError(
-                    "a teacher is asked for texts it does not have",
+                    "the teacher does not have these texts",
                     where="LiveTeacher",
                     got=got,
                     expected=f"0 to {len(texts) - 1}: places in its texts",

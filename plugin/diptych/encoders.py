@@ -279,6 +279,6 @@ def _encoding(slot: Slot) -> Slot:
     if slot.kind not in ENCODES or slot.anchored:
         got = f"{slot.name!r}, a {slot.spec.kind.replace('_', ' ')}"
         raise AdapterOptionsError(
-            "this adapter makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES)
+            "this adapter does not make vectors", where="encoders", got=got, expected=", ".join(ENCODES)
         )
     return slot

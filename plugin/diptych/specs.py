@@ -75,7 +75,7 @@ class AdapterSpec:
         object.__setattr__(self, "accepts", tuple(OTHER_NAMES.get(kind, kind) for kind in self.accepts))
         if not self.accepts or set(self.accepts) - {*ACCEPTED}:
             raise RegistryError(
-                f"adapter {self.name!r} accepts something unknown",
+                f"adapter {self.name!r} accepts an unknown kind of input",
                 got=repr(self.accepts),
                 expected=" | ".join(ACCEPTED),
             )

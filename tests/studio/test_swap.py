@@ -140,7 +140,7 @@ def test_without_leave_to_write_there_is_a_reason_and_no_button(
         with served(application(Served([collection], registry=fakes), extension=studio())) as url:
             context = browser.new_context()
             page = Visit(context.new_page(), f"{url}/studio/").open("swap")
-            expect(page.get_by_text("begin it with --allow-writes")).to_be_visible()
+            expect(page.get_by_text("start it with --allow-writes")).to_be_visible()
             expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
             context.close()
 

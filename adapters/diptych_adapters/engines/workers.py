@@ -85,10 +85,10 @@ class Worker:
         except BROKEN as error:
             self.close()
             raise AdapterFactoryError(
-                "a worker process ended, and so did the one begun in its place",
+                "a worker process ended, and so did its replacement",
                 where=f"{self._begin[0]}, device {self._begin[1].get('device') or 'cpu'}",
                 got=f"exit status {self._process.wait()}",
-                do="see what it printed; take fewer processes if memory is short",
+                do="see its output; use fewer processes if memory is short",
             ) from error
 
     def _started(self) -> subprocess.Popen[bytes]:

@@ -75,7 +75,7 @@ class FastEmbedImageEncoder(FastEmbedModel):
                 where=f"model {self.name!r}",
                 got=f"a text: {brief(other)}" if isinstance(other, str) else type(other).__name__,
                 expected="pictures, uint8 [height, width, 3]" + (", and texts" if self._reads_texts else ""),
-                do="say `of: image` in the slot, or take the adapter of what the slot reads",
+                do="set `of: image` in the slot, or use an adapter for what the slot reads",
             )
         if pictures:
             vectors[pictures] = self._pictures([inputs[at] for at in pictures])
@@ -116,7 +116,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
         dimension = self._text_side.probe()
         if dimension != self.dimension:
             raise ModelError(
-                f"models {options.model!r} and {options.text_model!r} are not of one space",
+                f"models {options.model!r} and {options.text_model!r} do not share a vector space",
                 got=f"vectors of {self.dimension} and {dimension}",
                 expected="the two sides of one model, such as the two of Qdrant/clip-ViT-B-32",
             )
@@ -207,14 +207,14 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
                     where=f"model {self.name!r}",
                     got=type(item).__name__,
                     expected="texts and pictures, uint8 [height, width, 3]",
-                    do="say `of: image` in the slot, or take the adapter of what the slot reads",
+                    do="set `of: image` in the slot, or use an adapter for what the slot reads",
                 )
             yield np.ascontiguousarray(vectors, np.float32)
 
 
 def _unfit(model: FastEmbedModel, error: Exception, *, expected: str) -> ModelError:
     return ModelError(
-        f"model {model.name!r} does not take what its own preprocessing gives",
+        f"model {model.name!r} fails on the output of its own preprocessing",
         where=model.folder / model.description.model_file,
         got=f"{type(error).__name__}: {error}",
         expected=expected,

@@ -153,7 +153,7 @@ def onnx_file(folder: Path, model_file: str | None) -> str:
     if (model_file or len(files) == 1) and (model_file or files[0]) in files:
         return model_file or files[0]
     raise ModelError(
-        "cannot tell the ONNX file of the folder",
+        "cannot tell which ONNX file of the folder to use",
         where=folder,
         got=", ".join(files) or "no *.onnx",
         expected=model_file or "one ONNX file",
@@ -228,7 +228,7 @@ def _check_listed(kind: type[Any], name: str) -> None:
         raise ModelError(
             f"FastEmbed's {kind.__name__} does not know model {name!r}",
             expected=", ".join(near or listed),
-            do="take a listed name, or a local folder",
+            do="use a listed name, or a local folder",
         )
 
 

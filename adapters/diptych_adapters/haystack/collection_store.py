@@ -192,8 +192,8 @@ class CollectionStore:
             if document.id not in existing and document.id not in accepted:
                 accepted[document.id] = document
             elif policy is DuplicatePolicy.FAIL:
-                do = "DuplicatePolicy.SKIP leaves what is there, OVERWRITE replaces it"
-                raise DuplicateDocument("a document of this id is there", where=f"document {document.id!r}", do=do)
+                do = "DuplicatePolicy.SKIP keeps the existing document, OVERWRITE replaces it"
+                raise DuplicateDocument("a document with this id exists", where=f"document {document.id!r}", do=do)
         return list(accepted.values())
 
     def _populate(self, documents: list[diptych.Document]) -> None:

@@ -96,9 +96,7 @@ def checked(documents: object) -> list[Document]:
         UnusableDocument: they are not.
     """
     if not isinstance(documents, list):
-        raise UnusableDocument(
-            "this is not a list of documents", got=type(documents).__name__, expected="list[Document]"
-        )
+        raise UnusableDocument("the documents are not a list", got=type(documents).__name__, expected="list[Document]")
     for position, document in enumerate(documents):
         if not isinstance(document, Document):
             raise UnusableDocument(

@@ -81,7 +81,7 @@ def variable_name(secret: Secret) -> str:
     if secret.type is not SecretType.ENV_VAR:
         raise ConfigError(
             "the key of a remote adapter is read from the environment",
-            got="a secret made of a token",
+            got="a secret that holds the token itself",
             expected='Secret.from_env_var("NAME")',
         )
     names: list[str] = secret.to_dict()["env_vars"]
@@ -111,7 +111,7 @@ def serializable(config: str | dict[str, Any] | None) -> str | dict[str, Any] | 
 def unserializable(component: object, value: object) -> NotSerializable:
     """The error for a component that was made from an object."""
     return NotSerializable(
-        f"a {type(component).__name__} made of an object cannot be written as YAML",
+        f"a {type(component).__name__} that holds an object cannot be written as YAML",
         got=type(value).__name__,
         do="make it of names: of a config file, a slot, an adapter; and filters in Haystack's words",
     )

@@ -40,7 +40,7 @@ def to_qdrant(filters: Filters, collection: Opened) -> models.Filter | None:
 
 def _condition(raw: object, collection: Opened) -> Condition:
     if not isinstance(raw, Mapping):
-        raise UnusableFilter("a filter is no mapping", got=repr(raw)[:80], expected=_EXAMPLE)
+        raise UnusableFilter("a filter is not a mapping", got=repr(raw)[:80], expected=_EXAMPLE)
     operator = _required(raw, "operator")
     if operator in LOGICAL:
         return _logical(raw, collection)
@@ -49,7 +49,7 @@ def _condition(raw: object, collection: Opened) -> Condition:
         matches = difflib.get_close_matches(str(operator).lower(), {name.lower(): name for name in operators}, n=1)
         hint = f"did you mean {next(n for n in operators if n.lower() == matches[0])!r}?" if matches else ""
         raise UnusableFilter(
-            f"no filter has the operator {operator!r}", where=repr(raw)[:120], expected=", ".join(operators), do=hint
+            f"unknown filter operator {operator!r}", where=repr(raw)[:120], expected=", ".join(operators), do=hint
         )
     field, value = _required(raw, "field"), _required(raw, "value")
     return _comparison(field, str(operator), value, collection)
@@ -77,7 +77,7 @@ def _logical(raw: Mapping[str, Any], collection: Opened) -> Condition:
 
 def _comparison(field: object, operator: str, value: Any, collection: Opened) -> Condition:
     if not isinstance(field, str) or not field or field in _WITHOUT_PAYLOAD:
-        raise UnusableFilter("no filter reads this field", got=repr(field), expected="content, id or meta.KEY")
+        raise UnusableFilter("filters cannot read this field", got=repr(field), expected="content, id or meta.KEY")
     if field == "id":
         return _id_condition(operator, value, collection)
     key = collection.field("text" if field == "content" else field.removeprefix("meta."))
@@ -86,10 +86,10 @@ def _comparison(field: object, operator: str, value: Any, collection: Opened) ->
 
 def _id_condition(operator: str, value: Any, collection: Opened) -> Condition:
     if operator not in ("==", "!=", "in", "not in"):
-        raise UnusableFilter("ids have no order", where="field 'id'", got=operator, expected="==, !=, in, not in")
+        raise UnusableFilter("ids cannot be ordered", where="field 'id'", got=operator, expected="==, !=, in, not in")
     ids = [value] if operator in ("==", "!=") else _checked_list(value)
     if not all(isinstance(identifier, str) for identifier in ids):
-        raise UnusableFilter("ids are texts", where="field 'id'", got=repr(value)[:80])
+        raise UnusableFilter("an id is not text", where="field 'id'", got=repr(value)[:80])
     condition: Condition = collection.having(ids)
     return condition if operator in ("==", "in") else models.Filter(must_not=[condition])
 
@@ -107,7 +107,7 @@ def _equal(key: str, value: Any) -> Condition:
         return models.FieldCondition(key=key, match=models.MatchValue(value=value))
     else:
         raise UnusableFilter(
-            "Qdrant does not compare with such a value",
+            "Qdrant cannot compare with this value",
             where=f"field {key!r}",
             got=repr(value)[:80],
             expected="a text, number, truth value, date or None",
@@ -135,7 +135,7 @@ def _ordered(bound: str) -> Callable[[str, Any], Condition]:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return models.FieldCondition(key=key, range=models.Range(**{bound: value}))
         raise UnusableFilter(
-            "only numbers and dates have an order",
+            "only numbers and dates can be ordered",
             where=f"field {key!r}",
             got=repr(value)[:80],
             expected="a number, or a date in ISO 8601 such as 2025-02-03T04:05:06",

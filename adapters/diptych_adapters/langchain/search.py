@@ -254,7 +254,7 @@ def relevance(score: float, encoder: NamedEncoder) -> float:
     if encoder.similarity == "euclidean":
         return 1 / (1 + max(0.0, -score))
     raise SearchError(
-        "these scores have no scale between 0 and 1",
+        "these scores cannot be scaled to between 0 and 1",
         where=f"slot {encoder.name!r}",
         got=str(encoder.similarity),
         expected="cosine or euclidean",

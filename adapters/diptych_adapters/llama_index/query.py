@@ -93,12 +93,10 @@ def _slot(collection: Opened, *kinds: Any) -> str:
 def _require_supported(query: VectorStoreQuery, extra: Mapping[str, Any]) -> None:
     if query.mode not in _SUPPORTED:
         expected = ", ".join(mode.value for mode in _SUPPORTED)
-        raise SearchError(
-            "this query mode is not served", got=getattr(query.mode, "value", query.mode), expected=expected
-        )
+        raise SearchError("unsupported query mode", got=getattr(query.mode, "value", query.mode), expected=expected)
     if unknown := [name for name in extra if name not in _EXTRA]:
         raise SearchError("unknown vector_store_kwargs", got=", ".join(unknown), expected=", ".join(_EXTRA))
     vector_suffices = query.mode in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
     if not query.query_str and not (vector_suffices and query.query_embedding):
         expected = "query_str, or query_embedding" if vector_suffices else "query_str"
-        raise SearchError("the query says nothing to search for", where=f"mode {query.mode.value}", expected=expected)
+        raise SearchError("the query holds nothing to search for", where=f"mode {query.mode.value}", expected=expected)

@@ -129,7 +129,7 @@ class MediaEncoder:
                 where=f"model {self.name!r}",
                 got=f"{what}: {brief(content)}" if kind == "text" else what,
                 expected=" or ".join(self._readers),
-                do=f"say `of: {self._family.reads}` in the slot, or take the adapter of what the slot reads",
+                do=f"set `of: {self._family.reads}` in the slot, or use an adapter for what the slot reads",
             )
         return reader.parts(content)
 
@@ -200,7 +200,7 @@ class MediaEncoder:
                 yield torch.from_numpy(self._run([next(iter(self._readers[kind].parts(content)))]))
             except (ValueError, RuntimeError, IndexError) as error:
                 raise ModelError(
-                    f"model {self.name!r} does not take what its own processor gives",
+                    f"model {self.name!r} fails on the output of its own processor",
                     where=self._folder.path,
                     got=f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}",
                     expected="config.json and preprocessor_config.json of one model",

@@ -79,7 +79,7 @@ def _saved(load: Any, folder: ModelFolder, file: str) -> Any:
             return load(local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise ModelError(
-            f"model {folder.name!r} does not say how its input is made",
+            f"model {folder.name!r} does not come with its preprocessing settings",
             where=folder.path / file,
             got=f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}",
             expected=f"{file}, or processor_config.json, as transformers saves it",

@@ -103,7 +103,7 @@ class SentenceTransformerImageEncoder:
             where=f"model {self.name!r}",
             got=type(item).__name__ if not isinstance(item, np.ndarray) else f"an array {list(item.shape)}",
             expected="texts and pictures, uint8 [height, width, 3]",
-            do="say `of: image` in the slot, or take the adapter of what the slot reads",
+            do="set `of: image` in the slot, or use an adapter for what the slot reads",
         )
 
     def _by_library(self, inputs: list[dict[str, Any]], prompt: str) -> Floats:

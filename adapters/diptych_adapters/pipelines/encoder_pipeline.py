@@ -53,7 +53,7 @@ class EncoderPipeline(Pipeline, Generic[V]):
         tokens, _ = self._document_reading
         if tokens is None:
             raise ModelError(
-                f"the tokenizer of model {self.name!r} does not say where tokens are",
+                f"the tokenizer of model {self.name!r} does not report token positions",
                 where=self._folder.path,
                 expected="a fast tokenizer, saved as tokenizer.json",
                 do="save the model with one",

@@ -98,7 +98,7 @@ def load_transformer(
             another shape.
     """
     if "model_type" not in folder.config():
-        what, got = f"model {folder.name!r} is no transformers model", "no config.json with a model_type"
+        what, got = f"model {folder.name!r} is not a transformers model", "no config.json with a model_type"
         do = "name the folder that holds config.json and the weights"
         raise ModelError(what, where=folder.path, got=got, expected="a folder of transformers", do=do)
     processor.import_torch()

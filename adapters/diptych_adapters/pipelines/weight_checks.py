@@ -149,7 +149,7 @@ def check_modules(model: Any, folder: ModelFolder) -> None:
 
 def _refusal(folder: ModelFolder, got: str, expected: str, *, where: Path | None = None) -> ModelError:
     return ModelError(
-        f"the weights of model {folder.name!r} are not those of its config",
+        f"the weights of model {folder.name!r} do not match its config",
         where=where or folder.path,
         got=got,
         expected=f"{expected}, and no other",

@@ -73,7 +73,9 @@ class YesNoApiReranker:
         if sum(probabilities) < LEAST_SHARE:
             got = ", ".join(map(repr, tokens))
             expected = f"{' or '.join(map(repr, self._words))} with a probability of at least {LEAST_SHARE}"
-            raise self.endpoint.error("the model answers something else", _PATH, got=got, expected=expected, do=_DO)
+            raise self.endpoint.error(
+                "the model does not answer as the prompt asks", _PATH, got=got, expected=expected, do=_DO
+            )
         yes, no = (probability or _most_unlisted(tokens.values()) for probability in probabilities)
         return math.log(yes) - math.log(no)
 

@@ -63,7 +63,9 @@ class CollectionSource:
         pipeline: Pipeline | None = None,
     ) -> None:
         if slot and pipeline:
-            raise ConfigError("a slot and a pipeline", where="CollectionSource", expected="one of them, or neither")
+            raise ConfigError(
+                "both a slot and a pipeline are given", where="CollectionSource", expected="one of them, or neither"
+            )
         self.collection, self.slot, self.pipeline = collection, slot, pipeline
 
     def __repr__(self) -> str:

@@ -152,7 +152,7 @@ def _cached_chat(options: str) -> Chat:
         return Chat(ChatOptions(**json.loads(options)))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-    raise ConfigError("options that cannot be used", where="generator 'chat'", got=problems)
+    raise ConfigError("the options cannot be used", where="generator 'chat'", got=problems)
 
 
 def _lines(answer: str) -> list[str]:

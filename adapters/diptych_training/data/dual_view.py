@@ -51,7 +51,9 @@ class Instructed:
         wrong = [name for name, value in zip(names, values, strict=True) if not isinstance(value, str) or not value]
         if wrong or raw["positive"] == raw["negative"]:
             got = f"no text in {', '.join(wrong)}" if wrong else f"{raw['positive']!r} is positive and negative"
-            raise DocumentError("no instance of an instruction", where=where, got=got, expected=", ".join(names))
+            raise DocumentError(
+                "a line is not an instance of an instruction", where=where, got=got, expected=", ".join(names)
+            )
         query, instruction, positive, negative = map(str, values)
         return cls(query, instruction, positive, negative, tuple(map(str, raw.get("others", ()))))
 

@@ -57,7 +57,9 @@ def doubled(measure: Callable[[int], float], *, start: int, limit: int, gain: fl
         ConfigError: a start below 1 or above `limit`.
     """
     if not 1 <= start <= limit:
-        raise ConfigError("no amount to start with", where="doubled", got=f"{start} of {limit}", expected="1 <= start")
+        raise ConfigError(
+            "the first amount is out of range", where="doubled", got=f"{start} of {limit}", expected="1 <= start"
+        )
     amounts, scores, stopped = [start], [measure(start)], "most"
     while 2 * amounts[-1] <= limit:
         amounts.append(2 * amounts[-1])
@@ -76,7 +78,9 @@ def fitted(amounts: Sequence[float], scores: Sequence[float]) -> Curve:
     """
     n, y = np.asarray(amounts, np.float64), np.asarray(scores, np.float64)
     if not len(n) or len(n) != len(y) or n.min() <= 0:
-        raise ConfigError("no curve fits", where="fitted", got=f"{list(amounts)[:5]}", expected="amounts above 0")
+        raise ConfigError(
+            "no curve can be fitted", where="fitted", got=f"{list(amounts)[:5]}", expected="amounts above 0"
+        )
     return min((_at(n, y, c) for c in np.geomspace(0.05, 4, 400)), key=lambda curve: curve.error)
 
 

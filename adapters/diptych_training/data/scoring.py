@@ -86,7 +86,7 @@ def _stored_scores(path: Path, name: str) -> dict[str, float]:
         return {}
     if head.get("teacher") != name:
         raise ConfigError(
-            "these are another teacher's scores",
+            "the file holds another teacher's scores",
             where=str(path),
             got=repr(head.get("teacher")),
             expected=repr(name),

@@ -56,7 +56,9 @@ class SyntheticOptions:
     def __post_init__(self) -> None:
         trip = 1 if self.round_trip is None else self.round_trip
         if not self.styles or min(self.documents, self.density, self.leak_words, trip) < 1:
-            raise ConfigError("nothing is asked for", where="synthetic queries", got=self, expected="numbers >= 1")
+            raise ConfigError(
+                "the settings ask for no queries", where="synthetic queries", got=self, expected="numbers >= 1"
+            )
 
     def per_style(self) -> dict[str, int]:
         """Number of queries of each style for a document."""
@@ -141,7 +143,7 @@ def synthesize(
     settings = options or SyntheticOptions()
     if settings.round_trip and source is None:
         raise ConfigError(
-            "a round trip without a retriever",
+            "a round trip needs a retriever",
             where="synthetic queries",
             do="give a source such as CollectionSource(collection), or round_trip=None",
         )
@@ -206,7 +208,9 @@ def sampled(documents: Mapping[str, str], count: int, *, strata: int = 4, seed: 
     """
     if count < 0 or strata < 1:
         got = f"count {count}, strata {strata}"
-        raise ConfigError("a sample of no size", where="sampled", got=got, expected="count >= 0, strata >= 1")
+        raise ConfigError(
+            "the size of the sample is out of range", where="sampled", got=got, expected="count >= 0, strata >= 1"
+        )
     ids = list(documents)
     order = np.argsort([len(documents[identifier].split()) for identifier in ids], kind="stable")
     random = np.random.default_rng(seed)

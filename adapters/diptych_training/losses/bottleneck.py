@@ -65,7 +65,9 @@ class LexiconBottleneckLoss(torch.nn.Module):
         self.model, self.shares, self.variant = model, (encoder_masked, decoder_masked), variant
         if not isinstance(self._output, torch.nn.Linear) or model.tokenizer.mask_token_id is None:
             got = type(self.network).__name__
-            raise ContractError("no masked language model", where=where, got=got, expected="...ForMaskedLM")
+            raise ContractError(
+                "the model is not a masked language model", where=where, got=got, expected="...ForMaskedLM"
+            )
         released = variant == "released"
         self.decoder = WeakDecoder.beside(self.network, layers=decoder_layers, bare=released)
         self._parts: tuple[Any, Any] | None = parts_of(self.network) if released else None  # no submodules of the loss

@@ -97,9 +97,11 @@ def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
     """
     if len(ids) != len(scores) + 1:
         got = f"{len(ids)} ids, {len(scores)} scores"
-        raise ContractError("ids and scores of different rows", where="labels_of", got=got, expected="2 + H and 1 + H")
+        raise ContractError(
+            "ids and scores are of different rows", where="labels_of", got=got, expected="2 + H and 1 + H"
+        )
     if max(ids) > EXACT:
-        raise ContractError("an id too large for a label", where="labels_of", got=max(ids), expected=f"<= {EXACT}")
+        raise ContractError("an id is too large for a label", where="labels_of", got=max(ids), expected=f"<= {EXACT}")
     return [*map(float, ids), *map(float, scores)]
 
 

@@ -52,9 +52,7 @@ class ElasticLoss(torch.nn.Module):
         self.model, self.weight, self.invariance, self.tau = model, weight, invariance, tau
         self.layers, dimension = exits_of(model), vectors.shape[1]
         if bad := [width for width in widths if not 0 < width <= dimension]:
-            raise ContractError(
-                "a width that vectors do not have", where="widths", got=bad[0], expected=f"1 to {dimension}"
-            )
+            raise ContractError("a width is out of range", where="widths", got=bad[0], expected=f"1 to {dimension}")
         self.widths = sorted({*widths, dimension}, reverse=True)
         self.vectors: Tensor
         self.register_buffer("vectors", vectors, persistent=False)

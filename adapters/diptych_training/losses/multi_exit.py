@@ -29,7 +29,7 @@ class MultiExitLoss(torch.nn.Module):
         distill_tau: temperature of both sides of it.
 
     Raises:
-        ContractError: a model without exits, or other weights than it has exits.
+        ContractError: the model has no exits, or other weights than it has exits.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ def exits_of(model: Any) -> list[int]:
     layers = getattr(last, "layers", None)
     if not isinstance(layers, list):
         do = "give the loss a model of diptych_training.models.multi_exit.multi_exit(model, layers)"
-        raise ContractError("a model without exits", where="MultiExitLoss", got=type(last).__name__, do=do)
+        raise ContractError("the model has no exits", where="MultiExitLoss", got=type(last).__name__, do=do)
     return layers
 
 

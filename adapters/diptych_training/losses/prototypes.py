@@ -48,7 +48,7 @@ class PrototypeLoss(torch.nn.Module):
         ):
             got = f"{len(embeddings)} columns, labels {'none' if labels is None else list(labels.shape)}"
             raise ContractError(
-                "no texts with classes", where="PrototypeLoss", got=got, expected="texts, one class each"
+                "the batch is not texts with classes", where="PrototypeLoss", got=got, expected="texts, one class each"
             )
         tuned: Prototypes = last_of(self.model, Prototypes, do="give the loss a model of prototype_model")
         normal = torch.nn.functional.normalize

@@ -77,7 +77,7 @@ class PSLLoss(RetrievalLoss):
         places = candidates.documents
         if len(places) and not 0 <= int(places.min()) <= int(places.max()) < len(self.table.weight):
             got, expected = f"ids {int(places.min())} to {int(places.max())}", f"0 to {len(self.table.weight) - 1}"
-            raise ContractError("documents that have no row", where="PSLLoss", got=got, expected=expected)
+            raise ContractError("some documents have no row in the table", where="PSLLoss", got=got, expected=expected)
         queries, documents = self.prepared(columns)
         rows = self._dropped(self.table.weight[places].float())
         if self.classifier_similarity == "cosine":

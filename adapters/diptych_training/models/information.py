@@ -103,7 +103,7 @@ def with_decoder(
     width, words = int(model.get_embedding_dimension() or 0), words_of(model)
     if words.shape[1] != width:
         got = f"vectors of {width}, words of {words.shape[1]}"
-        raise ContractError("vectors and word vectors of different widths", where="with_decoder", got=got)
+        raise ContractError("vectors and word vectors differ in width", where="with_decoder", got=got)
     length = int(model.max_seq_length or 512)
     decoder = Decoder(width, layers=layers, heads=heads, max_length=length, sigma_floor=sigma_floor)
     modules = [part for part in parts if not isinstance(part, Normalize)]

@@ -22,7 +22,7 @@ def layers_of(network: Any) -> nn.ModuleList:
     lists = [part for part in network.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if not lists:
         kind = type(network).__name__
-        raise ContractError("a network without a list of layers", where=kind, got=depth, expected="one module a layer")
+        raise ContractError("the network has no list of layers", where=kind, got=depth, expected="one module a layer")
     return lists[0]
 
 
@@ -39,7 +39,7 @@ def final_norm(network: Any) -> tuple[nn.Module, str] | None:
         return None
     if not isinstance(getattr(owner, name), nn.LayerNorm):
         got = type(getattr(owner, name)).__name__
-        raise ContractError("a final norm of a kind that exits do not know", where=name, got=got, expected="LayerNorm")
+        raise ContractError("unsupported kind of final norm", where=name, got=got, expected="LayerNorm")
     return owner, name
 
 

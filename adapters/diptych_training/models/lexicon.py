@@ -46,7 +46,7 @@ def lexicon(
         ContractError: the model has no masked-language-model head, or weights without static queries.
     """
     if idf is not None and queries != "static":
-        raise ContractError("weights without static queries", where="lexicon", got=queries, expected="queries: static")
+        raise ContractError("IDF weights need static queries", where="lexicon", got=queries, expected="queries: static")
     model = source if isinstance(source, SparseEncoder) else _loaded(Path(source))
     parts: list[Any] = list(model.children())
     routed = isinstance(parts[0], Router)

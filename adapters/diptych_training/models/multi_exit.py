@@ -128,7 +128,7 @@ def multi_exit(
     depth, exit_layers = len(layers_of(network)), sorted(set(layers))
     if not exit_layers or exit_layers[0] < 1 or exit_layers[-1] > depth:
         expected = f"numbers from 1 to {depth}"
-        raise ContractError("layers that the model has not", where="exits", got=list(layers), expected=expected)
+        raise ContractError("the model does not have these layers", where="exits", got=list(layers), expected=expected)
     if exit_layers[-1] < depth:
         transformer = truncated(transformer, exit_layers[-1])
         network = transformer.auto_model
@@ -225,7 +225,9 @@ def _check(layers: list[int], heads: str, dimension: int, pooled: int) -> None:
     if layers != sorted(set(layers)) or not layers:
         raise ContractError("unusable exits", where="Exits", got=layers, expected="ascending numbers of layers")
     if heads == "none" and dimension != pooled:
-        raise ContractError("another dimension needs heads", where="Exits", got=dimension, expected=pooled)
+        raise ContractError(
+            "an exit with another dimension needs a head", where="Exits", got=dimension, expected=pooled
+        )
 
 
 def _check_cuts(model: SentenceTransformer) -> None:
@@ -238,5 +240,7 @@ def _check_cuts(model: SentenceTransformer) -> None:
             vectors_of_cut = exit_model(model, layer)({**features})["sentence_embedding"]
             if not torch.allclose(vectors_of_cut, vectors, atol=1e-4):
                 gap = float((vectors_of_cut - vectors).abs().max())
-                raise ContractError("a model that cannot be left there", where=f"layer {layer}", got=f"{gap:.2g} apart")
+                raise ContractError(
+                    "the model cannot exit at this layer", where=f"layer {layer}", got=f"{gap:.2g} apart"
+                )
     model.train(training)

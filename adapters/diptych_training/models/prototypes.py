@@ -153,7 +153,7 @@ def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     if unknown:
         got = ", ".join(unknown[:3])
         raise ContractError(
-            "names that are not classes", where="class_numbers", got=got, expected=f"{len(classes)} names"
+            "some names are not classes", where="class_numbers", got=got, expected=f"{len(classes)} names"
         )
     return [numbers[name] for name in names]
 
@@ -172,7 +172,7 @@ def _add_tokens(transformer: Any, tokens: int) -> int:
     if ids != list(range(first, first + tokens)):
         expected = "ids one after the other"
         raise ContractError(
-            "a tokenizer without room for a soft prompt", where="prototype_model", got=ids, expected=expected
+            "the tokenizer has no room for a soft prompt", where="prototype_model", got=ids, expected=expected
         )
     if first + tokens > network.get_input_embeddings().num_embeddings:
         network.resize_token_embeddings(first + tokens, mean_resizing=False)

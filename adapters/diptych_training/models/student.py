@@ -26,7 +26,10 @@ def first_layers(model: Any, layers: int) -> Any:
     depth = len(layers_of(model[0].auto_model))
     if layers >= depth:
         raise ConfigError(
-            "the student is no smaller than the model", where="student.layers", got=layers, expected=f"1 to {depth - 1}"
+            "the student is not smaller than the model",
+            where="student.layers",
+            got=layers,
+            expected=f"1 to {depth - 1}",
         )
     model[0] = truncated(model[0], layers)
     return model

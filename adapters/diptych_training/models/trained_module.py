@@ -111,7 +111,7 @@ def saved(model: SentenceTransformer, folder: Path) -> Path:
     """
     foreign = [type(part) for part in model.modules() if isinstance(part, TrainedModule)]
     if foreign:
-        what = "a model in training is no model to serve"
+        what = "a model in training cannot be served"
         raise ContractError(what, where=folder, got=foreign[0].__name__, do="export it by the function of its module")
     model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
     return folder

@@ -125,7 +125,9 @@ def export(
     rows = table_of(model).weight.detach().float().cpu().numpy()
     if len(texts) != len(rows):
         got, expected = f"{len(texts)} texts", f"{len(rows)}, one a row"
-        raise ContractError("texts of another number than the table's", where="export", got=got, expected=expected)
+        raise ContractError(
+            "the number of texts differs from the number of rows", where="export", got=got, expected=expected
+        )
     served(model).save_pretrained(str(folder), create_model_card=False)
     exported = [place for place in range(len(texts)) if known is None or place in known]
     parts: list[Any] = [_by_text([texts[place] for place in exported], rows[exported]), Normalize()]

@@ -142,7 +142,7 @@ class Configurations(OverTheIndex):
         self.widths = sorted({*widths, vectors.shape[1]}, reverse=True)
 
     def measured(self, model: Any) -> dict[str, float]:
-        """The means over all exits and widths, by measure; of a model without exits its own values."""
+        """The means over all exits and widths, by measure; of the model has no exits its own values."""
         if not has_exits(model):
             return super().measured(model)
         values = list(self.each(model).values())

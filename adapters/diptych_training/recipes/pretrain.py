@@ -282,7 +282,7 @@ class Pretrain(Training[Options]):
         if stored is not None and stored != digests:
             changed = next((a for a, b in zip_longest(digests, stored) if a != b), None)
             raise ConfigError(
-                "the items are others than when they were prepared",
+                "the items have changed since they were prepared",
                 where=self.folder.path,
                 got=f"{changed['item'] if changed else stored[-1]['item']!r} changed, among {len(digests):,}",
                 expected=f"the {len(stored):,} items of data/{ITEMS}.jsonl",

@@ -161,13 +161,13 @@ def _in_batch(teacher: Any, student: Any) -> Any:
     """A teacher over the student's tokens: scores `[B, 2 B]` of all positives, then of all negatives."""
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise ConfigError(
-            "the in-batch teacher reads other tokens than the model that is trained",
+            "the in-batch teacher and the trained model have different tokenizers",
             where="loss.in_batch",
             expected="a model with the same tokenizer",
         )
     if prompts_of_sides(teacher) != prompts_of_sides(student):
         raise ConfigError(
-            "the in-batch teacher stands behind other prompts than the model that is trained",
+            "the in-batch teacher and the trained model have different prompts",
             where="loss.in_batch",
             got=prompts_of_sides(teacher),
             expected=prompts_of_sides(student),

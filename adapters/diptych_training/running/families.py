@@ -55,7 +55,7 @@ class Family:
             kwargs: more for the model's class, such as `num_labels`.
 
         Raises:
-            ModelError: it is not found, its weights are pickled, or are not those of its config.
+            ModelError: it is not found, its weights are pickled, or do not match its config.
         """
         import torch
 

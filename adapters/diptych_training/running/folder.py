@@ -152,7 +152,7 @@ class RunFolder:
         if self._has_content():
             if not file.exists():
                 raise ConfigError(
-                    "the folder is not empty and no training's", where=self.path, do="name another output"
+                    "the folder is not empty and holds no training", where=self.path, do="name another output"
                 )
             stored = _with_defaults(json.loads(file.read_text("utf-8")), options)
             self._compare(stored, settings, frozenset() if self._has_trained() else options.later())

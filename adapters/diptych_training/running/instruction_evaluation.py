@@ -80,7 +80,7 @@ def p_mrr(before: Sequence[int], after: Sequence[int]) -> float:
     """
     if len(before) != len(after) or not before or min(*before, *after) < 1:
         got = f"{len(before)} and {len(after)} ranks"
-        raise EvaluationError("these are no ranks of the same documents", where="p_mrr", got=got, expected="from 1")
+        raise EvaluationError("the ranks are not of the same documents", where="p_mrr", got=got, expected="from 1")
     return float(np.mean([rank_change(old, new) for old, new in zip(before, after, strict=True)]))
 
 

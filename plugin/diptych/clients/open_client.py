@@ -130,7 +130,7 @@ def _at_url(url: str, options: ClientOptions) -> Any:
 def _later(config: Config) -> AsyncInferenceClient:
     if config.cluster.given:
         raise StoreUnsupported(
-            "there is no asyncio client that keeps to a config's cluster section",
+            "the asyncio client does not support a config's cluster section",
             where="async_client",
             got=f"cluster.{next(iter(config.cluster.given))}",
             do="diptych.client(config=...), in asyncio.to_thread",
@@ -176,7 +176,7 @@ def _is_placed(location: str | None, options: Mapping[str, Any]) -> bool:
 def _refuse(options: Mapping[str, Any], url: str) -> None:
     if options:
         raise ConfigError(
-            "these arguments belong to QdrantClient alone",
+            "these arguments are for QdrantClient only",
             where=f"client, {_scheme(url) or url}: store",
             got=", ".join(sorted(options)),
             do="leave them out, or name the place as QdrantClient takes it: location, url, host or path",

@@ -147,7 +147,9 @@ def _given(request: SearchRequest, blocks: BlocksLike | None) -> dict[str, Width
         usable = all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in by_name.values())
         if not usable or not 0 < len(by_name) <= MOST_BLOCKS:
             where, expected = f"blocks of slot {name!r}", f"1 to {MOST_BLOCKS} widths, or names and widths"
-            raise SearchError("the widths are not usable", where=where, got=brief(widths), expected=expected)
+            raise SearchError(
+                "the widths of the blocks are not valid", where=where, got=brief(widths), expected=expected
+            )
         given[name] = {str(key): width for key, width in by_name.items()}
     return given
 
@@ -164,10 +166,10 @@ def _check_blocks(slot: Slot, query: Input, widths: Widths) -> None:
     if slot.kind != "dense":
         raise SearchError("only a dense vector has blocks", where=slot.where, got=kind, expected="a dense slot")
     if slot.similarity == "euclidean":
-        what = "a distance has no parts that add up"
+        what = "the parts of a distance do not add up"
         raise SearchError(what, where=slot.where, got="euclidean", expected="cosine or dot")
     if isinstance(query, QueryWithExamples):
-        what = "with examples, the score is no product of two vectors"
+        what = "with examples, the score is not a product of two vectors"
         raise SearchError(what, where=slot.where, got="like or unlike", do="explain blocks without examples")
     if (total := sum(widths.values())) != len(query):
         got = f"{' + '.join(map(str, widths.values()))} = {total}"

@@ -96,10 +96,10 @@ def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: L
 
 def _of_anchors(spec: AdapterSpec, slot: SlotConfig, at: Location) -> Iterator[Problem]:
     if slot.anchors is not None and spec.kind != "reranker":
-        what = f"{spec.name!r} is no reranker, so it cannot score anchors"
+        what = f"{spec.name!r} is not a reranker, so it cannot score anchors"
         yield Problem((*at, "anchors"), what, f"kind {spec.kind}", do="leave `anchors` out")
     elif slot.anchors is not None and slot.storage.first_stage is not None:
-        what = "some of the anchors say little of the others, so they make no first stage"
+        what = "scores of anchors have no first stage: some of the anchors say little about the others"
         yield Problem((*at, "storage", "first_stage"), what, do="leave it out")
 
 

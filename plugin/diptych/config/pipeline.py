@@ -258,7 +258,7 @@ def _boosted_and_diverse(search: SearchConfig) -> Iterator[Problem]:
 def _pinned_and_excluded(search: SearchConfig) -> Iterator[Problem]:
     for place, identifier in enumerate(search.pin):
         if identifier in search.exclude:
-            what = f"document {identifier!r} is pinned and excluded"
+            what = f"document {identifier!r} is both pinned and excluded"
             yield Problem(("search", "pin", place), what, do="name it once")
 
 

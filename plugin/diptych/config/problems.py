@@ -83,7 +83,7 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     if detail["type"].startswith("union_tag"):
         return _unknown_kind((*location, "kind"), detail["ctx"].get("tag"), kinds_at(model, detail["loc"]))
     if location[-1:] == ("[key]",):
-        return Problem(location[:-1], "a name here has to be text", repr(location[-2]), do="put it in quotes")
+        return Problem(location[:-1], "a name must be text", repr(location[-2]), do="put it in quotes")
     value = detail["input"]
     do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else remedy(detail)
     if isinstance(value, str) and not do:

@@ -108,7 +108,7 @@ def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:
         where = f"{path}, {error.where}" if error.where else path
         raise ConfigError(error.what, where=where, expected=error.expected, do=error.do) from None
     except _PARSER_FAULTS as error:
-        what = f"the {sort.name} file holds a value that is no value"
+        what = f"the {sort.name} file contains an invalid YAML value"
         got = _QUOTED.sub("'...'", f"{type(error).__name__}: {error}")  # the value itself may be a key
         raise ConfigError(what, where=path, got=got[:200]) from None
 

@@ -69,7 +69,7 @@ def require_coherent(source: Side, info: models.CollectionInfo) -> None:
     raise CopyError(
         "a swap of encoders is under way in the source",
         where=source,
-        expected="a collection at rest: a copy would hold half-filled new vectors, and nobody who fills them",
+        expected="no swap under way: a copy would hold half-filled vectors that nothing fills",
         do="finish it or undo it first: diptych apply, or diptych rollback; then run it again",
     )
 

@@ -196,4 +196,4 @@ def _format_of(path: Path) -> str:
         require_pyarrow()
         return "parquet"
     expected = ".jsonl, .jsonl.gz, .parquet; - for standard output"
-    raise CopyError("the name of the file does not tell its format", where=path, expected=expected)
+    raise CopyError("the file name does not show the format", where=path, expected=expected)

@@ -65,7 +65,7 @@ def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
     except ValidationError as error:
         first = error.errors()[0]
         raise CopyError(
-            "the target's record of its copy cannot be read",
+            "the target's copy record cannot be read",
             where=f"{where}, metadata {COPY}.{'.'.join(map(str, first['loc']))}",
             got=repr(first["input"])[:80],
             expected=expectation(first),

@@ -91,7 +91,7 @@ def require_same(
         name for name in sorted({*source_shapes, *target_shapes}) if source_shapes.get(name) != target_shapes.get(name)
     ]
     raise CopyError(
-        "source and target have other vectors",
+        "source and target have different vectors",
         where=target,
         got=", ".join(f"{name!r}: {target_shapes.get(name, 'none')}" for name in names),
         expected=", ".join(f"{name!r}: {source_shapes.get(name, 'none')}" for name in names),
@@ -142,7 +142,7 @@ def warnings_of(source: Side, info: models.CollectionInfo) -> list[str]:
     if info.config.strict_mode_config is not None and info.config.strict_mode_config.enabled:
         warnings.append("strict mode is not copied: set it in the target with update_collection")
     if is_local(source.client):
-        warnings.append("local mode does not tell its payload indexes: the next populate makes those of its config")
+        warnings.append("local mode does not report its payload indexes: the next populate creates those of its config")
     return warnings
 
 

@@ -84,7 +84,7 @@ def _common_metrics(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
 def _by_metric(comparisons: Sequence[Comparison]) -> dict[str, Comparison]:
     by_metric = {comparison.metric: comparison for comparison in comparisons}
     if len(by_metric) != len(comparisons):
-        raise EvaluationError("two comparisons are of one metric", got=", ".join(c.metric for c in comparisons))
+        raise EvaluationError("two comparisons use the same metric", got=", ".join(c.metric for c in comparisons))
     return by_metric
 
 

@@ -131,7 +131,7 @@ class Judging:
         number = next((n for n, own in enumerate(self.queries, 1) if own.id == query), 0)
         if document not in self._pools.get(query, ()):
             got, expected = f"query {query!r}, document {document!r}", "a pair that `next` gave"
-            raise EvaluationError("this pair is not to be judged", got=got, expected=expected)
+            raise EvaluationError("this pair is not among those to judge", got=got, expected=expected)
         chosen = self.queries[number - 1]
         return Pooled(chosen, document, number, len(self._left(chosen)))
 

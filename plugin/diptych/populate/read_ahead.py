@@ -150,7 +150,7 @@ def require_documents(documents: object) -> None:
     if isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
         return
     raise PopulateError(
-        "populate takes documents",
+        "the source is not an iterable of documents",
         got=type(documents).__name__,
         expected="an iterable of Document or mapping",
         do="put a single document into a list; read files with diptych.populate.open_source(path)",

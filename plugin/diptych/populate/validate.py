@@ -242,7 +242,7 @@ def checked_point_id(chosen: object) -> int | str:
 
 def _value(value: object, level: int) -> Any:
     if level > DEEPEST:
-        raise DocumentError("metadata is nested too deep", expected=f"at most {DEEPEST} levels")
+        raise DocumentError("metadata is nested too deeply", expected=f"at most {DEEPEST} levels")
     if value is None or isinstance(value, bool):
         return value
     for kind, convert in _CONVERSIONS:

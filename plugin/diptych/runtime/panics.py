@@ -13,7 +13,7 @@ def as_error(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
     crashed = AdapterCrashed(
-        "a call was ended by a crash of native code, or by an attempt to end the process",
+        "a call ended in a crash of native code, or tried to end the process",
         got=described(error),
         expected="an answer, or an Exception",
         do="see the log of the encoder or of the store",

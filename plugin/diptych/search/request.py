@@ -81,7 +81,7 @@ class SearchRequest:
         """A checked request, completed with the config's pipeline, limit and threshold.
 
         Raises:
-            SearchError: queries or options that cannot be used.
+            SearchError: queries or the options cannot be used.
             TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
@@ -187,7 +187,7 @@ def _named_ids(view: View, options: Options) -> tuple[tuple[str, ...], tuple[str
         exclude = tuple(dict.fromkeys([*exclude, *ids_of("exclude", options.exclude)]))
     for identifier in pin:
         if identifier in exclude:
-            raise SearchError("a document is pinned and excluded", got=brief(identifier), do="name it once")
+            raise SearchError("a document is both pinned and excluded", got=brief(identifier), do="name it once")
     return pin, exclude
 
 
@@ -232,9 +232,9 @@ def check_pipeline(pipeline: Pipeline, view: View) -> None:
                 do=nearest(name, view.slots),
             )
     if len(pipeline.retrieve) > 1 and pipeline.fuse is None:
-        raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
+        raise SearchError("several slots need a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
-        raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
+        raise SearchError("the pipeline retrieves nothing", do='start with Retrieve("SLOT")')
     _require_roles(pipeline, view)
     if pipeline.rescore:
         _require_kind(view.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
@@ -269,7 +269,7 @@ def _require_roles(pipeline: Pipeline, view: View) -> None:
         of_anchors = [name for name, slot in view.slots.items() if slot.anchored]
         if explore.anchors not in of_anchors:
             got, expected = repr(explore.anchors), ", ".join(of_anchors) or "none has any: diptych anchors build"
-            what = "a reranker explores by a slot without scores of anchors"
+            what = "a reranker can only explore by a slot with scores of anchors"
             raise SearchError(what, where=repr(pipeline), got=got, expected=expected)
 
 

@@ -61,7 +61,7 @@ def search(
         options: see `SearchOptions`.
 
     Raises:
-        SearchError: queries or options that cannot be used.
+        SearchError: queries or the options cannot be used.
         TenantError: no tenant where the collection requires one, or one where it has none.
         CollectionNotFound: nothing has been populated yet.
         FingerprintMismatch: the config's encoders did not make the collection's vectors.

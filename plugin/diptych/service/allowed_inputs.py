@@ -27,7 +27,7 @@ def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -
     for text in filter(str.strip, texts):
         if _ADDRESS.match(text.strip()) or _is_file(text.strip()):
             raise SearchError(
-                "a server opens no file and no address that a client names",
+                "a server does not open files or addresses that a client names",
                 where=where,
                 got=repr(text[:80]),
                 expected="words",
@@ -39,7 +39,7 @@ def require_inline(media: Mapping[Any, Any], *, where: str) -> None:
     for modality, raw in media.items():
         if not isinstance(raw, list) and not (isinstance(raw, str) and is_data_uri(raw)):
             raise SearchError(
-                "a server opens no file and no address that a client names",
+                "a server does not open files or addresses that a client names",
                 where=f"{where}, {str(modality)[:80]}",
                 got=brief(raw),
                 expected="media as a data: URI, or numbers in lists",

@@ -140,7 +140,7 @@ class Served:
         if name is None and len(self.collections) == 1:
             return next(iter(self.collections.values()))
         if name is None and self.collections:
-            raise CollectionError("which collection?", got="no `collection`", expected=names)
+            raise CollectionError("the request names no collection", got="no `collection`", expected=names)
         if name is None or name not in self.collections:
             do = nearest(name, self.collections)
             raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=names, do=do)

@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
-            "this address cannot be listened on",
+            "cannot listen at this address",
             where=f"{host}:{port}",
             got=error.strerror or str(error),
             do="choose another --port or --host",

@@ -34,7 +34,7 @@ class Writes:
             Refused: too many wait already.
         """
         if not self._room:
-            message = "too many writes wait already\n  do: send more documents in each, and ask again in a while"
+            message = "too many writes are waiting\n  do: send more documents per request, and try again later"
             raise Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "5"})
         self._room -= 1
         try:

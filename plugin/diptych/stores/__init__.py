@@ -135,7 +135,7 @@ def _require_one_server(urls: Sequence[str]) -> None:
 
 def _no_store(got: str) -> StoreURLError:
     expected = "edge:PATH, local:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT"
-    return StoreURLError("no store answers for this URL", got=got, expected=expected)
+    return StoreURLError("no store supports this URL", got=got, expected=expected)
 
 
 def open_store_of(

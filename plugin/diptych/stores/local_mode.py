@@ -106,7 +106,7 @@ def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> Qdr
             raise CollectionNotFound("there is no folder of qdrant-client's local mode", where=where, do=do)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             do = "choose another path" + ("; an embedded store is opened by edge:" if _is_edge(path) else "")
-            raise StoreError("the folder belongs to something else; nothing in it was changed", where=where, do=do)
+            raise StoreError("the folder holds something else; nothing in it was changed", where=where, do=do)
     for file in _files(path, where):
         _look_through(file)
     try:

@@ -63,7 +63,9 @@ class Studio:
             Refused: nobody may judge.
         """
         if self.judging is None:
-            message = "nothing can be judged here\n  do: begin Studio with --judgements FOLDER, where grades are saved"
+            message = (
+                "this Studio cannot save grades\n  do: start Studio with --judgements FOLDER, where grades are saved"
+            )
             raise Refused(403, message, code="read_only")
         return self.judging
 

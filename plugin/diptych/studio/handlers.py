@@ -189,7 +189,7 @@ async def roll_back(request: Request) -> Response:
     """`POST /studio/api/swap/rollback`."""
     serving, studio = Serving.of(request), Studio.of(request)
     if not studio.writes:
-        message = "Studio only reads\n  do: begin it with --allow-writes, or run diptych rollback"
+        message = "Studio only reads\n  do: start it with --allow-writes, or run diptych rollback"
         raise Refused(403, message, code="read_only")
     body = await read(request, RollBack, serving.limits)
     collection = serving.served.collection(body.collection)
@@ -244,7 +244,7 @@ def _set(serving: Serving, studio: Studio, name: str | None) -> QuerySet:
     if name is None:
         names = studio.sets.names(collections)
         if len(names) != 1:
-            expected = ", ".join(names) or "none: begin Studio with --queries FOLDER"
+            expected = ", ".join(names) or "none: start Studio with --queries FOLDER"
             message = f"which judged queries?\n  expected: {expected}"
             raise Refused(400, message, code="invalid_value", param="judged")
         name = names[0]

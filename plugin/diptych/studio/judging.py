@@ -67,7 +67,7 @@ class Comparison:
         if not 0 < depth <= DEEPEST or len(self.sides) < 2 or not self.queries:
             got = f"{self.metric}, {len(self.sides)} sides, {len(self.queries)} queries"
             expected = f"a measure with a cutoff of at most {DEEPEST}, such as nDCG@10, two sides, and a query"
-            raise EvaluationError("this cannot be judged", got=got, expected=expected)
+            raise EvaluationError("there is nothing to judge", got=got, expected=expected)
         if (hits := depth * len(self.sides) * len(self.queries)) > MOST_HITS:
             do = "choose a smaller sample, or a measure with a smaller cutoff"
             raise EvaluationError("too many hits to judge", got=f"{hits:,}", expected=f"at most {MOST_HITS:,}", do=do)
@@ -130,7 +130,7 @@ class JudgingSessions:
         """
         session = self._sessions.get(id)
         if session is None:
-            message = f"no judging is called {id[:40]!r}\n  do: begin it again; what was graded is saved"
+            message = f"there is no judging session {id[:40]!r}\n  do: start it again; what was graded is saved"
             raise Refused(404, message, code="no_such_session")
         session.asked = time.monotonic()
         if session.job is not None:
@@ -283,6 +283,6 @@ def _own(judging: Judging, pair: Pair | None) -> Pooled | None:
 
 def _ready(session: Session) -> Judging:
     if session.judging is None:
-        message = "the queries are still being asked\n  do: wait until the first document is shown"
+        message = "the queries are still running\n  do: wait until the first document is shown"
         raise Refused(409, message, code="not_ready")
     return session.judging

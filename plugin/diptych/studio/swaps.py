@@ -208,7 +208,7 @@ def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str
         missed = f"{', '.join(behind)} misses documents that a populate could not write"
         return f"{missed}; to go back anyway: diptych rollback --anyway"
     if not writes:
-        return "Studio may not write: begin it with --allow-writes, or run diptych rollback"
+        return "Studio only reads: start it with --allow-writes, or run diptych rollback"
     return ""
 
 

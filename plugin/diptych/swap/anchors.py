@@ -91,7 +91,7 @@ def require_same_files(live: State, config: Config) -> None:
             what, do = "the file of the live anchors is lost", "restore it, or name another file in the config"
             raise SwapError(what, where=f"slot {name!r}", got=str(path), do=do)
         if anchors_digest(read_anchors(path, where=f"slot {name!r}")) != digests[path]:
-            what = "the file of the live anchors holds others now"
+            what = "the file of the live anchors holds other anchors now"
             do = "restore the old anchors in it; write the new anchors to a new file and name it"
             raise SwapError(what, where=f"slot {name!r}", got=str(path), do=do)
 

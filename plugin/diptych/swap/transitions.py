@@ -157,7 +157,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
     behind = sorted(previous.vectors() & set(metadata.behind))
     if behind and not anyway:
         raise SwapError(
-            "the earlier generation misses documents that were written since",
+            "the earlier generation lacks documents that were written since",
             where=where,
             got=f"{', '.join(behind)} could not be written by a populate",
             do="edit the config back and run diptych plan and apply, which make them again; or roll back at once, "

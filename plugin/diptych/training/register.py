@@ -114,7 +114,7 @@ def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
     """The slot's `query` names the student; the slot must be there, since its encoder makes the documents' vectors."""
     if not slots.get(name):
         raise ConfigError(
-            "a student makes the queries of a slot, and there is no such slot",
+            "a student needs the slot of its teacher, and the config has no such slot",
             where=config,
             got=name,
             expected=", ".join(slots),

@@ -196,9 +196,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
-            raise TuneError("this recall is not usable", got=self.recall, expected="more than 0, at most 1")
+            raise TuneError("the recall is out of range", got=self.recall, expected="more than 0, at most 1")
         if self.least not in LEAST:
-            raise TuneError("this is not measured", got=self.least, expected=", ".join(LEAST))
+            raise TuneError("there is no such measure", got=self.least, expected=", ".join(LEAST))
 
     def choose(self, rows: Sequence[Row]) -> tuple[Row, bool]:
         """The row, and whether it has the recall; if none has, the one that comes closest."""

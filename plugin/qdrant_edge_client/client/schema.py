@@ -59,7 +59,7 @@ class Schema(EdgeBase):
         collection, schema = self._find(collection_name), field_type if field_schema is None else field_schema
         if schema is None:
             raise CollectionError(
-                "an index of what type?", where=f"field {field_name!r}", do="give field_schema, such as 'keyword'"
+                "the index has no type", where=f"field {field_name!r}", do="give field_schema, such as 'keyword'"
             )
         return self._write(
             collection, lambda: edge.UpdateOperation.create_field_index(field_name, index_schema(schema))

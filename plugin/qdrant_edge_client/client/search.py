@@ -130,9 +130,9 @@ def _check(request: models.QueryRequest) -> None:
 def _check_parts(request: models.QueryRequest | models.Prefetch) -> None:
     query, prefetch = request.query, request.prefetch
     if query is None and prefetch:
-        raise SearchError("prefetches without a query that merges them", do="add a query, such as models.RrfQuery")
+        raise SearchError("prefetches need a query that merges them", do="add a query, such as models.RrfQuery")
     if query is None and request.score_threshold is not None:
-        raise SearchError("a score threshold without a query", do="leave it out")
+        raise SearchError("a score threshold needs a query", do="leave it out")
     if isinstance(query, models.RrfQuery) and query.rrf.k is not None and query.rrf.k < 1:
         raise SearchError("the k of an RRF is too small", got=query.rrf.k, expected="1 or more")
     for item in prefetch if isinstance(prefetch, list) else [prefetch] if prefetch else []:

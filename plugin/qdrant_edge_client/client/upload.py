@@ -75,7 +75,7 @@ def _rows(vectors: Any) -> Iterable[Any]:
         return vectors if isinstance(vectors, np.ndarray) else (_or_empty(vector) for vector in vectors)
     lengths = {name: len(column) for name, column in vectors.items()}
     if len(set(lengths.values())) > 1:
-        raise CollectionError("named vectors differ in number", got=lengths, expected="one of each for each point")
+        raise CollectionError("the named vectors differ in number", got=lengths, expected="one of each for each point")
     return (dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True))
 
 

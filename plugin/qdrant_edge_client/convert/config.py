@@ -75,7 +75,7 @@ def quantization(config: models.QuantizationConfig | None) -> Any:
         return _binary(config.binary)
     if isinstance(config, models.TurboQuantization):
         return _turbo(config.turbo)
-    raise StoreUnsupported("an unknown quantization", got=type(config).__name__)
+    raise StoreUnsupported("unknown quantization", got=type(config).__name__)
 
 
 def _dense(params: models.VectorParams, config: models.CreateCollection) -> Any:

@@ -89,7 +89,9 @@ def _batch(batch: models.Batch, space: Space) -> list[Any]:
     columns = vectors if isinstance(vectors, dict) else {"": vectors}
     for name, column in {**columns, "payloads": payloads}.items():
         if len(column) != len(ids):
-            raise CollectionError("a batch is ragged", where=name or "vectors", got=len(column), expected=len(ids))
+            raise CollectionError(
+                "the columns of a batch differ in length", where=name or "vectors", got=len(column), expected=len(ids)
+            )
     if not ids:
         raise CollectionError("there are no points to write", do="leave out the call")
     if isinstance(vectors, dict):

@@ -195,7 +195,7 @@ def _recommend(query: models.RecommendQuery, using: str | None, limit: int, exam
     if recommendation.strategy in (None, models.RecommendStrategy.AVERAGE_VECTOR):
         return edge.Query.Nearest(examples.average(positive, negative), using)
     if not positive and not negative:
-        raise SearchError("a recommendation without examples", expected="at least one, positive or negative")
+        raise SearchError("a recommendation needs examples", expected="at least one, positive or negative")
     best = recommendation.strategy == models.RecommendStrategy.BEST_SCORE
     make = edge.Query.RecommendBestScore if best else edge.Query.RecommendSumScores
     return make(edge.RecommendQuery(positive, negative), using)

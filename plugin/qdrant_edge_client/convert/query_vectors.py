@@ -53,7 +53,7 @@ class Examples:
         """The target of `average_vector`: the mean of the positives plus its difference to that of the negatives."""
         if not positive:
             raise SearchError(
-                "nothing to average in a recommendation", got="no positive examples", expected="at least one"
+                "a recommendation has no vectors to average", got="no positive examples", expected="at least one"
             )
         if isinstance(positive[0], edge.SparseVector):
             return _average_sparse(positive, negative)

@@ -42,7 +42,7 @@ def prepare(root: Path, *, create: bool) -> Path:
         raise StoreError("there is no embedded store here", where=f"edge:{root}", do="check the path of the store")
     if foreign := [str(path.relative_to(root)) for path in _foreign_files(root, home)]:
         raise StoreError(
-            "this folder belongs to something else than an embedded store; nothing in it was changed",
+            "the folder holds something other than an embedded store; nothing in it was changed",
             where=f"edge:{root}",
             got=", ".join(foreign[:5]),
             expected="a new folder, or one that EdgeClient made",

@@ -167,7 +167,9 @@ class SharedEdgeClient(FolderClient):
 def _unsendable(name: str, raw: Exception) -> CollectionError:
     """The error of an argument that does not fit qdrant-client's models, or is not JSON."""
     got = str(raw) if not isinstance(raw, ValidationError) else _first_of(raw)
-    return CollectionError("an argument is not what the store takes", where=f"{name}()", got=got, do="fix the argument")
+    return CollectionError(
+        "an argument has a form that the store does not accept", where=f"{name}()", got=got, do="fix the argument"
+    )
 
 
 def _first_of(raw: ValidationError) -> str:

@@ -82,7 +82,7 @@ def engine_routes() -> dict[tuple[str, str], Route]:
         name, run_id = request.names
         run = runs.get(run_id)
         if run is None:
-            raise StoreUnavailable("this process knows no such optimisation", got=run_id, do="optimize again")
+            raise StoreUnavailable("this process has no such optimisation", got=run_id, do="optimize again")
         try:
             built = run.result(_LOOK)
         except TimeoutError:

@@ -43,7 +43,7 @@ def serve_at(port: int, client: SharedEdgeClient, *, has_key: Callable[[str], bo
         listener = socket.create_server((LOCAL, port), backlog=128)
     except OSError as error:
         do = "choose another port"
-        raise StoreError("this port cannot be listened on", where=f"{LOCAL}:{port}", got=error, do=do) from error
+        raise StoreError("cannot listen at this port", where=f"{LOCAL}:{port}", got=error, do=do) from error
 
     def permits(handler: Any) -> bool:
         if has_key is not None:

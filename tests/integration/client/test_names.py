@@ -59,7 +59,7 @@ def test_a_name_that_nobody_knows_is_told_with_the_nearest(client: Any) -> None:
         client.query_points("demo", document("one", "fake-dens"))
     with pytest.raises(UnknownAdapter, match="no encoder is called 'other'"):
         client.upload_points("demo", [models.PointStruct(id=1, vector=document("one", "other"))])
-    with pytest.raises(AdapterOptionsError, match=r"(?s)makes no vectors.*a reranker"):
+    with pytest.raises(AdapterOptionsError, match=r"(?s)does not make vectors.*a reranker"):
         client.query_points("demo", document("one", "fake-reranker"))
     with pytest.raises(UnknownAdapter, match="no encoder is called 'fake-dens'"):
         client.get_embedding_size("fake-dens")
@@ -182,9 +182,9 @@ def test_a_config_gives_the_store_and_the_slots(tmp_path: Path, small_server: Ca
 
 
 def test_places_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)belong to QdrantClient alone.*got: cloud_inference"):
+    with pytest.raises(ConfigError, match=r"(?s)are for QdrantClient only.*got: cloud_inference"):
         diptych.client(f"edge:{tmp_path}", cloud_inference=True)
-    with pytest.raises(ConfigError, match=r"(?s)belong to QdrantClient alone.*got: api_key"):
+    with pytest.raises(ConfigError, match=r"(?s)are for QdrantClient only.*got: api_key"):
         diptych.client(config=config("memory:"), api_key="secret")
     with pytest.raises(StoreUnsupported, match=r"(?s)no asyncio client.*got: edge:.*asyncio.to_thread"):
         diptych.async_client(f"edge:{tmp_path}")

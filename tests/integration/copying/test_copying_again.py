@@ -182,7 +182,7 @@ def test_other_vectors_than_when_the_copy_was_made_are_refused(source: QdrantBas
     vectors = {"a": models.VectorParams(size=3, distance=DISTANCE)}
     source.create_collection("c", vectors_config=vectors, sparse_vectors_config={"s": models.SparseVectorParams()})
     with pytest.raises(
-        CopyError, match=r"(?s)other vectors.*'': 2 Dot, 'a': none, 's': none\n.*'a': 3 Dot, 's': sparse"
+        CopyError, match=r"(?s)different vectors.*'': 2 Dot, 'a': none, 's': none\n.*'a': 3 Dot, 's': sparse"
     ):
         copy_collection(source, "c", target)
 

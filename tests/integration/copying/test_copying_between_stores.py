@@ -226,4 +226,4 @@ def test_the_report_counts_and_names_both_ends_without_secrets(open_client: Open
     assert report.source.startswith("memory:")
     assert report.target == f"edge:{target.path}, collection 'copy'"  # type: ignore[attr-defined]
     assert (report.verified, report.passes, report.written) == (False, 0, 100)
-    assert "does not tell its payload indexes" in report.warnings[0]
+    assert "does not report its payload indexes" in report.warnings[0]

@@ -211,5 +211,5 @@ def test_a_file_that_is_no_export_is_refused(open_client: Stores, tmp_path: Path
 
 
 def test_the_name_of_the_file_tells_its_format(open_client: Stores, fill: Fill) -> None:
-    with pytest.raises(CopyError, match=r"does not tell its format(.|\n)*\.parquet"):
+    with pytest.raises(CopyError, match=r"does not show the format(.|\n)*\.parquet"):
         export_collection(fill(open_client("memory")), Path("c.xml"))

@@ -110,7 +110,7 @@ def test_wrong_kinds_names_and_inputs_are_told(encoders: Encoders) -> None:
         DiptychTextEmbedder(encoders["fake-dense"]).run(DOCUMENTS)  # type: ignore[arg-type]
     with pytest.raises(DocumentError, match="has no text"):
         DiptychDocumentEmbedder(encoders["fake-dense"]).run([Document(id="x")])
-    with pytest.raises(ValueError, match=r"(?s)not a list of documents.*got: str"):
+    with pytest.raises(ValueError, match=r"(?s)the documents are not a list.*got: str"):
         DiptychDocumentEmbedder(encoders["fake-dense"]).run("x")  # type: ignore[arg-type]
 
 

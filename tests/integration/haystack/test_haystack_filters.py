@@ -106,21 +106,27 @@ def test_a_time_without_a_zone_is_utc(store: DiptychDocumentStore) -> None:
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"field": "meta.n", "operator": "=", "value": 1}, r"(?s)has the operator '='.*expected: ==, !="),
-        ({"operator": "and", "conditions": [{}]}, r"(?s)has the operator 'and'.*did you mean 'AND'\?"),
+        ({"field": "meta.n", "operator": "=", "value": 1}, r"(?s)unknown filter operator '='.*expected: ==, !="),
+        ({"operator": "and", "conditions": [{}]}, r"(?s)unknown filter operator 'and'.*did you mean 'AND'\?"),
         ({"field": "meta.n", "operator": "=="}, r"(?s)lacks 'value'.*meta.section"),
         ({"field": "meta.n", "value": 1}, "lacks 'operator'"),
         ({"operator": "==", "value": 1}, "lacks 'field'"),
         ({"operator": "AND"}, "lacks 'conditions'"),
         ({"operator": "OR", "conditions": []}, r"(?s)OR has no conditions.*not empty"),
-        ({"operator": "OR", "conditions": ["x"]}, "a filter is no mapping"),
-        ({"field": "score", "operator": ">", "value": 1}, r"(?s)no filter reads this field.*content, id or meta.KEY"),
-        ({"field": "meta.n", "operator": "==", "value": [1]}, r"(?s)does not compare.*field 'n'.*got: \[1\]"),
-        ({"field": "meta.n", "operator": ">", "value": "1"}, r"(?s)only numbers and dates have an order.*2025-02-03"),
+        ({"operator": "OR", "conditions": ["x"]}, "a filter is not a mapping"),
+        (
+            {"field": "score", "operator": ">", "value": 1},
+            r"(?s)filters cannot read this field.*content, id or meta.KEY",
+        ),
+        (
+            {"field": "meta.n", "operator": "==", "value": [1]},
+            r"(?s)cannot compare with this value.*field 'n'.*got: \[1\]",
+        ),
+        ({"field": "meta.n", "operator": ">", "value": "1"}, r"(?s)only numbers and dates can be ordered.*2025-02-03"),
         ({"field": "meta.n", "operator": ">", "value": True}, "only numbers and dates"),
         ({"field": "meta.n", "operator": "in", "value": "1"}, "need a list"),
-        ({"field": "id", "operator": ">", "value": "d1"}, "ids have no order"),
-        ({"field": "id", "operator": "==", "value": 1}, "ids are texts"),
+        ({"field": "id", "operator": ">", "value": "d1"}, "ids cannot be ordered"),
+        ({"field": "id", "operator": "==", "value": 1}, "an id is not text"),
     ],
 )
 def test_what_cannot_be_said_in_qdrants_words_is_refused(

@@ -79,7 +79,7 @@ def test_policies_say_what_happens_to_ids_that_are_taken(things: Collection) -> 
     store.write_documents([Document(id="a", content="first")])
     again = [Document(id="a", content="second"), Document(id="b", content="third"), Document(id="b", content="fourth")]
     with pytest.raises(
-        DuplicateDocumentError, match=r"(?s)a document of this id is there.*'a'.*OVERWRITE replaces"
+        DuplicateDocumentError, match=r"(?s)a document with this id exists.*'a'.*OVERWRITE replaces"
     ) as told:
         store.write_documents(again, DuplicatePolicy.FAIL)
     assert isinstance(told.value, DocumentError)

@@ -100,7 +100,7 @@ def test_relevance_is_one_for_the_same_and_falls_with_the_score(opened: Any, sim
 
 def test_scores_without_bounds_have_no_relevance(opened: Any) -> None:
     dot = filled(opened, {"dense": {"adapter": "fake-dense", "similarity": "dot"}})
-    with pytest.raises(SearchError, match=r"(?s)no scale between 0 and 1.*got: dot"):
+    with pytest.raises(SearchError, match=r"(?s)cannot be scaled to between 0 and 1.*got: dot"):
         dot.similarity_search_with_relevance_scores(QUERY)
 
 

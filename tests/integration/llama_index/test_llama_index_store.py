@@ -303,7 +303,7 @@ def test_nodes_that_cannot_be_indexed_are_an_error_and_the_others_are_in(
 def test_what_the_collection_cannot_do_is_refused(opened: Any, nodes: list[TextNode]) -> None:
     store = DiptychVectorStore(opened(slots={"dense": {"adapter": "fake-dense"}}))
     store.add(nodes[:3])
-    with pytest.raises(SearchError, match=r"(?s)this query mode is not served.*got: svm.*expected: default, hybrid"):
+    with pytest.raises(SearchError, match=r"(?s)unsupported query mode.*got: svm.*expected: default, hybrid"):
         store.query(VectorStoreQuery(query_str=QUERY, mode=VectorStoreQueryMode.SVM))
     with pytest.raises(SearchError, match=r"(?s)got: dense.*expected: a sparse or text index slot"):
         store.query(VectorStoreQuery(query_str=QUERY, mode=VectorStoreQueryMode.SPARSE))

@@ -72,4 +72,4 @@ def test_no_path_and_no_address_is_taken(served: Served, named: str) -> None:
     ):
         failed, text = called(served, tool, **arguments)
         assert failed
-        assert "opens no file and no address" in text
+        assert "does not open files or addresses" in text

@@ -91,5 +91,5 @@ def test_a_cancelled_task_ends_the_run_and_what_was_written_is_kept(collection: 
 
 def test_what_is_no_source_is_refused(collection: Collection) -> None:
     wrong: Any = {"id": "1", "text": "a document alone"}
-    with pytest.raises(PopulateError, match="populate takes documents"):
+    with pytest.raises(PopulateError, match="the source is not an iterable of documents"):
         asyncio.run(collection.apopulate(wrong))

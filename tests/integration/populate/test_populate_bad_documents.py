@@ -69,7 +69,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "NaN in metadata": ({"id": "a", "text": "x", "n": [{"m": math.nan}]}, "a", r"not finite \(got nan\)"),
     "a set in metadata": ({"id": "a", "text": "x", "tags": {"b"}}, "a", r"metadata is not JSON \(got set\)"),
     "an object in metadata": ({"id": "a", "text": "x", "o": object()}, "a", r"metadata is not JSON \(got object\)"),
-    "bottomless metadata": ({"id": "a", "text": "x", "deep": deep(80)}, "a", "nested too deep"),
+    "bottomless metadata": ({"id": "a", "text": "x", "deep": deep(80)}, "a", "nested too deeply"),
     "an integer that no store keeps": ({"id": "a", "text": "x", "n": 2**64}, "a", "beyond 64 bits"),
     "numpy's infinity": ({"id": "a", "text": "x", "n": np.float32(np.inf)}, "a", "not finite"),
     "half a surrogate in metadata": ({"id": "a", "text": "x", "n": ["\ud800"]}, "a", "not valid Unicode"),
@@ -252,7 +252,9 @@ def test_a_point_of_another_document_or_of_others_is_never_overwritten(
 
 @pytest.mark.parametrize("given", ["corpus.jsonl", {"id": 1, "text": "x"}, Document("a", "x"), 7, None])
 def test_what_holds_no_documents_is_refused_at_once(memory: QdrantBase, open_handle: OpenHandle, given: Any) -> None:
-    with pytest.raises(PopulateError, match=f"populate takes documents\n  got: {type(given).__name__}"):
+    with pytest.raises(
+        PopulateError, match=f"the source is not an iterable of documents\n  got: {type(given).__name__}"
+    ):
         populate(open_handle(memory), given)
 
 

@@ -347,7 +347,7 @@ def test_the_blocks_of_a_vector_add_up_to_its_score(
     assert [block["width"] for block in given.as_dict()["slots"]["dense"]["blocks"]] == [1, 2, 61]
     liked = collection.explain("word2 word3", like=["d4"], limit=1)[0]
     assert liked.slots["dense"].blocks == ()
-    assert "no blocks of slot 'dense': with examples, the score is no product of two vectors" in liked.notes
+    assert "no blocks of slot 'dense': with examples, the score is not a product of two vectors" in liked.notes
 
 
 @pytest.mark.parametrize(
@@ -357,10 +357,10 @@ def test_the_blocks_of_a_vector_add_up_to_its_score(
         ({"dens": [64]}, r"does not retrieve from slot 'dens'\n(.*\n)*.*did you mean 'dense'"),
         ({"lexical": [64]}, r"only a dense vector has blocks\n.*\n.*sparse"),
         ({"late": [64]}, r"only a dense vector has blocks\n.*\n.*multivector"),
-        ({"dense": []}, r"widths are not usable\n.*\n.*\n.*1 to 256"),
-        ({"dense": [64, 0]}, "widths are not usable"),
-        ({"dense": "64"}, "widths are not usable"),
-        ({"dense": 64}, "widths are not usable"),
+        ({"dense": []}, r"widths of the blocks are not valid\n.*\n.*\n.*1 to 256"),
+        ({"dense": [64, 0]}, "widths of the blocks are not valid"),
+        ({"dense": "64"}, "widths of the blocks are not valid"),
+        ({"dense": 64}, "widths of the blocks are not valid"),
         ([64], "blocks are not usable"),
     ],
     ids=repr,
@@ -373,7 +373,7 @@ def test_blocks_that_a_vector_does_not_have_are_refused(filled: Collection, bloc
 def test_a_distance_has_no_blocks(opened: Open, tmp_path: Path) -> None:
     collection = opened({"slots": {"near": {"adapter": "fake-dense", "similarity": "euclidean"}}})
     collection.populate([Document("a", "word1")], report_path=tmp_path / "aside")
-    with pytest.raises(SearchError, match="a distance has no parts"):
+    with pytest.raises(SearchError, match="the parts of a distance do not add up"):
         collection.explain("word1", blocks={"near": [32, 32]})
 
 

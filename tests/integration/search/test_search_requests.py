@@ -241,7 +241,7 @@ def test_an_unknown_reranker_is_named(filled: Collection) -> None:
         ),
         (["word1"], {"limit": 5, "offset": 18, "pipeline": PIPELINES[5]}, "limit 5 [+] offset 18\n.*at most 22"),
         (["word1"], {"pipeline": Pipeline((Retrieve("dnse"),))}, "names slot 'dnse'.*\n.*\n.*dense, lexical, late"),
-        (["word1"], {"pipeline": PAIR}, "several slots without a fusion"),
+        (["word1"], {"pipeline": PAIR}, "several slots need a fusion"),
         (["word1"], {"pipeline": Pipeline(())}, "retrieves nothing"),
         (["word1"], {"pipeline": PAIR >> Rrf() >> Diversify("late")}, "slot cannot diversify\n.*slot 'late'"),
         (

@@ -42,7 +42,7 @@ def test_paths_and_addresses_are_refused(client: httpx.Client, text: str) -> Non
     for path, body in (("/v1/embeddings", {"model": "seen", "input": ["cat", text]}), ("/search", {"query": text})):
         answer = client.post(path, json=body)
         assert answer.status_code == 400
-        assert "opens no file and no address" in answer.json()["error"]["message"]
+        assert "does not open files or addresses" in answer.json()["error"]["message"]
 
 
 def test_words_are_answered_and_encoders_of_text_take_anything(client: httpx.Client) -> None:

@@ -85,7 +85,7 @@ def test_no_path_and_no_address_is_taken_from_a_client(client: httpx.Client, nam
     for answer in answers:
         assert answer.status_code == 400
         message = answer.json()["error"]["message"]
-        assert "opens no file and no address" in message or "the request cannot be read" in message
+        assert "does not open files or addresses" in message or "the request cannot be read" in message
 
 
 def test_the_header_of_an_exported_file_opens_no_path_either(client: httpx.Client) -> None:
@@ -97,7 +97,7 @@ def test_the_header_of_an_exported_file_opens_no_path_either(client: httpx.Clien
         headers={"content-type": "application/x-ndjson"},
     )
     assert answer.status_code == 400
-    assert "opens no file and no address" in answer.json()["error"]["message"]
+    assert "does not open files or addresses" in answer.json()["error"]["message"]
 
 
 def test_bad_media_are_refused_and_rejected_by_name(client: httpx.Client) -> None:

@@ -162,7 +162,7 @@ def two(tmp_path: Path, fakes: Registry) -> Iterator[httpx.Client]:
 
 
 def test_several_collections_are_called_by_their_names(two: httpx.Client) -> None:
-    assert "which collection?" in two.post("/search", json={"query": "cat"}).json()["error"]["message"]
+    assert "the request names no collection" in two.post("/search", json={"query": "cat"}).json()["error"]["message"]
     assert asked(two, query="cat", collection="beasts")["collection"] == "beasts"
     models = [model["id"] for model in two.get("/v1/models").json()["data"]]
     assert models == ["animals/dense", "long", "beasts/dense", "fake-reranker"]

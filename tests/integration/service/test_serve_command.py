@@ -112,7 +112,7 @@ def test_other_machines_are_listened_to_with_a_key_only(
 ) -> None:
     monkeypatch.delenv("DIPTYCH_API_KEY", raising=False)
     error = said(capsys, "--host", "0.0.0.0")
-    assert error["what"] == "an address that other machines reach needs an API key"
+    assert error["what"] == "an address that other machines can reach needs an API key"
     assert "--insecure" in error["do"]
 
 
@@ -124,7 +124,7 @@ def test_a_missing_package_names_the_extra(capsys: pytest.CaptureFixture[str], m
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     with running(folder) as process:
         port = document(process)["url"].rpartition(":")[2]
-        assert said(capsys, "--port", port)["what"] == "this address cannot be listened on"
+        assert said(capsys, "--port", port)["what"] == "cannot listen at this address"
 
 
 @pytest.mark.parametrize(

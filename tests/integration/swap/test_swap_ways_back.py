@@ -111,7 +111,7 @@ def test_a_rollback_that_would_miss_documents_of_a_populate_is_refused_and_can_b
     found = opened(swapped)
     report = found.populate(corpus(23))
     assert "`diptych rollback` is refused without `--anyway`" in report.warnings[0]
-    with pytest.raises(SwapError, match=r"(?s)misses documents .*or roll back at once.* diptych rollback --anyway"):
+    with pytest.raises(SwapError, match=r"(?s)lacks documents .*or roll back at once.* diptych rollback --anyway"):
         found.rollback()
     done = opened(swapped, None, BringsFragile()).rollback(anyway=True)
     assert (done.outcome, live(found)) == ("rolled back", {"dense": "dense.1"})

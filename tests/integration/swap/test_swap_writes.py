@@ -411,9 +411,9 @@ def test_when_the_earlier_encoder_is_gone_documents_go_on_and_the_way_back_is_cl
     assert report.new == 10
     assert any("'dense.1' of an earlier generation could not be written" in text for text in report.warnings)
     assert faults(client, "dense.2", OLD_ENCODER) == []
-    with pytest.raises(SwapError, match=r"(?s)misses documents .*dense\.1 could not be written"):
+    with pytest.raises(SwapError, match=r"(?s)lacks documents .*dense\.1 could not be written"):
         poor.rollback()
-    with pytest.raises(SwapError, match="misses documents"):
+    with pytest.raises(SwapError, match="lacks documents"):
         rich.rollback()
     assert rich.apply(config(ELSEWHERE)).outcome == "cut over"
     assert faults(client, "dense.3", NEW_ENCODER) == []

@@ -105,7 +105,7 @@ def test_an_exit_names_the_spaces_that_it_was_trained_for(run: tuple[Path, Any])
 
 def test_widths_and_layers_that_the_model_has_not_are_refused(world: Path, tmp_path: Path) -> None:
     for section, message in (
-        ({"layers": [3]}, "layers that the model has not"),
+        ({"layers": [3]}, "the model does not have these layers"),
         ({"layers": [1], "widths": [99]}, "width"),
     ):
         given = {**options_of("elastic", world, tmp_path / str(section), epochs=1), "elastic": section}

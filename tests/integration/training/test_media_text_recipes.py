@@ -148,7 +148,7 @@ def test_texts_that_were_changed_since_they_were_encoded_are_told(world: Path, t
     given = options(world, tmp_path / "run", data={"items": str(world / "changed.jsonl"), "share": 0.2})
     made(given, Told()).prepare()
     lines(world / "changed.jsonl", [{**rows[0], "texts": ["new"]}, *rows[1:]])
-    with pytest.raises(ConfigError, match=r"other texts than when they were prepared(?s:.*)'new'"):
+    with pytest.raises(ConfigError, match=r"other texts than when the training was prepared(?s:.*)'new'"):
         made(given, Told()).train()
 
 

@@ -160,7 +160,7 @@ def test_items_that_changed_since_they_were_prepared_are_told(world: Path, tmp_p
     data = {"corpus": str(tmp_path / "own"), "share": 0.25}
     made(options(world, tmp_path / "run", data=data), Told()).prepare()
     (tmp_path / "own/2.png").write_bytes((world / "image/7.png").read_bytes())
-    with pytest.raises(ConfigError, match=r"the items are others than when they were prepared[\s\S]*2.png"):
+    with pytest.raises(ConfigError, match=r"the items have changed since they were prepared[\s\S]*2.png"):
         made(options(world, tmp_path / "run", data=data), Told()).train()
     with pytest.raises(ConfigError, match="all 4 items held out"):
         made(options(world, tmp_path / "all", data={**data, "share": 0.95}), Told()).train()

@@ -115,5 +115,5 @@ def test_a_recipe_without_prompts_says_so(recipe: str, why: str, world: Path, tm
 def test_an_in_batch_teacher_behind_other_prompts_is_refused(world: Path, tmp_path: Path) -> None:
     given = options_of("tas_balanced", world, tmp_path / "run", epochs=1)
     given["loss"] = {"in_batch": str(world / "prompted-dense")}
-    with pytest.raises(ConfigError, match="the in-batch teacher stands behind other prompts"):
+    with pytest.raises(ConfigError, match="the in-batch teacher and the trained model have different prompts"):
         made(given, Told()).train()

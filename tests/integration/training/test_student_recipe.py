@@ -75,7 +75,7 @@ def test_the_teacher_is_asked_once(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_student_is_smaller_than_its_model(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)no smaller.*student\.layers.*2.*1 to 1"):
+    with pytest.raises(ConfigError, match=r"(?s)is not smaller.*student\.layers.*2.*1 to 1"):
         made(options(world, tmp_path / "run", student={"layers": 2}), Told()).train()
 
 

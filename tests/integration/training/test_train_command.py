@@ -137,7 +137,7 @@ def test_a_folder_belongs_to_one_training(prepared: Path, whole: TrainReport) ->
 
 def test_a_folder_with_other_files_is_not_touched(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="not empty and no training's"):
+    with pytest.raises(ConfigError, match="not empty and holds no training"):
         recipe(prepared, output=str(tmp_path)).make(Told())
 
 

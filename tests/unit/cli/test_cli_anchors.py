@@ -86,9 +86,9 @@ def test_live_anchors_are_neither_edited_nor_chosen_anew(filled: Run, tmp_path: 
     file.write_text(f"{old}word1 word2\n")
     answer = filled("anchors", "build")
     assert answer.code == 1
-    assert "holds others now" in answer.err
+    assert "holds other anchors now" in answer.err
     assert "write the new anchors to a new file and name it" in answer.err
-    assert "holds others now" in filled("apply").err
+    assert "holds other anchors now" in filled("apply").err
     file.unlink()
     answer = filled("anchors", "build", "--count", 7)
     assert (answer.code, file.exists()) == (1, False)

@@ -224,7 +224,7 @@ def broken(config: Path, old: str, new: str) -> None:
         ("limit: 3", "limt: 3", "config", "line 7, search.limt"),
         ("{adapter: fake-dense}", "{adapter: heavy}", "extras", "pip install 'diptych[heavy]'"),
         ("edge:./qdrant", "http://127.0.0.1:9", "store", "does not answer"),
-        ("edge:./qdrant", "ftp://x", "store", "no store answers"),
+        ("edge:./qdrant", "ftp://x", "store", "no store supports this URL"),
         ("{adapter: fake-dense}", "{adapter: fake-dense, dimension: -1}", "model of dense", "fake-dense"),
         ("edge:./qdrant", "edge:./qdrant\napi_key: ${DIPTYCH_NO_SUCH_KEY}", "store", "DIPTYCH_NO_SUCH_KEY is not set"),
     ],

@@ -100,7 +100,7 @@ def test_the_table_says_what_was_measured(capsys: pytest.CaptureFixture[str], tm
     assert out[0] == "c, slot dense: 2 ways tried on 60 queries, over 500 of 900 documents"
     assert "★● now exit_2 32 turbo bits4 rescore x2 0.8000 0.0100 0.900 1.50 48" in out
     assert "now now 64 float32 (now) default 0.8000 0.0100 0.900 9.00 256" in out
-    assert "now over table is left out: they are not of one space" in out
+    assert "now over table is left out: they do not share a vector space" in out
     assert (
         "exit_2 over now, 32 numbers, turbo bits4, rescore x2: nDCG@10 -0.0100 on held-out queries, 95% interval "
         "[-0.0200, +0.0010]; it is the best within the budget, which the present way exceeds" in out

@@ -86,7 +86,7 @@ WRITES: dict[str, tuple[Call, str]] = {
     "nothing to write": (lambda c: c.upsert("docs", []), "no points to write"),
     "ragged batch": (
         lambda c: c.upsert("docs", m.Batch(ids=[1, 2], vectors={"dense": [V]}, payloads=None)),
-        r"(?s)batch is ragged.*where: dense.*got: 1.*expected: 2",
+        r"(?s)columns of a batch differ in length.*where: dense.*got: 1.*expected: 2",
     ),
     "update of a missing point": (
         lambda c: c.update_vectors("docs", [m.PointVectors(id=77, vector={"dense": V})]), "no point 77"
@@ -100,7 +100,7 @@ WRITES: dict[str, tuple[Call, str]] = {
         ),
         "there is a vector 'dense' already",
     ),
-    "an index of no type": (lambda c: c.create_payload_index("docs", "k"), "(?s)an index of what type.*'k'"),
+    "an index of no type": (lambda c: c.create_payload_index("docs", "k"), "(?s)the index has no type.*'k'"),
     "a batch operation without points": (
         lambda c: c.batch_update_points(
             "docs", [m.SetPayloadOperation(set_payload=m.SetPayload(payload={"a": 1}))]
@@ -147,8 +147,8 @@ SEARCHES: dict[str, tuple[Call, str]] = {
         query(m.RrfQuery(rrf=m.Rrf()), prefetch=m.Prefetch(query=V, using="dense", limit=0)),
         "limit of a prefetch is too small",
     ),
-    "prefetch without query": (query(None, prefetch=m.Prefetch(query=V, using="dense")), "prefetches without a query"),
-    "threshold without query": (query(None, score_threshold=0.5), "threshold without a query"),
+    "prefetch without query": (query(None, prefetch=m.Prefetch(query=V, using="dense")), "prefetches need a query"),
+    "threshold without query": (query(None, score_threshold=0.5), "threshold needs a query"),
     "rrf k": (query(m.RrfQuery(rrf=m.Rrf(k=0)), prefetch=[m.Prefetch(query=V, using="dense")]), "k of an RRF"),
     "fusion of nothing": (query(m.FusionQuery(fusion=m.Fusion.RRF)), "(?s)refuse.*without prefetches"),
     "text without a field": (query(m.TextQuery(text="a")), "text query names no field"),
@@ -156,9 +156,9 @@ SEARCHES: dict[str, tuple[Call, str]] = {
     "average of nothing": (
         query(m.RecommendQuery(recommend=m.RecommendInput(negative=[V])), using="dense"), "no positive examples"
     ),
-    "recommendation without examples": (
+    "recommendation needs examples": (
         query(m.RecommendQuery(recommend=m.RecommendInput(strategy=m.RecommendStrategy.BEST_SCORE)), using="dense"),
-        "recommendation without examples",
+        "recommendation needs examples",
     ),
     "facet without an index": (lambda c: c.facet("docs", "k"), "(?s)payload index is missing.*create_payload_index"),
     "counting a bad id": (

@@ -29,7 +29,7 @@ def server_storage(root: Path, collection: str) -> None:
 def test_the_storage_of_a_server_is_refused_and_left_as_it_was(folder: Path, collection: str) -> None:
     server_storage(folder, collection)
     before = tree(folder)
-    with pytest.raises(StoreError, match=rf"(?s)belongs to something else.*collections/{collection}.*another path"):
+    with pytest.raises(StoreError, match=rf"(?s)holds something other.*collections/{collection}.*another path"):
         open_store(f"edge:{folder}")
     assert tree(folder) == before
 

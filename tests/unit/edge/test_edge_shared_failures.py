@@ -256,7 +256,7 @@ def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: 
         runs = [first[start](Request(client, ("c",), None)) for _ in range(300)]
         assert first[state](Request(client, ("c", runs[-1]), None))["done"]
         for routes, run in ((second, runs[-2]), (first, runs[0]), (first, runs[-1])):
-            with pytest.raises(StoreUnavailable, match="knows no such optimisation"):
+            with pytest.raises(StoreUnavailable, match="has no such optimisation"):
                 routes[state](Request(client, ("c", run), None))
 
 

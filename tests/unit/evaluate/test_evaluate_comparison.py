@@ -188,7 +188,7 @@ def test_tables_of_nothing_or_of_different_metrics_are_refused(three: list[Evalu
         table([])
     with pytest.raises(EvaluationError, match=r"'base' and 'x' have different metrics\n  got: MAP\n"):
         table([three[0], Evaluation("x", {"MAP": {"q0": 1.0}})])
-    with pytest.raises(EvaluationError, match=r"two comparisons are of one metric\n  got: nDCG@10, nDCG@10"):
+    with pytest.raises(EvaluationError, match=r"two comparisons use the same metric\n  got: nDCG@10, nDCG@10"):
         table(three, comparisons=[compare(three, "base", "nDCG@10")] * 2)
 
 

@@ -417,5 +417,5 @@ def test_pairs_are_found_by_their_ids_and_counted() -> None:
     assert (done, judging.pair(first.query.id, first.document)) == (0, first)
     judging.record(first, 2)
     assert judging.pairs == (1, total)
-    with pytest.raises(EvaluationError, match="this pair is not to be judged"):
+    with pytest.raises(EvaluationError, match="this pair is not among those to judge"):
         judging.pair(first.query.id, "unicorn")

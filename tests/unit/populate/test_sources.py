@@ -188,8 +188,8 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
     ("name", "format", "message"),
     [
         ("missing.jsonl", None, "there is no such source"),
-        ("corpus.xml", None, r"does not tell its format(.|\n)*expected: .jsonl, (.|\n)*name the format"),
-        ("corpus.gz", None, "does not tell its format"),
+        ("corpus.xml", None, r"does not show its format(.|\n)*expected: .jsonl, (.|\n)*name the format"),
+        ("corpus.gz", None, "does not show its format"),
         ("corpus.jsonl", "xml", r"unknown format of a source(.|\n)*got: 'xml'(.|\n)*jsonl, csv, parquet, beir, files"),
         ("folder", "beir", r"not a BEIR folder(.|\n)*corpus.jsonl.gz or corpus.jsonl"),
         ("folder", "jsonl", r"a folder is not a jsonl file(.|\n)*beir or files"),
@@ -300,7 +300,7 @@ def test_a_line_that_python_cannot_hold_is_rejected(tmp_path: Path, line: str) -
 
 @pytest.mark.parametrize("path", ["a" * 300, "\0", "\ud800", "", 5, None, "x" * 5000], ids=repr)
 def test_a_path_that_cannot_be_is_no_source(path: Any) -> None:
-    with pytest.raises(PopulateError, match=r"no such source|does not tell its format"):
+    with pytest.raises(PopulateError, match=r"no such source|does not show its format"):
         open_source(path)
 
 

@@ -292,5 +292,7 @@ def test_only_rerankers_have_anchors_and_no_first_stage(registry: Registry, anch
     raw = config(anchors)
     raw["slots"]["dense"]["anchors"] = {"texts": str(anchors)}
     raw["slots"]["scores"]["storage"] = {"first_stage": {"dimension": 4}}
-    with pytest.raises(ConfigError, match=r"is no reranker, so it cannot score anchors(.|\n)*they make no first stage"):
+    with pytest.raises(
+        ConfigError, match=r"is not a reranker, so it cannot score anchors(.|\n)*they make no first stage"
+    ):
         check_adapters(parse_config(raw), registry)

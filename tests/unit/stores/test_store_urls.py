@@ -27,7 +27,7 @@ from qdrant_edge_client import SharedEdgeClient
 
 @pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])
 def test_a_url_that_nobody_answers_for_names_those_that_work(url: str) -> None:
-    with pytest.raises(StoreURLError, match=r"(?s)no store answers.*edge:PATH, local:PATH, memory:"):
+    with pytest.raises(StoreURLError, match=r"(?s)no store supports this URL.*edge:PATH, local:PATH, memory:"):
         open_store(url)
 
 
@@ -79,7 +79,7 @@ def test_a_plugin_may_answer_for_a_url_of_its_own() -> None:
 
     registry = Registry(Plugin(), installed=False)
     assert isinstance(open_store("mine:x", registry=registry), QdrantClient)
-    with pytest.raises(StoreURLError, match="no store answers"):
+    with pytest.raises(StoreURLError, match="no store supports this URL"):
         open_store("yours:x", registry=registry)
 
 

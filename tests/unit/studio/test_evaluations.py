@@ -195,7 +195,7 @@ def test_a_job_is_cancelled_by_its_id_and_an_unknown_one_is_not_found(client: Te
 def test_without_judged_queries_it_says_how_to_name_some(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
     client = studio_over(filled(DOCUMENTS))
     answer = client.post("/studio/api/jobs", json={"kind": "tune"})
-    assert (answer.status_code, "begin Studio with --queries FOLDER" in answer.text) == (400, True)
+    assert (answer.status_code, "start Studio with --queries FOLDER" in answer.text) == (400, True)
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "red"}\n')
     client = studio_over(filled(DOCUMENTS), queries=[tmp_path / "queries.jsonl"])
     answer = client.post("/studio/api/jobs", json={"kind": "evaluate"})

@@ -84,7 +84,7 @@ def test_one_runs_at_a_time_and_the_others_say_that_they_wait(jobs: Jobs) -> Non
     second, third = jobs.start("evaluate", lambda job: 2), jobs.start("evaluate", lambda job: 3)
     assert jobs.described(second)["sentence"] == "waiting: 1 job is before this one"
     assert jobs.described(third)["sentence"] == "waiting: 2 jobs are before this one"
-    with pytest.raises(Refused, match="2 jobs wait already") as refused:
+    with pytest.raises(Refused, match="2 jobs are waiting") as refused:
         jobs.start("evaluate", lambda job: 4)
     assert refused.value.status == 429
     held.free.set()

@@ -182,9 +182,9 @@ def test_two_judges_share_the_work_and_each_keeps_their_name(
         ({"who": "chat gpt"}, 400, "the name of a model that judges"),
         ({"metric": "MAP"}, 400, "a measure with a cutoff"),
         ({"metric": "nDCG@500"}, 400, "a cutoff of at most 100"),
-        ({"queries": []}, 400, "this cannot be judged"),
+        ({"queries": []}, 400, "there is nothing to judge"),
         ({"queries": [f"red {n}" for n in range(600)], "sample": 600, "metric": "nDCG@100"}, 400, "too many hits"),
-        ({"queries": [" "]}, 400, "this cannot be judged"),
+        ({"queries": [" "]}, 400, "there is nothing to judge"),
         ({"queries": ["x" * 200_000]}, 422, "queries"),
         ({"judged": "colours"}, 400, "judge either `queries` or those of a set"),
         ({"sides": ["slot:dense"]}, 400, "sides"),
@@ -206,8 +206,8 @@ def test_what_cannot_be_judged_is_refused_at_once(
         ({"grade": 4}, "grade"),
         ({"grade": True}, "grade"),
         ({"grade": "3"}, "grade"),
-        ({"document": "unicorn"}, "this pair is not to be judged"),
-        ({"query": "other"}, "this pair is not to be judged"),
+        ({"document": "unicorn"}, "this pair is not among those to judge"),
+        ({"query": "other"}, "this pair is not among those to judge"),
     ],
 )
 def test_a_grade_that_is_none_is_refused_and_nothing_is_saved(

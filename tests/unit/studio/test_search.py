@@ -110,7 +110,7 @@ def test_a_long_text_is_cut_and_a_document_can_be_read_whole(
         ({"query": "cat", "limit": 0}, 400, "limit"),
         ({"query": "cat", "limit": 101}, 400, "limit"),
         ({"query": "cat", "offset": 10_001}, 400, "offset"),
-        ({"query": {"text": "cat", "media": {"image": "/etc/passwd"}}}, 400, "opens no file"),
+        ({"query": {"text": "cat", "media": {"image": "/etc/passwd"}}}, 400, "does not open files"),
         ({"query": "cat", "collection": "plants"}, 404, "expected: animals"),
         ({"query": "cat", "tenant": "a"}, 400, "tenant"),
         ({"query": "cat", "filter": {"must": [{"key": "a", "match": {"valu": 1}}]}}, 400, "not a Qdrant filter"),

@@ -317,7 +317,7 @@ def test_a_reranker_scores_the_rows_of_a_data_set_at_once() -> None:
     assert found.dtype == np.float32
     assert found[0, 0] > found[0, 1]
     assert found[1, 1] > found[1, 0]
-    with pytest.raises(ContractError, match="rows of different lengths"):
+    with pytest.raises(ContractError, match="rows for the teacher differ in length"):
         scored(FakeReranker(), ["a", "b"], [["c"], ["d", "e"]])
 
 

@@ -143,9 +143,9 @@ def test_untrained_heads_compare_as_the_encoder_does(tmp_path: Path) -> None:
 def test_labels_of_another_form_are_refused(model: Any) -> None:
     with pytest.raises(ContractError, match=r"(?s)labels are not ids and scores.*\[2, 3\].*\[2, 5\].*labels_of"):
         DualHeadLoss(model)(batch(model), torch.zeros(2, 3))
-    with pytest.raises(ContractError, match="ids and scores of different rows"):
+    with pytest.raises(ContractError, match="ids and scores are of different rows"):
         labels_of([1, 2], [0.5, 0.5])
-    with pytest.raises(ContractError, match="an id too large for a label"):
+    with pytest.raises(ContractError, match="an id is too large for a label"):
         labels_of([1, 2**24 + 1], [0.5])
 
 

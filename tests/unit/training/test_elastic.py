@@ -89,5 +89,5 @@ def test_turned_vectors_keep_their_angles(tmp_path: Path) -> None:
 
 def test_a_width_that_vectors_do_not_have_is_refused(model: Any) -> None:
     for width in (0, WIDTH + 1):
-        with pytest.raises(ContractError, match=rf"(?s)a width that vectors do not have.*{width}.*1 to {WIDTH}"):
+        with pytest.raises(ContractError, match=rf"(?s)a width is out of range.*{width}.*1 to {WIDTH}"):
             ElasticLoss(model, drawn(4, WIDTH), widths=[width])

@@ -49,7 +49,7 @@ def test_seed_and_epoch_give_the_same_batches_again_and_others_give_others() -> 
 
 
 def test_a_part_that_is_empty_and_another_data_set_are_refused() -> None:
-    with pytest.raises(ContractError, match=r"(?s)batches of two parts need both.*0 labelled, 4 unlabelled"):
+    with pytest.raises(ContractError, match=r"(?s)mixed batches need rows of both kinds.*0 labelled, 4 unlabelled"):
         MixedBatches([False] * 4)
     with pytest.raises(ContractError, match=r"(?s)made for another data set.*41 rows.*40 rows"):
         MixedBatches(FEW)(range(41), 8, False)

@@ -176,7 +176,7 @@ def test_the_contrast_of_cprd_takes_them_and_its_order_does_not() -> None:
 
 
 def test_losses_without_negatives_of_the_batch_and_long_vectors_are_refused() -> None:
-    with pytest.raises(ContractError, match=r"(?s)a loss that takes no further negatives.*KLDistillation"):
+    with pytest.raises(ContractError, match=r"(?s)the loss takes no further negatives.*KLDistillation"):
         harder(KLDistillation(Given()), queue=8)
     with pytest.raises(ContractError, match=r'(?s)mixes of unit length among others.*dot.*similarity="cosine"'):
         harder(ContrastiveLoss(Given(), similarity="dot"), mixing=Mixing())

@@ -115,5 +115,5 @@ def test_what_needs_vectors_of_whole_texts_is_refused() -> None:
         harder(ContrastiveLoss(Given(), similarity="maxsim"), mixing=Mixing())
     with pytest.raises(ContractError, match="tokens are not mixed or kept"):
         harder(ContrastiveLoss(Given(), similarity="maxsim"), queue=8)
-    with pytest.raises(ContractError, match="late interaction are not cached"):
+    with pytest.raises(ContractError, match="late interaction cannot be trained with cached"):
         CachedLoss(ContrastiveLoss(Given(), similarity="maxsim"))

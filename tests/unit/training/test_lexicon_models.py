@@ -96,7 +96,7 @@ def test_a_saved_lexicon_is_trained_further_on_its_routes(folder: Path, tmp_path
 
 
 def test_weights_without_static_queries_are_refused(folder: Path) -> None:
-    with pytest.raises(ContractError, match=r"(?s)weights without static queries.*bag"):
+    with pytest.raises(ContractError, match=r"(?s)weights need static queries.*bag"):
         lexicon(folder, queries="bag", idf=torch.ones(65))
 
 

@@ -105,7 +105,7 @@ def test_gradient_caching_takes_columns_of_different_lengths() -> None:
 
 def test_documents_that_belong_to_no_row_need_ids() -> None:
     with pytest.raises(
-        ContractError, match=r"(?s)belong to no row.*got: None.*integers \[5\]: of 2 queries, then of 3"
+        ContractError, match=r"(?s)extra documents need ids.*got: None.*integers \[5\]: of 2 queries, then of 3"
     ):
         ContrastiveLoss(Given())(columns(drawn(1, 2, 8), drawn(2, 3, 8)))
 
@@ -184,10 +184,10 @@ def test_the_same_batch_gives_the_same_pool_and_another_seed_another() -> None:
 @pytest.mark.parametrize(
     ("positives", "options", "text"),
     [
-        ({0: [1], 1: []}, {}, r"(?s)without a positive.*\[1\].*leave them out"),
+        ({0: [1], 1: []}, {}, r"(?s)queries have no positive.*\[1\].*leave them out"),
         ({0: [12]}, {}, r"(?s)out of range.*documents 12 to 12.*0 to 11"),
         ({0: [-1]}, {}, r"(?s)out of range.*documents -1"),
-        ({0: [1]}, {"size": 0}, r"(?s)without room.*size 0"),
+        ({0: [1]}, {"size": 0}, r"(?s)the pool has no room.*size 0"),
     ],
 )
 def test_pools_that_cannot_be_drawn_are_refused(
@@ -198,7 +198,7 @@ def test_pools_that_cannot_be_drawn_are_refused(
 
 
 def test_a_query_that_the_pool_does_not_know_is_an_error() -> None:
-    with pytest.raises(ContractError, match=r"(?s)query without positives in a batch.*\[77\]"):
+    with pytest.raises(ContractError, match=r"(?s)query of the batch has no positives.*\[77\]"):
         LabelPool(POSITIVES, documents=12).draw([0, 77])
 
 
@@ -219,5 +219,5 @@ def test_the_collator_makes_two_columns_and_their_ids_and_drops_queries_without_
 
 
 def test_texts_of_another_number_of_documents_are_refused() -> None:
-    with pytest.raises(ContractError, match=r"(?s)another number of documents.*2 texts.*12, as the pool has"):
+    with pytest.raises(ContractError, match=r"(?s)differs from the number of documents.*2 texts.*12, as the pool has"):
         PoolCollator(features, LabelPool(POSITIVES, documents=12), ["a", "b"])

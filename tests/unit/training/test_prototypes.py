@@ -112,10 +112,10 @@ def test_the_loss_is_the_cross_entropy_of_cosines(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     model = tuned(tmp_path, tokens=2)
-    with pytest.raises(ContractError, match="no texts with classes"):
+    with pytest.raises(ContractError, match="the batch is not texts with classes"):
         PrototypeLoss(model).compute_loss_from_embeddings([drawn(1, 2, 32)], torch.tensor([0.0, 1.0]))
     with pytest.raises(ContractError, match="unusable classes"):
         Prototypes(["same", "same"], 8)
-    with pytest.raises(ContractError, match=r"(?s)names that are not classes.*other"):
+    with pytest.raises(ContractError, match=r"(?s)some names are not classes.*other"):
         class_numbers(["third", "other"], CLASSES)
     assert class_numbers(["third", "first class"], CLASSES) == [2, 0]

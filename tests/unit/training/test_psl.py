@@ -133,5 +133,5 @@ def test_what_it_cannot_take_is_refused() -> None:
     with pytest.raises(ContractError, match=r"(?s)has no classifier.*got: Linear.*with_classifier"):
         PSLLoss(torch.nn.Linear(1, 1), relevance=RELEVANCE)
     loss = PSLLoss(Headed(), relevance=RELEVANCE)
-    with pytest.raises(ContractError, match=r"(?s)documents that have no row.*ids 0 to 9.*0 to 7"):
+    with pytest.raises(ContractError, match=r"(?s)some documents have no row in the table.*ids 0 to 9.*0 to 7"):
         loss.compute_loss_from_embeddings(embeddings(), torch.tensor([0, 1, 2, 0, 1, 2, 3, 4, 9]))

@@ -77,7 +77,7 @@ def test_groups_that_do_not_fit_and_data_sets_of_another_size_are_refused() -> N
         PairedViews([0, 0, 0])(range(3), 2, False)
     with pytest.raises(ContractError, match=r"(?s)another data set.*5 rows.*3 rows"):
         PairedViews([0, 0, 1])(range(5), 2, False)
-    with pytest.raises(ContractError, match=r"(?s)different lengths.*2 queries, 1 clusters"):
+    with pytest.raises(ContractError, match=r"(?s)differ in length.*2 queries, 1 clusters"):
         TASBalanced([1, 1], [0])
 
 

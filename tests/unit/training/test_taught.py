@@ -66,7 +66,10 @@ def test_a_pair_is_asked_for_once_until_the_teacher_forgets() -> None:
         (None, r"asked by ids, and the labels are none\n  where: TaughtLoss\n  got: no labels"),
         (torch.zeros(3, 3), r"got: torch.float32 \[3, 3\]\n  expected: integers \[B, 4\]"),
         (IDS[:, :3], r"expected: integers \[B, 4\]"),
-        (IDS - 1, r"does not have\n  where: LiveTeacher\n  got: query ids from -1 to 1\n  expected: 0 to 2"),
+        (
+            IDS - 1,
+            r"does not have these texts\n  where: LiveTeacher\n  got: query ids from -1 to 1\n  expected: 0 to 2",
+        ),
         (IDS + torch.tensor([0, 1, 1, 1]), r"got: document ids from 1 to 5\n  expected: 0 to 4"),
     ],
 )

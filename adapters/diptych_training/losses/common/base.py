@@ -140,7 +140,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
             return Candidates.pooled(labels[:rows], labels[rows:], self.relevance)
         if documents != rows * (len(embeddings) - 1):
             raise ContractError(
-                "documents that belong to no row need ids",
+                "extra documents need ids",
                 where="the label column",
                 got=None if labels is None else list(labels.shape),
                 expected=f"integers [{rows + documents}]: of {rows} queries, then of {documents} documents",

@@ -43,7 +43,7 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: f
         raise ContractError("unusable options", where="harder", got=got, expected=expected)
     if not loss.takes_further:
         where, do = type(loss).__name__, "take a loss over the negatives of the batch, before it is wrapped"
-        raise ContractError("a loss that takes no further negatives", where=where, do=do)
+        raise ContractError("the loss takes no further negatives", where=where, do=do)
     if loss.similarity == "maxsim" or (mixing is not None and loss.similarity != "cosine"):
         what = "tokens are not mixed or kept" if loss.similarity == "maxsim" else "mixes of unit length among others"
         do = 'train vectors of whole texts by similarity="cosine"'

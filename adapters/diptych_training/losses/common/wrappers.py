@@ -56,7 +56,7 @@ class TaughtLoss(RetrievalLoss):
         fits = labels is not None and labels.ndim == 2 and not labels.is_floating_point() and labels.shape[1] == columns
         if labels is None or not fits:
             raise ContractError(
-                "a teacher is asked by ids, and the labels are none",
+                "a teacher needs ids as labels",
                 where="TaughtLoss",
                 got="no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}",
                 expected=f"integers [B, {columns}]: query, positive and each negative",
@@ -83,10 +83,10 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
         super().__init__()
         if loss.similarity == "maxsim":
             raise ContractError(
-                "gradients of late interaction are not cached here",
+                "late interaction cannot be trained with cached gradients",
                 where="CachedLoss",
                 got="similarity maxsim",
-                do="take smaller batches, or sentence-transformers' CachedMultiVectorMultipleNegativesRankingLoss",
+                do="use smaller batches, or sentence-transformers' CachedMultiVectorMultipleNegativesRankingLoss",
             )
         self.model, self.loss, self.mini_batch_size = loss.model, loss, mini_batch_size
 

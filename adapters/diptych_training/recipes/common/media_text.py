@@ -243,7 +243,7 @@ class MediaText(Training[O], Generic[O]):
         numbers = {row["text"]: number for number, row in enumerate(self.folder.stored(TEXTS) or ())}
         if missing := [text for text in texts if text not in numbers]:
             raise ConfigError(
-                f"the {self.items_noun} have other texts than when they were prepared",
+                f"the {self.items_noun} have other texts than when the training was prepared",
                 where=self.folder.path,
                 got=repr(missing[0]),
                 do="delete the folder, or name another output",

@@ -132,7 +132,7 @@ def limits_of(given: Sequence[str]) -> EncoderBudget:
         except (KeyError, ValueError):
             raise TuneError("the budget cannot be read", where="--budget", got=text, expected=EXPECTED) from None
         if not 0 < value < float("inf"):
-            raise TuneError("the budget limits nothing", where="--budget", got=text, expected="more than 0")
+            raise TuneError("the budget is not more than 0", where="--budget", got=text, expected="more than 0")
         limits[key] = value
     return EncoderBudget(**limits)
 
@@ -244,7 +244,7 @@ def show(found: EncoderReport, change: ConfigChange) -> None:
             "nDCG@10 and first 10 with float32, of each encoder's queries over each one's documents",
         )
     for documents, queries in found.left_out:
-        say(console, f"{printable(queries)} over {printable(documents)} is left out: they are not of one space")
+        say(console, f"{printable(queries)} over {printable(documents)} is left out: they do not share a vector space")
     say(console, found.verdict, "bold")
     if change.diff:
         console.print(change.diff, soft_wrap=True, markup=False, highlight=False)

@@ -83,7 +83,7 @@ def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: 
         ConfigError: no slot is left.
     """
     if not slots:
-        raise ConfigError("a collection needs a slot", do="leave --dense or --lexical at something else than none")
+        raise ConfigError("a collection needs a slot", do="name an adapter for --dense or --lexical")
     parts = [_head(schema), _store(store, collection), _slots(slots), _search(slots, rerank or _RERANK), _rest()]
     return "\n".join(parts)
 

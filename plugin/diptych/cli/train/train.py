@@ -108,7 +108,7 @@ def _changes(arguments: list[str] | tuple[()]) -> dict[str, Any]:
     for text in arguments:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
+            raise ConfigError("--set is not OPTION=VALUE", where="--set", got=repr(text), expected="OPTION=VALUE")
         changes[name] = plain_values(value)
     return changes
 

@@ -106,7 +106,9 @@ def _of_system(error: OSError) -> DiptychError:
     """What the system refuses: a file that cannot be made, a name that is too long, a folder in a file's place."""
     where = str(error.filename or "")[:_LONGEST_PATH]
     return DiptychError(
-        "the operating system refuses it", where=where, got=error.strerror or f"{type(error).__name__}: {error}"
+        "the operating system refused the operation",
+        where=where,
+        got=error.strerror or f"{type(error).__name__}: {error}",
     )
 
 

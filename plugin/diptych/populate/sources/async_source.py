@@ -110,4 +110,4 @@ def _until(documents: Iterable[object], cancelled: threading.Event) -> Iterator[
 
 
 def _stopped() -> PopulateError:
-    return PopulateError("the task that awaited the populate was cancelled", do="run it again: it goes on from there")
+    return PopulateError("the task that awaited the populate was cancelled", do="run it again: it continues from there")

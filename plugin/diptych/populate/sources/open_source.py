@@ -212,7 +212,7 @@ def _format_of(path: Path) -> str:
     if suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[suffix.lower()]
     raise PopulateError(
-        "the name of the source does not tell its format",
+        "the name of the source does not show its format",
         where=str(path),
         expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(files.TEXT_FILES)}, or a folder",
         do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"

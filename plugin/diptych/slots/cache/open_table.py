@@ -145,7 +145,7 @@ def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
         if tables == TABLES:
             raise DamagedCache("the head of the embedding cache is damaged", where=path, got=header)
         raise CacheError(
-            "the file in the place of the embedding cache is a database of another program",
+            "the embedding cache's file is a database of another program",
             where=path,
             got=f"application {header[0]:#x}, version {header[1]}",
             expected=f"application {APPLICATION:#x}, version {FORMAT}",

@@ -108,7 +108,7 @@ class QuerySets:
         """
         sources = self._sources(collections)
         if name not in sources:
-            known, hint = ", ".join(sources) or "none: begin Studio with --queries FOLDER", nearest(name, sources)
+            known, hint = ", ".join(sources) or "none: start Studio with --queries FOLDER", nearest(name, sources)
             do = f"\n  do: {hint}" if hint else ""
             message = f"there are no judged queries {name[:80]!r}\n  expected: {known}{do}"
             raise Refused(404, message, code="no_such_queries", param="judged")

@@ -207,10 +207,10 @@ class Jobs:
         job = Job(kind, work, patience=self._patience)
         with self._lock:
             if self._stopped:
-                raise Refused(503, "the service ends\n  do: begin it again once the service is back", code="ending")
+                raise Refused(503, "the service ends\n  do: start it again once the service is back", code="ending")
             waiting = [other for other in self._jobs.values() if other.state == "waiting" and other.is_wanted]
             if len(waiting) >= self._waiting:
-                message = f"{len(waiting)} jobs wait already\n  do: cancel one, or ask again in a while"
+                message = f"{len(waiting)} jobs are waiting\n  do: cancel one, or try again later"
                 raise Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "5"})
             self._forget()
             self._jobs[job.id] = job
@@ -225,7 +225,7 @@ class Jobs:
         """
         job = self._jobs.get(id)
         if job is None:
-            message = f"no job is called {id[:40]!r}\n  do: begin it again; only the last {self._kept} results are kept"
+            message = f"no job is called {id[:40]!r}\n  do: start it again; only the last {self._kept} results are kept"
             raise Refused(404, message, code="no_such_job")
         job.touch()
         return job

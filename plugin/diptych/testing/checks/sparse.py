@@ -68,7 +68,7 @@ def check_decode(encoder: Any, conditions: Conditions) -> None:
             )
         if encoder.decode(vector, top_k=2) != pairs[:2]:
             raise ConformanceFailure(
-                "decode does not heed top_k",
+                "decode ignores top_k",
                 got=encoder.decode(vector, 2),
                 expected=pairs[:2],
             )

@@ -131,13 +131,13 @@ def test_the_fingerprint_follows_weights_preprocessing_and_texts(
 
 def test_models_that_do_not_fit_are_refused(folders: dict[str, str], tmp_path: Path) -> None:
     wider = str(texts(tmp_path / "wider", width=WIDTH + 1))
-    with pytest.raises(ModelError, match=r"(?s)not of one space.*vectors of 12 and 13"):
+    with pytest.raises(ModelError, match=r"(?s)do not share a vector space.*vectors of 12 and 13"):
         FastEmbedImageTextEncoder.of(model=VISION, text_model=TEXT, **(folders | {"text_path": wider}))
     with pytest.raises(ModelError, match="ImageEmbedding does not know model"):
         FastEmbedImageEncoder.of(model="Qdrant/clip-ViT-B-32-visions", path=folders["path"])
     copy = shutil.copytree(folders["path"], tmp_path / "copy")
     (copy / "preprocessor_config.json").write_text('{"do_center_crop": true, "crop_size": {"height": 9, "width": 9}}')
-    with pytest.raises(ModelError, match="does not take what its own preprocessing gives"):
+    with pytest.raises(ModelError, match="fails on the output of its own preprocessing"):
         FastEmbedImageEncoder.of(model=VISION, path=str(copy))
 
 
@@ -191,5 +191,5 @@ def test_late_interaction_over_pictures(tmp_path: Path, monkeypatch: pytest.Monk
     broken = shutil.copytree(vision(tmp_path / "vision"), tmp_path / "broken")
     tokenizer().save_pretrained(broken)
     (broken / "config.json").write_text('{"pad_token_id": 0}')
-    with pytest.raises(ModelError, match="does not take what its own preprocessing gives"):
+    with pytest.raises(ModelError, match="fails on the output of its own preprocessing"):
         FastEmbedImageMultiVectorEncoder.of(model=name, path=str(broken))

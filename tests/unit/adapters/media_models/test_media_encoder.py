@@ -159,10 +159,10 @@ def test_weights_that_are_missing_are_named(folder: Folder, tmp_path: Path) -> N
 def test_preprocessing_that_is_missing_or_of_another_model_is_named(folder: Folder, tmp_path: Path) -> None:
     copy = shutil.copytree(folder("vit"), tmp_path / "copy")
     (copy / "preprocessor_config.json").unlink()
-    with pytest.raises(ModelError, match="does not say how its input is made"):
+    with pytest.raises(ModelError, match="does not come with its preprocessing settings"):
         MediaEncoder.of("transformers-image", model=str(copy))
     hf.ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(copy)
-    with pytest.raises(ModelError, match="does not take what its own processor gives"):
+    with pytest.raises(ModelError, match="fails on the output of its own processor"):
         MediaEncoder.of("transformers-image", model=str(copy))
 
 

@@ -186,7 +186,7 @@ def test_damaged_and_foreign_folders_are_refused(folder: Path, tmp_path: Path) -
         made(there)
     (there / "config.json").write_text(json.dumps(config))
     (there / "config.json").unlink()
-    with pytest.raises(ModelError, match="is no transformers model"):
+    with pytest.raises(ModelError, match="is not a transformers model"):
         made(there)
     shutil.copy(folder / "config.json", there)
     (there / "model.safetensors").unlink()
@@ -195,7 +195,7 @@ def test_damaged_and_foreign_folders_are_refused(folder: Path, tmp_path: Path) -
 
 
 def test_a_folder_of_another_reranker_is_refused_both_ways(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"is no Uni-Encoder(?s:.*)BertForMaskedLM(?s:.*)recipe uni_encoder"):
+    with pytest.raises(ModelError, match=r"is not a Uni-Encoder(?s:.*)BertForMaskedLM(?s:.*)recipe uni_encoder"):
         made(bert(tmp_path / "bert"))
     with pytest.raises(ModelError, match="is not a trained CrossEncoder"):
         CrossEncoderReranker.of(model=str(folder), device="cpu")

@@ -176,7 +176,7 @@ def test_what_is_no_complete_causal_model_with_safetensors_is_refused(folder: Pa
 
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"]}))
-    with pytest.raises(ModelError, match=r"(?s)no causal language model.*got: architectures BertForMaskedLM"):
+    with pytest.raises(ModelError, match=r"(?s)not a causal language model.*got: architectures BertForMaskedLM"):
         made(other)
     part = shutil.copytree(folder, tmp_path / "part")
     weights = load_file(part / "model.safetensors")
@@ -224,7 +224,8 @@ def test_a_model_that_answers_no_pair_by_a_word_is_an_error(tmp_path: Path) -> N
     head[rows] = torch.stack([head[rows[0]], -head[rows[0]]]) * 1e4  # opposite directions: one of the two always wins
     save_file(weights, path / "model.safetensors", {"format": "pt"})
     reranker = made(path)
-    message = r"(?s)answers something else.*got: '(music|video)'; 'yes' or 'no' with a probability.*turn thinking off"
+    got = r"got: '(music|video)'; 'yes' or 'no' with a probability"
+    message = rf"(?s)does not answer as the prompt asks.*{got}.*turn thinking off"
     with pytest.raises(ContractError, match=message):
         reranker.predict(PAIRS)
     assert reranker.predict([]).shape == (0,)

@@ -86,13 +86,13 @@ def test_a_word_that_is_not_listed_is_bounded_by_what_the_listed_ones_leave(
     [
         (
             answered(**{"<think>": -0.1, "The": -2.0}),
-            r"(?s)answers something else.*got: '<think>', 'The'.*'yes' or 'no'",
+            r"(?s)does not answer as the prompt asks.*got: '<think>', 'The'.*'yes' or 'no'",
         ),
         (
             answered(**{"<think>": 0.0, "yes": -30.0}),
-            r"(?s)answers something else.*got: '<think>', 'yes'.*at least 0.001",
+            r"(?s)does not answer as the prompt asks.*got: '<think>', 'yes'.*at least 0.001",
         ),
-        (answered(**{"The": 0.0, "no": -80.0, "a": -9999.0}), "answers something else"),
+        (answered(**{"The": 0.0, "no": -80.0, "a": -9999.0}), "does not answer as the prompt asks"),
         ({"choices": [{"logprobs": None}]}, r"(?s)no log-probabilities.*top_logprobs.*do: use an endpoint"),
         ({"choices": []}, "no log-probabilities"),
         ([], "no log-probabilities"),

@@ -92,7 +92,7 @@ def test_originals_alone_are_groups_of_one() -> None:
 def test_instances_are_read_from_mappings() -> None:
     raw = {"query": "q", "instruction": "i", "positive": "a", "negative": "b", "others": ["c"]}
     assert Instructed.from_mapping(raw) == Instructed("q", "i", "a", "b", ("c",))
-    with pytest.raises(DocumentError, match=r"(?s)no instance.*line 3.*no text in instruction, negative"):
+    with pytest.raises(DocumentError, match=r"(?s)not an instance.*line 3.*no text in instruction, negative"):
         Instructed.from_mapping({"query": "q", "positive": "a"}, where="line 3")
     with pytest.raises(DocumentError, match="'a' is positive and negative"):
         Instructed.from_mapping({**raw, "negative": "a"})
@@ -109,7 +109,7 @@ def test_p_mrr_is_that_of_its_formula() -> None:
     assert all(-1 < value < 1 for value in values)
     assert p_mrr(ranks[0].tolist(), ranks[1].tolist()) == pytest.approx(float(np.mean(values)))
     assert p_mrr(ranks[0].tolist(), ranks[0].tolist()) == 0
-    with pytest.raises(EvaluationError, match=r"(?s)no ranks.*1 and 0"):
+    with pytest.raises(EvaluationError, match=r"(?s)ranks are not of the same.*1 and 0"):
         p_mrr([1], [])
 
 

@@ -50,7 +50,7 @@ def test_doubling_ends_with_the_first_small_gain() -> None:
 def test_doubling_never_passes_the_most_and_two_points_are_no_curve() -> None:
     found = doubled(float, start=3, limit=11)
     assert (found.amounts, found.stopped, found.curve) == ((3, 6), "most", None)
-    with pytest.raises(ConfigError, match="no amount to start with"):
+    with pytest.raises(ConfigError, match="the first amount is out of range"):
         doubled(float, start=0, limit=4)
-    with pytest.raises(ConfigError, match=r"(?s)no curve fits.*above 0"):
+    with pytest.raises(ConfigError, match=r"(?s)no curve can be fitted.*above 0"):
         fitted([0, 1], [0.1, 0.2])

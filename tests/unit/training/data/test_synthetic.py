@@ -155,11 +155,11 @@ def test_queries_near_a_test_query_go_when_an_encoder_compares_them() -> None:
 
 
 def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)round trip without a retriever.*CollectionSource"):
+    with pytest.raises(ConfigError, match=r"(?s)round trip needs a retriever.*CollectionSource"):
         synthesize(DOCUMENTS, TEMPLATES)
-    with pytest.raises(ConfigError, match="nothing is asked for"):
+    with pytest.raises(ConfigError, match="the settings ask for no queries"):
         SyntheticOptions(density=0)
-    with pytest.raises(ConfigError, match="a sample of no size"):
+    with pytest.raises(ConfigError, match="the size of the sample is out of range"):
         sampled(TEXTS, -1)
 
 
