@@ -13,7 +13,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `TextIndex` | none | `index_params`, `query`: Qdrant's own full-text index does the rest |
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
-Optional, detected by attribute: `fingerprint` (without it diptych derives one from what is declared), `Calibrated`,
+Optional, detected by attribute: `fingerprint` (without it diptych derives one from the declared facts), `Calibrated`,
 `Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`, `TokenVectors`, `Blocks`.
 """
 
@@ -176,9 +176,8 @@ class Identified(Protocol):
     """An encoder that can tell, across processes, whether it is the same one that was checked before.
 
     `identity`: a digest of everything that decides its vectors: model files down to their inodes, options, library
-    versions, and the machine. While it stays the same, opening a collection does not encode its canaries again: the
-    fixed texts whose stored vectors an encoder must reproduce.
-    "" when it is unknown; then the canaries are encoded.
+    versions, and the machine. While it stays the same, opening a collection does not encode its canaries again: fixed
+    texts whose stored vectors an encoder must reproduce. "" when it is unknown; then the canaries are encoded.
     """
 
     identity: str
@@ -191,7 +190,7 @@ class VocabularyCheck(Protocol):
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that its tokenizer leaves unknown or reads in small pieces, 0 to 1.
 
-        Of a lexical adapter: that it does not cut into words, since their script has no spaces.
+        A lexical adapter counts the letters of scripts without spaces instead, which it does not cut into words.
         """
         ...
 
@@ -228,7 +227,7 @@ class TokenVectors(Protocol):
     def token_vectors(self, inputs: Sequence[str]) -> list[Floats]:
         """The token vectors of document inputs, float32 `[tokens_i, dimension]`: one for each of `token_spans`.
 
-        Without special tokens and prompt. A text that is too long gives those of its beginning.
+        Special tokens and the prompt are left out. Of a text that is too long, only the beginning has vectors.
         """
         ...
 

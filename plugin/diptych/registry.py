@@ -1,4 +1,4 @@
-"""`Registry`: finds plugins, checks what they register, and tells them what happened. `plugins.factory` makes them."""
+"""`Registry`: finds plugins, checks what they register, and notifies them. `plugins.factory` creates their adapters."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Registry:
             where: what needs it, for error messages.
 
         Raises:
-            UnknownAdapter: there is none; the text names the nearest.
+            UnknownAdapter: there is none; the error suggests the nearest name.
         """
         return self._adapters.get(name, where=where)
 
@@ -112,7 +112,7 @@ class Registry:
         return self._recipes
 
     def create(self, name: str, options: Mapping[str, Any] | None = None, *, where: str = "") -> Adapter:
-        """Make the adapter.
+        """Create the adapter of this name.
 
         Args:
             name: as plugins registered it.
@@ -175,7 +175,7 @@ def _passage_hooks(hook: Any) -> PassageHooks:
     names = {f"{each.plugin_name} {_version(each.plugin_name)}" for each in implementations}
     used = {"split": split, "context": context}
     return PassageHooks(
-        **{name: own for name, own in used.items() if own.get_hookimpls()}, names=", ".join(sorted(names))
+        **{name: each for name, each in used.items() if each.get_hookimpls()}, names=", ".join(sorted(names))
     )
 
 

@@ -28,7 +28,7 @@ def describes(config: Config, state: State) -> bool:
 
 
 def asks(config: SlotConfig, asking: QueryEncoder | None) -> bool:
-    """Whether the config's student, or that there is none, is what a state says."""
+    """Whether config and state have the same student, or both have none."""
     wanted = config.student
     if wanted is None or asking is None or not asking.student:
         return wanted is None and (asking is None or not asking.student)
@@ -39,7 +39,7 @@ def lost_modalities(config: Config, metadata: CollectionMetadata) -> list[str]:
     """A sentence for each slot that reads media in the collection and texts by the config."""
     read = {name: live.reading.modality for name, live in metadata.live.slots.items()}
     return [
-        f"slot {name!r} no longer reads {read[name]}, but texts: if that is not meant, say of: {read[name]} in the slot"
+        f"slot {name!r} no longer reads {read[name]}, but texts: if unintended, set of: {read[name]} in the slot"
         for name, slot in config.slots.items()
         if slot.of == "text" and read.get(name, "text") != "text"
     ]

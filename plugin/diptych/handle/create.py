@@ -74,7 +74,7 @@ def create_collection(client: QdrantBase, name: str, **settings: Any) -> None:
     try:
         client.create_collection(behind, **settings)
     except Exception:
-        if _is_begun(client, behind):  # a kill, or another process, is between the two calls
+        if _is_begun(client, behind):  # left by a killed run, or by a process that has yet to make the alias
             _serve(client, behind, name)
         raise
     _serve(client, behind, name)

@@ -1,10 +1,11 @@
 """Populate: takes documents and fills a collection with their vectors.
 
-Begin with `run`, which draws the pipeline; then `validate` (checked documents), `index` (what is new or changed),
-`encode` (by which slots) and `engine` (threads), `points` (their form, and uploads) and `store` (calls with retries).
-`sources` reads files and `read_ahead` reads them ahead or twice; `seen_ids` finds repeated ids, `statistics` measures
-the corpus, `locks` and `disk_room` precede writes. `rejects` collects documents that cannot be indexed, `sync` deletes
-what the source no longer has. `ray_engine` and `ray_worker` encode on a cluster of Ray.
+Begin with `run`, which draws the pipeline. Its stages, in order: `validate` checks documents, `index` finds what is new
+or changed, `engine` runs an `encode` for each slot in threads, `points` builds points and uploads them through `store`,
+which retries calls. `sources` reads files, `read_ahead` reads a source ahead of its use or twice, `seen_ids` finds
+repeated ids, `statistics` measures the corpus. Before the first write, `locks` keeps conflicting runs apart and
+`disk_room` checks the disk. `rejects` collects documents that cannot be indexed, `sync` deletes documents that the
+source no longer has. `ray_engine` and `ray_worker` encode on a cluster of Ray.
 
 Sizes: a *chunk* (`populate.chunk`) is what may be in progress at once, and so what a crash can cost. A *piece*, half of
 it, is encoded and uploaded together. A *batch* is what the store is asked about at once, to find changes. A *page* is

@@ -1,4 +1,4 @@
-"""`SlotEncoder`: a slot's stage, which finds the inputs that cannot be encoded. `Targets`: the slots that are written.
+"""`SlotEncoder` encodes for a slot and finds inputs that cannot be encoded. `Targets`: the slots that are written.
 
 The vectors that each document needs change when a swap begins or ends during a populate.
 """
@@ -53,7 +53,7 @@ class SlotEncoder:
     """Encodes documents for one slot.
 
     When an encoder fails on a piece, a plain input shows whether it still works. If so, the piece is halved until the
-    inputs that it fails on are alone; if not, the run stops. Media that cannot be decoded are named at once.
+    inputs that it fails on are alone; if not, the run stops. Media at fault are named by their error.
     """
 
     slot: Slot

@@ -35,7 +35,7 @@ class Measure:
             with_text = with_text or bool(texts)
             self._add(texts)
             yield from batch
-        if not with_text:  # an average must be there; later texts move it, which `plan` says
+        if not with_text:  # an encoder needs some average to start with; `plan` reports when later texts shift it
             self._add([""])
 
     def _add(self, inputs: list[str]) -> None:

@@ -65,7 +65,7 @@ _OURS = (
 )
 _WORTH_ANOTHER_TRY = {408, 425, 429}  # HTTP statuses below 500 that another try may avoid
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
-_OWN_FIELDS = (f"{OWN}.id", f"{OWN}.hash")  # not all of it: media may be there with their bytes
+_OWN_FIELDS = (f"{OWN}.id", f"{OWN}.hash")  # not the whole key, which may also hold media with their bytes
 _CONTENT = {400, 413, 422}  # HTTP statuses by which a store rejects the points of a write
 
 T = TypeVar("T")

@@ -1,9 +1,9 @@
 """Search: runs queries through a pipeline, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`.
 
 Begin with `pipeline` and `stages` (what a pipeline is), then `run`. `retrieve` encodes the queries and sends one
-request to Qdrant, which `qdrant.query` builds, with the formula of a `boost`; `rerank` runs the rerankers. `pins` and
-`qdrant.feedback` read the documents that a search names. `excerpts` finds what a hit shows of its text. `microbatch`
-joins queries that arrive together.
+request to Qdrant. `qdrant.query` builds this request, and `boost` the formula in it; `rerank` runs the rerankers.
+`pins` fetches pinned documents, `qdrant.feedback` the examples of `like` and `unlike`. `excerpts` finds a hit's
+passages and highlights. `microbatch` joins queries that arrive together.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
             array = np.asarray(vector, np.float32)
     except (TypeError, ValueError, OverflowError):
         raise _unfit(slot, type(vector).__name__, "an array of numbers") from None
-    if has_passages(slot) and array.ndim == 2 and len(array) == 1:  # as the slot's own encoder makes it
+    if has_passages(slot) and array.ndim == 2 and len(array) == 1:  # the slot's encoder returns one row for a query
         array = array[0]
     axes = 1 if slot.kind == "dense" or has_passages(slot) else 2
     dimension = slot.generation.dimension if slot.generation else None

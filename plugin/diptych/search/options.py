@@ -16,11 +16,11 @@ from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.types import Query, is_unicode
 from qdrant_edge_client.validation_messages import nearest
 
-MOST_CHARACTERS = 1_000_000  # of a query, as of a document
-MOST_IDS = 1000  # pinned by a query, and likewise excluded
-MOST_PASSAGES = 1000  # of a hit
+MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by default
+MOST_IDS = 1000  # in `pin`, and in `exclude`
+MOST_PASSAGES = 1000  # that a search may ask for with each hit
 _LIMITS = ("k", "n", "top", "top_k", "size")  # what other libraries call the limit
-_LARGEST_SCORE = 3.4e38  # float32's
+_LARGEST_SCORE = 3.4e38  # Qdrant's scores are float32; a larger threshold would become infinite
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
 

@@ -21,8 +21,8 @@ from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit, Passage
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
-CHARACTERS_OF_TOKEN = 3  # at the least; by them a reranker's tokens limit the passages that it reads
-DEFAULT_MAX_TOKENS = 512  # of a reranker that names no limit
+CHARACTERS_OF_TOKEN = 3  # a low estimate, so that the passages chosen for a reranker fit its `max_length`
+DEFAULT_MAX_TOKENS = 512  # assumed of a reranker without a `max_length`
 FIRST_BATCH = 8  # pairs that are scored even after the deadline, and show how fast the reranker is
 
 

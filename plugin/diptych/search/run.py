@@ -80,7 +80,7 @@ def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], opt
     """As `search`, with the request and the time of each step."""
     started = time.time_ns()
     try:
-        # Each request of many queries may wait that long.
+        # One query has one deadline over all its calls to the store; a batch of many has it for each call.
         with one_search() if len(queries) == 1 else nullcontext(Waits()) as waits:
             return on_current_view(handle, partial(_outcome, queries, options, waits))
     except Exception as error:
@@ -93,7 +93,9 @@ def _outcome(queries: Sequence[str | Query], options: Options, waits: Waits, vie
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
     retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
-    waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])  # another thread may have waited for it
+    waits.seconds = max(
+        waits.seconds, waited + retrieved.seconds["retrieve"]
+    )  # the batch may have run in another thread
     hits = complete_hits(request, retrieved)
     if request.chosen is not None and not any(hits):
         warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
@@ -120,11 +122,11 @@ async def _outcome_later(
     if handle.metadata is not None:
         try:
             view, make_request = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
-            # Before the search, a recent window asks the store, and media are read.
+            # Making the request blocks where the newest documents are looked up in the store, or media are read.
             blocks = (view.search_config.recent is not None and options.pipeline is None) or bool(media_of(query))
             request = await asyncio.to_thread(make_request, view) if blocks else make_request(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
-            waits.seconds += retrieved.seconds["retrieve"]  # another thread has waited for it
+            waits.seconds += retrieved.seconds["retrieve"]  # the batch ran in another thread
         except SearchError:
             pass  # the slots may have changed; `outcome` reads the metadata again
         except Exception as error:
@@ -152,7 +154,7 @@ def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]
             return answer(view)
         except SearchError:
             handle.catch_up()
-            if handle.slots is view.slots:  # else another query has already renewed the view
+            if handle.slots is view.slots:  # otherwise the view was renewed, so the search is repeated
                 raise
 
 
@@ -226,7 +228,7 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
 
     times, last = {}, began
     for stage, duration in seconds.items():
-        # These wait until the calling thread continues.
+        # These two run in the calling thread, which may continue some time after the batch has ended.
         begin = now - duration if stage in ("rerank", "passages") else last
         last = begin + duration
         times[stage] = (clock(begin), clock(last))

@@ -44,8 +44,10 @@ class SwapStart:
         """
         self._require_media()
         handle, config = self.context.handle, self.context.config
-        reusable = drop_orphans(handle.client, handle.name, metadata).undroppable  # names an old server cannot drop
-        orphaned = orphans(handle.client, handle.name, metadata)  # these, and names still waiting to be dropped
+        reusable = drop_orphans(
+            handle.client, handle.name, metadata
+        ).undroppable  # vectors that an old server cannot drop
+        orphaned = orphans(handle.client, handle.name, metadata)  # those, and vectors that are still to be dropped
         target = {
             c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
         }
@@ -95,7 +97,7 @@ class SwapStart:
         for change in self.changes:
             if change.slot is not None and slots[change.name] != change.live:
                 change.slot.generation = slots[change.name]
-                self.context.handle.share_encoder(change.slot)  # it has loaded the encoder
+                self.context.handle.share_encoder(change.slot)  # so that the handle does not load the encoder again
         return State(slots=slots, asking=live.asking)
 
     def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:

@@ -48,7 +48,7 @@ class Change:
             `re-prompt`, shown as "queries only": documents keep their vectors, queries are made otherwise, by another
             prompt or student. `storage`: Qdrant stores the same vectors differently. `numerics`, shown as "settings
             only": other options, such as batch size, device or precision, in the same vector space, by which the
-            canaries encode as before. `keep`: nothing, also where the machine computes otherwise by the same options.
+            canaries encode as before. `keep`: nothing, also where only the machine differs, as `why` then says.
             `drop`: the config has no such slot.
         why: what differs; for `keep`, how the machine computes otherwise.
         slot: the config's slot with its encoder; None for `drop`.

@@ -68,7 +68,7 @@ def provide(
             client, before, client, after, batch=BATCH, rate=rate, progress=progress, extra=extra, base=base
         )
         source, target = Side(client, before), Side(client, after)
-        target.settle({APPLY: source.metadata().get(APPLY)})  # the lease goes along
+        target.settle({APPLY: source.metadata().get(APPLY)})  # the apply goes on in the copy, under the same lease
         _move(client, alias, after)
         # Nodes of a cluster take the moved alias at different times; late writes are compared only when all have it.
         await_metadata(client, alias, {COPY: target.metadata()[COPY]})

@@ -1,4 +1,4 @@
-"""`rollback` and `finish`: return to the state before the last cut-over, or give up that possibility."""
+"""`rollback` returns to the state before the last cut-over; `finish` drops the vectors that a rollback needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diptych.swap.vectors import set_shared_storage
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """The result of `rollback`, which goes a step back, or of `finish`, which gives up the way back.
+    """The result of `rollback`, which goes a step back, or of `finish`, after which no rollback is possible.
 
     Args:
         collection: its name.

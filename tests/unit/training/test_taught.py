@@ -63,7 +63,7 @@ def test_a_pair_is_asked_for_once_until_the_teacher_forgets() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, r"asked by ids, and the labels are none\n  where: TaughtLoss\n  got: no labels"),
+        (None, r"a teacher needs ids as labels\n  where: TaughtLoss\n  got: no labels"),
         (torch.zeros(3, 3), r"got: torch.float32 \[3, 3\]\n  expected: integers \[B, 4\]"),
         (IDS[:, :3], r"expected: integers \[B, 4\]"),
         (

@@ -16,7 +16,7 @@ from diptych.stores.scroll import pages
 from diptych.stores.server_errors import error_line, gave_no_answer, grpc_code, is_temporary, refuses_key
 
 T = TypeVar("T")
-_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses about caller or moment, not the request
+_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses that blame the caller or the moment, not the request
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
 
 
@@ -88,7 +88,7 @@ def is_refusal(error: BaseException | None) -> bool:
 def _failure(collection: StoredCollection, error: Exception) -> DiptychError:
     """The error for a client's exception: no collection, no store, a refused request, or a fault of the store."""
     where, got = f"collection {collection.name!r}", error_line(error)
-    if gave_no_answer(error) and not is_temporary(error):  # else it may say whether the collection exists
+    if gave_no_answer(error) and not is_temporary(error):  # after any other failure the store may still answer
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if refuses_key(error):
         return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")
