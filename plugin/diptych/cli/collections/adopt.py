@@ -61,7 +61,7 @@ def adopt(
         int, typer.Option(min=1, metavar="N", help="Points to encode again to verify the encoders.")
     ] = SAMPLE,
     again: Annotated[
-        bool, typer.Option("--again", help="Adopt a collection anew that was adopted wrongly and not swapped since.")
+        bool, typer.Option("--again", help="Redo a wrong adoption, if the collection has not been swapped since.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

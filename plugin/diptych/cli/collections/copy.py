@@ -35,7 +35,7 @@ def copy(
         str | None,
         typer.Option("--collection", metavar="NAME", help="The collection to copy, if the store has several."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if another.")] = None,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if different.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Points to read and write at once.")] = 256,
     rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Maximum points per second.")] = None,
     verify: Annotated[

@@ -49,7 +49,9 @@ def evaluate(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="Only this run of the table, with several configs 'CONFIG: RUN'; repeatable."),
+        typer.Option(
+            metavar="RUN", help="Only this run of the table; with several configs 'CONFIG: RUN'; repeat for more."
+        ),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="RUN", help="The run to compare with; by default the best single slot.")
@@ -66,11 +68,11 @@ def evaluate(
         bool, typer.Option("--per-query", help="With --json: include the values of each query.")
     ] = False,
     fusion: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Also the same slots by rrf, dbsf or linear.")
+        list[str] | None, typer.Option(metavar="NAMES", help="Also fuse the same slots by rrf, dbsf or linear.")
     ] = None,
     slices: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="Also by groups of queries: length, language or a metadata key."),
+        typer.Option(metavar="NAMES", help="Also evaluate groups of queries: by length, language or a metadata key."),
     ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,

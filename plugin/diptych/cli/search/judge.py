@@ -39,7 +39,7 @@ def judge(
         typer.Option(metavar="RUN", help="The run to compare with; the first pipeline unless given."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="NAME", help="A measure with a cutoff, which is how many hits are judged.")
+        str, typer.Option(metavar="NAME", help="A metric with a cutoff; that many hits of each pipeline are judged.")
     ] = "nDCG@10",
     sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed for drawing queries and for all random orders.")] = 0,
@@ -49,7 +49,7 @@ def judge(
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence of the verdict.")] = 0.95,
     margin: Annotated[float, typer.Option(min=0, max=1, help="Smaller differences count as equal.")] = 0.0,
     general: Annotated[
-        bool, typer.Option("--general", help="Settle it for all queries like these, not only for these.")
+        bool, typer.Option("--general", help="Decide for all queries like these, not only for the judged ones.")
     ] = False,
     complete: Annotated[
         bool, typer.Option("--all", help="Judge all queries, even after the comparison is settled.")

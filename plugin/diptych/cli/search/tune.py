@@ -35,7 +35,7 @@ from diptych.runtime.amounts import size
 if TYPE_CHECKING:
     from diptych.tune import IndexReport, Row
 
-app = group("tune", "Measure settings of indexes and of searches, and recommend some.")
+app = group("tune", "Measure settings of indexes, searches and encoders, and recommend some.")
 
 
 class Least(StrEnum):
@@ -127,7 +127,8 @@ def search(
         str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 50ms.")
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0.0, metavar="COST", help="Highest cost of 1,000 queries, by --price.")
+        float | None,
+        typer.Option(min=0.0, metavar="COST", help="Highest cost of 1,000 queries, computed from --price."),
     ] = None,
     price: Annotated[
         list[str] | None,
@@ -137,15 +138,15 @@ def search(
     write: WriteOption = False,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep retrieved candidates there, to continue after an interrupt."),
+        typer.Option(metavar="FOLDER", help="Folder for retrieved candidates, to continue after an interrupt."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw quality against milliseconds.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
 
-    Slots are asked once for each query, and rerankers once for each candidate; all else is arithmetic. The collection
-    is only read.
+    Each query is searched once in each slot, and each reranker scores each candidate once; the rest is computed from
+    that. The collection is only read.
 
     [dim]Examples:[/dim]
 

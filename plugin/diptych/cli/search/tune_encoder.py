@@ -51,7 +51,9 @@ def encoder(
     ] = None,
     width: Annotated[
         list[int] | None,
-        typer.Option(min=1, metavar="N", help="Leading numbers to keep; repeat for more. [default: 1/2 and 1/4]"),
+        typer.Option(
+            min=1, metavar="N", help="Number of leading dimensions to keep; repeat for more. [default: 1/2 and 1/4]"
+        ),
     ] = None,
     documents: Annotated[
         int, typer.Option(min=1, metavar="N", help="Documents to sample, in addition to the relevant ones.")
@@ -61,7 +63,7 @@ def encoder(
     write: WriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Try encoders, widths and bits: exits of the slot's model, students, shorter vectors, quantized copies.
+    """Try cheaper encoders and vectors: exits of the slot's model, students, shorter vectors, quantization.
 
     Documents and queries may have different encoders. The collection is only read.
 

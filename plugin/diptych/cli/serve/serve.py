@@ -86,7 +86,7 @@ def serve(
 ) -> None:
     """Serve collections, encoders and rerankers over HTTP: /search, /v1/embeddings, /v1/models, /rerank.
 
-    /healthz, /readyz and /metrics are for operation. If DIPTYCH_API_KEY holds an API key, requests must send it.
+    /healthz, /readyz and /metrics serve monitoring. If DIPTYCH_API_KEY holds an API key, requests must send it.
 
     [dim]Examples:[/dim]
 

@@ -59,7 +59,7 @@ def studio(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """See, compare, explain and judge what collections answer, in the browser.
+    """Search collections in the browser; compare, explain and judge their answers.
 
     The page reads only, unless --judgements or --allow-writes say otherwise. Nothing leaves this machine. If
     DIPTYCH_API_KEY holds an API key, the page asks for it.

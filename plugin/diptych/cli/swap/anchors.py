@@ -21,7 +21,7 @@ from diptych.runtime.amounts import duration
 if TYPE_CHECKING:
     from diptych.swap.anchors import AnchorsState, AnchorsToScore
 
-app = group("anchors", "Score a reranker's anchors for every document.")
+app = group("anchors", "Score every document for a reranker's anchors, which let it find documents by itself.")
 
 
 def build(
@@ -30,14 +30,14 @@ def build(
     count: Annotated[
         int, typer.Option(min=2, max=8192, metavar="N", help="Anchors to choose where the file does not exist.")
     ] = 400,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the choice.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed for choosing anchors.")] = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Choose anchors and show calls and hours, but score nothing.")
+        bool, typer.Option("--dry-run", help="Choose anchors and estimate calls and hours, but score nothing.")
     ] = False,
     no_gate: NoGateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose anchors if there are none, show calls and hours, and score every document.
+    """Choose anchors if there are none, estimate calls and hours, and score every document.
 
     The collection keeps answering. After a kill, run it again to continue.
 

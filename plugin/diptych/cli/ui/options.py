@@ -47,7 +47,7 @@ ExcludeOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this document out; repeat for more.")
 ]
 ImageOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--image", metavar="FILE", help="A picture to look for, beside the words or alone.")
+    Path | None, typer.Option("--image", metavar="FILE", help="A picture to search with, with or without words.")
 ]
 MediaOption: TypeAlias = Annotated[
     list[str] | None,
