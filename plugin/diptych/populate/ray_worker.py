@@ -97,10 +97,10 @@ class Worker:
 
     def _done(self, items: bytes) -> Encoded | Written | Failure:
         try:
-            if self._working is None:
+            if self._working is None:  # made here, so that an encoder that cannot be made comes back as a Failure too
                 config = self._job.config
                 self._working = Writing(self._job, config) if config else Encoding(self._job)
-            return self._working(pickle.loads(items))
+            return self._working(pickle.loads(items))  # pickled by this run's `ray_engine`
         except Exception as error:
             return Failure.of(error)
 

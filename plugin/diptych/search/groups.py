@@ -176,6 +176,7 @@ def _grouped_by_qdrant(
 def _from_hits(
     request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
 ) -> list[list[HitGroup]]:
+    # Groups need every hit that the pipeline passes on; threshold, passages and highlights follow on those shown.
     limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
     wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0, highlight=False)
     (retrieved,) = retrieve_together([wider])
@@ -204,7 +205,7 @@ def _grouped(
     payloads: Mapping[PointId, Mapping[str, Any]],
 ) -> list[HitGroup]:
     groups: dict[str | int, list[Hit]] = {}
-    for hit in hits:
+    for hit in hits:  # best first, so the groups come in the order of their best hits
         for value in _values(payloads.get(hit.point, {}) if hit.point is not None else {}, group_by):
             members = groups.setdefault(value, [])
             if len(members) < group_size:
@@ -218,7 +219,7 @@ def _values(payload: Mapping[str, Any], path: str) -> list[str | int]:
     for key in path.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None
     values = node if isinstance(node, list) else [node]
-    return list(dict.fromkeys(value for value in values if type(value) in (str, int)))
+    return list(dict.fromkeys(value for value in values if type(value) in (str, int)))  # a bool is an instance of int
 
 
 def _restricted(document: Document, request: SearchRequest) -> Document:

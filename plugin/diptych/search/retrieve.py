@@ -82,6 +82,7 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
         for place in numbers:
             texts, media = requests[place].texts, requests[place].media
             given += with_media(texts, media) if media else texts
+        # All requests have one view, and those of a group retrieve from the same slots: the first stands for them.
         view = requests[numbers[0]].view
         encoded = encode_inputs(view.slots, names, given, view.search_config.remember)
         if not all(encoded):
@@ -112,6 +113,7 @@ def encode_inputs(
     texts = [query for query in queries if isinstance(query, str)]
     for name in names:
         slot = slots[name]
+        # Queries with media, and slots that read no texts, need a choice of the parts that the encoder takes.
         if len(texts) < len(queries) or not slot.takes_texts:
             vectors = vectors_of_queries(slot, queries, remember)
         elif slot.kind == "text_index":

@@ -112,6 +112,8 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
     if again or _incomparable(slot, live, reading):
         action: Action = "reuse" if kept else "re-encode"
         return Change(slot.name, action, why or "asked for", slot, live, kept)
+    # Of several differences the one with the most to do decides: other vectors, then other queries, then storage, then
+    # settings. A fingerprint says what is declared; canaries also notice a model that changed behind its name.
     now, likeness = fingerprint(slot), compare(slot, live)
     limit = guard.minimum_likeness(now, live)
     if now.space != live.space:
@@ -208,6 +210,7 @@ def _trained_for(model: str, *, where: str) -> tuple[str, ...]:
 
 def compare(slot: Slot, live: Generation) -> guard.Likeness:
     """How alike the slot's encoder's canaries are to the generation's."""
+    # Weights depend on corpus statistics: with those of the generation, a difference is the encoder's.
     if live.statistics is not None and isinstance(slot.encoder, Calibrated):
         slot.encoder.calibrate(live.statistics)
     return guard.compare(slot.encoder, live, where=slot.where)
@@ -259,6 +262,7 @@ def _fixed(storage: Mapping[str, Any]) -> list[Any]:
 def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generation | None:
     """The generation before the last cut-over, if its vectors are still updated and match the config."""
     kept = metadata.previous.slots.get(slot.name) if metadata.previous else None
+    # A vector that is behind misses documents that a populate could not write to it.
     if kept is None or kept.vector in metadata.behind or kept.kind != slot.kind or kept.reading != reading:
         return None
     if storage_of(slot.config) != kept.storage or _loses_text_queries(slot, kept):

@@ -157,4 +157,5 @@ def _filled(lease: LeaseRecord | None, swap: Swap, vectors: Sequence[VectorStatu
     reached = lease.checkpoints if lease else {}
     missing = {vector_status.vector: vector_status.missing for vector_status in vectors}
     names = (generation.vector for generation in swap.building.values())
+    # Points without a text lack the vector for ever, so the count alone would never say that it is complete.
     return all((name in reached and reached[name].complete) or not missing.get(name) for name in names)

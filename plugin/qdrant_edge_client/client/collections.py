@@ -159,7 +159,7 @@ class Aliases(EdgeBase):
             CollectionNotFound: the collection to point at is not there.
         """
         check_arguments("update_collection_aliases", kwargs)
-        aliases = dict(self._catalog.aliases)
+        aliases = dict(self._catalog.aliases)  # a copy, so that an operation that fails leaves all as it was
         for operation in change_aliases_operations:
             self._apply(operation, aliases)
         self._catalog.set_aliases(aliases)

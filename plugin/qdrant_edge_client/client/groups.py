@@ -46,7 +46,7 @@ class Grouping(Searching, Reading):
             prefetch=with_wider_prefetches(prefetch, group_size),
             filter=query_filter,
             params=search_params,
-            with_payload=[group_by],
+            with_payload=[group_by],  # `_complete` reads the rest, of the points that are shown
             with_vector=False,
             score_threshold=score_threshold,
             lookup_from=lookup_from,
@@ -177,6 +177,7 @@ def collect(groups: Groups, ask: Ask, *, narrow: bool) -> None:
         groups.fill(points)
         if groups.full or len(points) < limit:
             return
+        # From here on missing groups are searched by filters, unless a filter would change the ranking.
         if narrow and limit >= UNNARROWED_LIMIT:
             break
         limit *= 4
@@ -208,6 +209,7 @@ def _empty(key: str) -> models.Condition:
 
 def _any_of(key: str, values: list[models.GroupId]) -> list[models.Condition]:
     """Conditions that hold when `key` has one of `values`."""
+    # One match takes texts or integers, not both.
     kinds: list[Any] = [[v for v in values if isinstance(v, str)], [v for v in values if isinstance(v, int)]]
     return [models.FieldCondition(key=key, match=models.MatchAny(any=kind)) for kind in kinds if kind]
 

@@ -95,6 +95,7 @@ class Optimizing(EdgeBase):
                 with edge_errors(collection.record.name, reading=False):
                     changed = run.run()
                     collection.kept_deleted = deleted_points(collection)
+            # The run ends before its future: who has waited for that may call `optimize` again, and must get a new run.
             except BaseException as error:  # the future hands it to whoever waits
                 self._end(collection)
                 future.set_exception(error)

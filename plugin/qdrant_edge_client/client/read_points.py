@@ -35,6 +35,7 @@ class Reading(EdgeBase):
         payload, vector, id_list = edge_payload(with_payload), edge_vector(with_vectors), list(ids)
         shard = self._find(collection_name).shard
         edge_records = shard.read(lambda edge_shard: edge_shard.retrieve(id_list, payload, vector))
+        # Edge answers in its own order.
         records = {record.id: record for record in map(answers.record, edge_records)}
         return [records[key] for key in map(_canonical_id, id_list) if key in records]
 

@@ -53,6 +53,7 @@ class Optimization:
             try:
                 changed = self._build_on_copy(source, target)
             finally:
+                # The one that the record does not name: the copy after a failure, the original after the exchange.
                 for folder in (source, target):
                     if folder.name != collection.record.shard:
                         remove(folder)
@@ -96,6 +97,7 @@ class Optimization:
             ledger = begin(target, edge_shard, Findings(None, -1, -1))
             self._collection.change(lambda record: replace(record, shard=target.name, stale=False))
         except BaseException:
+            # Once the record names the target, its EdgeShard is the collection's and stays open.
             if self._collection.record.shard != target.name:
                 edge_shard.close()
             raise

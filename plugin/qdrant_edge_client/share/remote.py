@@ -30,6 +30,7 @@ from qdrant_edge_client.share.transport import LIMITS, transport
 
 PATIENCE = 300  # seconds for an answer: in one's own process nothing would end a slow call either
 _MALFORMED = 400, 413, 422
+# Failures before a request was sent, after which it can be repeated, and later ones: it may have been carried out.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _LOST = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.CloseError)
 

@@ -24,6 +24,7 @@ def transport(address: Address) -> httpx.HTTPTransport:
     """A transport that connects only to the holder at `address`."""
     http_transport = httpx.HTTPTransport(uds=address.unix or None, limits=LIMITS)
     if address.unix:
+        # httpx has no argument for a network backend, so its pool is replaced.
         http_transport._pool = httpcore.ConnectionPool(
             max_connections=LIMITS.max_connections,
             max_keepalive_connections=LIMITS.max_keepalive_connections,
@@ -88,6 +89,7 @@ class _Stream(httpcore.NetworkStream):
             StoreUnavailable: the holder is stopped.
         """
         end = time.monotonic() + (math.inf if timeout is None else timeout)
+        # In slices of LOOK seconds: a stopped process keeps its sockets open, so waiting alone would not show it.
         while True:
             self._socket.settimeout(max(0.001, min(LOOK, end - time.monotonic())))
             try:

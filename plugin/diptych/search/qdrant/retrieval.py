@@ -127,6 +127,7 @@ def _page(request: SearchRequest) -> _Page:
         return _Page(offset + limit, 0, slice(offset, offset + limit), by_score=False)
     if not (pipeline.fuse or pipeline.rescore or pipeline.boost):
         return _Page(limit, offset, None)
+    # One hit more for each slot: that many documents may share a rank, and so tie at the end of the page.
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
 
 
@@ -158,6 +159,7 @@ def _with_diptych_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> lis
     rankings, shown = _first_rankings(request, inputs), list[_Shown]({} for _ in inputs)
     if combines:
         rankings, shown = _combined(request, inputs, rankings)
+    # A boost applies after rescoring. Where Qdrant rescores alone, it boosts in the same request; else diptych does.
     boosts = pipeline.boost is not None and (combines or pipeline.rescore is None)
     if boosts:
         rankings = _boosted(request, rankings)
@@ -184,6 +186,7 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
     limit = _reads(request)
     answers = query_points(request.view, [fusion_request(request, query, limit=limit) for query in inputs])
     fused = [[(point.id, point.score) for point in points] for points in answers]
+    # Qdrant's order of equal scores changes from call to call; by id the next stage reads the same documents each time.
     return [sorted(ranking, key=lambda pair: (-pair[1], str(pair[0]))) for ranking in fused]
 
 
@@ -210,6 +213,7 @@ def _combined(
     shown: list[_Shown] = []
     for ranking, points in zip(rankings, query_points(request.view, requests), strict=True):
         new = {point.id: sign * point.score for point in points}
+        # Without points that were deleted meanwhile, or that have no vector in the rescoring slot.
         both = [(point, new[point], score) for point, score in ranking[:width] if point in new]
         scores, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
         final = mixed(scores, before, rescore.weight).tolist()
@@ -239,6 +243,8 @@ def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId
     ids = models.Filter.model_construct(must=[models.HasIdCondition.model_construct(has_id=list(points))])
     node = models.Prefetch.model_construct(filter=narrowed(request.scope, ids), limit=len(points))
     fields = {"prefetch": [node], "limit": len(points), "with_payload": False, **request.shard_key}
+    # A request for each part, since a formula returns only its total. Parts do not depend on scores, so one call serves
+    # all queries; `Boost.added` applies a relative part to the score of each.
     values = [boost.weighted(part, request.view.layout, request.now) for part in boost.parts]
     requests = [models.QueryRequest.model_construct(query=models.FormulaQuery(formula=v), **fields) for v in values]
     answers = query_points(request.view, requests) if points else []

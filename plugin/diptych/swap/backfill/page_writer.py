@@ -58,9 +58,11 @@ class PageWriter:
     def begin(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> list[Future[int]]:
         """Begin to write these rows of a page; for each request, how many points it gives vectors."""
         sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
+        # Copies go to the whole page, not to `rows`: an encoder that fails on a document does not concern a text index.
         copied = self._pace.parts(page) if self._copied else ()
         sent += [self._sent(partial(self._add_copies, part)) for part in copied]
         media = [page[row] for row in rows if page[row].document.media]
+        # Only media that the point does not name yet, such as those of a source.
         news = [item for item in media if item.document.media.keys() - media_in(_own(item)).keys()]
         return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
 
@@ -81,6 +83,7 @@ class PageWriter:
 
     def _add_media(self, page: Sequence[Item]) -> int:
         """Write what a later swap, and `verify`, must know of media that came from a source."""
+        # The hash covers media: with the old one, the next populate would take the same document for a changed one.
         hashed = self._store.layout == NATIVE
         self._store.add_payload(
             {

@@ -48,6 +48,7 @@ class BackfillRun:
         client, name = self._handle.client, self._handle.name
         generations = [slot.generation for slot in slots.values() if slot.generation]
         lacking = [coverage(client, name, generation).missing for generation in generations]
+        # The vectors of all slots are added up there, for as many points as the emptiest of them lacks.
         require_room_to_fill(self._handle, slots, max(lacking, default=0))
         self._count(slots, Backfill.run, self._bridges(slots))
 
@@ -62,6 +63,7 @@ class BackfillRun:
             vector = generation.vector
             if vector in leave:
                 continue
+            # After a killed repair no vector may be missing, yet some may be of texts that have changed since.
             interrupted = self._context.lease.interrupted_repairs([vector])
             if interrupted or coverage(self._handle.client, self._handle.name, generation).missing:
                 self._count({vector: view.slots[name]}, Backfill.repair)
@@ -85,7 +87,7 @@ class BackfillRun:
             self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
-        self.asking = query_encoders(self._handle.read().live)
+        self.asking = query_encoders(self._handle.read().live)  # a drift map may have been put to use, or withdrawn
 
     def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
         """Drift maps for the slots being filled whose old encoder is gone, if asked for."""

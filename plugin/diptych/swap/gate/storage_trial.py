@@ -46,6 +46,7 @@ class StorageTrial:
     def begin(self, before: State, after: State) -> None:
         """Store the vectors that both states use as `after` says, and wait until the indexes are built."""
         changed = changed_storage(before, after)
+        # Recorded first: after a kill the record restores what was changed, and restoring what was not does no harm.
         self._lease.trying({vector: trial for pair in changed.values() for vector, trial in self._trials(*pair)})
         for then, now in changed.values():
             set_storage(self._client, self._name, slot_config(now).storage, then)
@@ -59,7 +60,7 @@ class StorageTrial:
             else:
                 configure_dense(self._client, self._name, vector, models.VectorParamsDiff.model_validate(trial.before))
         self._await_indexes()
-        self._lease.trying({})
+        self._lease.trying({})  # only now: a kill before this restores once more
 
     def put_back_after_a_kill(self, metadata: CollectionMetadata) -> None:
         """Restore what a killed apply left on trial; does nothing if its change became live."""
