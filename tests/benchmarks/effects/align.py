@@ -34,7 +34,8 @@ def effects() -> list[Effect]:
     """A switch at a time, then size against noise."""
     steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps, tau=0.05).mean()), seeds=ONE)
     tau = best(lambda tau, seed: float(run(seed, steps=steps, tau=tau).mean()), TAUS, ONE)
-    told: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
+    untrained = each(partial(run, steps=0, tau=tau), FEW)
+    told: Any = {"page": "contrastive", "conditions": [long_enough], "untrained": untrained, "same_queries": True}
     at = partial(run, steps=steps)
     plain, wrong = each(partial(at, tau=tau), FEW), "beside InfoNCE, 20 % wrong pairs"
     found = [

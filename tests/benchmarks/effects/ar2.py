@@ -52,11 +52,12 @@ GAME = Game(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Recall by test query after the warm-up, static negatives, AR2, and AR2 without its term; AR2's rounds.
+    """Recall by test query before and after the warm-up, after static negatives, AR2, and AR2 without its term; rounds.
 
     Then, after the warm-up, nDCG@10 of the retriever's best 20 in the order of the ranker and in its own.
     """
 
+    untrained: Doubles
     warm: Doubles
     static: Doubles
     ar2: Doubles
@@ -80,10 +81,15 @@ def effects() -> list[Effect]:
         told = ", ".join(f"{own.hardness:.3f}" for own in one.rounds)
         print(f"   recall@{K} warm {one.warm.mean():.3f}; hardness by round {told}", flush=True)
     better = [above("ranker", [own.by_ranker for own in games], "retriever", [own.by_retriever for own in games])]
+    start = [one.untrained for one in games]
     more: Any = {"page": "ar2", "conditions": better}
+    rows = [
+        effect("AR2", "beside static hard negatives, equal retriever steps", *both, untrained=start, **more),
+        effect("AR2", "adversarial weight 0.5 beside 0", *without, untrained=start, **more),
+    ]
+    more["conditions"] = rows[0].conditions  # what follows is no quality
     return [
-        effect("AR2", "beside static hard negatives, equal retriever steps", *both, **more),
-        effect("AR2", "adversarial weight 0.5 beside 0", *without, **more),
+        *rows,
         effect("AR2", "negatives of round 3 beside round 1", "H-lex", "hardness", first, last, **more),
         effect("AR2", "round 3 beside round 1, one judgement a query", *hidden, better="lower", **more),
     ]
@@ -106,7 +112,9 @@ def run(seed: int) -> Found:
     rounds = [game.play(number) for number in range(1, GAME.rounds + 1)]
     for number in range(1, GAME.rounds + 1):
         calm.play(number)
-    return Found(warm, found(world, static), found(world, retriever), found(world, calm.retriever), rounds, *orders)
+    start = found(world, untrained(world, seed)[0])
+    after = (found(world, static), found(world, retriever), found(world, calm.retriever))
+    return Found(start, warm, *after, rounds, *orders)
 
 
 def _calm(warm: AR2) -> AR2:
@@ -141,13 +149,19 @@ def unjudged(seed: int) -> list[float]:
 
 def warmed(world: Lex, relevant: Relevant, seed: int) -> tuple[Any, Any]:
     """A retriever that has had its warm-up, and a ranker of the same first weights."""
+    retriever, ranker = untrained(world, seed)
+    contrast(world, retriever, pairs(relevant), relevant, WARM, rate=1e-3, seed=seed)
+    return retriever, ranker
+
+
+def untrained(world: Lex, seed: int) -> tuple[Any, Any]:
+    """Both before they learn anything."""
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     with tempfile.TemporaryDirectory() as place:
         folder = str(saved(world, Path(place) / "bert", seed=seed, width=WIDTH))
         retriever = SentenceTransformer(folder, device="cpu")
         ranker = CrossEncoder(folder, num_labels=1, device="cpu", activation_fn=torch.nn.Identity())
-    contrast(world, retriever, pairs(relevant), relevant, WARM, rate=1e-3, seed=seed)
     return retriever, ranker
 
 

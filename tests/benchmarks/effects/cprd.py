@@ -20,7 +20,7 @@ from torch import Tensor
 from diptych_training.losses import CPRDLoss, RetrievalLoss
 from diptych_training.losses.distillation import RowDistillation
 from effects import mat
-from effects.running import Effect, best, each, effect, plateau
+from effects.running import Effect, best, each, effect, learnt, plateau
 from effects.scoring import Doubles, kendall, ndcg
 from effects.vec import fitted
 
@@ -53,8 +53,11 @@ def effects() -> list[Effect]:
     at = partial(run, steps=steps)
     weights = {way: best(partial(_tau_of, way, steps), WEIGHTS) for way in WAYS}
     found = {"InfoNCE": each(partial(at, "CPRD", 0.0)), **{way: each(partial(at, way, weights[way])) for way in WAYS}}
-    rows, told = list[Effect](), {"conditions": [long_enough]}
+    rows, untrained = list[Effect](), [one[1] for one in each(partial(run, "CPRD", 0.0, steps=0))]
+    # Of nDCG in all rows: InfoNCE alone cannot learn an order of negatives.
+    conditions = {name: [long_enough, learnt([one[1] for one in own], untrained)] for name, own in found.items()}
     for way, against in (("CPRD", "InfoNCE"), ("CPRD", "MSE"), ("CPRD", "KL"), ("KL", "InfoNCE"), ("MSE", "InfoNCE")):
+        told: Any = {"conditions": conditions[against]}
         rows += [_effect(way, f"beside {against}", found[against], found[way], place, **told) for place in (0, 1)]
     shuffled = each(partial(at, "CPRD", weights["CPRD"], shuffled=True))
     control = _effect(
@@ -65,7 +68,7 @@ def effects() -> list[Effect]:
         0,
         better="equal",
         tolerance=0.005,
-        **told,
+        conditions=conditions["CPRD"],
     )
     return [*rows, control]
 

@@ -24,15 +24,15 @@ def effects() -> list[Effect]:
     world = cran()
     before = measured(scores(pretrained(), world), world.relevant[world.test])
     plain, whole = each(partial(run, ContrastiveLoss)), each(partial(run, MannWhitneyLoss))
-    pairs = {
-        ("InfoNCE", "beside the untrained model", "contrastive"): ([before] * len(plain), plain),
-        ("Mann-Whitney", "beside InfoNCE", "mw"): (plain, whole),
-    }
-    return [
-        effect(name, what, "H-cran", metric, *parts(*sides, place), same_queries=True, page=page)
-        for (name, what, page), sides in pairs.items()
-        for place, metric in enumerate(METRICS)
-    ]
+    untrained, told = [before] * len(plain), dict[str, Any](same_queries=True, fixed_steps=True)
+    name, rows = "beside the untrained model", list[Effect]()
+    for place, metric in enumerate(METRICS):
+        sides = parts(untrained, plain, place)
+        rows.append(effect("InfoNCE", name, "H-cran", metric, *sides, page="contrastive", **told))
+    for place, metric in enumerate(METRICS):
+        told["untrained"], sides = [one[place] for one in untrained], parts(plain, whole, place)
+        rows.append(effect("Mann-Whitney", "beside InfoNCE", "H-cran", metric, *sides, page="mw", **told))
+    return rows
 
 
 def run(make: Callable[..., Any], seed: int) -> Found:

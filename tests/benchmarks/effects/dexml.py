@@ -16,7 +16,7 @@ import numpy as np
 from diptych_training.label_pool import LabelPool
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from effects.deb import RATE, averaged, tags
-from effects.running import FEW, ONE, Effect, each, effect, plateau
+from effects.running import FEW, ONE, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, precision, recall_at_own
 from effects.tiny import scores
 from effects.unidec import fitted
@@ -36,6 +36,7 @@ def effects() -> list[Effect]:
     """Decoupled beside summed, sampled beside whole, soft top-k beside decoupled, gains by the number of tags."""
     names, rows, found = list(LOSSES), list[Effect](), dict[str, dict[str, Any]]()
     told: dict[str, dict[str, Any]] = {}
+    untrained = each(partial(run, LOSSES["summed"], steps=0), FEW)
     for baseline, own in (("summed", names[:2]), ("decoupled", names[1:])):
         steps, long_enough = plateau(partial(_recall, baseline), seeds=ONE, of=baseline)
         found[baseline] = {name: each(partial(run, LOSSES[name], steps=steps), FEW) for name in own}
@@ -44,14 +45,18 @@ def effects() -> list[Effect]:
         method = "DEXML: soft top-k" if name == "soft top-5" else "DEXML: decoupled softmax"
         for metric in METRICS:
             sides = [[one[metric] for one in found[baseline][side]] for side in (baseline, name)]
-            given = {**told[baseline], "better": "lower" if metric.startswith("spread") else "higher"}
+            quality = "recall@n" if metric.startswith("spread") else metric
+            start, own = [one[quality] for one in untrained], [one[quality] for one in found[baseline][baseline]]
+            given = {**told[baseline], "better": "higher" if quality == metric else "lower"}
+            given["conditions"] = [*given["conditions"], learnt(own, start)]
             rows.append(effect(method, f"{name} beside {baseline}", "H-tag", metric, *sides, **given))
     counts = tags(0).relevant[tags(0).test].sum(1)
     for level, (least, most) in LEVELS.items():
         there = (counts >= least) & (counts <= most)
         sides = [[one["recall@n"][there] for one in found["summed"][side]] for side in names[:2]]
-        what = f"decoupled beside summed, queries with {level} tags"
-        rows.append(effect("DEXML: decoupled softmax", what, "H-tag", "recall@n", *sides, **told["summed"]))
+        start = [one["recall@n"][there] for one in untrained]
+        what, given = f"decoupled beside summed, queries with {level} tags", {**told["summed"], "untrained": start}
+        rows.append(effect("DEXML: decoupled softmax", what, "H-tag", "recall@n", *sides, **given))
     return rows
 
 

@@ -23,7 +23,7 @@ from diptych_training.models.dual_head import HEADS, DualHead, best_mix
 from diptych_training.relevance import Relevance
 from effects.deb import POOL, RATE, Real, averaged, deb
 from effects.distill import by_teacher
-from effects.running import FEW, ONE, TUNING, Condition, Effect, above, each, effect, plateau
+from effects.running import FEW, ONE, TUNING, Condition, Effect, above, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
 from effects.tiny import scores
 from effects.vec import shuffled
@@ -58,23 +58,27 @@ def effects() -> list[Effect]:
     for share in SHARES:
         one, two = (each(partial(run, make, share, steps), FEW) for make in (OneHead, DualHeadLoss))
         single, mixed = [found.alone[0] for found in one], [found.mixed for found in two]
+        start = [found.alone[0] for found in each(partial(run, OneHead, share, 0), FEW)]
         told = [long_enough, above("teacher", each(by_teacher, FEW), "one head", single)]
         few = f"{share:.0%} labelled".replace("%", " %")
         rows += [
-            _effect(f"two heads, mixed, beside one with both losses, {few}", single, mixed, told),
-            _effect(f"mixed beside head A alone, {few}", [found.alone[0] for found in two], mixed, told),
-            _effect(f"mixed beside head B alone, {few}", [found.alone[1] for found in two], mixed, told),
+            _effect(f"two heads, mixed, beside one with both losses, {few}", single, mixed, told, start),
+            _effect(f"mixed beside head A alone, {few}", [found.alone[0] for found in two], mixed, told, start),
+            _effect(f"mixed beside head B alone, {few}", [found.alone[1] for found in two], mixed, told, start),
         ]
+        told.append(learnt(single, start))
         cosines = [[found.agreement for found in side] for side in (one, two)]
-        rows.append(_effect(f"two heads beside one, {few}", cosines[0], cosines[1], told, COSINE))
+        rows.append(_effect(f"two heads beside one, {few}", cosines[0], cosines[1], told, metric=COSINE))
         weights.append([found.mix for found in two])
     what = "100 % labelled beside 5 %"
-    return [*rows, _effect(what, weights[0], weights[-1], told, "weight of head A")]
+    return [*rows, _effect(what, weights[0], weights[-1], told, metric="weight of head A")]
 
 
-def _effect(what: str, base: Any, found: Any, told: list[Condition], metric: str = "nDCG@10") -> Effect:
-    same = metric == "nDCG@10"
-    return effect("Dual head", what, "H-deb", metric, base, found, page="dual_head", same_queries=same, conditions=told)
+def _effect(
+    what: str, base: Any, found: Any, told: list[Condition], start: Any = (), metric: str = "nDCG@10"
+) -> Effect:
+    given: Any = {"page": "dual_head", "same_queries": metric == "nDCG@10", "conditions": told, "untrained": start}
+    return effect("Dual head", what, "H-deb", metric, base, found, **given)
 
 
 def _ranked(share: float, steps: int, seed: int) -> float:

@@ -27,6 +27,7 @@ def effects() -> list[Effect]:
     """Beside both, on each measure."""
     steps, long_enough = plateau(partial(_f1, ContrastiveLoss, 0.1))
     found = {name: _tuned(make, steps) for name, make in LOSSES.items()}
+    untrained = each(partial(run, ContrastiveLoss, 0.1, steps=0))
     return [
         effect(
             "Focal cross-entropy",
@@ -36,6 +37,7 @@ def effects() -> list[Effect]:
             *parts(found[name], found["gamma 2"], place),
             page="contrastive",
             conditions=[long_enough],
+            untrained=[one[place] for one in untrained],
         )
         for name in ("InfoNCE", "gamma 0")
         for place, metric in enumerate(METRICS)

@@ -19,6 +19,7 @@ def effects() -> list[Effect]:
     """The sweep, then the groups."""
     steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps).mean()), seeds=ONE)
     more: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
+    more["untrained"] = each(partial(run, steps=0), FEW)
     plain = each(partial(run, steps=steps), FEW)
     found = []
     for beta in (0.1, 0.25, 0.5, 1.0):

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych_training.losses import ContrastiveLoss
 from effects.deb import searched, tags
-from effects.running import FEW, ONE, Effect, each, effect, plateau
+from effects.running import FEW, ONE, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg, recall_at_own
 
 Found = tuple[Doubles, Doubles, Doubles]
@@ -23,12 +23,17 @@ def effects() -> list[Effect]:
     steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps, masked=False)[0].mean()), seeds=ONE)
     blind, masked = (each(partial(run, steps=steps, masked=on), FEW) for on in (False, True))
     summed = each(partial(run, steps=steps, reduction="supcon"), FEW)
-    told: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
+    ranked, recalled = parts(blind, masked, 0), parts(summed, masked, 1)
+    start = each(partial(run, steps=0), FEW)
+    better = [learnt(side, [one[place] for one in start]) for place, side in enumerate((ranked[0], recalled[0]))]
+    told: list[Any] = [
+        {"page": "contrastive", "conditions": [long_enough, own], "same_queries": True} for own in better
+    ]
     what, spread = "beside summed softmax, within batches", "spread of relevant scores"
     return [
-        effect("Relevance mask", "judged tags are no negatives", "H-tag", "nDCG@10", *parts(blind, masked, 0), **told),
-        effect("Decoupled softmax", what, "H-tag", "recall@n", *parts(summed, masked, 1), **told),
-        effect("Decoupled softmax", what, "H-tag", spread, *parts(summed, masked, 2), better="lower", **told),
+        effect("Relevance mask", "judged tags are no negatives", "H-tag", "nDCG@10", *ranked, **told[0]),
+        effect("Decoupled softmax", what, "H-tag", "recall@n", *recalled, **told[1]),
+        effect("Decoupled softmax", what, "H-tag", spread, *parts(summed, masked, 2), better="lower", **told[1]),
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych_training.losses import ContrastiveLoss
 from effects.deb import deb, searched
-from effects.running import FEW, ONE, Effect, best, each, effect, plateau
+from effects.running import FEW, ONE, Effect, best, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
 
 SIZES = (8, 32, 128)
@@ -25,6 +25,8 @@ def effects() -> list[Effect]:
     told: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
     seen = 32 * steps
     summed, averaged = (each(partial(sizes, way, tuned(way, seen), seen), FEW) for way in ("sum", "mean"))
+    untrained = each(partial(run, way="sum", tau=0.05, size=32, seen=0), FEW)
+    better = learnt([one[SIZES.index(32)] for one in summed], untrained)
     spread = [[float(np.ptp([own.mean() for own in one])) for one in side] for side in (summed, averaged)]
     rows = [
         effect(
@@ -34,12 +36,14 @@ def effects() -> list[Effect]:
             "spread of nDCG@10",
             *spread,
             better="lower",
-            **told,
+            **{**told, "conditions": [long_enough, better]},
         )
     ]
     for place, size in enumerate(SIZES):
         sides = [[one[place] for one in side] for side in (summed, averaged)]
-        rows.append(effect("Mean denominator", f"batches of {size}", "H-deb", "nDCG@10", *sides, **told))
+        rows.append(
+            effect("Mean denominator", f"batches of {size}", "H-deb", "nDCG@10", *sides, untrained=untrained, **told)
+        )
     return rows
 
 

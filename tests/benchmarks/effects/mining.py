@@ -30,13 +30,14 @@ from diptych_training.data.negatives import MiningOptions
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
-from effects.running import Condition, Effect, each, effect, plateau
+from effects.running import Condition, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
 from effects.served import source_of
-from effects.tiny import Encoder, scores, trained
+from effects.tiny import Encoder, Words, scores, trained
 
 EACH = 4  # negatives of a row
 Draw = Callable[[Lex, Encoder, Tensor, int], Tensor]
+Told = tuple[Condition, list[Doubles]]  # whether the training was long enough, and nDCG@10 of the untrained encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def effects() -> list[Effect]:
     steps, long_enough = plateau(lambda steps, seed: float(run(none_drawn, seed, one=False, steps=steps).ndcg.mean()))
     whole = {name: each(partial(run, draw, one=False, steps=steps)) for name, draw in WAYS.items() if name in WHOLE}
     one = {name: each(partial(run, draw, one=True, steps=steps)) for name, draw in WAYS.items()}
-    rows, told = list[Effect](), [long_enough]
+    rows, told = list[Effect](), (long_enough, each(untrained))
     for name in ("the batch's", "random"):
         rows.append(_effect(f"mined beside {name}, all judged", whole[name], whole["none"], told))
         rows.append(_effect(f"mined, no filter, beside {name}, one judged", one[name], one["none"], told))
@@ -64,7 +65,7 @@ def effects() -> list[Effect]:
     return [*rows, *_filters(one, "one judged", told), *_filters(new, "one judged, new queries", told)]
 
 
-def _filters(found: Mapping[str, list[Found]], where: str, told: list[Condition]) -> list[Effect]:
+def _filters(found: Mapping[str, list[Found]], where: str, told: Told) -> list[Effect]:
     """Each filter beside none and beside the batch's negatives."""
     rows = list[Effect]()
     for name in ("relative 0.95", "margin 0.1"):
@@ -74,10 +75,9 @@ def _filters(found: Mapping[str, list[Found]], where: str, told: list[Condition]
     return rows
 
 
-def _effect(
-    what: str, baseline: list[Found], found: list[Found], told: list[Condition], *, wrong: bool = False
-) -> Effect:
-    given: Any = {"page": "mining", "conditions": told}
+def _effect(what: str, baseline: list[Found], found: list[Found], told: Told, *, wrong: bool = False) -> Effect:
+    conditions = [told[0], learnt([one.ndcg for one in baseline], told[1])]
+    given: Any = {"page": "mining", "conditions": conditions}
     if wrong:
         sides: list[list[Any]] = [[one.wrong for one in side] for side in (baseline, found)]
         return effect("Hard negatives", what, "H-lex", "false negatives", *sides, better="lower", **given)
@@ -104,6 +104,12 @@ def run(draw: Draw, seed: int, *, one: bool, steps: int, new: bool = False) -> F
     model = trained(world, rows, _loss(after), seed=seed + 1000, model=copy.deepcopy(warm), steps=steps)
     wrong = world.relevant[rows[:, :1], rows[:, 2:]]
     return Found(ndcg(scores(model, world), world.relevant[world.test]), float(wrong.mean()) if wrong.size else 0.0)
+
+
+def untrained(seed: int) -> Doubles:
+    """nDCG@10 by test query before the warm-up."""
+    world = lex(seed)
+    return ndcg(scores(Words(len(world.words), seed=seed), world), world.relevant[world.test])
 
 
 def _loss(pairs: Tensor) -> ContrastiveLoss:

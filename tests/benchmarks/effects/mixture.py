@@ -98,6 +98,7 @@ def effects() -> list[Effect]:
     most = [float((world.roles[TEST] == role).double().mean()) for role in range(ROLES)]
     known = above("routed rightly", [right.numpy()], "most frequent role", [max(most)])
     told: Any = {"page": "mixture", "same_queries": True, "conditions": [long_enough, better, known]}
+    told["untrained"] = each(untrained, FEW)
     rows = [
         ("six routed experts beside one head of equal size", one, routed),
         ("six routed experts beside one head that reads the router's probabilities", told_one, routed),
@@ -127,6 +128,17 @@ def run(way: Way, steps: int, of: slice, seed: int) -> Doubles:
     with torch.no_grad():
         scores = heads(candidates[of.start - TRAINED : of.stop - TRAINED], weights[of])
     return by_scores(scores.double().numpy(), of)
+
+
+def untrained(seed: int) -> Doubles:
+    """nDCG@10 by test query of the cross-encoder before it learns anything."""
+    return by_scores(predicted(model_of(seed, 0), pairs_of(TEST)), TEST)
+
+
+def predicted(model: Any, pairs: list[tuple[str, str]]) -> Doubles:
+    """The scores that a cross-encoder gives candidates, `[queries, CANDIDATES]`."""
+    found = model.predict(pairs, batch_size=64, show_progress_bar=False)
+    return np.asarray(found, np.float64).reshape(-1, CANDIDATES)
 
 
 def beside(states: Tensor, told: Tensor) -> Tensor:

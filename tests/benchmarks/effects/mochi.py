@@ -28,7 +28,7 @@ def effects() -> list[Effect]:
     plain, mixed = each(at), each(partial(at, mixed=True))
     blind, worse = each(partial(at, masked=False)), each(partial(at, masked=False, mixed=True))
     told = ("H-lex", "recall@10")
-    more: Any = {"page": "contrastive", "conditions": [long_enough]}
+    more: Any = {"page": "contrastive", "conditions": [long_enough], "untrained": each(partial(run, steps=0))}
     return [
         effect("MoCHi", "mixed negatives beside none, queue masked", *told, plain, mixed, **more),
         effect("MoCHi", "mask of the queue beside none, mixed negatives", *told, worse, mixed, **more),

@@ -25,6 +25,7 @@ def effects() -> list[Effect]:
     wide, both = each(partial(at, blocks=BLOCKS), FEW), each(partial(at, blocks=BLOCKS, margin=0.1), FEW)
     told = ("H-deb", "nDCG@10")
     more: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
+    more["untrained"] = each(partial(run, steps=0), FEW)
     return [
         effect("Masked multi-block", "margin 0.1 beside no mask, block qd", *told, plain, masked, **more),
         effect("Masked multi-block", "margin 0.1 beside no mask, blocks qd, qq, dq", *told, wide, both, **more),

@@ -31,9 +31,11 @@ def effects() -> list[Effect]:
     query = each(partial(at, partial(MannWhitneyLoss, scope="query"), batch))
     even = each(partial(at, ContrastiveLoss, infonce, even=True))
     sides = {"beside InfoNCE": plain, "beside InfoNCE, scores evened by query": even, "scope batch beside query": query}
+    untrained = each(partial(run, ContrastiveLoss, infonce, steps=0))
+    starts = [[one[place] for one in untrained] for place in range(len(METRICS))]
     told: Any = {"page": "mw", "conditions": [long_enough]}
     return [
-        effect("Mann-Whitney", what, "H-lex", metric, *parts(other, whole, place), **told)
+        effect("Mann-Whitney", what, "H-lex", metric, *parts(other, whole, place), untrained=starts[place], **told)
         for what, other in sides.items()
         for place, metric in enumerate(METRICS)
     ]

@@ -22,7 +22,7 @@ from diptych_adapters.models import resolve
 from diptych_training.losses.prototypes import PrototypeLoss
 from diptych_training.models.prototypes import prompt_of, prototype_model
 from effects.cran import MODEL
-from effects.running import Condition, Effect, each, effect, plateau
+from effects.running import Condition, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles
 from effects.vec import shuffled
 from sentence_models import Batch, cosines, embedded, fitted, model_in
@@ -38,7 +38,7 @@ def effects() -> list[Effect]:
     return [
         _effect("prompt and prototypes beside nearest centroid", centroids, prompted, told),
         _effect("prototypes alone beside nearest centroid", centroids, alone, told),
-        _effect("prompt and prototypes beside prototypes alone", alone, prompted, told),
+        _effect("prompt and prototypes beside prototypes alone", alone, prompted, [*told, learnt(alone, centroids)]),
     ]
 
 

@@ -9,11 +9,13 @@ runs both sides on each of `SEEDS` and hands on what was found, as one number a 
 
 Both sides see the same world, the same first weights and as many steps: those after which twice as many would give the
 baseline less than `PLATEAU` (see `plateau`). What had to be tuned was tuned on `TUNING`, other seeds, and the script
-says so. What a method presupposes is measured too (see `above`), and a row whose conditions fail has no verdict:
+says so. What a method presupposes is measured too (see `above`), and that the baseline has learnt (see `learnt`). A
+row whose conditions fail has no verdict:
 
     steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps).mean()))
     better_teacher = above("teacher", each(teacher), "student", each(student))
-    effect(..., conditions=[long_enough, better_teacher])
+    untrained = each(partial(run, steps=0))
+    effect(..., conditions=[long_enough, better_teacher], untrained=untrained)
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ TUNING = (100, 101, 102)
 ONE = TUNING[:1]
 CONFIDENCE, SAMPLES = 0.95, 10_000
 PLATEAU = 0.005  # a doubling of steps that gives less ends a training
+LEARNT = 0.1  # by which a trained baseline has to be better than the untrained model
 Better: TypeAlias = Literal["higher", "lower", "equal"]
 Interval: TypeAlias = tuple[float, float]
 Found = TypeVar("Found")
@@ -61,6 +64,7 @@ class Effect:
         tolerance: see `better`.
         page: the page of docs/methods, without .md; "" has none.
         conditions: without any, both sides trained for a fixed number of steps.
+        fixed_steps: the same, where there are conditions.
     """
 
     method: str
@@ -74,6 +78,7 @@ class Effect:
     tolerance: float = 0.0
     page: str = ""
     conditions: tuple[Condition, ...] = ()
+    fixed_steps: bool = False
 
     @property
     def difference(self) -> float:
@@ -133,20 +138,25 @@ def effect(
     tolerance: float = 0.0,
     page: str = "",
     conditions: Sequence[Condition] = (),
+    untrained: Sequence[ArrayLike] = (),
+    fixed_steps: bool = False,
 ) -> Effect:
     """The effect of what each seed gave: a number, or one of each query `[queries]`.
 
     Args:
-        method, compared, harness, metric, better, tolerance, page, conditions: see `Effect`.
+        method, compared, harness, metric, better, tolerance, page, conditions, fixed_steps: see `Effect`.
         baseline, found: one a seed, in the same order.
         same_queries: whether the seeds share their queries, which are then averaged over seeds first.
+        untrained: the metric of the untrained model, which makes a further condition, see `learnt`; none where the
+            baseline does not train, or the metric is no quality: then that of the training's quality is a condition.
     """
     left, right = ([np.atleast_1d(np.asarray(one, np.float64)) for one in side] for side in (baseline, found))
     differences = [b - a for a, b in zip(left, right, strict=True)]
     joined = np.mean(differences, axis=0) if same_queries else np.concatenate(differences)
     by_query = query_interval(joined) if len(differences[0]) > 1 else None
     low, high = ([float(one.mean()) for one in side] for side in (left, right))
-    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page, tuple(conditions))
+    told = (*conditions, learnt(low, untrained)) if untrained else tuple(conditions)
+    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page, told, fixed_steps)
 
 
 def each(run: Callable[[int], Found], seeds: Sequence[int] = SEEDS) -> list[Found]:
@@ -219,3 +229,8 @@ def above(higher: str, high: Sequence[ArrayLike], lower: str, low: Sequence[Arra
     """That one thing is better than another by more than `by`, in the mean over seeds: a teacher than its student."""
     left, right = (float(np.mean([np.asarray(one, np.float64).mean() for one in side])) for side in (high, low))
     return Condition(f"{higher} {left:.3f} above {lower} {right:.3f}", left - right > by)
+
+
+def learnt(baseline: Sequence[ArrayLike], untrained: Sequence[ArrayLike]) -> Condition:
+    """That a trained baseline is better than the untrained model by more than `LEARNT`."""
+    return above("baseline", baseline, "untrained", untrained, by=LEARNT)

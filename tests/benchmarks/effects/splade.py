@@ -23,7 +23,7 @@ from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.flops import Flops, active_terms
 from diptych_training.models.lexicon_head import max_logits
 from effects.lex import Lex, lex
-from effects.running import FEW, SEEDS, TUNING, Effect, each, effect, plateau
+from effects.running import FEW, SEEDS, TUNING, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg, recall
 from effects.tiny import WIDTH, Tiny, scores, shape, trained
 
@@ -73,7 +73,8 @@ def effects() -> list[Effect]:
         lambda steps, seed: float(run(0.0, seed, steps)[0].mean()), STEPS, 8 * STEPS, TUNING[:1]
     )
     none, light, strong = (each(partial(run, weight, steps=steps), FEW) for weight in (0.0, LIGHT, STRONG))
-    rows, told = list[Effect](), [long_enough]
+    better = learnt([one[0] for one in none], [one[0] for one in each(partial(run, 0.0, steps=0), FEW)])
+    rows, told = list[Effect](), [long_enough, better]
     for weight, found, kept in ((LIGHT, light, "equal"), (STRONG, strong, "lower")):
         name = f"FLOPS {weight:g} beside none"
         counts, ranked = ([[one[place] for one in side] for side in (none, found)] for place in (1, 0))
@@ -84,7 +85,7 @@ def effects() -> list[Effect]:
         rows.append(effect("SPLADE", name, "H-lex", "nDCG@10", *ranked, page="splade", **claimed))
     words, meant = each(words_alone, FEW), each(partial(meanings, steps=steps), FEW)
     name = "queries in other words, beside BM25"
-    rows.append(effect("SPLADE", name, "H-lex", "Recall@100", words, meant, page="splade", conditions=told))
+    rows.append(effect("SPLADE", name, "H-lex", "Recall@100", words, meant, page="splade", conditions=[long_enough]))
     return rows
 
 

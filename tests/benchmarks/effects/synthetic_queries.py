@@ -27,7 +27,7 @@ from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthes
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
-from effects.running import Effect, each, effect, plateau
+from effects.running import Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
 from effects.served import source_of, tokens_of
 from effects.tiny import Encoder, Words, scores, trained
@@ -87,22 +87,26 @@ def effects() -> list[Effect]:
     densities = {n: amounts[SOME] if n == 2 else each(partial(at, documents=SOME, density=n)) for n in DENSITIES}
     strong = each(partial(at, documents=SOME, density=2, judged=True))
     trips = {n: each(partial(at, documents=SOME, density=4, judged=True, trip=n)) for n in (None, *TRIPS)}
+    start = [one.before for one in amounts[SOME]]
     rows = [
-        *_doublings(amounts, "documents with 2 queries each"),
-        *_doublings(densities, f"queries for each of {SOME} documents"),
-        *_stop(amounts),
+        *_doublings(amounts, "documents with 2 queries each", start),
+        *_doublings(densities, f"queries for each of {SOME} documents", start),
+        *_stop(amounts, start),
         *_gains(amounts[SOME], strong),
-        *_round_trip(trips),
+        *_round_trip(trips, start),
     ]
-    return [replace(row, conditions=(long_enough,)) for row in rows]
+    return [replace(row, conditions=(long_enough, *row.conditions)) for row in rows]
 
 
-def _doublings(found: Mapping[int, list[Found]], of: str) -> list[Effect]:
+def _doublings(found: Mapping[int, list[Found]], of: str, start: list[Doubles]) -> list[Effect]:
     after = {amount: [one.after for one in own] for amount, own in found.items()}
-    return [_effect(f"{more:,} {of} beside {less:,}", after[less], after[more]) for less, more in pairwise(after)]
+    return [
+        _effect(f"{more:,} {of} beside {less:,}", after[less], after[more], untrained=start)
+        for less, more in pairwise(after)
+    ]
 
 
-def _stop(amounts: Mapping[int, list[Found]]) -> list[Effect]:
+def _stop(amounts: Mapping[int, list[Found]], start: list[Doubles]) -> list[Effect]:
     """Where the rule ends beside the most, and the curve's word for the most beside what it is."""
     means = [[float(own[seed].after.mean()) for own in amounts.values()] for seed in range(len(amounts[SOME]))]
     ends = []
@@ -115,9 +119,10 @@ def _stop(amounts: Mapping[int, list[Found]]) -> list[Effect]:
         print(f"   {curve}", flush=True)
     told, most = [curve(AMOUNTS[-1]) for curve in curves], [own[-1] for own in means]
     name = f"{AMOUNTS[-1]:,} documents"
+    same: Any = {"better": "equal", "tolerance": 0.02, "untrained": start}
     return [
-        _effect(f"where the stop rule ends beside {name}", most, ends, better="equal", tolerance=0.02),
-        _effect(f"curve through fewer, at {name}, beside measured", most, told, better="equal", tolerance=0.02),
+        _effect(f"where the stop rule ends beside {name}", most, ends, **same),
+        _effect(f"curve through fewer, at {name}, beside measured", most, told, **same),
     ]
 
 
@@ -126,21 +131,30 @@ def _dev(amounts: Mapping[int, list[Found]], seed: int, amount: int) -> float:
 
 
 def _gains(weak: list[Found], strong: list[Found]) -> list[Effect]:
+    better = [learnt([one.before for one in strong], [one.before for one in weak])]
     rows = [
-        _effect(f"{SOME} documents beside none, {name}", [one.before for one in own], [one.after for one in own])
-        for name, own in (("random vectors", weak), (f"trained by {JUDGED} judged queries", strong))
+        _effect(
+            f"{SOME} documents beside none, {name}",
+            [one.before for one in own],
+            [one.after for one in own],
+            conditions=conditions,
+        )
+        for name, own, conditions in (
+            ("random vectors", weak, ()),
+            (f"trained by {JUDGED} judged queries", strong, better),
+        )
     ]
     gains = [[one.after - one.before for one in own] for own in (strong, weak)]
-    return [*rows, _effect("gain of random vectors beside that of a trained retriever", *gains)]
+    return [*rows, _effect("gain of random vectors beside that of a trained retriever", *gains, conditions=better)]
 
 
-def _round_trip(trips: Mapping[int | None, list[Found]]) -> list[Effect]:
-    rows = []
+def _round_trip(trips: Mapping[int | None, list[Found]], start: list[Doubles]) -> list[Effect]:
+    rows, better = list[Effect](), [learnt([one.after for one in trips[None]], start)]
     for trip in TRIPS:
         what, sides = f"round trip within {trip} beside none, a trained retriever", (trips[None], trips[trip])
         wrong: list[Any] = [[one.wrong for one in own] for own in sides]
-        rows.append(_effect(what, *([one.after for one in own] for own in sides)))
-        rows.append(_effect(what, *wrong, metric="wrong queries", better="lower"))
+        rows.append(_effect(what, *([one.after for one in own] for own in sides), conditions=better))
+        rows.append(_effect(what, *wrong, metric="wrong queries", better="lower", conditions=better))
     return rows
 
 

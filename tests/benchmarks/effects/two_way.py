@@ -10,9 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from effects.mixture import CANDIDATES, TEST, TUNING, by_scores, model_of, ndcg, pairs_of, tagging
+from effects.mixture import TEST, TUNING, by_scores, model_of, ndcg, pairs_of, predicted, tagging, untrained
 from effects.running import FEW, ONE, Effect, above, each, effect, plateau
 from effects.scoring import Doubles
 
@@ -39,6 +37,7 @@ def effects() -> list[Effect]:
     one_way, both = [found.one_way for found in plain], [found.two_way for found in mixed]
     better = above("cross-encoder", one_way, "MiniLM", [ndcg(world.relevant[TEST], world.found[TEST])])
     told: Any = {"page": "two_way", "same_queries": True, "conditions": [long_enough, better]}
+    told["untrained"] = each(untrained, FEW)
     rows = [
         ("trained and read both ways, beside one way", one_way, both),
         ("the same, beside one way trained twice as long", [found.one_way for found in longer], both),
@@ -52,8 +51,5 @@ def run(steps: int, two_way: bool, of: slice, seed: int) -> Found:
     """What a model finds after a training."""
     model, pairs = model_of(seed, steps, two_way), pairs_of(of)
     ways = [pairs, [(tag, query) for query, tag in pairs]]
-    forward, backward = (
-        np.asarray(model.predict(own, batch_size=64, show_progress_bar=False), np.float64).reshape(-1, CANDIDATES)
-        for own in ways
-    )
+    forward, backward = (predicted(model, own) for own in ways)
     return Found(by_scores(forward, of), by_scores(forward + backward, of))

@@ -44,6 +44,7 @@ def effects() -> list[Effect]:
     steps, long_enough = plateau(partial(_tuned, world), START, 12_800, TUNING[:1])
     cross, isolated = (each(partial(_run, world, make, steps), SEEDS) for make in (cross_encoder, uni_encoder))
     better = above("cross-encoder", cross, "BM25", [ndcg(world.test)])
+    untrained = each(partial(_run, world, cross_encoder, 0), SEEDS)
     return [
         effect(
             "Uni-Encoder",
@@ -57,6 +58,7 @@ def effects() -> list[Effect]:
             tolerance=SAME,
             page="uni_encoder",
             conditions=[long_enough, better],
+            untrained=untrained,
         )
     ]
 

@@ -33,7 +33,7 @@ SIZE = DOCUMENTS // 10
 def effects() -> list[Effect]:
     """Pools beside all documents, pools beside one positive, both heads beside each."""
     steps, long_enough = plateau(lambda steps, seed: float(pooled(seed, size=None, steps=steps).mean()), limit=1600)
-    told: Any = {"page": "unidec", "conditions": [long_enough]}
+    told: Any = {"page": "unidec", "conditions": [long_enough], "untrained": each(partial(pooled, size=None, steps=0))}
     every, some = (each(partial(pooled, size=size, steps=steps)) for size in (None, SIZE))
     alone = "a pool of 10 % beside one positive and the batch"
     rows = [
@@ -43,10 +43,11 @@ def effects() -> list[Effect]:
         ),
         effect("UniDEC: PSL", alone, "H-lex", "P@1", each(partial(one_positive, steps=steps)), some, **told),
     ]  # fmt: skip
-    heads = each(partial(both_heads, steps=steps))
+    heads, untrained = (each(partial(both_heads, steps=count)) for count in (steps, 0))
     for bucket in ("often asked for", "seldom"):
         for head in ("dual encoder", "classifier"):
             sides = [[one[way][bucket] for one in heads] for way in (head, "joint")]
+            told["untrained"] = [one[head][bucket] for one in untrained]
             what = f"both heads beside the {head} alone, documents {bucket}"
             rows.append(effect("UniDEC: joint", what, "H-lex", "recall@10", *sides, **told))
     return rows
@@ -138,7 +139,7 @@ def fitted(
     """The model after a training with pools; their hard negatives are looked up again as it moves."""
     loss.model = model
     adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / steps)
+    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / max(1, steps))
     numbers = list(pool.positives)
     for step, places in enumerate(shuffled(len(numbers), BATCH, steps, seed)):
         if pool.size is not None and step % (EVERY * (len(numbers) // BATCH)) == 0:

@@ -18,7 +18,7 @@ from diptych_training.losses import ContrastiveLoss
 from effects import deb, mat, mixture, tiny, vec
 from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
-from effects.running import PLATEAU, Effect, above, best, effect, plateau, student_interval
+from effects.running import PLATEAU, Effect, above, best, effect, learnt, plateau, student_interval
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
 from effects.served import source_of
 from effects.table import BEGIN, END, line, put_into, table, write_into, written
@@ -325,6 +325,19 @@ def test_what_a_method_presupposes_is_said_and_missing_leaves_no_verdict() -> No
     assert told[0].endswith("| ranker 0.700 above retriever 0.500 | shown | `one` |")
     assert told[1].endswith("above retriever 0.500: **no** | **not measurable** | `one` |")
     assert told[2].endswith("|  | shown (fixed steps) | `one` |")
+
+
+def test_a_trained_baseline_has_to_be_better_than_the_untrained_model() -> None:
+    near, far = ([[own, own] for own in side] for side in ([0.41] * 5, [0.3, 0.4, 0.38, 0.36, 0.41]))
+    more: dict[str, Any] = {"conditions": [above("teacher", [0.7], "student", [0.5])], "fixed_steps": True}
+    rows = [effect("M", "b", "H", "AUC", [0.5] * 5, SURE, untrained=own, **more) for own in (far, near, [])]
+    assert rows[0].conditions[1:] == (learnt([0.5] * 5, far),) == (("baseline 0.500 above untrained 0.370", True),)
+    assert [one.verdict for one in rows] == ["shown", "not measurable", "shown"]
+    assert [Effect.of(json.loads(json.dumps(one.to_data()))) for one in rows] == rows
+    told = table({"one": {"effects": [one.to_data() for one in rows]}}, []).splitlines()[-3:]
+    assert "student 0.500; baseline 0.500 above untrained 0.370 | shown (fixed steps) |" in told[0]
+    assert "above untrained 0.410: **no** | **not measurable** (fixed steps) |" in told[1]
+    assert "| teacher 0.700 above student 0.500 | shown (fixed steps) |" in told[2]
 
 
 def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bold() -> None:
