@@ -61,7 +61,7 @@ def client_of(
     """The client, and whether this call opened it.
 
     Raises:
-        ConfigError: a key is given for something else than a store's URL.
+        ConfigError: a key is given for something other than a store's URL.
     """
     if api_key is not None and (config is not None or not isinstance(source, str | list | tuple)):
         raise ConfigError(

@@ -72,7 +72,7 @@ def narrowed(scope: models.Filter | None, filter: models.Filter | None) -> model
     """Both filters combined: however a caller's filter is nested, it applies only within the scope."""
     if scope is None or filter is None:
         return filter if scope is None else scope
-    # Nested as a condition, not merged: there are no rules of merging to get wrong, whatever clauses the caller uses.
+    # The caller's filter is nested, not merged: whatever clauses it has, it cannot widen the scope.
     return models.Filter(must=[scope, filter])
 
 
@@ -116,7 +116,7 @@ def document_key(identifier: str, tenant: str | None, tenancy: Tenancy | None, l
     """
     if tenancy is None or not tenancy.required or tenant is None or layout.origin != NATIVE.origin:
         return identifier
-    return f"{len(tenant)}:{tenant}:{identifier}"  # the length, so that no two pairs read alike
+    return f"{len(tenant)}:{tenant}:{identifier}"  # the length, so that no two pairs give the same key
 
 
 def needs_payloads(view: View) -> bool:

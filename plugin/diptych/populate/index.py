@@ -224,7 +224,7 @@ class Indexer:
         """Begin to write these rows of a piece; unless they are given, the rows that can be written."""
         with self._refreshing:  # the slots of one read: the other thread may read the metadata again meanwhile
             slots, encoders = self._targets.slots, self._targets.encoders
-        if outcomes.keys() != encoders.keys():  # for exactly the vectors to write now; missing ones are encoded
+        if outcomes.keys() != encoders.keys():  # the vectors to write have changed since the piece was encoded
             more = {vector: encoder(piece) for vector, encoder in encoders.items() if vector not in outcomes}
             self._count(more)
             outcomes = {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}

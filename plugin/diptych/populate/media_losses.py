@@ -17,8 +17,10 @@ from diptych.populate.store import Store
 from diptych.populate.validate import Item
 from diptych.stores.scroll import PointId
 
-SHARE = Fraction(1, 5)  # of the documents with media of a modality, those read so far and all: more may not lose them
-MOST = 100  # documents that may lose them, however large the collection is, if so many of those read so far would
+# A run is refused that takes media from more than this share of the documents that have some, both of those read so far
+# and of all of them; of the latter more than MOST is enough.
+SHARE = Fraction(1, 5)
+MOST = 100  # documents
 EXAMPLES = 5  # ids that the error names
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
-_BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # in JSON, roughly; of a point beside its numbers and texts
+_BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # rough sizes in JSON; the second without the point's numbers and texts
 IN_FLIGHT, AT_ONCE = 3, 256  # requests on their way to a server, and points of each
 Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 ReadTargets = Callable[[], frozenset[str]]
@@ -126,7 +126,7 @@ class Upload:
             if self._writers is not None:
                 sent.append(self._writers.submit(self._written, batch, vectors, read_targets))
                 continue
-            future = Future[list[Unwritable]]()  # of a write that has been made in this thread
+            future = Future[list[Unwritable]]()  # the write is made here, in this thread
             try:
                 future.set_result(self._written(batch, vectors, read_targets))
             except BaseException as error:

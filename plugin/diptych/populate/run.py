@@ -160,7 +160,7 @@ class _Run:
             self._warnings.append("nothing was read: the source is empty")
         if measure.slots:
             self._warnings += shift_warnings(measure.slots, measure.sums, self._store.count())
-        with phase("optimise the store"):  # also when a run before was killed just before that
+        with phase("optimise the store"):  # also where nothing was new: an earlier run may have been killed before this
             self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
         self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)
 

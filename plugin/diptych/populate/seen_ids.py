@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-CACHE_KIB = 65_536  # of the table in memory; the rest lies in a file that the system deletes with the process
+CACHE_KIB = 65_536  # memory for the table; the rest of it is in a file that the system deletes with the process
 NEWEST = 8192  # ids in a dictionary until inserted with one statement; one per id would wait for the GIL each time
 FILTER_BITS = 1 << 27  # 16 MiB, in use after some thousand ids; up to ten million it recognises nearly every new id
 PLACES = 4  # bits of a key in the filter

@@ -97,7 +97,7 @@ def proposed(key: str, known: Sequence[str]) -> str:
 
 def _some_fields(view: View, tenant_scope: models.Filter | None) -> list[str] | None:
     """Payload keys of the metadata of some documents; None if there is no document."""
-    texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
+    texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
     left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
     records, _ = view.client.scroll(view.name, tenant_scope, limit=SAMPLED, with_payload=left_out)
     if not records:

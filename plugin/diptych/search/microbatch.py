@@ -16,9 +16,9 @@ from diptych.runtime.panics import as_error, is_panic
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 MOST_REQUESTS = 64  # requests answered in one batch, at most, so that none waits long for the others
-THREADS = 256  # at most; a new one starts when all others are busy, and calls that hang keep theirs
+THREADS = 256  # the most threads; one starts when all others are busy, and a call that hangs keeps its thread
 PATIENCE = 2.0  # seconds a batch may take before waiting requests stop waiting for it
-PIECES = 8  # of a batch that is stuck: of 64, all but the one that hangs are answered after two divisions
+PIECES = 8  # into which a stuck batch is divided: of 64 requests two divisions answer all but the one that hangs
 _USUAL = 4  # a batch is stuck after this many times the slowest recent batch
 Batch: TypeAlias = Sequence[tuple[Request, Future[Answer]]]
 _FOR_ALL = (CollectionNotFound, StoreUnavailable)  # errors that every request of the batch would meet again alone

@@ -30,7 +30,7 @@ from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
 
 MOST_HITS = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
-MOST_EXAMPLES = 32  # of either kind: Qdrant computes every pair of a liked and an unliked one for each candidate
+MOST_EXAMPLES = 32  # liked, and unliked: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
 

@@ -200,7 +200,7 @@ def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[li
         pages = with_passages(request, pages, max(1, request.passages))
     if request.highlight:
         pages = with_highlights(request, pages)
-    if request.reads_text and not request.passages:  # those that a reranker or the highlights have read
+    if request.reads_text and not request.passages:  # read for a reranker or the highlights, and not asked for
         pages = [[replace(hit, passages=()) if hit.passages else hit for hit in page] for page in pages]
     if request.with_payload is not True and (request.reads_text or request.view.layout != NATIVE):
         pages = [[replace(hit, document=_selected(hit.document, request)) for hit in page] for page in pages]

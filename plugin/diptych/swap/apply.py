@@ -155,7 +155,7 @@ class _Apply:
     def _settings(self, start: SwapStart, metadata: CollectionMetadata, slot_changes: list[Change]) -> ApplyReport:
         """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
         self._backfill.repair(metadata, metadata.live)
-        self._context.lease.clear()  # of checkpoints that a kill after a cut-over left
+        self._context.lease.clear()  # an apply killed after its cut-over leaves its checkpoints
         self._clear()
         search = self._context.config.search.model_dump(mode="json")
         changed = [change for change in slot_changes if change.action != "keep"]

@@ -20,7 +20,7 @@ from diptych.types import Floats, SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed
 PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
-CALLS = 2048  # of a reranker, for anchors of a sample
+CALLS = 2048  # pairs that a reranker scores to estimate the cost of its anchors
 _BYTES = {"float16": 2, "uint8": 1}
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 

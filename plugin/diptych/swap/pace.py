@@ -39,10 +39,10 @@ FIRST_RATE = 1_000.0
 UP, DOWN = 1.15, 0.6  # what a decision multiplies the rate by
 FAILED = 60.0  # time assumed for an unanswered probe, in seconds
 AT_ONCE = 32  # points of a request
-IN_FLIGHT, PART = 3, 256  # at the full pace: requests on their way to a server, and points of each
+IN_FLIGHT, PART = 3, 256  # at full pace: requests under way to a server at a time, and points in each
 NEIGHBOURS = 10
 T = TypeVar("T")
-NICENESS = 10  # of 19: a busy machine leaves it about a tenth of a core, so it never stands still with a lock in hand
+NICENESS = 10  # not the lowest, 19: a busy machine leaves about a tenth of a core, so no thread stalls holding a lock
 
 Result = TypeVar("Result")
 

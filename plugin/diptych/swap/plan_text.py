@@ -51,7 +51,7 @@ def details(planned: Plan) -> Iterator[str]:
     if planned.search:
         yield planned.search_why or "search: the collection has no stored search settings yet"
         if not planned.under_way and all(step.action in UNCHANGED for step in planned.steps):
-            yield SEARCH  # in all other cases, what opens the config is refused, or searches as the collection says
+            yield SEARCH  # with any other change, opening the config is refused, or searches use the stored settings
 
 
 def _to_do(step: Step) -> str:

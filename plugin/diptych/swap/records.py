@@ -140,5 +140,5 @@ def refusal_of(raw: Mapping[str, Any], swap: Swap) -> Refusal | None:
     try:
         refusal = Refusal.model_validate(raw[GATE]) if raw.get(GATE) else None
     except ValidationError:
-        return None  # of a release with another format
+        return None  # written by a release with another format
     return refusal if refusal and refusal.began == swap.began else None

@@ -38,10 +38,10 @@ PointId: TypeAlias = models.ExtendedPointId
 MOST_IDS_READ = 20_000  # up to here all ids are read, a fraction of a second; beyond, points are drawn by probing
 PAGE = 2_000
 FETCH = 256
-MOST_CHARACTERS = 200  # of a first sentence
+MOST_CHARACTERS = 200  # a first sentence is cut after so many
 MOST_OF_A_TEXT = 2_000  # characters of a document that are used as a query; encoders read less
 EXCERPT, WORDS_READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
-LEAST_WORDS = 3  # of a query; shorter sentences are joined with the next
+LEAST_WORDS = 3  # in a query; shorter sentences are joined with the next
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
 SIZE = 1000  # points; the average length of texts is then known to 3% or so
 ERRORS = 3.0  # standard errors by which a shift must exceed the tolerance, so that noise is not reported

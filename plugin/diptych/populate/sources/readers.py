@@ -24,7 +24,7 @@ SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 HEADER = "diptych"  # the one key of the first line of an exported file, which is not a document
 FIRST = 100  # objects of JSON lines from which the keys are taken
 _LONGEST_HEADER = 1 << 24
-_ROWS, _MEDIA_ROWS = 1024, 64  # of parquet at a time, without and with pictures and the like in its cells
+_ROWS, _MEDIA_ROWS = 1024, 64  # rows of Parquet read at a time, where cells hold no media, and where they do
 LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
 _LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.types import Floats, SparseVector
 
-_MOST_NUMBERS = 2**23  # of four bytes, 32 MB
+_MOST_NUMBERS = 2**23  # numbers of four bytes: 32 MiB
 
 
 @dataclass(frozen=True, slots=True)

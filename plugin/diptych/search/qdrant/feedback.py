@@ -18,7 +18,7 @@ from diptych.slots.slot import Slot
 from diptych.stores.versions import FEEDBACK, require_version
 from diptych.types import Query
 
-WEIGHT = 0.5  # of the examples, where the query has 1
+WEIGHT = 0.5  # the weight of the examples; that of the query is 1
 Vectors = dict[str | Query, list[float]]
 
 

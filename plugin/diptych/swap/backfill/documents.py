@@ -22,7 +22,7 @@ from diptych.populate.validate import Tally, Validator
 from diptych.stores.scroll import plain_id
 from diptych.types import Document
 
-CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process
+CACHE_KIB = 16_384  # memory for the table; the rest of it is in a file that the system deletes with the process
 
 
 class SourceDocuments(AbstractContextManager["SourceDocuments"]):

@@ -37,7 +37,7 @@ from diptych.types import Floats
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
+SHARES = (0.05, 0.2, 0.5)  # a map is fitted when these shares of the points are filled; more pairs give a better map
 MOST_PAIRS = 5000  # pairs that a map is fitted on
 MOST_IDS_READ = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
 MAPPED_LIKENESS = 0.9999  # an old vector this like the mapped one is taken to have been written through the map

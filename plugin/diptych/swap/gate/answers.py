@@ -20,9 +20,9 @@ from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
 
 BATCH = 64  # queries that are encoded and searched together
-_ANSWERS = "answers of a gate"  # of a view's `memo`
+_ANSWERS = "answers of a gate"  # a key of a view's `memo`
 QUERIES = 100  # whose time is taken, asked one by one at most
-_TIMES = "latency of a gate"  # of a view's `memo`
+_TIMES = "latency of a gate"  # a key of a view's `memo`
 
 
 def pipeline_of(view: View) -> Pipeline:

@@ -24,7 +24,7 @@ from diptych.swap.gate.judged import Judged
 from diptych.types import Hit, Query
 
 LEAST_HITS = 20  # above the old threshold; with fewer, their precision says little
-_DIGITS = 6  # of a carried threshold, which is rounded down so that no hit is lost
+_DIGITS = 6  # to which a carried threshold is rounded, always down, so that no hit is lost
 
 
 @dataclass(frozen=True, slots=True)
