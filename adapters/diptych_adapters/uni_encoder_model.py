@@ -252,7 +252,7 @@ def _check_model(model: Any, tokenizer: Any) -> None:
     config, where = model.config, model.name_or_path
     if config.model_type not in OFFSETS:
         what, got = "this model cannot become a Uni-Encoder", f"model_type {config.model_type}"
-        raise ModelError(what, where=where, got=got, expected=", ".join(OFFSETS), do="take such an encoder")
+        raise ModelError(what, where=where, got=got, expected=", ".join(OFFSETS), do="use such an encoder")
     if config.num_labels != 1:
         what, got = "the model is a classifier of tokens, not a reranker", f"{config.num_labels} labels"
         raise ModelError(what, where=where, got=got, expected="1 label")

@@ -218,7 +218,7 @@ def _check_architecture(folder: ModelFolder) -> None:
             where=folder.path,
             got=f"architectures {', '.join(architectures) or 'unknown'}",
             expected="one ending in ForCausalLM or LMHeadModel",
-            do="use adapter: cross-encoder for a trained reranker, or take another model",
+            do="use adapter: cross-encoder for a trained reranker, or use another model",
         )
 
 
@@ -233,7 +233,7 @@ def _loaded(folder: ModelFolder, options: YesNoOptions) -> tuple[Any, Any]:
     lacks = [name for name in _NEEDED if name not in inspect.signature(model.forward).parameters]
     if lacks:
         what = f"model {folder.name!r} cannot compute the logits of the last token alone"
-        raise ModelError(what, where=type(model).__name__, got=f"no {' and no '.join(lacks)}", do="take another model")
+        raise ModelError(what, where=type(model).__name__, got=f"no {' and no '.join(lacks)}", do="use another model")
     import torch
 
     return model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer

@@ -76,7 +76,7 @@ class TrainingData:
                 where="data",
                 got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant"
                 f"{judged.mismatch(names)}",
-                do="take queries, corpus and qrels of one data set",
+                do="use queries, corpus and qrels of one data set",
             )
         return data
 

@@ -50,7 +50,7 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
             "no judged pair has a row",
             where="training_rows",
             got=f"{len(data.qrels):,} queries, which judge all {len(data.documents):,} documents",
-            do="give more documents, or take no negatives: negatives.per_query 0",
+            do="give more documents, or use no negatives: negatives.per_query 0",
         )
     return _dataset(rows, count)
 

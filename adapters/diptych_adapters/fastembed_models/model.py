@@ -80,7 +80,7 @@ class FastEmbedModel:
                 where=self.folder / self.description.model_file,
                 got=f"{type(error).__name__}: {error}",
                 expected="input_ids (and attention_mask) in, token vectors or pooled vectors out",
-                do=f"name the graph's output{outputs}; take pooling: disabled for one that is pooled already",
+                do=f"name the graph's output{outputs}; set pooling: disabled if that is pooled already",
             ) from error
 
     def outputs(self) -> list[str]:

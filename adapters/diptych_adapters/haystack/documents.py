@@ -159,5 +159,5 @@ def _lost(identifier: str, blob: ByteStream) -> UnusableDocument:
         "a document holds binary data, which a collection would lose",
         where=f"document {identifier!r}",
         got=f"a blob of {len(blob.data)} bytes",
-        do="keep the path of the file in meta, and leave blob out; a collection with a slot `of: image` takes pictures",
+        do="keep the path of the file in meta, and leave blob out; a slot `of: image` reads pictures",
     )

@@ -64,7 +64,7 @@ class DiptychRetriever:
                 "the retriever searches a collection of diptych",
                 got=type(document_store).__name__,
                 expected="a DiptychDocumentStore",
-                do="for a QdrantDocumentStore take its own retriever and a DiptychTextEmbedder",
+                do="for a QdrantDocumentStore use its own retriever and a DiptychTextEmbedder",
             )
         self.filter_policy = FilterPolicy.from_str(str(filter_policy))
         self.document_store, self.filters, self.top_k = document_store, filters, require_top_k(top_k)
@@ -172,7 +172,7 @@ class DiptychRetriever:
             and all(filter_pair)
             and any(isinstance(f, models.Filter) for f in filter_pair)
         ):
-            do = "write both as Haystack's, or take FilterPolicy.REPLACE"
+            do = "write both as Haystack's, or use FilterPolicy.REPLACE"
             raise UnusableFilter("Haystack merges its own filters only", got="one of Qdrant's", do=do)
         merged = apply_filter_policy(self.filter_policy, *filter_pair)
         return {

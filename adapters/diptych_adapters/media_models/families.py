@@ -88,7 +88,7 @@ def family_of(folder: ModelFolder, adapter: str) -> tuple[str, Family]:
         where=folder.path / "config.json",
         got=f"model_type {kind!r}{reads}" if kind else "no model_type",
         expected=f"one of {', '.join(served)}",
-        do=f"use adapter: {family.adapter}, in a slot `of: {family.reads}`" if family else "take such a model",
+        do=f"use adapter: {family.adapter}, in a slot `of: {family.reads}`" if family else "use such a model",
     )
 
 

@@ -154,10 +154,10 @@ def _checked(cloud: Content) -> NDArray[Any]:
     if array.ndim != 2 or array.shape[1] != 3 or not array.size or not np.isfinite(array).all():
         got = f"{cloud.dtype} {list(cloud.shape)}" if isinstance(cloud, np.ndarray) else brief(cloud)
         raise ContractError(
-            "this is no point cloud",
+            "the content is not a point cloud",
             where="adapter shape-descriptor",
             got=got,
             expected="finite numbers [n, 3]",
-            do="say `of: points` in the slot, and search it by points",
+            do="set `of: points` in the slot, and search it by points",
         )
     return array

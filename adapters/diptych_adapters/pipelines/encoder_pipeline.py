@@ -56,7 +56,7 @@ class EncoderPipeline(Pipeline, Generic[V]):
                 f"the tokenizer of model {self.name!r} does not report token positions",
                 where=self._folder.path,
                 expected="a fast tokenizer, saved as tokenizer.json",
-                do="save the model with one",
+                do="save the model with a fast tokenizer",
             )
         return tokens.spans(inputs)
 

@@ -185,7 +185,7 @@ def parts_of(network: Any) -> tuple[Any, Any]:
     embeddings = getattr(getattr(network, "base_model", None), "embeddings", None)
     head = getattr(network, "cls", None) or getattr(network, "lm_head", None)
     if embeddings is None or head is None:
-        got, do = type(network).__name__, 'take a BERT or RoBERTa, or variant: "nested"'
+        got, do = type(network).__name__, 'use a BERT or RoBERTa, or variant: "nested"'
         what = "this model's embeddings and head are not found, by which the released variant decodes"
         raise ContractError(what, where="LexiconBottleneckLoss", got=got, do=do)
     return embeddings, head

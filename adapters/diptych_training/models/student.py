@@ -52,7 +52,7 @@ def static_student(model: Any, encode: Callable[[Sequence[str]], Sequence[Any]],
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         got = type(model.tokenizer).__name__
-        raise ConfigError("a static student needs a fast tokenizer", where="model", got=got, do="take kind: layers")
+        raise ConfigError("a static student needs a fast tokenizer", where="model", got=got, do="use kind: layers")
     tokens = [tokenizer.decode([number]) or " " for number in range(tokenizer.get_vocab_size())]
     rows = np.stack([np.asarray(vector, np.float32) for vector in encode(tokens)])
     rows = rows * _weights(tokenizer, texts, len(tokens))[:, None]

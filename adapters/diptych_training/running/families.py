@@ -202,7 +202,7 @@ def _stateful(loss: Any) -> list[tuple[str, Any]]:
 
 def _diverged(what: str, step: int, got: object) -> ConfigError:
     do = (
-        "lower training.learning_rate, or look for scores and texts that are none; checkpoints before this step are "
-        "kept, so name another output, or delete the folder"
+        "lower training.learning_rate, or check the data for invalid scores and texts; checkpoints before this step "
+        "are kept, so name another output, or delete the folder"
     )
     return ConfigError(what, where=f"training, step {step}", got=got, do=do)

@@ -93,7 +93,7 @@ def layouts_of(
             where=where,
             got=f"payload keys {', '.join(keys)}" if keys else "points without payload",
             expected="a key that holds text in every point",
-            do="name it: --text KEY; vectors without their texts cannot be verified or encoded anew",
+            do="name it: --text KEY; vectors without their texts cannot be verified or re-encoded",
         )
     return [layout.model_copy(update={"media": named}) for layout in layouts]
 

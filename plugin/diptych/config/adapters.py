@@ -108,7 +108,7 @@ def _stage(config: Config, position: int, registry: Registry) -> Iterator[Proble
     spec = _find(stage.adapter, registry, kind="reranker")
     if isinstance(spec, AdapterSpec):
         if spec.kind != "reranker":
-            do = "give it a slot; search.rescore can score candidates anew with a slot"
+            do = "give it a slot; search.rescore can rescore candidates with a slot"
             yield Problem((*at, "adapter"), f"{spec.name!r} is not a reranker", f"kind {spec.kind}", do=do)
         else:
             yield from _options(spec, stage.options, at)

@@ -127,6 +127,6 @@ def mismatch(target: Side, count: int, examples: list[Difference]) -> CopyError:
         where=target,
         got="; ".join(map(str, examples)),
         expected="the source's payloads, and its vectors within the datatype",
-        do="look whether another program writes to the target; nothing opens it while it is unfinished",
+        do="check whether another program writes to the target; diptych opens no unfinished copy",
         examples=tuple(examples),
     )

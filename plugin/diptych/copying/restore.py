@@ -92,7 +92,7 @@ def import_collection(
     path = Path(path)
     header = read_header(path)
     if header is None or not header.vectors:
-        do = "populate it: diptych populate FILE; or export anew: diptych export FILE --vectors"
+        do = "populate it: diptych populate FILE; or export it again: diptych export FILE --vectors"
         raise CopyError("the file was not exported with vectors", where=path, do=do)
     target = Side(client, name or header.collection)
     own_report = Path(report_path or f"diptych-set-aside-{target.name}.jsonl")

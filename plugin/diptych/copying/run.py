@@ -248,6 +248,6 @@ def require_unchanged(target: Side, record: CopyRecord, result: Pass) -> None:
         "the target has changed since it was copied",
         where=target,
         got=f"{got}; it differs from the source: {examples or 'in its metadata'}",
-        do="copy under another name: --as NAME; or take the source's points all the same: --overwrite",
+        do="copy under another name: --as NAME; or overwrite them with the source's points: --overwrite",
         examples=tuple(result.examples),
     )

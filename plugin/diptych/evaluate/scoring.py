@@ -148,7 +148,7 @@ def _check_overlap(run: Run, qrels: Qrels) -> None:
         where=qrels.source,
         got=f"queries {', '.join(list(run.rankings)[:3]) or 'none'}",
         expected=f"queries such as {', '.join(qrels.queries[:3]) or 'none: the qrels are empty'}",
-        do="give the queries of the run their ids, and take run and qrels from one data set",
+        do="give the queries of the run their ids, and use run and qrels of one data set",
     )
 
 

@@ -57,7 +57,7 @@ def _dense(size: int, distance: models.Distance, stored: Stored, indexed: bool, 
             "uint8 cannot hold vectors that are compared by cosine",
             where=f"{where}.datatype",
             got="numbers between -1 and 1, which would all become 0 or 1",
-            do="take float16, or quantization: {kind: scalar}, which scales them",
+            do="use float16, or quantization: {kind: scalar}, which scales them",
         )
     return models.VectorParams(
         size=size,

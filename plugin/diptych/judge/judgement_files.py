@@ -32,7 +32,7 @@ def events_of(folder: Path) -> Iterator[dict[str, Any]]:
         wrong = _wrong(event) if isinstance(event, dict) else (line[:80], "an event as diptych judge writes it")
         if wrong is not None:
             got, expected = wrong
-            do = "mend the line, or remove it: then the judge is asked again"
+            do = "fix the line, or remove it: then the judge is asked again"
             where = f"{folder / LOG}, line {number}"
             raise EvaluationError("not a judgement", where=where, got=got, expected=expected, do=do)
         yield event
@@ -134,7 +134,7 @@ def noted_collections(folder: Path) -> list[str] | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         names = None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        do = "mend it, or remove it: the next judging writes it again"
+        do = "fix it, or remove it: the next judging writes it again"
         expected = '{"collections": ["NAME"]}'
         what = "the note of the judged collection cannot be read"
         raise EvaluationError(what, where=path, got=brief(text), expected=expected, do=do)

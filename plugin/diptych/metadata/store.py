@@ -196,7 +196,7 @@ def _unseen(name: str, keys: list[str], nodes: int) -> StoreUnavailable:
         where=f"collection {name!r}",
         got=f"other values of {', '.join(keys)} for {PATIENCE:.0f} s",
         expected=f"the change at each of the {nodes} nodes that answer" if nodes > 1 else "the change",
-        do="look whether all nodes take part in the cluster, and whether another process works on this collection; "
+        do="check whether all nodes take part in the cluster, and whether another process works on this collection; "
         "then run the same command again",
     )
 

@@ -123,7 +123,7 @@ class Optimization:
             "the optimizer did not finish; the collection is as it was",
             where=f"collection {self._collection.record.name!r}",
             got=got,
-            do="look at memory and disk space, then call optimize() again",
+            do="check memory and disk space, then call optimize() again",
         )
 
     def _enter(self, stage: str) -> None:

@@ -92,7 +92,7 @@ def test_a_point_in_the_centre_has_no_direction() -> None:
 
 @pytest.mark.parametrize("wrong", ["a brick", np.zeros((0, 3)), np.zeros((3, 2)), np.full((2, 3), np.nan)])
 def test_what_is_no_cloud_is_refused(wrong: Any) -> None:
-    with pytest.raises(ContractError, match=r"no point cloud(?s:.*)\[n, 3\](?s:.*)of: points"):
+    with pytest.raises(ContractError, match=r"not a point cloud(?s:.*)\[n, 3\](?s:.*)of: points"):
         ShapeDescriptor().encode_query([wrong])
 
 

@@ -165,7 +165,7 @@ def test_what_was_edited_by_hand_and_cannot_be_is_named(
     )
     with pytest.raises(EvaluationError, match=r"(?s)not a judgement.*judgements.jsonl, line 2") as raised:
         Judgements(tmp_path)
-    assert (got in raised.value.got, expected in raised.value.expected, "mend the line" in raised.value.do) == (
+    assert (got in raised.value.got, expected in raised.value.expected, "fix the line" in raised.value.do) == (
         True,
         True,
         True,
@@ -385,7 +385,7 @@ def test_of_two_that_begin_at_once_one_is_refused(tmp_path: Path, monkeypatch: p
 )
 def test_a_note_that_cannot_be_read_is_no_reason_to_mix(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(EvaluationError, match=r"(?s)cannot be read.*manifest.json.*do: mend it"):
+    with pytest.raises(EvaluationError, match=r"(?s)cannot be read.*manifest.json.*do: fix it"):
         Judgements(tmp_path).note_collections(["debian"])
 
 

@@ -42,7 +42,7 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: f
         got, expected = f"momentum {momentum}, queue {queue}", "0 <= momentum < 1, and a queue"
         raise ContractError("unusable options", where="harder", got=got, expected=expected)
     if not loss.takes_further:
-        where, do = type(loss).__name__, "take a loss over the negatives of the batch, before it is wrapped"
+        where, do = type(loss).__name__, "use a loss over the negatives of the batch, before it is wrapped"
         raise ContractError("the loss takes no further negatives", where=where, do=do)
     if loss.similarity == "maxsim" or (mixing is not None and loss.similarity != "cosine"):
         what = "tokens are not mixed or kept" if loss.similarity == "maxsim" else "mixes of unit length among others"

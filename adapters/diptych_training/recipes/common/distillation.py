@@ -112,7 +112,7 @@ class Distilling(WithTeacher[T]):
                 lack = "has scored documents" if self.teacher.scores else "has a relevant document that the model finds"
                 why = f"no held-out query {lack}" if self.held.qrels else "no query is held out (data.dev)"
                 return [f"whether the teacher is better than the model was not checked: {why}"]
-            do = "train or take a better teacher, or say teacher.check: false"
+            do = "train or use a better teacher, or set teacher.check: false"
             standing.require_better(who="the teacher", where="teacher", do=do)
             stored = [asdict(standing)]
             self.folder.store(STANDING, stored)

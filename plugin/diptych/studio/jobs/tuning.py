@@ -96,7 +96,7 @@ def _require_same(collection: Collection, path: Path) -> None:
     """Raise ConfigError if the file says something else than what is served."""
     config = collection.handle.config
     if config is None or load_config(path).digest() != config.digest():
-        do = "start Studio again, which then tunes what the file says now"
+        do = "restart Studio, which then reads the file again"
         raise ConfigError("the file has changed since Studio read it", where=path, do=do)
     if collection.handle.search_config.rerank != config.search.rerank:
         do = "the collection was changed meanwhile: see diptych plan, then start Studio again"

@@ -113,5 +113,5 @@ def _refused(name: str, error: Exception) -> Exception:
         "the store refuses the new vectors",
         where=f"collection {name!r}",
         got=error_line(error.__cause__ or error),
-        do="run diptych apply again; if it says the same, roll back and look at the encoder's options",
+        do="run diptych apply again; if it fails again, roll back and check the encoder's options",
     )
