@@ -27,8 +27,8 @@ import numpy as np
 import diptych
 from corpora import folder_of
 from diptych import AdapterSpec, Collection, Document, Registry
-from diptych.anchor_scores import choose_anchors, write_anchors
 from diptych.evaluate import Qrels, read_queries
+from diptych.plugins.anchor_scores import choose_anchors, write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.tune import RerankReport, tune_rerank
 from diptych.types import Floats

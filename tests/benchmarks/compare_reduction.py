@@ -27,8 +27,8 @@ import numpy as np
 from corpora import DEBIAN, read_documents
 from diptych import Collection, Document, Query, Registry
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_queries
+from diptych.plugins.token_pooling import reduced
 from diptych.search import Retrieve, Rrf
-from diptych.token_pooling import reduced
 from diptych.types import Floats, Run
 
 MINILM, CANDIDATES = "all-MiniLM-L6-v2", 50

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from diptych.anchor_scores import anchored
 from diptych.config.load import parse_config
 from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
@@ -13,6 +12,7 @@ from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.storage import storage_problems
 from diptych.config.written import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
+from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.specs import AdapterSpec

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from diptych.anchor_scores import ANCHORS, AnchorOptions
 from diptych.config.boost import boost_problems, recent_problems
 from diptych.config.locations import Source
 from diptych.config.pipeline import (
@@ -31,7 +30,8 @@ from diptych.config.section import Positive, Section, gather_options
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
-from diptych.token_pooling import REDUCE, ReduceOptions
+from diptych.plugins.anchor_scores import ANCHORS, AnchorOptions
+from diptych.plugins.token_pooling import REDUCE, ReduceOptions
 
 __all__ = [
     "CANDIDATES",

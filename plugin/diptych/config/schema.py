@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diptych.anchor_scores import ANCHORS
 from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.errors import RegistryError
+from diptych.plugins.anchor_scores import ANCHORS
 from diptych.plugins.factory import options_model
 from diptych.specs import AdapterSpec
 

@@ -11,15 +11,15 @@ from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from diptych.anchor_scores import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
 from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
+from diptych.plugins.anchor_scores import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
 from diptych.plugins.extras import check_requirements
+from diptych.plugins.token_pooling import REDUCE, ReducedEncoder, ReduceOptions, check_keep
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec
-from diptych.token_pooling import REDUCE, ReducedEncoder, ReduceOptions, check_keep
 
 _OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions, ANCHORS: AnchorOptions}
 

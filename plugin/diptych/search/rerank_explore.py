@@ -1,6 +1,6 @@
 """Search by a reranker's own scores: each round scores the documents that the scores so far point to.
 
-Every document's vector holds the reranker's scores of fixed queries, the anchors (`diptych.anchor_scores`). A new
+Every document's vector holds the reranker's scores of fixed queries, the anchors (`plugins.anchor_scores`). A new
 query's scores are close to a weighted sum of those, plus the document's mean. The weights are fitted to the documents
 scored so far; with them Qdrant finds the documents of the highest estimates, the reranker scores these, and so on.
 Estimates only choose what is scored: the order is that of the reranker's scores.
@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from diptych.anchor_scores import ANCHORS, reranker_space
 from diptych.errors import SearchError
 from diptych.metadata.payloads import from_payload
+from diptych.plugins.anchor_scores import ANCHORS, reranker_space
 from diptych.protocols import Reranker
 from diptych.search.fusion import PointId
 from diptych.search.pipeline import search_params

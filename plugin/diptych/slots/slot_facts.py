@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from diptych.anchor_scores import anchored
 from diptych.config.models import SlotConfig
 from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name
 from diptych.passages import MARK, OPTION
+from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import vector_kind
 from diptych.protocols import Kind, Statistics
 from diptych.registry import Registry

@@ -18,7 +18,6 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from diptych.anchor_scores import has_anchors
 from diptych.collection.collection import Collection
 from diptych.config.models import SearchConfig
 from diptych.errors import SearchError
@@ -26,6 +25,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.plugins.anchor_scores import has_anchors
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
 from diptych.search.qdrant.store_calls import read_store

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from diptych.anchor_scores import ANCHORS, anchors_digest, choose_anchors, has_anchors, read_anchors, write_anchors
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import State
 from diptych.metadata.payloads import from_payload
+from diptych.plugins.anchor_scores import (
+    ANCHORS,
+    anchors_digest,
+    choose_anchors,
+    has_anchors,
+    read_anchors,
+    write_anchors,
+)
 from diptych.stores.scroll import pages
 from diptych.swap.plan import Plan
 from diptych.swap.status import Role, status

@@ -6,11 +6,11 @@ back-fill goes on. It is measured, never assumed, done only on request, and repo
 
 from __future__ import annotations
 
-from diptych.anchor_scores import has_anchors
 from diptych.config.models import GateConfig, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
+from diptych.plugins.anchor_scores import has_anchors
 from diptych.slots import guard
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.transitions import own_queries, switched_queries, write

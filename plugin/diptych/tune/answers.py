@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from diptych.anchor_scores import reranker_space
 from diptych.config.models import SearchParams
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload, id_filter
+from diptych.plugins.anchor_scores import reranker_space
 from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import Progress
 from diptych.search.pipeline import Retrieve, search_params

@@ -11,9 +11,9 @@ from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.anchor_scores import AnchorEncoder, write_anchors
 from diptych.collection.explanation import Explanation
 from diptych.copying import copy_collection
+from diptych.plugins.anchor_scores import AnchorEncoder, write_anchors
 from diptych.swap import plan
 from diptych.testing.fakes import FakeReranker
 from diptych.types import Document

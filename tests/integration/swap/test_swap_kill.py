@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from diptych.anchor_scores import write_anchors
+from diptych.plugins.anchor_scores import write_anchors
 from diptych.slots.guard import TEXTS
 from killed import CHUNK, Processes, copied, corpus, fake, plain
 from qdrant_edge_client import EdgeClient

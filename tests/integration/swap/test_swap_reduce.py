@@ -13,11 +13,11 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.config.models import SlotConfig
 from diptych.errors import FingerprintMismatch
+from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions
 from diptych.slots.slot import Slot
 from diptych.swap import plan
 from diptych.swap.estimate import Estimate
 from diptych.testing import FakeMultiVectorEncoder, fakes_plugin
-from diptych.token_pooling import ReducedEncoder, ReduceOptions
 from diptych.types import Document
 
 PLAIN: dict[str, Any] = {"late": {"adapter": "fake-multivector", "dimension": 16}}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from diptych import Registry
-from diptych.anchor_scores import AnchorEncoder, choose_anchors, read_anchors, reranker_space, write_anchors
 from diptych.errors import AdapterOptionsError, ContractError
+from diptych.plugins.anchor_scores import AnchorEncoder, choose_anchors, read_anchors, reranker_space, write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeReranker
@@ -54,7 +54,7 @@ def test_no_documents_have_no_vectors() -> None:
 
 
 def test_many_documents_are_scored_in_calls_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.anchor_scores._PAIRS", 7)
+    monkeypatch.setattr("diptych.plugins.anchor_scores._PAIRS", 7)
     reranker = FakeReranker()
     vectors = AnchorEncoder(reranker, ANCHORS, "x").encode_document(DOCUMENTS * 3)
     assert max(len(call.inputs) for call in reranker.calls) <= 7

@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("media",),
     ("types",),
     ("protocols", "runtime", "frames", "generation"),
-    ("specs", "evaluate", "passages", "token_pooling", "anchor_scores"),
+    ("specs", "evaluate", "passages"),
     ("hookspecs", "plugins"),
     ("registry", "testing"),
     ("metadata", "config"),

@@ -13,9 +13,9 @@ import pytest
 from qdrant_client import models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
-from diptych.anchor_scores import write_anchors
 from diptych.config import check_adapters, parse_config
 from diptych.errors import ConfigError, SearchError
+from diptych.plugins.anchor_scores import write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.search import EarlyExit, Explore, Pipeline, Rerank, Retrieve
 from diptych.search.rerank_explore import EXPLORED, fitted

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from diptych.anchor_scores import has_anchors
 from diptych.config.models import SearchConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
 from diptych.metadata.store import DRIFT, raw_metadata
+from diptych.plugins.anchor_scores import has_anchors
 from diptych.populate.store import Store
 from diptych.slots.drift_maps import Map, load
 from diptych.slots.slot import Slot
