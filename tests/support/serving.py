@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.service.limits import Bounds
 from diptych.service.server import address, listen, server_of
+from waiting import until as until
 
 ANIMALS = {
     "cat": "the cat sleeps on the warm mat",
@@ -56,11 +56,3 @@ def served(app: Any, bounds: Bounds | None = None) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(90)
-
-
-def until(condition: Any, seconds: float = 60.0) -> None:
-    """Wait for `condition()`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.01)

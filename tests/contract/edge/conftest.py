@@ -23,8 +23,6 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.stores.versions import is_local
-from named_server import require_version, server_client
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.share.address import Address, read_address
 from qdrant_edge_client.share.remote import RemoteEdgeClient
@@ -65,11 +63,14 @@ class Pair:
     @property
     def is_server(self) -> bool:
         """Whether the other store is the named server."""
-        return self.behind is None and not is_local(self.other)
+        options = getattr(self.other, "init_options", None) or {}
+        return self.behind is None and options.get("location") != ":memory:"
 
     def require(self, since: tuple[int, ...], needs: str) -> None:
         """Skip the test where the other store is a server below a version."""
         if self.is_server:
+            from named_server import require_version
+
             require_version(self.other, since, needs)
 
     def reopen(self) -> None:
@@ -241,6 +242,8 @@ def vectors_config() -> dict[str, models.VectorParams]:
 def other_store(kind: str) -> QdrantBase:
     if kind == "memory":
         return QdrantClient(":memory:")
+    from named_server import server_client
+
     return server_client()
 
 

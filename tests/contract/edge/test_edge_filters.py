@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from qdrant_client import models as m
 
-from diptych.stores.versions import server_version
-
 BERLIN = m.GeoPoint(lon=13.4, lat=52.5)
 RING = m.GeoLineString(points=[m.GeoPoint(lon=x, lat=y) for x, y in ((-1, 47), (15, 47), (15, 54), (-1, 54), (-1, 47))])
 HOLE = m.GeoLineString(
@@ -73,7 +71,11 @@ SINCE = {"match prefix": (1, 19), "slice": (1, 19), "match substring": (1, 20)} 
 
 def known(pair: Any) -> list[str]:
     """The conditions that the other store knows."""
-    version = server_version(pair.other) if pair.is_server else None
+    if not pair.is_server:
+        return list(CONDITIONS)
+    from diptych.stores.versions import server_version
+
+    version = server_version(pair.other)
     return [name for name in CONDITIONS if version is None or version >= SINCE.get(name, (0,))]
 
 

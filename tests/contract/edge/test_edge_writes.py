@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from qdrant_client import models as m
 
-from named_server import require_vector_names
-
 Write = Callable[[Any, str], object]
 STEPS = 40
 
@@ -157,7 +155,7 @@ def test_deleting_a_missing_point_is_no_error(filled: Any) -> None:
 
 @ONE_SEED
 def test_vectors_can_be_added_filled_and_dropped(filled: Any, world: Any) -> None:
-    require_vector_names(filled.other)
+    filled.require((1, 18), "vectors that are added and dropped by name")
     dense = m.DenseVectorNameConfig(dense=m.DenseVectorConfig(size=5, distance=m.Distance.COSINE))
     sparse = m.SparseVectorNameConfig(sparse=m.SparseVectorConfig(modifier=m.Modifier.IDF))
     filled.do(lambda c, n: c.create_vector_name(n, "late", dense))

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.errors import StoreError
 from killed import copy_without_holes
 from qdrant_edge_client import EdgeClient
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.health import ledger, space
 from qdrant_edge_client.health.repair import RepairReport
 from qdrant_edge_client.health.wal import log_end, newest_version
@@ -308,7 +308,7 @@ def test_a_full_disk_is_told_at_opening_and_before_each_write(docs: EdgeClient, 
 
 
 FILL_A_DISK = """
-    from diptych.errors import StoreError
+    from qdrant_edge_client.errors import StoreError
     client = EdgeClient(folder)
     client.create_collection("docs", {"d": models.VectorParams(size=256, distance=models.Distance.DOT)})
     written = 0

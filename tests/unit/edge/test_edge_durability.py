@@ -12,8 +12,8 @@ import pytest
 from qdrant_client import models
 
 import qdrant_edge_client
-from diptych.errors import CollectionError, StoreError
 from qdrant_edge_client import EdgeClient
+from qdrant_edge_client.errors import CollectionError, StoreError
 
 Start = Callable[[str], subprocess.Popen[str]]
 WRITE = """

@@ -10,9 +10,16 @@ import qdrant_edge as edge
 from qdrant_client import models as m
 from qdrant_client.client_base import QdrantBase
 
-from diptych.errors import CollectionError, CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnsupported
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.client.unsupported import SERVER_METHODS
+from qdrant_edge_client.errors import (
+    CollectionError,
+    CollectionNotFound,
+    DiptychError,
+    SearchError,
+    StoreError,
+    StoreUnsupported,
+)
 
 V = [1.0, 2.0, 3.0, 4.0]
 Call = Callable[[EdgeClient], object]

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from diptych.errors import StoreError
-from diptych.stores import open_store
-from qdrant_edge_client import EdgeClient
+from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from qdrant_edge_client.errors import StoreError
 
 DOT = models.VectorParams(size=2, distance=models.Distance.DOT)
 
@@ -30,7 +29,7 @@ def test_the_storage_of_a_server_is_refused_and_left_as_it_was(folder: Path, col
     server_storage(folder, collection)
     before = tree(folder)
     with pytest.raises(StoreError, match=rf"(?s)holds something other.*collections/{collection}.*another path"):
-        open_store(f"edge:{folder}")
+        SharedEdgeClient(folder)
     assert tree(folder) == before
 
 
@@ -125,14 +124,14 @@ def test_a_collection_can_be_made_where_a_failed_one_left_its_folder(client: Edg
 def test_a_path_that_is_a_file_or_lies_in_one_is_told(tmp_path: Path, inside: str) -> None:
     (tmp_path / "file").write_text("a user's")
     with pytest.raises(StoreError, match=r"(?s)cannot be opened.*edge:.*file.*Error.*choose another path"):
-        open_store(f"edge:{tmp_path}/file{inside}")
+        SharedEdgeClient(f"{tmp_path}/file{inside}")
     assert (tmp_path / "file").read_text() == "a user's"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system in which nothing can be made")
 def test_a_path_where_no_folder_can_be_made_is_told() -> None:
     with pytest.raises(StoreError, match=r"(?s)cannot be opened.*edge:/proc/diptych.*Error.*can be written"):
-        open_store("edge:/proc/diptych")
+        SharedEdgeClient("/proc/diptych")
 
 
 def test_a_lock_that_cannot_be_opened_is_told(folder: Path) -> None:

@@ -4,7 +4,7 @@ import threading
 import time
 
 from qdrant_edge_client.engine.shard import Gate
-from serving import until
+from waiting import until
 
 
 def test_readers_are_inside_together_and_one_alone_waits_for_them() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych.errors import StoreError
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.engine.sidecar import Record
+from qdrant_edge_client.errors import StoreError
 
 SIZE, WIDTH, LATER = 600, 64, 20
 DENSE = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=8, distance=models.Distance.COSINE))

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych.errors import StoreError
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.engine import optimizer
 from qdrant_edge_client.engine import shard as shards
 from qdrant_edge_client.engine.optimization import STAGES
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.health.copy_shard import link_data, unlink_data
 from qdrant_edge_client.health.wal import allocated
 

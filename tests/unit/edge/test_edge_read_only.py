@@ -6,15 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from qdrant_client import models
 
-from diptych.errors import CollectionNotFound, StoreError, StoreLocked, StoreReadOnly
-from diptych.stores import open_store
-from qdrant_edge_client import EdgeClient, ReadOnlyEdgeClient, SharedEdgeClient
+from qdrant_edge_client import EdgeClient, ReadOnlyEdgeClient
 from qdrant_edge_client.client.read_only import WRITES
+from qdrant_edge_client.errors import CollectionNotFound, StoreLocked, StoreReadOnly
 
 NOBODY = 65534
 
@@ -62,19 +60,6 @@ def test_every_call_that_writes_is_known(image: Path) -> None:
     refused = {name for name in dir(EdgeClient) if "Take a server" in (getattr(EdgeClient, name).__doc__ or "")}
     public = {name for name in dir(EdgeClient) if not name.startswith("_") and callable(getattr(EdgeClient, name))}
     assert public - refused - reads == set(WRITES)
-
-
-def test_a_url_says_that_a_store_is_only_read(image: Path) -> None:
-    client: Any = open_store(f"edge:{image}?mode=ro", create=False)
-    with client:
-        assert isinstance(client, SharedEdgeClient)
-        assert client.count("docs").count == 4
-        with pytest.raises(StoreReadOnly):
-            client.delete("docs", [1])
-    with pytest.raises(CollectionNotFound, match="there is no embedded store"):
-        open_store(f"edge:{image}-none?mode=ro", create=False)
-    with pytest.raises(StoreError, match="there is no embedded store"):
-        open_store(f"edge:{image}-none?mode=ro")
 
 
 def test_a_store_that_is_open_for_writing_is_not_read_beside_its_engine(image: Path) -> None:

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from diptych.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
-from diptych.stores import open_store
 from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from qdrant_edge_client.errors import CollectionError, StoreError, StoreLocked
 from qdrant_edge_client.share import address as addresses
 from qdrant_edge_client.share.address import read_address
 from qdrant_edge_client.share.remote import RemoteEdgeClient
@@ -27,8 +26,8 @@ from qdrant_edge_client.share.remote import RemoteEdgeClient
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
 HOLD = """
-    from diptych.stores import open_store
-    client = open_store(f"edge:{folder}")
+    from qdrant_edge_client import SharedEdgeClient
+    client = SharedEdgeClient(folder)
     client.create_collection("c", models.VectorParams(size=2, distance="Dot"), metadata={"made": "there"})
     client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"n": 1})])
     print("open", flush=True)
@@ -327,8 +326,6 @@ def test_an_address_that_a_killed_holder_left_misleads_nobody(holder: subprocess
 
 
 def test_reading_makes_no_store(folder: Path) -> None:
-    with pytest.raises(CollectionNotFound):
-        open_store(f"edge:{folder}", create=False)
     with pytest.raises(StoreError, match="there is no embedded store"):
         SharedEdgeClient(folder, create=False)
     assert not folder.exists()

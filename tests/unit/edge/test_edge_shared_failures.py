@@ -16,8 +16,8 @@ import orjson
 import pytest
 from qdrant_client import models
 
-from diptych.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
 from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from qdrant_edge_client.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
 from qdrant_edge_client.rest.answers import rebuilt, refused
 from qdrant_edge_client.rest.request import Request
 from qdrant_edge_client.share.address import read_address

@@ -11,13 +11,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from diptych import Collection, Registry
-from diptych.config import parse_config
-from diptych.testing import fakes_plugin
 from qdrant_edge_client import EdgeClient
 from qdrant_edge_client.health.wal import allocated
 
@@ -85,36 +81,6 @@ def test_updates_for_a_long_time_keep_disk_memory_and_files_in_bounds(start: Sta
     assert most <= max(3 * live, FLOOR), report
     assert grown < 100 << 20, report
     assert max(files for _, files in held) <= warm[1] + 8, report  # some come and go with an optimisation
-
-
-def document(number: int, turn: int) -> dict[str, object]:
-    """Some 4 kB that no compression makes smaller."""
-    noise = random.Random(f"{number} {turn}").randbytes(2000).hex()
-    return {"id": str(number), "text": f"word{number % 97} of version{turn}", "noise": noise}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_populates_and_deletions_in_one_process_keep_the_disk_in_bounds(folder: Path) -> None:
-    slots = {"dense": {"adapter": "fake-dense", "dimension": 128}, "words": {"adapter": "fake-sparse"}}
-    config = parse_config({"store": f"edge:{folder}", "collection": "c", "slots": slots, "cache": {"enabled": False}})
-    chance, most = random.Random(0), 0
-    with Collection.open(config, registry=Registry(fakes_plugin, installed=False)) as collection:
-        collection.populate(document(number, 0) for number in range(3000))
-        for turn in range(1, 46):  # each document is written anew four and a half times
-            chosen = chance.sample(range(3000), 300)
-            if turn % 3 == 0:
-                collection.delete([str(number) for number in chosen])
-            collection.populate(document(number, turn) for number in chosen)
-            most = max(most, allocated(folder))
-        assert collection.count() == 3000
-        client: Any = collection.handle.client  # a server's client has no such method
-        client.optimize("c")
-    live = allocated(folder)
-    report = f"live {live / 1e6:.1f} MB, most {most / 1e6:.1f} MB"
-    print(report)
-    assert 3 * live > FLOOR
-    assert most <= 3 * live, report
 
 
 KILLED = """
