@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from diptych.repr_html import ReprHtml
-
 # By the class that a value is of, or inherits from: the module here, whose function has the name of the class in lower
 # case. They are imported when first needed, since each imports the part of the host that it shows.
 MODULES = {
@@ -34,8 +32,8 @@ MODULES = {
 }
 
 
-def html(value: ReprHtml) -> str:
-    """The value as a piece of HTML that stands alone."""
+def html(value: object) -> str:
+    """The value, a `ReprHtml`, as a piece of HTML that stands alone."""
     name = next(own.__name__ for own in type(value).__mro__ if own.__name__ in MODULES)
     module = import_module(f"diptych.notebook.{MODULES[name]}")
     return str(getattr(module, name.lower())(value))

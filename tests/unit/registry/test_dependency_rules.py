@@ -1,12 +1,13 @@
 """The dependency rules of the design, read from the imports of every module without importing it.
 
 Arrows point one way: a module of the host imports its own package and lower layers, and no modules import each other in
-a circle. Imports that only type checkers see count as well.
+a circle. Imports that only type checkers see count as well, and so does `import_module` of a name that stands there.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
-EDGE = ROOT / "plugin/qdrant_edge_client"
+EDGE, EDGE_TESTS = ROOT / "plugin/qdrant_edge_client", ROOT / "tests/unit/edge"
 BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = (
     *("diptych", "diptych.encoders", "diptych.search", "diptych.errors", "diptych.types", "diptych.media"),
@@ -58,17 +59,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__main__",),
 )
+UPWARD = {"repr_html": {"notebook"}}  # by name, when a notebook shows a value: the one arrow that goes up
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """The absolute dotted names that a module imports, wherever it does, also for type checkers only."""
+    """The absolute dotted names that a module imports, wherever it does, also for type checkers only or by name."""
     return tuple(_imports(ast.parse(path.read_text()).body))
 
 
 def _imports(nodes: list[ast.stmt]) -> Iterator[str]:
     for node in nodes:
+        yield from _imported_by_name(node)
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,6 +80,14 @@ def _imports(nodes: list[ast.stmt]) -> Iterator[str]:
         else:
             for child in ast.iter_child_nodes(node):
                 yield from _imports([child] if isinstance(child, ast.stmt) else _statements(child))
+
+
+def _imported_by_name(node: ast.stmt) -> Iterator[str]:
+    """The names in `import_module("a.b")` within a simple statement."""
+    calls = [] if _statements(node) else [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+    for call in calls:
+        if ast.unparse(call.func).endswith("import_module") and isinstance(call.args[0], ast.Constant):
+            yield call.args[0].value
 
 
 def _statements(node: ast.AST) -> list[ast.stmt]:
@@ -98,6 +109,12 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def own_tests_of_the_client() -> list[Path]:
+    """The tests of the embedded store, but those of `diptych edge serve` and of damage to diptych's collections."""
+    apart = {"test_edge_serve", "test_edge_damage_trials"}
+    return sorted(path for path in EDGE_TESTS.glob("test_*.py") if path.stem not in apart)
+
+
 def test_every_part_of_the_host_has_its_layer() -> None:
     parts = {path.relative_to(HOST).parts[0].removesuffix(".py") for path in modules(HOST)} - {"__init__"}
     assert parts <= set(RANK), f"give them a layer: {sorted(parts - set(RANK))}"
@@ -107,7 +124,7 @@ def test_every_part_of_the_host_has_its_layer() -> None:
 def test_arrows_of_the_host_point_one_way(path: Path) -> None:
     own = path.relative_to(HOST).parts[0].removesuffix(".py")
     reached = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"} & set(RANK)
-    upward = {name for name in reached - {own} if RANK[name] >= RANK[own]}
+    upward = {name for name in reached - {own} if RANK[name] >= RANK[own]} - UPWARD.get(own, set())
     assert not upward, f"{own} imports {sorted(upward)}, which stand beside or above it"
 
 
@@ -159,6 +176,32 @@ def test_the_client_of_qdrant_edge_works_where_diptych_is_not_installed(tmp_path
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout
+
+
+@pytest.mark.parametrize("path", own_tests_of_the_client(), ids=relative)
+def test_tests_of_the_client_of_qdrant_edge_need_nothing_of_diptych(path: Path) -> None:
+    needed = {name.split(".")[0] for name in imports(path)}
+    assert not needed & {"diptych", "named_server", "serving"}
+
+
+@pytest.mark.slow
+def test_tests_of_the_client_of_qdrant_edge_pass_where_diptych_is_not_installed(tmp_path: Path) -> None:
+    (tmp_path / "without_diptych.py").write_text("import sys\nsys.modules['diptych'] = None\n")
+    paths = os.pathsep.join(map(str, [tmp_path, EDGE.parent, ROOT / "tests/support"]))
+    options = ["-q", "-p", "without_diptych", "-p", "no:cacheprovider", "--import-mode=importlib", "-m", "not slow"]
+    names = ("collections", "errors", "folders", "read_only")  # all of them would take minutes
+    tests = [str(EDGE_TESTS / f"test_edge_{name}.py") for name in names]
+    apart = ["-c", os.devnull, f"--rootdir={tmp_path}", f"--confcutdir={EDGE_TESTS}"]  # else tests/conftest.py is read
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *apart, *tests],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout
 
 
 def bridges() -> list[Path]:
@@ -231,5 +274,6 @@ def test_these_rules_see_imports_at_any_depth_and_those_for_type_checkers(tmp_pa
         "import a.b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import hidden\n"
         "def f():\n    try:\n        from c import d\n    except ImportError:\n        import e\n"
         "class K:\n    def g(self):\n        with x:\n            import h\n"
+        "y = importlib.import_module('by.name').z\n"
     )
-    assert set(imports(module)) == {"a.b", "typing.TYPE_CHECKING", "hidden", "c.d", "e", "h"}
+    assert set(imports(module)) == {"a.b", "typing.TYPE_CHECKING", "hidden", "c.d", "e", "h", "by.name"}
