@@ -1,1 +1,1 @@
-"""Adapters for FastEmbed's text and image models; `model` loads a model for all of them."""
+"""Adapters for FastEmbed's text and image models. Begin with `model`, which loads a model for all of them."""

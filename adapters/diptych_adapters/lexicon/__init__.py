@@ -1,4 +1,4 @@
 """Words and their weights: what the lexical adapters share.
 
-`analysis` splits text into words, `terms` gives words their ids, `options` checks options.
+Begin with `analysis`, which splits text into words; `terms` gives words their ids, `options` checks options.
 """

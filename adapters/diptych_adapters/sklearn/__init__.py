@@ -1,6 +1,6 @@
 """scikit-learn: any dense or sparse encoder as a step of a `Pipeline`. Needs `pip install 'diptych[sklearn]'`.
 
-The one class is `EncoderVectorizer`, in `vectorizer`.
+Begin with `vectorizer`, which has the one class, `EncoderVectorizer`.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Prepares training data: hard negatives, teacher scores, synthetic queries, dual views.
+"""Prepares training data: hard negatives, teacher scores, synthetic queries, dual views. Begin with `mining`.
 
 | module | makes |
 |---|---|

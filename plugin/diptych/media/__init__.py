@@ -1,6 +1,6 @@
 """Media of documents and queries: pictures, sounds, clips, series and point clouds.
 
-`values` defines what the other parts of diptych pass around. `MediaStore` takes what users give and decodes it for
+Begin with `values`, which the other parts of diptych pass around. `MediaStore` takes what users give and decodes it for
 encoders: `read` gets the bytes from files and URLs, `pictures` and `signals` decode them within the limits of
 `MediaConfig`. No decoder is imported before something is decoded. `canaries` has media by which encoders are compared.
 """

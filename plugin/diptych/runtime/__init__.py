@@ -1,5 +1,6 @@
 """Helpers for the process as a whole, used before and around all other work.
 
-`interrupts` and `phases` make Ctrl-C quick and informative, `panics` turns native failures into errors, `environment`
-reads `${NAME}`, `lazy_imports` makes `import diptych` fast, and `vendor_telemetry` switches off usage reports.
+Begin with `phases`. It and `interrupts` make Ctrl-C quick and informative, `panics` turns native failures into errors,
+`environment` reads `${NAME}`, `lazy_imports` makes `import diptych` fast, and `vendor_telemetry` switches off usage
+reports.
 """

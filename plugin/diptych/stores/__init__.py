@@ -9,8 +9,9 @@
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
-The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`; `api_key` carries the key of a
-server, `versions` says what older servers lack, and `scroll` reads a collection page by page.
+Begin with `open_store`, below. The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`;
+`api_key` carries the key of a server, `versions` says what older servers lack, and `scroll` reads a collection page by
+page.
 """
 
 from __future__ import annotations

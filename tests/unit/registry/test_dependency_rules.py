@@ -87,7 +87,7 @@ def _imported_by_name(node: ast.stmt) -> Iterator[str]:
     calls = [] if _statements(node) else [call for call in ast.walk(node) if isinstance(call, ast.Call)]
     for call in calls:
         if ast.unparse(call.func).endswith("import_module") and isinstance(call.args[0], ast.Constant):
-            yield call.args[0].value
+            yield str(call.args[0].value)
 
 
 def _statements(node: ast.AST) -> list[ast.stmt]:
@@ -103,6 +103,10 @@ def layer_of(dotted: str) -> str:
 
 def modules(root: Path) -> list[Path]:
     return sorted(root.rglob("*.py"))
+
+
+def all_modules() -> list[Path]:
+    return [path for root in (HOST, EDGE, GUESTS, TRAINING) for path in modules(root)]
 
 
 def relative(path: Path) -> str:
@@ -140,12 +144,20 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_no_module_and_no_folder_is_too_large_to_be_taken_in() -> None:
-    all_modules = [path for root in (HOST, EDGE, GUESTS, TRAINING) for path in modules(root)]
-    long = {relative(path): lines for path in all_modules if (lines := len(path.read_text().splitlines())) > LINES}
+    long = {relative(path): lines for path in all_modules() if (lines := len(path.read_text().splitlines())) > LINES}
     assert not long, f"split these modules, or take something away: {long}"
-    folders = Counter(path.parent for path in all_modules if path.stem != "__init__")
+    folders = Counter(path.parent for path in all_modules() if path.stem != "__init__")
     full = {relative(folder): number for folder, number in folders.items() if number > MODULES}
     assert not full, f"give some of the modules of these folders a folder of their own: {full}"
+
+
+@pytest.mark.parametrize("path", [p for p in all_modules() if p.stem == "__init__"], ids=relative)
+def test_every_package_says_where_to_begin(path: Path) -> None:
+    text = path.read_text()
+    named = re.search(r"[Bb]egin with\s+`([\w.]+)`", ast.get_docstring(ast.parse(text)) or "")
+    assert named, "say what the room is for, and the module to begin with"
+    module = path.parent.joinpath(*named[1].split("."))
+    assert module.is_dir() or module.with_suffix(".py").exists() or re.search(rf"\b{named[1]}\b", text.split('"""')[2])
 
 
 def _dotted(path: Path) -> str:

@@ -1,4 +1,5 @@
 """Commands that serve collections to other programs: `serve` over HTTP, `mcp` to language models.
 
-`served_collections` opens the collections for both and checks that the needed packages are installed.
+Begin with `serve`. `served_collections` opens the collections for both and checks that the needed packages are
+installed.
 """

@@ -1,1 +1,4 @@
-"""What a hit shows of its text: `passages` finds the parts that answer the query, `highlights` sentences and words."""
+"""What a hit shows of its text.
+
+Begin with `passages`, which finds the parts that answer the query; `highlights` finds sentences and words.
+"""
