@@ -15,7 +15,7 @@ from diptych_adapters.engines.runner import Inputs
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines.library import find, load, require
-from diptych_adapters.pipelines.pipeline import Pipeline
+from diptych_adapters.pipelines.pipeline import ModelPipeline
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ACTIVATIONS = {"sigmoid": "Sigmoid", "identity": "Identity"}  # and what torch calls them
 
 
-class CrossEncoderReranker(Pipeline):
+class CrossEncoderReranker(ModelPipeline):
     """A reranker that reads query and document together. A pair's score does not depend on the other pairs.
 
     The ranges of int8 are measured on pairs of general texts, so that every process scores alike. With `two_way` a

@@ -70,7 +70,7 @@ class Activations:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QuantizationPlan:
     """How layers that read the same activations are quantized.
 
     Args:
@@ -142,7 +142,7 @@ def _record(activations: dict[Place, Activations], place: Place, values: Floats,
     ranges.some.append(values[sample])
 
 
-def _plan(activations: Activations, matrices: Sequence[Floats]) -> Plan | None:
+def _plan(activations: Activations, matrices: Sequence[Floats]) -> QuantizationPlan | None:
     """The plan that leaves out the fewest channels with a loss of at most `LOSS`; None if there is none."""
     scale = _smoothing(activations, matrices)
     order = np.argsort(-np.maximum(np.abs(activations.low), np.abs(activations.high)) / scale)
@@ -155,11 +155,11 @@ def _plan(activations: Activations, matrices: Sequence[Floats]) -> Plan | None:
     return None
 
 
-def _plan_without(apart: NDArray[np.intp], activations: Activations, matrices: Sequence[Floats]) -> Plan:
+def _plan_without(apart: NDArray[np.intp], activations: Activations, matrices: Sequence[Floats]) -> QuantizationPlan:
     narrowed = activations.without(apart)
     scale = _smoothing(narrowed, [_cleared(matrix, apart) for matrix in matrices])
     low, high = min(0.0, float((narrowed.low / scale).min())), max(TINY, float((narrowed.high / scale).max()))
-    return Plan(scale, low, high, apart)
+    return QuantizationPlan(scale, low, high, apart)
 
 
 def _cleared(matrix: Floats, channels: NDArray[np.intp]) -> Floats:
@@ -169,7 +169,7 @@ def _cleared(matrix: Floats, channels: NDArray[np.intp]) -> Floats:
     return copy
 
 
-def _quantize(layers: Sequence[Any], matrices: Sequence[Floats], plan: Plan) -> None:
+def _quantize(layers: Sequence[Any], matrices: Sequence[Floats], plan: QuantizationPlan) -> None:
     """Quantize the shared input and the weights of layers that read the same activations."""
     from openvino import opset13 as ops
 
@@ -204,7 +204,7 @@ def _smoothing(activations: Activations, matrices: Sequence[Floats]) -> Floats:
     return np.asarray(scale / np.exp(np.log(scale).mean()), np.float32)
 
 
-def _loss(values: Floats, matrices: Sequence[Floats], plan: Plan) -> float:
+def _loss(values: Floats, matrices: Sequence[Floats], plan: QuantizationPlan) -> float:
     """The error's share of the energy of the outputs, for the worst of the layers."""
     step = (plan.high - plan.low) / 255
     offset = np.round(plan.low / step)

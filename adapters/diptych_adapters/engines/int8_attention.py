@@ -26,7 +26,7 @@ LEVELS = 255  # symmetric
 
 
 @dataclass(slots=True)
-class Side:
+class AttentionSide:
     """The queries of a layer, or its keys: their largest number, and some of them, each `[heads, tokens, width]`.
 
     `odd` is set if their shape is not `[n, heads, tokens, width]`.
@@ -90,8 +90,10 @@ def _scale(node: Any) -> float:
     return float(constant.get_data()) if constant.get_type_name() == "Constant" else 0.0
 
 
-def _measured_sides(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -> list[tuple[Side, Side]]:
-    sides = [Side() for _ in range(2 * len(nodes))]
+def _measured_sides(
+    model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int
+) -> list[tuple[AttentionSide, AttentionSide]]:
+    sides = [AttentionSide() for _ in range(2 * len(nodes))]
     places = [place_of(node.input_value(port)) for node in nodes for port in (0, 1)]
     for answers, mask in layer_values(model, places, rows, pad):
         for side, values in zip(sides, answers, strict=True):
@@ -99,14 +101,14 @@ def _measured_sides(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: 
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
-def _alike(queries: Side, keys: Side) -> bool:
+def _alike(queries: AttentionSide, keys: AttentionSide) -> bool:
     """Whether queries and keys correspond, and neither are all 0."""
     if queries.odd or keys.odd or not queries.largest or not keys.largest:
         return False
     return all(left.shape == right.shape for left, right in zip(queries.some, keys.some, strict=True))
 
 
-def _error(queries: Side, keys: Side, scale: float) -> float:
+def _error(queries: AttentionSide, keys: AttentionSide, scale: float) -> float:
     """The root mean square error of the scores."""
     squares = []
     for left, right in zip(queries.some, keys.some, strict=True):

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from diptych_adapters.engines.tokens import DocumentTokens
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines.pipeline import NO_LIMIT, Pipeline
+from diptych_adapters.pipelines.pipeline import NO_LIMIT, ModelPipeline
 
 Task: TypeAlias = Literal["query", "document"]
 V = TypeVar("V")
 
 
-class EncoderPipeline(Pipeline, Generic[V]):
-    """A `Pipeline` with both sides of an encoder, whose vectors are `V`, and `diptych.protocols.TokenLimit`."""
+class EncoderPipeline(ModelPipeline, Generic[V]):
+    """A `ModelPipeline` with both sides of an encoder, whose vectors are `V`, and `diptych.protocols.TokenLimit`."""
 
     _prompts: tuple[str, str]  # of queries and documents
 

@@ -1,4 +1,4 @@
-"""`Pipeline`: a sentence-transformers model behind an adapter, with its fingerprint.
+"""`ModelPipeline`: a sentence-transformers model behind an adapter, with its fingerprint.
 
 Neither torch nor sentence-transformers is imported before a model is loaded, and a model that OpenVINO or ONNX Runtime
 has run before need not be loaded; see `prepared`.
@@ -33,7 +33,7 @@ NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
 SAMPLE = 128  # texts of the collection on which the ranges of int8 are measured
 
 
-class Pipeline:
+class ModelPipeline:
     """A sentence-transformers model behind an adapter: folder, options, runner, and a lock.
 
     The lock is for the library's own path: a fast tokenizer holds its padding and truncation settings for the call.
@@ -79,7 +79,7 @@ class Pipeline:
         """The adapter from its options as keywords, as a config file gives them; on several devices a `Spread`."""
         parsed: Any = cls.options_model(**options)
 
-        def on_device(device: str | None) -> Pipeline:
+        def on_device(device: str | None) -> ModelPipeline:
             return cls(parsed.model_copy(update={"device": device}))  # type: ignore[call-arg]
 
         name = f"{cls.__module__}:{cls.__qualname__}"

@@ -59,7 +59,7 @@ class Instructed:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TrainingView:
     """One row: query, relevant document, negatives, and the group of views it belongs to."""
 
     query: str
@@ -83,7 +83,7 @@ class View:
 class DualViews:
     """Views in pairs, the original first, and the number of instances without one, by reason."""
 
-    views: tuple[View, ...]
+    views: tuple[TrainingView, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -117,7 +117,7 @@ def dual_views(
     ]
     instructions = generator.counter(requests, seed=seed)
     dropped: Counter[str] = Counter()
-    views: list[View] = []
+    views: list[TrainingView] = []
     for instance, instruction in zip(instances, instructions, strict=True):
         reason = _unusable(instance, instruction)
         if reason:
@@ -127,12 +127,12 @@ def dual_views(
     return DualViews(tuple(views), dict(dropped))
 
 
-def reversed_view(instance: Instructed, instruction: str, group: int = 0) -> View:
+def reversed_view(instance: Instructed, instruction: str, group: int = 0) -> TrainingView:
     """The counterpart: another instruction, positive and negative exchanged, everything else the same."""
-    return View(instance.query, instruction, instance.negative, (instance.positive, *instance.others), group)
+    return TrainingView(instance.query, instruction, instance.negative, (instance.positive, *instance.others), group)
 
 
-def view_rows(views: Sequence[View], documents: Mapping[str, str]) -> list[dict[str, Any]]:
+def view_rows(views: Sequence[TrainingView], documents: Mapping[str, str]) -> list[dict[str, Any]]:
     """Rows for a trainer: `query`, `positive`, `negative_1` ..., and `label`, the ids `[2 + H]` as integers.
 
     All rows have as many negatives as the view with the fewest. The first integer numbers query and instruction
@@ -146,14 +146,16 @@ def view_rows(views: Sequence[View], documents: Mapping[str, str]) -> list[dict[
     return [_row(view, keys[view.key], numbers, documents, width) for view in views]
 
 
-def view_relevance(views: Sequence[View], documents: Mapping[str, str]) -> set[tuple[int, int]]:
+def view_relevance(views: Sequence[TrainingView], documents: Mapping[str, str]) -> set[tuple[int, int]]:
     """Which documents are relevant to which query with its instruction, as the numbers of `view_rows`."""
     keys, numbers = _numbered(view.key for view in views), _numbered(documents)
     return {(keys[view.key], numbers[view.positive]) for view in views if view.positive in numbers}
 
 
-def _original(instance: Instructed, group: int) -> View:
-    return View(instance.query, instance.instruction, instance.positive, (instance.negative, *instance.others), group)
+def _original(instance: Instructed, group: int) -> TrainingView:
+    return TrainingView(
+        instance.query, instance.instruction, instance.positive, (instance.negative, *instance.others), group
+    )
 
 
 def _unusable(instance: Instructed, instruction: str) -> str:
@@ -162,7 +164,9 @@ def _unusable(instance: Instructed, instruction: str) -> str:
     return "the same instruction" if plain(instruction) == plain(instance.instruction) else ""
 
 
-def _row(view: View, key: int, numbers: Mapping[str, int], documents: Mapping[str, str], width: int) -> dict[str, Any]:
+def _row(
+    view: TrainingView, key: int, numbers: Mapping[str, int], documents: Mapping[str, str], width: int
+) -> dict[str, Any]:
     negatives = view.negatives[:width]
     texts = {f"negative_{place}": _text(documents, document) for place, document in enumerate(negatives, 1)}
     label = [key, numbers[view.positive], *(numbers[document] for document in negatives)]

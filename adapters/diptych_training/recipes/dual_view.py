@@ -19,7 +19,7 @@ from diptych_training.data.candidate_sources import text_of
 from diptych_training.data.dual_view import (
     DualViews,
     Instructed,
-    View,
+    TrainingView,
     dual_views,
     originals,
     view_relevance,
@@ -146,7 +146,7 @@ class DualView(Training[Options]):
         generator = Generator(self.options.generator.name, self.options.generator.options)
         return dual_views(half, self.documents, generator, seed=self.options.seed)
 
-    def _relevance(self, views: Sequence[View]) -> Any:
+    def _relevance(self, views: Sequence[TrainingView]) -> Any:
         from diptych_training.relevance import Relevance
 
         return Relevance(view_relevance(views, self.documents))
@@ -166,7 +166,7 @@ class DualView(Training[Options]):
         ]
 
 
-def _as_row(view: View) -> dict[str, Any]:
+def _as_row(view: TrainingView) -> dict[str, Any]:
     return {
         "query": view.query,
         "instruction": view.instruction,
@@ -176,7 +176,8 @@ def _as_row(view: View) -> dict[str, Any]:
     }
 
 
-def _views_of(rows: Sequence[Mapping[str, Any]]) -> list[View]:
+def _views_of(rows: Sequence[Mapping[str, Any]]) -> list[TrainingView]:
     return [
-        View(row["query"], row["instruction"], row["positive"], tuple(row["negatives"]), row["group"]) for row in rows
+        TrainingView(row["query"], row["instruction"], row["positive"], tuple(row["negatives"]), row["group"])
+        for row in rows
     ]

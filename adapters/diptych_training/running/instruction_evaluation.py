@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from diptych.errors import EvaluationError
 from diptych.evaluate.instructions import rank_change
-from diptych_training.data.dual_view import View
+from diptych_training.data.dual_view import TrainingView
 from diptych_training.running.evaluation import HeldOut
 
 
@@ -26,7 +26,7 @@ class InstructionEvaluator(HeldOut):
         documents: text by id; ranks are among all of them.
     """
 
-    def __init__(self, inner: Any, views: Sequence[View], documents: Mapping[str, str]) -> None:
+    def __init__(self, inner: Any, views: Sequence[TrainingView], documents: Mapping[str, str]) -> None:
         super().__init__(inner)
         self.views, self.documents = views, {name: text for name, text in documents.items() if text}
 
@@ -35,7 +35,7 @@ class InstructionEvaluator(HeldOut):
         return {**super().measured(model), **following(model, self.views, self.documents)}
 
 
-def following(model: Any, views: Sequence[View], documents: Mapping[str, str]) -> dict[str, float]:
+def following(model: Any, views: Sequence[TrainingView], documents: Mapping[str, str]) -> dict[str, float]:
     """`flip accuracy` over all views, and `p-MRR` over their pairs.
 
     Args:
@@ -57,7 +57,7 @@ def following(model: Any, views: Sequence[View], documents: Mapping[str, str]) -
     }
 
 
-def _firsts(views: Sequence[View]) -> list[tuple[int, View]]:
+def _firsts(views: Sequence[TrainingView]) -> list[tuple[int, TrainingView]]:
     return [(row, views[row]) for row in range(0, len(views), 2)]
 
 

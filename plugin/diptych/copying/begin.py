@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from diptych.copying import target_collection
 from diptych.copying.record import CopyRecord, record_of
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
 from diptych.handle.create import timestamp, who
@@ -32,7 +32,7 @@ class Preparation:
     extra: Extra
 
 
-def begin(source: Side, target: Side, registry: Registry | None, extra: Extra = NO_EXTRA) -> Preparation:
+def begin(source: CopySide, target: CopySide, registry: Registry | None, extra: Extra = NO_EXTRA) -> Preparation:
     """Create the target, or find it unfinished or finished.
 
     Raises:
@@ -52,7 +52,7 @@ def begin(source: Side, target: Side, registry: Registry | None, extra: Extra = 
     return Preparation(record, info, indexes, False, extra)
 
 
-def _without_orphans(source: Side, target: Side, metadata: CollectionMetadata | None, extra: Extra) -> Extra:
+def _without_orphans(source: CopySide, target: CopySide, metadata: CollectionMetadata | None, extra: Extra) -> Extra:
     """The parts of the target that differ: without vectors that diptych made or adopted and no state needs."""
     orphaned = orphans(source.client, source.name, metadata) if metadata else {}
     unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
@@ -61,7 +61,7 @@ def _without_orphans(source: Side, target: Side, metadata: CollectionMetadata | 
     return {**dict.fromkeys(unused), **extra}
 
 
-def require_coherent(source: Side, info: models.CollectionInfo) -> None:
+def require_coherent(source: CopySide, info: models.CollectionInfo) -> None:
     """Raise CopyError while a swap is under way in the source: its new vectors are filled for that collection only."""
     raw = (info.config.metadata or {}).get(KEY)
     if not isinstance(raw, dict) or raw.get("swap") is None:
@@ -74,13 +74,13 @@ def require_coherent(source: Side, info: models.CollectionInfo) -> None:
     )
 
 
-def _require_distinct(source: Side, target: Side) -> None:
+def _require_distinct(source: CopySide, target: CopySide) -> None:
     if (source.place, source.name) == (target.place, target.name):
         what = "a collection cannot be copied onto itself"
         raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
 
 
-def _existing_record(source: Side, target: Side, info: models.CollectionInfo, extra: Extra) -> CopyRecord:
+def _existing_record(source: CopySide, target: CopySide, info: models.CollectionInfo, extra: Extra) -> CopyRecord:
     target_info = target.info()
     record = record_of(target_info.config.metadata or {}, str(target))
     if record is None:
@@ -102,6 +102,6 @@ def _existing_record(source: Side, target: Side, info: models.CollectionInfo, ex
     return record
 
 
-def _described(target: Side, info: models.CollectionInfo) -> str:
+def _described(target: CopySide, info: models.CollectionInfo) -> str:
     kind = "a diptych collection" if KEY in (info.config.metadata or {}) else "a collection"
     return f"{kind} of {target.count()} points"

@@ -19,7 +19,7 @@ from qdrant_client import models
 from diptych.copying import target_collection
 from diptych.copying.begin import require_coherent
 from diptych.copying.export_rows import Header, document_row, point_row
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.errors import CopyError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import narrowed, scope_of
@@ -105,7 +105,7 @@ def _document_rows(handle: CollectionHandle, scoped_filter: models.Filter | None
 def _header(handle: CollectionHandle, total: int, vectors: bool) -> Header:
     if not vectors:
         return Header(handle.name, total, False)
-    side = Side(handle.client, handle.name)
+    side = CopySide(handle.client, handle.name)
     info = side.info()
     require_coherent(side, info)
     indexes = target_collection.indexes_of(side, info, handle.metadata, handle.registry)
@@ -127,7 +127,7 @@ def _documents(handle: CollectionHandle, scoped_filter: models.Filter | None) ->
 
 
 def _points(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[dict[str, Any]]:
-    side = Side(handle.client, handle.name)
+    side = CopySide(handle.client, handle.name)
 
     def page(offset: Any) -> tuple[list[models.Record], Any]:
         scroll = partial(handle.client.scroll, handle.name, scoped_filter, limit=PAGE, offset=offset)

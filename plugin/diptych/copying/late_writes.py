@@ -13,14 +13,14 @@ from typing import Self
 from qdrant_client import models
 
 from diptych.copying.points import hash_of_payload, hash_of_point, struct
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.populate.seen_ids import temporary_tables
 from diptych.stores.scroll import PointId, plain_id
 
 CACHE_KIB = 16_384
 
 
-def copy_late_writes(source: Side, target: Side, base: Base, *, batch: int) -> int:
+def copy_late_writes(source: CopySide, target: CopySide, base: Base, *, batch: int) -> int:
     """Copy what changed in the source since `base`, unless the target changed as well; returns the number of points.
 
     Nobody writes to the source any more; others write to the target. `base` is used up.
@@ -41,7 +41,7 @@ def _changed(record: models.Record, base: Base) -> PointHashes | bool | None:
     return False if hashes is not None and hashes.point == hash_of_point(record) else hashes
 
 
-def _write(records: list[models.Record], target: Side, late: Mapping[PointId, PointHashes | bool | None]) -> int:
+def _write(records: list[models.Record], target: CopySide, late: Mapping[PointId, PointHashes | bool | None]) -> int:
     target_records = target.points([plain_id(record.id) for record in records])
     unchanged = [
         record for record in records if _untouched(target_records.get(plain_id(record.id)), late[plain_id(record.id)])
@@ -50,7 +50,7 @@ def _write(records: list[models.Record], target: Side, late: Mapping[PointId, Po
     return len(unchanged)
 
 
-def _delete(deleted: Mapping[PointId, PointHashes], target: Side) -> int:
+def _delete(deleted: Mapping[PointId, PointHashes], target: CopySide) -> int:
     target_records = target.points(list(deleted))
     unchanged = [identifier for identifier, record in target_records.items() if _untouched(record, deleted[identifier])]
     if unchanged:

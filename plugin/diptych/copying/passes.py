@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.copying.compare import Difference, Rule, difference
 from diptych.copying.late_writes import Base
 from diptych.copying.points import Digest, struct
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.errors import CopyError
 from diptych.stores.scroll import PointId, plain_id
 
@@ -50,8 +50,8 @@ class Comparison:
 
     def __init__(
         self,
-        source: Side,
-        target: Side,
+        source: CopySide,
+        target: CopySide,
         rules: Mapping[str, Rule],
         *,
         batch: int,
@@ -120,7 +120,7 @@ class Comparison:
         return difference(record, target_records.get(plain_id(record.id)), self._rules)
 
 
-def mismatch(target: Side, count: int, examples: list[Difference]) -> CopyError:
+def mismatch(target: CopySide, count: int, examples: list[Difference]) -> CopyError:
     """The error of a target that does not keep what it is given."""
     return CopyError(
         f"the target does not return what was written to it: {count} points",

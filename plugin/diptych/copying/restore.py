@@ -13,7 +13,7 @@ from qdrant_client import models
 from diptych.copying import target_collection
 from diptych.copying.export_rows import Header, Shapes
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.errors import CopyError, DocumentError
 from diptych.handle.create import timestamp, who
 from diptych.populate.read_ahead import batched
@@ -94,7 +94,7 @@ def import_collection(
     if header is None or not header.vectors:
         do = "populate it: diptych populate FILE; or export it again: diptych export FILE --vectors"
         raise CopyError("the file was not exported with vectors", where=path, do=do)
-    target = Side(client, name or header.collection)
+    target = CopySide(client, name or header.collection)
     own_report = Path(report_path or f"diptych-set-aside-{target.name}.jsonl")
     with Rejects(own_report, keep=report_path is None) as rejects, SeenIds() as seen:
         return _Import(target, path, header, rejects, seen, progress or Unwatched()).run()
@@ -104,7 +104,7 @@ class _Import:
     """One import and its counts."""
 
     def __init__(
-        self, target: Side, path: Path, header: Header, rejects: Rejects, seen: SeenIds, progress: Progress
+        self, target: CopySide, path: Path, header: Header, rejects: Rejects, seen: SeenIds, progress: Progress
     ) -> None:
         self._target, self._path, self._header, self._rejects, self._seen = target, path, header, rejects, seen
         self._progress, self._started = progress, time.perf_counter()

@@ -13,7 +13,7 @@ from diptych.copying.pace import Pace
 from diptych.copying.passes import Comparison, Pass
 from diptych.copying.points import struct
 from diptych.copying.record import CopyRecord, CopyReport, copied_metadata, hash_of
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
 from diptych.handle.create import timestamp
@@ -75,8 +75,8 @@ def copy_collection(
             that differ after all.
         CollectionNotFound: there is no source.
     """
-    source_side = Side(source, name, place=places[0], retries=retries)
-    target_side = Side(target, target_name or name, place=places[1], retries=retries)
+    source_side = CopySide(source, name, place=places[0], retries=retries)
+    target_side = CopySide(target, target_name or name, place=places[1], retries=retries)
     prepared, watcher = begin(source_side, target_side, registry, extra), progress or Unwatched()
     run = _Copy(source_side, target_side, prepared, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
     return run.run(verify=verify, overwrite=overwrite)
@@ -87,8 +87,8 @@ class _Copy:
 
     def __init__(
         self,
-        source: Side,
-        target: Side,
+        source: CopySide,
+        target: CopySide,
         prepared: Preparation,
         *,
         batch: int,
@@ -218,7 +218,7 @@ class _Copy:
 # The end of a copy: the target becomes complete in one update.
 
 
-def finish(source: Side, target: Side, record: CopyRecord, extra: Extra = NO_EXTRA) -> None:
+def finish(source: CopySide, target: CopySide, record: CopyRecord, extra: Extra = NO_EXTRA) -> None:
     """Write the metadata that describes the vectors: from now on the copy can be opened.
 
     Raises:
@@ -233,7 +233,7 @@ def finish(source: Side, target: Side, record: CopyRecord, extra: Extra = NO_EXT
     target.settle({**removed, **metadata, **record.model_copy(update=update).payload()})
 
 
-def require_unchanged(target: Side, record: CopyRecord, result: Pass) -> None:
+def require_unchanged(target: CopySide, record: CopyRecord, result: Pass) -> None:
     """Raise CopyError when a finished copy was changed since: copying again would undo the change."""
     if record.digest is None:
         got = "it was copied without verification, so what was changed there since cannot be told"

@@ -1,4 +1,4 @@
-"""`Side`: the calls of a copy to either collection, retried when the store fails temporarily."""
+"""`CopySide`: the calls of a copy to either collection, retried when the store fails temporarily."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _MEMORIES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # names of `memory:` stores
 
 
-class Side:
+class CopySide:
     """One collection of a copy, the source or the target.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.errors import CopyError, StoreUnsupported
 from diptych.registry import Registry
 from diptych.stores.versions import is_local
@@ -38,7 +38,7 @@ NO_EXTRA: Extra = MappingProxyType({})
 
 
 def create(
-    source: Side, target: Side, info: models.CollectionInfo, metadata: dict[str, Any], extra: Extra = NO_EXTRA
+    source: CopySide, target: CopySide, info: models.CollectionInfo, metadata: dict[str, Any], extra: Extra = NO_EXTRA
 ) -> None:
     """Create the target with the source's vectors, HNSW, quantization, datatypes and storage, and `metadata`.
 
@@ -77,8 +77,8 @@ def shapes(params: models.CollectionParams, extra: Extra = NO_EXTRA) -> dict[str
 
 
 def require_same(
-    source: Side,
-    target: Side,
+    source: CopySide,
+    target: CopySide,
     source_info: models.CollectionInfo,
     target_info: models.CollectionInfo,
     extra: Extra = NO_EXTRA,
@@ -99,7 +99,7 @@ def require_same(
     )
 
 
-def ensure_indexes(target: Side, schemas: Mapping[str, Any]) -> None:
+def ensure_indexes(target: CopySide, schemas: Mapping[str, Any]) -> None:
     """Create the payload indexes that are missing in the target.
 
     Raises:
@@ -118,7 +118,7 @@ def ensure_indexes(target: Side, schemas: Mapping[str, Any]) -> None:
 
 
 def indexes_of(
-    source: Side, info: models.CollectionInfo, metadata: CollectionMetadata | None, registry: Registry | None
+    source: CopySide, info: models.CollectionInfo, metadata: CollectionMetadata | None, registry: Registry | None
 ) -> dict[str, Any]:
     """The schemas of the source's payload indexes by field.
 
@@ -136,7 +136,7 @@ def indexes_of(
     return schemas
 
 
-def warnings_of(source: Side, info: models.CollectionInfo) -> list[str]:
+def warnings_of(source: CopySide, info: models.CollectionInfo) -> list[str]:
     """What a copy does not include."""
     warnings = []
     if info.config.strict_mode_config is not None and info.config.strict_mode_config.enabled:

@@ -17,7 +17,7 @@ from qdrant_client import models
 from diptych.copying import copy_collection
 from diptych.copying.late_writes import Base, copy_late_writes
 from diptych.copying.record import record_of
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.copying.target_collection import Extra, Params, shapes
 from diptych.errors import StoreUnsupported
 from diptych.metadata.store import APPLY, COPY, await_metadata
@@ -67,7 +67,7 @@ def provide(
         copy_collection(
             client, before, client, after, batch=BATCH, rate=rate, progress=progress, extra=extra, base=base
         )
-        source, target = Side(client, before), Side(client, after)
+        source, target = CopySide(client, before), CopySide(client, after)
         target.settle({APPLY: source.metadata().get(APPLY)})  # the apply goes on in the copy, under the same lease
         _move(client, alias, after)
         # Nodes of a cluster take the moved alias at different times; late writes are compared only when all have it.
@@ -113,7 +113,7 @@ def _name(client: QdrantBase, alias: str, before: str, extra: Extra) -> str:
 def _is_copy(client: QdrantBase, name: str, source: str, expected: Mapping[str, str]) -> bool:
     config = client.get_collection(name).config
     record = record_of(config.metadata or {}, name)
-    if record is None or (record.store, record.collection) != (Side(client, source).place, source):
+    if record is None or (record.store, record.collection) != (CopySide(client, source).place, source):
         return False
     return shapes(config.params) == expected
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.client.search import Searching
+from qdrant_edge_client.client.search import SearchPoints
 from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.errors import SearchError
 
 
-class Matrix(Searching):
+class Matrix(SearchPoints):
     """The part of EdgeClient that compares points with each other."""
 
     def search_matrix_pairs(

@@ -16,7 +16,7 @@ from qdrant_edge_client.client.optimize import Optimizing
 from qdrant_edge_client.client.schema import Schema
 from qdrant_edge_client.client.unsupported import check_arguments, refuse_server_methods
 from qdrant_edge_client.client.upload import Uploading
-from qdrant_edge_client.client.write_points import Writing
+from qdrant_edge_client.client.write_points import WritePoints
 from qdrant_edge_client.engine.catalog import ClosedCatalog
 from qdrant_edge_client.engine.lock import PATIENCE
 from qdrant_edge_client.engine.shared_engine import Engine, Holder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qdrant_edge_client.engine.catalog import Catalog
 
 
-class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix, Optimizing):
+class EdgeClient(Collections, Aliases, Schema, WritePoints, Uploading, Grouping, Matrix, Optimizing):
     """A Qdrant in a folder, for one process: the same calls as `QdrantClient`, the real engine, no server.
 
     `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from

@@ -7,15 +7,15 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.client.read_points import Reading
-from qdrant_edge_client.client.search import Searching
+from qdrant_edge_client.client.read_points import ReadPoints
+from qdrant_edge_client.client.search import SearchPoints
 from qdrant_edge_client.client.unsupported import check_arguments
 from qdrant_edge_client.errors import SearchError
 
 UNNARROWED_LIMIT = 1000  # points that are looked through before groups are searched one by one
 
 
-class Grouping(Searching, Reading):
+class Grouping(SearchPoints, ReadPoints):
     """The part of EdgeClient that searches groups."""
 
     def query_points_groups(

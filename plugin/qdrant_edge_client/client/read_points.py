@@ -19,7 +19,7 @@ from qdrant_edge_client.convert.queries import with_vector as edge_vector
 from qdrant_edge_client.errors import SearchError
 
 
-class Reading(EdgeBase):
+class ReadPoints(EdgeBase):
     """The part of EdgeClient that reads points."""
 
     def retrieve(

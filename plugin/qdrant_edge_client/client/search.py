@@ -19,7 +19,7 @@ from qdrant_edge_client.errors import SearchError
 from qdrant_edge_client.unchecked import unchecked
 
 
-class Searching(EdgeBase):
+class SearchPoints(EdgeBase):
     """The part of EdgeClient that searches."""
 
     def query_points(

@@ -25,7 +25,7 @@ _NUMBER = 6  # bytes of a number of a vector in the log
 Selector: TypeAlias = Any  # list of ids, Filter, FilterSelector or PointIdsList
 
 
-class Writing(EdgeBase):
+class WritePoints(EdgeBase):
     """The part of EdgeClient that writes points."""
 
     def upsert(

@@ -34,7 +34,7 @@ from qdrant_edge_client.health.seal import break_seal
 from qdrant_edge_client.health.wal import log_end
 
 
-class Run(Protocol):
+class RunningOptimization(Protocol):
     """A running optimisation."""
 
     stage: str
@@ -51,7 +51,7 @@ class EdgeCollection:
         self.folder, self.record, self.shard = folder, record, shard
         self.space = _space(record.config)
         self._records, self.maintenance = RLock(), RLock()
-        self.run: Run | None = None
+        self.run: RunningOptimization | None = None
         self.closing = False
         self.kept_deleted = 0  # deleted points that the last optimisation has left
         # Whether an index is needed, as of a number of writes and a record.

@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych.copying import copy_collection
 from diptych.copying.late_writes import Base, copy_late_writes
-from diptych.copying.side import Side
+from diptych.copying.side import CopySide
 from diptych.populate import Progress
 
 
@@ -32,15 +32,15 @@ class Writing(Progress):
 UUID = "00000000-0000-0000-0000-00000000000"
 
 
-def side(points: dict[Any, tuple[int, float]]) -> Side:
+def side(points: dict[Any, tuple[int, float]]) -> CopySide:
     client = QdrantClient(":memory:")
     client.create_collection("c", vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT))
     if points:
         client.upsert("c", [models.PointStruct(id=i, vector=[v], payload={"n": n}) for i, (n, v) in points.items()])
-    return Side(client, "c")
+    return CopySide(client, "c")
 
 
-def held(found: Side) -> dict[Any, tuple[int, float]]:
+def held(found: CopySide) -> dict[Any, tuple[int, float]]:
     records: list[Any] = [record for page, _ in found.pages(10) for record in page]
     return {record.id: (record.payload["n"], record.vector[0]) for record in records}
 
@@ -79,12 +79,12 @@ def test_a_late_write_is_brought_over_where_the_target_has_not_gone_on(
     assert held(there) == points(after)
 
 
-def put(found: Side, identifier: int, n: int) -> None:
+def put(found: CopySide, identifier: int, n: int) -> None:
     found.client.upsert("c", [models.PointStruct(id=identifier, vector=[1.0], payload={"n": n})])
 
 
 def test_a_point_that_was_away_while_its_page_was_compared_is_copied_as_it_came_back() -> None:
-    source, target = side({i: (i, 1.0) for i in range(30)}), Side(QdrantClient(":memory:"), "c")
+    source, target = side({i: (i, 1.0) for i in range(30)}), CopySide(QdrantClient(":memory:"), "c")
 
     def write(stage: str, call: int) -> None:
         if stage == "copying" and call == 3:

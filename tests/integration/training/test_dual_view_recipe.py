@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
-from diptych_training.data.dual_view import View
+from diptych_training.data.dual_view import TrainingView
 from diptych_training.running.instruction_evaluation import following
 from tiny_training import WORDS, Told, lines, tiny_bert
 
@@ -61,7 +61,7 @@ def test_held_out_pairs_are_searched_and_the_trained_views_are_learned(folder: P
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"]
     model = SentenceTransformer(report.folder, device="cpu")
     rows = training.folder.stored("views")
-    views = [View(r["query"], r["instruction"], r["positive"], tuple(r["negatives"]), r["group"]) for r in rows]
+    views = [TrainingView(r["query"], r["instruction"], r["positive"], tuple(r["negatives"]), r["group"]) for r in rows]
     texts = training.documents
     assert following(model, views, texts)["flip accuracy"] > 0.8
     assert load_recipe(recipe(folder), Registry.default()).make(Told()).prepare() == []
@@ -87,7 +87,7 @@ def test_a_model_that_ignores_instructions_flips_half_and_has_no_p_mrr() -> None
             return left @ right.T
 
     documents = {"a": "one", "b": "three", "c": "eleven"}
-    views = [View("q", "with", "a", ("b",), 0), View("q", "without", "b", ("a",), 0)]
+    views = [TrainingView("q", "with", "a", ("b",), 0), TrainingView("q", "without", "b", ("a",), 0)]
     assert following(Blind(), views, documents) == {"flip accuracy": 0.5, "p-MRR": 0.0}
 
 

@@ -22,7 +22,7 @@ from diptych.cli.ui.options import (
 )
 from diptych.cli.ui.output import printable, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.run_command import SET_ASIDE
+from diptych.cli.ui.run_command import REJECTED
 from diptych.cli.ui.session import Session, opened_store
 from diptych.errors import CopyError, PopulateError
 
@@ -115,7 +115,7 @@ def import_file(
     else:
         _show_restored(result)
     if not result.complete:
-        raise typer.Exit(SET_ASIDE)
+        raise typer.Exit(REJECTED)
     return None
 
 

@@ -18,7 +18,7 @@ from diptych.cli.swap.swap_text import RETIRED
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption, TenantOption
 from diptych.cli.ui.output import printable, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.run_command import SET_ASIDE
+from diptych.cli.ui.run_command import REJECTED
 from diptych.cli.ui.session import Session
 from diptych.errors import PopulateError
 from diptych.runtime import interrupts
@@ -168,7 +168,7 @@ def show_report(report: PopulateReport, *, as_json: bool) -> None:
     else:
         _show(report)
     if not report.complete:
-        raise typer.Exit(SET_ASIDE)
+        raise typer.Exit(REJECTED)
 
 
 def parse_types(

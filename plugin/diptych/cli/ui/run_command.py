@@ -27,7 +27,7 @@ DEBUG = inspect.Parameter(
     annotation=Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 )
 _LONGEST_PATH = 300  # characters that an error shows
-FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
+FAILED, REJECTED, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:

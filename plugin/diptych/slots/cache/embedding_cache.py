@@ -19,7 +19,15 @@ from typing import Self, TypeVar
 from diptych.config.models import CacheConfig
 from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
-from diptych.slots.cache.open_table import FILE, CacheError, OpenTable, cache_folder, is_damage, open_table, set_aside
+from diptych.slots.cache.open_table import (
+    FILE,
+    CacheError,
+    OpenTable,
+    cache_folder,
+    is_damage,
+    open_table,
+    rename_damaged,
+)
 from diptych.slots.cache.pack import pack, unpack
 from diptych.slots.cache.table import Usage, VectorTable
 from diptych.slots.canaries import likenesses
@@ -173,7 +181,7 @@ class EmbeddingCache:
         self.close()
         replaced = False
         with suppress(CacheError, OSError, sqlite3.Error):
-            replaced = is_damage(error) and set_aside(self.folder)
+            replaced = is_damage(error) and rename_damaged(self.folder)
         note = "; the next run replaces it" if replaced else ""
         expected = isinstance(error, CacheError | OSError | sqlite3.Error)
         reason = "; ".join(str(error).split("\n  ")) if expected else f"{type(error).__name__}: {error}"

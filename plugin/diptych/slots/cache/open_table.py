@@ -51,7 +51,7 @@ class OpenTable:
 
     Args:
         table: the vectors.
-        notice: that a damaged file was set aside, and where; "" when all was well.
+        notice: that a damaged file was renamed, and how; "" when all was well.
     """
 
     table: VectorTable
@@ -78,7 +78,7 @@ def open_table(folder: Path, *, limit: int, clock: Callable[[], float]) -> OpenT
         return _open(folder, limit, clock, "")
 
 
-def set_aside(folder: Path) -> bool:
+def rename_damaged(folder: Path) -> bool:
     """Rename a damaged file, unless another process has it open; returns whether it was renamed."""
     with _exclusive(folder / "opening.lock"):
         return _rename_damaged(folder)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from diptych import Registry
 from diptych.errors import DocumentError, EvaluationError
 from diptych_training import hooks
-from diptych_training.data.dual_view import Instructed, View, dual_views, originals, view_relevance, view_rows
+from diptych_training.data.dual_view import Instructed, TrainingView, dual_views, originals, view_relevance, view_rows
 from diptych_training.data.generators import Generator
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.relevance import Candidates, Relevance
@@ -64,7 +64,7 @@ def test_relevance_hangs_on_query_and_instruction_together() -> None:
     assert (rows[0]["positive"], rows[0]["negative_1"]) == (rows[1]["negative_1"], rows[1]["positive"])
 
 
-def said(view: View) -> tuple[str, str]:
+def said(view: TrainingView) -> tuple[str, str]:
     return view.query, view.instruction
 
 

@@ -24,7 +24,7 @@ from diptych.types import Floats
 from diptych_adapters.engines import backend, int8, int8_attention, openvino_graph, processor
 from diptych_adapters.engines.graph_modules import SingleFeature
 from diptych_adapters.engines.int8 import Activations
-from diptych_adapters.engines.int8_attention import Side
+from diptych_adapters.engines.int8_attention import AttentionSide
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.models import resolve
@@ -234,7 +234,7 @@ def test_scores_of_attention_in_int8_change_next_to_nothing(
 
 def test_the_error_of_scores_is_that_of_rounding_queries_and_keys() -> None:
     random = np.random.default_rng(0)
-    queries, keys = Side(), Side()
+    queries, keys = AttentionSide(), AttentionSide()
     for side in (queries, keys):
         side.note(random.standard_normal((3, 4, 20, 8)).astype(np.float32), np.ones((3, 20), bool))
     units = queries.largest / 127, keys.largest / 127
@@ -248,7 +248,7 @@ def test_the_error_of_scores_is_that_of_rounding_queries_and_keys() -> None:
 
 
 def test_padding_says_nothing_of_queries_and_keys() -> None:
-    side, seen = Side(), np.array([[True, True, False], [True, False, False]])
+    side, seen = AttentionSide(), np.array([[True, True, False], [True, False, False]])
     values = np.ones((2, 4, 3, 8), np.float32)
     values[0, :, 2], values[1, :, 1:] = 100.0, 100.0
     side.note(values, seen)
@@ -258,7 +258,7 @@ def test_padding_says_nothing_of_queries_and_keys() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3, 8), (2, 3, 4, 8), (6, 4, 1, 8)])
 def test_what_is_not_by_texts_heads_and_tokens_stays_as_it_is(shape: tuple[int, ...]) -> None:
-    queries, keys, seen = Side(), Side(), np.ones((2, 3), bool)
+    queries, keys, seen = AttentionSide(), AttentionSide(), np.ones((2, 3), bool)
     queries.note(np.ones((2, 4, 3, 8), np.float32), seen)
     keys.note(np.ones(shape, np.float32), seen)
     assert not int8_attention._alike(queries, keys)
