@@ -14,7 +14,7 @@ from diptych.runtime import interrupts as interrupts  # first: it ends the comma
 
 # isort: split
 
-from diptych import errors
+from diptych import errors, repr_html
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (
@@ -74,6 +74,16 @@ _LATER = {
 # Nothing that is imported above imports a model library or qdrant-client, so this comes before any of them.
 vendor_telemetry.switch_off()
 lazy_imports.install()
+
+
+def _html(value: object) -> str:
+    """What a notebook shows of a result; the writers are imported when the first is shown."""
+    from diptych import notebook
+
+    return notebook.html(value)
+
+
+repr_html.show_by(_html)
 
 
 def __getattr__(name: str) -> Any:

@@ -59,7 +59,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__main__",),
 )
-UPWARD = {"repr_html": {"notebook"}}  # by name, when a notebook shows a value: the one arrow that goes up
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
@@ -128,7 +127,7 @@ def test_every_part_of_the_host_has_its_layer() -> None:
 def test_arrows_of_the_host_point_one_way(path: Path) -> None:
     own = path.relative_to(HOST).parts[0].removesuffix(".py")
     reached = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"} & set(RANK)
-    upward = {name for name in reached - {own} if RANK[name] >= RANK[own]} - UPWARD.get(own, set())
+    upward = {name for name in reached - {own} if RANK[name] >= RANK[own]}
     assert not upward, f"{own} imports {sorted(upward)}, which stand beside or above it"
 
 
