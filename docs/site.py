@@ -51,11 +51,22 @@ API = {
         ["diptych.encoders"],
         "The encoders and rerankers of a collection or a config by name. See [qdrant-client](../../qdrant-client.md).",
     ),
+    "media": (
+        "Media",
+        ["diptych.media"],
+        "Pictures, sounds, clips and series. See [the guide](../../media.md).",
+    ),
+    "plugins": (
+        "Plugins",
+        ["diptych.protocols", "diptych.reports", "diptych.generation", "diptych.passages", "diptych.training"],
+        "What adapters may offer beyond their contract, and what hooks get. The contracts and specs are on the page "
+        "[diptych](diptych.md). See [hooks](../hooks.md) and [write an adapter](../../write-an-adapter.md).",
+    ),
     "config": ("Config", ["diptych.config"], "The models behind [diptych.yaml](../config.md), and how it is read."),
     "integrations": (
         "Integrations",
-        ["diptych_adapters.langchain", "diptych_adapters.llama_index", "diptych_adapters.haystack"],
-        "The classes for LangChain, LlamaIndex and Haystack. Each needs its extra.",
+        [f"diptych_adapters.{name}" for name in ("langchain", "llama_index", "haystack", "sklearn")],
+        "The classes for LangChain, LlamaIndex, Haystack and scikit-learn. Each needs its extra.",
     ),
     "training": (
         "Training",
@@ -164,7 +175,8 @@ def api_page(name: str) -> str:
     for module in modules:
         if len(modules) > 1:
             lines += [f"## `{module}`", ""]
-        lines += [f"::: {path}\n" for path in public_paths(module)]
+        known = set() if module == "diptych" else set(public_paths("diptych"))  # on its own page
+        lines += [f"::: {path}\n" for path in public_paths(module) if path not in known]
     return "\n".join(lines)
 
 

@@ -56,7 +56,11 @@ def test_every_public_name_has_its_entry(site: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["search", "populate", "swap", "evaluate", "tune", "stores", "copying", "adopt", "config"]
+    "module",
+    [
+        *("search", "populate", "swap", "evaluate", "tune", "judge", "stores", "copying", "adopt", "config", "media"),
+        *("passages", "training", "testing"),
+    ],
 )
 def test_every_public_name_of_a_documented_module_has_its_entry(site: Path, module: str) -> None:
     shown = "".join(page.read_text(encoding="utf-8") for page in (site / "reference" / "api").glob("*.html"))
