@@ -228,7 +228,7 @@ class Collection(CollectionPopulate, Searching):
 
         Args:
             why: a word for the history.
-            anyway: go back although a populate could not write the earlier vectors of some documents.
+            anyway: roll back although a populate could not write the earlier vectors of some documents.
             later: do not wait until the vectors of an abandoned swap can be dropped; see `finish`.
         """
         from diptych import swap

@@ -103,7 +103,7 @@ def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
 
 
 def _kept(metadata: CollectionMetadata, before: State) -> str:
-    """What a rollback can go back to."""
+    """What a rollback can return to."""
     if before.vectors() - metadata.live.vectors():
         return "the other generation is kept until diptych finish drops it"
     added = [name for name in metadata.live.slots if name not in before.slots]
@@ -206,7 +206,7 @@ def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str
     behind = sorted(metadata.previous.vectors() & set(metadata.behind)) if metadata.previous else []
     if metadata.swap is None and behind:
         missed = f"{', '.join(behind)} misses documents that a populate could not write"
-        return f"{missed}; to go back anyway: diptych rollback --anyway"
+        return f"{missed}; to roll back anyway: diptych rollback --anyway"
     if not writes:
         return "Studio only reads: start it with --allow-writes, or run diptych rollback"
     return ""

@@ -24,7 +24,7 @@ from diptych.swap.vectors import set_shared_storage
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """The result of `rollback`, which goes a step back, or of `finish`, after which no rollback is possible.
+    """The result of `rollback`, or of `finish`, after which no rollback is possible.
 
     Args:
         collection: its name.
@@ -66,7 +66,7 @@ def rollback(
 
     Raises:
         ApplyRunning: a process is applying a swap just now.
-        SwapError: there is nothing to go back to, it misses documents, or its encoder cannot be loaded.
+        SwapError: there is nothing to roll back to, it misses documents, or its encoder cannot be loaded.
         StateChanged: the state is not the one that was seen.
         StoreUnavailable: the server does not answer.
     """

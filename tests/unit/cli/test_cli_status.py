@@ -65,7 +65,7 @@ def test_what_is_kept_is_shown_with_the_ways_on(filled: Run, config: Path) -> No
     filled("apply")
     assert ["dense", "dense.1", "kept", "0", "fake-dense"] in rows(filled)
     text = filled("status").out
-    assert "dense.1 is kept for a rollback; to go back: diptych rollback; to drop it: diptych finish" in text
+    assert "dense.1 is kept for a rollback; to roll back: diptych rollback; to drop it: diptych finish" in text
     filled("finish")
     assert "kept" not in filled("status").out
 
@@ -74,7 +74,7 @@ def test_several_kept_vectors_are_spoken_of_in_the_plural(filled: Run, config: P
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     edit(config, "fake-sparse}", "fake-sparse, dimension: 512}")
     filled("apply", "--no-gate")
-    kept = "dense.1, lexical.1 are kept for a rollback; to go back: diptych rollback; to drop them: diptych finish"
+    kept = "dense.1, lexical.1 are kept for a rollback; to roll back: diptych rollback; to drop them: diptych finish"
     assert kept in filled("status").out
     edit(config, "seed: 1}", "seed: 2}")
     assert "the cut-over will drop dense.1, lexical.1, which are kept for a rollback" in filled("plan").err

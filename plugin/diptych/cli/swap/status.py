@@ -99,11 +99,11 @@ def _what_next(state: Status) -> Iterator[str]:
     elif behind:
         lack = "lack" if len(behind) > 1 else "lacks"
         missed = f"{', '.join(behind)} {lack} documents that a populate could not write"
-        yield f"{missed}; to go back anyway: diptych rollback --anyway; {drop}"
+        yield f"{missed}; to roll back anyway: diptych rollback --anyway; {drop}"
     elif kept:
         names = ", ".join(vector.vector for vector in kept)
         are = "are" if len(kept) > 1 else "is"
-        yield f"{names} {are} kept for a rollback; to go back: diptych rollback; {drop}"
+        yield f"{names} {are} kept for a rollback; to roll back: diptych rollback; {drop}"
     elif state.can_roll_back:
         yield "the last cut-over replaced no vector; to undo it: diptych rollback; to give that up: diptych finish"
 
