@@ -23,13 +23,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from arms import print_differences
-from compare_image_text import HELD, MODEL, Emoji, unpacked
+from compare_image_text import HELD, Emoji, unpacked
 from diptych import Registry
 from diptych.swap.drift import fit
 from diptych.types import Floats
 from diptych_training.losses.contrastive import both_ways
 from effects.running import FEW
-from media_text import Values
+from media_text import MODEL, Values
 
 HIDDEN, POOL, CHOSEN = 512, 1024, 32  # units of a network; prompts of a pool, and how many of them an item takes
 STEPS, PATIENCE, BATCH, RATE, TAU = 3000, 5, 128, 1e-3, 0.07  # PATIENCE: checks without a gain, one in 100 steps

@@ -4,7 +4,9 @@
 
 Trained on Twemoji's pictures of 90 % of the emoji, drawn by the seed. Searched are Noto's pictures of all 1,906,
 exactly, by the names of the emoji: `seen` are the names of the 90 %, `unseen` those of the rest; `keywords` are right
-for every picture that has them. Intervals are Student's over the seeds, 95 %. Times are medians, one thread, in turn.
+for every picture that has them. `five languages` learns the texts of the example examples/emoji: the English name, the
+names in all languages as one text, and a keyword of each as one. Intervals are of 95 %: Student's over the seeds, and
+over the names, each with its mean over the seeds. Times are medians, one thread, in turn.
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ from compare_students import Quiet
 from corpora import folder_of
 from diptych import Registry
 from diptych.training import load_recipe
-from diptych.types import Floats, SparseVector
+from diptych.types import Floats
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
 from diptych_training.models.media_text import ranked
-from effects.running import student_interval
+from effects.running import query_interval, student_interval
 from machine import facts
+from media_text import MODEL, Values, dense_rows, measures
 
-MODEL = "all-MiniLM-L6-v2"
 SEEDS, HELD = (0, 1, 2), 0.1
 CONDITIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # languages of the texts, options of the recipe
     "dense alone": (("en",), {"lexicon": None}),
     "both heads": (("en",), {}),
-    "five languages": (("en", "de", "fr", "es", "it"), {}),
+    "five languages": (("en", "de", "fr", "es", "it"), {"data": {"first": 0.34}}),
 }
 TRAINING: dict[str, Any] = {
     "epochs": 25,
@@ -68,45 +70,68 @@ def trained(folder: Path, rows: Iterable[Emoji], condition: str, seed: int, epoc
     run, items = folder / f"{condition}-{seed}", folder / f"{condition}-{seed}.jsonl"
     with items.open("w", encoding="utf-8") as file:
         for own in rows:
-            for name, keywords in (own["texts"][language].values() for language in languages):
-                row = {"image": f"images/twemoji/{own['id']}.png", "texts": [name, *keywords], "group": own["id"]}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    changes = {"epochs": (epochs or TRAINING["epochs"]) / len(languages)}
+            row = {
+                "image": f"images/twemoji/{own['id']}.png",
+                "texts": learned(own["texts"], languages),
+                "group": own["id"],
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
     recipe = {
         "recipe": "image_text",
         "model": MODEL,
         "output": str(run),
         "seed": seed,
-        "data": {"items": str(items), "share": 0},
-        "training": {**TRAINING, **changes},
         **options,
+        "data": {"items": str(items), "share": 0, **options.get("data", {})},
+        "training": {**TRAINING, "epochs": epochs or TRAINING["epochs"]},
     }
     report = load_recipe(recipe, Registry.default()).make(Quiet()).train()
     print(condition, seed, f"{report.steps} steps, {report.seconds:.0f} s", flush=True)
     return run
 
 
+def learned(texts: Mapping[str, Any], languages: Sequence[str]) -> list[str]:
+    """Of one picture: name and keywords, or, of several languages, the first name, all names and a keyword of each."""
+    if len(languages) == 1:
+        return [texts[languages[0]]["name"], *texts[languages[0]]["keywords"]]
+    names = [texts[language]["name"] for language in languages]
+    words = [[*texts[language]["keywords"], name][0] for language, name in zip(languages, names, strict=True)]
+    return [names[0], " ".join(names), " ".join(words)]
+
+
 def measured(
     run: Path, rows: Sequence[Emoji], seen: set[str], folder: Path, languages: Sequence[str]
-) -> dict[str, float]:
-    """R@1, R@10 and nDCG@10 by system, language and kind of query."""
+) -> tuple[dict[str, float], dict[str, Values]]:
+    """R@1, R@10 and nDCG@10 by system, language and kind of query; and R@1 and R@10 of each name, NaN if not asked."""
     images = [np.asarray(Image.open(folder / f"images/noto/{own['id']}.png").convert("RGB")) for own in rows]
-    values: dict[str, float] = {}
+    values, by_name = dict[str, float](), dict[str, Values]()
     for system, (encode, pictures) in systems(run, images).items():
         for language in languages:
             names = [own["texts"][language]["name"] for own in rows]
             relevant = np.array(names)[:, None] == np.array(names)[None]
             scores = encode(names) @ pictures.T
             for kind, kept in (("seen", True), ("unseen", False)):
-                places = [n for n, own in enumerate(rows) if (own["id"] in seen) is kept]
-                for measure, value in ranked(torch.from_numpy(scores[places]), relevant[places]).items():
-                    values[f"{system}, {language}, {kind}, {measure}"] = value
+                asked = np.array([(own["id"] in seen) is kept for own in rows])
+                found = ranked(torch.from_numpy(scores[asked]), relevant[asked])
+                values |= {f"{system}, {language}, {kind}, {measure}": value for measure, value in found.items()}
+                for measure, hits in measures(scores, relevant).items():
+                    by_name[f"{system}, {language}, {kind}, {measure}"] = np.where(asked, hits, np.nan)
         keywords = sorted({word for own in rows for word in own["texts"]["en"]["keywords"]})
         relevant = np.array([[word in own["texts"]["en"]["keywords"] for own in rows] for word in keywords])
         found = ranked(torch.from_numpy(encode(keywords) @ pictures.T), relevant)
         values[f"{system}, en, keywords, nDCG@10"] = found["nDCG@10"]
         values |= {f"{system}, {name}": value for name, value in composed(encode, pictures, rows).items()}
-    return values
+    return values, by_name
+
+
+def over_names(measure: str, seeds: Sequence[Mapping[str, Values]]) -> str:
+    """The interval over the names, each with its mean over the seeds that ask for it, if the measure has one."""
+    if measure not in seeds[0]:
+        return ""
+    rows = np.stack([own[measure] for own in seeds])
+    asked = ~np.isnan(rows).all(axis=0)
+    low, high = query_interval(np.nanmean(rows[:, asked], axis=0))
+    return f" over seeds, [{low:.3f}, {high:.3f}] over {asked.sum():,} names"
 
 
 def composed(encode: Encode, pictures: Floats, rows: Sequence[Emoji]) -> dict[str, float]:
@@ -147,14 +172,6 @@ def systems(run: Path, images: Sequence[Any]) -> dict[str, tuple[Encode, Floats]
                 dense_rows(lexicon.encode_document(images), lexicon.dimension),
             )
     return ways
-
-
-def dense_rows(vectors: Sequence[SparseVector], dimension: int) -> Floats:
-    """Sparse vectors as rows, float32 `[n, dimension]`."""
-    rows = np.zeros((len(vectors), dimension), np.float32)
-    for row, vector in zip(rows, vectors, strict=True):
-        row[vector.indices] = vector.values
-    return rows
 
 
 def costs(run: Path, rows: Sequence[Emoji], folder: Path) -> dict[str, float]:
@@ -200,19 +217,24 @@ def main() -> None:
     rows = unpacked(given.out)
     found: dict[str, Any] = {"machine": facts(), "training": TRAINING}
     for condition in given.conditions:
-        values: list[dict[str, float]] = []
+        all_values, names = list[dict[str, float]](), list[dict[str, Values]]()
         for seed in given.seeds:
             order = np.random.default_rng(seed).permutation(len(rows))
             seen = {rows[place]["id"] for place in order[round(HELD * len(rows)) :]}
             run = trained(given.out, [own for own in rows if own["id"] in seen], condition, seed, given.epochs)
-            values.append(measured(run, rows, seen, given.out, CONDITIONS[condition][0]))
-        found[condition] = {name: [own[name] for own in values] for name in values[0]}
+            values, by_name = measured(run, rows, seen, given.out, CONDITIONS[condition][0])
+            all_values.append(values)
+            names.append(by_name)
+        found[condition] = {name: [own[name] for own in all_values] for name in all_values[0]}
         if (run / "words.json").exists():
             found[f"{condition}, costs"] = costs(run, rows, given.out)
             print(found[f"{condition}, costs"])
         for name, own in found[condition].items():
             low, high = student_interval(np.array(own)) if len(own) > 1 else (float("nan"),) * 2
-            print(f"{condition} | {name} | {np.mean(own):.3f} [{low:.3f}, {high:.3f}]", flush=True)
+            print(
+                f"{condition} | {name} | {np.mean(own):.3f} [{low:.3f}, {high:.3f}]{over_names(name, names)}",
+                flush=True,
+            )
         (given.out / "found.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 

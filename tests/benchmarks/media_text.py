@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compare_image_text import dense_rows
 from compare_students import Quiet
 from diptych import Registry
 from diptych.media import Content
 from diptych.training import load_recipe
-from diptych.types import Floats
+from diptych.types import Floats, SparseVector
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
 from effects.running import query_interval, student_interval
 
@@ -56,6 +55,14 @@ def scores_of(of: str, run: Path, contents: Sequence[Content], texts: Sequence[s
         asked, stored = lexicon.encode_query(texts), lexicon.encode_document(contents)
         found[name] = dense_rows(asked, lexicon.dimension) @ dense_rows(stored, lexicon.dimension).T
     return found
+
+
+def dense_rows(vectors: Sequence[SparseVector], dimension: int) -> Floats:
+    """Sparse vectors as rows, float32 `[n, dimension]`."""
+    rows = np.zeros((len(vectors), dimension), np.float32)
+    for row, vector in zip(rows, vectors, strict=True):
+        row[vector.indices] = vector.values
+    return rows
 
 
 def measures(scores: Floats, relevant: NDArray[np.bool_]) -> dict[str, Values]:
