@@ -77,6 +77,8 @@ def _reason(slot: UnfitSlot) -> str:
 
 def _consequence(slot: UnfitSlot, weights: dict[str, float], retrieved: int) -> str:
     name, model = slot.name, "use a model for this language"
+    if slot.kind == "text_index":
+        return ": set the slot's language to that of the texts, or tokenizer: multilingual"
     if slot.kind != "dense":
         return ": set the slot's language to that of the texts"
     if retrieved < 2:

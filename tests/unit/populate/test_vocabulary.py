@@ -114,7 +114,10 @@ def test_what_the_config_says_decides_and_another_encoder_brings_the_usual_defau
 
 def test_a_lexical_slot_that_does_not_cut_the_texts_into_words_is_named_and_keeps_its_weight() -> None:
     thai = [Document(str(n), f"โปรแกรมแปลงไฟล์เสียง {n}") for n in range(24)]
-    for lexical in ({"adapter": "bm25"}, {"adapter": "qdrant-text-index"}):
+    for lexical, more in (
+        ({"adapter": "bm25"}, ""),
+        ({"adapter": "qdrant-text-index"}, ", or tokenizer: multilingual"),
+    ):
         for language, warns in (("english", True), ("thai", False)):
             slots = {"dense": {"adapter": "fake-dense"}, "lexical": {**lexical, "language": language}}
             config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
@@ -122,6 +125,7 @@ def test_a_lexical_slot_that_does_not_cut_the_texts_into_words_is_named_and_keep
                 expected = (
                     "slot 'lexical': 100% of the letters of the first 24 documents are in scripts without spaces, "
                     "which it does not cut into words, so it finds little: set the slot's language to that of the texts"
+                    f"{more}"
                 )
                 warnings = collection.populate(thai).warnings
                 assert (expected in warnings) == warns
