@@ -1,20 +1,20 @@
-"""Focal cross-entropy beside plain cross-entropy and beside InfoNCE, for retrieval by one threshold; H-lex.
+"""Focal cross-entropy beside plain cross-entropy and beside InfoNCE, for retrieval by one threshold; H-lex and H-deb.
 
 All know the judgements of the training queries, and each loss takes the tau with the best F1 on the tuning seeds.
-Cross-entropies take all negatives of the batch, and their bias starts where a cosine of one half is the threshold.
+Cross-entropies take all negatives of the batch, and their bias starts where a cosine of one half is the threshold. The
+scores of InfoNCE with those of each query brought to mean 0 and deviation 1 stand beside them, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from diptych_training.losses import ContrastiveLoss, FocalBCELoss
-from effects.lex import lex
-from effects.mw import METRICS, TAUS, Found, measured, parts
+from effects import mw
+from effects.mw import FIRST, HARNESSES, METRICS, TAUS, Found, parts, seeds_of
 from effects.running import Effect, best, each, effect, plateau
-from effects.tiny import searched
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "InfoNCE": ContrastiveLoss,
@@ -25,37 +25,40 @@ LOSSES: dict[str, Callable[..., Any]] = {
 
 def effects() -> list[Effect]:
     """Beside both, on each measure."""
-    steps, long_enough = plateau(partial(_f1, ContrastiveLoss, 0.1))
-    found = {name: _tuned(make, steps) for name, make in LOSSES.items()}
-    untrained = each(partial(run, ContrastiveLoss, 0.1, steps=0))
+    return [row for harness in HARNESSES for row in _effects(harness)]
+
+
+def _effects(harness: str) -> list[Effect]:
+    steps, long_enough = plateau(
+        lambda steps, seed: _f1(ContrastiveLoss, 0.1, seed, steps=steps, harness=harness), FIRST[harness]
+    )
+    at: dict[str, Any] = {"steps": steps, "harness": harness}
+    seeds = seeds_of(harness)
+    taus = {name: best(partial(_tried, make, at), TAUS) for name, make in LOSSES.items()}
+    found = {name: each(partial(run, make, taus[name], **at), seeds) for name, make in LOSSES.items()}
+    even = each(partial(run, ContrastiveLoss, taus["InfoNCE"], even=True, **at), seeds)
+    sides = {"InfoNCE": found["InfoNCE"], "InfoNCE, scores evened by query": even, "gamma 0": found["gamma 0"]}
+    untrained = each(partial(run, ContrastiveLoss, 0.1, steps=0, harness=harness), seeds)
+    told: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": harness != "H-lex"}
     return [
         effect(
-            "Focal cross-entropy",
-            f"gamma 2 beside {name}",
-            "H-lex",
-            metric,
-            *parts(found[name], found["gamma 2"], place),
-            page="contrastive",
-            conditions=[long_enough],
-            untrained=[one[place] for one in untrained],
+            "Focal cross-entropy", f"gamma 2 beside {name}", harness, metric, *parts(other, found["gamma 2"], place),
+            untrained=[one[place] for one in untrained], **told,
         )
-        for name in ("InfoNCE", "gamma 0")
+        for name, other in sides.items()
         for place, metric in enumerate(METRICS)
-    ]
+    ]  # fmt: skip
 
 
-def _tuned(make: Callable[..., Any], steps: int) -> list[Found]:
-    tau = best(lambda tau, seed: _f1(make, tau, steps, seed), TAUS)
-    return each(partial(run, make, tau, steps=steps))
+def _tried(make: Callable[..., Any], at: Mapping[str, Any], tau: float, seed: int) -> float:
+    return _f1(make, tau, seed, **at)
 
 
-def _f1(make: Callable[..., Any], tau: float, steps: int, seed: int) -> float:
-    return run(make, tau, seed, steps=steps)[1]
+def _f1(make: Callable[..., Any], tau: float, seed: int, **at: Any) -> float:
+    return run(make, tau, seed, **at)[1]
 
 
-def run(make: Callable[..., Any], tau: float, seed: int, *, steps: int) -> Found:
-    """The three measures."""
-    world = lex(seed)
+def run(make: Callable[..., Any], tau: float, seed: int, **at: Any) -> Found:
+    """The three measures; see `mw.run`."""
     own = {} if make is ContrastiveLoss else {"bias": -0.5 / tau}
-    scores = searched(world, make(None, tau=tau, relevance=world.relevance(), **own), seed=seed, steps=steps)
-    return measured(scores, world.relevant[world.test])
+    return mw.run(partial(make, **own), tau, seed, **at)

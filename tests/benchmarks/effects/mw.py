@@ -1,4 +1,4 @@
-"""Mann-Whitney beside InfoNCE: one threshold for all queries, and ranking; H-lex.
+"""Mann-Whitney beside InfoNCE: one threshold for all queries, and ranking; H-lex and H-deb.
 
 Both know all judgements of the training queries. Both take the tau with the best nDCG@10 on the tuning seeds. What a
 threshold for all queries can be had for without training stands beside it: InfoNCE with the scores of each query
@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 
 from diptych_training.losses import ContrastiveLoss, MannWhitneyLoss
+from effects import deb, tiny
 from effects.lex import lex
-from effects.running import Effect, best, each, effect, plateau
+from effects.running import FEW, SEEDS, Effect, best, each, effect, plateau
 from effects.scoring import Doubles, best_f1, ndcg, pooled_auc
-from effects.tiny import searched
 
+HARNESSES: dict[str, Any] = {"H-lex": (lex, tiny.searched), "H-deb": (deb.deb, deb.searched)}
+FIRST = {"H-lex": 200, "H-deb": 100}  # fewest steps
 TAUS = (0.05, 0.1, 0.2, 0.5)
 METRICS = ("pooled AUC", "F1 at one threshold", "nDCG@10")
 Found = tuple[float, float, Doubles]
@@ -24,21 +26,33 @@ Found = tuple[float, float, Doubles]
 
 def effects() -> list[Effect]:
     """Beside InfoNCE, and with the negatives of the batch beside those of the own query, on each measure."""
-    steps, long_enough = plateau(lambda steps, seed: float(run(ContrastiveLoss, 0.1, seed, steps=steps)[2].mean()))
-    at = partial(run, steps=steps)
+    return [row for harness in HARNESSES for row in _effects(harness)]
+
+
+def _effects(harness: str) -> list[Effect]:
+    steps, long_enough = plateau(
+        lambda steps, seed: float(run(ContrastiveLoss, 0.1, seed, steps=steps, harness=harness)[2].mean()),
+        FIRST[harness],
+    )
+    at, seeds = partial(run, steps=steps, harness=harness), seeds_of(harness)
     infonce, batch = tuned(at, ContrastiveLoss), tuned(at, MannWhitneyLoss)
-    plain, whole = each(partial(at, ContrastiveLoss, infonce)), each(partial(at, MannWhitneyLoss, batch))
-    query = each(partial(at, partial(MannWhitneyLoss, scope="query"), batch))
-    even = each(partial(at, ContrastiveLoss, infonce, even=True))
+    plain, whole = each(partial(at, ContrastiveLoss, infonce), seeds), each(partial(at, MannWhitneyLoss, batch), seeds)
+    query = each(partial(at, partial(MannWhitneyLoss, scope="query"), batch), seeds)
+    even = each(partial(at, ContrastiveLoss, infonce, even=True), seeds)
     sides = {"beside InfoNCE": plain, "beside InfoNCE, scores evened by query": even, "scope batch beside query": query}
-    untrained = each(partial(run, ContrastiveLoss, infonce, steps=0))
+    untrained = each(partial(run, ContrastiveLoss, infonce, steps=0, harness=harness), seeds)
     starts = [[one[place] for one in untrained] for place in range(len(METRICS))]
-    told: Any = {"page": "mw", "conditions": [long_enough]}
+    told: Any = {"page": "mw", "conditions": [long_enough], "same_queries": harness != "H-lex"}
     return [
-        effect("Mann-Whitney", what, "H-lex", metric, *parts(other, whole, place), untrained=starts[place], **told)
+        effect("Mann-Whitney", what, harness, metric, *parts(other, whole, place), untrained=starts[place], **told)
         for what, other in sides.items()
         for place, metric in enumerate(METRICS)
     ]
+
+
+def seeds_of(harness: str) -> tuple[int, ...]:
+    """All seeds for the small harness, three for real text."""
+    return SEEDS if harness == "H-lex" else FEW
 
 
 def parts(baseline: list[Found], found: list[Found], place: int) -> list[list[Any]]:
@@ -51,9 +65,12 @@ def tuned(at: Callable[..., Found], make: Callable[..., Any]) -> float:
     return best(lambda tau, seed: float(at(make, tau, seed)[2].mean()), TAUS)
 
 
-def run(make: Callable[..., Any], tau: float, seed: int, *, steps: int, even: bool = False) -> Found:
-    """The three measures on H-lex, of scores as they are or evened by query."""
-    world = lex(seed)
+def run(
+    make: Callable[..., Any], tau: float, seed: int, *, steps: int, harness: str = "H-lex", even: bool = False
+) -> Found:
+    """The three measures, of scores as they are or evened by query."""
+    world_of, searched = HARNESSES[harness]
+    world = world_of(seed)
     scores = searched(world, make(None, tau=tau, relevance=world.relevance()), seed=seed, steps=steps)
     scores = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True) if even else scores
     return measured(scores, world.relevant[world.test])
