@@ -280,12 +280,7 @@ class MixedBatches:
         Raises:
             ContractError: it was made for another data set.
         """
-        rows = sum(map(len, self.parts))
-        if len(dataset) != rows:
-            got, expected = f"{len(dataset)} rows", f"{rows} rows"
-            raise ContractError(
-                "the sampler was made for another data set", where="MixedBatches", got=got, expected=expected
-            )
+        _require_rows(sum(map(len, self.parts)), dataset, "MixedBatches")
         sizes = self.sizes(batch_size)
         count = max(math.ceil(len(part) / size) for part, size in zip(self.parts, sizes, strict=True))
         return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))

@@ -79,9 +79,7 @@ class CollectionHandle:
         self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, verify=verify)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
-        self._written_as: CollectionMetadata | None = (
-            None  # `_writers` are those of this metadata; None after a slot was added by hand
-        )
+        self._written_as: CollectionMetadata | None = None  # of which `_writers` are; None after one was added by hand
         self._due = time.monotonic() + REFRESH
         known = self.config is None or client.collection_exists(name)  # else the first populate creates it
         self.view = self._opened(self.read() if known else None)
