@@ -67,7 +67,7 @@ class Comparison:
         if not 0 < depth <= DEEPEST or len(self.sides) < 2 or not self.queries:
             got = f"{self.metric}, {len(self.sides)} sides, {len(self.queries)} queries"
             expected = f"a measure with a cutoff of at most {DEEPEST}, such as nDCG@10, two sides, and a query"
-            raise EvaluationError("there is nothing to judge", got=got, expected=expected)
+            raise EvaluationError("the judging session cannot start", got=got, expected=expected)
         if (hits := depth * len(self.sides) * len(self.queries)) > MOST_HITS:
             do = "choose a smaller sample, or a measure with a smaller cutoff"
             raise EvaluationError("too many hits to judge", got=f"{hits:,}", expected=f"at most {MOST_HITS:,}", do=do)
