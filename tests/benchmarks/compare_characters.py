@@ -10,7 +10,8 @@ again. A tenth of the names, drawn by the seed, is not in the training of the en
 `characters` is DiffSTE's character branch as an encoder: an embedding of 32 numbers for each symbol and each place, two
 convolutions over three places, mean and maximum over the places, a vector of 128. It is trained with InfoNCE from names
 with one or two edits to names, in batches of 16 runs of 16 alphabetical neighbours. Intervals are Student's over the
-seeds, 95 %. Hybrid search is measured on the first packages by name, look-alikes included.
+seeds, 95 %. Hybrid search is measured on the first packages by name, look-alikes included; among all packages, the
+slots alone and beside BM25.
 """
 
 from __future__ import annotations
@@ -202,22 +203,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/characters"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[*SEEDS])
     parser.add_argument("--steps", type=int, default=250, help="of each training; 0 trains no encoder")
-    parser.add_argument("--hybrid", type=int, default=10_240, help="first packages by name that are searched by all")
-    parser.add_argument("--all", action="store_true", help="also search all packages, by the slots alone")
+    parser.add_argument(
+        "--hybrid", type=int, default=10_240, help="first packages by name that are searched by all; 0: none"
+    )
+    parser.add_argument("--all", action="store_true", help="also search all packages, without MiniLM")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     names, texts = packages(folder_of("debian-synopsis"))
     data: dict[str, Any] = {"machine": facts()}
     networks = {seed: network_of(given.out, names, seed, given.steps) for seed in given.seeds if given.steps}
-    for title, size in (("hybrid", given.hybrid), ("all packages", len(names)))[: 1 + given.all]:
+    for title, size in (("hybrid", given.hybrid), ("all packages", len(names) * given.all)):
+        if not size:
+            continue
         values = measured(names[:size], texts[:size], networks, given, hybrid=title == "hybrid")
         print(f"\n{title}: {size:,}")
         for name, numbers in values.items():
-            low, high = student_interval(np.array(numbers)) if len(numbers) > 1 else (float("nan"),) * 2
-            print(f"{name} | {np.mean(numbers):.3f} [{low:.3f}, {high:.3f}]", flush=True)
+            print(f"{name} | {told(numbers)}{beside_default(name, values)}", flush=True)
         data[title] = values
         (given.out / "found.json").write_text(json.dumps(data, indent=1) + "\n", "utf-8")
+
+
+def told(numbers: Sequence[float], sign: str = "") -> str:
+    """The mean over the seeds, and Student's interval."""
+    low, high = student_interval(np.array(numbers)) if len(numbers) > 1 else (float("nan"),) * 2
+    return f"{np.mean(numbers):{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def beside_default(name: str, values: Mapping[str, Sequence[float]]) -> str:
+    """The difference of a hybrid from the default one, seed by seed."""
+    default = values.get(f"hybrid, dbsf | {name.split(' | ')[1]}")
+    if default is None or not name.startswith("hybrid"):
+        return ""
+    return f" | {told(np.subtract(values[name], default).tolist(), '+')}"
 
 
 def split(names: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
@@ -252,7 +270,7 @@ def measured(
         asked = {
             "names": [(name, places[name]) for name in held],
             "one edit": [(edit, places[name]) for edit, name in zip(edits, held, strict=True)],
-            **({"paraphrases": paraphrases(places, seed)} if hybrid else {}),
+            "paraphrases": paraphrases(places, seed),
         }
         own = dict(searches)
         if seed in networks:
@@ -260,7 +278,7 @@ def measured(
             own["characters"] = lambda queries, n=networks[seed], v=vectors: best_dense(encoded(n, list(queries)), v)
         for kind, pairs in asked.items():
             found = {slot: search([query for query, _ in pairs]) for slot, search in own.items()}
-            for system in systems(list(own), hybrid=hybrid):
+            for system in systems(list(own)):
                 share = first_right(found, system, [place for _, place in pairs]).mean()
                 values.setdefault(f"{system.name} | {kind}", []).append(float(share))
             print(f"   {seed}, {kind}: {len(pairs)} queries", flush=True)
@@ -281,16 +299,15 @@ def paraphrases(places: Mapping[str, int], seed: int) -> list[tuple[str, int]]:
     return random.Random(seed).sample(pairs, min(ASKED, len(pairs)))
 
 
-def systems(slots: Sequence[str], *, hybrid: bool) -> Iterator[System]:
-    """Each slot alone; then MiniLM and BM25, and each other slot beside them, with weights."""
+def systems(slots: Sequence[str]) -> Iterator[System]:
+    """Each slot alone; then BM25, with MiniLM if it is there, and each other slot beside them, with weights."""
     for slot in slots:
         yield System(slot, {slot: 1.0})
-    today = {"minilm": 1.0, "bm25": 1.0}
-    if hybrid:
-        for fusion, weights in (("dbsf", (1.0,)), ("z-scores", (1.0, 0.7, 0.5, 0.3))):
-            yield System(f"hybrid, {fusion}", today, fusion)
-            for slot, weight in itertools.product([own for own in slots if own not in today], weights):
-                yield System(f"hybrid, {fusion}, {weight:g} {slot}", {**today, slot: weight}, fusion)
+    today = {slot: 1.0 for slot in ("minilm", "bm25") if slot in slots}
+    for fusion, weights in (("dbsf", (1.0,)), ("z-scores", (1.0, 0.7, 0.5, 0.3))):
+        yield System(f"hybrid, {fusion}", today, fusion)
+        for slot, weight in itertools.product([own for own in slots if own not in today], weights):
+            yield System(f"hybrid, {fusion}, {weight:g} {slot}", {**today, slot: weight}, fusion)
 
 
 def packages(folder: Path) -> tuple[list[str], list[str]]:
