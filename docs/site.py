@@ -48,8 +48,8 @@ API = {
     ),
     "encoders": (
         "Encoders",
-        ["diptych.encoders"],
-        "The encoders and rerankers of a collection or a config by name. See [qdrant-client](../../qdrant-client.md).",
+        ["diptych.encoders", "diptych.clients"],
+        "Encoders and rerankers by name; clients that use them. See [qdrant-client](../../qdrant-client.md).",
     ),
     "media": (
         "Media",

@@ -59,7 +59,7 @@ def test_every_public_name_has_its_entry(site: Path) -> None:
     "module",
     [
         *("search", "populate", "swap", "evaluate", "tune", "judge", "stores", "copying", "adopt", "config", "media"),
-        *("passages", "training", "testing"),
+        *("passages", "training", "testing", "clients"),
     ],
 )
 def test_every_public_name_of_a_documented_module_has_its_entry(site: Path, module: str) -> None:
