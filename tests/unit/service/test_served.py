@@ -121,7 +121,7 @@ def test_a_collection_is_named_where_there_are_several(tmp_path: Path, fakes: Re
     for name in ("animals", "beasts"):
         animals(tmp_path, fakes, name=name).close()
     both = Served.stored(f"edge:{tmp_path / 'qdrant'}", ["animals", "beasts"], registry=fakes)
-    with pytest.raises(CollectionError, match=r"(?s)which collection\?.*animals, beasts"):
+    with pytest.raises(CollectionError, match=r"(?s)request names no collection.*animals, beasts"):
         both.collection(None)
     with pytest.raises(CollectionNotFound, match="no collection is called 'plants'"):
         both.collection("plants")
