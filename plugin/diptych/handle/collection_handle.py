@@ -1,4 +1,4 @@
-"""An open collection as populate, search and swap use it: client, name, and the view that is live now.
+"""An open collection as populate, search and swap use it, with the view that is live now; see docs/architecture.md.
 
     no collection ──first populate──▶ view n ──first query──▶ view n, serving ◀──────────┐ encoders of n + 1
                                         │                         │ metadata shows       │ loaded and checked:
@@ -6,8 +6,7 @@
                      make the vectors   ▼                     loading view n + 1 ────────┘
                           refused: FingerprintMismatch        (n still answers; if n + 1 fails: FollowWarning, retry)
 
-A view never changes; it is replaced as a whole, so a search that holds one cannot mix vectors of two encoders.
-`close()` is possible in every state. A picture is in docs/architecture.md, "An open collection".
+A view is replaced as a whole, so a search that holds one never mixes two encoders. `close()` is always possible.
 """
 
 from __future__ import annotations

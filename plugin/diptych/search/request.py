@@ -85,9 +85,8 @@ class SearchRequest:
             TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
-        tenant_scope = None
-        if view.tenancy is not None or options.tenant is not None:
-            tenant_scope = scope_of(view, options.tenant)
+        has_tenant = view.tenancy is not None or options.tenant is not None
+        tenant_scope = scope_of(view, options.tenant) if has_tenant else None
         has_filter = options.filter is not None or options.where is not None
         chosen = combined(options.filter, options.where) if has_filter else None
         with_keys = tenant_scope is not None and view.tenancy is not None and view.tenancy.shard_keys

@@ -1,7 +1,4 @@
-"""`Change`: how the config's slot differs from the collection's, found by loading the encoder.
-
-`spread_warnings` says which `cluster` settings differ, of which `apply` changes none.
-"""
+"""`Change`: how a slot differs between config and collection. `spread_warnings`: `cluster` settings that differ."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from diptych.config.models import Config
 from diptych.errors import FingerprintMismatch, RegistryError
@@ -104,7 +104,7 @@ class Plan(ReprHtml):
     search: bool = False
     search_why: str = ""
     under_way: bool = False
-    warnings: tuple[str, ...] = field(default_factory=tuple)
+    warnings: tuple[str, ...] = ()
     gated: bool = False
 
     @property
@@ -134,8 +134,7 @@ def plan(
         CollectionNotFound: there is no collection yet.
         RegistryError: an encoder cannot be made.
     """
-    metadata = handle.read()
-    config = with_stored_default(config, metadata)
+    config = with_stored_default(config, metadata := handle.read())
     count = handle.client.count(handle.name, exact=True).count
     documents = _sample(handle, metadata, sample)
     corpus = CorpusSample(handle, metadata.layout)

@@ -132,10 +132,9 @@ def populate(
     session: Session = context.obj
     resume_hint = nullcontext() if dry_run else interrupts.resumable(RESUME)
     with resume_hint, _opened(session, config, dry_run) as collection, Bars() as bars:
-        documents = together(counted(opened))
         result = bring_in(  # not by the collection, which would log what is printed below
             collection.handle,
-            documents,
+            together(counted(opened)),
             sync=sync,
             dry_run=dry_run,
             max_deleted=1 if yes else None,

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
     from diptych.types import Query, Run
 
-POOLED = 500  # other documents of a query that its pool of scores holds
-DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
+POOLED, DEEPEST = 500, 1000  # other documents in a query's pool of scores; ranks, as in TREC, without a cutoff
 
 
 def evaluate(
