@@ -13,8 +13,7 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "torch": ("float32", "bfloat16", "float16"),
     "openvino": ("float32", "bfloat16", "float16", "int8"),
-    "onnx": ("float32",),
-    "auto": ("float32",),
+    **dict.fromkeys(("onnx", "auto"), ("float32",)),
 }
 
 

@@ -76,8 +76,7 @@ class Training(ABC, Generic[O]):
 
     def train(self) -> TrainReport:
         """The whole run, without repeating finished steps."""
-        done = self.folder.report()
-        if done is not None:
+        if (done := self.folder.report()) is not None:
             self.watcher.say(f"{self.folder.path} is trained; delete it, or name another output, to train anew")
             return done
         started = time.monotonic()
