@@ -116,7 +116,7 @@ def test_an_encoder_of_pictures_and_texts_is_swapped_for_one_of_pictures_alone_a
 def test_a_plan_warns_of_a_slot_that_no_longer_reads_pictures(collection: Collection, config: Made) -> None:
     slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours"}}
     warnings = plan(collection.handle, Config.model_validate(config(slots=slots))).warnings
-    assert any("slot 'picture' no longer reads image" in own and "say of: image" in own for own in warnings)
+    assert any("slot 'picture' no longer reads image" in own and "set of: image" in own for own in warnings)
     warnings = plan(collection.handle, Config.model_validate(config(slots=FINER))).warnings
     assert not any("no longer reads" in own for own in warnings)
 
