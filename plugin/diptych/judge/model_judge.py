@@ -101,9 +101,8 @@ class ModelJudge:
         """
         again = SecondJudging(judgements, queries, judge=self.name, count=MOST_PAIRS, seed=seed)
         _require_grades(judgements, again.pairs)
-        judgements.measured(
-            self.name, Agreement(0.0, 0, accepted=False)
-        )  # so that its grades never count as a person's
+        # Until the agreement is known, the model's grades do not count as a person's.
+        judgements.measured(self.name, Agreement(0.0, 0, accepted=False))
         self.judge(judgements, again.pending, texts)
         people = {pair: judgements.grade(*pair) for pair in again.pairs}
         ours, theirs = common_grades(judgements.grades.get(self.name, {}), people)

@@ -93,9 +93,8 @@ def _outcome(queries: Sequence[str | Query], options: Options, waits: Waits, vie
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
     retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
-    waits.seconds = max(
-        waits.seconds, waited + retrieved.seconds["retrieve"]
-    )  # the batch may have run in another thread
+    # The batch may have run in another thread, which then did the waiting.
+    waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])
     hits = complete_hits(request, retrieved)
     if request.chosen is not None and not any(hits):
         warn_of_missing_keys(view, request.chosen, tenant=request.tenant)

@@ -44,9 +44,8 @@ class SwapStart:
         """
         self._require_media()
         handle, config = self.context.handle, self.context.config
-        reusable = drop_orphans(
-            handle.client, handle.name, metadata
-        ).undroppable  # vectors that an old server cannot drop
+        # An old server cannot drop vectors, so their names are used again.
+        reusable = drop_orphans(handle.client, handle.name, metadata).undroppable
         orphaned = orphans(handle.client, handle.name, metadata)  # those, and vectors that are still to be dropped
         target = {
             c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None

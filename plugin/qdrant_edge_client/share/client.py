@@ -120,9 +120,8 @@ class SharedEdgeClient(FolderClient):
             except CollectionError as error:
                 if not answer_lost:
                     raise
-                return recover_answer(
-                    name, arguments, error, self
-                )  # which looks at the store through whoever holds it by now
+                # It looks at the store through whichever process holds it by now.
+                return recover_answer(name, arguments, error, self)
             except (ValidationError, PydanticSerializationError, UnicodeEncodeError, RecursionError) as raw:
                 raise _unsendable(name, raw) from raw
             else:
