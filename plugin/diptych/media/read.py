@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 from diptych.errors import MediaError, brief
 
 ELSEWHERE = "paths start at media.root; for a file elsewhere, pass its bytes: Path(...).read_bytes()"
-SECONDS, _SOCKET_SECONDS = 60.0, 10.0  # for a whole download, and for each answer on the way
+SECONDS, _SOCKET_SECONDS = 60.0, 10.0  # for a whole download, and for each wait of its connection
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BLOCK = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO put there meanwhile does not block
