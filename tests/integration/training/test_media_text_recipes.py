@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from diptych import Collection, Document
+from diptych.cli import app
+from diptych.config import load_config
 from diptych.errors import ConfigError
 from diptych.media import MediaConfig, MediaStore, Sound
+from diptych.search import Pipeline, Retrieve
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
 from diptych_adapters.models import ModelError
 from every_recipe import made
@@ -250,16 +256,22 @@ def test_other_media_are_found_by_their_names(
     section: dict[str, Any],
     world: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     write(tmp_path, "train", 0)
     write(tmp_path, "test", 1)
     given = options(world, tmp_path / "run", recipe=recipe)
     del given["image"]
     given["data"] = {"items": str(tmp_path / f"train-{items}.jsonl"), "held_out": str(tmp_path / f"test-{items}.jsonl")}
     of = recipe.partition("_")[0]
-    report = made({**given, of: section}, Told()).train()
-    assert [model.adapter for model in report.models] == [f"{of}-text", f"{of}-lexicon"]
-    assert report.measured["after"]["R@1"] == report.measured["after"]["lexicon R@1"] == 1
+    Path("recipe.yaml").write_text(yaml.safe_dump({**given, of: section}), "utf-8")
+    Path("diptych.yaml").write_text("store: edge:./qdrant\ncollection: items\nslots:\n  words: {adapter: bm25}\n")
+    command = ["train", "recipe.yaml", "--into", "diptych.yaml", "--slot", "named", "--model", "lexicon", "--json"]
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.output
+    after = json.loads(answer.stdout)["measured"]["after"]
+    assert after["R@1"] == after["lexicon R@1"] == 1
     lines_read = map(json.loads, (tmp_path / f"test-{items}.jsonl").read_text("utf-8").splitlines())
     rows, store = [row for row in lines_read if of in row], MediaStore(MediaConfig(), tmp_path)
     words, contents = rows[0]["texts"], [store.content(store.take(of, row[of])) for row in rows]
@@ -268,3 +280,8 @@ def test_other_media_are_found_by_their_names(
     dense = MediaTextEncoder.of(of, model=str(tmp_path / "run"), device="cpu")
     scores = (dense.encode_query([words[0]]) @ dense.encode_document(contents).T)[0]
     assert rows[int(scores.argmax())]["texts"] == words
+    assert load_config("diptych.yaml").slots["named"].of == of
+    with Collection.open("diptych.yaml") as collection:
+        collection.populate([Document(f"d{n}", "", media={of: row[of]}) for n, row in enumerate(rows)])
+        found = collection.search(words[0], limit=1, pipeline=Pipeline((Retrieve("named"),)))
+    assert rows[int(found[0].id[1:])]["texts"] == words
