@@ -146,7 +146,7 @@ def step_times(rounds: int) -> dict[str, float]:
 
 def _step(kind: Policy, decoder: dict[str, int]) -> Callable[[], None]:
     shape = EncoderShape(size=48, patch=6, layers=3, width=64, heads=2, frames=1, tubelet=1, context=1)
-    model = masked_model(shape, "image", decoder=decoder, features=False, seen=False, vector=False, device="cpu")
+    model = masked_model(shape, "image", decoder=decoder, target="pixels", seen=False, vector=False, device="cpu")
     pictures = torch.rand(64, 3, 48, 48) * 2 - 1
     loss = MaskedLoss(
         model.train(),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diptych_training.data.patch_masks import Masks, Policy, drawn_masks
 from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.losses.common.momentum_encoder import Twin
-from diptych_training.models.masked import MaskedModule, picked
+from diptych_training.models.masked import MaskedModule, SpectrumHead, Target, picked
 from diptych_training.running.evaluation import HeldOut
 
 EXPLAINED = "explained variance"
@@ -26,15 +26,15 @@ BETA = 2.0  # of smooth l1, where it turns from squares to distances
 class MaskedLoss(nn.Module):
     """`mse(hidden) + s smooth_l1(visible) + w (1 - cos)`, over the views of each item.
 
-    Targets are the numbers of patches, those of pictures and clips with mean 0 and deviation 1 in each patch, or the
-    teacher's tokens after a layer norm. The cosine is between the teacher's vector, the mean of its tokens, and what a
-    head predicts from the mean token of each view.
+    Targets are the numbers of patches, those of pictures and clips with mean 0 and deviation 1 in each patch; or the
+    teacher's tokens after a layer norm; or the spectrum of the whole window of a series. The cosine is between the
+    teacher's vector, the mean of its tokens, and what a head predicts from the mean token of each view.
 
     Args:
         model: that is trained; its only module is a `MaskedModule`.
         inputs: gives the inputs of some rows.
         policy, ratio, views, decoded: of the masks; see `drawn_masks`.
-        target: `pixels`, the numbers of patches, or `features`, the teacher's tokens.
+        target: `pixels`, the numbers of patches; `features`, the teacher's tokens; `spectrum`, see `SpectrumHead`.
         teacher: `none`; `ema`, a moving average of the encoder that sees the whole input; `clean`, the same, while
             the encoder sees it corrupted.
         momentum: of the average.
@@ -52,7 +52,7 @@ class MaskedLoss(nn.Module):
         ratio: float,
         views: int,
         decoded: float,
-        target: Literal["pixels", "features"],
+        target: Target,
         teacher: Literal["none", "ema", "clean"],
         momentum: float,
         seen: float,
@@ -82,7 +82,8 @@ class MaskedLoss(nn.Module):
         taught = self._taught(clean)
         views = len(masks.visible) // len(clean)
         targets = self.targets(clean, taught).repeat_interleave(views, 0)
-        loss = nn.functional.mse_loss(outputs["predictions"].float(), picked(targets, masks.decoded))
+        wanted = targets if self._target == "spectrum" else picked(targets, masks.decoded)
+        loss = nn.functional.mse_loss(outputs["predictions"].float(), wanted)
         if self.module.seen is not None:
             found = self.module.seen(outputs["tokens"]).float()
             loss = loss + self._seen * nn.functional.smooth_l1_loss(found, picked(targets, masks.visible), beta=BETA)
@@ -99,7 +100,7 @@ class MaskedLoss(nn.Module):
 
     @torch.no_grad()
     def targets(self, inputs: Tensor, taught: Mapping[str, Tensor]) -> Tensor:
-        """The targets of all patches, `[n, patches, values]`."""
+        """The targets of all patches, `[n, patches, values]`; spectra are `[n, 1, values]`."""
         if self._target == "features":
             return nn.functional.layer_norm(taught["tokens"].float(), taught["tokens"].shape[-1:])
         return patch_targets(self.module, inputs)
@@ -120,7 +121,12 @@ class MaskedLoss(nn.Module):
 
 
 def patch_targets(module: MaskedModule, inputs: Tensor) -> Tensor:
-    """The numbers of patches `[n, patches, values]`, those of pictures and clips with mean 0 and deviation 1 each."""
+    """The numbers of patches `[n, patches, values]`, those of pictures and clips with mean 0 and deviation 1 each.
+
+    Where the module predicts spectra, those of the windows, `[n, 1, values]`.
+    """
+    if isinstance(module.decoder, SpectrumHead):
+        return module.decoder.targets(inputs.float())
     patches = module.body.patches(inputs).float()
     if len(module.body.axes) == 1:
         return patches
@@ -131,8 +137,8 @@ def patch_targets(module: MaskedModule, inputs: Tensor) -> Tensor:
 class Filling(HeldOut):
     """Fills in hidden patches of held-out items. The share of their variance that is explained chooses checkpoints.
 
-    1 is a perfect prediction, 0 that of the mean of the patch everywhere. The masks are drawn at random from a fixed
-    seed, so that they are the same at every evaluation.
+    1 is a perfect prediction, 0 that of the mean of the patch everywhere, or of the mean spectrum. The masks are drawn
+    at random from a fixed seed, so that they are the same at every evaluation.
 
     Args:
         items: held out.
@@ -148,16 +154,18 @@ class Filling(HeldOut):
         """The values of a model, by measure."""
         training = model.training
         model.eval()
-        missed, present = 0.0, 0.0
+        missed, squares, count = 0.0, 0.0, 0
+        total: Tensor | float = 0.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(DRAWS)
             for start in range(0, len(self._items), BATCH):
                 found, wanted = self._filled(model, range(start, min(start + BATCH, len(self._items))))
-                missed, present = (
-                    missed + float((found - wanted).square().sum()),
-                    present + float(wanted.square().sum()),
-                )
+                missed += float((found - wanted).square().sum())
+                squares, count = squares + float(wanted.square().sum()), count + len(wanted)
+                if isinstance(model[0].decoder, SpectrumHead):  # patches have the mean 0 already
+                    total = total + wanted.sum(0)
         model.train(training)
+        present = squares - float(torch.as_tensor(total).square().sum()) / max(count, 1)
         return {EXPLAINED: 1 - missed / max(present, 1e-12)}
 
     def _filled(self, model: Any, rows: range) -> tuple[Tensor, Tensor]:
@@ -167,4 +175,6 @@ class Filling(HeldOut):
         masks = drawn_masks("random", len(rows), module.body.grid, ratio=self._ratio, views=1, decoded=1.0)
         visible, decoded = masks.visible.to(target), masks.decoded.to(target)
         outputs = model({"inputs": inputs, "visible": visible, "decoded": decoded})
-        return outputs["predictions"].float(), picked(patch_targets(module, inputs), decoded)
+        targets = patch_targets(module, inputs)
+        spectra = isinstance(module.decoder, SpectrumHead)
+        return outputs["predictions"].float(), targets if spectra else picked(targets, decoded)

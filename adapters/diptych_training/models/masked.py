@@ -6,7 +6,7 @@ afterwards: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -18,6 +18,7 @@ from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.models.patch_encoders import BODIES, Body, EncoderShape, positions
 from diptych_training.models.trained_module import TrainedModule
 
+Target: TypeAlias = Literal["pixels", "features", "spectrum"]
 SAMPLE, BATCH = 2048, 128  # items whose mean vector is taken, and those that are encoded at a time
 
 
@@ -52,17 +53,48 @@ class Decoder(nn.Module):
         return found
 
 
+class SpectrumHead(nn.Module):
+    """A linear map from the mean of the visible tokens to the spectrum of the whole window of a series.
+
+    After QualityFM's loss on power spectra; only its abstract was read.
+
+    Args:
+        given: width of the encoder's tokens.
+        values: frequencies.
+    """
+
+    def __init__(self, given: int, values: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(given, values)
+
+    def forward(self, tokens: Tensor, visible: Tensor, decoded: Tensor) -> Tensor:
+        """Predictions `[n, 1, values]`, in the form of `Decoder`."""
+        found: Tensor = self.out(tokens.mean(1, keepdim=True))
+        return found
+
+    @staticmethod
+    def targets(windows: Tensor) -> Tensor:
+        """How strong each frequency of windows `[n, context]` is, `[n, 1, context // 2]`.
+
+        log(1 + |F x|) under a Hann window: where the window begins in a wave is of little account.
+        """
+        tapered = windows * torch.hann_window(windows.shape[1], periodic=False, device=windows.device)
+        return torch.fft.rfft(tapered).abs()[:, None, 1:].log1p()
+
+
 class MaskedModule(TrainedModule):
     """Encoder, decoder and heads as the only module of a model in training. The loss gives it the inputs.
 
     Args:
         body: the encoder.
-        decoder: fills in hidden patches.
+        decoder: fills in hidden patches, or the spectrum of the window.
         seen: predicts the visible patches; None without such a loss.
         vector: predicts the teacher's vector from the mean token; None without a teacher.
     """
 
-    def __init__(self, body: Body, decoder: Decoder, seen: nn.Module | None, vector: nn.Module | None) -> None:
+    def __init__(
+        self, body: Body, decoder: Decoder | SpectrumHead, seen: nn.Module | None, vector: nn.Module | None
+    ) -> None:
         super().__init__()
         self.body, self.decoder, self.seen, self.vector = body, decoder, seen, vector
 
@@ -92,7 +124,7 @@ def masked_model(
     modality: Modality,
     *,
     decoder: dict[str, int],
-    features: bool,
+    target: Target,
     seen: bool,
     vector: bool,
     device: str,
@@ -103,14 +135,17 @@ def masked_model(
         shape: of the encoder.
         modality: that it reads.
         decoder: its width, layers and heads.
-        features: whether tokens of a teacher are predicted, and not the numbers of patches.
+        target: what is predicted; see `MaskedLoss`.
         seen, vector: whether the module has these heads.
         device: where it is trained.
     """
     body = BODIES[modality](shape)
-    width, values = body.width, body.width if features else body.values
+    width, values = body.width, body.width if target == "features" else body.values
+    filling: Decoder | SpectrumHead = Decoder(body.grid, width, **decoder, values=values)
+    if target == "spectrum":
+        filling = SpectrumHead(width, shape.context // 2)
     heads = (_head(width, values) if seen else None, _head(width, width) if vector else None)
-    module = MaskedModule(body, Decoder(body.grid, width, **decoder, values=values), *heads)
+    module = MaskedModule(body, filling, *heads)
     return SentenceTransformer(modules=[module], device=device)
 
 

@@ -14,7 +14,7 @@ from diptych.training import Registration, RelativePath
 from diptych_training.data.patch_masks import Policy
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
 from diptych_training.losses.masked import Filling, MaskedLoss
-from diptych_training.models.masked import MaskedModule, centre, masked_model
+from diptych_training.models.masked import MaskedModule, Target, centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
@@ -36,9 +36,7 @@ COLLAPSED = 1e-4  # of the squared length of the mean vector; with less variance
 class ItemsOptions(DocumentsOptions):
     """The items to learn from."""
 
-    corpus: RelativePath | None = Field(
-        None, description="A folder of files, or any other source that `diptych populate` reads."
-    )
+    corpus: RelativePath | None = Field(None, description="A folder of files, or another source of `diptych populate`.")
     column: str | None = Field(
         None, description="Of a corpus that is no folder: the column or key that holds the paths; `media` else."
     )
@@ -117,9 +115,7 @@ class DecoderOptions(Section):
 class LossOptions(Section):
     """Weights of the loss; see `diptych_training.losses.masked.MaskedLoss`."""
 
-    visible: float | None = Field(
-        None, ge=0, description="Of predicting the visible patches; 1 with mask.kind: disjoint, else 0."
-    )
+    visible: float | None = Field(None, ge=0, description="Of the visible patches; 1 with disjoint masks, else 0.")
     vector: float = Field(1.0, ge=0, description="Of the distance to the teacher's vector, if there is a teacher.")
 
 
@@ -131,8 +127,8 @@ class Options(RecipeOptions):
     data: ItemsOptions
     encoder: EncoderOptions = Field(default_factory=EncoderOptions)
     mask: MaskOptions = Field(default_factory=MaskOptions)
-    target: Literal["pixels", "features"] = Field(
-        "pixels", description="What is predicted: the numbers of patches, or the teacher's tokens."
+    target: Target = Field(
+        "pixels", description="Numbers of hidden patches; features: a teacher's tokens; spectrum: of windows of series."
     )
     teacher: TeacherOptions = Field(default_factory=TeacherOptions)
     decoder: DecoderOptions = Field(default_factory=DecoderOptions)
@@ -143,12 +139,15 @@ class Options(RecipeOptions):
 
     def holds_out(self) -> bool:
         """Whether held-out items choose the checkpoint, which a target that moves with the teacher cannot."""
-        return self.data.share > 0 and self.target == "pixels"
+        return self.data.share > 0 and self.target != "features"
+
+    def hidden(self) -> float:
+        """The share of the patches that is hidden; a spectrum is of the whole window."""
+        return 0.0 if self.target == "spectrum" else self.mask.ratio
 
     def weight_of_visible(self) -> float:
         """The weight of the loss of visible patches."""
-        given = self.loss.visible
-        return given if given is not None else float(self.mask.kind == "disjoint")
+        return float(self.mask.kind == "disjoint") if self.loss.visible is None else self.loss.visible
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -159,6 +158,12 @@ class Options(RecipeOptions):
             raise ValueError(f"encoder.{names[0]} is not for of: {self.of}: leave it out")
         if self.target == "features" and self.teacher.kind == "none":
             raise ValueError("target: features are a teacher's: set teacher.kind to ema or clean")
+        if self.target == "spectrum" and self.of != "series":
+            raise ValueError(f"target: spectrum is for of: series, and this is of: {self.of}")
+        given = [name for name in ("mask", "decoder") if getattr(self, name).model_fields_set]
+        given += ["loss.visible"] * bool(self.loss.visible)
+        if self.target == "spectrum" and given:
+            raise ValueError(f"{given[0]} is for targets of patches, and target: spectrum has none: leave it out")
         return self
 
     @model_validator(mode="after")
@@ -175,7 +180,7 @@ class Options(RecipeOptions):
         encoder, mask = self.encoder, self.mask
         places = encoder.context // encoder.patch if self.of == "series" else (encoder.size // encoder.patch) ** 2
         shown = round((1 - mask.ratio) * places)
-        if not 0 < shown < places:
+        if not 0 < shown < places and self.target != "spectrum":
             raise ValueError(f"mask.ratio {mask.ratio} leaves {shown} of {places} patches visible: change it")
         if mask.kind == "disjoint" and mask.count() * shown > places:
             raise ValueError(
@@ -206,7 +211,7 @@ class Pretrain(Training[Options]):
             options.encoder.shape(),
             options.of,
             decoder=options.decoder.model_dump(),
-            features=options.target == "features",
+            target=options.target,
             seen=options.weight_of_visible() > 0,
             vector=options.teacher.kind != "none" and options.loss.vector > 0,
             device=device(options.training.device),
@@ -227,7 +232,7 @@ class Pretrain(Training[Options]):
             model,
             partial(items.inputs, augment=options.encoder.augment),
             policy=mask.kind,
-            ratio=mask.ratio,
+            ratio=options.hidden(),
             views=mask.count(),
             decoded=mask.decoded,
             target=options.target,
@@ -249,7 +254,7 @@ class Pretrain(Training[Options]):
     def evaluator(self) -> HeldOut | None:
         """Fills in the held-out items."""
         held = self._split[1]
-        return Filling(held, self.options.mask.ratio) if self.options.holds_out() and len(held) else None
+        return Filling(held, self.options.hidden()) if self.options.holds_out() and len(held) else None
 
     def export(self, model: Any) -> list[Registration]:
         """The encoder alone; its vectors are the mean of its tokens."""

@@ -65,6 +65,7 @@ def contents(world: Path, of: str) -> list[Any]:
         ("image", {"mask": {"kind": "disjoint", "views": 4}}),
         ("video", {"mask": {"kind": "dual"}, "teacher": {"kind": "ema"}, "target": "features"}),
         ("series", {"teacher": {"kind": "clean", "momentum": 0.9}, "mask": {"ratio": 0.5}}),
+        ("series", {"target": "spectrum", "decoder": {}}),
     ],
 )
 def test_an_encoder_learns_without_labels_and_is_served(
@@ -76,7 +77,7 @@ def test_an_encoder_learns_without_labels_and_is_served(
     report = recipe.train()
     (model,) = report.models
     assert model.adapter == f"transformers-{of}"
-    if "target" not in changes:
+    if changes.get("target") != "features":
         before, after = (report.measured[when]["explained variance"] for when in ("before", "after"))
         assert after > before, "something was learned"
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"config.json", "model.safetensors", "README.md"}
@@ -145,6 +146,8 @@ def test_a_collections_pictures_are_learned_and_searched(world: Path, tmp_path: 
         ({"training": {"mini_batch_size": 9}}, r"training.mini_batch_size does not go with masked items"),
         ({"prompts": {"query": "a "}}, r"prompts are for texts"),
         ({"encoder": {"size": 48, "context": 32}}, r"encoder.context is not for of: image"),
+        ({"target": "spectrum"}, r"target: spectrum is for of: series, and this is of: image"),
+        ({"of": "series", "target": "spectrum", "encoder": {}}, r"decoder is for targets of patches"),
         ({"of": "sound"}, r"of"),
     ],
 )

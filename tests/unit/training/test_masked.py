@@ -15,8 +15,8 @@ from diptych.errors import DocumentError
 from diptych.media import Modality
 from diptych_training.data.patch_masks import Grid, Policy, drawn_masks, visible_places
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
-from diptych_training.losses.masked import MaskedLoss, patch_targets
-from diptych_training.models.masked import centre, masked_model
+from diptych_training.losses.masked import Filling, MaskedLoss, patch_targets
+from diptych_training.models.masked import Target, centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape, PictureBody, positions
 from tiny_training import lines
 
@@ -123,7 +123,7 @@ def made(**options: Any) -> tuple[Any, MaskedLoss]:
         SHAPE,
         "image",
         decoder={"width": 8, "layers": 1, "heads": 2},
-        features=settings["target"] == "features",
+        target=settings["target"],
         seen=settings["seen"] > 0,
         vector=settings["vector"] > 0,
         device="cpu",
@@ -165,6 +165,54 @@ def test_targets_are_standardised_in_each_patch() -> None:
     assert (targets.std(-1) - 1).abs().max() < 1e-3
     flat = patch_targets(model[0], torch.ones(1, 3, 16, 16))
     assert flat.abs().max() == 0
+
+
+def test_a_spectrum_is_that_of_the_whole_clean_window() -> None:
+    torch.manual_seed(2)
+    model = series_model("spectrum")
+    windows, module = inputs_of("series", 4), model[0]
+    loss = MaskedLoss(
+        model,
+        lambda rows: windows[list(rows)],
+        policy="random",
+        ratio=0.0,
+        views=1,
+        decoded=1.0,
+        target="spectrum",
+        teacher="clean",
+        momentum=0.9,
+        seen=0.0,
+        vector=0.0,
+        corrupt=lambda inputs: inputs + 1.0,
+    )
+    tapered = windows[[2, 0]].numpy() * np.hanning(32)
+    wanted = torch.from_numpy(np.log1p(np.abs(np.fft.rfft(tapered))[:, 1:])).float()
+    with torch.no_grad():
+        tokens = module.body.encoded(module.body.embedded(windows[[2, 0]] + 1.0))
+        expected = mse_loss(module.decoder.out(tokens.mean(1)), wanted)
+    assert found(loss.eval(), [2, 0]) == pytest.approx(float(expected), abs=1e-5)
+    loss.train()([], torch.tensor([0, 1])).backward()
+    without = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    assert without == []
+
+
+def test_the_mean_spectrum_explains_nothing() -> None:
+    torch.manual_seed(2)
+    model = series_model("spectrum")
+    items = Unlabelled("series", list("abcdef"), list(torch.randn(6, 32)), range(6), context=32)  # a window each
+    head = model[0].decoder.out
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(patch_targets(model[0], items.inputs(range(6))).mean((0, 1)))
+    assert Filling(items, 0.0).measured(model)["explained variance"] == pytest.approx(0, abs=1e-3)
+    with torch.no_grad():
+        head.bias += 1.0
+    assert Filling(items, 0.0).measured(model)["explained variance"] < -0.1
+
+
+def series_model(target: Target) -> Any:
+    decoder = {"width": 8, "layers": 1, "heads": 2}
+    return masked_model(SHAPE, "series", decoder=decoder, target=target, seen=False, vector=False, device="cpu")
 
 
 def test_a_clean_teacher_sees_the_item_and_the_encoder_its_corruption() -> None:
@@ -230,7 +278,7 @@ def test_the_mean_vector_becomes_0() -> None:
             SHAPE,
             modality,
             decoder={"width": 8, "layers": 1, "heads": 2},
-            features=False,
+            target="pixels",
             seen=False,
             vector=False,
             device="cpu",
