@@ -7,8 +7,8 @@
 PigCVP (UCR archive): the central venous pressure of 52 pigs, before and after an injury. The first 2,000 values of both
 are indexed, and trained on without labels. A query is a window of 512 of the following 4,000 values; right is a series
 of the same pig. Queries are asked as they are and corrupted: noise, gaps, clipping and drift, drawn by a seed that no
-training has. All arms take as many steps: those after which neither twice nor four times as many give the plain one
-.005 more, on another seed.
+training has. All arms but "masked values" learn spectra of windows, and all take as many steps: those after which
+neither twice nor four times as many give the plain one .005 more, on another seed, or those of --steps.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from diptych.training import load_recipe
 from diptych.types import Floats
 from diptych_training.data.unlabelled_media import corrupted
 from diptych_training.models.patch_encoders import EncoderShape, SeriesBody
-from effects.running import FEW, ONE, Condition, above, effect, plateau
+from effects.running import FEW, LEARNT, ONE, Condition, above, effect, plateau
 from machine import facts
 
-PLAIN = "plain"
+PLAIN, VALUES = "plain", "masked values"
 CLEAN = {"kind": "clean", "momentum": 0.99, "corrupt": 1.0}
 ARMS: dict[str, dict[str, Any]] = {  # options of the recipe
     PLAIN: {},
+    VALUES: {"target": "pixels", "mask": {"ratio": 0.5}, "decoder": {"width": 32}},
     "repairing, no teacher": {"teacher": CLEAN, "loss": {"vector": 0.0}},
     "teacher, same window": {"teacher": {"kind": "ema", "momentum": 0.99}},
     "clean teacher": {"teacher": CLEAN},
 }
 CONTEXT, WINDOWS, STRENGTH = 512, 4, 1.0
-ENCODER = {"context": CONTEXT, "patch": 16, "layers": 3, "width": 64, "heads": 4}
-TRAINING = {"batch_size": 52, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.05, "device": "cpu"}
-START, LIMIT = 250, 500  # steps
+ENCODER = {"context": CONTEXT, "patch": 64, "layers": 3, "width": 64, "heads": 4}
+TRAINING = {"batch_size": 52, "learning_rate": 2e-3, "schedule": "cosine", "weight_decay": 0.05, "device": "cpu"}
+START, LIMIT = 800, 3200  # steps
 Encode = Callable[[Sequence[Floats]], Floats]
 
 
@@ -88,8 +89,7 @@ def trained(pigs: Pigs, out: Path, arm: str, seed: int, steps: int) -> Path:
         "seed": seed,
         "data": {"corpus": str(pigs.folder), "share": 0},
         "encoder": ENCODER,
-        "decoder": {"width": 32},
-        "mask": {"ratio": 0.5},
+        "target": "spectrum",
         "training": {**TRAINING, "epochs": steps * TRAINING["batch_size"] / len(pigs.indexed)},  # type: ignore[operator]
         **ARMS[arm],
     }
@@ -114,16 +114,27 @@ def untrained(out: Path, seed: int) -> Encode:
     return served(out / f"untrained-{seed}")
 
 
-def spectra(series: Sequence[Floats]) -> Floats:
-    """Logarithms of the power spectrum, the mean of a recording's windows, at unit length."""
-    rows = []
-    for own in series:
-        starts = range(0, len(own) - CONTEXT + 1, CONTEXT // 2)
-        windows = np.stack([own[start : start + CONTEXT, 0] for start in starts])
+class Spectra:
+    """No network: the logarithms of the power spectrum, the mean of a recording's windows, at unit length.
+
+    Args:
+        indexed: the recordings, whose mean is subtracted.
+    """
+
+    def __init__(self, indexed: Sequence[Floats]) -> None:
+        self._mean = np.mean([self._of(own) for own in indexed], 0)
+
+    def __call__(self, series: Sequence[Floats]) -> Floats:
+        found = np.stack([self._of(own) for own in series]) - self._mean
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
+
+    @staticmethod
+    def _of(series: Floats) -> Floats:
+        starts = range(0, len(series) - CONTEXT + 1, CONTEXT // 2)
+        windows = np.stack([series[start : start + CONTEXT, 0] for start in starts])
         windows = (windows - windows.mean(1, keepdims=True)) / np.maximum(windows.std(1, keepdims=True), 1e-6)
-        rows.append(np.log1p(np.abs(np.fft.rfft(windows * np.hanning(CONTEXT)))[:, 1:]).mean(0))
-    found = np.stack(rows) - np.mean(rows, 0)
-    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
+        waves: Floats = np.log1p(np.abs(np.fft.rfft(windows * np.hanning(CONTEXT)))[:, 1:]).mean(0)
+        return waves
 
 
 def main() -> None:
@@ -154,9 +165,10 @@ def main() -> None:
     report: dict[str, Any] = {"machine": facts(), "steps": steps, "effects": {}}
     for kind in pigs.queries:
         base = [own[kind] for own in found[PLAIN]]
-        learned = above("plain", base, "untrained", [own[kind] for own in random])
-        print(f"{kind}: power spectrum {pigs.found(spectra, kind).mean():.3f}, chance {pigs.same.mean():.3f}")
-        report[f"{kind}, spectrum"] = float(pigs.found(spectra, kind).mean())
+        learned = above("plain", base, "untrained", [own[kind] for own in random], by=LEARNT)
+        spectra = float(pigs.found(Spectra(pigs.indexed), kind).mean())
+        print(f"{kind}: power spectrum {spectra:.3f}, chance {pigs.same.mean():.3f}")
+        report[f"{kind}, spectrum"] = spectra
         for arm, values in [("untrained", random), *found.items()]:
             row = effect(
                 "QualityFM",
@@ -167,6 +179,7 @@ def main() -> None:
                 [own[kind] for own in values],
                 same_queries=True,
                 conditions=[*conditions, learned],
+                fixed_steps=given.steps is not None,
             )
             report["effects"][f"{arm}, {kind}"] = row.to_data()
             low, high = row.seeds
