@@ -1,6 +1,7 @@
 """What the relevance mask does, and what decoupled softmax does beside the summed one under it; H-tag.
 
-Every tag of a training query is a row, so that batches hold tags that are relevant to several rows. Nothing is tuned.
+Every tag of a training query is a row, so that batches hold tags that are relevant to several rows. Batches of 128 at a
+rate of .01 were chosen on seed 100 for the side without the mask, because it learns slowly with less.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from effects.deb import searched, tags
 from effects.running import FEW, ONE, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg, recall_at_own
 
+SIZE, RATE = 128, 0.01  # rows of a step, and its rate
 Found = tuple[Doubles, Doubles, Doubles]
 
 
@@ -41,7 +43,8 @@ def run(seed: int, steps: int, *, masked: bool = True, reduction: Any = "decoupl
     """nDCG@10, recall at the number of relevant tags, and the spread of their cosines, by test query."""
     world = tags(seed)
     loss = ContrastiveLoss(None, reduction=reduction, relevance=world.relevance() if masked else None)
-    found, relevant = searched(world, loss, seed=seed, steps=steps), world.relevant[world.test]
+    found = searched(world, loss, seed=seed, steps=steps, size=SIZE, rate=RATE)
+    relevant = world.relevant[world.test]
     spread = np.array([own[mine].std() for own, mine in zip(found, relevant, strict=True)])
     return ndcg(found, relevant), recall_at_own(found, relevant), spread
 

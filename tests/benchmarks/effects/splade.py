@@ -1,9 +1,9 @@
 """SPLADE on H-lex: what a rising weight of FLOPS does to terms and ranking, and words that no document says.
 
 A lexicon over 683 words is trained from random weights, with the contrast of queries and documents by dot product and
-FLOPS on both sides, of one weight, ramped up over the first third of the steps. The table has as
-many steps as it takes without it. `tests/benchmarks/splade_plot.py` draws
-the curve.
+FLOPS on both sides, of one weight, ramped up over the first third of the steps. The table has as many steps as it takes
+without it. The learning rate is the one for such a BERT; at ten times as much, a training without FLOPS may break down.
+`tests/benchmarks/splade_plot.py` draws the curve.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from effects.scoring import Doubles, ndcg, recall
 from effects.tiny import WIDTH, Tiny, scores, shape, trained
 
 WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-STEPS = 150  # of the curve, and the fewest of the table
+STEPS, RATE = 150, 1e-3  # steps of the curve, and the fewest of the table
 LIGHT, STRONG = 0.01, 1.0  # of the table; neither was tuned
 Found = tuple[Doubles, float, float]
 
@@ -103,7 +103,7 @@ def learned(world: Lex, weight: float, seed: int, steps: int) -> TinyLexicon:
     student = TinyLexicon.of(len(world.words), seed=seed)
     main = ContrastiveLoss(None, similarity="dot", tau=1.0, relevance=world.relevance())
     loss: Any = Penalized(main, weight, ramp=steps // 3)
-    trained(world, world.rows(), loss, seed=seed, model=student, steps=steps)
+    trained(world, world.rows(), loss, seed=seed, model=student, steps=steps, rate=RATE)
     return student
 
 
