@@ -38,7 +38,7 @@ from effects.tiny import Encoder, scores, trained
 from effects.world import World
 
 BATCH, RATE, TAU = 32, 1e-3, 0.05
-PACKAGES, HELD, TRAIN, TEST = 6000, 1500, 4000, 500
+PACKAGES, HELD, TRAIN, TEST = 6000, 1500, 20_000, 500
 USES, MUST = (
     ("use", "works-with", "field", "game", "web"),
     ("implemented-in", "interface", "uitoolkit", "role", "scope"),
@@ -86,7 +86,7 @@ class Reader(Encoder):
 def effects() -> list[Effect]:
     """Flip accuracy, p-MRR, and nDCG@10 without instructions."""
     steps, long_enough = plateau(
-        lambda steps, seed: float(run("as they are", seed, steps).flips.mean()), 400, 3200, seeds=ONE
+        lambda steps, seed: float(run("as they are", seed, steps).flips.mean()), 1600, 6400, seeds=ONE
     )
     plain, dual, half = (each(partial(run, way, steps=steps), FEW) for way in ("as they are", "dual", "half plain"))
     chance = [np.full(1, 0.5)]
