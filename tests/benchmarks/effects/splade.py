@@ -145,15 +145,15 @@ def draw(points: Sequence[dict[str, float]], path: Path) -> None:
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([point["document terms"] for point in points], [point["nDCG@10"] for point in points], "o-", markersize=4)
-    for point in points:
+    for number, point in enumerate(points):
         place = (point["document terms"], point["nDCG@10"])
-        beside = (4, -10) if place[1] > 0.2 else (4, 4)
+        beside = (4, 4) if place[1] < 0.2 else (-5, 5) if number % 2 else (-5, -11)
         axes.annotate(f"{point['weight']:g}", place, xytext=beside, textcoords="offset points", fontsize=7)
     axes.set_xscale("symlog", linthresh=1)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(
         xlim=(0, 1000),
-        ylim=(0, 1.05),
+        ylim=(0, 1.12),
         ylabel="nDCG@10",
         xlabel="terms a document; beside the points the weight of FLOPS",
     )
