@@ -147,7 +147,7 @@ def draw(points: Sequence[dict[str, float]], path: Path) -> None:
     axes.plot([point["document terms"] for point in points], [point["nDCG@10"] for point in points], "o-", markersize=4)
     for number, point in enumerate(points):
         place = (point["document terms"], point["nDCG@10"])
-        beside = (4, 4) if place[1] < 0.2 else (-5, 5) if number % 2 else (-5, -11)
+        beside = (4, 4) if place[1] < 0.2 else (-8, 6) if number == 1 else (4, -10)
         axes.annotate(f"{point['weight']:g}", place, xytext=beside, textcoords="offset points", fontsize=7)
     axes.set_xscale("symlog", linthresh=1)
     axes.xaxis.set_major_formatter("{x:g}")
