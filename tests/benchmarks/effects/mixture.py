@@ -23,8 +23,7 @@ from torch.nn.functional import cross_entropy, gelu, layer_norm, one_hot
 from corpora import read_texts
 from diptych.evaluate import read_beir
 from diptych_training.losses.listwise import listwise
-from effects.cran import data_of
-from effects.deb import SHORT, teacher_vectors
+from effects.deb import SHORT, data_of, teacher_vectors
 from effects.running import FEW, ONE, Effect, above, each, effect, plateau
 from effects.scoring import Doubles
 from effects.uni_encoder import BESIDE, Row, cross_encoder, trained

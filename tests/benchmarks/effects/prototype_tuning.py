@@ -21,7 +21,7 @@ import torch
 from diptych_adapters.models import resolve
 from diptych_training.losses.prototypes import PrototypeLoss
 from diptych_training.models.prototypes import prompt_of, prototype_model
-from effects.cran import MODEL
+from effects.deb import MODEL
 from effects.running import Condition, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles
 from effects.vec import shuffled

@@ -29,7 +29,7 @@ from diptych_adapters.models import resolve
 from diptych_adapters.yes_no import YesNoReranker
 from diptych_adapters.yes_no_prompt import question
 from diptych_training.losses.listwise import listwise
-from effects.cran import MODEL
+from effects.deb import MODEL
 from effects.mixture import CANDIDATES, TEST, TUNING, by_scores, ndcg, pairs_of, rows_of, tagging
 from effects.running import FEW, ONE, Effect, above, best, each, effect, plateau
 from effects.scoring import Doubles
