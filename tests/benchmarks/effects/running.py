@@ -63,8 +63,7 @@ class Effect:
         queries: 95 % interval of the mean difference over queries, where the metric has a value a query.
         tolerance: see `better`.
         page: the page of docs/methods, without .md; "" has none.
-        conditions: without any, both sides trained for a fixed number of steps.
-        fixed_steps: the same, where there are conditions.
+        conditions: what has to hold.
     """
 
     method: str
@@ -78,7 +77,6 @@ class Effect:
     tolerance: float = 0.0
     page: str = ""
     conditions: tuple[Condition, ...] = ()
-    fixed_steps: bool = False
 
     @property
     def difference(self) -> float:
@@ -139,12 +137,11 @@ def effect(
     page: str = "",
     conditions: Sequence[Condition] = (),
     untrained: Sequence[ArrayLike] = (),
-    fixed_steps: bool = False,
 ) -> Effect:
     """The effect of what each seed gave: a number, or one of each query `[queries]`.
 
     Args:
-        method, compared, harness, metric, better, tolerance, page, conditions, fixed_steps: see `Effect`.
+        method, compared, harness, metric, better, tolerance, page, conditions: see `Effect`.
         baseline, found: one a seed, in the same order.
         same_queries: whether the seeds share their queries, which are then averaged over seeds first.
         untrained: the metric of the untrained model, which makes a further condition, see `learnt`; none where the
@@ -156,7 +153,7 @@ def effect(
     by_query = query_interval(joined) if len(differences[0]) > 1 else None
     low, high = ([float(one.mean()) for one in side] for side in (left, right))
     told = (*conditions, learnt(low, untrained)) if untrained else tuple(conditions)
-    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page, told, fixed_steps)
+    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page, told)
 
 
 def each(run: Callable[[int], Found], seeds: Sequence[int] = SEEDS) -> list[Found]:

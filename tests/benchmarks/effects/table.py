@@ -82,8 +82,6 @@ def _row(script: str, one: Effect, pages: Sequence[str]) -> str:
     sides = [number(np.mean(side)) for side in (one.baseline, one.found)]
     told = "; ".join(condition.told + ("" if condition.met else ": **no**") for condition in one.conditions)
     verdict = one.verdict if one.verdict == "shown" else f"**{one.verdict}**"
-    fixed = one.fixed_steps or not (one.conditions or one.better == "equal")
-    verdict += " (fixed steps)" if fixed else ""
     cells = [name, one.compared, one.harness, one.metric, *sides, _difference(one), over, told, verdict, f"`{script}`"]
     return f"| {' | '.join(cells)} |"
 

@@ -324,20 +324,20 @@ def test_what_a_method_presupposes_is_said_and_missing_leaves_no_verdict() -> No
     told = table({"one": {"effects": [one.to_data() for one in rows]}}, []).splitlines()[-3:]
     assert told[0].endswith("| ranker 0.700 above retriever 0.500 | shown | `one` |")
     assert told[1].endswith("above retriever 0.500: **no** | **not measurable** | `one` |")
-    assert told[2].endswith("|  | shown (fixed steps) | `one` |")
+    assert told[2].endswith("|  | shown | `one` |")
 
 
 def test_a_trained_baseline_has_to_be_better_than_the_untrained_model() -> None:
     near, far = ([[own, own] for own in side] for side in ([0.41] * 5, [0.3, 0.4, 0.38, 0.36, 0.41]))
-    more: dict[str, Any] = {"conditions": [above("teacher", [0.7], "student", [0.5])], "fixed_steps": True}
+    more: dict[str, Any] = {"conditions": [above("teacher", [0.7], "student", [0.5])]}
     rows = [effect("M", "b", "H", "AUC", [0.5] * 5, SURE, untrained=own, **more) for own in (far, near, [])]
     assert rows[0].conditions[1:] == (learnt([0.5] * 5, far),) == (("baseline 0.500 above untrained 0.370", True),)
     assert [one.verdict for one in rows] == ["shown", "not measurable", "shown"]
     assert [Effect.of(json.loads(json.dumps(one.to_data()))) for one in rows] == rows
     told = table({"one": {"effects": [one.to_data() for one in rows]}}, []).splitlines()[-3:]
-    assert "student 0.500; baseline 0.500 above untrained 0.370 | shown (fixed steps) |" in told[0]
-    assert "above untrained 0.410: **no** | **not measurable** (fixed steps) |" in told[1]
-    assert "| teacher 0.700 above student 0.500 | shown (fixed steps) |" in told[2]
+    assert "student 0.500; baseline 0.500 above untrained 0.370 | shown |" in told[0]
+    assert "above untrained 0.410: **no** | **not measurable** |" in told[1]
+    assert "| teacher 0.700 above student 0.500 | shown |" in told[2]
 
 
 def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bold() -> None:
@@ -347,9 +347,9 @@ def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bo
     links, _, _, _, first, second = table(found, ["cprd", "README"]).splitlines()
     assert links == "Pages: [cprd](cprd.md)."
     assert first.startswith("| [CPRD](cprd.md) | beside KL | H-mat | tau | 0.500 | 0.608 | +0.108 [+0.098, +0.118] |")
-    assert first.endswith("| shown (fixed steps) | `one` |")
+    assert first.endswith("| shown | `one` |")
     assert second.startswith("| MW | beside InfoNCE |")
-    assert "| **not shown** (fixed steps) | `two` |" in second
+    assert "| **not shown** | `two` |" in second
     assert line(good) == "CPRD: beside KL, H-mat tau 0.500 -> 0.608, +0.108 [+0.098, +0.118]: shown"
 
 
@@ -394,3 +394,9 @@ def test_a_page_has_its_own_effects_and_one_without_markers_stays_as_it_is(tmp_p
 def test_the_pages_in_the_docs_say_what_the_effects_say(page: Path) -> None:
     """When this fails: `python tests/benchmarks/run_effects.py --render`."""
     assert written(page, read(METHODS / "effects.json")) == page.read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_table_says_what_had_to_hold() -> None:
+    rows = [Effect.of(one) for own in read(METHODS / "effects.json").values() for one in own["effects"]]
+    assert len(rows) > 80
+    assert [one.compared for one in rows if not one.conditions and one.better != "equal"] == []
