@@ -184,8 +184,7 @@ class Options(RecipeOptions):
             raise ValueError(f"mask.ratio {mask.ratio} leaves {shown} of {places} patches visible: change it")
         if mask.kind == "disjoint" and mask.count() * shown > places:
             raise ValueError(
-                f"{mask.count()} disjoint views of {shown} patches do not fit into {places}: lower mask.views, or "
-                "raise mask.ratio"
+                f"{mask.count()} disjoint views of {shown} patches do not fit into {places}: lower views or raise ratio"
             )
         return self
 
