@@ -5,7 +5,8 @@
 `cut` leaves out layers and numbers of all-MiniLM-L6-v2 as it is. `turned` turns its vectors first so that the leading
 numbers vary most, without training. `elastic` is trained on the collection's sentences and titles, without the judged
 queries. Documents are encoded by the whole model of each way and searched exactly; *first 10* is the share of the
-first ten that all-MiniLM-L6-v2 finds. The second table has documents of the other exits.
+first ten that all-MiniLM-L6-v2 finds. The second table has documents of the other exits. Values are means over the
+seeds, with the lowest and the highest; the difference is of these means, bootstrapped over the queries.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compare_students import MODEL, Quiet, ranked
+from compare_students import MODEL, Quiet, mean_of, ranked, shown
 from diptych import Registry
 from diptych.encoders import Encoders
-from diptych.evaluate import Qrels, compare, evaluate
+from diptych.evaluate import Evaluation, Qrels, compare, evaluate
 from diptych.training import load_recipe
 from diptych.types import Floats, Query
 from diptych_training.models.multi_exit import export_exits, multi_exit
@@ -39,9 +40,10 @@ class Ways:
         output: where models come.
         training: options of the training.
         sentences: learned from at most.
+        seed: of the training.
     """
 
-    def __init__(self, judged: Judged, output: Path, training: dict[str, Any], sentences: int) -> None:
+    def __init__(self, judged: Judged, output: Path, training: dict[str, Any], sentences: int, seed: int) -> None:
         self.queries = [Query(text, id=name) for name, text in judged.queries.items()]
         self.qrels, self.texts, self.output = Qrels(judged.grades), judged.documents, output
         output.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,7 @@ class Ways:
             "recipe": "elastic",
             "model": MODEL,
             "output": str(output / "elastic"),
+            "seed": seed,
             "data": {"corpus": str(output / "corpus.jsonl"), "sentences": sentences, "documents": 1000},
             "elastic": {"layers": LAYERS, "widths": WIDTHS[1:]},
             "training": training,
@@ -84,27 +87,29 @@ class Ways:
         ours, theirs = self.vectors(way, layer, "query")[:, :width], self.vectors(way, documents, "document")[:, :width]
         return ranked("run", self.queries, _unit(ours), _unit(theirs), [*self.texts])
 
-    def lines(self, ways: list[str], pairs: list[tuple[int, int]], widths: tuple[int, ...]) -> Iterator[str]:
-        """A row for each way, pair of exits (documents first) and width."""
-        present = self.run("cut", LAYERS[-1], LAYERS[-1], WIDTHS[0])
-        base = evaluate(present, self.qrels, [METRIC])
-        for way, (documents, layer), width in itertools.product(ways, pairs, widths):
-            found = self.run(way, documents, layer, width)
-            value, common = evaluate(found, self.qrels, [METRIC]), _common(found, present)
-            mean = np.array([*value.per_query[METRIC].values()]) - np.array([*base.per_query[METRIC].values()])
-            gap = ""
-            if mean.any():
-                (own,) = compare([_named(base, "base"), value], "base", METRIC).differences
-                gap = f"{own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}]"
-            yield f"| {way} | {documents} | {layer} | {width} | {value.means[METRIC]:.3f} | {gap} | {common:.2f} |"
+    def measured(self, way: str, documents: int, layer: int, width: int) -> tuple[Evaluation, float]:
+        """The values of an exit's queries, and the share of the first ten in common with all-MiniLM-L6-v2."""
+        found, present = self.run(way, documents, layer, width), self.run("cut", LAYERS[-1], LAYERS[-1], WIDTHS[0])
+        return evaluate(found, self.qrels, [METRIC]), _common(found, present)
+
+
+def lines(
+    seeds: Sequence[Ways], ways: list[str], pairs: list[tuple[int, int]], widths: tuple[int, ...]
+) -> Iterator[str]:
+    """A row for each way, pair of exits (documents first) and width."""
+    base = mean_of([seeds[0].measured("cut", LAYERS[-1], LAYERS[-1], WIDTHS[0])[0]], "base")
+    for way, (documents, layer), width in itertools.product(ways, pairs, widths):
+        found = [own.measured(way, documents, layer, width) for own in seeds]
+        value, gap = mean_of([own for own, _ in found], "mean"), ""
+        if value.per_query[METRIC] != base.per_query[METRIC]:
+            (own,) = compare([base, value], "base", METRIC).differences
+            gap = f"{own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}]"
+        each = shown([own.means[METRIC] for own, _ in found], 3)
+        yield f"| {way} | {documents} | {layer} | {width} | {each} | {gap} | {shown([own for _, own in found], 2)} |"
 
 
 def _unit(rows: Floats) -> Floats:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
-
-
-def _named(evaluation: Any, name: str) -> Any:
-    return type(evaluation)(name, evaluation.per_query)
 
 
 def _common(found: Any, present: Any) -> float:
@@ -124,6 +129,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--sentences", type=int, default=100_000)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     options = parser.parse_args()
     training = {
         "epochs": options.epochs,
@@ -136,15 +142,17 @@ def main() -> None:
     names = ("way", "layers of documents", "of queries", "numbers", METRIC, "difference", "first 10")
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
     for name in options.sets:
-        ways = Ways(load(options.root, name), options.out.absolute() / name, training, options.sentences)
-        ways.make()
-        print(f"\n{name}: {len(ways.texts):,} documents, {len(ways.queries)} queries\n\n{head}")
+        judged, folder = load(options.root, name), options.out.absolute() / name
+        seeds = [Ways(judged, folder / f"seed-{n}", training, options.sentences, n) for n in options.seeds]
+        for own in seeds:
+            own.make()
+        print(f"\n{name}: {len(judged.documents):,} documents, {len(judged.queries)} queries\n\n{head}")
         last = LAYERS[-1]
-        for line in ways.lines(["cut", "turned", "elastic"], [(last, layer) for layer in LAYERS], WIDTHS):
+        for line in lines(seeds, ["cut", "turned", "elastic"], [(last, layer) for layer in LAYERS], WIDTHS):
             print(line, flush=True)
         print(f"\n{head}")
         others = list(itertools.product(LAYERS[:-1], LAYERS))
-        for line in ways.lines(["cut", "elastic"], others, WIDTHS[:1]):
+        for line in lines(seeds, ["cut", "elastic"], others, WIDTHS[:1]):
             print(line, flush=True)
 
 
