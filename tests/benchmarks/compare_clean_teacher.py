@@ -179,7 +179,6 @@ def main() -> None:
                 [own[kind] for own in values],
                 same_queries=True,
                 conditions=[*conditions, learned],
-                fixed_steps=given.steps is not None,
             )
             report["effects"][f"{arm}, {kind}"] = row.to_data()
             low, high = row.seeds

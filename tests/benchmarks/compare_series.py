@@ -282,7 +282,6 @@ def main() -> None:
                 values,
                 same_queries=True,
                 conditions=[*conditions, above("trained", values, "untrained", start, by=LEARNT)],
-                fixed_steps=given.steps is not None,
             )
             report["effects"][f"{kind}, {arm}"] = row.to_data()
             low, high = row.seeds

@@ -79,7 +79,8 @@ class SpectrumHead(nn.Module):
         log(1 + |F x|) under a Hann window: where the window begins in a wave is of little account.
         """
         tapered = windows * torch.hann_window(windows.shape[1], periodic=False, device=windows.device)
-        return torch.fft.rfft(tapered).abs()[:, None, 1:].log1p()
+        found: Tensor = torch.fft.rfft(tapered).abs()[:, None, 1:].log1p()
+        return found
 
 
 class MaskedModule(TrainedModule):
