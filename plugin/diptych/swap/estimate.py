@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from diptych.config.models import Stored
+from diptych.errors import MediaError
 from diptych.passages import PassageEncoder
 from diptych.protocols import Calibrated, MultiVectorEncoder
 from diptych.slots.encode import Vector, encode
@@ -44,7 +45,22 @@ class Estimate:
 
     @classmethod
     def of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
-        """Measured on `texts`, or media; with passages on the first of them, since all of each is encoded."""
+        """Measured on `texts`, or media; with passages on the first of them, since all of each is encoded.
+
+        Raises:
+            MediaError: all of the media are gone or have changed; those of a few are left out, as in a back-fill.
+        """
+        while True:
+            try:
+                return cls._of(slot, texts)
+            except MediaError as error:
+                rest = [given for given in texts if given != error.media]
+                if not rest or len(rest) == len(texts):
+                    raise
+                texts = rest
+
+    @classmethod
+    def _of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
         encoder = slot.encoder
         texts = _affordable(texts) if slot.passages else texts
         texts = texts[: max(2, CALLS // encoder.dimension)] if slot.anchored else texts

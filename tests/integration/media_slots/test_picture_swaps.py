@@ -90,6 +90,17 @@ def test_plan_apply_rollback_and_finish(collection: Collection, config: Made) ->
     assert vectors(collection, "picture.1") == set()
 
 
+def test_a_plan_leaves_out_pictures_that_are_gone(
+    config: Made, documents: list[Document], colours: Registry, tmp_path: Path
+) -> None:
+    with Collection.open(config(), registry=colours) as opened:
+        opened.populate(documents)
+    next(tmp_path.rglob("half.png")).unlink()
+    with Collection.open(config(), registry=colours) as opened:
+        step = next(step for step in opened.plan(Config.model_validate(config(slots=FINER))).steps if step.rate)
+    assert (step.slot, step.action, step.encode) == ("picture", "re-encode", 5)
+
+
 def test_an_encoder_of_pictures_and_texts_is_swapped_for_one_of_pictures_alone_and_back(
     config: Made, documents: list[Document]
 ) -> None:
