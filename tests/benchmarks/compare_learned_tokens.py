@@ -29,6 +29,7 @@ from compare_reduction import Vectors, candidates_of, ranked, reduced_all, show
 from corpora import DEBIAN, folder_of, read_documents
 from diptych.evaluate import Qrels, compare, evaluate, read_queries
 from diptych_adapters.models import resolve
+from effects.tiny import warmed_up
 
 MODEL, METRIC, WIDTH = "all-MiniLM-L6-v2", "nDCG@10", 384
 KEEP = (32, 16, 8)
@@ -146,10 +147,7 @@ class Trainer:
         layers = [own for name, own in reader.named_parameters() if own.requires_grad and name != "learned"]
         groups = [{"params": layers, "lr": RATE}, {"params": [reader.learned], "lr": RATE_OF_TOKENS}]
         optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-        warm = max(1, steps // 10)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warm, (steps - step) / (steps - warm))
-        )
+        schedule = warmed_up(optimizer, steps)
         losses: list[float] = []
         begun = process_time()
         for step in range(steps + 1):

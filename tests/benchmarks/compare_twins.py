@@ -41,6 +41,7 @@ from diptych_adapters.pipelines.library import quiet
 from diptych_training.losses.common.base import logsumexp_where
 from diptych_training.losses.contrastive import contrastive
 from effects.running import FEW, ONE, above, plateau
+from effects.tiny import warmed_up
 from media_text import Values
 from sentence_models import model_in
 
@@ -110,10 +111,7 @@ def trained(name: str, rows: Sequence[Row], arm: str, seed: int, steps: int) -> 
     torch.manual_seed(seed)
     model = untrained(name).train()
     optimizer = torch.optim.AdamW(model.parameters(), RATES[name], weight_decay=0.01)
-    warm = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
-    )
+    schedule = warmed_up(optimizer, steps)
     chance, order = random.Random(seed), list[Row]()
     for _ in range(steps):
         if len(order) < BATCH:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effects.tiny import saved
+from effects.tiny import saved, warmed_up
 from effects.world import World
 
 Batch = tuple[Sequence[Tensor], Tensor | None]  # tokens of each column, labels
@@ -59,8 +59,7 @@ def fitted(
     parts = [own for own in loss.parameters() if own.requires_grad]
     adam = torch.optim.AdamW(parts, lr=rate, weight_decay=0.0)
     steps = len(batches)
-    warm = max(1, steps // 10)
-    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min((n + 1) / warm, (steps - n) / max(1, steps - warm)))
+    plan = warmed_up(adam, steps)
     for columns, labels in batches:
         adam.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=half):

