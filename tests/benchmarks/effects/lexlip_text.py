@@ -20,13 +20,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BertForMaskedLM, BertTokenizer
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from diptych_adapters.models import resolve
-from diptych_adapters.pipelines.library import quiet
 from diptych_training.losses import ContrastiveLoss, LexiconBottleneckLoss
 from diptych_training.models.lexicon import lexicon
-from effects.deb import LONG, MODEL, SHORT, deb, often_seen
+from effects.deb import LONG, MODEL, SHORT, deb, often_seen, vectors
 from effects.running import FEW, ONE, Condition, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg
 from effects.splade import Penalized, TinyLexicon
@@ -105,13 +104,11 @@ def _network() -> tuple[Any, list[str]]:
     """The BERT with the words that are kept and random layers, and these words."""
     whole = BertTokenizer.from_pretrained(str(resolve(MODEL).path))
     pieces = torch.cat([often_seen()[1], torch.tensor(whole.all_special_ids)]).unique()
-    with quiet():
-        network: Any = BertForMaskedLM.from_pretrained(str(resolve(MODEL).path), use_safetensors=True)
-    network.config.vocab_size = len(pieces)
+    shape = BertConfig.from_pretrained(str(resolve(MODEL).path), vocab_size=len(pieces))
     torch.manual_seed(0)
-    fresh: Any = BertForMaskedLM(network.config)
+    fresh: Any = BertForMaskedLM(shape)
     with torch.no_grad():
-        fresh.get_input_embeddings().weight.copy_(network.get_input_embeddings().weight[pieces])
+        fresh.get_input_embeddings().weight.copy_(vectors(pieces))
     words: list[str] = whole.convert_ids_to_tokens(pieces.tolist())
     return fresh, words
 
