@@ -82,7 +82,7 @@ class MaskedLoss(nn.Module):
         taught = self._taught(clean)
         views = len(masks.visible) // len(clean)
         targets = self.targets(clean, taught).repeat_interleave(views, 0)
-        wanted = targets if self._target == "spectrum" else picked(targets, masks.decoded)
+        wanted = self.module.decoder.wanted(targets, masks.decoded)
         loss = nn.functional.mse_loss(outputs["predictions"].float(), wanted)
         if self.module.seen is not None:
             found = self.module.seen(outputs["tokens"]).float()
@@ -175,6 +175,4 @@ class Filling(HeldOut):
         masks = drawn_masks("random", len(rows), module.body.grid, ratio=self._ratio, views=1, decoded=1.0)
         visible, decoded = masks.visible.to(target), masks.decoded.to(target)
         outputs = model({"inputs": inputs, "visible": visible, "decoded": decoded})
-        targets = patch_targets(module, inputs)
-        spectra = isinstance(module.decoder, SpectrumHead)
-        return outputs["predictions"].float(), targets if spectra else picked(targets, decoded)
+        return outputs["predictions"].float(), module.decoder.wanted(patch_targets(module, inputs), decoded)

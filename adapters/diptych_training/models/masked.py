@@ -52,6 +52,11 @@ class Decoder(nn.Module):
         found: Tensor = self.out(self.layers(states)[:, tokens.shape[1] :])
         return found
 
+    @staticmethod
+    def wanted(targets: Tensor, decoded: Tensor) -> Tensor:
+        """Of the targets of all patches those that are to be predicted."""
+        return picked(targets, decoded)
+
 
 class SpectrumHead(nn.Module):
     """A linear map from the mean of the visible tokens to the spectrum of the whole window of a series.
@@ -71,6 +76,11 @@ class SpectrumHead(nn.Module):
         """Predictions `[n, 1, values]`, in the form of `Decoder`."""
         found: Tensor = self.out(tokens.mean(1, keepdim=True))
         return found
+
+    @staticmethod
+    def wanted(targets: Tensor, decoded: Tensor) -> Tensor:
+        """The spectra, whatever patches are decoded."""
+        return targets
 
     @staticmethod
     def targets(windows: Tensor) -> Tensor:

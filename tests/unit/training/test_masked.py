@@ -16,7 +16,7 @@ from diptych.media import Modality
 from diptych_training.data.patch_masks import Grid, Policy, drawn_masks, visible_places
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
 from diptych_training.losses.masked import Filling, MaskedLoss, patch_targets
-from diptych_training.models.masked import Target, centre, masked_model
+from diptych_training.models.masked import centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape, PictureBody, positions
 from tiny_training import lines
 
@@ -112,8 +112,8 @@ def test_positions_tell_all_places_apart() -> None:
         assert len({tuple(row) for row in found.numpy().round(4).tolist()}) == grid.patches
 
 
-def made(**options: Any) -> tuple[Any, MaskedLoss]:
-    """A model of pictures and its loss, without randomness but the masks."""
+def made(modality: Modality = "image", **options: Any) -> tuple[Any, MaskedLoss]:
+    """A model and its loss, without randomness but the masks."""
     torch.manual_seed(2)
     settings: dict[str, Any] = {
         "policy": "random", "ratio": 0.75, "views": 1, "decoded": 0.5, "target": "pixels", "teacher": "none",
@@ -121,15 +121,15 @@ def made(**options: Any) -> tuple[Any, MaskedLoss]:
     }  # fmt: skip
     model = masked_model(
         SHAPE,
-        "image",
+        modality,
         decoder={"width": 8, "layers": 1, "heads": 2},
         target=settings["target"],
         seen=settings["seen"] > 0,
         vector=settings["vector"] > 0,
         device="cpu",
     )
-    pictures = inputs_of("image", 6)
-    return model, MaskedLoss(model, lambda rows: pictures[list(rows)], **settings)
+    given = inputs_of(modality, 6)
+    return model, MaskedLoss(model, lambda rows: given[list(rows)], **settings)
 
 
 def found(loss: MaskedLoss, rows: list[int]) -> float:
@@ -168,23 +168,8 @@ def test_targets_are_standardised_in_each_patch() -> None:
 
 
 def test_a_spectrum_is_that_of_the_whole_clean_window() -> None:
-    torch.manual_seed(2)
-    model = series_model("spectrum")
-    windows, module = inputs_of("series", 4), model[0]
-    loss = MaskedLoss(
-        model,
-        lambda rows: windows[list(rows)],
-        policy="random",
-        ratio=0.0,
-        views=1,
-        decoded=1.0,
-        target="spectrum",
-        teacher="clean",
-        momentum=0.9,
-        seen=0.0,
-        vector=0.0,
-        corrupt=lambda inputs: inputs + 1.0,
-    )
+    model, loss = made("series", target="spectrum", teacher="clean", ratio=0.0, decoded=1.0)
+    windows, module = inputs_of("series", 6), model[0]
     tapered = windows[[2, 0]].numpy() * np.hanning(32)
     wanted = torch.from_numpy(np.log1p(np.abs(np.fft.rfft(tapered))[:, 1:])).float()
     with torch.no_grad():
@@ -197,8 +182,7 @@ def test_a_spectrum_is_that_of_the_whole_clean_window() -> None:
 
 
 def test_the_mean_spectrum_explains_nothing() -> None:
-    torch.manual_seed(2)
-    model = series_model("spectrum")
+    model, _ = made("series", target="spectrum", ratio=0.0)
     items = Unlabelled("series", list("abcdef"), list(torch.randn(6, 32)), range(6), context=32)  # a window each
     head = model[0].decoder.out
     with torch.no_grad():
@@ -208,11 +192,6 @@ def test_the_mean_spectrum_explains_nothing() -> None:
     with torch.no_grad():
         head.bias += 1.0
     assert Filling(items, 0.0).measured(model)["explained variance"] < -0.1
-
-
-def series_model(target: Target) -> Any:
-    decoder = {"width": 8, "layers": 1, "heads": 2}
-    return masked_model(SHAPE, "series", decoder=decoder, target=target, seen=False, vector=False, device="cpu")
 
 
 def test_a_clean_teacher_sees_the_item_and_the_encoder_its_corruption() -> None:
