@@ -14,6 +14,7 @@ from qdrant_client import models
 from rich.console import Console
 
 import long_documents
+from diptych.cli.search.explain import _show
 from diptych.cli.search.filters import parse_filter
 from diptych.cli.search.search import search_params, texts_of
 from diptych.cli.search.show_hits import _hits, snippet
@@ -246,6 +247,31 @@ def test_an_explanation_is_shown_slot_by_slot_with_words(filled: Run) -> None:
     assert "#1" in rows["dense"]
     assert "hunts 1.00" in rows["lexical"]
     assert "=1.3544" in rows["dbsf"]
+
+
+def test_a_narrow_terminal_wraps_the_words_of_an_explanation_and_cuts_no_number(
+    filled: Run, config: Path, registry: Registry
+) -> None:
+    with Collection.open(config, registry=registry) as opened:
+        (item,) = opened.explain("an owl that hunts mice at night", limit=1)
+
+    def numbers(width: int) -> list[str]:
+        console = Console(file=io.StringIO(), width=width)
+        _show(console, item)
+        return sorted(re.findall(r"[\d.…]*\d[\d.…]*", console.file.getvalue()))  # type: ignore[attr-defined]  # StringIO
+
+    assert numbers(40) == numbers(160)
+
+
+def test_an_explanation_shows_the_strongest_words_and_counts_the_others(filled: Run, tmp_path: Path) -> None:
+    text = " ".join(f"w{number}" for number in range(15))
+    (tmp_path / "long.jsonl").write_text(json.dumps({"id": "long", "text": text}) + "\n")
+    assert filled("populate", "long.jsonl").code == 0
+    answer = filled("explain", text, "-n", 1)
+    assert answer.out.count(" 1.00,") == 12
+    assert ", and 3 more" in answer.out
+    (explained,) = filled("explain", text, "-n", 1, "--json").json()["explanations"]
+    assert len(explained["slots"]["lexical"]["terms"]) == 15
 
 
 def test_blocks_of_a_vector_are_shown_with_their_parts(filled: Run) -> None:

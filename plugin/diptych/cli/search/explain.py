@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from diptych.collection.explanation import Explanation, SlotScore
 
 INDENT = (0, 0, 0, 5)
+WORDS = 12  # of a slot that are shown; --json has all
 
 
 def explain(
@@ -142,6 +143,8 @@ def _show(console: Console, item: Explanation) -> None:
         console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT, expand=False))
     console.print(Padding(Text(snippet(item.document)), INDENT, expand=False))
     rows = Table.grid(padding=(0, 2))
+    for _ in ("name", "rank", "score", "part"):
+        rows.add_column(no_wrap=True)  # a narrow terminal wraps the words instead of cutting numbers
     for row in _rows(item):
         rows.add_row(*row)
     console.print(Padding(rows, INDENT, expand=False))
@@ -164,8 +167,10 @@ def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
 def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
     rank = "-" if slot.rank is None else f"#{slot.rank}"
     score = "" if slot.score is None else f"{slot.score:.4f}"
-    part = "" if slot.contribution is None else f"+{slot.contribution:.4f}"
-    words = ", ".join(f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms)
+    part = "" if slot.contribution is None else f"{slot.contribution:+.4f}"
+    shown = [f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms[:WORDS]]
+    more = [f"and {len(slot.terms) - WORDS:,} more"] if len(slot.terms) > WORDS else []
+    words = ", ".join(shown + more)
     blocks = ", ".join(f"{printable(block.name)} {block.contribution:.4f}" for block in slot.blocks)
     return name, rank, score, part, words or blocks or _passage(slot)
 

@@ -63,7 +63,7 @@ class KnownItem:
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """A query and the beginnings of what either pipeline finds for it, best first."""
+    """A query and the beginnings of what either pipeline finds for it, best first; ids where there is no text."""
 
     query: str
     common: float
@@ -185,7 +185,7 @@ def _side_by_side(
 
 
 def _shown(hits: Sequence[Hit]) -> tuple[str, ...]:
-    texts = (" ".join(f"{hit.document.title} {hit.document.text}".split()) for hit in hits[:HITS])
+    texts = (" ".join(f"{hit.document.title} {hit.document.text}".split()) or hit.id for hit in hits[:HITS])
     return tuple(text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…" for text in texts)
 
 

@@ -13,8 +13,9 @@ import pytest
 from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
 from diptych.swap.gate.gate import Coverage, GateReport, coverage, run_gate
+from diptych.swap.gate.overlap import _shown
 from diptych.testing import FakeDenseEncoder
-from diptych.types import Floats
+from diptych.types import Document, Floats, Hit
 
 DENSE = {"adapter": "fake-dense"}
 OTHER = {"adapter": "fake-dense", "seed": 5}
@@ -280,3 +281,8 @@ def test_whole_pipelines_are_compared_and_slots_of_both(
     changed = [name for name in after if before.get(name) != after[name]]
     assert [canary.slot for canary in report.canaries] == [found.slot for found in report.vectors] == changed
     assert report.overlaps[0].mean < 1 or not changed
+
+
+def test_documents_without_texts_stand_side_by_side_by_their_ids() -> None:
+    picture = Document("red.png", media={"image": b"..."})
+    assert _shown([Hit(Document("a", "text", title="Title"), 1.0), Hit(picture, 0.5)]) == ("Title text", "red.png")
