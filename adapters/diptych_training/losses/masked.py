@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from diptych.errors import ContractError
 from diptych_training.data.patch_masks import Masks, Policy, drawn_masks
 from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.losses.common.momentum_encoder import Twin
@@ -165,6 +166,14 @@ class Filling(HeldOut):
                 if isinstance(model[0].decoder, SpectrumHead):  # patches have the mean 0 already
                     total = total + wanted.sum(0)
         model.train(training)
+        if isinstance(model[0].decoder, SpectrumHead) and count < 2:
+            raise ContractError(
+                "there are too few held-out items to measure spectra",
+                where="data.share",
+                got=f"{count} series",
+                expected="two or more, since what is measured is how they differ from their mean",
+                do="raise data.share or give more series",
+            )
         present = squares - float(torch.as_tensor(total).square().sum()) / max(count, 1)
         return {EXPLAINED: 1 - missed / max(present, 1e-12)}
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import layer_norm, mse_loss, smooth_l1_loss
 
-from diptych.errors import DocumentError
+from diptych.errors import ContractError, DocumentError
 from diptych.media import Modality
 from diptych_training.data.patch_masks import Grid, Policy, drawn_masks, visible_places
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
@@ -192,6 +192,13 @@ def test_the_mean_spectrum_explains_nothing() -> None:
     with torch.no_grad():
         head.bias += 1.0
     assert Filling(items, 0.0).measured(model)["explained variance"] < -0.1
+
+
+def test_one_held_out_series_has_no_spectrum_to_compare_with() -> None:
+    model, _ = made("series", target="spectrum", ratio=0.0)
+    items = Unlabelled("series", ["a"], [torch.randn(32)], range(1), context=32)
+    with pytest.raises(ContractError, match=r"too few held-out items(.|\n)*1 series(.|\n)*raise data.share"):
+        Filling(items, 0.0).measured(model)
 
 
 def test_a_clean_teacher_sees_the_item_and_the_encoder_its_corruption() -> None:
