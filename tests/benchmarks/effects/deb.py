@@ -161,6 +161,31 @@ def train(world: Real, rows: Tensor, loss: Any, *, seed: int, steps: int, **more
     return trained(world, rows, loss, seed=seed, steps=steps, **more)
 
 
+class Adapted(Encoder):
+    """The teacher's vectors, which stay as they are, and a matrix for queries alone; a text's token is its place.
+
+    At first the matrix changes nothing, so that an index of these documents need not be made anew for it.
+    """
+
+    def __init__(self, queries: Tensor, documents: Tensor) -> None:
+        super().__init__()
+        self.queries, self.all = len(queries), torch.cat([queries, documents])
+        self.matrix = torch.nn.Parameter(torch.eye(queries.shape[1]))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The embeddings of texts."""
+        own = self.all[tokens[:, 0]]
+        return torch.where(tokens < self.queries, own @ self.matrix, own)
+
+
+def searched_frozen(world: Real, loss: Any, *, seed: int, steps: int, size: int = 128, rate: float = 1e-3) -> Doubles:
+    """Cosines of the test queries, as the teacher has them under a trained matrix, with its documents."""
+    queries, documents = world.taught
+    places = torch.arange(len(queries) + len(documents))[:, None]
+    own = replace(world, query_tokens=places[: len(queries)], document_tokens=places[len(queries) :])
+    return searched(own, loss, seed=seed, steps=steps, size=size, rate=rate, model=Adapted(*world.taught))
+
+
 def _seeded(world: Real, seed: int, size: int) -> Real:
     """The world with `size` of its training queries and with the test queries of the seed."""
     chosen = np.random.default_rng((seed, 82)).permutation(world.train)[:size]

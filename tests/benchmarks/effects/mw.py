@@ -1,8 +1,11 @@
-"""Mann-Whitney beside InfoNCE: one threshold for all queries, and ranking; H-lex and H-deb.
+"""Mann-Whitney beside InfoNCE: one threshold for all queries, and ranking; H-lex, H-deb, and H-deb's frozen documents.
 
 Both know all judgements of the training queries. On H-deb a batch has 128 rows, with which InfoNCE learns sooner. Both
 take the tau with the best nDCG@10 on the tuning seeds. What a threshold for all queries can be had for without training
 stands beside it: InfoNCE with the scores of each query brought to mean 0 and deviation 1.
+
+Frozen documents are vectors of all-MiniLM-L6-v2; what is trained is a matrix over its queries. There the method stands
+beside no training, too, with scores as they are and evened in that way.
 """
 
 from __future__ import annotations
@@ -14,11 +17,16 @@ from typing import Any
 from diptych_training.losses import ContrastiveLoss, MannWhitneyLoss
 from effects import deb, tiny
 from effects.lex import lex
-from effects.running import FEW, SEEDS, Effect, best, each, effect, plateau
+from effects.running import FEW, SEEDS, Condition, Effect, best, each, effect, plateau
 from effects.scoring import Doubles, best_f1, ndcg, pooled_auc
 
-HARNESSES: dict[str, Any] = {"H-lex": (lex, tiny.searched), "H-deb": (deb.deb, partial(deb.searched, size=128))}
-FIRST = {"H-lex": 200, "H-deb": 100}  # fewest steps
+FROZEN = "H-deb, frozen"
+HARNESSES: dict[str, Any] = {
+    "H-lex": (lex, tiny.searched),
+    "H-deb": (deb.deb, partial(deb.searched, size=128)),
+    FROZEN: (deb.deb, deb.searched_frozen),
+}
+FIRST = {"H-lex": 200, "H-deb": 100, FROZEN: 50}  # fewest steps
 TAUS = (0.05, 0.1, 0.2, 0.5)
 METRICS = ("pooled AUC", "F1 at one threshold", "nDCG@10")
 Found = tuple[float, float, Doubles]
@@ -43,9 +51,26 @@ def _effects(harness: str) -> list[Effect]:
     untrained = each(partial(run, ContrastiveLoss, infonce, steps=0, harness=harness), seeds)
     starts = [[one[place] for one in untrained] for place in range(len(METRICS))]
     told: Any = {"page": "mw", "conditions": [long_enough], "same_queries": harness != "H-lex"}
-    return [
+    rows = [
         effect("Mann-Whitney", what, harness, metric, *parts(other, whole, place), untrained=starts[place], **told)
         for what, other in sides.items()
+        for place, metric in enumerate(METRICS)
+    ]
+    return rows + beside_none("Mann-Whitney", "", harness, whole, "mw")
+
+
+def beside_none(method: str, what: str, harness: str, found: list[Found], page: str) -> list[Effect]:
+    """Rows beside the teacher as it is and with its scores evened by query, on frozen documents."""
+    if harness != FROZEN:
+        return []
+    told: Any = {"page": page, "same_queries": True, "conditions": [Condition("the baseline does not train", True)]}
+    sides = {
+        name: each(partial(run, ContrastiveLoss, 1.0, steps=0, harness=harness, even=even), seeds_of(harness))
+        for name, even in (("beside no training", False), ("beside no training, scores evened by query", True))
+    }
+    return [
+        effect(method, f"{what} {name}".strip(), harness, metric, *parts(other, found, place), **told)
+        for name, other in sides.items()
         for place, metric in enumerate(METRICS)
     ]
 
@@ -66,12 +91,19 @@ def tuned(at: Callable[..., Found], make: Callable[..., Any]) -> float:
 
 
 def run(
-    make: Callable[..., Any], tau: float, seed: int, *, steps: int, harness: str = "H-lex", even: bool = False
+    make: Callable[..., Any],
+    tau: float,
+    seed: int,
+    *,
+    steps: int,
+    harness: str = "H-lex",
+    even: bool = False,
+    **training: Any,
 ) -> Found:
     """The three measures, of scores as they are or evened by query."""
     world_of, searched = HARNESSES[harness]
     world = world_of(seed)
-    scores = searched(world, make(None, tau=tau, relevance=world.relevance()), seed=seed, steps=steps)
+    scores = searched(world, make(None, tau=tau, relevance=world.relevance()), seed=seed, steps=steps, **training)
     scores = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True) if even else scores
     return measured(scores, world.relevant[world.test])
 
