@@ -56,7 +56,7 @@ class Effect:
     Args:
         method: its name, as the table has it.
         compared: what is compared with what, in a few words.
-        harness: H-lex, H-deb, H-mat, H-vec, or another that the script tells of.
+        harness: H-lex, H-deb, H-mat, or another that the script tells of.
         metric: what was measured.
         baseline, found: without and with the method, one a seed.
         better: what the method's authors claim; `equal` claims no difference beyond `tolerance`.
