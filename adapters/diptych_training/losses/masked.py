@@ -153,7 +153,15 @@ class Filling(HeldOut):
     @torch.no_grad()
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a model, by measure."""
-        training = model.training
+        spectra, training = isinstance(model[0].decoder, SpectrumHead), model.training
+        if spectra and len(self._items) < 2:
+            raise ContractError(
+                "there are too few held-out items to measure spectra",
+                where="data.share",
+                got=f"{len(self._items)} series",
+                expected="two or more, since what is measured is how they differ from their mean",
+                do="raise data.share or give more series",
+            )
         model.eval()
         missed, squares, count = 0.0, 0.0, 0
         total: Tensor | float = 0.0
@@ -163,17 +171,9 @@ class Filling(HeldOut):
                 found, wanted = self._filled(model, range(start, min(start + BATCH, len(self._items))))
                 missed += float((found - wanted).square().sum())
                 squares, count = squares + float(wanted.square().sum()), count + len(wanted)
-                if isinstance(model[0].decoder, SpectrumHead):  # patches have the mean 0 already
+                if spectra:  # patches have the mean 0 already
                     total = total + wanted.sum(0)
         model.train(training)
-        if isinstance(model[0].decoder, SpectrumHead) and count < 2:
-            raise ContractError(
-                "there are too few held-out items to measure spectra",
-                where="data.share",
-                got=f"{count} series",
-                expected="two or more, since what is measured is how they differ from their mean",
-                do="raise data.share or give more series",
-            )
         present = squares - float(torch.as_tensor(total).square().sum()) / max(count, 1)
         return {EXPLAINED: 1 - missed / max(present, 1e-12)}
 

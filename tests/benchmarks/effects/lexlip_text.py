@@ -56,7 +56,7 @@ def _effect(what: str, start: Start) -> Effect:
     plain, whole = (each(partial(run, own, steps=steps), FEW) for own in (start, "bottleneck"))
     nats = [pretrained("bottleneck", seed, FIRST) for seed in FEW]
     better = above(
-        "words' frequencies, nats", [one.frequencies for one in nats], "masked words", [one[1] for one in nats]
+        "words' frequencies, nats", [one.frequencies for one in nats], "masked words", [one.masked for one in nats]
     )
     told: Any = {"page": "lexlip_text", "conditions": [long_enough, better, first_long_enough(steps)]}
     told["untrained"] = each(partial(run, start, steps=0), FEW)
