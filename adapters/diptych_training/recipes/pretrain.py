@@ -38,7 +38,8 @@ class ItemsOptions(DocumentsOptions):
 
     corpus: RelativePath | None = Field(None, description="A folder of files, or another source of `diptych populate`.")
     column: str | None = Field(
-        None, description="Of a corpus that is no folder: the column or key that holds the paths; `media` else."
+        None,
+        description="Column or key that holds the paths, if the corpus is not a folder. The default is `media`.",
     )
     share: Share = Field(0.1, description="Share of the items that is held out, to measure what is filled in.")
 
@@ -128,7 +129,9 @@ class Options(RecipeOptions):
     encoder: EncoderOptions = Field(default_factory=EncoderOptions)
     mask: MaskOptions = Field(default_factory=MaskOptions)
     target: Target = Field(
-        "pixels", description="Numbers of hidden patches; features: a teacher's tokens; spectrum: of windows of series."
+        "pixels",
+        description="What is predicted. pixels: the values of hidden patches; features: the teacher's tokens of them; "
+        "spectrum: the strength of each frequency of a window (series only).",
     )
     teacher: TeacherOptions = Field(default_factory=TeacherOptions)
     decoder: DecoderOptions = Field(default_factory=DecoderOptions)
