@@ -1,40 +1,50 @@
-"""The process of test_swap_kill.py: forked for each task, it works with a store in a folder and dies when told to.
+"""The process of the tests of kills: forked for each task, it works with a store in a folder and dies when told to.
 
 It reads a task as a line of JSON and prints a line of what came of it.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import ir_measures  # noqa: F401  # else each child that needs them would import them anew
+import numpy as np
 import scipy.special  # noqa: F401
+from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
+from diptych.cli import app
+from diptych.cli.ui.session import Session
 from diptych.config.models import Config
+from diptych.copying import copy_collection
 from diptych.errors import SwapError
 from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.store import APPLY, CLAIM
+from diptych.metadata.store import APPLY, BEHIND, CLAIM, DRIFT, GATE, RETIRED, raw_metadata
 from diptych.populate import populate
+from diptych.protocols import Fingerprint, Pair
+from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions, Judged
+from diptych.swap.anchors import anchors_status
 from diptych.swap.backfill import backfill
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
-from diptych.types import Query
+from diptych.testing.fakes import FakeReranker
+from diptych.types import Floats, Query
 from qdrant_edge_client import EdgeClient
 
 WRITES = (
     "update_collection", "create_vector_name", "delete_vector_name", "update_vectors", "upsert", "set_payload",
-    "batch_update_points", "delete_payload", "create_payload_index", "delete_payload_index",
+    "batch_update_points", "delete_payload", "create_payload_index", "delete_payload_index", "create_collection",
 )  # fmt: skip
 
 
@@ -49,6 +59,7 @@ class Mortal(EdgeClient):
 def dying(name: str) -> Any:
     whole = getattr(EdgeClient, name)
 
+    @functools.wraps(whole)  # clients that share a store read its signature
     def call(self: EdgeClient, *args: Any, **kwargs: Any) -> Any:
         answer = whole(self, *args, **kwargs)
         Mortal.writes += 1
@@ -70,41 +81,101 @@ class Retired(FakeDenseEncoder):
         super().__init__(dimension=dimension)
 
 
-class BringsRetired:
+class Smooth(FakeReranker):
+    """A reranker whose scores hardly ever tie, unlike shares of words."""
+
+    def __init__(self, *, log: str = "") -> None:
+        super().__init__(record=False, log=log)
+        self.fingerprint = Fingerprint("smooth", "numpy")
+        self._words = FakeDenseEncoder(dimension=24, seed=3, record=False)
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]`: cosines of the sums of word vectors."""
+        self.called("pair", ["\t".join(pair) for pair in pairs])
+        queries, documents = (self._words.encode_query([pair[side] for pair in pairs]) for side in (0, 1))
+        return np.asarray((queries * documents).sum(axis=1), np.float32)
+
+
+class BringsAdapters:
     """A plugin."""
 
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        """`retired`."""
-        return [AdapterSpec(name="retired", kind="dense", factory=f"{__name__}:Retired", summary="gone one day")]
+        """`retired` and `smooth`."""
+        return [
+            AdapterSpec(name="retired", kind="dense", factory=f"{__name__}:Retired", summary="gone one day"),
+            AdapterSpec(name="smooth", kind="reranker", factory=f"{__name__}:Smooth", summary="no equal scores"),
+        ]
 
 
-REGISTRY = Registry(fakes_plugin, BringsRetired())
+REGISTRY = Registry(fakes_plugin, BringsAdapters())
 
 
 def work(task: Mapping[str, Any]) -> dict[str, Any]:
     os.chdir(task["folder"])
     Mortal.last = task.get("last")
     backfill.CHECKPOINT = task.get("checkpoint", 0.0)  # one a page unless told: more moments to be killed at
+    if task["do"] == "command":
+        return commanded(task["arguments"])
     config = Config.model_validate({"collection": "c", **task["config"]})
-    with Mortal("store") as client:
+    with Mortal(task.get("store", "store")) as client:
+        if task["do"] == "look":
+            return looked(client, task["queries"])
         if task["do"] == "populate":
             handle = CollectionHandle(client, "c", config, REGISTRY)
             populate(handle, task["corpus"], sync=bool(task.get("sync")), max_deleted=1.0)
             return {}
-        opened = Collection.stored(client, "c", registry=REGISTRY)
-        opened.handle.populate_config = config.populate
         try:
-            outcome = taken(opened, config, task)
+            outcome = copied(client) if task["do"] == "copy" else taken(client, config, task)
         except SwapError as refusal:
             outcome = refusal.what
     return {"outcome": outcome, "writes": Mortal.writes, "marks": Mortal.marks}
 
 
-def taken(opened: Collection, config: Config, task: Mapping[str, Any]) -> str:
+def taken(client: EdgeClient, config: Config, task: Mapping[str, Any]) -> str:
+    opened = Collection.stored(client, "c", registry=REGISTRY)
+    opened.handle.populate_config = config.populate
     if task["do"] == "apply":
         return opened.apply(config, options_of(opened, task.get("options") or {})).outcome
     return opened.rollback().outcome if task["do"] == "rollback" else opened.finish().outcome
+
+
+def copied(target: EdgeClient) -> str:
+    """Copies the collection of the folder's store."""
+    with EdgeClient("store") as source:
+        return "verified" if copy_collection(source, "c", target, batch=8, registry=REGISTRY).verified else "counted"
+
+
+def commanded(arguments: Sequence[str]) -> dict[str, Any]:
+    """Runs a command line on the config file of the folder; the store that it opens is as mortal."""
+    for name in WRITES:
+        setattr(EdgeClient, name, vars(Mortal)[name])
+    result = CliRunner().invoke(app, arguments, obj=Session(REGISTRY))
+    answer = {"code": result.exit_code, "out": result.stdout, "err": result.stderr}
+    return {**answer, "writes": Mortal.writes, "marks": Mortal.marks}
+
+
+def looked(client: EdgeClient, queries: Sequence[str]) -> dict[str, Any]:
+    """What is seen of a collection with anchors, whatever the numbers of its generations.
+
+    `anchors`: of each vector by role, how many, and how many documents have scores of them and lack them. `scores`: the
+    live ones by document. `answers`: id, score and scores by stage. `last`: of the history. `left`: what processes that
+    were killed, or generations that no state needs, left over.
+    """
+    opened = Collection.stored(client, "c", registry=REGISTRY)
+    metadata, stored = opened.handle.read(), raw_metadata(client, "c")
+    live = metadata.live.slots.get("scores")
+    records, _ = client.scroll("c", limit=1000, with_vectors=[live.vector] if live else False)
+    scores: dict[str, Any] = {str(record.payload["_diptych"]["id"]): record.vector for record in records}  # type: ignore[index]
+    temporary = (APPLY, CLAIM, RETIRED, GATE, BEHIND, DRIFT)
+    keys = [key for key, value in stored.items() if value is not None and key.startswith(temporary)]
+    return {
+        "anchors": {of.role: [of.anchors, of.scored, of.missing] for of in anchors_status(opened.handle)},
+        "scores": {name: vectors[live.vector] for name, vectors in scores.items()} if live else {},
+        "answers": [[[hit.id, hit.score, dict(hit.stages)] for hit in opened.search(query)] for query in queries],
+        "last": metadata.history[-1].what if metadata.history else "",
+        "left": sorted([*keys, *(existing(client, "c") - metadata.needed())]),
+    }
 
 
 def options_of(opened: Collection, asked: Mapping[str, Any]) -> ApplyOptions:
