@@ -8,9 +8,12 @@ MiniLM's token vectors. Vectors are encoded once and compared in numpy, which gi
 
 - `prototypes`: the means around tokens that lie far from one another, each chosen farthest from those before it;
 - `distinct`: the tokens that are least like the mean of all, a saliency that needs nothing but the vectors;
+- tokens that are attended to most in the last layer, of all heads and tokens: the saliency of DUET-VLM;
 - tokens of the highest IDF in the collection, the first ones, and tokens drawn at random.
 
-Queries that keep fewer vectors are compared with all vectors of the documents.
+Queries that keep fewer vectors are compared with all vectors of the documents. A schedule orders all candidates by few
+vectors, the better half by twice as many, and the better half of these by all: of queries, or of documents. *Products*
+are the dot products of a query's and a document's vector that a query takes.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from corpora import DEBIAN, read_documents
 from diptych import Collection, Document, Query, Registry
@@ -30,6 +35,8 @@ from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_queries
 from diptych.plugins.token_pooling import reduced
 from diptych.search import Retrieve, Rrf
 from diptych.types import Floats, Run
+from diptych_adapters.models import resolve
+from diptych_adapters.pipelines.library import quiet
 
 MINILM, CANDIDATES = "all-MiniLM-L6-v2", 50
 Vectors: TypeAlias = Mapping[str, Floats]
@@ -65,7 +72,24 @@ def idf_of_tokens(encoder: Any, texts: Mapping[str, str], vectors: Vectors) -> W
     }
 
 
-def variants(vectors: Vectors, idf: Weights, keep: int) -> Iterator[tuple[str, Vectors]]:
+def attention_of_tokens(texts: Mapping[str, str], vectors: Vectors) -> Weights:
+    """The attention that each token with a vector gets in the last layer, the mean of all heads and tokens."""
+    from transformers import AutoModel, AutoTokenizer
+
+    path, found = str(resolve(MINILM).path), dict[str, Floats]()
+    with quiet():
+        tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        model = AutoModel.from_pretrained(path, attn_implementation="eager", use_safetensors=True).eval()
+    for own, text in texts.items():
+        tokens = tokenizer(text, truncation=True, max_length=len(vectors[own]), return_tensors="pt")
+        with torch.inference_mode():
+            attention = model(**tokens, output_attentions=True).attentions[-1][0]
+        found[own] = attention.mean(dim=(0, 1)).numpy()
+        assert found[own].shape == vectors[own].shape[:1]
+    return found
+
+
+def variants(vectors: Vectors, weights: Mapping[str, Weights], keep: int) -> Iterator[tuple[str, Vectors]]:
     """The documents' vectors by each way to keep so many."""
     yield "ward", reduced_all(vectors, keep)
     yield "prototypes", {own: prototypes(rows, keep) for own, rows in vectors.items()}
@@ -73,11 +97,15 @@ def variants(vectors: Vectors, idf: Weights, keep: int) -> Iterator[tuple[str, V
     ways: dict[str, Callable[[str, int], Any]] = {
         "distinct": lambda own, _: np.argsort(vectors[own] @ vectors[own].mean(axis=0), kind="stable"),
         "random": lambda _, count: chance.permutation(count),
-        "top IDF": lambda own, _: np.argsort(-idf[own], kind="stable"),
         "first": lambda _, count: np.arange(count),
+        **{name: partial(_heaviest, own) for name, own in weights.items()},
     }
     for name, order in ways.items():
         yield name, {own: rows[np.sort(order(own, len(rows))[:keep])] for own, rows in vectors.items()}
+
+
+def _heaviest(weights: Weights, own: str, _: int) -> Any:
+    return np.argsort(-weights[own], kind="stable")
 
 
 def reduced_all(vectors: Vectors, keep: int) -> Vectors:
@@ -105,6 +133,21 @@ def ranked(name: str, candidates: Mapping[str, list[str]], queries: Vectors, doc
         scores = [(own, float((queries[query] @ documents[own].T).max(axis=1).sum())) for own in ids]
         hits[query] = sorted(scores, key=lambda pair: -pair[1])
     return Run(name, hits)
+
+
+def scheduled(
+    name: str, candidates: Mapping[str, list[str]], stages: Sequence[tuple[Vectors, Vectors]]
+) -> tuple[Run, float]:
+    """All candidates by the first stage's vectors, the better half by the next's; and the products of a query."""
+    hits, rest, products = dict[str, list[tuple[str, float]]](), dict(candidates), 0
+    for place, (queries, documents) in enumerate(stages):
+        products += sum(len(queries[query]) * len(documents[own]) for query, ids in rest.items() for own in ids)
+        for query, found in ranked(name, rest, queries, documents).rankings.items():
+            # Whatever a later stage has ordered stands above the others.
+            ordered = [(own, score + 1000 * place) for own, score in found]
+            hits[query] = [*ordered, *hits.get(query, [])[len(ordered) :]]
+        rest = {query: [own for own, _ in found[: (len(rest[query]) + 1) // 2]] for query, found in hits.items()}
+    return Run(name, hits), products / len(candidates)
 
 
 def show(name: str, documents: Vectors, evaluation: Evaluation, whole: Evaluation) -> None:
@@ -138,13 +181,23 @@ def main() -> None:
 
     base = measured("all", asked, whole)
     show("all", whole, base, base)
-    idf = idf_of_tokens(encoder, texts, whole)
+    weights = {"top IDF": idf_of_tokens(encoder, texts, whole), "attention": attention_of_tokens(texts, whole)}
     for keep in options.keep:
-        for name, vectors in variants(whole, idf, keep):
+        for name, vectors in variants(whole, weights, keep):
             show(f"{name} {keep}", vectors, measured(f"{name} {keep}", asked, vectors), base)
     print(f"queries: {np.mean([len(rows) for rows in asked.values()]):.1f} vectors")
     for keep in options.queries:
         show(f"query {keep}", whole, measured(f"query {keep}", reduced_all(asked, keep), whole), base)
+    fewer = [{keep: reduced_all(side, keep) for keep in keeps} for side, keeps in ((asked, (4, 8)), (whole, (16, 32)))]
+    schedules: dict[str, list[tuple[Vectors, Vectors]]] = {
+        "no schedule": [(asked, whole)],
+        "queries 4, 8, all": [(fewer[0][4], whole), (fewer[0][8], whole), (asked, whole)],
+        "documents 16, 32, all": [(asked, fewer[1][16]), (asked, fewer[1][32]), (asked, whole)],
+    }
+    for name, stages in schedules.items():
+        run, products = scheduled(name, candidates, stages)
+        print(f"{products:8,.0f} products", end=" ")
+        show(name, whole, evaluate(run, qrels, ("nDCG@10",)), base)
 
 
 if __name__ == "__main__":
