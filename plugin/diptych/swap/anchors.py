@@ -123,8 +123,8 @@ def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed
     return missing
 
 
-def to_score(planned: Plan, config: Config) -> list[AnchorsToScore]:
-    """What each slot of anchors costs.
+def to_score(handle: CollectionHandle, planned: Plan, config: Config) -> list[AnchorsToScore]:
+    """What each slot of anchors costs; after a kill, what is left of it.
 
     Raises:
         SwapError: other slots change as well.
@@ -135,13 +135,15 @@ def to_score(planned: Plan, config: Config) -> list[AnchorsToScore]:
         raise SwapError(
             "the config changes other slots as well", where=config.source.name, got=", ".join(others), do=do
         )
+    states = anchors_status(handle) if planned.under_way else []
+    left = {state.slot: state.missing for state in states if state.role == "building"}
     found = []
     for step in planned.steps:
         if step.slot in files:
             anchors = len(read_anchors(files[step.slot], where=f"slot {step.slot!r}"))
-            seconds = step.seconds if step.rate else None
-            adapter = config.slots[step.slot].adapter
-            found.append(AnchorsToScore(step.slot, adapter, anchors, step.encode, seconds))
+            documents = left.get(step.slot, step.encode)
+            seconds = documents / step.rate if step.rate else None
+            found.append(AnchorsToScore(step.slot, config.slots[step.slot].adapter, anchors, documents, seconds))
     return found
 
 

@@ -189,6 +189,7 @@ def test_a_killed_build_goes_on_with_the_anchors_that_it_chose(workshop: Worksho
         states = json.loads(command("anchors", "status", "--json")["out"])["anchors"]
         missing = states[0]["missing"] if states else len(DOCUMENTS)
         again = json.loads(command(*build)["out"])
+        assert again["anchors"][0]["documents"] == missing
         assert again["encoded"].get("scores.1", 0) <= missing + CHUNK
         assert (folder / "chosen.txt").read_text() == chosen
         require_alike(workshop.look(folder), right)

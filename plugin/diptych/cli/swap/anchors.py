@@ -60,7 +60,7 @@ def build(
         with waiting("choosing anchors"):
             written = choose_missing(opened.handle, new_config, count=count, seed=seed)
         with waiting("timing a few calls"):
-            costs = to_score(opened.plan(unjudged(new_config)), new_config)
+            costs = to_score(opened.handle, opened.plan(unjudged(new_config)), new_config)
         if not as_json:
             for path in written:
                 say(stdout(), f"wrote {path}: titles of the collection, by seed {seed}")
