@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import State
+from diptych.metadata.models import CollectionMetadata, Generation
 from diptych.metadata.payloads import from_payload
 from diptych.plugins.anchor_scores import (
     ANCHORS,
@@ -78,48 +78,83 @@ def slots_of_anchors(config: Config) -> dict[str, Path]:
     return files
 
 
-def require_same_files(live: State, config: Config) -> None:
-    """Refuse files whose anchors the live scores are of, and that are lost or hold other anchors now.
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """Whose file of anchors it is, and what to do if it is lost or was edited."""
 
-    Populate needs the old anchors for as long as it keeps up their scores: until `finish`.
+    anchors: str
+    lost: str
+    edited: str
+
+
+_LIVE = _Whose(
+    "the live anchors",
+    "restore it, or name another file in the config",
+    "restore the old anchors in it; write the new anchors to a new file and name it",
+)
+_BUILDING = _Whose(
+    "the anchors being built",
+    "restore it and run this again, or abandon the anchors being built: diptych rollback",
+    "restore its anchors and run this again, or abandon the anchors being built: diptych rollback",
+)
+
+
+def require_same_files(metadata: CollectionMetadata, config: Config, chosen: Sequence[str] = ()) -> None:
+    """Refuse files whose anchors the scores are of, live or being built, and that are lost or hold other anchors now.
+
+    Populate needs the old anchors for as long as it keeps up their scores: until `finish`. A build that was killed
+    needs the anchors that it began with.
+
+    Args:
+        chosen: the anchors that a lost file is about to get; the same ones as before do for a build that was killed.
 
     Raises:
         SwapError: such a file is lost, or holds other anchors.
     """
-    digests = {
+    live, building = _digests(metadata.live.slots), _digests(metadata.swap.building if metadata.swap else {})
+    for name, slot in config.slots.items():
+        if slot.anchors is None:
+            continue
+        path, where = Path(slot.options[ANCHORS]["texts"]), f"slot {name!r}"
+        if path in live:
+            _require_same(path, live[path], _LIVE, where)
+        elif path in building and (path.exists() or anchors_digest(chosen) != building[path]):
+            _require_same(path, building[path], _BUILDING, where)
+
+
+def _digests(generations: Mapping[str, Generation]) -> dict[Path, str]:
+    """The digests of the anchors that were scored, by file."""
+    return {
         Path(generation.options[ANCHORS]["texts"]): generation.space.rpartition(":")[2]
-        for generation in live.slots.values()
+        for generation in generations.values()
         if has_anchors(generation.options)
     }
-    for name, slot in config.slots.items():
-        if slot.anchors is None or (path := Path(slot.options[ANCHORS]["texts"])) not in digests:
-            continue
-        if not path.exists():
-            what, do = "the file of the live anchors is lost", "restore it, or name another file in the config"
-            raise SwapError(what, where=f"slot {name!r}", got=str(path), do=do)
-        if anchors_digest(read_anchors(path, where=f"slot {name!r}")) != digests[path]:
-            what = "the file of the live anchors holds other anchors now"
-            do = "restore the old anchors in it; write the new anchors to a new file and name it"
-            raise SwapError(what, where=f"slot {name!r}", got=str(path), do=do)
+
+
+def _require_same(path: Path, digest: str, whose: _Whose, where: str) -> None:
+    if not path.exists():
+        raise SwapError(f"the file of {whose.anchors} is lost", where=where, got=str(path), do=whose.lost)
+    if anchors_digest(read_anchors(path, where=where)) != digest:
+        what = f"the file of {whose.anchors} holds other anchors now"
+        raise SwapError(what, where=where, got=str(path), do=whose.edited)
 
 
 def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed: int) -> list[Path]:
     """Write the files of anchors that do not exist, from the titles of the collection's documents.
 
     Raises:
-        SwapError: the config has no slot of anchors, the collection too few different titles, or a file that the live
-            scores were made from is lost or holds other anchors.
+        SwapError: the config has no slot of anchors, the collection too few different titles, or a file that scores
+            were made from, or are being made from, is lost or holds other anchors.
     """
-    require_same_files(handle.read().live, config)
     missing = [path for path in dict.fromkeys(slots_of_anchors(config).values()) if not path.exists()]
-    if missing:
-        anchors = choose_anchors(_titles(handle), count, seed=seed)
-        if len(anchors) < 2:
-            what, do = "too few documents to choose anchors from", "populate first, or write queries into the file"
-            got = f"{len(anchors)} different titles"
-            raise SwapError(what, where=f"collection {handle.name!r}", got=got, expected="2 or more", do=do)
-        for path in missing:
-            write_anchors(path, anchors)
+    anchors = choose_anchors(_titles(handle), count, seed=seed) if missing else []
+    require_same_files(handle.read(), config, anchors)
+    if missing and len(anchors) < 2:
+        what, do = "too few documents to choose anchors from", "populate first, or write queries into the file"
+        got = f"{len(anchors)} different titles"
+        raise SwapError(what, where=f"collection {handle.name!r}", got=got, expected="2 or more", do=do)
+    for path in missing:
+        write_anchors(path, anchors)
     return missing
 
 

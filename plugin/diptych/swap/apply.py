@@ -82,7 +82,7 @@ def apply(
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
         GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for a retry.
-        SwapError: another swap is under way; a file of live anchors is lost or was edited.
+        SwapError: another swap is under way; a file of live anchors, or of those being built, is lost or was edited.
         PopulateError: store or encoder failed for good.
         StoreUnavailable: the server does not answer.
     """
@@ -93,7 +93,7 @@ def apply(
         metadata = handle.read()
         completed = with_stored_default(config, metadata)
         if any(slot.anchors for slot in completed.slots.values()):
-            require_same_files(metadata.live, completed)
+            require_same_files(metadata, completed)
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
         return _drop_retired(handle, report, given, event)

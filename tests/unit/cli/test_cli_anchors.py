@@ -99,6 +99,28 @@ def test_live_anchors_are_neither_edited_nor_chosen_anew(filled: Run, tmp_path: 
     assert filled("anchors", "status", "--json").json()["anchors"][0]["vector"] == "scores.2"
 
 
+def test_a_build_under_way_keeps_its_anchors_and_counts_only_what_is_left(filled: Run, tmp_path: Path) -> None:
+    assert filled("anchors", "build", "--count", 5, "--dry-run").code == 0
+    assert filled("apply", "--no-cut-over").code == 0
+    assert "scores: all documents have scores of 5 anchors" in filled("anchors", "build", "--dry-run").out
+    file = tmp_path / "anchors.txt"
+    old = file.read_text()
+    file.write_text(f"{old}word1 word2\n")
+    for answer in (filled("anchors", "build"), filled("apply")):
+        assert answer.code == 1
+        assert "the file of the anchors being built holds other anchors now" in answer.err
+        assert (
+            "restore its anchors and run this again, or abandon the anchors being built: diptych rollback" in answer.err
+        )
+    file.unlink()
+    for answer in (filled("anchors", "build", "--count", 7), filled("apply")):
+        assert (answer.code, file.exists()) == (1, False)
+        assert "the file of the anchors being built is lost" in answer.err
+    built = filled("anchors", "build", "--count", 5)
+    assert (built.code, file.read_text()) == (0, old), "the same documents give the same anchors again"
+    assert "cut over" in built.out
+
+
 def test_other_changes_are_left_to_apply(filled: Run, tmp_path: Path) -> None:
     (tmp_path / "diptych.yaml").write_text((CONFIG + SCORES + SEARCH).replace("dimension: 8", "dimension: 9"))
     answer = filled("anchors", "build")
