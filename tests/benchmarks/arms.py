@@ -1,7 +1,8 @@
-"""Prints how the arms of a measurement differ from the first of them."""
+"""How the arms of a measurement differ from the first of them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -39,6 +40,21 @@ def print_differences(
             row = effect(arm, f"beside {baseline}", "", metric, by_arm[baseline], found, **given)  # type: ignore[arg-type]
             over = f"{_told(row.seeds)} over seeds, {_told(row.queries)} over queries"
             print(f"{mean} | {row.difference:+.3f} {over} | {row.verdict}", flush=True)
+
+
+def cell(values: NDArray[np.float64], baseline: NDArray[np.float64] | None = None, digits: int = 3) -> str:
+    """A mean and its difference from the baseline's with the interval over queries, `.821 +.005 [-.003, +.013]`.
+
+    Args:
+        values, baseline: of each query `[queries]`; the mean alone without a baseline, and `0` where no query differs.
+        digits: after the point.
+    """
+    words = [f"{values.mean():.{digits}f}"]
+    if baseline is not None:
+        difference = values - baseline
+        ends = (difference.mean(), *query_interval(difference))
+        words.append("{} [{}, {}]".format(*(f"{end:+.{digits}f}" for end in ends)) if difference.any() else "0")
+    return re.sub(r"(?<!\d)0\.", ".", " ".join(words))
 
 
 def _told(interval: Interval | None) -> str:

@@ -7,28 +7,33 @@ over 127; 8-bit codes are rounded once more to each lower width, and the scales 
 product serves all widths. Beside it stand codes that are rounded directly to the width, and codes whose low bits are
 cut off. Qdrant's copies are searched by the embedded engine without a graph, so that codes alone decide. What is asked
 is how many of the ten nearest by the whole vectors are among the ten best by code, and among the 40 best, which is what
-rescoring can mend; nDCG@10 is that of the 40 rescored by the whole vectors and of the codes alone.
+rescoring can mend; nDCG@10 is that of the 40 rescored by the whole vectors and of the codes alone. Shares have their
+difference from Double Rounding at the same width, nDCG@10 that from the whole vectors, each with the 95 % paired
+bootstrap interval over the queries.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from qdrant_client import models
 
+from arms import cell
 from corpora import folder_of, read_documents
 from diptych import Run
 from diptych.encoders import Encoders
-from diptych.evaluate import evaluate, read_beir
+from diptych.evaluate import Qrels, evaluate, read_beir
 from diptych.types import Floats
 from qdrant_edge_client import EdgeClient
 
-MODEL, METRIC = "all-MiniLM-L6-v2", "nDCG@10"
+MODEL, METRIC, WHOLE = "all-MiniLM-L6-v2", "nDCG@10", "float32"
 WIDTHS, CLIP, K = (8, 6, 4, 2), 99.9, 10
 DEPTHS = (K, 4 * K)
 TURBO, BINARY = models.TurboQuantBitSize, models.BinaryQuantizationEncoding
@@ -104,28 +109,45 @@ def main() -> None:
         documents = np.stack(encoder.encode_document(list(texts.values())))  # type: ignore[arg-type]
         asked = np.stack(encoder.encode_query([query.text for query in queries]))  # type: ignore[arg-type]
         whole, scale = asked @ documents.T, scales(documents)
-        nearest = best(whole, K)
         print(f"\n{name}: {len(ids):,} documents, {len(queries)} queries, {documents.shape[1]} dimensions\n")
         print("| codes | of the 10 nearest in 10 | in 40 | nDCG@10 by codes | of 40 rescored |\n|---|---|---|---|---|")
+        values: dict[str, list[NDArray[np.float64]]] = {}
         for kind, found in ways(asked, documents, whole, scale):
-            shares = [
-                np.mean([len({*a} & {*b[:size]}) / K for a, b in zip(nearest, found, strict=True)]) for size in DEPTHS
-            ]
             rescored = np.take_along_axis(found, best(np.take_along_axis(whole, found, 1), K), 1)
-            quality = [
-                evaluate(run_of(kind, own, [query.id for query in queries], ids), qrels, [METRIC]).means[METRIC]
-                for own in (found, rescored)
-            ]
-            print("| " + " | ".join([kind, *(f"{value:.3f}" for value in (*shares, *quality))]) + " |", flush=True)
+            runs = [run_of(kind, own, [query.id for query in queries], ids) for own in (found, rescored)]
+            values[kind] = [*shares(best(whole, K), found), *(quality(own, qrels) for own in runs)]
+            others = [same_width(kind)] * len(DEPTHS) + [None if kind == WHOLE else WHOLE] * len(runs)
+            given = enumerate(zip(values[kind], others, strict=True))
+            cells = [cell(own, values[other][place] if other else None) for place, (own, other) in given]
+            print(f"| {' | '.join([kind, *cells])} |", flush=True)
+
+
+def shares(nearest: Any, found: Any) -> list[NDArray[np.float64]]:
+    """By query, the share of the nearest among the best by code, at each of `DEPTHS`."""
+    pairs = [*zip(nearest, found, strict=True)]
+    return [np.array([len({*near} & {*own[:size]}) / K for near, own in pairs]) for size in DEPTHS]
+
+
+def quality(run: Run, qrels: Qrels) -> NDArray[np.float64]:
+    """By query, the metric."""
+    values = evaluate(run, qrels, [METRIC]).per_query[METRIC]
+    return np.array([values[query] for query in qrels.queries])
+
+
+def same_width(kind: str) -> str | None:
+    """Double Rounding at the width of this kind, which is another."""
+    bits = re.search(r"(\d) bit", kind)
+    other = f"{bits[1]} bits, double" if bits and int(bits[1]) in WIDTHS else None
+    return None if kind == other else other
 
 
 def ways(asked: Floats, documents: Floats, whole: Floats, scale: Floats) -> Iterator[tuple[str, Any]]:
     """What each kind of code finds `[queries, DEPTHS[1]]`."""
-    yield "whole vectors", best(whole, DEPTHS[1])
+    yield WHOLE, best(whole, DEPTHS[1])
     for bits in WIDTHS:
         for way in ("double", "direct", "cut") if bits < 8 else ("double",):
             scores = (asked * scale) @ codes(documents, scale, bits, way).T
-            yield f"8 bits stored, {bits} searched, {way}", best(scores, DEPTHS[1])
+            yield f"{bits} bits, {way}", best(scores, DEPTHS[1])
     for kind, quantization in ENGINE.items():
         yield kind, by_engine(asked, documents, quantization)
 

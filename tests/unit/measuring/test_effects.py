@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from arms import cell
 from diptych.evaluate import Qrels, evaluate
 from diptych.types import Run
 from diptych_adapters.models import resolve
@@ -18,7 +19,7 @@ from diptych_training.losses import ContrastiveLoss
 from effects import deb, mat, mixture, tiny, vec
 from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
-from effects.running import PLATEAU, Effect, above, best, effect, learnt, plateau, student_interval
+from effects.running import PLATEAU, Effect, above, best, effect, learnt, plateau, query_interval, student_interval
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
 from effects.served import source_of
 from effects.table import BEGIN, END, line, put_into, table, write_into, written
@@ -400,3 +401,13 @@ def test_every_row_of_the_table_says_what_had_to_hold() -> None:
     rows = [Effect.of(one) for own in read(METHODS / "effects.json").values() for one in own["effects"]]
     assert len(rows) > 80
     assert [one.compared for one in rows if not one.conditions and one.better != "equal"] == []
+
+
+def test_a_cell_tells_the_mean_and_where_it_differs_the_difference_with_its_interval() -> None:
+    values, baseline = np.tile([0.5, 0.25], 50), np.tile([0.5, 0.0], 50)
+    low, high = query_interval(values - baseline)
+    assert cell(values) == ".375"
+    assert cell(values, baseline) == f".375 +.125 [+{low:.3f}, +{high:.3f}]".replace("+0.", "+.")
+    assert cell(values, values) == ".375 0"
+    assert cell(10 * values + 100, digits=1) == "103.8"
+    assert cell(-values, digits=2) == "-.38"
