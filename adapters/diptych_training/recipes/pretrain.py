@@ -38,8 +38,7 @@ class ItemsOptions(DocumentsOptions):
 
     corpus: RelativePath | None = Field(None, description="A folder of files, or another source of `diptych populate`.")
     column: str | None = Field(
-        None,
-        description="Column or key that holds the paths, if the corpus is not a folder. The default is `media`.",
+        None, description="Column or key with the paths of a corpus that is not a folder; `media` by default."
     )
     share: Share = Field(0.1, description="Share of the items that is held out, to measure what is filled in.")
 
@@ -129,9 +128,7 @@ class Options(RecipeOptions):
     encoder: EncoderOptions = Field(default_factory=EncoderOptions)
     mask: MaskOptions = Field(default_factory=MaskOptions)
     target: Target = Field(
-        "pixels",
-        description="What is predicted. pixels: the values of hidden patches; features: the teacher's tokens of them; "
-        "spectrum: the strength of each frequency of a window (series only).",
+        "pixels", description="What is predicted: hidden pixels, a teacher's tokens, or the spectrum of a series."
     )
     teacher: TeacherOptions = Field(default_factory=TeacherOptions)
     decoder: DecoderOptions = Field(default_factory=DecoderOptions)
