@@ -1,15 +1,16 @@
-"""`distill` and `cprd`: a dense encoder learns from a reranker's scores, or from no more than their order.
+"""`distill` and `cprd`: a dense encoder learns from a reranker's scores alone, or from their order beside contrast.
 
 Source of `cprd`: Contrastive Partial Ranking Distillation; see docs/methods/cprd.md.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diptych_training.losses import CPRDLoss, KLDistillation
+from diptych_training.losses.cprd import Taught
 from diptych_training.options import AboveZero, Beside, Section
 from diptych_training.recipes.common.remining import RefreshEvery, RenewedNegatives, Renewing, RenewingOptions
 
@@ -53,7 +54,18 @@ class OrderOptions(Section):
     tau: AboveZero = Field(0.07, description="Temperature: cosines are divided by it.")
     min_prob: Probability = Field(0.1, description="Negatives whose score has a lower sigmoid are not ordered.")
     top: Probability | None = Field(None, description="Instead: the share of the negatives, the best, that is ordered.")
-    weight: AboveZero = Field(1.0, description="Of the order beside the contrastive loss.")
+    weight: AboveZero = Field(1.0, description="Of the teacher's part beside the contrastive loss.")
+    kind: Taught = Field(
+        "order",
+        description="What the teacher's part is: the order, the distribution over all negatives, or the scores.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        given = ", ".join(f"loss.{name}" for name in ("min_prob", "top") if name in self.model_fields_set)
+        if self.kind != "order" and given:
+            raise ValueError(f"{given}: for loss.kind order alone, not {self.kind}: leave it out")
+        return self
 
 
 class OrderNegatives(RenewedNegatives):
@@ -76,5 +88,5 @@ class Cprd(Renewing[CprdOptions]):
     with_ids: ClassVar[bool] = True
 
     def loss(self, model: Any) -> Any:
-        """The contrastive loss over the batch, and the likelihood of the teacher's order."""
+        """The contrastive loss over the batch, and the teacher's part."""
         return CPRDLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.cprd import CPRDLoss
+from diptych_training.losses.cprd import CPRDLoss, Taught
 from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation, focal_bce
 from diptych_training.losses.dual_head import labels_of
 from diptych_training.losses.margin_mse import DualMarginMSELoss, in_batch_margins
@@ -83,6 +83,20 @@ def test_cprd_within_a_row_is_infonce_and_its_weight_of_the_order() -> None:
         assert found == pytest.approx(wanted + weight * likelihood(student[:, 1:], teacher[:, 1:]))
 
 
+def test_cprd_takes_the_distribution_or_the_scores_instead_of_the_order() -> None:
+    student, teacher = drawn(1, 4, 6).double(), 3 * drawn(2, 4, 6).double()
+    infonce = torch.nn.functional.cross_entropy(student, torch.zeros(4, dtype=torch.int64)).item()
+    own, wanted = (scores[:, 1:].numpy() for scores in (student, teacher))
+    shares = [np.exp(scores) / np.exp(scores).sum(1, keepdims=True) for scores in (own, wanted)]
+    divergence = (shares[1] * np.log(shares[1] / shares[0])).sum(1).mean()
+    gaps = ((own - own.mean(1, keepdims=True)) - (wanted - wanted.mean(1, keepdims=True))) ** 2
+    for kind, part in (("distribution", divergence), ("scores", gaps.mean())):
+        found = CPRDLoss(Given(), kind=cast(Taught, kind), weight=0.3).of_rows(student, teacher).item()
+        assert found == pytest.approx(infonce + 0.3 * part)
+    with pytest.raises(ContractError, match=r"(?s)unknown kind.*CPRDLoss.*margins.*order, distribution, scores"):
+        CPRDLoss(Given(), kind=cast(Taught, "margins"))
+
+
 def test_cprd_with_ids_contrasts_with_the_batch_and_knows_what_is_relevant() -> None:
     embeddings, teacher = [drawn(seed, 4, 8) for seed in range(5)], 3 * drawn(9, 4, 4)
     ids = torch.tensor([[n, n, 10 + n, 20 + n, 30 + n] for n in range(4)])
@@ -99,8 +113,12 @@ def test_cprd_with_ids_contrasts_with_the_batch_and_knows_what_is_relevant() -> 
         CPRDLoss(Given())(columns(*embeddings), ids)
 
 
-@pytest.mark.parametrize("options", [{}, {"min_prob": 0.0}, {"top": 0.5}], ids=["valid", "all", "the best"])
-def test_cprd_does_not_order_a_negative_that_is_judged_relevant(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"min_prob": 0.0}, {"top": 0.5}, {"kind": "distribution"}, {"kind": "scores"}],
+    ids=["valid", "all", "the best", "distribution", "scores"],
+)
+def test_cprd_does_not_compare_a_negative_that_is_judged_relevant(options: dict[str, Any]) -> None:
     embeddings, teacher = [drawn(seed, 1, 8) for seed in range(6)], torch.tensor([[4.0, 3.0, 2.0, 1.0, -5.0]])
     ids = torch.tensor([[0, 0, 10, 20, 30, 40]])
     labels = torch.tensor([labels_of(ids[0].tolist(), teacher[0].tolist())])
@@ -119,12 +137,13 @@ def test_cprd_does_not_order_a_negative_that_is_judged_relevant(options: dict[st
     assert order(Relevance(), [0, 1, 2, 3, 4, 5], again, labels) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_cprd_of_a_row_whose_negatives_are_all_judged_relevant_is_the_contrast() -> None:
+@pytest.mark.parametrize("kind", ["order", "distribution", "scores"])
+def test_cprd_of_a_row_whose_negatives_are_all_judged_relevant_is_the_contrast(kind: Taught) -> None:
     embeddings = [drawn(seed, 2, 8).requires_grad_() for seed in range(4)]
     ids = torch.tensor([[0, 0, 10, 20], [1, 1, 11, 21]])
     labels = torch.tensor([labels_of(row, [3.0, 2.0, 1.0]) for row in ids.tolist()])
     relevance = Relevance([(query, document + query) for query in (0, 1) for document in (10, 20)])
-    found = CPRDLoss(Given(), relevance=relevance)(columns(*embeddings), labels)
+    found = CPRDLoss(Given(), relevance=relevance, kind=kind)(columns(*embeddings), labels)
     wanted = ContrastiveLoss(Given(), tau=0.07, relevance=relevance)(columns(*embeddings), ids)
     assert found.item() == pytest.approx(wanted.item())
     assert all(torch.isfinite(own).all() for own in torch.autograd.grad(found, embeddings))
@@ -262,7 +281,16 @@ def test_focal_loss_takes_as_many_negatives_a_positive_as_told() -> None:
         assert loss(columns(zeros, zeros), labels).item() == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [cprd(top=0.6), KLDistillation(Given()), AR2RetrieverLoss(Given())])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        cprd(top=0.6),
+        CPRDLoss(Given(), kind="distribution"),
+        CPRDLoss(Given(), kind="scores"),
+        KLDistillation(Given()),
+        AR2RetrieverLoss(Given()),
+    ],
+)
 def test_gradients_are_those_of_finite_differences(loss: CPRDLoss | KLDistillation | AR2RetrieverLoss) -> None:
     student, teacher = drawn(8, 2, 5).double().requires_grad_(), drawn(9, 2, 5).double()
     assert torch.autograd.gradcheck(lambda s: loss.of_rows(s, teacher), student)

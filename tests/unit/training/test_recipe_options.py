@@ -50,6 +50,13 @@ def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
     assert (rounds.training.batch_size, rounds.training.learning_rate) == (16, 2e-5)
 
 
+def test_cprd_refuses_options_of_the_order_where_another_part_is_taught() -> None:
+    given = {"recipe": "cprd", "model": "m", "output": "o", "data": DATA, "teacher": {"adapter": "a"}}
+    load_recipe({**given, "loss": {"kind": "scores", "weight": 0.3}}, Registry.default())
+    with pytest.raises(ConfigError, match=r"(?s)loss\.top.*loss\.kind order alone, not scores.*leave it out"):
+        load_recipe({**given, "loss": {"kind": "scores", "top": 0.5}}, Registry.default())
+
+
 @pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced", "dual_head"])
 def test_a_teacher_that_is_missing_is_asked_for_in_both_forms_and_both_can_be_used(name: str) -> None:
     given = {"recipe": name, "model": "m", "output": "o", "data": DATA}
