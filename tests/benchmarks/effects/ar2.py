@@ -29,9 +29,10 @@ from diptych_training.data.model_candidates import mine
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.models.trained_module import TrainedModule
 from effects.deb import POOL, RATE, Real, averaged, deb, listed, train, vectors
-from effects.distill import BATCH, TAU, warm
+from effects.distill import BATCH
 from effects.running import FEW, ONE, TUNING, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg
+from effects.teacher import TAU, warm
 from effects.tiny import Encoder, scores
 from effects.uni_encoder import Row, cross_encoder, trained
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -196,13 +196,12 @@ def _seeded(world: Real, seed: int, size: int) -> Real:
 @lru_cache(maxsize=2)
 def _read(name: str, train: int, query_length: int, document_length: int, *, taught: bool) -> Real:
     """The collection with so many training queries, 1,000 further ones for tuning, and 1,000 test queries."""
-    folder, texts = data_of(name), read_texts(data_of(name))
-    queries, relevant = list[str](), list[list[str]]()
-    for split, size in (("train", train + 1000), ("test", 1000)):
-        own, judged = read_beir(folder, split=split)
-        useful = [query for query in own if any(document in texts for document in judged.relevant(query.id))][:size]
-        queries += [str(query.text) for query in useful]
-        relevant += [[name for name in sorted(judged.relevant(query.id)) if name in texts] for query in useful]
+    texts = read_texts(data_of(name))
+    asked = [
+        *questions(name, texts, "train")[: train + 1000],
+        *questions(name, texts, "test")[:1000],
+    ]
+    queries, relevant = [text for text, _ in asked], [own for _, own in asked]
     kept = {name: place for place, name in enumerate(dict.fromkeys(name for own in relevant for name in own))}
     table = np.zeros((len(queries), len(kept)), np.bool_)
     for row, found in enumerate(relevant):
@@ -226,6 +225,13 @@ def _read(name: str, train: int, query_length: int, document_length: int, *, tau
         pieces,
         (teacher[0], teacher[1]),
     )
+
+
+def questions(name: str, texts: Mapping[str, str], split: str) -> list[tuple[str, list[str]]]:
+    """The queries of a split that any of these documents is relevant to, with the ids of all that are."""
+    own, judged = read_beir(data_of(name), split=split)
+    found = [(str(query.text), [name for name in sorted(judged.relevant(query.id)) if name in texts]) for query in own]
+    return [(text, names) for text, names in found if names]
 
 
 def tokenised(*sides: tuple[Sequence[str], int]) -> tuple[list[Tensor], Tensor, list[str]]:

@@ -1,13 +1,14 @@
 """A teacher's scores beside contrast, and AR2's retriever: KL, CPRD, MSE and the adversarial term; H-deb.
 
-A row is a synopsis, its description and seven others out of the 30 that a student, trained for 200 steps by InfoNCE,
-finds nearest. The teacher's cosines times 20 are its logits. Everything begins with the same word vectors and trains
-for as many steps of 16 rows, tau .05. *With contrast* is InfoNCE over the batch with a term over the row's negatives:
-the teacher's order of their better half (CPRD), its distribution over them (KL) or its cosines (MSE). Weights are the
-best of `WEIGHTS` on a tuning seed. The teacher has to rank the test queries' documents better than InfoNCE does.
+The teacher is a trained cross-encoder whose scores are stored, see `effects.teacher`. A row is a synopsis, its
+description and seven of the 15 others that the teacher has scored. Everything begins with the same word vectors and
+trains for as many steps of 16 rows, tau .05. *With contrast* is InfoNCE over the batch with a term over the row's
+negatives: the teacher's order of their better half (CPRD), its distribution over them (KL) or its logits, both sides
+centred (MSE). Weights are the best of `WEIGHTS` on a tuning seed. The teacher has to rank the 20 documents that it has
+scored for a test query better than InfoNCE does, by .03.
 
-AR2's retriever plays three rounds, each with negatives mined anew, against a ranker that stands still, which is the
-teacher; static negatives are InfoNCE over the batch with those of the start.
+AR2's retriever plays three rounds, the later ones with the seven of the 15 that it finds nearest by then, against a
+ranker that stands still, which is the teacher; static negatives are InfoNCE over the batch with those of the start.
 """
 
 from __future__ import annotations
@@ -15,60 +16,51 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diptych_training.losses import AR2RetrieverLoss, ContrastiveLoss, CPRDLoss, KLDistillation
-from effects.deb import SHARPNESS, Real, deb, listed, nearest, train
+from diptych_training.losses.cprd import Taught
+from effects.deb import Real, deb, train
 from effects.running import FEW, ONE, Effect, above, best, each, effect, learnt, plateau
 from effects.scoring import Doubles, kendall, ndcg
+from effects.teacher import BETTER, TAU, stored, warm
 from effects.tiny import Encoder, scores
 
-WEIGHTS, TAU, NEGATIVES, WARM, ROUNDS, BATCH = (1.0, 10.0), 0.05, 7, 200, 3, 16
-Way: TypeAlias = Literal["CPRD", "KL", "MSE"]
+WEIGHTS, NEGATIVES, ROUNDS, BATCH = (0.1, 0.3, 1.0, 3.0, 10.0), 7, 3, 16
+KINDS: dict[str, Taught] = {"CPRD": "order", "KL": "distribution", "MSE": "scores"}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """By test query: nDCG@10, and Kendall's tau with the teacher's order of 30 near documents."""
+    """By test query: nDCG@10, Kendall's tau with the teacher's order of 20 near documents, nDCG@10 of these.
+
+    `teacher` has the last by the teacher; both have only queries with a relevant document there.
+    """
 
     ndcg: Doubles
     order: Doubles
-
-
-class Beside(CPRDLoss):
-    """Contrast over the batch with the teacher's distribution over the row's negatives, or with its cosines."""
-
-    def __init__(self, way: Way, **options: Any) -> None:
-        super().__init__(None, tau=TAU, top=0.5, **options)
-        self.way = way
-
-    def order(self, student: Tensor, teacher: Tensor, counted: Tensor | None = None) -> Tensor:
-        """The term of scores of negatives `[B, H]`."""
-        if self.way == "CPRD":
-            return super().order(student, teacher, counted)
-        if self.way == "MSE":
-            return (student * self.tau - teacher / SHARPNESS).square().mean()
-        logs, wanted = student.log_softmax(1), teacher.log_softmax(1)
-        return torch.nn.functional.kl_div(logs, wanted, reduction="batchmean", log_target=True)
+    near: Doubles
+    teacher: Doubles
 
 
 def effects() -> list[Effect]:
     """KL as its recipe has it, the ways to hand on scores beside contrast, and AR2's term."""
-    steps, long_enough = plateau(partial(_ranked, Beside, way="CPRD", weight=0.0), seeds=ONE)
-    at = partial(run, steps=steps)
-    weights = {way: best(partial(_weighed, way, steps), WEIGHTS, ONE) for way in ("CPRD", "KL", "MSE")}
-    ways = {name: each(partial(at, Beside, way=name, weight=weight), FEW) for name, weight in weights.items()}
-    infonce, row, taught = (
-        each(partial(at, make, **given), FEW)
-        for make, given in ((Beside, {"way": "CPRD", "weight": 0.0}), (InRow, {}), (KLDistillation, {}))
+    steps, long_enough = plateau(
+        lambda steps, seed: float(run(with_contrast(), seed, steps=steps).ndcg.mean()), seeds=ONE
     )
-    better = above("teacher", each(by_teacher, FEW), "InfoNCE", [one.ndcg for one in infonce])
-    untrained = each(partial(run, Beside, way="CPRD", weight=0.0, steps=0), FEW)
+    at = partial(run, steps=steps)
+    ways = dict[str, list[Found]]()
+    for name, kind in KINDS.items():
+        weight = best(partial(_weighed, kind, steps), WEIGHTS, ONE)
+        ways[name] = each(partial(at, with_contrast(kind, weight)), FEW)
+    infonce, row, taught = (each(partial(at, make), FEW) for make in (with_contrast(), InRow, KLDistillation))
+    better = above("teacher", [one.teacher for one in infonce], "InfoNCE", [one.near for one in infonce], by=BETTER)
+    untrained = each(partial(run, with_contrast(), steps=0), FEW)
     told = ([long_enough, better], untrained)
     rows = [
         *_rows("KL of a teacher", "beside InfoNCE, both within the row", row, taught, "distill", told)[:1],
@@ -90,7 +82,7 @@ def effects() -> list[Effect]:
 
 def _rows(name: str, what: str, base: list[Found], own: list[Found], page: str, told: Any) -> list[Effect]:
     """nDCG@10 and the order; the baseline has to have learnt to rank in both."""
-    order, (conditions, untrained) = "Kendall's tau with the teacher, 30 near documents", told
+    order, (conditions, untrained) = "Kendall's tau with the teacher, 20 near documents", told
     ranked, ordered = ([[getattr(one, part) for one in side] for side in (base, own)] for part in ("ndcg", "order"))
     conditions = [*conditions, learnt(ranked[0], [one.ndcg for one in untrained])]
     given: Any = {"page": page, "conditions": conditions, "same_queries": True}
@@ -107,75 +99,68 @@ class InRow(CPRDLoss):
         super().__init__(model, tau=TAU, weight=0.0)
 
 
-def by_teacher(seed: int) -> Doubles:
-    """nDCG@10 of the teacher by test query."""
-    return deb(seed).by_teacher()
+def with_contrast(kind: Taught = "order", weight: float = 0.0) -> partial[CPRDLoss]:
+    """Contrast over the batch with a teacher's part of this kind; without weight InfoNCE alone."""
+    return partial(CPRDLoss, tau=TAU, top=0.5, weight=weight, kind=kind)
 
 
-def _ranked(make: Any, steps: int, seed: int, **given: Any) -> float:
-    return float(run(make, seed, steps=steps, **given).ndcg.mean())
+def _weighed(kind: Taught, steps: int, weight: float, seed: int) -> float:
+    return float(run(with_contrast(kind, weight), seed, steps=steps).ndcg.mean())
 
 
-def _weighed(way: Way, steps: int, weight: float, seed: int) -> float:
-    return _ranked(Beside, steps, seed, way=way, weight=weight)
-
-
-def run(make: Callable[..., Any], seed: int, *, steps: int, **given: Any) -> Found:
-    """The measures after a training on the rows of the warm student."""
-    world, rows = deb(seed), rows_of(seed)
-    with_ids = make is Beside
-    loss = make(relevance=world.relevance(), **given) if with_ids else make(None)
-    labels = partial(labelled, world, rows, with_ids=with_ids)
-    return measured(world, train(world, rows, loss, seed=seed, steps=steps, labels=labels, size=BATCH), seed)
+def run(make: Callable[..., Any], seed: int, *, steps: int) -> Found:
+    """The measures after a training on drawn rows."""
+    world, rows, with_ids = deb(seed), drawn(seed), isinstance(make, partial)
+    loss = make(None, relevance=world.relevance()) if with_ids else make(None)
+    labels = partial(labelled, rows, with_ids=with_ids)
+    return measured(world, train(world, rows, loss, seed=seed, steps=steps, labels=labels, size=BATCH))
 
 
 def played(adversarial: float | None, seed: int, *, steps: int) -> Found:
-    """The measures after three rounds of AR2's retriever with this weight; None: InfoNCE, nothing mined anew."""
-    world, rows, each_round = deb(seed), rows_of(seed), steps // ROUNDS
+    """The measures after three rounds of AR2's retriever with this weight; None: InfoNCE, nothing chosen anew."""
+    world, rows, each_round = deb(seed), drawn(seed), steps // ROUNDS
     model = copy.deepcopy(warm(seed))
     for number in range(ROUNDS):
         if adversarial is None:
             loss: Any = ContrastiveLoss(None, tau=TAU, relevance=world.relevance())
             labels = None
         else:
-            rows = listed(world, model, seed + number, NEGATIVES) if number else rows
+            rows = hardest(world, model, rows) if number else rows
             loss = AR2RetrieverLoss(None, tau=TAU, adv_weight=adversarial)
-            labels = partial(labelled, world, rows, with_ids=False)
+            labels = partial(labelled, rows, with_ids=False)
         train(world, rows, loss, seed=seed + number, steps=each_round, labels=labels, model=model, size=BATCH)
-    return measured(world, model, seed)
+    return measured(world, model)
 
 
-@lru_cache(maxsize=8)
-def warm(seed: int) -> Encoder:
-    """A student that knows the training pairs a little; the same for the same seed."""
-    world = deb(seed)
-    loss = ContrastiveLoss(None, tau=TAU, relevance=world.relevance())
-    return train(world, world.rows(), loss, seed=seed, steps=WARM)
+def drawn(seed: int, negatives: int = NEGATIVES) -> Tensor:
+    """Rows `(query, positive, negatives)` of the training pairs, the negatives drawn from those scored."""
+    rows = deb(seed).rows()
+    pool = stored().pool[rows[:, 0]].numpy()
+    places = np.random.default_rng((seed, 81)).random(pool.shape).argsort(1)[:, :negatives]
+    return torch.cat([rows, torch.from_numpy(np.take_along_axis(pool, places, 1))], 1)
 
 
-@lru_cache(maxsize=8)
-def rows_of(seed: int) -> Tensor:
-    """Rows of the training pairs with what this student finds nearest."""
-    return listed(deb(seed), warm(seed), seed, NEGATIVES)
+def hardest(world: Real, model: Encoder, rows: Tensor) -> Tensor:
+    """The rows with the negatives that the model finds nearest of those scored."""
+    pool, found = stored().pool[rows[:, 0]], torch.from_numpy(scores(model, world, rows[:, 0].numpy()))
+    places = found.gather(1, pool).argsort(1, descending=True)[:, :NEGATIVES]
+    return torch.cat([rows[:, :2], pool.gather(1, places)], 1)
 
 
-@lru_cache(maxsize=8)
-def asked_of(seed: int) -> tuple[Tensor, Doubles]:
-    """30 documents that this student finds nearest to each test query, and the teacher's logits of them."""
-    world, asked = deb(seed), torch.from_numpy(deb(seed).test)
-    near = nearest(world, warm(seed), asked)
-    return near, world.judged(asked, near).double().numpy()
-
-
-def labelled(world: Real, rows: Tensor, places: Tensor, *, with_ids: bool) -> Tensor:
+def labelled(rows: Tensor, places: Tensor, *, with_ids: bool) -> Tensor:
     """The teacher's logits of a batch's rows, after their ids where these are asked for."""
     own = rows[places]
-    said = world.judged(own[:, 0], own[:, 1:])
+    said = stored().judged(own[:, 0], own[:, 1:])
     return torch.cat([own.float(), said], 1) if with_ids else said
 
 
-def measured(world: Real, model: Encoder, seed: int) -> Found:
-    """What the model does for the test queries."""
-    found, (near, wanted) = scores(model, world), asked_of(seed)
-    order = kendall(np.take_along_axis(found, near.numpy(), 1), wanted)
-    return Found(ndcg(found, world.relevant[world.test]), order)
+def measured(world: Real, model: Encoder) -> Found:
+    """What the model does for the test queries, of tuning seeds for nDCG@10 alone."""
+    found, told, none = scores(model, world), stored(), np.empty(0)
+    everywhere = ndcg(found, world.relevant[world.test])
+    if world.test[0] not in told.tests:
+        return Found(everywhere, none, none, none)
+    near, asked = told.near.numpy(), torch.from_numpy(world.test)
+    order = kendall(np.take_along_axis(found, near, 1), told.judged(asked, told.near).double().numpy())
+    taught, own = told.ordered(world, found)
+    return Found(everywhere, order, own, taught)

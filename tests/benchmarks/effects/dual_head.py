@@ -22,7 +22,6 @@ from diptych_training.losses.dual_head import DualHeadLoss
 from diptych_training.models.dual_head import HEADS, DualHead, best_mix
 from diptych_training.relevance import Relevance
 from effects.deb import POOL, RATE, Real, averaged, deb
-from effects.distill import by_teacher
 from effects.running import FEW, ONE, TUNING, Condition, Effect, above, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
 from effects.tiny import scores
@@ -59,7 +58,7 @@ def effects() -> list[Effect]:
         one, two = (each(partial(run, make, share, steps), FEW) for make in (OneHead, DualHeadLoss))
         single, mixed = [found.alone[0] for found in one], [found.mixed for found in two]
         start = [found.alone[0] for found in each(partial(run, OneHead, share, 0), FEW)]
-        told = [long_enough, above("teacher", each(by_teacher, FEW), "one head", single)]
+        told = [long_enough, above("teacher", each(lambda seed: deb(seed).by_teacher(), FEW), "one head", single)]
         few = f"{share:.0%} labelled".replace("%", " %")
         rows += [
             _effect(f"two heads, mixed, beside one with both losses, {few}", single, mixed, told, start),

@@ -26,7 +26,7 @@ from effects.table import line, write_into
 from machine import facts
 
 HERE, METHODS = Path(__file__).parent, Path(__file__).parents[3] / "docs" / "methods"
-HARNESS = {"deb", "lex", "mat", "run", "running", "scoring", "served", "table", "tiny", "vec", "world"}
+HARNESS = {"deb", "lex", "mat", "run", "running", "scoring", "served", "table", "teacher", "tiny", "vec", "world"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

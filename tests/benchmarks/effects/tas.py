@@ -1,16 +1,20 @@
-"""TAS-Balanced: batches of one cluster of queries and of even margins beside random ones; H-deb.
+"""TAS-Balanced: batches of one cluster of queries and of even margins beside random ones, and beside InfoNCE; H-deb.
 
-A row is a synopsis, its description and one of the 30 others that a student, trained for 200 steps by InfoNCE, finds
-nearest, eight rows a pair. One teacher gives the margins of rows and, as the in-batch teacher, those within the batch,
-all of cosines. 3,000 training queries are clustered by k-means into 15 clusters, 200 each as published, by that
-student's embeddings. All three samplers give as many steps of 32 rows. The learning rate is the best of `RATES` for
-200 steps of random batches on a tuning seed.
+A row is a synopsis, its description and one of the 15 others that the teacher of `distill` has scored, eight rows a
+pair. That cross-encoder gives the margins of rows, and all-MiniLM-L6-v2 those within the batch, as published by two
+teachers; both in logits over 20, the student's in cosines. 3,000 training queries are clustered by k-means into 15
+clusters, 200 each as published, by a student's embeddings that was trained for 200 steps by InfoNCE. All three samplers
+give as many steps of 128 rows. The learning rate is the best of `RATES` for 200 steps of random batches on a tuning
+seed. There random batches still learn after 12,800 steps, so a plateau is not waited for beyond `LIMIT`. InfoNCE is
+that of `distill`, over batches of 16 rows with 7 negatives; the method beside it trains for as many steps as it needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +23,35 @@ from torch import Tensor
 
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.samplers import TASBalanced
-from effects.deb import SHARPNESS, Real, deb, listed, train
-from effects.distill import by_teacher, warm
-from effects.running import FEW, ONE, Effect, above, best, each, effect, learnt, plateau
-from effects.scoring import Doubles, ndcg, recall
-from effects.tiny import BATCH, scores
+from effects import distill
+from effects.deb import SHARPNESS, Real, deb, train
+from effects.running import FEW, ONE, Condition, Effect, above, best, each, effect, learnt, plateau
+from effects.scoring import Doubles, recall
+from effects.teacher import BETTER, stored, warm
+from effects.tiny import Encoder, scores
 from effects.world import Numbers
 
-CLUSTERS, EACH, RATES, TRIED = 15, 8, (0.001, 0.003, 0.01), 200
-Found = tuple[float, Doubles, Doubles]
+CLUSTERS, EACH, BATCH, RATES, TRIED, LIMIT = 15, 8, 128, (0.003, 0.01, 0.03), 200, 1600
+METRICS = (
+    ("hardness", "ndcg", "MiniLM's logit of in-batch negatives"),
+    ("ndcg", "ndcg", "nDCG@10"),
+    ("recall", "recall", "recall@100"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How hard in-batch negatives were; nDCG@10 and recall@100 by test query, and the former as `distill` has it."""
+
+    hardness: float
+    ndcg: Doubles
+    recall: Doubles
+    near: Doubles
+    teacher: Doubles
 
 
 class Taught(DualMarginMSELoss):
-    """Both teachers are the world's, asked by the ids in the labels."""
+    """The cross-encoder says the margins of rows and MiniLM those in the batch, by the ids in the labels."""
 
     def __init__(self, world: Real) -> None:
         super().__init__(None, similarity="cosine")
@@ -41,59 +61,86 @@ class Taught(DualMarginMSELoss):
         """The loss of a batch."""
         assert labels is not None
         queries, documents = labels[:, 0], labels[:, 1:]
-        pairs, batch = (self.world.judged(queries, own) / SHARPNESS for own in (documents, documents.T.reshape(-1)))
-        return self.of(embeddings, pairs, batch)
+        pairs, batch = stored().judged(queries, documents), self.world.judged(queries, documents.T.reshape(-1))
+        return self.of(embeddings, pairs / SHARPNESS, batch / SHARPNESS)
 
 
 def effects() -> list[Effect]:
-    """Each step of the method beside the one before."""
+    """Each step of the method beside the one before, and all beside InfoNCE."""
     rate = best(partial(_ranked, TRIED), RATES, ONE)
-    steps, long_enough = plateau(lambda steps, seed: _ranked(steps, rate, seed), seeds=ONE)
-    random, topic, balanced = (each(partial(run, way, steps, rate), FEW) for way in ("random", "topic", "balanced"))
-    better = above("teacher", each(by_teacher, FEW), "student", [one[1] for one in random])
-    metrics = ("teacher's logit of in-batch negatives", "nDCG@10", "recall@100")
-    start, told = each(partial(run, "random", 0, rate), FEW), [long_enough, better]
+    steps, long_enough = plateau(lambda steps, seed: _ranked(steps, rate, seed), limit=LIMIT, seeds=ONE)
+    start, *ways = (each(partial(run, way, steps, rate), FEW) for way in ("", "random", "topic", "balanced"))
+    random, topic, balanced = ways
+    better = above("teacher", [one.teacher for one in random], "student", [one.near for one in random], by=BETTER)
+    rows = [
+        *_rows("clusters beside random batches", random, topic, (long_enough, better), start),
+        *_rows("even margins beside random pairs, both of clusters", topic, balanced, (long_enough, better), start),
+        *_rows("both beside random batches", random, balanced, (long_enough, better), start),
+    ]
+    # Beside InfoNCE the steps are those that it needs itself.
+    steps, long_enough = plateau(
+        lambda steps, seed: float(contrasted(steps, seed).ndcg.mean()), seeds=ONE, of="InfoNCE"
+    )
+    infonce, short = each(partial(contrasted, steps), FEW), each(partial(run, "balanced", steps, rate), FEW)
+    better = above("teacher", [one.teacher for one in infonce], "InfoNCE", [one.near for one in infonce], by=BETTER)
+    return [*rows, *_rows("both beside InfoNCE within the batch", infonce, short, (long_enough, better), start)[1:]]
+
+
+def _rows(
+    what: str, base: list[Found], found: list[Found], told: Sequence[Condition], start: list[Found]
+) -> list[Effect]:
+    """How hard negatives were, nDCG@10 and recall@100."""
     return [
         effect(
             "TAS-Balanced",
             what,
             "H-deb",
             metric,
-            [one[place] for one in baseline],
-            [one[place] for one in found],
+            [getattr(one, part) for one in base],
+            [getattr(one, part) for one in found],
             page="tas_balanced",
             same_queries=True,
             # How hard negatives were is no quality: there nDCG says whether the baseline has learnt.
-            conditions=[*told, learnt(*([one[place or 1] for one in side] for side in (baseline, start)))],
+            conditions=[*told, learnt(*([getattr(one, own) for one in side] for side in (base, start)))],
         )
-        for what, baseline, found in (
-            ("clusters beside random batches", random, topic),
-            ("even margins beside random pairs, both of clusters", topic, balanced),
-            ("both beside random batches", random, balanced),
-        )
-        for place, metric in enumerate(metrics)
+        for part, own, metric in METRICS
     ]
 
 
 def _ranked(steps: int, rate: float, seed: int) -> float:
-    return float(run("random", steps, rate, seed)[1].mean())
+    return float(run("random", steps, rate, seed).ndcg.mean())
 
 
 def run(way: str, steps: int, rate: float, seed: int) -> Found:
-    """How hard in-batch negatives were, then nDCG@10 and recall@100 by test query."""
+    """The measures after such batches; without a way after no training."""
     world = deb(seed)
-    near = listed(world, warm(seed), seed, EACH)
+    near = distill.drawn(seed, EACH)
     rows = torch.cat([near[:, [0, 1, place]] for place in range(2, 2 + EACH)])
-    batches = [torch.tensor(own) for own in drawn(way, world, rows, seed, steps)]
+    batches = [torch.tensor(own) for own in drawn(way, world, rows, seed, steps)] if way else []
     model = train(world, rows, Taught(world), seed=seed, rate=rate, batches=batches, steps=steps)
-    found, relevant = scores(model, world), world.relevant[world.test]
-    hardness = float(np.mean([hard(world, rows[own]) for own in batches[:200]])) if batches else 0.0
-    return hardness, ndcg(found, relevant), recall(found, relevant, 100)
+    return measured(world, model, float(np.mean([hard(world, rows[own]) for own in batches[:200]])) if way else 0.0)
+
+
+def contrasted(steps: int, seed: int) -> Found:
+    """The measures after InfoNCE over the batch, on the rows of `distill`."""
+    world, rows = deb(seed), distill.drawn(seed)
+    loss = distill.with_contrast()(None, relevance=world.relevance())
+    labels = partial(distill.labelled, rows, with_ids=True)
+    more: Any = {"labels": labels, "size": distill.BATCH}
+    return measured(world, train(world, rows, loss, seed=seed, steps=steps, **more), 0.0)
+
+
+def measured(world: Real, model: Encoder, hardness: float) -> Found:
+    """What the model does for the test queries."""
+    found = distill.measured(world, model)
+    return Found(
+        hardness, found.ndcg, recall(scores(model, world), world.relevant[world.test], 100), found.near, found.teacher
+    )
 
 
 def drawn(way: str, world: Real, rows: Tensor, seed: int, steps: int) -> list[list[int]]:
     """The places of rows of each step."""
-    queries, judged = rows[:, 0].numpy(), world.judged(rows[:, 0], rows[:, 1:])
+    queries, judged = rows[:, 0].numpy(), stored().judged(rows[:, 0], rows[:, 1:])
     margins = (judged[:, 0] - judged[:, 1]).numpy()
     one = np.zeros_like(queries)  # all queries in one cluster: random batches, a random pair of each query
     clusters = one if way == "random" else clustered(world, queries, seed)
@@ -113,6 +160,6 @@ def clustered(world: Real, queries: Numbers, seed: int) -> Numbers:
 
 
 def hard(world: Real, rows: Tensor) -> float:
-    """The teacher's mean logit of the other rows' documents."""
+    """MiniLM's mean logit of the other rows' documents."""
     found = world.judged(rows[:, 0], rows[:, 1])
     return float(found[~torch.eye(len(rows), dtype=torch.bool)].mean())

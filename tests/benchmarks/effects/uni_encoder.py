@@ -193,6 +193,7 @@ def trained(
     size: int = ROWS,
     rate: float = RATE,
     two_way: bool = False,
+    bfloat16: bool = False,
 ) -> Any:
     """The model, trained in place by a softmax over each row, without its word vectors.
 
@@ -211,7 +212,8 @@ def trained(
         batch, turned = [rows[place] for place in places], [place % 2 == 1 for place in places]
         labels = [torch.tensor([1.0] + [0.0] * (len(documents) - 1)) for _, documents in batch]
         texts = [[query for query, _ in batch], [documents for _, documents in batch]]
-        value = loss([*texts, turned] if two_way else texts, labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            value = loss([*texts, turned] if two_way else texts, labels)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
