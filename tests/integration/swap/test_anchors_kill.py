@@ -58,6 +58,15 @@ class Workshop:
     def look(self, folder: Path, **more: Any) -> dict[str, Any]:
         return self.run(folder, "look", DENSE, queries=QUERIES, **more)
 
+    def killed(self, start: Path, do: str, slots: Slots, outcome: str) -> Iterator[Path]:
+        """A copy of the folder for each write of what is done there, killed after that write."""
+        done = self.run(copied(start, start.with_name("undisturbed")), do, slots)
+        assert done["outcome"] == outcome
+        for last in range(1, done["writes"] + 1):
+            folder = copied(start, start.with_name(str(last)))
+            assert self.run(folder, do, slots, last=last)["killed"]
+            yield folder
+
     def made_anew(self, slots: Slots, documents: Sequence[Any] = DOCUMENTS) -> dict[str, Any]:
         """A collection that was populated by these slots and nothing else."""
         key = json.dumps([slots, len(documents)])
@@ -121,10 +130,7 @@ def test_these_collections_differ_in_what_exploring_finds(workshop: Workshop) ->
 def test_a_killed_rollback_ends_with_the_anchors_from_before(workshop: Workshop, tmp_path: Path, kind: str) -> None:
     before, after = SWAPS[kind]
     start = swapped(workshop, tmp_path / "start", SWAPS[kind])
-    done = workshop.run(copied(start, tmp_path / "undisturbed"), "rollback", before)
-    for last in range(1, done["writes"] + 1):
-        folder = copied(start, tmp_path / str(last))
-        assert workshop.run(folder, "rollback", before, last=last)["killed"]
+    for folder in workshop.killed(start, "rollback", before, "rolled back"):
         if workshop.look(folder)["last"] != "rolled back":  # else another one would go forward again
             assert workshop.run(folder, "rollback", before)["outcome"] == "rolled back"
         require_alike(workshop.look(folder), workshop.made_anew(before), **kept_of(after, before))
@@ -138,10 +144,7 @@ def test_a_killed_rollback_ends_with_the_anchors_from_before(workshop: Workshop,
 def test_a_killed_finish_ends_with_the_new_anchors_alone(workshop: Workshop, tmp_path: Path, kind: str) -> None:
     _, after = SWAPS[kind]
     start = swapped(workshop, tmp_path / "start", SWAPS[kind])
-    done = workshop.run(copied(start, tmp_path / "undisturbed"), "finish", after)
-    for last in range(1, done["writes"] + 1):
-        folder = copied(start, tmp_path / str(last))
-        assert workshop.run(folder, "finish", after, last=last)["killed"]
+    for folder in workshop.killed(start, "finish", after, "finished"):
         assert workshop.run(folder, "finish", after)["outcome"] in ("finished", "nothing to finish")
         require_alike(workshop.look(folder), workshop.made_anew(after))
     workshop.run(folder, "populate", after, corpus=MORE)
@@ -157,11 +160,7 @@ def test_a_killed_rollback_of_anchors_that_are_half_built_leaves_none_of_them(
     start = workshop.filled(tmp_path / "start", before)
     assert workshop.run(start, "apply", after, last=12)["killed"]
     assert workshop.look(start)["anchors"]["building"][1:] not in ([0, 24], [24, 0])
-    done = workshop.run(copied(start, tmp_path / "undisturbed"), "rollback", before)
-    assert done["outcome"] == "abandoned"
-    for last in range(1, done["writes"] + 1):
-        folder = copied(start, tmp_path / str(last))
-        assert workshop.run(folder, "rollback", before, last=last)["killed"]
+    for folder in workshop.killed(start, "rollback", before, "abandoned"):
         if workshop.look(folder)["last"] != "abandoned":
             assert workshop.run(folder, "rollback", before)["outcome"] == "abandoned"
         assert workshop.run(folder, "finish", before)["outcome"] in ("finished", "nothing to finish")
