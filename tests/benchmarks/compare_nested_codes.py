@@ -111,11 +111,11 @@ def main() -> None:
         whole, scale = asked @ documents.T, scales(documents)
         print(f"\n{name}: {len(ids):,} documents, {len(queries)} queries, {documents.shape[1]} dimensions\n")
         print("| codes | of the 10 nearest in 10 | in 40 | nDCG@10 by codes | of 40 rescored |\n|---|---|---|---|---|")
-        values: dict[str, list[NDArray[np.float64]]] = {}
+        nearest, values = best(whole, K), dict[str, list[NDArray[np.float64]]]()
         for kind, found in ways(asked, documents, whole, scale):
             rescored = np.take_along_axis(found, best(np.take_along_axis(whole, found, 1), K), 1)
             runs = [run_of(kind, own, [query.id for query in queries], ids) for own in (found, rescored)]
-            values[kind] = [*shares(best(whole, K), found), *(quality(own, qrels) for own in runs)]
+            values[kind] = [*shares(nearest, found), *(quality(own, qrels) for own in runs)]
             others = [same_width(kind)] * len(DEPTHS) + [None if kind == WHOLE else WHOLE] * len(runs)
             given = enumerate(zip(values[kind], others, strict=True))
             cells = [cell(own, values[other][place] if other else None) for place, (own, other) in given]

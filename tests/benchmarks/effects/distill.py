@@ -113,7 +113,8 @@ def run(make: Callable[..., Any], seed: int, *, steps: int) -> Found:
     world, rows, with_ids = deb(seed), drawn(seed), isinstance(make, partial)
     loss = make(None, relevance=world.relevance()) if with_ids else make(None)
     labels = partial(labelled, rows, with_ids=with_ids)
-    return measured(world, train(world, rows, loss, seed=seed, steps=steps, labels=labels, size=BATCH))
+    model = train(world, rows, loss, seed=seed, steps=steps, labels=labels, size=BATCH)
+    return measured(world, scores(model, world))
 
 
 def played(adversarial: float | None, seed: int, *, steps: int) -> Found:
@@ -129,7 +130,7 @@ def played(adversarial: float | None, seed: int, *, steps: int) -> Found:
             loss = AR2RetrieverLoss(None, tau=TAU, adv_weight=adversarial)
             labels = partial(labelled, rows, with_ids=False)
         train(world, rows, loss, seed=seed + number, steps=each_round, labels=labels, model=model, size=BATCH)
-    return measured(world, model)
+    return measured(world, scores(model, world))
 
 
 def drawn(seed: int, negatives: int = NEGATIVES) -> Tensor:
@@ -154,9 +155,9 @@ def labelled(rows: Tensor, places: Tensor, *, with_ids: bool) -> Tensor:
     return torch.cat([own.float(), said], 1) if with_ids else said
 
 
-def measured(world: Real, model: Encoder) -> Found:
-    """What the model does for the test queries, of tuning seeds for nDCG@10 alone."""
-    found, told, none = scores(model, world), stored(), np.empty(0)
+def measured(world: Real, found: Doubles) -> Found:
+    """What such scores of the test queries with all documents are worth; of tuning seeds nDCG@10 alone."""
+    told, none = stored(), np.empty(0)
     everywhere = ndcg(found, world.relevant[world.test])
     if world.test[0] not in told.tests:
         return Found(everywhere, none, none, none)

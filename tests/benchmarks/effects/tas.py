@@ -132,10 +132,9 @@ def contrasted(steps: int, seed: int) -> Found:
 
 def measured(world: Real, model: Encoder, hardness: float) -> Found:
     """What the model does for the test queries."""
-    found = distill.measured(world, model)
-    return Found(
-        hardness, found.ndcg, recall(scores(model, world), world.relevant[world.test], 100), found.near, found.teacher
-    )
+    found = scores(model, world)
+    own = distill.measured(world, found)
+    return Found(hardness, own.ndcg, recall(found, world.relevant[world.test], 100), own.near, own.teacher)
 
 
 def drawn(way: str, world: Real, rows: Tensor, seed: int, steps: int) -> list[list[int]]:
