@@ -6,7 +6,7 @@
 A row is a one-line description of a package (the training queries of debian-synopsis), its longer description and one
 negative more: a `random` document, or the description's twin, in which a number, a name or a denial is changed (1,500
 rows of each kind at most). All arms see the same queries and equally many documents, and all of the batch are
-negatives. `no denials` takes random documents in place of twins that deny. `balanced` moves the own twin's score,
+negatives. `no negations` takes random documents in place of twins that deny. `balanced` moves the own twin's score,
 without gradient, so that it pushes as hard as all other negatives of the row together: both sides of the pair have
 gradients of one l1 norm.
 
@@ -45,7 +45,7 @@ from effects.tiny import warmed_up
 from media_text import Values
 from sentence_models import model_in
 
-ARMS, TAU = ("random", "twins", "balanced", "no denials"), 0.05
+ARMS, TAU = ("random", "twins", "balanced", "no negations"), 0.05
 KINDS = ("number", "name", "negation")
 DENIES = re.compile(r"\b(?:not|no|without|never|cannot)\b|n't\b", re.IGNORECASE)
 MOST = 5.0  # a twin's score is moved by at most this, so that one that is far away already stays without effect
@@ -81,7 +81,7 @@ def rows_of(folder: Path, documents: Mapping[str, Document]) -> list[Row]:
 def negative_of(row: Row, arm: str) -> str:
     """The row's own negative in an arm."""
     _, _, twin, other, kind = row
-    return other if arm == "random" or (arm == "no denials" and kind == "negation") else twin
+    return other if arm == "random" or (arm == "no negations" and kind == "negation") else twin
 
 
 def encoded(model: Any, texts: Sequence[str], length: int) -> Tensor:
