@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from socket import MSG_WAITALL
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -120,8 +119,9 @@ def test_a_search_of_a_server_that_stopped_answering_ends_at_the_deadline(
     small_server: Callable[..., Routes], fakes: Registry
 ) -> None:
     server = small_server()
-    with Collection.open(config(server.url, search_timeout=1), registry=fakes) as collection:
+    with Collection.open(config(server.url), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
+        cast("ServerClient", collection.client).search_timeout = SOON
         with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer") as caught:
             collection.search("words", limit=3)
     assert "timed out" in caught.value.got
@@ -165,6 +165,7 @@ def test_the_first_search_of_a_collection_of_others_ends_at_the_deadline(
             with pytest.raises(StoreUnavailable, match="the store does not answer"):
                 early.search("words", limit=3)
             assert len(server.requests) == answered, "it waits for no answer beyond the deadline"
+        cast("ServerClient", early.client).search_timeout = 60
         assert len(early.search("words", limit=3)) == 3
 
 
@@ -274,7 +275,7 @@ def test_a_read_that_a_single_server_cannot_answer_just_now_is_repeated(
         monkeypatch.setattr(store_calls, "PAUSES", (60.0,))
         monkeypatch.setattr(store_calls, "time", SimpleNamespace(sleep=not_waited))
         client, calls = stumbles(protocol, 1000, stack)
-        with deadline(1), pytest.raises(StoreError, match="shard is gone"):  # no pause is as long as that
+        with deadline(30), pytest.raises(StoreError, match="shard is gone"):  # no pause is as long as that
             store_calls.read_store(Asked(client), lambda: client.count("c"))
 
 
@@ -294,14 +295,15 @@ def test_a_read_over_grpc_is_repeated_where_its_connection_broke() -> None:
     asked = list[str]()
 
     def play(connection: Any) -> None:
-        connection.recv(24, MSG_WAITALL)  # how HTTP/2 begins
-        connection.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # its SETTINGS, with nothing set
-        while head := connection.recv(9, MSG_WAITALL):
-            connection.recv(int.from_bytes(head[:3]), MSG_WAITALL)
-            if head[3] == 1:  # HEADERS: what a server has not seen of a request, gRPC itself sends again
-                asked.append("")
-                reset()(connection)
-                break
+        with connection.makefile("rb") as sent:
+            sent.read(24)  # how HTTP/2 begins
+            connection.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # its SETTINGS, with nothing set
+            while head := sent.read(9):
+                sent.read(int.from_bytes(head[:3]))
+                if head[3] == 1:  # HEADERS: what a server has not seen of a request, gRPC itself sends again
+                    asked.append("")
+                    reset()(connection)
+                    break
 
     with faulty_server(play, reads=False) as url:
         client = ServerClient(timeout=20, **place_of(url.replace("http", "grpc")))
@@ -373,13 +375,13 @@ def test_a_program_sets_a_deadline_for_some_of_its_searches(
 
 
 def test_the_earlier_of_two_deadlines_holds() -> None:
-    with deadline(5):
-        with deadline(50):
-            assert seconds_left() <= 5
-        with deadline(1):
-            assert seconds_left(60) <= 1
-        assert seconds_left(60) > 1
-    assert seconds_left(60) == 60
+    with deadline(500):
+        with deadline(5000):
+            assert seconds_left() <= 500
+        with deadline(100):
+            assert seconds_left(6000) <= 100
+        assert seconds_left(6000) > 100
+    assert seconds_left(6000) == 6000
 
 
 def test_a_read_is_repeated_where_its_connection_broke() -> None:
@@ -425,8 +427,9 @@ def test_a_frozen_node_is_left_before_the_deadline(small_server: Callable[..., R
         asked.append("")
         hang()(connection)
 
-    with faulty_server(play) as frozen, deadline(2):
-        client = open_store([frozen, url])
+    with faulty_server(play) as frozen:
+        with deadline(4):  # of which the frozen node gets a half
+            client = open_store([frozen, url])
         assert client.count("c").count == 12
         client.close()
     assert len(asked) == 1
