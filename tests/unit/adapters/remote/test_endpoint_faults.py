@@ -346,11 +346,19 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
+def met(ask: Callable[[], str]) -> str:
+    """What comes of it, once there is a connection, for which a busy machine may take more than its quarter second."""
+    for _ in range(20):
+        if "no connection in time" not in (found := str(within(DEADLINE + 60, ask))):
+            break
+    return found
+
+
 def check(name: str, script: Script, expected: str) -> None:
     """An answer that never ends is given up after the short waits; any other fault is met however long it takes."""
     waits = WAITS if "no complete" in expected else LONG
     with faulty_server(script) as url:
-        found = within(DEADLINE + 60, lambda: outcome(lambda: asked(name, url, **waits)))
+        found = met(lambda: outcome(lambda: asked(name, url, **waits)))
     assert re.search(expected, found), found
 
 
@@ -374,7 +382,7 @@ def test_a_wrong_answer_of_another_kind_is_a_clear_error_or_set_aside(fault: str
 
 def test_plain_text_where_tls_is_expected_is_a_clear_error() -> None:
     with faulty_server(send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), reads=False) as url:
-        found = within(30, lambda: outcome(lambda: asked("openai", url.replace("http:", "https:"))))
+        found = within(120, lambda: outcome(lambda: asked("openai", url.replace("http:", "https:"), **LONG)))
     assert "does not answer" in found
 
 
@@ -390,7 +398,7 @@ def test_a_server_that_does_not_read_the_request_is_given_up() -> None:
 
     with faulty_server(sleep, reads=False) as url:
         encoder = OpenAIEncoder(base_url=url, **PATIENCE, model="m", dimension=4)
-        found = within(30, lambda: outcome(lambda: encoder.encode_document(["x" * 30_000_000])))
+        found = met(lambda: outcome(lambda: encoder.encode_document(["x" * 30_000_000])))
     assert "no complete answer" in found
 
 
@@ -406,7 +414,7 @@ def test_a_gzip_bomb_is_not_unpacked_into_memory() -> None:
     with faulty_server(send(answer(BOMB, "content-encoding: gzip"))) as url:
         tracemalloc.start()
         try:
-            assert "too large" in outcome(lambda: asked("openai", url, max_answer_size="1MB"))
+            assert "too large" in outcome(lambda: asked("openai", url, **LONG, max_answer_size="1MB"))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
