@@ -277,7 +277,12 @@ def test_a_holder_that_takes_long_to_end_is_waited_for(
             time.sleep(3)
     threading.Thread(target=hold).start()
     held.wait()
-    threading.Timer(0.5, lambda: print("ending", flush=True)).start()
+    from qdrant_edge_client.engine.catalog import Catalog
+    close = Catalog.close
+    def told(catalog):
+        print("ending", flush=True)
+        close(catalog)
+    Catalog.close = told
     client.close()
     """
     )
