@@ -29,7 +29,7 @@ class Progress:
         print("advance", n, flush=True)
 
 with EdgeClient("source") as source, EdgeClient("target") as target:
-    report = copy_collection(source, "c", target, batch={BATCH}, rate=6000, progress=Progress())
+    report = copy_collection(source, "c", target, batch={BATCH}, rate=600, progress=Progress())
     print("copied", report.copied, report.verified, flush=True)
 """
 

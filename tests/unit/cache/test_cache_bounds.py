@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def watched_log(folder: Path) -> Iterator[list[int]]:
 
     def look() -> None:
         while not done.wait(0.002):
-            sizes.extend(path.stat().st_size for path in folder.glob("*-wal"))
+            with suppress(FileNotFoundError):  # there is a log while a connection is open
+                sizes.extend(path.stat().st_size for path in folder.glob("*-wal"))
 
     thread = threading.Thread(target=look)
     thread.start()

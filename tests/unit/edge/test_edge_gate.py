@@ -22,7 +22,7 @@ def test_readers_are_inside_together_and_one_alone_waits_for_them() -> None:
     order.append("read")
     gate.leave()
     gate.leave()
-    thread.join(5)
+    thread.join(60)
     assert order == ["read", "alone"]
 
 
@@ -46,7 +46,7 @@ def test_a_new_reader_waits_for_one_who_waits_to_be_alone() -> None:
     time.sleep(0.05)
     gate.leave()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert order == ["alone", "late reader"]
 
 
@@ -70,8 +70,8 @@ def test_a_reader_may_enter_again_while_somebody_waits_to_be_alone() -> None:
         for gate in (first, second):
             gate.leave()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
         done.set()
 
     threading.Thread(target=read, daemon=True).start()
-    assert done.wait(10)
+    assert done.wait(60)

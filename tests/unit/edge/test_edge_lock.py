@@ -160,7 +160,7 @@ def test_the_lock_of_a_killed_process_blocks_nobody(start: Start, folder: Path) 
     assert holder.stdout is not None
     assert holder.stdout.readline() == "open\n"
     os.kill(holder.pid, signal.SIGKILL)  # and not waited for: the system may take a moment to clear it away
-    EdgeClient(folder).close()
+    EdgeClient(folder, patience=60).close()
 
 
 def test_a_lock_that_is_about_to_be_freed_is_waited_for(start: Start, folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_lock_that_is_about_to_be_freed_is_waited_for(start: Start, folder: Pa
     assert holder.stdout.readline() == "open\n"
     end = threading.Timer(0.5, holder.kill)
     end.start()
-    EdgeClient(folder).close()
+    EdgeClient(folder, patience=60).close()
     end.join()
 
 

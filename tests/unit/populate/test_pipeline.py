@@ -37,7 +37,7 @@ def test_a_piece_is_delivered_while_the_one_before_it_is_followed_up(encoder: Sl
         delivered[number_of(given)].set()
 
     def look_again(given: Sequence[Item]) -> None:
-        assert delivered[min(number_of(given) + 1, 3)].wait(10)  # it comes although this one is still looked at
+        assert delivered[min(number_of(given) + 1, 3)].wait(60)  # it comes although this one is still looked at
         calls.append(("looked at", number_of(given)))
 
     def keep(given: Sequence[Item]) -> None:
