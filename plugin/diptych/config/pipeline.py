@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from diptych.config.boost import BoostConfig, Recent
 from diptych.config.locations import Location
@@ -86,11 +86,13 @@ class Explore(Section):
         0.05, description="How firmly the fit to the scores is held back, as a share of the mean squared anchor scores."
     )
 
-    @model_validator(mode="after")
-    def _a_document_a_round(self) -> Explore:
-        if self.budget < self.rounds:
-            raise ValueError(f"`budget` is at least a document a round, here {self.rounds}")
-        return self
+    @field_validator("budget")
+    @classmethod
+    def _a_document_a_round(cls, budget: int, info: ValidationInfo) -> int:
+        rounds = info.data.get("rounds", 0)  # missing if it is unusable itself
+        if budget < rounds:
+            raise ValueError(f"at least {rounds}, a document for each round, or fewer rounds")
+        return budget
 
 
 class RerankStage(Section):

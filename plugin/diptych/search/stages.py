@@ -168,7 +168,8 @@ class Explore:
             require_count(name, getattr(self, name), type(self).__name__)
         if not 2 <= self.rounds <= self.budget:
             got, expected = f"{self.rounds} rounds, budget {self.budget}", "2 rounds or more, and a document for each"
-            raise SearchError("rounds and budget do not fit", where="Explore", got=got, expected=expected)
+            what, do = "rounds and budget do not fit", "raise the budget, or change the rounds"
+            raise SearchError(what, where="Explore", got=got, expected=expected, do=do)
         if not is_number(self.ridge) or self.ridge <= 0:
             raise SearchError("ridge is not usable", where="Explore", got=brief(self.ridge), expected="more than 0")
 

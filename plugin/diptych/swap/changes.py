@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from qdrant_client import models
@@ -14,16 +12,15 @@ from diptych.config.models import Config
 from diptych.config.placement import ClusterConfig
 from diptych.config.secrets import redacted
 from diptych.config.written import as_written
-from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
-from diptych.passages import without_passages
-from diptych.protocols import TEACHER_FILE, Calibrated, Fingerprint
+from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts
 from diptych.slots.slot import Slot
+from diptych.swap.fit_checks import require_same_reranker, require_space_of
 from diptych.swap.sample import CorpusSample
 
 Action: TypeAlias = Literal[
@@ -85,7 +82,8 @@ def changes(
 
     Raises:
         RegistryError: an encoder cannot be made.
-        SwapError: the queries of a student do not fit the slot's vectors.
+        SwapError: the queries of a student do not fit the slot's vectors, or anchors are scored by another reranker
+            than the one that explores by them.
     """
     live, slot_changes = metadata.live.slots, []
     for name, slot_config in config.slots.items():
@@ -97,6 +95,7 @@ def changes(
         if slot_config.student:
             student = Slot(name, slot_config.student, None, registry, texts=texts, media=media)
         slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
+    require_same_reranker(config, [change.slot for change in slot_changes if change.slot], registry)
     dropped = [name for name in live if name not in config.slots]
     return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 
@@ -148,7 +147,7 @@ def _with_student(change: Change, slot: Slot, student: Slot | None, asking: Quer
     adapters = ({"adapter": live.adapter} if live else {}, {"adapter": student.config.adapter} if student else {})
     why = "; ".join(compared({**adapters[0], **then}, {**adapters[1], **now}, "query."))
     if student is not None:
-        _require_space_of(student, slot)
+        require_space_of(student, slot)
         if live is not None and not why and not _is(student, live):
             why = "the model behind the student's name changed"
     action: Action = "re-prompt" if why and change.action in STAYS else change.action
@@ -161,48 +160,6 @@ def _is(slot: Slot, generation: Generation) -> bool:
     if now.space != generation.space:
         return False
     return bool(compare(slot, generation).lowest >= guard.minimum_likeness(now, generation))
-
-
-def _require_space_of(student: Slot, slot: Slot) -> None:
-    """Refuse a student whose queries do not fit the vectors of the slot's encoder.
-
-    Raises:
-        SwapError: its vectors have another dimension, or it was trained for another encoder.
-    """
-    lengths = student.encoder.dimension, slot.encoder.dimension
-    trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
-    now = fingerprint(slot)
-    documents = without_passages(now.documents or now.space)
-    if lengths[0] != lengths[1] or (trained and documents not in trained):
-        raise SwapError(
-            "the student's queries do not fit the slot's vectors",
-            where=f"{slot.where}, query.student",
-            got=f"{lengths[0]} dimensions" + (f", trained for {', '.join(trained)}" if trained else ""),
-            expected=f"{lengths[1]} dimensions, for {documents}",
-            do="train one for this encoder: diptych train with recipe: student",
-        )
-
-
-def _trained_for(model: str, *, where: str) -> tuple[str, ...]:
-    """The encoders of documents that a folder of recipe `student` or `elastic` was trained for; () for other models.
-
-    Raises:
-        SwapError: the folder's record cannot be read.
-    """
-    record = Path(model) / TEACHER_FILE
-    if not model or not record.is_file():
-        return ()
-    try:
-        documents = json.loads(record.read_text("utf-8"))["documents"]
-        return tuple(map(str, documents)) if isinstance(documents, list) else (str(documents),)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SwapError(
-            "the student's record of its teacher cannot be read",
-            where=f"{where}, {record}",
-            got=f"{type(error).__name__}: {error}",
-            expected='{"documents": FINGERPRINT}, or a list of some, as the recipes student and elastic write it',
-            do="train the student again, or restore the file",
-        ) from error
 
 
 def compare(slot: Slot, live: Generation) -> guard.Likeness:

@@ -226,6 +226,9 @@ def test_a_student_of_another_space_is_refused(filled: CollectionHandle, tmp_pat
     (tmp_path / "teacher.json").write_text(json.dumps({"documents": "another encoder"}))
     with pytest.raises(SwapError, match=r"(?s)trained for another encoder.*recipe: student"):
         apply(filled, asked(str(tmp_path)))
+    (tmp_path / "teacher.json").write_text(json.dumps({"documents": [f"encoder {n}" for n in range(5)]}))
+    with pytest.raises(SwapError, match=r"trained for encoder 0 and 4 others\n"):
+        plan(filled, asked(str(tmp_path)))
     assert filled.read().swap is None
 
 

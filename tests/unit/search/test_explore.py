@@ -14,7 +14,7 @@ from qdrant_client import models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import check_adapters, parse_config
-from diptych.errors import ConfigError, SearchError
+from diptych.errors import ConfigError, SearchError, SwapError
 from diptych.plugins.anchor_scores import write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.search import EarlyExit, Explore, Pipeline, Rerank, Retrieve
@@ -227,7 +227,10 @@ def test_groups_are_formed_of_what_was_found(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Explore("scores", 5, 4), r"rounds and budget do not fit\n.*\n.*5 rounds, budget 4"),
+        (
+            lambda: Explore("scores", 5, 4),
+            r"rounds and budget do not fit\n.*\n.*5 rounds, budget 4\n.*\n.*do: raise the budget",
+        ),
         (lambda: Explore("scores", 1, 4), r"1 rounds, budget 4\n.*2 rounds or more"),
         (lambda: Explore("scores", ridge=0), r"ridge is not usable"),
         (lambda: Rerank("tastes", explore=Explore("scores"), weight=0.5), r"ranks by the reranker.s scores alone"),
@@ -269,7 +272,10 @@ def test_what_does_not_fit_the_collection_is_an_error(shop: Shop, pipeline: Pipe
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ({"explore": {"anchors": "scores", "rounds": 9, "budget": 8}}, "at least a document a round, here 9"),
+        (
+            {"explore": {"anchors": "scores", "rounds": 9, "budget": 8}},
+            r"search\.rerank\[0\]\.explore\.budget\n.*got: 8\n.*at least 9, a document for each round, or fewer rounds",
+        ),
         ({"explore": {"anchors": "scores"}, "weight": 0.5}, "needs scores of the previous stage"),
         ({"explore": {"anchors": "scores"}, "early_exit": {"block": 5}}, "one uses the whole budget"),
         ({"explore": {"anchors": "nowhere"}}, "there is no slot 'nowhere'"),
@@ -282,6 +288,26 @@ def test_configs_that_do_not_fit_are_errors(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         check_adapters(parse_config(config(anchors, rerank=[{"adapter": "tastes", **stage}])), registry)
+
+
+def test_anchors_of_another_reranker_are_refused_before_a_document_is_scored(registry: Registry, anchors: Path) -> None:
+    stage = {"adapter": "tastes", "explore": {"anchors": "scores"}}
+    same, other = (
+        parse_config(config(anchors, rerank=[{**stage, **options}]))
+        for options in ({"independent": True}, {"space": "other"})
+    )
+    plain = config(anchors)
+    del plain["slots"]["scores"]
+    message = (
+        r"(?s)another reranker than the one.*where: search\.rerank\.0\.explore.*got: .*other\n.*expected: tastes\n"
+    )
+    with Collection.open(plain, registry=registry) as opened:
+        opened.populate(DOCUMENTS[:20])
+        for refused in (opened.plan, opened.apply):
+            with pytest.raises(SwapError, match=message):
+                refused(other)
+        assert "scores" not in opened.handle.now().slots
+        assert [step.action for step in opened.plan(same).steps] == ["keep", "keep", "add"], "the options differ alone"
 
 
 def test_slots_of_anchors_are_not_retrieved_unless_named_which_is_an_error(registry: Registry, anchors: Path) -> None:
