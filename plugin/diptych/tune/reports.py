@@ -105,7 +105,9 @@ class RerankGain:
     def __str__(self) -> str:
         parts = [f"{_signed(self.recall)} of its own top {DEPTHS[-1]}"]
         if self.ndcg is not None:
-            parts.append(f"{_signed(self.ndcg)} nDCG@{CUTOFF}{'' if self.ndcg[1] > 0 else ', which shows no gain'}")
+            _, low, high = self.ndcg
+            verdict = "" if low > 0 else ", a loss" if high < 0 else ", which shows no gain"
+            parts.append(f"{_signed(self.ndcg)} nDCG@{CUTOFF}{verdict}")
         return f"{self.first}, {self.budget} calls: exploring adds {', '.join(parts)}"
 
 

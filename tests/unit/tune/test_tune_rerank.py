@@ -13,6 +13,7 @@ from diptych.errors import TenantError
 from diptych.protocols import Fingerprint, Pair
 from diptych.testing import fakes_plugin
 from diptych.tune import tune_rerank
+from diptych.tune.reports import RerankGain
 from diptych.types import Document, Floats, Query
 
 
@@ -67,3 +68,17 @@ def test_a_required_tenant_is_refused_before_any_call() -> None:
         with pytest.raises(TenantError):
             tune_rerank(collection.handle, [Query("x")], budgets=(10,))
     assert Lengths.pairs == 0
+
+
+@pytest.mark.parametrize(
+    ("ndcg", "verdict"),
+    [
+        ((0.02, 0.01, 0.03), "+0.020 [+0.010, +0.030] nDCG@10"),
+        ((0.01, -0.01, 0.03), "nDCG@10, which shows no gain"),
+        ((-0.02, -0.03, -0.01), "nDCG@10, a loss"),
+    ],
+)
+def test_a_gain_says_whether_it_is_shown_and_whether_it_is_a_loss(
+    ndcg: tuple[float, float, float], verdict: str
+) -> None:
+    assert str(RerankGain("bm25", 50, (0.1, 0.05, 0.15), ndcg)).endswith(verdict)

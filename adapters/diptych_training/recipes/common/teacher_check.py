@@ -40,7 +40,7 @@ class Standing:
     def require_better(self, *, who: str, where: str, do: str) -> None:
         """Raise ConfigError unless the teacher is better; `who`, `where` and `do` name it and the remedy."""
         if self.teacher <= self.model:
-            expected = "a higher value than the model's: it would be taught by who ranks no better than it"
+            expected = "a higher one of the teacher: else the model learns from rankings no better than its own"
             what = f"{who} is not better than the model"
             raise ConfigError(what, where=where, got=str(self), expected=expected, do=do)
 
