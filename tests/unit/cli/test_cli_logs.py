@@ -70,18 +70,29 @@ def test_phases_within_phases_are_told_to_whoever_watches() -> None:
 
 PROGRAM = """
 import time
+import rich.live
 from diptych.cli.ui.output import stderr
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.runtime.phases import phase
 import logging, sys, warnings
 from diptych.cli.ui import logs
 logs.show(logs.Level.info)
+draw, drawings = rich.live.Live.refresh, []
+def counted(live):
+    draw(live)
+    drawings.append(live)
+rich.live.Live.refresh = counted
+def drawn():
+    # the one that is just being made may show what was before
+    wanted = len(drawings) + 2
+    while len(drawings) < wanted:
+        time.sleep(0.01)
 with waiting("opening it"):
-    time.sleep(0.3)
+    drawn()
     with phase("a phase of it"):
-        time.sleep(0.3)
+        drawn()
 with Bars("loading it") as bars:
-    time.sleep(0.3)
+    drawn()
     bars.begin("fill", 10)
     for n in range(10):
         bars.advance("fill", 1)
@@ -91,7 +102,7 @@ with Bars("loading it") as bars:
         warnings.warn(f"warned {n}")
         time.sleep(0.05)
     with phase("a last phase"):
-        time.sleep(0.3)
+        drawn()
 """
 
 
