@@ -31,7 +31,7 @@ from diptych.testing import fakes_plugin
 
 store, log = sys.argv[1:]
 adapters = {{"dense": "fake-dense", "lexical": "fake-calibrated"}}
-slots = {{n: {{"adapter": a, "dimension": 512, "delay": 0.005, "log": f"{{log}}.{{n}}"}} for n, a in adapters.items()}}
+slots = {{n: {{"adapter": a, "dimension": 512, "delay": 0.02, "log": f"{{log}}.{{n}}"}} for n, a in adapters.items()}}
 config = Config.model_validate(
     {{"collection": "c", "slots": slots, "populate": {{"chunk": {CHUNK}, "indexes": {{"section": "integer"}}}}}}
 )

@@ -448,7 +448,12 @@ def test_a_crash_trial_counts_kills_that_met_a_live_writer(crashing: Any, monkey
 
 
 def test_a_crash_trial_fails_where_no_kill_met_a_live_writer(crashing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Writer, "_run", lambda self: setattr(self, "ended", StoreUnavailable("it has died before")))
+    def died(writer: Writer) -> None:
+        writer.ended = StoreUnavailable("it has died before")
+        writer._thread.start()
+
+    monkeypatch.setattr(Writer, "start", died)
+    monkeypatch.setattr(Writer, "_run", lambda _: None)
     missed = crash_within(crashing, "apply", flush=1, seed=1, lasts=0.0)
     assert not missed.met_writer
     with pytest.raises(AssertionError, match="no kill met a live writer: 0 crashes"):
