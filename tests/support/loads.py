@@ -48,12 +48,12 @@ class Load:
         self._over.set()
         self._thread.join()
 
-    def wait_for(self, more: int, seconds: float = 30) -> None:
+    def wait_for(self, more: int, seconds: float = 120) -> None:
         """Until so many more answers came, or one failed."""
         wanted = len(self.answers) + more
         self.until(lambda: len(self.answers) >= wanted, seconds)
 
-    def until(self, reached: Callable[[], bool], seconds: float = 30) -> None:
+    def until(self, reached: Callable[[], bool], seconds: float = 120) -> None:
         """Until this is so, or an answer failed."""
         end = time.monotonic() + seconds
         while not reached() and not self.errors:

@@ -116,7 +116,7 @@ def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
         answers = [json.loads(process.stdout.readline()) for _ in range(2)]
         process.stdin.close()
         rest = process.stdout.read()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert [answer["id"] for answer in answers] == [1, 2]
     assert answers[1]["result"]["structuredContent"]["hits"]
     assert rest == ""
@@ -174,7 +174,7 @@ def test_over_http_a_key_is_needed_and_the_end_is_in_order(folder: Path, fakes: 
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
         assert asyncio.run(session(url))[0] == "cat"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
         assert again.count() == 4
 
@@ -281,7 +281,7 @@ def test_over_stdio_a_signal_ends_the_server_though_its_input_stays_open(
     with talking(folder) as (ask, process):
         assert ask(INITIALIZE)["result"]["serverInfo"]["name"] == "diptych"
         process.send_signal(number)
-        assert process.wait(30) == code
+        assert process.wait(120) == code
     with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
         assert again.count() == 4
 

@@ -84,7 +84,7 @@ def test_it_says_where_it_listens_and_ends_in_order_at_sigterm(folder: Path, fak
             assert client.post("/search", json={"query": "cat"}).json()["results"][0]["hits"][0]["id"] == "cat"
             assert client.post("/search", json={"query": "x"}, headers={"Authorization": ""}).status_code == 401
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None
         log = process.stderr.read()
         assert "POST /search 200" in log

@@ -26,7 +26,7 @@ def looked(handle: CollectionHandle) -> None:
     """Have it look now, and wait until it has."""
     handle._due = 0.0
     handle.now()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while handle._looking.locked():
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -168,14 +168,14 @@ def test_a_document_that_has_a_payload_key_of_a_text_index_is_set_aside_and_not_
     def slowly() -> Iterator[Document]:
         yield from documents(30)
         started.set()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
         yield from (Document(f"late{n}", f"a text {n}", metadata={"_lexical": "theirs"}) for n in range(20))
 
     populating = Collection(CollectionHandle(edge, "c", config({"dense": DENSE}), everything))
     populating.populate(documents(10))
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(populating.populate, slowly())
-        assert started.wait(30)
+        assert started.wait(120)
         applying = Collection(CollectionHandle(edge, "c", None, everything))
         applying.apply(config({"dense": DENSE, "lexical": INDEX}), ApplyOptions(gate=False))
         go_on.set()

@@ -212,7 +212,7 @@ class Together(Routes):
                 self._coming -= 1
                 first = self._coming >= 0
             if first:
-                self.waiting.wait(30)
+                self.waiting.wait(120)
         return super().answer(method, path, body, query)
 
 

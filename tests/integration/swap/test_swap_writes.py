@@ -109,7 +109,7 @@ class InStep(Progress):
     def advance(self, stage: str, steps: int) -> None:
         """Waits for its share of the writes."""
         self._done += steps
-        wanted, until = self._writes * min(1.0, self._done / self._last), time.monotonic() + 30
+        wanted, until = self._writes * min(1.0, self._done / self._last), time.monotonic() + 120
         while self.during < wanted:
             assert time.monotonic() < until, "the writer stands still"
             time.sleep(0.001)
@@ -279,7 +279,7 @@ def slowly(documents: list[Document], started: threading.Event, go_on: threading
     for number, one in enumerate(documents):
         if number == after:
             started.set()
-            assert go_on.wait(30)
+            assert go_on.wait(120)
         yield one
 
 
@@ -293,7 +293,7 @@ def test_a_populate_that_began_before_a_swap_and_ends_after_it_writes_what_is_wa
     started, go_on = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(populating.populate, slowly(changed, started, go_on, 40))
-        assert started.wait(30)
+        assert started.wait(120)
         assert applying.apply(config(NEW)).outcome == "cut over"
         if "rollback" in then:
             applying.rollback()

@@ -95,21 +95,21 @@ def test_a_search_that_waits_is_never_begun_when_its_page_has_gone(
     def slow(name: str, requests: Any, **more: Any) -> Any:
         batches.append(len(requests))
         entered.set()
-        assert free.wait(30)
+        assert free.wait(120)
         return whole(name, requests, **more)
 
     monkeypatch.setattr(Readiness, "start", lambda self: None)  # its checks are batches of their own
     monkeypatch.setattr(run, "MicroBatcher", partial(MicroBatcher, patience=300))  # however slow the machine is
     app = application(Served([collection], registry=fakes), extension=studio())
-    with served(app) as url, httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor() as pool:
+    with served(app) as url, httpx.Client(base_url=url, timeout=120) as client, ThreadPoolExecutor() as pool:
         monkeypatch.setattr(collection.client, "query_batch_points", slow)
         first = pool.submit(client.post, "/studio/api/search", json={"query": "first"})
-        assert entered.wait(30)
+        assert entered.wait(120)
         with closing(HTTPConnection(url.removeprefix("http://"))) as page:
             page.request("POST", "/studio/api/search", b'{"query": "second"}', {"Content-Type": "application/json"})
             until(lambda: "diptych_requests_in_flight 3.0" in client.get("/metrics").text)  # this one is the third
         until(lambda: len(GONE.findall(client.get("/metrics").text)) == 1)
         free.set()
-        assert first.result(30).status_code == 200
+        assert first.result(120).status_code == 200
         assert client.post("/studio/api/search", json={"query": "third"}).status_code == 200
     assert batches == [1, 1]
