@@ -76,7 +76,7 @@ def rerankreport(value: RerankReport) -> Html:
     depths = [*(listed[0].recall if listed else ())]
     rows = [
         (
-            FRONT if own.front else "",
+            f"{FRONT if own.front and own.ndcg is not None else ''}{'○' if own.recall_front else ''}",
             foreign(own.first),
             "yes" if own.explore else "",
             f"{own.calls:.0f}",
@@ -92,7 +92,7 @@ def rerankreport(value: RerankReport) -> Html:
         foreign(headline, limit=1000),
         notes(gains[1:]),
         table(names, rows, right=3),
-        note(_LEGEND),
+        note(f"on the Pareto front with calls: {FRONT} of nDCG@10, ○ of its top {depths[-1] if depths else 50}"),
         note(foreign(f"{value.reranker} scored {value.pairs:,} pairs for {value.queries:,} queries")),
     )
 

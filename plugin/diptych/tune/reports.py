@@ -77,6 +77,7 @@ class RerankRow:
         ndcg: mean nDCG@10; None without judgements.
         recall: mean share of the reranker's own top 10 and top 50 that was scored, by depth.
         front: whether no other row is as good with fewer calls, by nDCG, or by recall of the top 50 without judgements.
+        recall_front: the same by recall of the top 50, with judgements or without.
     """
 
     first: str
@@ -86,6 +87,7 @@ class RerankRow:
     ndcg: float | None
     recall: Mapping[int, float]
     front: bool = False
+    recall_front: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,8 @@ class _Run:
             if explore
             for with_it, without in [(ndcg[first, budget, True], ndcg[first, budget, False])]
         ]
-        return tuple(with_front(rows, _costs)), tuple(gains)
+        by_recall = [replace(row, recall_front=row.front) for row in with_front(rows, _costs_by_recall)]
+        return tuple(with_front(by_recall, _costs)), tuple(gains)
 
     def _pooled(self) -> list[list[float]]:
         """Each query's best scores among what all trials found."""
@@ -258,4 +259,8 @@ def _interval(differences: Doubles) -> tuple[float, float, float]:
 
 
 def _costs(row: RerankRow) -> tuple[float, float]:
-    return row.calls, -(row.recall[DEPTHS[-1]] if row.ndcg is None else row.ndcg)
+    return _costs_by_recall(row) if row.ndcg is None else (row.calls, -row.ndcg)
+
+
+def _costs_by_recall(row: RerankRow) -> tuple[float, float]:
+    return row.calls, -row.recall[DEPTHS[-1]]

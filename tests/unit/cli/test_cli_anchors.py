@@ -161,6 +161,13 @@ def test_tuning_shows_quality_and_recall_against_calls(filled: Run, tmp_path: Pa
     assert "6 queries x 12 documents = 72 calls of the reranker" in shown.err
     assert "fake-reranker on 6 queries, against its own list" in shown.out
     assert "dense, 4 calls: exploring adds" in shown.out
+    assert "on the Pareto front with calls: ● nDCG@10, ○ top 50" in shown.out
+    tried = filled("tune", "rerank", *judged, "--budget", 4, "--budget", 12, "--json").json()["rows"]
+    measured = {"front": [row["ndcg"] for row in tried], "recall_front": [row["recall"]["50"] for row in tried]}
+    for kind, values in measured.items():
+        points = [(row["calls"], -value) for row, value in zip(tried, values, strict=True)]
+        beaten = [any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in points) for own in points]
+        assert [row[kind] for row in tried] == [not one for one in beaten], kind
     found = filled("tune", "rerank", *judged, "--budget", 12, "--pooled", "--sample", 4, "--json").json()
     assert (found["queries"], found["documents"]) == (4, 0)
     plain, explored = found["rows"]

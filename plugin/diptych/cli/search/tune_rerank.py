@@ -89,13 +89,12 @@ def show(found: RerankReport) -> None:
     for row in sorted(found.rows, key=lambda own: (own.first, own.calls, own.explore)):
         ndcg = "" if row.ndcg is None else f"{row.ndcg:.3f}"
         shares = (f"{share:.3f}" for share in row.recall.values())
-        mark, explores = "●" if row.front else "", "yes" if row.explore else ""
+        mark = ("●" if row.front and ndcg else " ") + ("○" if row.recall_front else " ")
+        explores = "yes" if row.explore else ""
         listing.add_row(mark, row.first, explores, f"{row.calls:.0f}", ndcg, *shares)
     console.print(listing)
-    say(
-        console,
-        "● on the Pareto front of quality and calls; top 10, top 50: share of the reranker's own that it scored",
-    )
+    say(console, "on the Pareto front with calls: ● nDCG@10, ○ top 50")
+    say(console, "top 10, top 50: share of the reranker's own that it scored")
     for gain in found.gains:
         say(console, str(gain))
     if not found.gains:
