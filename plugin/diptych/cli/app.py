@@ -25,6 +25,7 @@ from diptych.runtime import interrupts
 
 # Imported modules stay in memory: looking for garbage among them took a tenth of a command's start.
 GARBAGE = (50_000, 20, 100)
+TRITON = "triton._C.libtriton"  # lists what it holds, as leaks, in 30 lines unless that search has freed it
 EPILOG = (
     "Exit codes: 0 success, 1 an error or a failed check, 2 wrong usage, 3 some documents were rejected, "
     "4 changes are pending, 5 the gate kept the old encoders, 130 interrupted, 141 the output pipe was closed."
@@ -134,7 +135,8 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
     try:
         interrupts.run(run)
     finally:
-        gc.freeze()  # Python ends with a search for garbage, which takes a second where PyTorch is loaded
+        if TRITON not in sys.modules:
+            gc.freeze()  # Python ends with a search for garbage, which takes a second where PyTorch is loaded
 
 
 def _with_command(args: Sequence[str]) -> typer.Typer:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,6 +150,13 @@ def test_help_loads_no_library_of_models_or_figures() -> None:
 def test_the_module_runs_like_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "diptych", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"diptych {__version__}"
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="PyTorch comes without triton here")
+def test_a_command_that_loaded_triton_ends_without_a_list_of_leaks() -> None:
+    code = "import sys, triton._C.libtriton\nsys.argv[1:] = ['--version']\nfrom diptych.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
