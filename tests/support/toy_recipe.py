@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from diptych import RecipeSpec, Registry, hookimpl
+from diptych import AdapterSpec, RecipeSpec, Registry, hookimpl
 from diptych.testing import fakes_plugin
+from diptych.testing.fakes import FakeDenseEncoder
 from diptych.training import Registration, RelativePath, TrainReport, Watcher
 
 
@@ -61,6 +62,15 @@ class ToyPictures(Toy):
         return TrainReport("pictures", "dense", str(self.options.output), models)
 
 
+class ToyStudent(Toy):
+    """The same of a student, which makes the queries of a slot."""
+
+    def train(self) -> TrainReport:
+        """Nothing."""
+        models = (Registration("fake-student", {"model": str(Path(self.options.output).resolve())}, queries=True),)
+        return TrainReport("student", "dense", str(self.options.output), models)
+
+
 class ToyReranker(Toy):
     """The same of a reranker, which had the first stage's order to better; it shows what it prepared."""
 
@@ -75,6 +85,11 @@ class ToyReranker(Toy):
         return TrainReport("reranking", "reranker", str(self.options.output), models, measured=values)
 
 
+def student(model: str) -> FakeDenseEncoder:
+    """The student's adapter."""
+    return FakeDenseEncoder()
+
+
 def broken(options: Options, watcher: Watcher) -> Any:
     """A factory that fails."""
     raise RuntimeError("out of toys")
@@ -87,6 +102,11 @@ def spec(name: str = "toy", **changes: Any) -> RecipeSpec:
 
 
 def registry(*specs: RecipeSpec, adapters: Any = fakes_plugin) -> Registry:
-    """The fake adapters, unless others are given, and these recipes."""
-    plugin = SimpleNamespace(diptych_register_recipes=hookimpl(lambda: list(specs)), __name__="toys")
+    """The fake adapters, unless others are given, that of a student, and these recipes."""
+    student = AdapterSpec(name="fake-student", kind="dense", factory="toy_recipe:student", summary="A toy's queries.")
+    plugin = SimpleNamespace(
+        diptych_register_recipes=hookimpl(lambda: list(specs)),
+        diptych_register_adapters=hookimpl(lambda: [student]),
+        __name__="toys",
+    )
     return Registry(adapters, plugin, installed=False)

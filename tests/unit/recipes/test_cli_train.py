@@ -27,6 +27,7 @@ SPECS = [
     spec(),
     spec("other", kind="sparse"),
     spec("reranking", kind="reranker", factory="toy_recipe:ToyReranker"),
+    spec("student", factory="toy_recipe:ToyStudent"),
 ]
 REGISTRY = registry(*SPECS)
 
@@ -137,6 +138,17 @@ def test_a_config_with_a_new_encoder_is_refused_until_it_is_applied_and_that_is_
         Collection.open("diptych.yaml", registry=REGISTRY)
 
 
+def test_a_student_leaves_the_vectors_and_both_are_said(folder: Path) -> None:
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=student")
+    student = f"fake-student, model: {folder / 'run'}"
+    assert f"changed slots.dense.query (nothing -> {student}) of diptych.yaml" in answer.stdout
+    assert "next: diptych plan --config diptych.yaml" in answer.stdout
+    assert "until diptych apply has admitted the student" in answer.stdout
+    assert "is refused" not in answer.stdout
+    again = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=student")
+    assert f"({student} -> {student})" in again.stdout
+
+
 def test_a_reranker_is_compared_with_the_first_stage_and_it_is_said_who_uses_it(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=reranking")
     assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
@@ -172,9 +184,14 @@ def test_a_change_without_a_value_is_an_error(folder: Path) -> None:
 
 def test_recipes_are_listed_with_their_kind(folder: Path) -> None:
     lines = run("recipes").stdout.splitlines()
-    kinds = [["toy", "dense"], ["reranking", "reranker"], ["other", "sparse"]]
+    kinds = [["student", "dense"], ["toy", "dense"], ["reranking", "reranker"], ["other", "sparse"]]
     assert [line.split()[:2] for line in lines[1:]] == kinds
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["toy", "reranking", "other"]
+    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == [
+        "student",
+        "toy",
+        "reranking",
+        "other",
+    ]
 
 
 def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> None:

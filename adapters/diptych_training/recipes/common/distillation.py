@@ -88,7 +88,7 @@ class Distilling(WithTeacher[T]):
             ConfigError: it ranks held-out queries' documents no better than the model.
         """
         checked = self._checked_teacher()
-        self.remarks += checked
+        self.remarks += [sentence for sentence in checked if sentence not in self.remarks]  # training prepares again
         return [*checked, *super().data_steps()]
 
     def untaught(self) -> Any:

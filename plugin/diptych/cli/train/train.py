@@ -30,6 +30,7 @@ REFUSED = (
     "until diptych apply has made the vectors anew, whatever opens {config} to search is refused, since another "
     "encoder made the vectors; what has it open goes on"
 )
+STUDENT = "until diptych apply has admitted the student, searches with {config} encode queries as before"
 AT_ONCE = (
     "{place}: programs that open {config} from now on rerank by it, all others after diptych apply --config {config}"
 )
@@ -136,7 +137,7 @@ def _show_next(report: TrainReport, into: Path | None, change: Change | None) ->
         say(console, f"changed {change} of {into}")
     if change and not change.at_once:
         say(console, f"next: diptych plan --config {into} && diptych apply --config {into}")
-        say(console, REFUSED.format(config=into))
+        say(console, (STUDENT if change.student else REFUSED).format(config=into))
 
 
 # `diptych train --into`: checks the config before anything is trained, and puts the trained model into it.
@@ -160,7 +161,7 @@ def put(report: TrainReport, config: Path, slot: str | None, model: str | None, 
 
     chosen, before = _chosen(report, model), load_config(config)
     place = register(config, chosen, session.registry, slot=slot)
-    change = Change(place, _encoder(before, place), _encoder(load_config(config), place))
+    change = Change(place, _encoder(before, place), _encoder(load_config(config), place), chosen.queries)
     doubt_text = "" if chosen.name in report.measured else doubt(report)  # some models have figures of their own
     for sentence in filter(None, [doubt_text, AT_ONCE.format(place=place, config=config) if change.at_once else ""]):
         say(stderr(), sentence, "yellow")
@@ -174,11 +175,13 @@ class Change:
     Args:
         place: such as `slots.dense`.
         before, after: adapter and options, without secrets; "nothing" where none stood.
+        student: whether it is the student of a slot, which leaves the slot's vectors as they are.
     """
 
     place: str
     before: str
     after: str
+    student: bool = False
 
     def __str__(self) -> str:
         return f"{self.place} ({self.before} -> {self.after})"
@@ -191,8 +194,11 @@ class Change:
 
 def _encoder(config: Config, place: str) -> str:
     """Adapter and options at a place of the config."""
-    stages = config.search.rerank
-    if slot := config.slots.get(place.removeprefix("slots.")):
+    stages, name = config.search.rerank, place.removeprefix("slots.")
+    slot = config.slots.get(name)
+    if slot is None and (owner := config.slots.get(name.removesuffix(".query"))):
+        return encoder_text(owner.student.adapter, owner.student.options) if owner.student else "nothing"
+    if slot is not None:
         return encoder_text(slot.adapter, {**slot.options, **({} if slot.of == "text" else {"of": slot.of})})
     return encoder_text(stages[0].adapter, stages[0].options) if stages and "[0]" in place else "nothing"
 
