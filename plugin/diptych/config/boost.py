@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from diptych.config.problems import Problem
 from diptych.config.section import Duration, Section
+from qdrant_edge_client.validation_messages import nearest
 
 Curve: TypeAlias = Literal["exp", "gauss", "linear"]
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
@@ -128,5 +129,6 @@ def recent_problems(recent: Recent | None, indexes: Mapping[str, str]) -> Iterat
             "documents cannot be ordered by this field",
             f"{recent.field!r}, {'indexed as ' + indexes[recent.field] if recent.field in indexes else 'not indexed'}",
             f"a field that populate.indexes has as {', '.join(ORDERED[:-1])} or {ORDERED[-1]}",
-            f"populate: {{indexes: {{{recent.field}: {ORDERED[0]}}}}}",
+            nearest(recent.field, [field for field, index in indexes.items() if index in ORDERED])
+            or f"populate: {{indexes: {{{recent.field}: {ORDERED[0]}}}}}",
         )

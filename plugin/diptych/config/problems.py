@@ -88,7 +88,9 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else remedy(detail)
     if isinstance(value, str) and not do:
         do = _as_kind(str(location[-1]), value, kinds_at(model, detail["loc"]))
-    return Problem(location, "unusable value", shown(value, location), expectation(detail), do)
+    # What is wrong with several keys of a section together is in the expectation; "a mapping" would say nothing.
+    got = "" if detail["type"] == "value_error" and isinstance(value, dict) else shown(value, location)
+    return Problem(location, "unusable value", got, expectation(detail), do)
 
 
 def _as_kind(key: str, name: str, kinds: Sequence[str]) -> str:

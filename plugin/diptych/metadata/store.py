@@ -71,7 +71,8 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
         existing = sorted(c.name for c in client.get_collections().collections)
         raise CollectionNotFound(
             f"there is no collection {name!r}",
-            expected=", ".join(existing) or "the store is empty",
+            got="" if existing else "the store has no collections",
+            expected=", ".join(existing),
             do="fill it first: diptych populate SOURCE",
         )
     raw = raw_metadata(client, name)

@@ -28,7 +28,8 @@ def require_duration(what: str, value: object, where: str) -> float:
         seconds = None
     if not is_number(seconds) or seconds <= 0:
         expected = "seconds, or text such as 300ms, 2s, 12h, 30d; more than 0"
-        raise SearchError(f"{what} is not a duration", where=where, got=brief(value), expected=expected)
+        do = f"add a unit: {value}ms or {value}s" if isinstance(value, str) and value.isdecimal() else ""
+        raise SearchError(f"{what} is not a duration", where=where, got=brief(value), expected=expected, do=do)
     return float(seconds)
 
 

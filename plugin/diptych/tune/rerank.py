@@ -181,7 +181,8 @@ class _Run:
 def _stage(view: View, served: Pipeline) -> tuple[Rerank, OnceScored]:
     where = f"collection {view.name!r}"
     if not served.rerank:
-        raise TuneError("the config has no reranker", where=where, do="add one under search.rerank")
+        do = "add one under search.rerank; if it is there, make it live: diptych apply, or diptych anchors build"
+        raise TuneError("the pipeline has no reranker", where=where, do=do)
     stage = served.rerank[0]
     reranker = view.reranker(stage.adapter, stage.options) if isinstance(stage.adapter, str) else stage.adapter
     if not reranker.independent:

@@ -396,6 +396,18 @@ def test_a_window_by_a_field_that_cannot_order_is_refused(indexes: dict[str, str
     assert "populate: {indexes: {turn: datetime}}" in str(refused.value)
 
 
+def test_a_misspelt_field_of_a_window_is_told_the_indexed_one() -> None:
+    raw = {
+        "store": "memory:",
+        "collection": "c",
+        "slots": {"lexical": {"adapter": "bm25"}},
+        "search": {"recent": {"field": "trun"}},
+        "populate": {"indexes": {"turn": "integer", "true": "keyword"}},
+    }
+    with pytest.raises(ConfigError, match=r"'trun', not indexed\n.*\n  do: did you mean 'turn'\?"):
+        parse_config(raw)
+
+
 def test_a_document_with_several_values_is_one_of_the_newest(make: Make) -> None:
     opened = make(search={"recent": {"field": "turn", "count": 3}}, populate={"indexes": {"turn": "integer"}})
     opened.populate([{**row, "turn": [9, 10, 11] if n == 9 else n % 9} for n, row in enumerate(rows(12))])

@@ -290,6 +290,19 @@ def test_what_may_be_a_secret_is_in_no_error_and_no_traceback(tmp_path: Path, te
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_keys_that_exclude_each_other_are_told_without_their_section() -> None:
+    stage = {"adapter": "cross-encoder", "explore": {"anchors": "scores"}, "weight": 0.4}
+    raw = {
+        "store": "memory:",
+        "collection": "c",
+        "slots": {"lexical": {"adapter": "bm25"}},
+        "search": {"rerank": [stage]},
+    }
+    with pytest.raises(ConfigError, match="`weight` needs scores of the previous stage") as refused:
+        parse_config(raw)
+    assert "got:" not in str(refused.value)
+
+
 def test_a_config_is_frozen() -> None:
     config = parse_config({"collection": "c", "slots": {"d": {"adapter": "a"}}})
     with pytest.raises(ValueError, match="frozen"):

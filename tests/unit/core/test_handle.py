@@ -186,6 +186,8 @@ def test_a_collection_that_diptych_did_not_make_is_refused(client: QdrantClient,
 
 
 def test_a_missing_collection_names_those_that_exist(client: QdrantClient, fakes: Registry) -> None:
+    with pytest.raises(CollectionNotFound, match="got: the store has no collections"):
+        CollectionHandle(client, "d", None, fakes)
     handle(client, fakes).create({})
     with pytest.raises(CollectionNotFound, match=r"(?s)no collection 'd'.*expected: c"):
         CollectionHandle(client, "d", None, fakes)

@@ -131,6 +131,11 @@ def test_a_deadline_is_a_time(deadline: object) -> None:
         Rerank("a", deadline=deadline)  # type: ignore[arg-type]
 
 
+def test_a_time_without_a_unit_is_told_both() -> None:
+    with pytest.raises(SearchError, match=r"got: '50'\n.*\n  do: add a unit: 50ms or 50s"):
+        Rerank("a", deadline="50")
+
+
 def test_a_deadline_and_an_early_exit_are_not_combined() -> None:
     with pytest.raises(SearchError, match=r"(?s)the other drops them.*deadline=1.0 and EarlyExit.*leave one"):
         Rerank("a", deadline=1, early_exit=EarlyExit())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
-from diptych.errors import TenantError
+from diptych.errors import TenantError, TuneError
 from diptych.protocols import Fingerprint, Pair
 from diptych.testing import fakes_plugin
 from diptych.tune import tune_rerank
@@ -59,6 +59,13 @@ def test_excluded_documents_are_no_part_of_the_own_list() -> None:
         report = tune_rerank(collection.handle, [Query("x")], budgets=(30,))
     assert report.documents == 20
     assert [row.recall for row in report.rows] == [{10: 1.0, 50: 1.0}]
+
+
+def test_a_pipeline_without_a_reranker_is_refused_with_the_command_that_makes_one_live() -> None:
+    with opened(search={"rerank": []}) as collection:
+        collection.populate(DOCUMENTS)
+        with pytest.raises(TuneError, match=r"(?s)the pipeline has no reranker.*make it live: diptych apply"):
+            tune_rerank(collection.handle, [Query("x")], budgets=(10,))
 
 
 def test_a_required_tenant_is_refused_before_any_call() -> None:
