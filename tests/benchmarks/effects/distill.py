@@ -51,7 +51,7 @@ class Found:
 def effects() -> list[Effect]:
     """KL as its recipe has it, the ways to hand on scores beside contrast, and AR2's term."""
     steps, long_enough = plateau(
-        lambda steps, seed: float(run(with_contrast(), seed, steps=steps).ndcg.mean()), seeds=ONE
+        lambda steps, seed: float(run(with_contrast(), seed, steps=steps).ndcg.mean()), seeds=ONE, of="InfoNCE"
     )
     at = partial(run, steps=steps)
     ways = dict[str, list[Found]]()
