@@ -42,9 +42,19 @@ class Ways:
         training: options of the training.
         sentences: learned from at most.
         seed: of the training.
+        cut: those of another seed, whose vectors of `cut` are taken, since no seed changes them.
     """
 
-    def __init__(self, judged: Judged, output: Path, training: dict[str, Any], sentences: int, seed: int) -> None:
+    def __init__(
+        self,
+        judged: Judged,
+        output: Path,
+        training: dict[str, Any],
+        sentences: int,
+        seed: int,
+        cut: Ways | None = None,
+    ) -> None:
+        self._cut = cut or self
         self.queries = [Query(text, id=name) for name, text in judged.queries.items()]
         self.qrels, self.texts, self.output = Qrels(judged.grades), judged.documents, output
         output.mkdir(parents=True, exist_ok=True)
@@ -75,6 +85,8 @@ class Ways:
     def vectors(self, way: str, layer: int, side: str) -> Floats:
         """The vectors of the queries or documents by one exit."""
         key = way, layer, side
+        if way == "cut" and self._cut is not self:
+            return self._cut.vectors(way, layer, side)
         if key not in self._vectors:
             folder = self.output / way if layer == LAYERS[-1] else self.output / way / f"exit_{layer}"
             options = {"model": str(folder), "device": "cpu"}
@@ -144,9 +156,10 @@ def main() -> None:
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
     for name in options.sets:
         judged, folder = load(options.root, name), options.out.absolute() / name
-        seeds = [Ways(judged, folder / f"seed-{n}", training, options.sentences, n) for n in options.seeds]
-        for own in seeds:
-            own.make()
+        seeds: list[Ways] = []
+        for n in options.seeds:
+            seeds.append(Ways(judged, folder / f"seed-{n}", training, options.sentences, n, *seeds[:1]))
+            seeds[-1].make()
         print(f"\n{name}: {len(judged.documents):,} documents, {len(judged.queries)} queries\n\n{head}")
         last = LAYERS[-1]
         for line in lines(seeds, ["cut", "turned", "elastic"], [(last, layer) for layer in LAYERS], WIDTHS):
