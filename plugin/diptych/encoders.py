@@ -20,7 +20,6 @@ from diptych.handle.snapshot import Rerankers
 from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.slots.encode import Side, Vector, require_finite
-from diptych.slots.guard import fingerprint_of
 from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
@@ -75,8 +74,7 @@ class NamedEncoder:
     @property
     def fingerprint(self) -> Fingerprint:
         """Tells its vectors from those of other encoders. Loads the encoder."""
-        slot = self._slot()
-        return fingerprint_of(slot.encoder, slot.config.adapter, slot.config.options)
+        return self._slot().fingerprint
 
     @property
     def accepts(self) -> tuple[str, ...]:

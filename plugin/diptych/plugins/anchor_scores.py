@@ -36,6 +36,11 @@ def reranker_space(reranker: Reranker, adapter: str, options: Mapping[str, Any])
     return "declared:" + hashlib.sha256(repr((adapter, own)).encode()).hexdigest()[:16]
 
 
+def reranker_of(space: str) -> str:
+    """The `reranker_space` in the space of a fingerprint of anchors' scores."""
+    return space.rpartition(f" {ANCHORS}:")[0]
+
+
 def anchors_digest(anchors: Sequence[str]) -> str:
     """The end of the fingerprint of scores of these anchors."""
     return hashlib.sha256("\n".join(anchors).encode()).hexdigest()[:16]

@@ -21,7 +21,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.metadata.payloads import from_payload
-from diptych.plugins.anchor_scores import ANCHORS, reranker_space
+from diptych.plugins.anchor_scores import reranker_of, reranker_space
 from diptych.protocols import Reranker
 from diptych.search.fusion import PointId
 from diptych.search.pipeline import search_params
@@ -122,7 +122,7 @@ def require_anchors(request: SearchRequest, stage: Rerank, reranker: Reranker) -
     where = f"{slot.where}, reranker {stage.label!r}"
     if slot.generation is None:
         raise SearchError("the anchors are not built", where=where, do="diptych anchors build")
-    recorded = slot.generation.space.rpartition(f" {ANCHORS}:")[0]
+    recorded = reranker_of(slot.generation.space)
     space = reranker_space(reranker, stage.label, stage.options)
     if space != recorded:
         raise SearchError(

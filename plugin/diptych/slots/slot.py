@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.config.models import SlotConfig
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Generation, QueryEncoder, Reading
-from diptych.protocols import Calibrated, Similarity, Statistics
+from diptych.protocols import Calibrated, Fingerprint, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
 from diptych.slots import guard
@@ -76,6 +76,11 @@ class Slot(SlotFacts):
 
     def __repr__(self) -> str:
         return f"Slot({self.name!r}, adapter={self.config.adapter!r}, vector={self.vector!r})"
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Tells the encoder's vectors from those of other encoders. Loads the encoder."""
+        return guard.fingerprint_of(self.encoder, self.config.adapter, self.config.options)
 
     @property
     def similarity(self) -> Similarity | None:

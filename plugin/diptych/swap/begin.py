@@ -21,7 +21,7 @@ from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.scroll import pages
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
-from diptych.swap.changes import ENCODES, Change, fingerprint
+from diptych.swap.changes import ENCODES, Change
 from diptych.swap.legacy_server import CannotAddVectors, provide
 from diptych.swap.transitions import begun, intended, write
 from diptych.swap.vectors import create, empty, taken
@@ -161,7 +161,7 @@ class SwapStart:
                 "adapter": slot.config.adapter,
                 "options": slot.config.options,
                 "storage": storage_of(slot.config),
-                "numerics": fingerprint(slot).numerics,
+                "numerics": slot.fingerprint.numerics,
             }
         )
 

@@ -15,7 +15,7 @@ from diptych.config.written import as_written
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
-from diptych.protocols import Calibrated, Fingerprint
+from diptych.protocols import Calibrated
 from diptych.registry import Registry
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts
@@ -110,7 +110,7 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         return Change(slot.name, action, why or "asked for", slot, live, kept)
     # Of several differences the one with the most to do decides: other vectors, then other queries, then storage, then
     # settings. A fingerprint says what is declared; canaries also notice a model that changed behind its name.
-    now, likeness = fingerprint(slot), compare(slot, live)
+    now, likeness = slot.fingerprint, compare(slot, live)
     limit = guard.minimum_likeness(now, live)
     if now.space != live.space:
         if kept is not None:
@@ -156,7 +156,7 @@ def _with_student(change: Change, slot: Slot, student: Slot | None, asking: Quer
 
 def _is(slot: Slot, generation: Generation) -> bool:
     """Whether the slot's encoder makes the vectors of the generation."""
-    now = fingerprint(slot)
+    now = slot.fingerprint
     if now.space != generation.space:
         return False
     return bool(compare(slot, generation).lowest >= guard.minimum_likeness(now, generation))
@@ -168,11 +168,6 @@ def compare(slot: Slot, live: Generation) -> guard.Likeness:
     if live.statistics is not None and isinstance(slot.encoder, Calibrated):
         slot.encoder.calibrate(live.statistics)
     return guard.compare(slot.encoder, live, where=slot.where)
-
-
-def fingerprint(slot: Slot) -> Fingerprint:
-    """The fingerprint of the config's encoder."""
-    return guard.fingerprint_of(slot.encoder, slot.config.adapter, slot.config.options)
 
 
 def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]:
@@ -221,9 +216,9 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
         return None
     if storage_of(slot.config) != kept.storage or _loses_text_queries(slot, kept):
         return None
-    if fingerprint(slot).space != kept.space:
+    if slot.fingerprint.space != kept.space:
         return None
-    limit = guard.minimum_likeness(fingerprint(slot), kept)
+    limit = guard.minimum_likeness(slot.fingerprint, kept)
     return kept if compare(slot, kept).lowest >= limit else None
 
 

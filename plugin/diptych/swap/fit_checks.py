@@ -10,10 +10,9 @@ from typing import cast
 from diptych.config.models import Config
 from diptych.errors import RegistryError, SwapError
 from diptych.passages import without_passages
-from diptych.plugins.anchor_scores import ANCHORS, reranker_space
-from diptych.protocols import TEACHER_FILE, Fingerprint, Reranker
+from diptych.plugins.anchor_scores import ANCHORS, reranker_of, reranker_space
+from diptych.protocols import TEACHER_FILE, Reranker
 from diptych.registry import Registry
-from diptych.slots import guard
 from diptych.slots.slot import Slot
 
 
@@ -39,7 +38,7 @@ def require_same_reranker(config: Config, slots: Sequence[Slot], registry: Regis
             reranker = registry.create(stage.adapter, stage.options, where=where)
         except RegistryError:  # the search, and the gate of an apply, say why
             continue
-        scores = _fingerprint(slot).space.rpartition(f" {ANCHORS}:")[0]
+        scores = reranker_of(slot.fingerprint.space)
         explores = reranker_space(cast("Reranker", reranker), stage.adapter, stage.options)
         if explores != scores:
             raise SwapError(
@@ -59,7 +58,7 @@ def require_space_of(student: Slot, slot: Slot) -> None:
     """
     lengths = student.encoder.dimension, slot.encoder.dimension
     trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
-    now = _fingerprint(slot)
+    now = slot.fingerprint
     documents = without_passages(now.documents or now.space)
     if lengths[0] != lengths[1] or (trained and documents not in trained):
         raise SwapError(
@@ -95,7 +94,3 @@ def _trained_for(model: str, *, where: str) -> tuple[str, ...]:
             expected='{"documents": FINGERPRINT}, or a list of some, as the recipes student and elastic write it',
             do="train the student again, or restore the file",
         ) from error
-
-
-def _fingerprint(slot: Slot) -> Fingerprint:
-    return guard.fingerprint_of(slot.encoder, slot.config.adapter, slot.config.options)

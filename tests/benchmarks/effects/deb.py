@@ -142,14 +142,6 @@ def nearest(world: Real, model: Encoder, queries: Tensor, count: int = POOL) -> 
     return torch.from_numpy(np.argpartition(-found, count, axis=1)[:, :count].copy())
 
 
-def listed(world: Real, model: Encoder, seed: int, negatives: int) -> Tensor:
-    """Rows `(query, positive, negatives)` of the training pairs, the negatives drawn from the `nearest`."""
-    rows, random = world.rows(), np.random.default_rng((seed, 81))
-    pool = nearest(world, model, rows[:, 0]).numpy()
-    drawn = random.random(pool.shape).argsort(1)[:, :negatives]
-    return torch.cat([rows, torch.from_numpy(np.take_along_axis(pool, drawn, 1))], 1)
-
-
 def searched(world: Real, loss: Any, *, seed: int, steps: int, **more: Any) -> Doubles:
     """Cosines of the test queries with all documents after a training on all relevant pairs."""
     return scores(train(world, world.rows(), loss, seed=seed, steps=steps, **more), world)
