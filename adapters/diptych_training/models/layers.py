@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from diptych.errors import ContractError
+from diptych.errors import ConfigError, ContractError
 
 FINAL_NORMS = ("final_norm", "norm", "final_layer_norm", "ln_f")  # of networks that normalise after their last layer
 
@@ -24,6 +25,29 @@ def layers_of(network: Any) -> nn.ModuleList:
         kind = type(network).__name__
         raise ContractError("the network has no list of layers", where=kind, got=depth, expected="one module a layer")
     return lists[0]
+
+
+def existing_layers(network: Any, numbers: Sequence[int], option: str) -> list[int]:
+    """The numbers of layers, ascending, each once.
+
+    Args:
+        network: of transformers.
+        numbers: counted from 1.
+        option: that gave them, for the error.
+
+    Raises:
+        ConfigError: the network does not have one of them, or none is given.
+    """
+    depth, given = len(layers_of(network)), sorted(set(numbers))
+    missing = [number for number in given if not 1 <= number <= depth]
+    if missing or not given:
+        raise ConfigError(
+            "the model does not have these layers",
+            where=option,
+            got=", ".join(map(str, missing)) or "none",
+            expected=f"1 to {depth}: the model has {depth} layers",
+        )
+    return given
 
 
 def final_norm(network: Any) -> tuple[nn.Module, str] | None:

@@ -20,7 +20,7 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych_training.models.layers import final_norm, layers_of, states_of, truncated
+from diptych_training.models.layers import existing_layers, final_norm, layers_of, states_of, truncated
 from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 Heads: TypeAlias = Literal["separate", "shared", "none"]
@@ -110,7 +110,12 @@ class Exits(TrainedModule):
 
 
 def multi_exit(
-    model: SentenceTransformer, layers: Sequence[int], *, heads: Heads = "separate", dimension: int | None = None
+    model: SentenceTransformer,
+    layers: Sequence[int],
+    *,
+    heads: Heads = "separate",
+    dimension: int | None = None,
+    option: str = "layers",
 ) -> SentenceTransformer:
     """The model with exits after these layers, to be trained by `MultiExitLoss`; it shares the given one's weights.
 
@@ -118,17 +123,17 @@ def multi_exit(
         model: Transformer, Pooling, perhaps Normalize.
         layers: numbers from 1 to the model's depth; the deepest of them is what the model itself answers.
         heads, dimension: see `Exits`.
+        option: that gave the layers, for the error.
 
     Raises:
-        ContractError: a model of other parts, layers that it has not, or one that cannot be cut there.
+        ConfigError: layers that the model does not have.
+        ContractError: a model of other parts, or one that cannot be cut there.
     """
     parts = parts_of(model, where="multi_exit", allowed=("Pooling", "Normalize"))
     transformer: Any = parts[0]
     network, pool = transformer.auto_model, next(part for part in parts if isinstance(part, Pooling))
-    depth, exit_layers = len(layers_of(network)), sorted(set(layers))
-    if not exit_layers or exit_layers[0] < 1 or exit_layers[-1] > depth:
-        expected = f"numbers from 1 to {depth}"
-        raise ContractError("the model does not have these layers", where="exits", got=list(layers), expected=expected)
+    exit_layers = existing_layers(network, layers, option)
+    depth = len(layers_of(network))
     if exit_layers[-1] < depth:
         transformer = truncated(transformer, exit_layers[-1])
         network = transformer.auto_model

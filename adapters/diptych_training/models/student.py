@@ -29,7 +29,7 @@ def first_layers(model: Any, layers: int) -> Any:
             "the student is not smaller than the model",
             where="student.layers",
             got=layers,
-            expected=f"1 to {depth - 1}",
+            expected=f"1 to {depth - 1}: the model has {depth} layers",
         )
     model[0] = truncated(model[0], layers)
     return model

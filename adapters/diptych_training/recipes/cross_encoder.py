@@ -25,7 +25,7 @@ from diptych_training.options import (
     Section,
     TrainingOptions,
 )
-from diptych_training.recipes.common.base import RetrievalTraining, scores_by_query
+from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.common.reranking import (
     Reranking,
     as_pairs,
@@ -34,7 +34,7 @@ from diptych_training.recipes.common.reranking import (
     list_rows,
     too_few,
 )
-from diptych_training.recipes.common.teacher_options import TeacherOptions, teacher_scores
+from diptych_training.recipes.common.teacher_options import TeacherOptions, scores_by_query, teacher_scores
 from diptych_training.rows import Lists
 from diptych_training.running import Fitted, family
 from diptych_training.running.evaluation import HeldOut, by_metric

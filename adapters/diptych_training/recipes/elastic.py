@@ -11,12 +11,14 @@ import numpy as np
 from pydantic import Field
 
 from diptych.encoders import Encoders, NamedEncoder
+from diptych.errors import ConfigError
 from diptych.protocols import TEACHER_FILE
 from diptych.training import Registration
 from diptych.types import Floats
 from diptych_training.losses.elastic import ElasticLoss
 from diptych_training.losses.multi_exit import exits_of
-from diptych_training.models.multi_exit import exit_model, export_exits, has_exits, multi_exit, turned
+from diptych_training.models.multi_exit import Exits, exit_model, export_exits, has_exits, multi_exit, turned
+from diptych_training.models.trained_module import last_of
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.common.learned_vectors import LearningVectors, OverTheIndex, VectorOptions
 from diptych_training.running.evaluation import HeldOut, by_metric
@@ -63,8 +65,22 @@ class Elastic(LearningVectors[Options]):
 
     def model(self) -> Any:
         """The encoder with its exits, its vectors turned."""
-        model = multi_exit(super().model(), self.options.elastic.layers)
+        model = self._with_exits()
         return model if self._turn is None else turned(model, self._turn)
+
+    def check_model(self) -> None:
+        """Refuse layers and widths that the model does not have."""
+        dimension = last_of(self._with_exits(), Exits, do="").dimension
+        if wide := [width for width in self.options.elastic.widths if width > dimension]:
+            raise ConfigError(
+                "the model's vectors are shorter",
+                where="elastic.widths",
+                got=", ".join(map(str, wide)),
+                expected=f"1 to {dimension}: the model's vectors have {dimension} numbers",
+            )
+
+    def _with_exits(self) -> Any:
+        return multi_exit(super().model(), self.options.elastic.layers, option="elastic.layers")
 
     def loss(self, model: Any) -> Any:
         """The distillation of every exit and width."""

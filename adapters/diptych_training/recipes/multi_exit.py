@@ -48,7 +48,12 @@ class MultiExit(RetrievalTraining[Options]):
     def model(self) -> Any:
         """The encoder with its exits."""
         exits = self.options.exits
-        return multi_exit(super().model(), exits.layers, heads=exits.heads, dimension=exits.dimension)
+        shape: dict[str, Any] = {"heads": exits.heads, "dimension": exits.dimension}
+        return multi_exit(super().model(), exits.layers, option="exits.layers", **shape)
+
+    def check_model(self) -> None:
+        """Refuse layers that the model does not have, or cannot be left after."""
+        self.model()
 
     def loss(self, model: Any) -> Any:
         """The contrastive family's loss at each exit."""

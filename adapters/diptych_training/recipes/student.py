@@ -51,6 +51,11 @@ class Student(LearningVectors[Options]):
             return first_layers(model, student.layers)
         return static_student(model, self.teacher.encode_query, self.learned_texts())
 
+    def check_model(self) -> None:
+        """Refuse a number of layers that the model does not have."""
+        if self.options.student.kind == "layers":
+            first_layers(super().model(), self.options.student.layers)
+
     def loss(self, model: Any) -> Any:
         """The student's, of the vectors that the teacher made."""
         import torch

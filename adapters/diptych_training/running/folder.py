@@ -94,6 +94,10 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return report
 
+    def has_data(self) -> bool:
+        """Whether anything was prepared."""
+        return (self.path / "data").exists()
+
     def store(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write `data/<name>.jsonl`, all or nothing."""
         path = self.path / "data" / f"{name}.jsonl"

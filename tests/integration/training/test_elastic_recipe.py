@@ -12,7 +12,7 @@ import pytest
 from diptych import Collection
 from diptych.config import load_config
 from diptych.encoders import Encoders
-from diptych.errors import ContractError, FollowWarning, SwapError
+from diptych.errors import FollowWarning, SwapError
 from diptych.training import register
 from diptych.tune import choices_of
 from every_recipe import REGISTRY, made, options_of, write_world
@@ -101,13 +101,3 @@ def test_an_exit_names_the_spaces_that_it_was_trained_for(run: tuple[Path, Any])
     record = json.loads((run[0] / "exit_1" / "teacher.json").read_text())
     assert len(set(record["documents"])) == 2
     assert not (run[0] / "teacher.json").exists()
-
-
-def test_widths_and_layers_that_the_model_has_not_are_refused(world: Path, tmp_path: Path) -> None:
-    for section, message in (
-        ({"layers": [3]}, "the model does not have these layers"),
-        ({"layers": [1], "widths": [99]}, "width"),
-    ):
-        given = {**options_of("elastic", world, tmp_path / str(section), epochs=1), "elastic": section}
-        with pytest.raises(ContractError, match=message):
-            made(given, Told()).train()

@@ -72,6 +72,27 @@ NEW = {
 }
 
 
+@pytest.mark.parametrize(
+    ("recipe", "section", "message"),
+    [
+        ("elastic", {"elastic": {"layers": [2, 9]}}, r"where: elastic\.layers\n  got: 9\n  expected: 1 to 2"),
+        (
+            "elastic",
+            {"elastic": {"layers": [1], "widths": [8, 99]}},
+            r"where: elastic\.widths\n  got: 99\n  expected: 1 to 32",
+        ),
+        ("multi_exit", {"exits": {"layers": [9]}}, r"where: exits\.layers\n  got: 9\n  expected: 1 to 2"),
+        ("student", {"student": {"layers": 9}}, r"where: student\.layers\n  got: 9\n  expected: 1 to 1.* has 2 layers"),
+    ],
+)
+def test_layers_and_widths_that_the_model_has_not_are_refused_before_any_text_is_encoded(
+    recipe: str, section: dict[str, Any], message: str, world: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made({**options_of(recipe, world, tmp_path / "run"), **section}, Told()).prepare()
+    assert not (tmp_path / "run" / "data").exists()
+
+
 @pytest.mark.parametrize("recipe", sorted(NO_ADAPTERS))
 def test_a_recipe_without_adapters_says_so(recipe: str, world: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=NO_ADAPTERS[recipe]):

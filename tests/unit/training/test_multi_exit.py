@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.errors import ContractError
+from diptych.errors import ConfigError, ContractError
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.multi_exit import MultiExitLoss
 from diptych_training.models.layers import layers_of
@@ -131,7 +131,7 @@ def test_what_cannot_be_left_is_refused(tmp_path: Path) -> None:
     from sentence_transformers.base.modules import Dense
 
     plain = tiny_encoder(tmp_path / "bert")
-    with pytest.raises(ContractError, match=r"(?s)the model does not have these layers.*numbers from 1 to 3"):
+    with pytest.raises(ConfigError, match=r"(?s)the model does not have these layers.*got: 4.*1 to 3"):
         multi_exit(plain, [2, 4])
     with pytest.raises(ContractError, match="an exit with another dimension needs a head"):
         multi_exit(plain, [1], heads="none", dimension=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +55,12 @@ class Training(ABC, Generic[O]):
     def prepare(self) -> list[str]:
         """Run the data steps, each once; returns a sentence on each, after remarks on the judgements."""
         with quiet():
+            if not self.folder.has_data():
+                self.check_model()
             return [*self.left_out(), *self.data_steps()]
+
+    def check_model(self) -> None:
+        """Raise ConfigError for options that the model cannot take, before data steps encode anything with it."""
 
     def judged(self) -> Iterable[TrainingData]:
         """The judged data for training and held out; empty without judgements."""
@@ -292,8 +297,3 @@ class RetrievalTraining(Training[R], Generic[R]):
         self._write_queries()
         rows = self.folder.stored(SYNTHETIC) or []
         return with_synthetic(synthetic, *self._judged, rows, self.options.data.dev.share, self.options.seed)
-
-
-def scores_by_query(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Stored rows `{"query", "scores": {document: score}}` as a mapping."""
-    return {row["query"]: row["scores"] for row in rows}

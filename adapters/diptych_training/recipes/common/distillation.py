@@ -11,9 +11,14 @@ from pydantic import Field, model_validator
 
 from diptych_training.corpus import TrainingData
 from diptych_training.options import Beside, NegativesOptions, RetrievalOptions
-from diptych_training.recipes.common.base import NEGATIVES, RetrievalTraining, scores_by_query
+from diptych_training.recipes.common.base import NEGATIVES, RetrievalTraining
 from diptych_training.recipes.common.teacher_check import Standing, standing_of
-from diptych_training.recipes.common.teacher_options import CheckedTeacher, TeacherOptions, teacher_scores
+from diptych_training.recipes.common.teacher_options import (
+    CheckedTeacher,
+    TeacherOptions,
+    scores_by_query,
+    teacher_scores,
+)
 from diptych_training.rows import Lists, Scores, left_out, scored_rows
 
 SCORES, STANDING = "scores", "standing"

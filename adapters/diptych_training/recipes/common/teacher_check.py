@@ -15,10 +15,9 @@ from diptych.training import Watcher
 from diptych_training.corpus import TrainingData
 from diptych_training.data.model_candidates import ModelSource
 from diptych_training.options import RetrievalOptions
-from diptych_training.recipes.common.base import scores_by_query
 from diptych_training.recipes.common.negatives import ranked_by
 from diptych_training.recipes.common.reranking import Reranking
-from diptych_training.recipes.common.teacher_options import TeacherOptions, teacher_scores
+from diptych_training.recipes.common.teacher_options import TeacherOptions, scores_by_query, teacher_scores
 from diptych_training.rows import Lists, Scores
 from diptych_training.running.evaluation import draw_documents
 

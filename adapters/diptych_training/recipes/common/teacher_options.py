@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,3 +107,8 @@ def _stored(path: Path) -> Iterator[dict[str, Any]]:
                     "a score is not a finite number", where=f"{path}:{number}", got=got, expected="a number"
                 )
             yield {"query": str(row["query"]), "scores": dict(document_scores)}
+
+
+def scores_by_query(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Stored rows `{"query", "scores": {document: score}}` as a mapping."""
+    return {row["query"]: row["scores"] for row in rows}
