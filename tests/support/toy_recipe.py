@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diptych import AdapterSpec, RecipeSpec, Registry, hookimpl
 from diptych.testing import fakes_plugin
@@ -19,6 +19,13 @@ class Inner(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     epochs: float = Field(2.0, gt=0, description="Passes.")
+    steps: int | None = Field(None, description="Instead.")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.steps is not None and "epochs" in self.model_fields_set:
+            raise ValueError("give epochs or steps, not both")
+        return self
 
 
 class Options(BaseModel):
@@ -29,6 +36,12 @@ class Options(BaseModel):
     output: RelativePath = Field(description="The folder of the run.")
     training: Inner = Inner()
     after: float = Field(0.5, description="nDCG@10 that training ends at.")
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        if self.model == "new" and self.training.steps == 0:
+            raise ValueError("training.steps 0 is not for model new")
+        return self
 
 
 class Toy:

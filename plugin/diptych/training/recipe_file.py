@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.load import with_paths
-from diptych.config.locations import Source
+from diptych.config.locations import Location, Source, dotted
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import Sort, read_yaml
 from diptych.config.size_limits import check_values
@@ -89,14 +90,19 @@ def load_recipe(
         UnknownAdapter: no plugin brings the recipe.
         MissingExtra: what it needs is not installed.
     """
-    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
+    unchanged, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
+    raw = unchanged
     for name, value in (changes or {}).items():
         raw = _changed(raw, name.split("."), value)
     source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
     check_values(raw, source)
     spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))
-    options = {key: value for key, value in raw.items() if key != "recipe"}
-    return RecipeFile(spec, _validated(options_model(spec), options, source), source.path)
+    model = options_model(spec)
+    validated, problems = _validated(model, raw, source)
+    if problems:
+        raise_problems(*_of_changes(problems, _problems_without_changes(model, unchanged, source), source))
+    assert validated is not None  # else there are problems
+    return RecipeFile(spec, validated, source.path)
 
 
 def options_model(spec: RecipeSpec) -> type[BaseModel]:
@@ -128,18 +134,54 @@ def _name(raw: Mapping[str, Any], source: Source) -> str:
     return name
 
 
-def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) -> BaseModel:
-    problems: list[Problem] = []
+def _validated(
+    model: type[BaseModel], raw: Mapping[str, Any], source: Source
+) -> tuple[BaseModel | None, list[Problem]]:
+    """The options of a recipe file's content, or what is wrong with them."""
+    options = {key: value for key, value in raw.items() if key != "recipe"}
     filled = interpolate(options, where=source.name)
     try:
-        return model.model_validate(with_paths(filled, source.folder), context={"folder": source.folder})
+        return model.model_validate(with_paths(filled, source.folder), context={"folder": source.folder}), []
     except ValidationError as error:
-        raw_problems = problems_of(error, model, options)
-        problems = [
-            replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in raw_problems
-        ]
-    raise_problems(problems, source)
-    raise AssertionError  # there is at least one problem
+        problems = problems_of(error, model, options)
+    return None, [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in problems]
+
+
+def _problems_without_changes(model: type[BaseModel], raw: Mapping[str, Any], source: Source) -> list[Problem]:
+    try:
+        return _validated(model, raw, source)[1]
+    except ConfigError:  # an environment variable is not set, in a value that a change replaces
+        return []
+
+
+def _of_changes(
+    problems: Sequence[Problem], earlier: Sequence[Problem], source: Source
+) -> tuple[list[Problem], Source]:
+    """The problems, those that only the changes caused with the place of a change, and a source that names it.
+
+    Options that conflict are a problem of the section around them. Without this, its place in the file would be named.
+
+    Args:
+        problems: of the changed options.
+        earlier: of the file without changes.
+        source: with the changes as `given`.
+    """
+    given, placed = dict(source.given), list[Problem]()
+    for problem in problems:
+        below = [key for key in source.given if key[: len(problem.location)] == problem.location != key]
+        mentioned = [key for key in below if _mentions(problem, key)] or below
+        if not mentioned or problem in earlier:
+            placed.append(problem)
+            continue
+        given[mentioned[0]] = ", ".join(source.given[key] for key in mentioned)
+        placed.append(replace(problem, location=mentioned[0]))
+    return placed, replace(source, given=given)
+
+
+def _mentions(problem: Problem, key: Location) -> bool:
+    """Whether the problem names the option, from the top or from the problem's own section on."""
+    names = "|".join(re.escape(dotted(key[start:])) for start in {0, len(problem.location)})
+    return re.search(rf"(?<![\w.])({names})(?!\w)", f"{problem.what} {problem.expected}") is not None
 
 
 def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:

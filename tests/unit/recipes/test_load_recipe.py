@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,10 @@ def test_a_name_of_a_model_is_no_path(tmp_path: Path) -> None:
 def test_changes_replace_options_of_the_file_by_dotted_name(tmp_path: Path) -> None:
     path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\ntraining: {epochs: 3}\n")
     found = load_recipe(path, registry(spec()), changes={"training.epochs": 1, "model": "b"})
-    assert found.options.model_dump(include={"model", "training"}) == {"model": "b", "training": {"epochs": 1.0}}
+    assert found.options.model_dump(include={"model", "training"}) == {
+        "model": "b",
+        "training": {"epochs": 1.0, "steps": None},
+    }
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,30 @@ def test_a_change_that_cannot_be_used_is_named_as_one_and_what_stands_in_the_fil
     path = written(tmp_path, f"recipe: toy\nmodel: a\noutput: x\n{ending}")
     with pytest.raises(ConfigError, match=message):
         load_recipe(path, registry(spec()), changes={name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"training.steps": 5}, "--set training.steps"),
+        ({"training.steps": 5, "training.epochs": 2, "after": 0.4}, "--set training.steps, --set training.epochs"),
+        ({"training": {"epochs": 1, "steps": 5}}, "--set training"),
+        ({"training": {"steps": 0}, "model": "new"}, "--set training, --set model"),
+        ({"model": "new", "training": {"steps": 0}, "after": 0.4}, "--set model, --set training"),
+    ],
+)
+def test_options_that_conflict_because_of_a_change_are_named_as_the_change(
+    changes: dict[str, Any], where: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\ntraining: {epochs: 1}\n")
+    with pytest.raises(ConfigError, match=rf"unusable value\n  where: {re.escape(where)}\n  expected: "):
+        load_recipe(path, registry(spec()), changes=changes)
+
+
+def test_options_that_conflict_in_the_file_itself_are_named_by_their_line_whatever_changes(tmp_path: Path) -> None:
+    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\ntraining: {epochs: 1, steps: 2}\n")
+    with pytest.raises(ConfigError, match=r"where: \S+recipe\.yaml, line 4, training\n  expected: give epochs"):
+        load_recipe(path, registry(spec()), changes={"training.steps": 3, "after": 0.4})
 
 
 def test_a_recipe_that_a_change_names_is_named_as_one(tmp_path: Path) -> None:
