@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -40,9 +38,7 @@ from diptych.agents.schemas import (
     YesFlag,
 )
 from diptych.collection.collection import Collection
-from diptych.collection.populate_methods import log_report
 from diptych.errors import DiptychError, TenantError
-from diptych.populate import populate as bring_in
 from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
 from diptych.search.qdrant.filters import read_filter
@@ -53,6 +49,7 @@ from diptych.service.search_answers import (
     PopulateAnswer,
     documents_of,
     explained,
+    populated,
 )
 from diptych.service.served import Served, single
 from diptych.types import Document, Query
@@ -162,7 +159,7 @@ class Tools:
             options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None, "drop_media": yes}
             async with self._populating:
                 return await asyncio.to_thread(
-                    _populated, opened, rows, {**options, "tenant": self._tenant_of_call(tenant)}
+                    populated, opened, rows, {**options, "tenant": self._tenant_of_call(tenant)}
                 )
 
     async def _question(
@@ -219,11 +216,3 @@ async def _described(collection: Collection, tenant: str | None) -> CollectionDe
 
 def _pipeline(collection: Collection) -> str:
     return repr(Pipeline.from_config(collection.handle.search_config, collection.handle.slots))
-
-
-def _populated(collection: Collection, documents: list[Document], options: dict[str, Any]) -> PopulateAnswer:
-    with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is rejected is in the answer
-        report_path = Path(folder) / "set-aside.jsonl"
-        report = bring_in(collection.handle, documents, report_path=report_path, **options)
-    log_report(report, rejected=False)  # the answer names them
-    return PopulateAnswer.of(report)

@@ -1,16 +1,21 @@
-"""The service's answers as pydantic models. The MCP server uses the same hits and explanations."""
+"""The service's answers as pydantic models, which the MCP server gives as well; `populated` makes one."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from diptych.collection.collection import Collection
 from diptych.collection.explanation import Explanation, SlotScore
+from diptych.collection.populate_methods import log_report
 from diptych.config.secrets import redacted
 from diptych.media import Media, RawMedia
+from diptych.populate import populate
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.types import Highlight, Hit, Passage
 
@@ -206,6 +211,19 @@ class PopulateAnswer(BaseModel):
         facts = {name: getattr(report, name) for name in names}
         facts |= {name: list(facts[name]) for name in ("deleted_examples", "warnings")}
         return cls(**facts, examples=rejected)
+
+
+def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
+    """Populate and return the answer; rejected documents are listed in it, not in a file of the server.
+
+    Raises:
+        DiptychError: see `Collection.populate`.
+    """
+    with tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
+        report_path = Path(folder) / "rejected.jsonl"
+        report = populate(collection.handle, rows, report_path=report_path, **options)
+    log_report(report, rejected=False)  # the answer names them, and they may quote documents
+    return PopulateAnswer.of(report)
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:

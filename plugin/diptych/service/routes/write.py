@@ -14,10 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
-from diptych.collection.populate_methods import log_report
 from diptych.errors import PopulateError
 from diptych.populate import open_source
-from diptych.populate import populate as bring_in
 from diptych.populate.sources.readers import Row
 from diptych.service.allowed_inputs import accepted, reads_media, require_inline, require_words
 from diptych.service.bodies import DocumentsRequest, PopulateOptions
@@ -25,7 +23,7 @@ from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
 from diptych.service.requests import read, read_query, require_kind
 from diptych.service.route_context import Serving, json_of
-from diptych.service.search_answers import PopulateAnswer
+from diptych.service.search_answers import PopulateAnswer, populated
 from diptych.service.write_queue import Writes
 
 LINES = ("application/x-ndjson", "application/jsonl")
@@ -40,7 +38,8 @@ async def put_documents(request: Request) -> Response:
         body = await read(request, DocumentsRequest, serving.limits)
         collection = serving.served.collection(body.collection)
         options = {"dry_run": body.dry_run, "tenant": body.tenant, "drop_media": True}
-        return await _answer(writes, lambda: populated(collection, writes.until_stopped(body.documents), options))
+        rows = _of_words(collection, writes.until_stopped(body.documents))
+        return await _answer(writes, lambda: populated(collection, rows, options))
 
 
 async def populate(request: Request) -> Response:
@@ -56,7 +55,7 @@ async def populate(request: Request) -> Response:
         with path.open("wb") as file:
             await receive(request, file, serving.limits)
         try:
-            rows = writes.until_stopped(open_source(path))
+            rows = _of_words(collection, writes.until_stopped(open_source(path)))
             return await _answer(writes, lambda: populated(collection, rows, options))
         except PopulateError as error:
             if "lost" in error.context:  # documents would lose their media
@@ -64,19 +63,6 @@ async def populate(request: Request) -> Response:
             if error.where.startswith(path.name):  # what was sent is at fault
                 raise Refused(400, str(error), code="populate_error") from error
             raise
-
-
-def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
-    """Populate and return the answer; rejected documents are listed in it, not in a file of the server.
-
-    Raises:
-        DiptychError: see `Collection.populate`; SearchError for a text that an encoder would open as a file.
-    """
-    with tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
-        report_path = Path(folder) / "set-aside.jsonl"
-        report = bring_in(collection.handle, _of_words(collection, rows), report_path=report_path, **options)
-    log_report(report, rejected=False)  # the answer names them
-    return PopulateAnswer.of(report)
 
 
 def _writable(request: Request) -> tuple[Serving, Writes]:
