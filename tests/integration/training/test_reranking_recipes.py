@@ -193,7 +193,7 @@ def test_a_teacher_goes_with_distillation_alone(world: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss.kind distill goes with a teacher"):
         load_recipe(cross_encoder(world, loss={"kind": "distill"}), REGISTRY)
     with pytest.raises(ConfigError, match="no other does"):
-        load_recipe(cross_encoder(world, teacher={"adapter": "fake-reranker"}), REGISTRY)
+        load_recipe(cross_encoder(world, teacher={"adapter": "cross-encoder"}), REGISTRY)
 
 
 @pytest.mark.parametrize("limit", [{"relative": 0.9}, {"margin": 0.1}])

@@ -43,7 +43,7 @@ def test_ranks_that_are_no_window_are_refused_when_options_are_read() -> None:
 def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
     known: dict[str, Any] = {"model": "m", "output": "o", "data": DATA}
     order = CprdOptions.model_validate(
-        {**known, "negatives": {"last_rank": 50}, "teacher": {"adapter": "a"}}, strict=False
+        {**known, "negatives": {"last_rank": 50}, "teacher": {"adapter": "cross-encoder"}}, strict=False
     )
     assert (order.negatives.per_query, order.negatives.last_rank) == (16, 50)
     rounds = AdversarialOptions.model_validate({**known, "training": {"precision": "bfloat16"}})
@@ -51,7 +51,7 @@ def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
 
 
 def test_cprd_refuses_options_of_the_order_where_another_part_is_taught() -> None:
-    given = {"recipe": "cprd", "model": "m", "output": "o", "data": DATA, "teacher": {"adapter": "a"}}
+    given = {"recipe": "cprd", "model": "m", "output": "o", "data": DATA, "teacher": {"adapter": "cross-encoder"}}
     load_recipe({**given, "loss": {"kind": "scores", "weight": 0.3}}, Registry.default())
     with pytest.raises(ConfigError, match=r"(?s)loss\.top.*loss\.kind order alone, not scores.*leave it out"):
         load_recipe({**given, "loss": {"kind": "scores", "top": 0.5}}, Registry.default())
@@ -67,3 +67,23 @@ def test_a_teacher_that_is_missing_is_asked_for_in_both_forms_and_both_can_be_us
     assert [sorted(teacher) for teacher in teachers] == [["adapter", "options"], ["scores"]]
     for teacher in teachers:
         load_recipe({**given, "teacher": teacher}, Registry.default())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("distill", "cross-encodr", "a registered reranker: cross-encoder, .*another package"),
+        ("splade", "bm25", "a registered reranker: cross-encoder"),
+        ("student", "sentence-transformer", "a registered dense encoder: .*sentence-transformers"),
+    ],
+)
+def test_a_teachers_adapter_that_does_not_exist_is_refused_by_its_key_when_options_are_read(
+    name: str, given: str, expected: str
+) -> None:
+    data = {"corpus": "c"} if name == "student" else DATA
+    options = {"recipe": name, "model": "m", "output": "o", "data": data, "teacher": {"adapter": given}}
+    if name == "splade":
+        options["loss"] = {"kind": "margin_mse"}
+    told = rf"(?s)where: config, teacher\.adapter\n  got: '{given}'\n  expected: {expected}"
+    with pytest.raises(ConfigError, match=told):
+        load_recipe(options, Registry.default())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -23,6 +23,7 @@ from diptych_training.data.template_generator import sentences_of
 from diptych_training.options import DocumentsOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
+from diptych_training.recipes.common.teacher_options import registered
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import PRIMARY, HeldOut, by_metric, searching
 
@@ -52,7 +53,9 @@ class TextsOptions(DocumentsOptions):
 class TeacherOptions(Section):
     """The encoder of the documents, whose queries are learned."""
 
-    adapter: str = Field("sentence-transformers", description="A registered dense encoder.")
+    adapter: Annotated[str, registered("dense")] = Field(
+        "sentence-transformers", description="A registered dense encoder."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Its options; `model` is the recipe's unless set."
     )

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -23,6 +23,7 @@ from diptych_training.models.media_text import ByName, MediaTextModule, shell
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.learned_vectors import TEXTS, VECTORS, encode_once
+from diptych_training.recipes.common.teacher_options import registered
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOut
 from diptych_training.running.families import device
@@ -48,7 +49,9 @@ class ItemsOptions(Section):
 class TextOptions(Section):
     """The frozen text encoder."""
 
-    adapter: str = Field("sentence-transformers", description="A registered dense encoder.")
+    adapter: Annotated[str, registered("dense")] = Field(
+        "sentence-transformers", description="A registered dense encoder."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Its options; `model` is the recipe's unless set."
     )

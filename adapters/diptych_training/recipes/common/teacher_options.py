@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from diptych import Registry
 from diptych.encoders import Encoders
 from diptych.errors import ConfigError
+from diptych.protocols import Kind
 from diptych.search.checks import is_number
 from diptych.training import RelativePath, Watcher
 from diptych_training.corpus import TrainingData
@@ -21,10 +23,26 @@ from diptych_training.rows import Lists
 STAGE = "asking the teacher"
 
 
+def registered(kind: Kind) -> AfterValidator:
+    """Checks that an option names a registered adapter of this kind; a recipe would miss it hours later."""
+
+    def check(name: str) -> str:
+        known = [spec.name for spec in Registry.default().specs() if spec.kind == kind]
+        if name not in known:
+            word = kind if kind == "reranker" else f"{kind} encoder"
+            later = "one of another package appears once that is installed"
+            raise ValueError(f"a registered {word}: {', '.join(known)}; {later}")
+        return name
+
+    return AfterValidator(check)
+
+
 class TeacherOptions(Section):
     """The teacher: a reranker that scores each pair once, or a file of scores."""
 
-    adapter: str | None = Field(None, description="A registered reranker; `diptych adapters` lists them.")
+    adapter: Annotated[str, registered("reranker")] | None = Field(
+        None, description="A registered reranker; `diptych adapters` lists them."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Its options, such as `model`.")
     scores: RelativePath | None = Field(
         None, description='Instead: JSON lines `{"query": id, "scores": {document id: score}}`.'
