@@ -75,6 +75,7 @@ def test_no_gate_changes_search_settings_whatever_it_measured(run: Run, config: 
     edit(config, "  limit: 3\n", WORSE)
     answer = run("apply", "--no-gate")
     assert (answer.code, "gate: not passed" in answer.out) == (0, True)
+    assert "--no-gate overrode the gate, which would have kept the old settings: " in answer.out
     assert "animals: changed settings in" in answer.out
     assert run("plan", "--exit-code").code == 0
 
@@ -225,10 +226,20 @@ def test_a_stopped_apply_as_json_has_the_gate_on_one_side_and_the_error_on_the_o
 
 
 def test_no_gate_cuts_over_whatever_was_measured(worse: Run, judgements: tuple[str, ...]) -> None:
+    filled = worse("apply", "--no-gate", "--no-cut-over", *judgements)
+    assert (filled.code, "overrode" in filled.out) == (0, False)
     answer = worse("apply", "--no-gate", *judgements)
     assert answer.code == 0
     assert "gate: not passed" in answer.out
+    (line,) = (line for line in answer.out.splitlines() if "overrode" in line)
+    assert line.startswith("--no-gate overrode the gate, which would have kept the old encoders: ")
+    assert "the margin of 0.02" in line
     assert live(worse) == ["dense.2"]
+
+
+def test_no_gate_says_nothing_of_a_gate_that_passed(edited: Run) -> None:
+    answer = edited("apply", "--no-gate")
+    assert (answer.code, "gate: passed" in answer.out, "overrode" in answer.out) == (0, True, False)
 
 
 def test_no_judgements_goes_by_neighbours_whatever_the_config_names(

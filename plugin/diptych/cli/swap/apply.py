@@ -35,6 +35,7 @@ RESUME = (
     "what is under way: diptych status"
 )
 CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
+CHANGED = {"cut over": "encoders", "changed settings": "settings"}  # what a gate that did not pass keeps, by outcome
 
 
 class Pace(StrEnum):
@@ -226,6 +227,9 @@ def show_report(report: ApplyReport) -> None:
     console = stdout()
     if report.gate is not None:
         show_gate(console, report.gate)
+        if not report.gate.passed and report.outcome in CHANGED:
+            kept = f"would have kept the old {CHANGED[report.outcome]}"
+            say(console, f"--no-gate overrode the gate, which {kept}: {'; '.join(report.gate.reasons)}")
     say(console, _outcome(report), "bold")
     _show_query_encoders(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
     for line in _next(report):
