@@ -7,7 +7,7 @@ and quality are measured, since a reranker may rank documents first that people 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -47,6 +47,7 @@ def tune_rerank(
     sample: int | None = SAMPLE,
     pooled: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[int, int], None] | None = None,
     seed: int = 0,
 ) -> RerankReport:
     """Search with the config's first reranker over each slot and the config's fusion, with several budgets.
@@ -61,6 +62,7 @@ def tune_rerank(
         sample: queries drawn; None takes all.
         pooled: take what all trials found as the reranker's own list, instead of scoring every document.
         progress: receives the progress.
+        announce: called with the numbers of queries and documents before all their pairs are scored; not with `pooled`.
         seed: of the sample.
 
     Raises:
@@ -83,6 +85,8 @@ def tune_rerank(
     run = _Run(
         view, chosen, qrels, replace(stage, adapter=reranker, early_exit=None, deadline=None, read="document"), progress
     )
+    if announce and texts:
+        announce(len(chosen), len(texts))
     run.score_all([*texts.values()])
     trials = [*_trials(_firsts(view, served), run.stage, sorted(set(budgets)))]
     progress.begin("search", len(trials))
@@ -94,7 +98,7 @@ def tune_rerank(
 
 
 def sampled(queries: Sequence[Query], qrels: Qrels | None, sample: int | None, *, seed: int = 0) -> list[Query]:
-    """The queries that `tune_rerank` asks: those with a relevant document, or `sample` of them, in their order."""
+    """The queries to search with: those with a relevant document, or `sample` of them, in their order."""
     judged = [query for query in queries if qrels is None or qrels.relevant(query.id)]
     if sample is None or len(judged) <= sample:
         return judged

@@ -176,5 +176,5 @@ def test_tuning_shows_quality_and_recall_against_calls(filled: Run, tmp_path: Pa
     assert plain["ndcg"] == pytest.approx(explored["ndcg"]), "both scored all documents"
     assert plain["recall"] == {"10": 1.0, "50": 1.0}
     refused = filled("tune", "rerank", *judged, "--budget", 1).err
-    assert "a budget is too small" in refused
+    assert refused.startswith("error: a budget is too small"), "and announces no calls that are never made"
     assert "got: 1\n  expected: 2 or more, a document for each round\n  do: name a larger one, or lower" in refused

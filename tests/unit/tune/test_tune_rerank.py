@@ -54,10 +54,16 @@ DOCUMENTS = [Document(f"d{n}", "x " * n + "y", metadata={"shop": "ab"[n % 2]}) f
 
 
 def test_excluded_documents_are_no_part_of_the_own_list() -> None:
+    told: list[tuple[int, int]] = []
     with opened(search={"exclude": [f"d{n}" for n in range(20, 30)]}) as collection:
         collection.populate(DOCUMENTS)
-        report = tune_rerank(collection.handle, [Query("x")], budgets=(30,))
-    assert report.documents == 20
+        report = tune_rerank(
+            collection.handle,
+            [Query("x")],
+            budgets=(30,),
+            announce=lambda queries, texts: told.append((queries, texts)),
+        )
+    assert (report.documents, told) == (20, [(1, 20)])
     assert [row.recall for row in report.rows] == [{10: 1.0, 50: 1.0}]
 
 

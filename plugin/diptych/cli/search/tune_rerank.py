@@ -57,14 +57,11 @@ def rerank(
       diptych tune rerank --pooled --json
     """
     from diptych.tune import tune_rerank
-    from diptych.tune.rerank import BUDGETS, sampled
+    from diptych.tune.rerank import BUDGETS
 
     session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         asked, judged = judged_queries(session.config(config).evaluate, folder, queries, qrels)
-        count, documents = len(sampled(asked, judged, sample)), opened.count()
-        if not pooled:
-            say(stderr(), f"{count:,} queries x {documents:,} documents = {count * documents:,} calls of the reranker")
         found = tune_rerank(
             opened.handle,
             asked,
@@ -73,10 +70,16 @@ def rerank(
             sample=sample,
             pooled=pooled,
             progress=bars,
+            announce=_announce,
         )
     if as_json:
         return write_json(dataclasses.asdict(found))
     return show(found)
+
+
+def _announce(queries: int, documents: int) -> None:
+    calls = f"{queries * documents:,} calls of the reranker"
+    say(stderr(), f"{queries:,} queries x {documents:,} documents = {calls}")
 
 
 def show(found: RerankReport) -> None:
