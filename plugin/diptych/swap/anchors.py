@@ -25,6 +25,7 @@ from diptych.swap.plan import Plan
 from diptych.swap.status import Role, status
 
 PAGE = 1000  # points that are read at a time
+COUNT = 400  # anchors that are chosen unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +140,22 @@ def _require_same(path: Path, digest: str, whose: _Whose, where: str) -> None:
         raise SwapError(what, where=where, got=str(path), do=whose.edited)
 
 
-def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed: int) -> list[Path]:
+def choose_missing(handle: CollectionHandle, config: Config, *, count: int | None, seed: int) -> list[Path]:
     """Write the files of anchors that do not exist, from the titles of the collection's documents.
+
+    Args:
+        count: how many to choose, fewer where the collection has fewer titles; None for 400 and files of any size.
 
     Raises:
         SwapError: the config has no slot of anchors, the collection too few different titles, or a file that scores
-            were made from, or are being made from, is lost or holds other anchors.
+            were made from, or are being made from, is lost or holds other anchors, or a file does not hold `count`.
     """
-    missing = [path for path in dict.fromkeys(slots_of_anchors(config).values()) if not path.exists()]
-    anchors = choose_anchors(_titles(handle), count, seed=seed) if missing else []
-    require_same_files(handle.read(), config, anchors)
+    files, metadata = slots_of_anchors(config), handle.read()
+    missing = [path for path in dict.fromkeys(files.values()) if not path.exists()]
+    anchors = choose_anchors(_titles(handle), count or COUNT, seed=seed) if missing else []
+    require_same_files(metadata, config, anchors)
+    if count is not None:
+        _require_count(handle, metadata, files, count)
     if missing and len(anchors) < 2:
         what, do = "too few documents to choose anchors from", "populate first, or write queries into the file"
         got = f"{len(anchors)} different titles"
@@ -156,6 +163,28 @@ def choose_missing(handle: CollectionHandle, config: Config, *, count: int, seed
     for path in missing:
         write_anchors(path, anchors)
     return missing
+
+
+def _require_count(
+    handle: CollectionHandle, metadata: CollectionMetadata, files: Mapping[str, Path], count: int
+) -> None:
+    """Refuse files with another number of anchors, unless there were no more titles to choose from."""
+    scored = {*_digests(metadata.live.slots), *_digests(metadata.swap.building if metadata.swap else {})}
+    for name, path in files.items():
+        where = f"slot {name!r}"
+        present = len(read_anchors(path, where=where)) if path.exists() else count
+        if present == count:
+            continue
+        if present < count and present == len(choose_anchors(_titles(handle), count, seed=0)):
+            continue  # the same command wrote it
+        new = "name a new file in the config" if path in scored else "delete the file, or name a new one in the config"
+        raise SwapError(
+            "the file of anchors holds another number than --count",
+            where=where,
+            got=f"{path}: {present:,} anchors",
+            expected=count,
+            do=f"leave --count out to use these; for others {new}",
+        )
 
 
 def to_score(handle: CollectionHandle, planned: Plan, config: Config) -> list[AnchorsToScore]:

@@ -99,6 +99,26 @@ def test_live_anchors_are_neither_edited_nor_chosen_anew(filled: Run, tmp_path: 
     assert filled("anchors", "status", "--json").json()["anchors"][0]["vector"] == "scores.2"
 
 
+def test_a_file_with_another_number_of_anchors_than_asked_for_is_refused(filled: Run, tmp_path: Path) -> None:
+    assert filled("anchors", "build", "--count", 5, "--dry-run").code == 0
+    for count in (4, 9):
+        answer = filled("anchors", "build", "--count", count)
+        assert answer.code == 1
+        assert answer.err.startswith("error: the file of anchors holds another number than --count")
+        assert f"anchors.txt: 5 anchors\n  expected: {count}\n" in answer.err
+        assert "leave --count out to use these; for others delete the file, or name a new one" in answer.err
+    assert filled("anchors", "build", "--count", 5).code == 0
+    answer = filled("anchors", "build", "--count", 9)
+    assert "leave --count out to use these; for others name a new file in the config" in answer.err, "these are live"
+    assert filled("anchors", "status", "--json").json()["anchors"][0]["anchors"] == 5
+
+
+def test_more_anchors_than_the_collection_has_titles_may_be_asked_for_again(filled: Run, tmp_path: Path) -> None:
+    assert filled("anchors", "build", "--count", 50, "--dry-run").code == 0
+    assert len((tmp_path / "anchors.txt").read_text().splitlines()) == 12, "a title of each document"
+    assert filled("anchors", "build", "--count", 50).code == 0
+
+
 def test_a_build_under_way_keeps_its_anchors_and_counts_only_what_is_left(filled: Run, tmp_path: Path) -> None:
     assert filled("anchors", "build", "--count", 5, "--dry-run").code == 0
     assert filled("apply", "--no-cut-over").code == 0

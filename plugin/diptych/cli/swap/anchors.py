@@ -28,8 +28,11 @@ def build(
     context: typer.Context,
     config: ConfigOption = CONFIG,
     count: Annotated[
-        int, typer.Option(min=2, max=8192, metavar="N", help="Anchors to choose where the file does not exist.")
-    ] = 400,
+        int | None,
+        typer.Option(
+            min=2, max=8192, metavar="N", help="Anchors to choose where the file does not exist. [default: 400]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed for choosing anchors.")] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Choose anchors and estimate calls and hours, but score nothing.")
