@@ -7,7 +7,6 @@ is known and most queries have several relevant documents.
     world = lex(0)                                   # seed 0: 2,000 documents, 400 training and 100 test queries
     world = lex(0, duplicated=0.2)                   # a fifth of the documents are copies of others
     world = lex(0, attributes=20, positives=(5, 12)) # queries with 5 to 12 relevant documents alone
-    world = lex(0, synonyms=True)                    # queries call topics and attributes by other words than documents
     instructed(world, 0, world.train)                # must mention / must not mention an attribute
 """
 
@@ -58,7 +57,6 @@ def lex(
     test: int = 100,
     positives: tuple[int, int] = (1, 12),
     duplicated: float = 0.0,
-    synonyms: bool = False,
 ) -> Lex:
     """The world of a seed.
 
@@ -71,7 +69,6 @@ def lex(
         train, test: queries; no set of topic and attributes is asked twice.
         positives: least and most relevant documents of a query.
         duplicated: share of the documents that are copies of others, and relevant where these are.
-        synonyms: whether queries use other words than documents.
 
     Raises:
         ValueError: there are not so many queries with so many relevant documents.
@@ -85,8 +82,7 @@ def lex(
     held, texts = held[again], texts[again]
     asked, relevant = _queries(random, held, concepts, train + test, positives)
     words = _words(topics, attributes, fillers)
-    first = len(SPECIAL) + (concepts + fillers if synonyms else 0)
-    query_tokens = _padded([sorted(first + concept for concept in own) for own in asked])
+    query_tokens = _padded([sorted(len(SPECIAL) + concept for concept in own) for own in asked])
     document_tokens = torch.from_numpy(texts + len(SPECIAL))
     return Lex(
         queries=[said(words, row) for row in query_tokens],
@@ -157,7 +153,10 @@ def _queries(
 
 
 def _words(topics: int, attributes: int, fillers: int) -> list[str]:
-    """The vocabulary: what documents say, then what queries say with `synonyms`, then the words of instructions."""
+    """The vocabulary: what texts say, words that none says, then the words of instructions.
+
+    The second kind stays because a model's first weights, and so every figure, depend on the number of words.
+    """
     names = (
         ("topic", topics),
         ("attribute", attributes),

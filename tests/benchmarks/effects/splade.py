@@ -1,4 +1,4 @@
-"""SPLADE on H-lex: what a rising weight of FLOPS does to terms and ranking, and words that no document says.
+"""SPLADE on H-lex: what a rising weight of FLOPS does to terms and ranking.
 
 A lexicon over 683 words is trained from random weights, with the contrast of queries and documents by dot product and
 FLOPS on both sides, of one weight, ramped up over the first third of the steps. The table has as many steps as it takes
@@ -24,7 +24,7 @@ from diptych_training.losses.flops import Flops, active_terms
 from diptych_training.models.lexicon_head import max_logits
 from effects.lex import Lex, lex
 from effects.running import FEW, SEEDS, TUNING, Effect, each, effect, learnt, plateau
-from effects.scoring import Doubles, ndcg, recall
+from effects.scoring import Doubles, ndcg
 from effects.tiny import WIDTH, Tiny, scores, shape, trained
 
 WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -68,7 +68,7 @@ class Penalized(torch.nn.Module):
 
 
 def effects() -> list[Effect]:
-    """Terms and nDCG@10 without, with a light and with a strong penalty, and recall of words that documents lack."""
+    """Terms and nDCG@10 without, with a light and with a strong penalty."""
     steps, long_enough = plateau(
         lambda steps, seed: float(run(0.0, seed, steps)[0].mean()), STEPS, 8 * STEPS, TUNING[:1]
     )
@@ -83,9 +83,6 @@ def effects() -> list[Effect]:
         )
         claimed: Any = {"better": kept, "tolerance": 0.02, "conditions": told}
         rows.append(effect("SPLADE", name, "H-lex", "nDCG@10", *ranked, page="splade", **claimed))
-    words, meant = each(words_alone, FEW), each(partial(meanings, steps=steps), FEW)
-    name = "queries in other words, beside BM25"
-    rows.append(effect("SPLADE", name, "H-lex", "Recall@100", words, meant, page="splade", conditions=[long_enough]))
     return rows
 
 
@@ -105,25 +102,6 @@ def learned(world: Lex, weight: float, seed: int, steps: int) -> TinyLexicon:
     loss: Any = Penalized(main, weight, ramp=steps // 3)
     trained(world, world.rows(), loss, seed=seed, model=student, steps=steps, rate=RATE)
     return student
-
-
-def words_alone(seed: int) -> Doubles:
-    """Recall@100 by query of BM25 where queries use none of the documents' words: no score is above 0.
-
-    Raises:
-        ValueError: they share a word.
-    """
-    world = lex(seed, synonyms=True)
-    asked, said = (set(tokens.flatten().tolist()) - {0} for tokens in (world.query_tokens, world.document_tokens))
-    if asked & said:
-        raise ValueError(f"queries share {len(asked & said)} words with documents")
-    return np.zeros(len(world.test))
-
-
-def meanings(seed: int, *, steps: int) -> Doubles:
-    """Recall@100 by query of a lexicon that has learned from other queries which words mean the same."""
-    world = lex(seed, synonyms=True)
-    return recall(scores(learned(world, LIGHT, seed, steps), world, dot=True), world.relevant[world.test], 100)
 
 
 def curve(seeds: Sequence[int] = SEEDS) -> list[dict[str, float]]:
