@@ -11,6 +11,7 @@ is used, whatever there is, so that sums are added in the same order everywhere.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -79,11 +80,21 @@ def measured(name: str, kept: Path) -> bool:
 
 def keep(kept: Path, name: str, found: Sequence[Effect], seconds: float) -> None:
     """The effects of a script among the others, with when and where they were measured."""
-    machine = {key: value for key, value in facts().items() if key in ("cpu", "python", "commit")}
+    machine = {key: value for key, value in facts().items() if key in ("cpu", "python")}
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     own = {"effects": [one.to_data() for one in found], "date": when, "seconds": round(seconds), "machine": machine}
+    own["script"] = blob(HERE / f"{name}.py")
     all_ = {**read(kept), name: own}
     kept.write_text(json.dumps(dict(sorted(all_.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def blob(path: Path) -> str:
+    """What git calls the content of a file: `git log --find-object=NAME` finds the commits that brought and changed it.
+
+    Unlike a commit's name it stays the same when a branch is rebased.
+    """
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
 def read(kept: Path) -> Mapping[str, Any]:

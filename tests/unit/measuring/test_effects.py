@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,19 @@ from diptych_adapters.models import resolve
 from diptych_training.losses import ContrastiveLoss
 from effects import deb, mat, mixture, tiny, vec
 from effects.lex import Lex, instructed, lex
-from effects.run import METHODS, chosen, keep, read, scripts
-from effects.running import PLATEAU, Effect, above, best, effect, learnt, plateau, query_interval, student_interval
+from effects.run import METHODS, blob, chosen, keep, read, scripts
+from effects.running import (
+    PLATEAU,
+    Effect,
+    Side,
+    above,
+    best,
+    effect,
+    learnt,
+    plateau,
+    query_interval,
+    student_interval,
+)
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
 from effects.served import source_of
 from effects.table import BEGIN, END, line, put_into, table, write_into, written
@@ -369,7 +381,14 @@ def test_results_of_a_script_are_kept_beside_those_of_others(tmp_path: Path) -> 
     found = read(kept)
     assert list(found) == ["align", "mw"]
     assert Effect.of(found["mw"]["effects"][0]) == made(SURE)
-    assert {"date", "seconds", "machine"} <= set(found["mw"])
+    assert {"date", "seconds", "machine", "script"} <= set(found["mw"])
+
+
+def test_a_script_is_recorded_by_the_name_that_git_gives_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "it.py"
+    file.write_text("print(1)\n", encoding="utf-8")
+    told = subprocess.run(["git", "hash-object", str(file)], capture_output=True, text=True, check=True)
+    assert blob(file) == told.stdout.strip()
 
 
 def test_scripts_are_found_by_their_files_and_a_wrong_name_is_told() -> None:
