@@ -45,3 +45,12 @@ def test_a_method_says_where_it_ends_and_where_it_differs(page: Path) -> None:
         "how it departs from what was published"
     )
     assert re.search(r"`?diptych [a-z]+|`minimal_pairs\(|\bpython tests/benchmarks/", text), "a command"
+
+
+def test_no_two_pages_train_into_the_same_folder() -> None:
+    places = [
+        (match[1], page.name) for page in PAGES for match in re.finditer(r"(?m)^output: *(\S+)", page.read_text())
+    ]
+    folders = [folder for folder, _ in places]
+    assert len(places) > 25
+    assert not [place for place in places if folders.count(place[0]) > 1]
