@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diptych.training import RelativePath
 from diptych_training.data.negatives import MiningOptions
 from diptych_training.data.synthetic import SyntheticOptions
+from diptych_training.refused_options import OF_TEXTS, RefusedOptions
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -24,6 +25,11 @@ class Section(BaseModel):
     """A part of a recipe file: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def changed(self, *names: str) -> list[str]:
+        """Those of the options that have another value than their default."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
 
 
 class DevOptions(Section):
@@ -210,11 +216,6 @@ class TrainingOptions(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where; a GPU if there is one.")
     lora: LoraOptions | None = Field(None, description="Train low-rank adapters instead of all weights.")
 
-    def for_texts(self) -> list[str]:
-        """The options set that only models of texts have."""
-        found = {"lora": self.lora, "max_length": self.max_length, "untrained_share": self.untrained_share}
-        return [name for name, value in found.items() if value]
-
 
 class Prompts(Section):
     """Prompts before each text, in mining, training, evaluation and the served model."""
@@ -223,7 +224,7 @@ class Prompts(Section):
     document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
 
 
-class RecipeOptions(Section):
+class RecipeOptions(Section, RefusedOptions):
     """Options of every recipe."""
 
     model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
@@ -232,17 +233,14 @@ class RecipeOptions(Section):
     prompts: Prompts = Field(default_factory=Prompts)
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 
-    # Error text after "training.mini_batch_size": why the recipe needs whole batches; "" if it does not.
-    whole: ClassVar[str] = ""
-    # Error text after "prompts": why the recipe's model has none; "" if it has.
-    unprompted: ClassVar[str] = ""
-
     @model_validator(mode="after")
     def _fits_the_recipe(self) -> Self:
         if self.whole and self.training.mini_batch_size is not None:
             raise ValueError(f"training.mini_batch_size {self.whole}")
         if self.unprompted and self.prompts != Prompts():
             raise ValueError(f"prompts {self.unprompted}: leave them out")
+        if not self.reads_texts and (names := [name for name in OF_TEXTS if getattr(self.training, name)]):
+            raise ValueError(f"training.{names[0]} is for models of texts: leave it out")
         return self
 
     def holds_out(self) -> bool:
@@ -268,9 +266,6 @@ class RetrievalOptions(RecipeOptions):
 
     data: DataOptions
     negatives: NegativesOptions = Field(default_factory=NegativesOptions)
-
-    # Whether all queries of a batch read the same documents, so that none can be cut out of its own.
-    shared: ClassVar[bool] = False
 
     def holds_out(self) -> bool:
         """Whether any queries are held out."""

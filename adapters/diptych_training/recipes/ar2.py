@@ -18,6 +18,7 @@ from diptych_training.data.scoring import score_lists
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.options import (
+    MINED,
     AboveZero,
     BatchSize,
     Beside,
@@ -94,6 +95,10 @@ class Options(RetrievalOptions):
     training: RoundsTraining = Field(default_factory=RoundsTraining)
 
     shared: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = (
+        *(f"training.{name}" for name in NOT_HERE),
+        *(f"negatives.{name}" for name in MINED),
+    )
 
     @model_validator(mode="after")
     def _only_what_rounds_have(self) -> Self:

@@ -61,9 +61,9 @@ class HybridOptions(Section):
 
     @model_validator(mode="after")
     def _groups_to_weigh(self) -> Self:
-        unused = {"further", "iou_min"} & self.model_fields_set
+        unused = self.changed("further", "iou_min")
         if self.groups is None and unused:
-            raise ValueError(f"hybrid.{' and hybrid.'.join(sorted(unused))}: without hybrid.groups there are none")
+            raise ValueError(f"hybrid.{' and hybrid.'.join(unused)}: without hybrid.groups there are none")
         return self
 
 

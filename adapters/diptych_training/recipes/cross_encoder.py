@@ -87,6 +87,7 @@ class Options(RetrievalOptions):
     training: RerankerTraining = Field(default_factory=RerankerTraining)
 
     unprompted: ClassVar[str] = "are not for cross_encoder, which reads pairs"
+    refused: ClassVar[tuple[str, ...]] = ("negatives.relative", "negatives.margin")
 
     @model_validator(mode="after")
     def _taught(self) -> Self:
@@ -101,8 +102,8 @@ class Options(RetrievalOptions):
             "relative" in negatives.model_fields_set and negatives.relative is not None
         ):
             raise ValueError(
-                "negatives.relative and negatives.margin are not for cross_encoder, which draws from a window of "
-                "ranks: leave them out, and skip the best ranks by negatives.first_rank"
+                "negatives.relative and negatives.margin are not for rerankers, which draw negatives from a window "
+                "of ranks: leave them out, and skip the best ranks by negatives.first_rank"
             )
         return self
 

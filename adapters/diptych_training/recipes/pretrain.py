@@ -83,7 +83,7 @@ class MaskOptions(Section):
 
     @model_validator(mode="after")
     def _for_dual(self) -> Self:
-        if self.kind != "dual" and "decoded" in self.model_fields_set:
+        if self.kind != "dual" and self.changed("decoded"):
             raise ValueError(f"decoded is for kind: dual, and this is {self.kind}: leave it out")
         return self
 
@@ -99,7 +99,7 @@ class TeacherOptions(Section):
 
     @model_validator(mode="after")
     def _for_clean(self) -> Self:
-        if self.kind != "clean" and "corrupt" in self.model_fields_set:
+        if self.kind != "clean" and self.changed("corrupt"):
             raise ValueError(f"corrupt is for kind: clean, and this is {self.kind}: leave it out")
         return self
 
@@ -136,6 +136,7 @@ class Options(RecipeOptions):
 
     whole: ClassVar[str] = "does not go with masked items: leave it out"
     unprompted: ClassVar[str] = "are for texts"
+    reads_texts: ClassVar[bool] = False
 
     def holds_out(self) -> bool:
         """Whether held-out items choose the checkpoint, which a target that moves with the teacher cannot."""
@@ -151,16 +152,14 @@ class Options(RecipeOptions):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if names := self.training.for_texts():
-            raise ValueError(f"training.{names[0]} is for models of texts: leave it out")
         others = {name for own in OF_ONE.values() for name in own} - {*OF_ONE[self.of]}
-        if names := sorted(others & self.encoder.model_fields_set):
+        if names := self.encoder.changed(*sorted(others)):
             raise ValueError(f"encoder.{names[0]} is not for of: {self.of}: leave it out")
         if self.target == "features" and self.teacher.kind == "none":
             raise ValueError("target: features are a teacher's: set teacher.kind to ema or clean")
         if self.target == "spectrum" and self.of != "series":
             raise ValueError(f"target: spectrum is for of: series, and this is of: {self.of}")
-        given = [name for name in ("mask", "decoder") if getattr(self, name).model_fields_set]
+        given = self.changed("mask", "decoder")
         given += ["loss.visible"] * bool(self.loss.visible)
         if self.target == "spectrum" and given:
             raise ValueError(f"{given[0]} is for targets of patches, and target: spectrum has none: leave it out")

@@ -50,6 +50,7 @@ class Options(RecipeOptions):
     training: Tuning = Field(default_factory=Tuning)
 
     unprompted: ClassVar[str] = "are not for prototype_tuning, which learns its own"
+    refused: ClassVar[tuple[str, ...]] = ("training.lora", "training.mini_batch_size", "data.synthetic")
 
     def holds_out(self) -> bool:
         """Whether any texts are held out."""

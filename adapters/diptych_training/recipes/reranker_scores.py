@@ -62,7 +62,7 @@ class OrderOptions(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        given = ", ".join(f"loss.{name}" for name in ("min_prob", "top") if name in self.model_fields_set)
+        given = ", ".join(f"loss.{name}" for name in self.changed("min_prob", "top"))
         if self.kind != "order" and given:
             raise ValueError(f"{given}: for loss.kind order alone, not {self.kind}: leave it out")
         return self

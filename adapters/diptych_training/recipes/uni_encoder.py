@@ -44,6 +44,7 @@ class Options(cross_encoder.Options):
     loss: LossOptions = Field(default_factory=LossOptions)
 
     unprompted: ClassVar[str] = "are not for uni_encoder, which reads pairs"
+    refused: ClassVar[tuple[str, ...]] = (*cross_encoder.Options.refused, "two_way", "training.mini_batch_size")
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:

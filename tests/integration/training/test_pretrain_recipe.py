@@ -138,7 +138,7 @@ def test_a_collections_pictures_are_learned_and_searched(world: Path, tmp_path: 
         ({"decoder": {"width": 9, "heads": 3}}, r"decoder.width 9 must be even"),
         ({"mask": {"ratio": 0.99}}, r"mask.ratio 0.99 leaves 0 of 16 patches visible"),
         ({"mask": {"kind": "disjoint", "views": 5}}, r"5 disjoint views of 4 patches do not fit into 16"),
-        ({"mask": {"decoded": 0.5}}, r"decoded is for kind: dual, and this is random"),
+        ({"mask": {"decoded": 0.25}}, r"decoded is for kind: dual, and this is random"),
         ({"teacher": {"kind": "ema", "corrupt": 1.0}}, r"corrupt is for kind: clean, and this is ema"),
         ({"target": "features"}, r"target: features are a teacher's"),
         ({"target": "features", "teacher": {"kind": "ema"}, "training": {"patience": 2}}, r"training.patience waits"),

@@ -198,7 +198,7 @@ def test_a_teacher_goes_with_distillation_alone(world: Path) -> None:
 
 @pytest.mark.parametrize("limit", [{"relative": 0.9}, {"margin": 0.1}])
 def test_limits_of_scores_that_are_not_looked_at_are_refused(limit: dict[str, float], world: Path) -> None:
-    with pytest.raises(ConfigError, match=r"negatives.relative and negatives.margin are not for cross_encoder"):
+    with pytest.raises(ConfigError, match=r"negatives.relative and negatives.margin are not for rerankers"):
         load_recipe(cross_encoder(world, negatives={"per_query": 3, **limit}), REGISTRY)
     load_recipe(cross_encoder(world, negatives={"per_query": 3, "relative": None}), REGISTRY)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from diptych import Registry
+from diptych.cli.train.recipes import flat_options
 from diptych.errors import ConfigError
 from diptych.plugins.factory import load_object
 from diptych.training import load_recipe
@@ -22,6 +23,60 @@ DATA = {"corpus": "c", "queries": "q", "qrels": "j"}
 def options_of(name: str) -> type[BaseModel]:
     found: type[BaseModel] = load_object(Registry.default().recipes.get(name).options, where=name)
     return found
+
+
+TAUGHT_KIND = {"cross_encoder": "distill", "uni_encoder": "distill", "splade": "kl"}  # whose teacher is optional
+
+
+def smallest(name: str) -> dict[str, Any]:
+    """The options that the recipe requires, and nothing else."""
+    given: dict[str, Any] = {"recipe": name, "model": "m", "output": "o", "data": DATA}
+    if name in ("image_text", "sound_text", "video_text", "points_text"):
+        given["data"] = {"items": "i"}
+    teacher = {"teacher": {"adapter": "cross-encoder"}}
+    own: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(("distill", "cprd", "tas_balanced", "dual_head"), teacher),
+        "dual_view": {"data": {"corpus": "c", "instances": "i"}},
+        "elastic": {"elastic": {"layers": [1]}},
+        "multi_exit": {"exits": {"layers": [1]}},
+        "pretrain": {"model": "new", "data": {"corpus": "c"}},
+    }
+    return given | own.get(name, {})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_default_that_is_listed_is_accepted_when_it_is_written_down(name: str) -> None:
+    given, registry = smallest(name), Registry.default()
+    load_recipe(given, registry)
+    refused, accepted = {}, 0
+    for option, facts, _ in flat_options(options_of(name).model_json_schema()):
+        if facts.get("default") is None:
+            continue
+        of_teacher = name in TAUGHT_KIND and option.startswith("teacher.")
+        teacher = {"teacher.adapter": "cross-encoder", "loss.kind": TAUGHT_KIND[name]} if of_teacher else {}
+        try:
+            load_recipe(given, registry, changes={**teacher, option: facts["default"]})
+            accepted += 1
+        except ConfigError as error:
+            refused[option] = str(error)
+    assert not refused
+    assert accepted > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ar2", ("training.epochs", "training.lora.rank", "negatives.relative", "data.synthetic.cut")),
+        ("cross_encoder", ("negatives.relative", "negatives.margin", "prompts.query")),
+        ("dexml", ("negatives.per_query",)),
+        ("student", ("training.mini_batch_size",)),
+        ("uni_encoder", ("two_way", "training.mini_batch_size")),
+    ],
+)
+def test_an_option_that_a_recipe_always_refuses_is_not_listed(name: str, options: tuple[str, ...]) -> None:
+    listed = [option for option, *_ in flat_options(options_of(name).model_json_schema())]
+    assert "training.learning_rate" in listed
+    assert not {*options} & {*listed}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from diptych.errors import ConfigError
 from diptych.protocols import DenseEncoder
@@ -89,16 +89,11 @@ class MediaTextOptions(RecipeOptions):
 
     whole: ClassVar[str] = "does not go with media: leave it out"
     unprompted: ClassVar[str] = "are the text encoder's: set them under text.options"
+    reads_texts: ClassVar[bool] = False
 
     def holds_out(self) -> bool:
         """Whether any items are held out."""
         return self.data.held_out is not None or self.data.share > 0
-
-    @model_validator(mode="after")
-    def _of_a_text_model(self) -> Self:
-        if names := self.training.for_texts():
-            raise ValueError(f"training.{names[0]} is for models of texts: leave it out")
-        return self
 
 
 class MediaText(Training[O], Generic[O]):

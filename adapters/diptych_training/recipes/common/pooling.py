@@ -44,6 +44,7 @@ class PoolingOptions(RetrievalOptions):
     """Options of recipes with a pool."""
 
     shared: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("negatives",)
 
     @model_validator(mode="after")
     def _negatives_of_the_pool(self) -> Self:
