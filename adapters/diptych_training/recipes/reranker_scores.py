@@ -57,7 +57,8 @@ class OrderOptions(Section):
     weight: AboveZero = Field(1.0, description="Of the teacher's part beside the contrastive loss.")
     kind: Taught = Field(
         "order",
-        description="What the teacher's part is: the order, the distribution over all negatives, or the scores.",
+        description="What the teacher's part is: the order, as published; the distribution over all negatives; or the "
+        "scores. With a trained cross-encoder as the teacher, scores with weight 0.3 ranked best.",
     )
 
     @model_validator(mode="after")
