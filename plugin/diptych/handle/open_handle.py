@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast
 
 from diptych.config.models import Config, LinearFusion, RrfFusion, SearchConfig, SlotConfig
-from diptych.errors import CollectionError, CollectionNotFound, FollowWarning
+from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, RegistryError
 from diptych.handle.config_state import asks, describes, live_lines, reading_of, storage_of
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
+from diptych.plugins.anchor_scores import ANCHORS, reranker_of, reranker_space
+from diptych.protocols import Reranker
+from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
-
-if TYPE_CHECKING:
-    pass
 
 FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
@@ -126,6 +126,40 @@ def _is_for_unfit(stored: SearchConfig, config: Config, live: State) -> bool:
         == (live.slots[name].adapter, live.slots[name].options)
         for name in fusion.weights
     )
+
+
+def require_same_reranker(search: SearchConfig, slots: Iterable[Slot], registry: Registry) -> None:
+    """Refuse anchors that another reranker scores than the one that explores by them.
+
+    A search would refuse them as well, but only after all documents have been scored. The stage's reranker is loaded
+    only if its options are not those of the slot; options such as a batch size do not change the scores.
+
+    Raises:
+        ConfigError: the two are different rerankers.
+    """
+    by_name = {slot.name: slot for slot in slots if slot.config.anchors is not None}
+    for number, stage in enumerate(search.rerank):
+        slot = by_name.get(stage.explore.anchors) if stage.explore else None
+        if slot is None:
+            continue
+        options = {name: value for name, value in slot.config.options.items() if name != ANCHORS}
+        if (slot.config.adapter, options) == (stage.adapter, stage.options):
+            continue
+        where = f"search.rerank.{number}.explore, {slot.where}"
+        try:
+            reranker = registry.create(stage.adapter, stage.options, where=where)
+        except RegistryError:  # the search, and the gate of an apply, say why
+            continue
+        scores = reranker_of(slot.fingerprint.space)
+        explores = reranker_space(cast("Reranker", reranker), stage.adapter, stage.options)
+        if explores != scores:
+            raise ConfigError(
+                "the anchors are scored by another reranker than the one that explores by them",
+                where=where,
+                got=f"a reranker of {explores}",
+                expected=scores,
+                do="name the same adapter and options in the slot and in the stage",
+            )
 
 
 def _under_way(config: Config, metadata: CollectionMetadata) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import search_with_unfit
+from diptych.handle.open_handle import require_same_reranker, search_with_unfit
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.encode import Targets
@@ -89,6 +89,7 @@ def populate(
             acknowledged is kept; run again.
         ContractError: an encoder returned what its contract forbids.
         TenantError: a tenant where there are none; `sync` without one where they are required.
+        ConfigError: in a new collection, anchors of another reranker than the one that explores by them.
     """
     _require_tenant(handle, tenant, sync)
     share = handle.populate_config.max_deleted if max_deleted is None else share_of(max_deleted)
@@ -210,14 +211,13 @@ class _Run:
         )
 
     def _require_collection(self) -> None:
-        """Raise CollectionNotFound if the collection was deleted, on whose documents the encoders are calibrated."""
-        client, name = self._handle.client, self._handle.name
-        if self._handle.exists and not self._store.request(partial(client.collection_exists, name)):
-            raise CollectionNotFound(
-                "the collection was deleted since it was opened",
-                where=f"collection {name!r}",
-                do="open it again and populate: Collection.open(config).populate(...)",
-            )
+        """Raise ConfigError if a new collection could not be searched, CollectionNotFound if an old one was deleted."""
+        handle, where = self._handle, f"collection {self._handle.name!r}"  # on its documents encoders are calibrated
+        if not handle.exists:
+            require_same_reranker(handle.search_config, handle.slots.values(), handle.registry)
+        elif not self._store.request(partial(handle.client.collection_exists, handle.name)):
+            do = "open it again and populate: Collection.open(config).populate(...)"
+            raise CollectionNotFound("the collection was deleted since it was opened", where=where, do=do)
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
         """The items to index, and the corpus statistics: complete for a new collection.

@@ -13,6 +13,7 @@ from diptych.config.placement import ClusterConfig
 from diptych.config.secrets import redacted
 from diptych.config.written import as_written
 from diptych.handle.config_state import reading_of, storage_of
+from diptych.handle.open_handle import require_same_reranker
 from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
 from diptych.protocols import Calibrated
@@ -20,7 +21,7 @@ from diptych.registry import Registry
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts
 from diptych.slots.slot import Slot
-from diptych.swap.fit_checks import require_same_reranker, require_space_of
+from diptych.swap.fit_checks import require_space_of
 from diptych.swap.sample import CorpusSample
 
 Action: TypeAlias = Literal[
@@ -82,8 +83,8 @@ def changes(
 
     Raises:
         RegistryError: an encoder cannot be made.
-        SwapError: the queries of a student do not fit the slot's vectors, or anchors are scored by another reranker
-            than the one that explores by them.
+        SwapError: the queries of a student do not fit the slot's vectors.
+        ConfigError: anchors are scored by another reranker than the one that explores by them.
     """
     live, slot_changes = metadata.live.slots, []
     for name, slot_config in config.slots.items():
@@ -95,7 +96,7 @@ def changes(
         if slot_config.student:
             student = Slot(name, slot_config.student, None, registry, texts=texts, media=media)
         slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
-    require_same_reranker(config, [change.slot for change in slot_changes if change.slot], registry)
+    require_same_reranker(config.search, [change.slot for change in slot_changes if change.slot], registry)
     dropped = [name for name in live if name not in config.slots]
     return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 

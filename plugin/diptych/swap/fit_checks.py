@@ -1,53 +1,15 @@
-"""Refuses a config whose parts do not fit one another, before anything is encoded: a student, a reranker's anchors."""
+"""Refuses a student that does not fit its slot, before anything is encoded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
-from diptych.config.models import Config
-from diptych.errors import RegistryError, SwapError
+from diptych.errors import SwapError
 from diptych.passages import without_passages
-from diptych.plugins.anchor_scores import ANCHORS, reranker_of, reranker_space
-from diptych.protocols import TEACHER_FILE, Reranker
-from diptych.registry import Registry
+from diptych.protocols import TEACHER_FILE
 from diptych.slots.slot import Slot
-
-
-def require_same_reranker(config: Config, slots: Sequence[Slot], registry: Registry) -> None:
-    """Refuse anchors that another reranker scores than the one that explores by them.
-
-    A search would refuse them as well, but only after all documents have been scored. The stage's reranker is loaded
-    only if its options are not those of the slot; options such as a batch size do not change the scores.
-
-    Raises:
-        SwapError: the two are different rerankers.
-    """
-    by_name = {slot.name: slot for slot in slots if slot.config.anchors is not None}
-    for number, stage in enumerate(config.search.rerank):
-        slot = by_name.get(stage.explore.anchors) if stage.explore else None
-        if slot is None:
-            continue
-        options = {name: value for name, value in slot.config.options.items() if name != ANCHORS}
-        if (slot.config.adapter, options) == (stage.adapter, stage.options):
-            continue
-        where = f"search.rerank.{number}.explore, {slot.where}"
-        try:
-            reranker = registry.create(stage.adapter, stage.options, where=where)
-        except RegistryError:  # the search, and the gate of an apply, say why
-            continue
-        scores = reranker_of(slot.fingerprint.space)
-        explores = reranker_space(cast("Reranker", reranker), stage.adapter, stage.options)
-        if explores != scores:
-            raise SwapError(
-                "the anchors are scored by another reranker than the one that explores by them",
-                where=where,
-                got=f"a reranker of {explores}",
-                expected=scores,
-                do="name the same adapter and options in the slot and in the stage",
-            )
 
 
 def require_space_of(student: Slot, slot: Slot) -> None:

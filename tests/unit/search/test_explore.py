@@ -14,7 +14,7 @@ from qdrant_client import models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import check_adapters, parse_config
-from diptych.errors import ConfigError, SearchError, SwapError
+from diptych.errors import ConfigError, SearchError
 from diptych.plugins.anchor_scores import write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.search import EarlyExit, Explore, Pipeline, Rerank, Retrieve
@@ -304,10 +304,18 @@ def test_anchors_of_another_reranker_are_refused_before_a_document_is_scored(reg
     with Collection.open(plain, registry=registry) as opened:
         opened.populate(DOCUMENTS[:20])
         for refused in (opened.plan, opened.apply):
-            with pytest.raises(SwapError, match=message):
+            with pytest.raises(ConfigError, match=message):
                 refused(other)
         assert "scores" not in opened.handle.now().slots
         assert [step.action for step in opened.plan(same).steps] == ["keep", "keep", "add"], "the options differ alone"
+    with Collection.open(other, registry=registry) as opened:
+        for dry_run in (True, False):
+            with pytest.raises(ConfigError, match=message):
+                opened.populate(DOCUMENTS[:20], dry_run=dry_run)
+        assert not opened.handle.exists, "a search would refuse all of it"
+    with Collection.open(same, registry=registry) as opened:
+        opened.populate(DOCUMENTS[:20])
+        assert len(opened.search("n3", limit=20)) == 20
 
 
 def test_slots_of_anchors_are_not_retrieved_unless_named_which_is_an_error(registry: Registry, anchors: Path) -> None:
