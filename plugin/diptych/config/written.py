@@ -18,12 +18,12 @@ def as_written(value: object) -> str:
     return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def yaml_of(value: object) -> str:
-    """The value as YAML of many lines."""
+def yaml_of(value: object, *, indent: int = 2) -> str:
+    """The value as YAML of many lines, each level `indent` columns to the right of the one above."""
     from ruamel.yaml import YAML
 
     stream, yaml = StringIO(), YAML()
-    yaml.default_flow_style = False
+    yaml.default_flow_style, yaml.map_indent = False, indent
     yaml.dump(value, stream)
     return stream.getvalue()
 

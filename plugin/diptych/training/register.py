@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ruamel.yaml import YAML
 
 from diptych.config import check_adapters, load_config
 from diptych.config.adapters import check_text
 from diptych.config.load import replace_config
 from diptych.config.models import RerankStage, SlotConfig
-from diptych.config.spliced import spliced
+from diptych.config.spliced import as_yaml, read_lines, spliced
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training.contracts import Registration
@@ -59,16 +56,12 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     """
     kind = registry.spec(trained.adapter).kind
     name = slot_for(config, kind, registry, slot=slot, of=None if trained.of == "text" else trained.of)
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 120
     source = config.read_text("utf-8-sig")
-    raw: MutableMapping[str, Any] = yaml.load(source)
-    yaml.map_indent = _indent(raw)
+    raw: MutableMapping[str, Any] = read_lines(source)
     place = _reranker(raw, trained, config) if name is None else _slot(raw, trained, config, name)
-    text = StringIO()
-    yaml.dump(raw, text)
-    check_text(text.getvalue(), registry)
-    replace_config(config, _spliced(source, text.getvalue(), ("search", "rerank") if name is None else ("slots", name)))
+    text = as_yaml(raw, source)
+    check_text(text, registry)
+    replace_config(config, spliced(source, text, [("search", "rerank") if name is None else ("slots", name)]))
     return place
 
 
@@ -86,18 +79,6 @@ def slot_for(
     loaded = load_config(config)
     check_adapters(loaded, registry)
     return None if kind == "reranker" else slot or _only(loaded.slots, kind, of, config, registry)
-
-
-def _indent(raw: Any) -> int:
-    """The columns by which the file indents slots, so that a changed one fits between the others."""
-    columns = [column for _, column, *_ in (raw["slots"].lc.data or {}).values()]
-    return min(columns) if columns and 1 <= min(columns) <= 8 else 2
-
-
-def _spliced(source: str, text: str, path: tuple[str, str]) -> str:
-    """The config with the lines of the entry from `text`, or of its section where the entry has no lines of its own."""
-    alone = spliced(source, text, [path])
-    return alone if alone != text else spliced(source, text, [path[:1]])
 
 
 def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:

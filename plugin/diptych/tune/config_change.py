@@ -7,15 +7,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from diptych.config.load import replace_config
 from diptych.config.models import SearchConfig
 from diptych.config.secrets import redacted
-from diptych.config.spliced import spliced
-from diptych.config.written import yaml_of
+from diptych.config.spliced import as_yaml, changed_entries, read_lines, spliced
+from diptych.config.written import plain_values, yaml_of
 from diptych.registry import Registry
 from diptych.tune.search_report import SearchReport
 
@@ -72,21 +71,16 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     Raises:
         ConfigError: the file cannot be read, or would not be valid.
     """
-    from ruamel.yaml import YAML
-
     from diptych.config.adapters import check_text
 
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 120
     source = config.read_text("utf-8-sig")
-    raw = yaml.load(source)
+    raw = read_lines(source)
     before = _lines(raw, sections)
     may_show = redacted(raw) == raw and not _USER.search(source)
-    keys, text = edit(raw), StringIO()
-    yaml.dump(raw, text)
-    check_text(text.getvalue(), registry)
+    keys, text = edit(raw), as_yaml(raw, source)
+    check_text(text, registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    whole = spliced(source, text.getvalue(), [(section,) for section in sections])
+    whole = spliced(source, text, changed_entries(plain_values(source), plain_values(text), sections))
     return ConfigChange(keys, "\n".join(diff), whole, _patch(config.name, source, whole) if may_show else "")
 
 
