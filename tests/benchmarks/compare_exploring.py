@@ -1,11 +1,12 @@
-"""What exploring by a reranker's own scores finds, over a lexical and over a dense first stage, on Cranfield.
+"""What exploring by a reranker's own scores finds, over a lexical and over a dense first stage.
 
-    DIPTYCH_DATA=... python tests/benchmarks/compare_exploring.py [--sample 50] [--anchors 400] [--json out.json]
+    DIPTYCH_DATA=... python tests/benchmarks/compare_exploring.py [--data debian-mini] [--sample 50] [--json out.json]
 
 The reranker is a black box of late interaction: the mean over a query's tokens of the best cosine with a document's
-token, by the token vectors of all-MiniLM-L6-v2. Its anchors are titles of the collection. Everything goes through
-diptych as a user would run it: populate scores the anchors against every document, `tune_rerank` scores every document
-for each query, to know the reranker's own list, then searches with each budget.
+token, by the token vectors of all-MiniLM-L6-v2. Its anchors are 400 titles of the collection, or the first words of
+documents without one. Everything goes through diptych as a user would run it: populate scores the anchors against every
+document, `tune_rerank` scores every document for each query, to know the reranker's own list, then searches with each
+budget.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def measure(folder: Path, texts: Path, sample: int | None) -> RerankReport:
     }
     explore = {"anchors": "scores", "rounds": 4, "budget": 100}
     search = {"retrieve": {"lexical": 100}, "rerank": [{"adapter": "late", "explore": explore}]}
-    config = {"store": f"edge:{texts.parent / 'store'}", "collection": "cranfield", "slots": slots, "search": search}
+    config = {"store": f"edge:{texts.parent / 'store'}", "collection": folder.name, "slots": slots, "search": search}
     registry = Registry(sys.modules[__name__])
     queries, qrels = read_queries(folder / "queries.jsonl.gz"), Qrels.read(folder / "qrels/test.tsv")
     with Collection.open(config, registry=registry) as collection:
