@@ -25,6 +25,7 @@ from diptych.registry import Registry
 from diptych.testing import fakes_plugin
 
 ROOT = Path(__file__).parents[1]
+TORCH_SEED = 67280421310721  # with which torch itself begins
 pytest_plugins = ["forked_workers"]
 
 
@@ -66,6 +67,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     slow = any(item.get_closest_marker("slow") for item in session.items)
     if preloaded and slow and session.config.getoption("--workers") and not session.config.option.collectonly:
         preloaded.start()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Torch's draws in a test do not depend on the tests before it; those of a test that imports torch are the same."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(TORCH_SEED)
 
 
 @pytest.fixture(scope="session", autouse=True)
