@@ -6,7 +6,7 @@ for all.
 
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.common.base import RetrievalLoss
-from diptych_training.losses.common.extra_negatives import Mixing, harder
+from diptych_training.losses.common.extra_negatives import Mixing, with_extra_negatives
 from diptych_training.losses.common.wrappers import CachedLoss, TaughtLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
@@ -44,5 +44,5 @@ __all__ = [
     "SoftTopKLoss",
     "SparseLoss",
     "TaughtLoss",
-    "harder",
+    "with_extra_negatives",
 ]

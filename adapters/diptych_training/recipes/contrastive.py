@@ -7,7 +7,14 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
-from diptych_training.losses import ContrastiveLoss, FocalBCELoss, HybridNCELoss, Mixing, RetrievalLoss, harder
+from diptych_training.losses import (
+    ContrastiveLoss,
+    FocalBCELoss,
+    HybridNCELoss,
+    Mixing,
+    RetrievalLoss,
+    with_extra_negatives,
+)
 from diptych_training.losses.hybrid_nce import Groups
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.common.base import RetrievalTraining
@@ -124,7 +131,7 @@ class Contrastive(RetrievalTraining[Options]):
         if mixing is None and not queue:
             return base
         mixes = Mixing(**mixing.model_dump(), seed=seed) if mixing else None
-        return harder(base, mixing=mixes, queue=queue, momentum=self.options.queue_momentum)
+        return with_extra_negatives(base, mixing=mixes, queue=queue, momentum=self.options.queue_momentum)
 
     def evaluator(self) -> HeldOut | None:
         """The evaluator, which also measures the threshold if focal cross-entropy trains for one."""

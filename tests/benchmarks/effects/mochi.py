@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from diptych_training.losses import ContrastiveLoss, Mixing, harder
+from diptych_training.losses import ContrastiveLoss, Mixing, with_extra_negatives
 from effects.deb import RATE, Real, averaged, deb, tags
 from effects.running import FEW, ONE, Effect, best, each, effect, plateau
 from effects.scoring import Doubles, ndcg
@@ -80,7 +80,7 @@ def run(harness: str, steps: int, setting: Setting, seed: int) -> Doubles:
     if setting.with_query is not None:
         mixing = Mixing(hardest=64, pairs=64, with_query=setting.with_query, start_step=steps // 4, seed=seed)
     if setting.queue:
-        harder(loss, mixing=mixing, queue=setting.queue, momentum=setting.momentum)
+        with_extra_negatives(loss, mixing=mixing, queue=setting.queue, momentum=setting.momentum)
     loss.model = None  # the loop trains it; the slow copy has it already
 
     def labels(places: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from diptych_training.losses import (
     MannWhitneyLoss,
     Mixing,
     SoftTopKLoss,
-    harder,
+    with_extra_negatives,
 )
 from diptych_training.losses.common.base import similarities
 from diptych_training.teacher_scores import own_scores
@@ -112,8 +112,8 @@ def test_margins_are_those_of_tokens() -> None:
 
 def test_what_needs_vectors_of_whole_texts_is_refused() -> None:
     with pytest.raises(ContractError, match="tokens are not mixed"):
-        harder(ContrastiveLoss(Given(), similarity="maxsim"), mixing=Mixing())
+        with_extra_negatives(ContrastiveLoss(Given(), similarity="maxsim"), mixing=Mixing())
     with pytest.raises(ContractError, match="tokens are not mixed or kept"):
-        harder(ContrastiveLoss(Given(), similarity="maxsim"), queue=8)
+        with_extra_negatives(ContrastiveLoss(Given(), similarity="maxsim"), queue=8)
     with pytest.raises(ContractError, match="late interaction cannot be trained with cached"):
         CachedLoss(ContrastiveLoss(Given(), similarity="maxsim"))

@@ -31,7 +31,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
     """
 
     takes_ids: ClassVar[bool] = False  # in labels that hold a teacher's scores, before these
-    takes_further: ClassVar[bool] = False  # negatives beside those of the batch; see `harder`
+    takes_further: ClassVar[bool] = False  # negatives beside those of the batch; see `with_extra_negatives`
     more_negatives: Any  # `ExtraNegatives`, or None
 
     def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:

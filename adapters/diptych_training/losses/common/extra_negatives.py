@@ -21,7 +21,7 @@ L = TypeVar("L", bound=RetrievalLoss)
 Prepare: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 
-def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: float | None = None) -> L:
+def with_extra_negatives(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: float | None = None) -> L:
     """The loss, extended with further negatives in training; nothing is encoded for them but by a `momentum` twin.
 
     Documents known to be relevant to a query, or left out by the loss's margin, are neither its negatives in the queue
@@ -40,7 +40,7 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: f
     """
     if momentum is not None and not (queue and 0 <= momentum < 1):
         got, expected = f"momentum {momentum}, queue {queue}", "0 <= momentum < 1, and a queue"
-        raise ContractError("unusable options", where="harder", got=got, expected=expected)
+        raise ContractError("unusable options", where="with_extra_negatives", got=got, expected=expected)
     if not loss.takes_further:
         where, do = type(loss).__name__, "use a loss over the negatives of the batch, before it is wrapped"
         raise ContractError("the loss takes no further negatives", where=where, do=do)
@@ -53,7 +53,7 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0, momentum: f
 
 
 class ExtraNegatives(torch.nn.Module):
-    """The extension that `harder` adds to a loss."""
+    """The extension that `with_extra_negatives` adds to a loss."""
 
     def __init__(self, mixing: Mixing | None, queue: int, twin: Twin | None = None) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ExtraNegatives(torch.nn.Module):
         vectors = prepared(embeddings)[1] if embeddings else documents[:0]
         if vectors.shape != documents.shape:
             do = "call look_at with the batch first, as forward does"
-            raise ContractError("the twin has not seen this batch", where="harder", do=do)
+            raise ContractError("the twin has not seen this batch", where="with_extra_negatives", do=do)
         return vectors
 
     def mixed(

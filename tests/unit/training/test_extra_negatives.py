@@ -21,7 +21,7 @@ from diptych_training.losses import (
     Mixing,
     RetrievalLoss,
     SoftTopKLoss,
-    harder,
+    with_extra_negatives,
 )
 from diptych_training.losses.common.momentum_encoder import Queue
 from diptych_training.relevance import Relevance
@@ -46,9 +46,9 @@ def batch(seed: int, rows: int = 6) -> list[dict[str, torch.Tensor]]:
 def test_without_mixes_it_is_the_loss_itself_and_they_begin_when_told(make: Callable[..., Any]) -> None:
     embeddings = batch(1)
     plain = make(Given())(embeddings)
-    none = harder(make(Given()), mixing=Mixing(pairs=0, with_query=0))
-    some = harder(make(Given()), mixing=Mixing(hardest=3, pairs=4, with_query=2))
-    later = harder(make(Given()), mixing=Mixing(hardest=3, start_step=1))
+    none = with_extra_negatives(make(Given()), mixing=Mixing(pairs=0, with_query=0))
+    some = with_extra_negatives(make(Given()), mixing=Mixing(hardest=3, pairs=4, with_query=2))
+    later = with_extra_negatives(make(Given()), mixing=Mixing(hardest=3, start_step=1))
     assert torch.equal(plain, none(embeddings))
     assert not torch.equal(some(embeddings), plain)
     assert torch.equal(later(embeddings), plain)
@@ -57,13 +57,13 @@ def test_without_mixes_it_is_the_loss_itself_and_they_begin_when_told(make: Call
 
 
 def test_mixes_add_to_the_contrastive_loss() -> None:
-    some = harder(ContrastiveLoss(Given()), mixing=Mixing(hardest=3, pairs=4, with_query=2))
+    some = with_extra_negatives(ContrastiveLoss(Given()), mixing=Mixing(hardest=3, pairs=4, with_query=2))
     assert some(batch(1)) > ContrastiveLoss(Given())(batch(1))
 
 
 @pytest.mark.parametrize("make", LOSSES)
 def test_documents_of_earlier_batches_are_negatives_as_if_they_stood_in_the_batch(make: Callable[..., Any]) -> None:
-    queued = harder(make(Given()), queue=100)
+    queued = with_extra_negatives(make(Given()), queue=100)
     queued(batch(1), IDS)
     found = queued(batch(5), IDS + 50)
     documents = [batch(5)[1]["given"], batch(1)[1]["given"]]
@@ -83,7 +83,7 @@ def test_a_queue_keeps_the_last_and_forgets_the_oldest() -> None:
 
 def test_what_is_relevant_or_in_the_batch_already_is_no_negative_in_the_queue() -> None:
     known = Relevance([(0, 10), (1, 11), (2, 10), (2, 12), (3, 11)])
-    loss = harder(ContrastiveLoss(Given(), tau=1.0, relevance=known), queue=8)
+    loss = with_extra_negatives(ContrastiveLoss(Given(), tau=1.0, relevance=known), queue=8)
     loss(batch(1, 2), torch.tensor([[0, 10], [1, 11]]))
     found = loss(batch(5, 2), torch.tensor([[2, 12], [3, 11]]))
     queries, documents = (normalize(column["given"], dim=1) for column in batch(5, 2))
@@ -101,7 +101,9 @@ def test_what_is_relevant_or_in_the_batch_already_is_no_negative_in_the_queue() 
 
 
 def test_a_queue_gets_no_gradient_and_its_documents_are_mixed() -> None:
-    loss = harder(ContrastiveLoss(Given(), tau=0.1), mixing=Mixing(hardest=1, pairs=1, with_query=0), queue=4)
+    loss = with_extra_negatives(
+        ContrastiveLoss(Given(), tau=0.1), mixing=Mixing(hardest=1, pairs=1, with_query=0), queue=4
+    )
     hard = normalize(torch.tensor([[1.0, 0.1]]), dim=1)
     first = [torch.tensor([[1.0, 0.0]]), hard.clone().requires_grad_()]
     loss.compute_loss_from_embeddings(first, torch.tensor([[0, 10]]))
@@ -128,7 +130,7 @@ def followed(model: Scaled, loss: RetrievalLoss) -> RetrievalLoss:
 @pytest.mark.parametrize("pieces", [False, True])
 def test_a_queue_with_momentum_keeps_what_a_slow_copy_made_of_the_documents(pieces: bool) -> None:
     model = Scaled()
-    loss = followed(model, harder(ContrastiveLoss(model), queue=20, momentum=0.75))
+    loss = followed(model, with_extra_negatives(ContrastiveLoss(model), queue=20, momentum=0.75))
     (CachedLoss(loss, mini_batch_size=2) if pieces else loss)(scaled(2))
     slow = 0.75 * torch.ones(6) + 0.25 * model.factor.detach()
     wanted = normalize((scaled(2)[1]["given"] * slow).relu())
@@ -138,9 +140,11 @@ def test_a_queue_with_momentum_keeps_what_a_slow_copy_made_of_the_documents(piec
 
 def test_a_training_goes_on_with_the_slow_copy_of_its_checkpoint() -> None:
     model = Scaled()
-    kept = followed(model, harder(ContrastiveLoss(model), queue=20, momentum=0.75)).more_negatives.state_aside()
+    kept = followed(
+        model, with_extra_negatives(ContrastiveLoss(model), queue=20, momentum=0.75)
+    ).more_negatives.state_aside()
     assert torch.equal(kept["factor"], torch.ones(6))
-    later = harder(ContrastiveLoss(model), queue=20, momentum=0.75)
+    later = with_extra_negatives(ContrastiveLoss(model), queue=20, momentum=0.75)
     later.more_negatives.load_aside({name: value.clone() for name, value in kept.items()})
     later(scaled(2))
     assert torch.allclose(later.more_negatives.state_aside()["factor"], 0.75 + 0.25 * model.factor.detach())
@@ -148,8 +152,8 @@ def test_a_training_goes_on_with_the_slow_copy_of_its_checkpoint() -> None:
 
 def test_a_slow_copy_without_a_queue_and_a_batch_that_it_has_not_seen_are_refused() -> None:
     with pytest.raises(ContractError, match=r"(?s)unusable options.*momentum 0.9, queue 0.*and a queue"):
-        harder(ContrastiveLoss(Scaled()), momentum=0.9)
-    loss = harder(ContrastiveLoss(Scaled()), queue=4, momentum=0.9)
+        with_extra_negatives(ContrastiveLoss(Scaled()), momentum=0.9)
+    loss = with_extra_negatives(ContrastiveLoss(Scaled()), queue=4, momentum=0.9)
     with pytest.raises(ContractError, match=r"(?s)twin has not seen this batch.*look_at"):
         loss.compute_loss_from_embeddings([column["given"] for column in scaled(1)])
 
@@ -159,7 +163,7 @@ def test_a_margin_holds_for_the_queue() -> None:
     near, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     values = []
     for margin in (None, 0.1):
-        loss = harder(ContrastiveLoss(Given(), tau=1.0, margin=margin), queue=4)
+        loss = with_extra_negatives(ContrastiveLoss(Given(), tau=1.0, margin=margin), queue=4)
         for n, document in enumerate((near, other, own)):
             value = loss.compute_loss_from_embeddings([asked, document], torch.tensor([[n, 10 + n]]))
         values.append(value)
@@ -170,21 +174,23 @@ def test_a_margin_holds_for_the_queue() -> None:
 def test_the_contrast_of_cprd_takes_them_and_its_order_does_not() -> None:
     embeddings = columns(drawn(1, 4, 8), drawn(2, 4, 8), drawn(3, 4, 8), drawn(4, 4, 8))
     labels = torch.cat([torch.arange(16.0).reshape(4, 4), drawn(5, 4, 3)], 1)
-    mixed, plain = harder(CPRDLoss(Given()), mixing=Mixing(hardest=3, pairs=4)), CPRDLoss(Given())
+    mixed, plain = with_extra_negatives(CPRDLoss(Given()), mixing=Mixing(hardest=3, pairs=4)), CPRDLoss(Given())
     assert mixed(embeddings, labels) > plain(embeddings, labels)
     assert torch.equal(mixed(embeddings, labels[:, 4:]), plain(embeddings, labels[:, 4:]))
 
 
 def test_losses_without_negatives_of_the_batch_and_long_vectors_are_refused() -> None:
     with pytest.raises(ContractError, match=r"(?s)the loss takes no further negatives.*KLDistillation"):
-        harder(KLDistillation(Given()), queue=8)
+        with_extra_negatives(KLDistillation(Given()), queue=8)
     with pytest.raises(ContractError, match=r'(?s)mixes of unit length among others.*dot.*similarity="cosine"'):
-        harder(ContrastiveLoss(Given(), similarity="dot"), mixing=Mixing())
+        with_extra_negatives(ContrastiveLoss(Given(), similarity="dot"), mixing=Mixing())
 
 
 def test_a_loss_that_goes_on_from_its_buffers_draws_the_same() -> None:
     def made() -> RetrievalLoss:
-        return harder(FocalBCELoss(Given(), negatives=2), mixing=Mixing(hardest=3, pairs=2, start_step=1), queue=7)
+        return with_extra_negatives(
+            FocalBCELoss(Given(), negatives=2), mixing=Mixing(hardest=3, pairs=2, start_step=1), queue=7
+        )
 
     whole, first, second = made(), made(), made()
     values = [whole(batch(seed), IDS + seed * 20) for seed in range(4)]
