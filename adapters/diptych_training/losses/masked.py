@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diptych.errors import ContractError
 from diptych_training.data.patch_masks import Masks, Policy, drawn_masks
 from diptych_training.data.unlabelled_media import Unlabelled
-from diptych_training.losses.common.momentum_encoder import Twin
+from diptych_training.losses.common.momentum_encoder import MomentumEncoder
 from diptych_training.models.masked import MaskedModule, SpectrumHead, Target, picked
 from diptych_training.running.evaluation import HeldOut
 
@@ -66,7 +66,7 @@ class MaskedLoss(nn.Module):
         self._masks = {"ratio": ratio, "views": views, "decoded": decoded}
         self._policy: Policy = policy
         self._target, self._teacher, self._seen, self._vector = target, teacher, seen, vector
-        self._slow = Twin(model, momentum) if teacher != "none" else None
+        self._slow = MomentumEncoder(model, momentum) if teacher != "none" else None
 
     @property
     def module(self) -> MaskedModule:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
-from diptych_training.losses.common.momentum_encoder import Queue, Twin, tensors_of
+from diptych_training.losses.common.momentum_encoder import MomentumEncoder, Queue, tensors_of
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import SparseLoss
 from diptych_training.relevance import Candidates, Relevance
@@ -56,7 +56,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
             raise ContractError("unusable options", where=where, got=got, expected=expected)
         self.tau, self.momentum = tau, momentum
         self._queues = (Queue(queue), Queue(queue))  # a tuple, so that they are no submodules
-        self._slow = Twin(model, momentum)
+        self._slow = MomentumEncoder(model, momentum)
         self._twin_embeddings: list[Tensor] = []
 
     @property
@@ -102,7 +102,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         """
         if [vectors.shape for vectors in self._twin_embeddings] != [column.shape for column in embeddings]:
             where, do = "MomentumContrastiveLoss", "call look_at with the batch first, as forward does"
-            raise ContractError("the twin has not seen this batch", where=where, do=do)
+            raise ContractError("the momentum encoder has not seen this batch", where=where, do=do)
         queries, documents = self.prepared(embeddings)
         slow_queries, slow_documents = self.prepared(self._twin_embeddings)
         candidates = self.candidates(embeddings, labels)

@@ -54,8 +54,10 @@ class LossOptions(Section):
     """The second phase; see `diptych_training.losses.momentum.MomentumContrastiveLoss`."""
 
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
-    momentum: Share = Field(0.99, description="Of the twin, which follows the encoder by 1 minus this.")
-    queue: Positive = Field(1024, description="The twin's vectors that are kept of each side; 11,520 in the paper.")
+    momentum: Share = Field(0.99, description="Of the momentum encoder, which follows the encoder by 1 minus this.")
+    queue: Positive = Field(
+        1024, description="The momentum encoder's vectors that are kept of each side; 11,520 in the paper."
+    )
 
 
 class SparsityOptions(Section):

@@ -154,7 +154,7 @@ def test_a_slow_copy_without_a_queue_and_a_batch_that_it_has_not_seen_are_refuse
     with pytest.raises(ContractError, match=r"(?s)unusable options.*momentum 0.9, queue 0.*and a queue"):
         with_extra_negatives(ContrastiveLoss(Scaled()), momentum=0.9)
     loss = with_extra_negatives(ContrastiveLoss(Scaled()), queue=4, momentum=0.9)
-    with pytest.raises(ContractError, match=r"(?s)twin has not seen this batch.*look_at"):
+    with pytest.raises(ContractError, match=r"(?s)momentum encoder has not seen this batch.*look_at"):
         loss.compute_loss_from_embeddings([column["given"] for column in scaled(1)])
 
 

@@ -147,7 +147,7 @@ def test_lexlips_loss_adds_flops_of_unit_vectors() -> None:
 
 
 def test_a_batch_that_the_twin_has_not_seen_is_refused() -> None:
-    with pytest.raises(ContractError, match="twin has not seen this batch"):
+    with pytest.raises(ContractError, match="momentum encoder has not seen this batch"):
         MomentumContrastiveLoss(Scaled()).compute_loss_from_embeddings([drawn(1, 2, 6), drawn(2, 2, 6)])
 
 

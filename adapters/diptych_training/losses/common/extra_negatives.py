@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Draws, Features, RetrievalLoss
-from diptych_training.losses.common.momentum_encoder import Queue, Twin
+from diptych_training.losses.common.momentum_encoder import MomentumEncoder, Queue
 from diptych_training.relevance import Candidates, Relevance
 
 L = TypeVar("L", bound=RetrievalLoss)
@@ -48,14 +48,16 @@ def with_extra_negatives(loss: L, *, mixing: Mixing | None = None, queue: int = 
         what = "tokens are not mixed or kept" if loss.similarity == "maxsim" else "mixes of unit length among others"
         do = 'train vectors of whole texts by similarity="cosine"'
         raise ContractError(what, where=type(loss).__name__, got=f"similarity {loss.similarity}", do=do)
-    loss.more_negatives = ExtraNegatives(mixing, queue, None if momentum is None else Twin(loss.model, momentum))
+    loss.more_negatives = ExtraNegatives(
+        mixing, queue, None if momentum is None else MomentumEncoder(loss.model, momentum)
+    )
     return loss
 
 
 class ExtraNegatives(torch.nn.Module):
     """The extension that `with_extra_negatives` adds to a loss."""
 
-    def __init__(self, mixing: Mixing | None, queue: int, twin: Twin | None = None) -> None:
+    def __init__(self, mixing: Mixing | None, queue: int, twin: MomentumEncoder | None = None) -> None:
         super().__init__()
         self.mixing, self.queue, self._twin = mixing, Queue(queue), twin
         self._twin_embeddings: list[Tensor] = []
@@ -101,7 +103,7 @@ class ExtraNegatives(torch.nn.Module):
         vectors = prepared(embeddings)[1] if embeddings else documents[:0]
         if vectors.shape != documents.shape:
             do = "call look_at with the batch first, as forward does"
-            raise ContractError("the twin has not seen this batch", where="with_extra_negatives", do=do)
+            raise ContractError("the momentum encoder has not seen this batch", where="with_extra_negatives", do=do)
         return vectors
 
     def mixed(

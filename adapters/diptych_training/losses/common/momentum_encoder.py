@@ -15,7 +15,7 @@ from torch import Tensor
 from diptych_training.losses.common.base import Features
 
 
-class Twin:
+class MomentumEncoder:
     """Follows a model: `twin = m twin + (1 - m) model` before each batch of a training.
 
     It is no module, so that a loss neither trains it nor keeps it among its weights, and dropout stays off.
