@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych_training.data.model_candidates import excluded, mine
-from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
+from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, OnlineDistillationLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
 from diptych_training.running.arguments import SCHEDULES
@@ -170,7 +170,7 @@ class AR2:
         }
         teacher = LiveTeacher(Scoring(self.ranker, game.precision), self.queries, self.documents)
         inner = AR2RetrieverLoss(self.retriever, tau=game.tau, adv_weight=game.adv_weight, form=game.form)
-        loss, data = TaughtLoss(inner, teacher), {**columns, "label": rows}
+        loss, data = OnlineDistillationLoss(inner, teacher), {**columns, "label": rows}
         return self._train("dense", self.retriever, data, loss, self._retriever_plan, steps, seed)
 
     def preference(self, ranker: Any, mined: Mined) -> float:

@@ -2,7 +2,7 @@
 
 Scores come in the label column, float `[B, 1 + H]`: of the row's positive and each of its negatives. Any reranker gives
 them: `scored` asks one for the rows of a data set, once, before training; a `LiveTeacher` is asked during training, by
-the ids of each batch (see `diptych_training.losses.TaughtLoss`).
+the ids of each batch (see `diptych_training.losses.OnlineDistillationLoss`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from diptych_training.losses.common.base import Features, RetrievalLoss
 Teacher: TypeAlias = Callable[[Tensor], Tensor]  # ids [B, 1 + C] of queries and documents -> scores [B, C]
 
 
-class TaughtLoss(RetrievalLoss):
+class OnlineDistillationLoss(RetrievalLoss):
     """Any loss that distils a teacher, with ids in the label column, for which the teacher is asked during training.
 
     A loss sees tokens and labels, not texts, so the labels say which texts a row has. Negatives may change during the
@@ -57,7 +57,7 @@ class TaughtLoss(RetrievalLoss):
         if labels is None or not fits:
             raise ContractError(
                 "a teacher needs ids as labels",
-                where="TaughtLoss",
+                where="OnlineDistillationLoss",
                 got="no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}",
                 expected=f"integers [B, {columns}]: query, positive and each negative",
             )

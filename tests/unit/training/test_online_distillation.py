@@ -7,7 +7,13 @@ import torch
 
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
-from diptych_training.losses import AR2RetrieverLoss, CPRDLoss, DualMarginMSELoss, KLDistillation, TaughtLoss
+from diptych_training.losses import (
+    AR2RetrieverLoss,
+    CPRDLoss,
+    DualMarginMSELoss,
+    KLDistillation,
+    OnlineDistillationLoss,
+)
 from diptych_training.losses.common.base import RetrievalLoss
 from diptych_training.teacher_scores import LiveTeacher, scored
 from given_embeddings import Given, columns, drawn
@@ -28,7 +34,7 @@ def test_a_live_teacher_gives_the_loss_and_gradient_of_stored_scores(make: type[
     drawings = [drawn(n, 3, 8) for n in range(4)]
     gradients = []
     for loss, labels in (
-        (TaughtLoss(make(Given()), LiveTeacher(FakeReranker(), QUERIES, DOCUMENTS)), IDS),
+        (OnlineDistillationLoss(make(Given()), LiveTeacher(FakeReranker(), QUERIES, DOCUMENTS)), IDS),
         (make(Given()), torch.cat([IDS.float(), stored(IDS)], 1) if make.takes_ids else stored(IDS)),
     ):
         embeddings = [one.clone().requires_grad_() for one in drawings]
@@ -42,9 +48,11 @@ def test_losses_that_look_at_the_columns_themselves_are_taught_too() -> None:
     embeddings = [drawn(n, 3, 8) for n in range(3)]
     teacher = LiveTeacher(FakeReranker(), QUERIES, DOCUMENTS)
     inner = DualMarginMSELoss(Given(), in_batch=lambda features: features[0]["given"] @ torch.ones(8, 6))
-    found = TaughtLoss(inner, teacher)(columns(*embeddings), IDS[:, :3])
+    found = OnlineDistillationLoss(inner, teacher)(columns(*embeddings), IDS[:, :3])
     assert found == inner(columns(*embeddings), stored(IDS[:, :3]))
-    alone = TaughtLoss(DualMarginMSELoss(Given()), teacher).compute_loss_from_embeddings(embeddings, IDS[:, :3])
+    alone = OnlineDistillationLoss(DualMarginMSELoss(Given()), teacher).compute_loss_from_embeddings(
+        embeddings, IDS[:, :3]
+    )
     assert alone < found
 
 
@@ -63,7 +71,7 @@ def test_a_pair_is_asked_for_once_until_the_teacher_forgets() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, r"a teacher needs ids as labels\n  where: TaughtLoss\n  got: no labels"),
+        (None, r"a teacher needs ids as labels\n  where: OnlineDistillationLoss\n  got: no labels"),
         (torch.zeros(3, 3), r"got: torch.float32 \[3, 3\]\n  expected: integers \[B, 4\]"),
         (IDS[:, :3], r"expected: integers \[B, 4\]"),
         (
@@ -74,6 +82,6 @@ def test_a_pair_is_asked_for_once_until_the_teacher_forgets() -> None:
     ],
 )
 def test_labels_that_no_teacher_can_answer_are_refused(labels: torch.Tensor | None, message: str) -> None:
-    loss = TaughtLoss(KLDistillation(Given()), LiveTeacher(FakeReranker(), QUERIES, DOCUMENTS))
+    loss = OnlineDistillationLoss(KLDistillation(Given()), LiveTeacher(FakeReranker(), QUERIES, DOCUMENTS))
     with pytest.raises(ContractError, match=message):
         loss(columns(*(drawn(n, 3, 8) for n in range(4))), labels)
