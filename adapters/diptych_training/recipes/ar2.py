@@ -30,7 +30,7 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.common.base import RetrievalTraining
-from diptych_training.recipes.common.teacher_check import candidates, compared
+from diptych_training.recipes.common.teacher_check import candidates, compare_rankings
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
 from diptych_training.running.callbacks import Draw, ProgressCallback, drawing
@@ -157,7 +157,7 @@ class Adversarial(RetrievalTraining[Options]):
             self._report_round(report, draw)
 
     def _checked_ranker(self, game: AR2) -> str:
-        """How the ranker, which will reward the retriever, stands to it, in words.
+        """How the ranker, which will reward the retriever, compares with it, in words.
 
         Raises:
             ConfigError: it ranks no better.
@@ -168,15 +168,15 @@ class Adversarial(RetrievalTraining[Options]):
         lists = candidates(game.retriever, self.options, self.held) if self.held.qrels else {}
         ranker = Scoring(game.ranker, self.options.training.precision)
         scores = score_lists(ranker, lists, self.held.queries, self.held.documents, text_of=self.held.read_beside)
-        standing = compared(self.held, lists, scores)
-        if standing is None:
+        comparison = compare_rankings(self.held, lists, scores)
+        if comparison is None:
             return f"{unknown}: no held-out query has a relevant document that the retriever finds."
         do = (
             "name a trained cross-encoder as `ranker:`, raise game.warm_ranker_steps or game.ranker_rate, or say "
             "game.check: false"
         )
-        standing.require_better(who="the ranker", where="ranker", do=do)
-        return f"After the ranker's warm-up: {standing}."
+        comparison.require_better(who="the ranker", where="ranker", do=do)
+        return f"After the ranker's warm-up: {comparison}."
 
     def _warm(self, model: Any, evaluator: HeldOut | None) -> None:
         steps, share = self.options.game.warm_steps, self.options.training.warmup

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from diptych_training.corpus import TrainingData
 from diptych_training.options import Beside, NegativesOptions, RetrievalOptions
 from diptych_training.recipes.common.base import NEGATIVES, RetrievalTraining
-from diptych_training.recipes.common.teacher_check import Standing, standing_of
+from diptych_training.recipes.common.teacher_check import TeacherComparison, compare_teacher
 from diptych_training.recipes.common.teacher_options import (
     CheckedTeacher,
     TeacherOptions,
@@ -21,7 +21,7 @@ from diptych_training.recipes.common.teacher_options import (
 )
 from diptych_training.rows import Lists, Scores, left_out, scored_rows
 
-SCORES, STANDING = "scores", "standing"
+SCORES, COMPARISON = "scores", "standing"  # files in the folders of runs
 R = TypeVar("R", bound=RetrievalOptions)
 
 
@@ -109,19 +109,19 @@ class Distilling(WithTeacher[T]):
         """A sentence on how the teacher stands to the model, or why that is not known."""
         if not self.teacher.check:
             return ["whether the teacher is better than the model was not checked, as teacher.check says"]
-        stored = self.folder.stored(STANDING)
+        stored = self.folder.stored(COMPARISON)
         if stored is None:
             self.watcher.begin("comparing the teacher with the model", None)
-            standing = standing_of(self.teacher, self.options, self.held, self.untaught(), self.watcher)
-            if standing is None:
+            comparison = compare_teacher(self.teacher, self.options, self.held, self.untaught(), self.watcher)
+            if comparison is None:
                 lack = "has scored documents" if self.teacher.scores else "has a relevant document that the model finds"
                 why = f"no held-out query {lack}" if self.held.qrels else "no query is held out (data.dev)"
                 return [f"whether the teacher is better than the model was not checked: {why}"]
             do = "train or use a better teacher, or set teacher.check: false"
-            standing.require_better(who="the teacher", where="teacher", do=do)
-            stored = [asdict(standing)]
-            self.folder.store(STANDING, stored)
-        return [str(Standing(**stored[0]))]
+            comparison.require_better(who="the teacher", where="teacher", do=do)
+            stored = [asdict(comparison)]
+            self.folder.store(COMPARISON, stored)
+        return [str(TeacherComparison(**stored[0]))]
 
     def rows(self) -> Any:
         """A row for each judged pair, with the teacher's scores."""

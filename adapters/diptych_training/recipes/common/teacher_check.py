@@ -25,7 +25,7 @@ DEPTH, QUERIES, DOCUMENTS = 20, 200, 5_000  # candidates of each of so many quer
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TeacherComparison:
     """nDCG@10 of a teacher and of the model to be taught, over the same candidates of held-out queries."""
 
     teacher: float
@@ -44,10 +44,10 @@ class Standing:
             raise ConfigError(what, where=where, got=str(self), expected=expected, do=do)
 
 
-def standing_of(
+def compare_teacher(
     teacher: TeacherOptions, options: RetrievalOptions, held: TrainingData, model: Any, watcher: Watcher
-) -> Standing | None:
-    """How a recipe's teacher stands to its model; None where no held-out query has candidates to rank.
+) -> TeacherComparison | None:
+    """How a recipe's teacher compares with its model; None where no held-out query has candidates to rank.
 
     Candidates are the model's best, or the documents with stored scores.
 
@@ -60,12 +60,14 @@ def standing_of(
     if teacher.scores is None:
         lists = candidates(model, options, held)
         asked = held.only(lists)
-        return compared(held, lists, scores_by_query(list(teacher_scores(teacher, asked, lists, watcher, None))))
+        return compare_rankings(
+            held, lists, scores_by_query(list(teacher_scores(teacher, asked, lists, watcher, None)))
+        )
     scores = scores_by_query(list(teacher_scores(teacher, held, {}, watcher, None)))
     drawn = _drawn(held, options.seed)
     scored = {query: [name for name in scores.get(query, {}) if held.documents.get(name)] for query in drawn}
     lists = {query: names for query, names in scored.items() if len(names) > 1}
-    return compared(held, ranked_by(model, options, held, lists) if lists else {}, scores)
+    return compare_rankings(held, ranked_by(model, options, held, lists) if lists else {}, scores)
 
 
 def candidates(model: Any, options: RetrievalOptions, held: TrainingData) -> dict[str, list[str]]:
@@ -78,14 +80,14 @@ def candidates(model: Any, options: RetrievalOptions, held: TrainingData) -> dic
     return {query: [name for name, _ in result.ranking] for query, result in zip(queries, results, strict=True)}
 
 
-def compared(held: TrainingData, lists: Lists, scores: Scores) -> Standing | None:
+def compare_rankings(held: TrainingData, lists: Lists, scores: Scores) -> TeacherComparison | None:
     """The values of the lists as they are ordered, and as the scores order them; of those with a relevant document."""
     useful = {query: names for query, names in lists.items() if {*names} & {*held.relevant(query)}}
     if not useful:
         return None
     task = Reranking(held.only(useful), useful)
     ordered = {query: sorted(names, key=lambda name: -scores[query][name]) for query, names in useful.items()}
-    return Standing(task.values(ordered)["ndcg@10"], task.first()["ndcg@10"], len(useful))
+    return TeacherComparison(task.values(ordered)["ndcg@10"], task.first()["ndcg@10"], len(useful))
 
 
 def _drawn(held: TrainingData, seed: int) -> list[str]:
