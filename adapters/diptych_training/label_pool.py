@@ -40,7 +40,7 @@ class LabelPool:
     5. Queries without a positive in the pool leave the batch.
 
     The same batch gives the same pool. `negatives` has the hard negatives of each query, without its positives; it is
-    empty until it is filled, for example by `diptych_training.remining.Refresh`.
+    empty until it is filled, for example by `diptych_training.pool_refresh.PoolRefresh`.
 
     Args:
         positives: for each query's number those of its documents, at least one.

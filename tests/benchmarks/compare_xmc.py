@@ -41,8 +41,8 @@ from diptych_training.label_pool import LabelPool, PoolCollator
 from diptych_training.losses import ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import CLASSIFIER, HEADS, TABLE, table_of, with_classifier
 from diptych_training.options import TrainingOptions
+from diptych_training.pool_refresh import ClusterSampler, PoolRefresh
 from diptych_training.relevance import Relevance
-from diptych_training.remining import Clustered, Refresh
 from diptych_training.running import family
 
 LENGTH, SIZE, RATES = 32, 64, {"bert": 3e-4, "words": 3e-3}
@@ -132,9 +132,9 @@ def run(method: str, data: Data, kind: str, seed: int, steps: int) -> dict[str, 
     clustered: Any = None
     if method == "unidec":
         model = with_classifier(model, len(data.labels))
-        clustered = Clustered()
+        clustered = ClusterSampler()
         callbacks = [
-            Refresh(model, data.queries, data.labels, pool, clustered, every=1, cluster_from=1, batch_size=256)
+            PoolRefresh(model, data.queries, data.labels, pool, clustered, every=1, cluster_from=1, batch_size=256)
         ]
     collate = (
         OnePositive(model, data, seed)

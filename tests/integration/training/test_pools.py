@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from diptych_training.label_pool import LabelPool, PoolCollator
 from diptych_training.losses import CachedLoss, ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import HEADS, TABLE, table_of, with_classifier
-from diptych_training.remining import Clustered, Refresh
+from diptych_training.pool_refresh import ClusterSampler, PoolRefresh
 from tiny_models import WORDS, bert
 
 QUERIES = [f"{WORDS[n]} {WORDS[(n + 1) % 16]}" for n in range(16)]
@@ -66,8 +66,8 @@ def unidec(folder: Path, bare: Path, **more: Any) -> tuple[Any, SentenceTransfor
     torch.manual_seed(0)
     model = with_classifier(SentenceTransformer(str(bare), device="cpu"), 16)
     pool = LabelPool(POSITIVES, documents=16, size=12, num_pos=1, num_neg=2)
-    batches = Clustered()
-    refresh = Refresh(
+    batches = ClusterSampler()
+    refresh = PoolRefresh(
         model,
         QUERIES,
         LABELS,

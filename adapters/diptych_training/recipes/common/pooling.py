@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from diptych_training.label_pool import LabelPool, PoolCollator
 from diptych_training.options import Positive, RetrievalOptions, Section
+from diptych_training.pool_refresh import ClusterSampler, PoolRefresh
 from diptych_training.recipes.common.base import RetrievalTraining
-from diptych_training.remining import Clustered, Refresh
 from diptych_training.running import Fitted
 from diptych_training.running.columns import prompts_of_sides
 
@@ -82,7 +82,7 @@ class Pooling(RetrievalTraining[P]):
 
     def fit(self, model: Any) -> Fitted:
         """Train on the queries."""
-        rows, batches = self.rows(), Clustered()
+        rows, batches = self.rows(), ClusterSampler()
         texts = list(self.data.documents.values())
         prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
         fitted = self.fitted(
@@ -106,10 +106,10 @@ class Pooling(RetrievalTraining[P]):
         """Whether anything is recomputed during training."""
         return self.pooling.size is not None or self.pooling.cluster_from is not None
 
-    def refresh(self, model: Any, queries: Any, documents: list[str], batches: Clustered) -> Refresh:
+    def refresh(self, model: Any, queries: Any, documents: list[str], batches: ClusterSampler) -> PoolRefresh:
         """The callback that recomputes hard negatives and clusters."""
         options = self.pooling
-        return Refresh(
+        return PoolRefresh(
             model,
             list(queries),
             documents,

@@ -6,10 +6,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from diptych_training.pool_refresh import EpochCallback
 from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.recipes.common.negatives import mined_by, ranked_by
 from diptych_training.recipes.common.teacher_options import scores_by_query
-from diptych_training.remining import EpochCallback
 from diptych_training.rows import Lists, MovingRows, Scores
 from diptych_training.running import Fitted
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych_training.label_pool import LabelPool
-from diptych_training.remining import Clustered, Refresh, balanced_clusters, hard_negatives
+from diptych_training.pool_refresh import ClusterSampler, PoolRefresh, balanced_clusters, hard_negatives
 from given_embeddings import drawn
 
 POSITIVES = {number: [number % 7, (3 * number) % 7] for number in range(30)}
@@ -63,7 +63,7 @@ def test_rows_of_one_cluster_are_nearer_to_each_other_than_to_the_rest() -> None
 
 
 def test_batches_hold_rows_of_few_clusters_each_row_once_and_as_many_batches_as_without() -> None:
-    clustered = Clustered()
+    clustered = ClusterSampler()
     sampler = clustered(range(100), 16, False, seed=1)
     plain = list(sampler)
     assert (len(plain), len(sampler)) == (7, 7)
@@ -79,13 +79,13 @@ def test_batches_hold_rows_of_few_clusters_each_row_once_and_as_many_batches_as_
     assert list(sampler) != batches
 
 
-def refresh(folder: Path | None, **options: Any) -> Refresh:
+def refresh(folder: Path | None, **options: Any) -> PoolRefresh:
     queries, documents = ([str(number) for number in range(size)] for size in (30, 7))
     pool = LabelPool(POSITIVES, documents=7, size=5, num_neg=2)
-    return Refresh(Tables(), queries, documents, pool, Clustered(), folder=folder, cluster_size=8, **options)
+    return PoolRefresh(Tables(), queries, documents, pool, ClusterSampler(), folder=folder, cluster_size=8, **options)
 
 
-def begin(callback: Refresh, epoch: float) -> None:
+def begin(callback: PoolRefresh, epoch: float) -> None:
     callback.on_epoch_begin(SimpleNamespace(bf16=False), SimpleNamespace(epoch=epoch), None)
 
 

@@ -65,7 +65,7 @@ def _halves(vectors: Vectors, random: np.random.Generator) -> tuple[Rows, Rows]:
     return first, second
 
 
-class Clustered:
+class ClusterSampler:
     """Batches of similar rows, given by `groups`: `batch_sampler` of the training arguments.
 
     Groups and the rows in them are shuffled and cut into batches one after another, so that there are as many batches
@@ -75,9 +75,9 @@ class Clustered:
     def __init__(self) -> None:
         self.groups: list[Rows] = []
 
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> ClusteredBatches:
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> ClusterBatches:
         """The sampler of one training."""
-        return ClusteredBatches(self, dataset, batch_size, drop_last, kwargs.get("seed", 0))
+        return ClusterBatches(self, dataset, batch_size, drop_last, kwargs.get("seed", 0))
 
     def order(self, rows: int, random: np.random.Generator) -> Rows:
         """All rows, those of a group together."""
@@ -85,10 +85,10 @@ class Clustered:
         return np.concatenate([random.permutation(groups[place]) for place in random.permutation(len(groups))])
 
 
-class ClusteredBatches(DefaultBatchSampler):
-    """The batches of `Clustered`."""
+class ClusterBatches(DefaultBatchSampler):
+    """The batches of `ClusterSampler`."""
 
-    def __init__(self, clustered: Clustered, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+    def __init__(self, clustered: ClusterSampler, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
         super().__init__(dataset, batch_size, drop_last, seed=seed)
         self._clustered, self._rows = clustered, len(dataset)
 
@@ -140,7 +140,7 @@ class EpochCallback(TrainerCallback, ABC, Generic[Value]):
         """Use the value from this epoch on."""
 
 
-class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
+class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
     """Every few epochs embeds queries and documents with the current model, for new hard negatives and clusters.
 
     They are stored in `folder`, if given, and read by a training that is resumed after a kill.
@@ -166,7 +166,7 @@ class Refresh(EpochCallback[dict[str, NDArray[Any]]]):
         queries: Sequence[str],
         documents: Sequence[str],
         pool: LabelPool,
-        batches: Clustered | None = None,
+        batches: ClusterSampler | None = None,
         *,
         every: int = 5,
         mine_from: int = 0,
