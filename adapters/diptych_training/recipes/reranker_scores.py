@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from diptych_training.losses import CPRDLoss, KLDistillation
 from diptych_training.losses.cprd import Taught
 from diptych_training.options import AboveZero, Beside, Section
-from diptych_training.recipes.common.remining import RefreshEvery, RenewedNegatives, Renewing, RenewingOptions
+from diptych_training.recipes.common.remining import RefreshEvery, ReminedNegatives, ReminingOptions, ReminingTraining
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -24,21 +24,21 @@ class DivergenceOptions(Section):
     temperature: AboveZero = Field(1.0, description="Of both distributions; higher looks at the lower ranks more.")
 
 
-class DistillNegatives(RenewedNegatives):
+class DistillNegatives(ReminedNegatives):
     """Enough negatives for a distribution; mined once by default."""
 
     per_query: Beside = 8
     refresh_every: RefreshEvery = 0
 
 
-class DistillOptions(RenewingOptions):
+class DistillOptions(ReminingOptions):
     """Options of `distill`."""
 
     loss: DivergenceOptions = Field(default_factory=DivergenceOptions)
     negatives: DistillNegatives = Field(default_factory=DistillNegatives)
 
 
-class Distill(Renewing[DistillOptions]):
+class Distill(ReminingTraining[DistillOptions]):
     """Trains a dense encoder by a teacher's distribution."""
 
     name: ClassVar[str] = "distill"
@@ -69,20 +69,20 @@ class OrderOptions(Section):
         return self
 
 
-class OrderNegatives(RenewedNegatives):
+class OrderNegatives(ReminedNegatives):
     """Enough negatives that their order is informative."""
 
     per_query: Beside = 16
 
 
-class CprdOptions(RenewingOptions):
+class CprdOptions(ReminingOptions):
     """Options of `cprd`."""
 
     loss: OrderOptions = Field(default_factory=OrderOptions)
     negatives: OrderNegatives = Field(default_factory=OrderNegatives)
 
 
-class Cprd(Renewing[CprdOptions]):
+class Cprd(ReminingTraining[CprdOptions]):
     """Trains a dense encoder by a teacher's order."""
 
     name: ClassVar[str] = "cprd"

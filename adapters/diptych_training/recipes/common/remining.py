@@ -13,7 +13,7 @@ from diptych_training.recipes.common.teacher_options import scores_by_query
 from diptych_training.rows import Lists, MovingRows, Scores
 from diptych_training.running import Fitted
 
-RENEWED = "negatives-{}"
+REMINED = "negatives-{}"
 RefreshEvery = Annotated[
     int | None,
     Field(
@@ -24,16 +24,16 @@ RefreshEvery = Annotated[
 ]
 
 
-class RenewedNegatives(TaughtNegatives):
+class ReminedNegatives(TaughtNegatives):
     """Hard negatives: mined before training for the first epoch, later by the current model."""
 
     refresh_every: RefreshEvery = None
 
 
-class RenewingOptions(TaughtOptions):
+class ReminingOptions(TaughtOptions):
     """Options of recipes that mine again."""
 
-    negatives: RenewedNegatives = Field(default_factory=RenewedNegatives)
+    negatives: ReminedNegatives = Field(default_factory=ReminedNegatives)
 
     @property
     def every(self) -> int:
@@ -42,10 +42,10 @@ class RenewingOptions(TaughtOptions):
         return int(self.teacher.scores is None) if every is None else every
 
 
-N = TypeVar("N", bound=RenewingOptions)
+N = TypeVar("N", bound=ReminingOptions)
 
 
-class Renewing(Distilling[N]):
+class ReminingTraining(Distilling[N]):
     """A recipe with a teacher that mines its negatives with the current model."""
 
     def fit(self, model: Any) -> Fitted:
@@ -53,9 +53,9 @@ class Renewing(Distilling[N]):
         if not self.options.every:
             return super().fit(model)
         rows = MovingRows(self.rows())
-        return self.fitted(model, rows.dataset, self.loss(model), more_callbacks=[Renewal(self, model, rows)])
+        return self.fitted(model, rows.dataset, self.loss(model), more_callbacks=[ReminingCallback(self, model, rows)])
 
-    def renewed(self, model: Any) -> tuple[Lists, Scores]:
+    def remined(self, model: Any) -> tuple[Lists, Scores]:
         """Negatives by the current model, the hardest first, and the teacher's scores of these and relevant documents.
 
         Where scores are stored, the documents that have one are the candidates. A query for which nothing is found
@@ -79,7 +79,7 @@ class Renewing(Distilling[N]):
         return lists
 
 
-class Renewal(EpochCallback[tuple[Lists, Scores]]):
+class ReminingCallback(EpochCallback[tuple[Lists, Scores]]):
     """Lets a recipe mine again every few epochs, and replaces the training rows.
 
     Args:
@@ -88,7 +88,7 @@ class Renewal(EpochCallback[tuple[Lists, Scores]]):
         rows: that are replaced.
     """
 
-    def __init__(self, recipe: Renewing[Any], model: Any, rows: MovingRows) -> None:
+    def __init__(self, recipe: ReminingTraining[Any], model: Any, rows: MovingRows) -> None:
         self.recipe, self.model, self.rows = recipe, model, rows
 
     def starts(self, epoch: int) -> bool:
@@ -97,7 +97,7 @@ class Renewal(EpochCallback[tuple[Lists, Scores]]):
 
     def compute(self, epoch: int, *, bf16: bool) -> tuple[Lists, Scores]:
         """Negatives and scores by the current model."""
-        lists, scores = self.recipe.renewed(self.model)
+        lists, scores = self.recipe.remined(self.model)
         scored = {query: [*names, *self.recipe.data.relevant(query)] for query, names in lists.items()}
         document_scores = {
             query: {d: scores[query][d] for d in names if d in scores[query]} for query, names in scored.items()
@@ -105,12 +105,12 @@ class Renewal(EpochCallback[tuple[Lists, Scores]]):
         rows = (
             {"query": query, "documents": names, "scores": document_scores[query]} for query, names in lists.items()
         )
-        self.recipe.folder.store(RENEWED.format(epoch), rows)
+        self.recipe.folder.store(REMINED.format(epoch), rows)
         return lists, scores
 
     def stored(self, epoch: int) -> tuple[Lists, Scores] | None:
         """The stored negatives and scores."""
-        rows = self.recipe.folder.stored(RENEWED.format(epoch))
+        rows = self.recipe.folder.stored(REMINED.format(epoch))
         return None if rows is None else ({row["query"]: row["documents"] for row in rows}, scores_by_query(rows))
 
     def use(self, value: tuple[Lists, Scores], epoch: int) -> None:

@@ -47,9 +47,9 @@ class Watched(Cprd):
         self.ranked = []
         return super().train()
 
-    def renewed(self, model: Any) -> Any:
+    def remined(self, model: Any) -> Any:
         self.ranked.append(ranked(model, self.data))
-        return super().renewed(model)
+        return super().remined(model)
 
 
 def ranked(model: Any, data: TrainingData) -> dict[str, list[str]]:
